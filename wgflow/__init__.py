@@ -1,0 +1,49 @@
+"""wgflow: mean-field theory of deep residual networks as a particle simulation.
+
+>>> import wgflow
+>>> problem = wgflow.Problem([[0.0], [1.0]], [0.0, 1.0])
+>>> energy = wgflow.Energy(problem, depth=wgflow.Gaps())
+>>> rho = wgflow.Particles.draw(problem, count=4, seed=1)
+>>> energy(rho) > 0
+True
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+__version__ = "0.1.0"
+
+# Public names and the module each comes from; imported on first use, so that `import wgflow` costs nothing.
+_HOME = {
+    "Problem": "wgflow.problems",
+    "Particles": "wgflow.particles",
+    "Gaps": "wgflow.depth",
+    "Shallow": "wgflow.depth",
+    "Energy": "wgflow.energy",
+    "Flow": "wgflow.flow",
+    "Trajectory": "wgflow.trajectory",
+    "Frame": "wgflow.types",
+    "Velocity": "wgflow.types",
+}
+__all__ = sorted(_HOME)  # noqa: PLE0605
+
+if TYPE_CHECKING:
+    from wgflow.depth import Gaps, Shallow
+    from wgflow.energy import Energy
+    from wgflow.flow import Flow
+    from wgflow.particles import Particles
+    from wgflow.problems import Problem
+    from wgflow.trajectory import Trajectory
+    from wgflow.types import Frame, Velocity
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'wgflow' has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOME[name]), name)
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])

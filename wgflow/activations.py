@@ -1,0 +1,114 @@
+"""Scalar activations sigma and their derivatives, by name.
+
+Written for NumPy arrays, real or complex: a complex argument with a tiny imaginary part gives the complex-step
+derivative of every activation here, the piecewise ones decided by the real part. Comparisons are written so that
+NaN comes out as NaN: a relu that turned it into 0 would hide a broken state.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import erf
+
+from wgflow.errors import InputError, describe, unknown
+from wgflow.types import Spec
+
+_Function = Callable[[NDArray[Any]], NDArray[Any]]
+
+
+@dataclass(frozen=True)
+class Activation:
+    """An activation sigma: R -> R.
+
+    Parameters
+    ----------
+    name : str
+        Its name in studies and files.
+    value, slope : callable
+        sigma(z) and sigma'(z), elementwise on an array of any shape.
+    degree : int or None
+        k if sigma(c z) = c**k sigma(z) for all c > 0, None if sigma is not positively homogeneous.
+    parameter : float, optional
+        The one number a parametrised activation depends on; part of its spec.
+    """
+
+    name: str
+    value: _Function
+    slope: _Function
+    degree: int | None = None
+    parameter: float | None = None
+
+    def spec(self) -> Spec:
+        """Plain JSON from which :func:`activation` rebuilds this activation."""
+        return {"name": self.name} if self.parameter is None else {"name": self.name, "eta": self.parameter}
+
+
+def _gelu_slope(z: NDArray[Any]) -> NDArray[Any]:
+    out: NDArray[Any] = 0.5 * (1 + erf(z / np.sqrt(2.0))) + z * np.exp(-0.5 * z * z) / np.sqrt(2 * np.pi)
+    return out
+
+
+def regularised_relu(eta: float = 0.5) -> Activation:
+    """Regularised relu: 0 below -eta, (z + eta)**2 / (4 eta) on [-eta, eta], z above; C^1 with a Lipschitz slope.
+
+    Ding, Chen, Li and Wright (arXiv:2110.02926), the example after Theorem 6.2.
+
+    Parameters
+    ----------
+    eta : float
+        Half width of the bend, > 0.
+
+    Raises
+    ------
+    InputError
+        If eta is not a positive number.
+    """
+    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 < eta < np.inf:
+        raise InputError(f"eta of regularised_relu: expected a number > 0, got {describe(eta)}")
+    return Activation(
+        "regularised_relu",
+        lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) ** 2 / (4 * eta), z)),
+        lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) / (2 * eta), 1.0)),
+        parameter=float(eta),
+    )
+
+
+ACTIVATIONS: dict[str, Activation] = {
+    "linear": Activation("linear", lambda z: z, np.ones_like, degree=1),
+    "tanh": Activation("tanh", np.tanh, lambda z: 1 - np.tanh(z) ** 2),
+    "relu": Activation(
+        "relu", lambda z: np.where(z.real <= 0, 0.0, z), lambda z: np.where(z.real <= 0, 0.0, 1.0), degree=1
+    ),
+    "squared_relu": Activation(
+        "squared_relu", lambda z: np.where(z.real <= 0, 0.0, z * z), lambda z: np.where(z.real <= 0, 0.0, 2 * z), degree=2
+    ),
+    "regularised_relu": regularised_relu(),
+    "gelu": Activation("gelu", lambda z: 0.5 * z * (1 + erf(z / np.sqrt(2.0))), _gelu_slope),
+    "sin": Activation("sin", np.sin, np.cos),
+}
+
+
+def activation(choice: str | Spec | Activation) -> Activation:
+    """Look up an activation by name or spec; an :class:`Activation` is passed through.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or a parameter does not belong to it.
+    """
+    if isinstance(choice, Activation):
+        return choice
+    spec = {"name": choice} if not isinstance(choice, dict) else dict(choice)
+    name = spec.pop("name", None)
+    if name not in ACTIVATIONS:
+        raise unknown("activation", name, ACTIVATIONS)
+    if not spec:
+        return ACTIVATIONS[name]
+    if name == "regularised_relu" and set(spec) == {"eta"}:
+        return regularised_relu(spec["eta"])
+    raise InputError(f"activation {name!r}: unknown option {', '.join(map(repr, spec))}; only regularised_relu takes eta")

@@ -1,0 +1,204 @@
+"""Energy: E(rho), its velocity field and its first variation; the one place where forward and adjoint meet."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow import depth as depths
+from wgflow import kernels
+from wgflow.depth import Depth, Network
+from wgflow.errors import InputError
+from wgflow.particles import Particles
+from wgflow.problems import Problem
+from wgflow.types import Array, Index, Spec, Velocity
+
+_QUERIES = 8192  # query points of the first variation handled in one sweep
+
+
+class Energy:
+    """Energy E(rho) of a measure of residual blocks, with the exact adjoint of its discrete forward pass.
+
+    Parameters
+    ----------
+    problem : Problem
+        Data, block and loss.
+    depth : Depth, str or dict, optional
+        How particles become layers; ``Gaps()`` by default.
+    backend : {"cpu", "reference", "auto"}, optional
+        Compiled kernels, or the plain NumPy definition.
+    dtype : {"float64"}, optional
+        Precision of the kernels.
+    threads : int, optional
+        Threads of the kernels, >= 1; all cores by default. Results do not depend on it.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or an option out of range.
+    BackendError
+        If the backend cannot be had.
+
+    Notes
+    -----
+    dX/dt = int f(X, theta) rho(dtheta, t), E(rho) = mean_m loss(W1 X(x_m, 1), y_m), and
+    dE/drho(theta, t) = mean_m f(X(x_m, t), theta) . p(x_m, t) with the adjoint p: Lu, Ma, Lu, Lu and Ying
+    (arXiv:2003.05508), section 3.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        depth: Depth | str | Spec | None = None,
+        backend: str = "cpu",
+        dtype: str = "float64",
+        threads: int | None = None,
+    ) -> None:
+        if dtype != "float64":
+            raise InputError(f"dtype: expected 'float64', the one precision of this version, got {dtype!r}")
+        self.problem = problem
+        self.depth = depths.depth("gaps" if depth is None else depth)
+        self.dtype = dtype
+        self.kernel = kernels.select(backend, problem, threads)
+
+    @property
+    def backend(self) -> str:
+        """Name of the backend in use."""
+        return self.kernel.name
+
+    def __call__(self, rho: Particles, batch: ArrayLike | None = None) -> float:
+        """E(rho), over all samples or over the rows ``batch``."""
+        self._check(rho)
+        return float(self.kernel.energy(self.depth.network(rho), rho.theta, self._batch(batch)))
+
+    def network_energy(self, net: Network, theta: Array) -> float:
+        """Energy of layers given as they are, e.g. those of an order that is no longer the sorted one."""
+        return float(self.kernel.energy(net, theta))
+
+    def velocity(self, rho: Particles, batch: ArrayLike | None = None) -> Velocity:
+        """Velocity of the gradient flow at rho.
+
+        v_theta,i = -(1/mass_i) dE/dtheta_i and v_tau,i = -kappa_i dE/dtau_i, where the scheme defines kappa.
+
+        Parameters
+        ----------
+        rho : Particles
+            The measure.
+        batch : array_like of int, optional
+            Rows of the samples to use, a minibatch; all by default.
+
+        Returns
+        -------
+        Velocity
+            With the energy at rho, and the dissipation sum_i mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i.
+
+        Raises
+        ------
+        InputError
+            If rho does not fit the problem or the scheme, or a row does not exist.
+        """
+        self._check(rho)
+        net = self.depth.network(rho)
+        energy, first, slope = self.kernel.gradient(net, rho.theta, self._batch(batch))
+        v_theta, v_tau = self.depth.velocity(rho, net, first, slope)
+        return Velocity(v_theta, v_tau, float(energy), self.dissipation(rho, v_theta, v_tau))
+
+    def dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
+        """Sum of mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i for any velocities (N, P), (N,)."""
+        kappa = self.depth.kappa(rho)
+        moving = kappa > 0
+        return float(np.sum(rho.mass * np.sum(v_theta**2, axis=1)) + np.sum(v_tau[moving] ** 2 / kappa[moving]))
+
+    def first_variation(self, rho: Particles, theta: ArrayLike, t: ArrayLike) -> Array:
+        """dE/drho at any points of Theta x [0, 1].
+
+        Parameters
+        ----------
+        rho : Particles
+            The measure at which to differentiate.
+        theta : array_like (Q, P)
+            Parameters.
+        t : array_like (Q,)
+            Depths in [0, 1].
+
+        Returns
+        -------
+        ndarray (Q,)
+            mean_m f(X(x_m, t), theta) . p(x_m, t) of the discrete network.
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit or a point is outside Theta x [0, 1].
+        """
+        self._check(rho)
+        theta, t = np.atleast_2d(np.asarray(theta, np.float64)), np.atleast_1d(np.asarray(t, np.float64))
+        points = Particles(theta, t)  # checks shapes, finiteness and range
+        self._check(points)
+        out = np.empty(len(points))
+        for low in range(0, len(points), _QUERIES):
+            part = slice(low, low + _QUERIES)
+            net, entry = _with_queries(self.depth.network(rho), self.depth.locate(rho, points.tau[part]), len(rho))
+            both = np.concatenate([rho.theta, points.theta[part]])
+            out[part] = self.kernel.gradient(net, both)[1][entry]
+        return out
+
+    def predict(self, rho: Particles, x: ArrayLike) -> Array:
+        """Outputs W1 X(1) of the network for inputs x (M, D_in), (M, K)."""
+        self._check(rho)
+        return self.kernel.outputs(self.depth.network(rho), rho.theta, self.problem.start(x))
+
+    def weights(self, rho: Particles) -> Array:
+        """Weight of each particle in integrals over depth of rho, (N,): the gaps under Gaps, else the masses."""
+        net = self.depth.network(rho)
+        return np.bincount(net.particle, net.weight, minlength=len(rho))
+
+    def spec(self) -> Spec:
+        """Plain JSON of everything that defines E; backend and threads do not."""
+        return {"problem": self.problem.spec(), "depth": self.depth.spec(), "dtype": self.dtype}
+
+    @classmethod
+    def from_spec(
+        cls, spec: Spec, data: Mapping[str, ArrayLike], backend: str = "cpu", threads: int | None = None
+    ) -> Energy:
+        """Rebuild an energy from :meth:`spec` and the arrays of its problem."""
+        return cls(Problem.from_spec(spec["problem"], data), spec["depth"], backend, spec["dtype"], threads)
+
+    def _check(self, rho: Particles) -> None:
+        _, width, _, parameters = self.problem.shape
+        if rho.theta.shape[1] != parameters:
+            groups = ", ".join(f"{name} ({g.stop - g.start})" for name, g in self.problem.groups.items())
+            raise InputError(
+                f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: {groups}; "
+                f"got {rho.theta.shape[1]}"
+            )
+
+    def _batch(self, batch: ArrayLike | None) -> Index | None:
+        if batch is None:
+            return None
+        rows = np.asarray(batch)
+        samples = len(self.problem.x)
+        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+            raise InputError(f"batch: expected a non-empty list of row numbers, got {rows.dtype} of shape {rows.shape}")
+        if rows.min() < 0 or rows.max() >= samples:
+            raise InputError(f"batch: expected rows in 0..{samples - 1}, got {rows.min()}..{rows.max()}")
+        return rows.astype(np.int64)
+
+
+def _with_queries(net: Network, layer: Index, count: int) -> tuple[Network, Index]:
+    """Network with an entry of weight 0 for each query, at its layer, and the places of those entries.
+
+    A particle without weight changes nothing, and the kernel's g_e at it is the first variation there. A query at
+    layer L, one past the last, gets a layer of its own, whose X and p are X(1) and p(1).
+    """
+    counts = np.append(np.diff(net.first), 0)
+    owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), layer])
+    place = np.argsort(owner, kind="stable")  # a layer's own entries stay in front of its queries
+    particle = np.concatenate([net.particle, count + np.arange(len(layer))])[place]
+    weight = np.concatenate([net.weight, np.zeros(len(layer))])[place]
+    first = np.concatenate([[0], np.cumsum(counts + np.bincount(layer, minlength=len(counts)))])
+    entry = np.empty(len(owner), np.int64)
+    entry[place] = np.arange(len(owner))
+    return Network(first, particle, weight), entry[len(net.particle) :]

@@ -1,0 +1,93 @@
+"""What can go wrong, one class each, and the words an error is made of.
+
+Every library error is also the builtin error it refines, so ``except ValueError`` keeps working. A message says
+what was expected, what came (value and type), and what to do.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from wgflow.types import Frame
+
+
+class WgflowError(Exception):
+    """Base of all errors raised on purpose by wgflow."""
+
+
+class InputError(WgflowError, ValueError):
+    """An argument, a study or a command line that cannot be used as given."""
+
+
+class BackendError(WgflowError, RuntimeError):
+    """A backend was asked for that this machine or this version does not have."""
+
+
+class DivergenceError(WgflowError, FloatingPointError):
+    """The flow left the finite numbers.
+
+    Attributes
+    ----------
+    frame : Frame or None
+        The last state whose energy and velocity were finite, so that nothing computed is lost.
+    """
+
+    def __init__(self, message: str, frame: Frame | None = None) -> None:
+        super().__init__(message)
+        self.frame = frame
+
+
+class TrajectoryError(WgflowError, OSError):
+    """A trajectory file that is damaged, foreign, or of another version."""
+
+
+class WorkspaceError(WgflowError, OSError):
+    """A run folder that cannot be used: locked by another process, or written by something else."""
+
+
+class StudyError(InputError):
+    """A study that does not fit the schema.
+
+    Attributes
+    ----------
+    problems : list of str
+        One line for each thing found wrong, all of them at once.
+    """
+
+    def __init__(self, problems: list[str]) -> None:
+        super().__init__("\n".join(problems))
+        self.problems = problems
+
+
+def describe(value: object) -> str:
+    """Value and type in a form short enough for one line of an error message."""
+    text = repr(value)
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return f"{text} ({type(value).__name__})"
+
+
+def suggest(name: str, known: Iterable[str]) -> str:
+    """``"did you mean 'x'? "`` with the nearest known name, or nothing when none is near."""
+    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    return f"did you mean '{near[0]}'? " if near else ""
+
+
+def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
+    """Build the error for a name that is in no registry.
+
+    Parameters
+    ----------
+    kind : str
+        What the name should have named, e.g. ``"block"``.
+    name : object
+        What was given instead.
+    known : iterable of str
+        The names that would have done.
+    """
+    names = sorted(known)
+    hint = suggest(name, names) if isinstance(name, str) else ""
+    return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")

@@ -1,0 +1,91 @@
+"""Explicit Runge-Kutta methods as tables, and the one step that all of them share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from wgflow.errors import unknown
+from wgflow.types import Array
+
+Drift = Callable[[Array, Array], tuple[Array, Array]]
+
+
+class Tableau(NamedTuple):
+    """Butcher table of an explicit method.
+
+    Attributes
+    ----------
+    name : str
+        Its name in studies.
+    order : int
+        Order of accuracy in h.
+    a : tuple of tuples
+        Row j holds the weights of stages 0..j in the argument of stage j + 1.
+    b : tuple of float
+        Weights of the stages in the step.
+    """
+
+    name: str
+    order: int
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+
+EULER = Tableau("euler", 1, (), (1.0,))
+
+INTEGRATORS: dict[str, Tableau] = {"euler": EULER}
+
+
+def integrator(choice: str | Tableau) -> Tableau:
+    """Look up a method by name; a :class:`Tableau` is passed through.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown.
+    """
+    if isinstance(choice, Tableau):
+        return choice
+    if choice not in INTEGRATORS:
+        raise unknown("integrator", choice, INTEGRATORS)
+    return INTEGRATORS[choice]
+
+
+def step(
+    table: Tableau, drift: Drift, theta: Array, tau: Array, first: tuple[Array, Array], h: float
+) -> tuple[Array, Array]:
+    """One explicit step of d(theta, tau)/ds = drift(theta, tau).
+
+    Parameters
+    ----------
+    table : Tableau
+        The method.
+    drift : callable
+        Velocities (N, P), (N,) at a state; takes care of states beyond the ends of depth itself.
+    theta, tau : ndarray (N, P), (N,)
+        State at s.
+    first : (ndarray, ndarray)
+        ``drift(theta, tau)``, which the caller has already.
+    h : float
+        Step length in s.
+
+    Returns
+    -------
+    theta, tau : ndarray (N, P), (N,)
+        State at s + h, not yet brought back into [0, 1].
+    """
+    stages = [first]
+    for row in table.a:
+        moved = _combine(theta, tau, row, stages, h)
+        stages.append(drift(*moved))
+    return _combine(theta, tau, table.b, stages, h)
+
+
+def _combine(
+    theta: Array, tau: Array, row: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
+) -> tuple[Array, Array]:
+    for weight, (v_theta, v_tau) in zip(row, stages, strict=True):
+        if weight:
+            theta, tau = theta + (h * weight) * v_theta, tau + (h * weight) * v_tau
+    return theta, tau

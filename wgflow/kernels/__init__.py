@@ -1,0 +1,67 @@
+"""Backends: the same three functions of a network of layers, in NumPy or compiled.
+
+A backend is chosen once, by :func:`select`, and never changes silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from wgflow.depth import Network
+from wgflow.errors import BackendError, InputError, describe, unknown
+from wgflow.problems import Problem
+from wgflow.types import Array, Index
+
+BACKENDS = ("reference", "cpu", "gpu")
+
+
+class Kernel(Protocol):
+    """What a backend has to offer. E entries of a network, N particles in theta; shapes are the caller's to check."""
+
+    name: str
+    threads: int
+
+    def outputs(self, net: Network, theta: Array, start: Array) -> NDArray[Any]:
+        """Outputs W1 X(1), (M, K), for states (M, D) at t = 0."""
+
+    def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
+        """E over all samples, or over the rows ``batch``."""
+
+    def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
+        """E, the first variation g_e at every entry, (E,), and its theta gradient, (E, P)."""
+
+
+def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel:
+    """Build the kernel of a backend for a problem.
+
+    Parameters
+    ----------
+    backend : {"cpu", "reference", "auto"}
+        ``auto`` is ``cpu`` in this version.
+    problem : Problem
+        What the kernel will be asked about.
+    threads : int, optional
+        Threads to use, >= 1; by default all cores of the process.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown or threads < 1.
+    BackendError
+        If the backend cannot be had.
+    """
+    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
+        raise InputError(f"threads: expected a whole number >= 1, got {describe(threads)}")
+    if backend == "reference":
+        from wgflow.kernels.reference import Reference
+
+        return Reference(problem, threads)
+    if backend in ("cpu", "auto"):
+        from wgflow.kernels.cpu import Cpu
+
+        return Cpu(problem, threads)
+    if backend == "gpu":
+        raise BackendError("backend 'gpu': this version has no GPU kernels; use --backend cpu (backend='cpu')")
+    raise unknown("backend", backend, (*BACKENDS, "auto"))

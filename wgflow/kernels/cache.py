@@ -1,0 +1,82 @@
+"""Numba's on-disk cache, made safe: one folder per version of the kernels, one compiler at a time.
+
+Left alone, Numba's cache misses edits in imported modules (it returns results of the old code) and can be corrupted
+by processes that compile at once. Here the folder's name is a hash of every kernel source and of the compiler, and
+loading or compiling happens under an exclusive lock on that folder. ``WGFLOW_CACHE=off`` turns the cache off.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import platform
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+_in_process = threading.RLock()
+
+
+@functools.cache
+def fingerprint() -> str:
+    """Hash of the kernel sources alone, 12 hex digits; trajectories record it."""
+    digest = hashlib.sha256()
+    for source in sorted(Path(__file__).parent.glob("*.py")):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:12]
+
+
+@functools.cache
+def folder() -> Path | None:
+    """Cache folder of these kernels under this compiler and CPU; None if turned off or nowhere writable."""
+    if os.environ.get("WGFLOW_CACHE", "").lower() == "off":
+        return None
+    import llvmlite
+    import llvmlite.binding
+    import numba
+
+    machine = f"{llvmlite.binding.get_host_cpu_name()} {platform.machine()}"
+    versions = f"{fingerprint()} {numba.__version__} {llvmlite.__version__} {sys.version} {machine}"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    path = Path(base) / "wgflow" / hashlib.sha256(versions.encode()).hexdigest()[:16]
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path):
+            return path
+    except OSError:
+        return None
+
+
+@contextlib.contextmanager
+def exclusive() -> Iterator[None]:
+    """Hold the cache folder's lock, and point Numba at that folder while kernels are declared or compiled."""
+    import numba
+
+    with _in_process, contextlib.ExitStack() as stack:
+        path = folder()
+        if path is None or not _lock(path / "lock", stack):
+            # A network disk without locks, or no writable cache: a private folder, compiled afresh, never shared.
+            path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wgflow-")))
+        before = numba.config.CACHE_DIR
+        numba.config.CACHE_DIR = str(path)
+        try:
+            yield
+        finally:
+            numba.config.CACHE_DIR = before
+
+
+def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
+    try:
+        import fcntl
+    except ModuleNotFoundError:  # Windows
+        return False
+    try:
+        file = stack.enter_context(path.open("w"))
+        fcntl.flock(file, fcntl.LOCK_EX)
+    except OSError:
+        return False
+    return True

@@ -1,0 +1,161 @@
+"""Empirical measures on Theta x [0, 1]: weighted particles, the laws they start from, the ends of depth."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow import rng
+from wgflow.errors import InputError, describe, unknown
+from wgflow.problems import Problem
+from wgflow.types import Array, Spec
+
+BOUNDARIES = ("clip", "reflect", "free")
+TAU_LAWS = ("grid", "uniform")
+
+
+class Particles:
+    """Empirical measure rho = sum_i mass_i delta_(theta_i, tau_i) of residual blocks.
+
+    Immutable: the arrays are read-only copies.
+
+    Parameters
+    ----------
+    theta : array_like (N, P)
+        Parameters of each block, finite.
+    tau : array_like (N,)
+        Depth of each block, in [0, 1].
+    mass : array_like (N,), optional
+        Weights, >= 0; by default 1/N each.
+    free : bool, optional
+        Accept any finite tau, for ``Flow(boundary="free")`` under ``Gaps``.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit, an entry is not finite, tau leaves [0, 1] or a mass is negative.
+    """
+
+    def __init__(self, theta: ArrayLike, tau: ArrayLike, mass: ArrayLike | None = None, *, free: bool = False) -> None:
+        self.theta = _finite("theta", theta, 2)
+        count = len(self.theta)
+        self.tau = _finite("tau", tau, 1)
+        self.mass = _finite("mass", np.full(count, 1.0 / count) if mass is None else mass, 1)
+        for name, array in (("tau", self.tau), ("mass", self.mass)):
+            if array.shape != (count,):
+                raise InputError(f"{name}: expected shape ({count},), one for each row of theta, got {array.shape}")
+        outside = np.flatnonzero((self.tau < 0) | (self.tau > 1))
+        if outside.size and not free:
+            raise InputError(
+                f"tau: expected depths in [0, 1], got {self.tau[outside[0]]} for particle {outside[0]} "
+                f"({outside.size} outside); rescale them, or pass free=True to run with boundary='free'"
+            )
+        if (self.mass < 0).any():
+            where = int(np.argmax(self.mass < 0))
+            raise InputError(f"mass: expected weights >= 0, got {self.mass[where]} for particle {where}")
+        self.free = free
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+    def __repr__(self) -> str:
+        return f"Particles(N={len(self)}, P={self.theta.shape[1]})"
+
+    @classmethod
+    def draw(
+        cls,
+        problem: Problem,
+        count: int,
+        seed: int = 0,
+        scale: Mapping[str, float] | None = None,
+        tau: str = "grid",
+    ) -> Particles:
+        """Draw particles independently: a Gaussian theta and a tau from the given law.
+
+        Particle i depends on the seed and on i only, so a smaller cloud is the beginning of a larger one (but for
+        ``tau="grid"``, whose depths are (i + 1)/N).
+
+        Parameters
+        ----------
+        problem : Problem
+            Fixes the parameter groups and the width.
+        count : int
+            N >= 1.
+        seed : int, optional
+            0 <= seed < 2**64.
+        scale : mapping of str to float, optional
+            Standard deviation by parameter group, >= 0; by default 1 for each, and 1/sqrt(D) for the group w, so
+            that w . x is of order one for standardised inputs.
+        tau : {"grid", "uniform"}, optional
+            ``grid``: tau_i = (i + 1)/N, equal gaps, the vanilla network with steps 1/N. ``uniform``: independent
+            and uniform on [0, 1].
+
+        Raises
+        ------
+        InputError
+            If a number is out of range or a name is unknown.
+        """
+        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
+            raise InputError(f"count: expected a whole number of particles >= 1, got {describe(count)}")
+        if tau not in TAU_LAWS:
+            raise unknown("tau law", tau, TAU_LAWS)
+        _, width, _, parameters = problem.shape
+        spread = {name: 1.0 for name in problem.groups} | ({"w": width**-0.5} if "w" in problem.groups else {})
+        for name, value in (scale or {}).items():
+            if name not in problem.groups:
+                raise unknown("parameter group in scale", name, problem.groups)
+            if not 0 <= value < np.inf:
+                raise InputError(f"scale of {name}: expected a number >= 0, got {describe(value)}")
+            spread[name] = value
+        theta = rng.normal(seed, "initial theta", (count, parameters))
+        for name, columns in problem.groups.items():
+            theta[:, columns] *= spread[name]
+        if tau == "grid":
+            return cls(theta, np.arange(1, count + 1) / count)
+        return cls(theta, rng.uniform(seed, "initial tau", (count, 1))[:, 0])
+
+    def moved(self, theta: Array, tau: Array, *, free: bool = False) -> Particles:
+        """Build the measure with the same masses at other places."""
+        return Particles(theta, tau, self.mass, free=free)
+
+    def spec(self) -> Spec:
+        """Shape of the cloud as plain JSON; its numbers belong in a trajectory."""
+        return {"count": len(self), "parameters": self.theta.shape[1]}
+
+
+def confine(tau: Array, boundary: str) -> Array:
+    """Bring depths back into [0, 1]: ``clip`` to it, ``reflect`` at its ends, or leave them ``free``."""
+    if boundary == "clip":
+        return np.clip(tau, 0.0, 1.0)
+    if boundary == "reflect":
+        folded = np.mod(tau, 2.0)
+        return np.where(folded > 1.0, 2.0 - folded, folded)
+    return tau
+
+
+def project(tau: Array, v_tau: Array, boundary: str) -> Array:
+    """Velocity in depth with its outward part removed at a wall (``clip``); otherwise unchanged.
+
+    With ``clip`` the flow is the projected gradient flow on [0, 1]: a particle at an end that is pushed outwards
+    rests, and dissipates nothing.
+    """
+    if boundary != "clip":
+        return v_tau
+    outward = ((tau <= 0.0) & (v_tau < 0)) | ((tau >= 1.0) & (v_tau > 0))
+    return np.where(outward, 0.0, v_tau)
+
+
+def _finite(name: str, value: ArrayLike, dimensions: int) -> Array:
+    try:
+        array = np.array(value, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of real numbers, got {describe(value)}") from error
+    if array.ndim != dimensions or array.size == 0:
+        raise InputError(f"{name}: expected a non-empty array of {dimensions} dimension(s), got shape {array.shape}")
+    if not np.isfinite(array).all():
+        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
+        raise InputError(f"{name}: expected finite numbers, got {array[where]} at {where}")
+    array.flags.writeable = False
+    return array

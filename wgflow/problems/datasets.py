@@ -1,0 +1,109 @@
+"""Data sets by name: (x, y) as they come, and the split and scaling that turn them into problems.
+
+The real ones are those scikit-learn ships inside its wheel; nothing is ever fetched from a network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow import rng
+from wgflow.errors import InputError, describe
+from wgflow.problems.regression import sine
+from wgflow.types import Array
+
+
+class Split(NamedTuple):
+    """Samples to train on and samples held out, (M, D_in) and (M, K) each; held-out ones may be none."""
+
+    x: Array
+    y: Array
+    x_heldout: Array
+    y_heldout: Array
+
+
+def diabetes() -> tuple[Array, Array]:
+    """Diabetes progression of Efron, Hastie, Johnstone and Tibshirani (2004): 442 patients, 10 inputs, 1 target.
+
+    Raises
+    ------
+    InputError
+        If scikit-learn, which ships the data, is not installed.
+    """
+    try:
+        from sklearn.datasets import load_diabetes
+    except ModuleNotFoundError as error:
+        raise InputError(
+            "data set diabetes: expected scikit-learn, which ships it, got no such package; pip install 'wgflow[study]'"
+        ) from error
+    x, y = load_diabetes(return_X_y=True, scaled=False)
+    return np.asarray(x, np.float64), np.asarray(y, np.float64)[:, None]
+
+
+def from_file(path: str | Path) -> tuple[Array, Array]:
+    """Read x and y from a NumPy ``.npz`` file with arrays of those names; never unpickles.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read or lacks an array.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            missing = {"x", "y"} - set(file.files)
+            if missing:
+                raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")
+            x, y = file["x"], file["y"]
+    except (OSError, ValueError, TypeError, AttributeError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
+    return x, y[:, None] if y.ndim == 1 else y
+
+
+DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {"diabetes": diabetes, "sine": sine, "file": from_file}
+
+
+def split(x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: bool = True) -> Split:
+    """Hold samples out and scale by the mean and standard deviation of the rest.
+
+    Parameters
+    ----------
+    x, y : ndarray (M, D_in), (M, K)
+        All samples.
+    heldout : float, optional
+        Fraction to hold out, 0 <= heldout < 1.
+    seed : int, optional
+        Seed of the choice.
+    standardise : bool, optional
+        Give every column of x and y mean 0 and standard deviation 1 over the training samples; the held-out ones
+        are scaled by the same numbers, so nothing of them leaks into training. Constant columns become 0.
+
+    Raises
+    ------
+    InputError
+        If the fraction is out of range or leaves no sample to train on.
+    """
+    count = len(x)
+    if not 0 <= heldout < 1:
+        raise InputError(f"heldout: expected a fraction with 0 <= heldout < 1, got {describe(heldout)}")
+    if len(y) != count:
+        raise InputError(f"x and y: expected as many rows in both, got {count} and {len(y)}")
+    kept = count - round(heldout * count)
+    if kept < 1:
+        raise InputError(f"heldout: {heldout} of {count} samples leaves none to train on")
+    order = rng.permutation(seed, "split", count)
+    train, rest = np.sort(order[:kept]), np.sort(order[kept:])
+    if standardise:
+        x, y = _standardise(x, train), _standardise(y, train)
+    return Split(x[train], y[train], x[rest], y[rest])
+
+
+def _standardise(values: Array, train: np.ndarray) -> Array:
+    mean, spread = values[train].mean(axis=0), values[train].std(axis=0)
+    constant = spread <= 1e-12 * np.abs(mean)  # up to the rounding of the mean
+    return np.where(constant, 0.0, (values - mean) / np.where(constant, 1.0, spread))

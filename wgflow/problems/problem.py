@@ -1,0 +1,185 @@
+"""Problem: the data, the block, and the fixed linear maps in and out of the state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow import activations, blocks
+from wgflow.errors import InputError, describe
+from wgflow.problems import losses
+from wgflow.types import Array, Spec
+
+ARRAYS = ("x", "y", "embed", "readout")
+
+
+class Problem:
+    """A regression problem for a deep residual network driven by a measure.
+
+    The state starts at X(0) = W2 x, follows dX/dt = int f(X, theta) rho(dtheta, t), and the network's output is
+    W1 X(1); E(rho) is the mean over samples of loss(W1 X(1), y). Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), eq. (1).
+
+    Parameters
+    ----------
+    x : array_like (M, D_in)
+        Inputs, finite.
+    y : array_like (M, K) or (M,)
+        Targets, finite; one dimension means K = 1.
+    block : str, dict or Block, optional
+        Residual block f(x, theta), by name, spec or object.
+    activation : str, dict or Activation, optional
+        Activation inside the block.
+    embed : array_like (D, D_in), optional
+        W2; by default the identity, D = D_in. :meth:`padded` gives the usual alternative.
+    readout : array_like (K, D), optional
+        W1; by default the mean over the state's columns, K = 1.
+    loss : str or Loss, optional
+        Loss of one sample.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit together, an entry is not finite, or a name is unknown.
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        block: str | Spec | blocks.Block = "ridge",
+        activation: str | Spec | activations.Activation = "tanh",
+        embed: ArrayLike | None = None,
+        readout: ArrayLike | None = None,
+        loss: str | losses.Loss = "squared",
+    ) -> None:
+        self.x = _matrix("x", x)
+        self.y = _matrix("y", np.asarray(y)[:, None] if np.ndim(y) == 1 else y)
+        if self.x.shape[0] != self.y.shape[0]:
+            raise InputError(
+                f"x and y: expected one row of y for each row of x, got {self.x.shape[0]} and {self.y.shape[0]} rows"
+            )
+        inputs, outputs = self.x.shape[1], self.y.shape[1]
+        self.embed = _matrix("embed", np.eye(inputs) if embed is None else embed)
+        if self.embed.shape[1] != inputs:
+            raise InputError(f"embed: expected shape (D, {inputs}), as x has {inputs} columns, got {self.embed.shape}")
+        width = self.embed.shape[0]
+        if readout is None and outputs != 1:
+            raise InputError(f"readout: expected a matrix of shape ({outputs}, {width}), as y has {outputs} columns")
+        self.readout = _matrix("readout", np.full((1, width), 1.0 / width) if readout is None else readout)
+        if self.readout.shape != (outputs, width):
+            raise InputError(f"readout: expected shape ({outputs}, {width}), got {self.readout.shape}")
+        self.block = blocks.block(block)
+        self.activation = activations.activation(activation)
+        self.loss = losses.loss(loss)
+        self.groups = self.block.groups(width)
+
+    @classmethod
+    def padded(cls, x: ArrayLike, y: ArrayLike, **options: Any) -> Problem:
+        """Build a problem whose state has K extra columns, zero at t = 0, from which the output is read.
+
+        W2 = [I; 0] and W1 = [0 | I], so D = D_in + K and the network without particles answers 0. Unlike the
+        default it can represent maps that are not small deformations of the inputs' mean.
+
+        Parameters
+        ----------
+        x, y : array_like
+            As for the class.
+        **options
+            ``block``, ``activation`` and ``loss`` of the class.
+        """
+        inputs = np.atleast_2d(np.asarray(x)).shape[1]
+        outputs = 1 if np.ndim(y) == 1 else np.atleast_2d(np.asarray(y)).shape[1]
+        return cls(
+            x, y, embed=np.eye(inputs + outputs, inputs), readout=np.eye(outputs, inputs + outputs, inputs), **options
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(M, D, K, P): samples, state width, outputs, parameters of one particle."""
+        return len(self.x), len(self.embed), len(self.readout), blocks.width(self.block, len(self.embed))
+
+    def start(self, x: ArrayLike | None = None) -> Array:
+        """X(0) = W2 x, (M, D), for the problem's own samples or for others (M, D_in).
+
+        Raises
+        ------
+        InputError
+            If x has the wrong number of columns or an entry that is not finite.
+        """
+        if x is None:
+            return self.x @ self.embed.T
+        x = _matrix("x", x)
+        if x.shape[1] != self.embed.shape[1]:
+            raise InputError(f"x: expected {self.embed.shape[1]} columns, got {x.shape[1]}")
+        return x @ self.embed.T
+
+    def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
+        """Build the same problem on other samples, e.g. those held out."""
+        return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the data by name: x, y, embed and readout."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    def spec(self) -> Spec:
+        """Plain JSON: the names, and shape and SHA-256 of each array in place of the data."""
+        return {
+            "block": self.block.spec(),
+            "activation": self.activation.spec(),
+            "loss": self.loss.name,
+            "data": {name: {"shape": list(a.shape), "sha256": _digest(a)} for name, a in self.arrays().items()},
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Spec, data: Mapping[str, ArrayLike]) -> Problem:
+        """Rebuild a problem from :meth:`spec` and the arrays it describes.
+
+        Raises
+        ------
+        InputError
+            If an array is missing or is not the one described.
+        """
+        for name, expected in spec["data"].items():
+            if name not in data:
+                raise InputError(f"data: expected arrays {', '.join(spec['data'])}, got no {name}")
+            array = _matrix(name, data[name])
+            if _digest(array) != expected["sha256"]:
+                raise InputError(
+                    f"{name}: expected the array of shape {tuple(expected['shape'])} with SHA-256 "
+                    f"{expected['sha256'][:12]}..., got another of shape {array.shape}; pass the data the spec was made with"
+                )
+        return cls(
+            block=spec["block"],
+            activation=spec["activation"],
+            loss=spec["loss"],
+            **{name: data[name] for name in spec["data"]},
+        )
+
+
+def _matrix(name: str, value: ArrayLike) -> Array:
+    try:
+        array = np.ascontiguousarray(value, dtype=np.float64)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected a matrix of real numbers, got {describe(value)}") from error
+    if array.ndim != 2 or 0 in array.shape:
+        raise InputError(f"{name}: expected a non-empty matrix (two dimensions), got shape {array.shape}")
+    if not np.isfinite(array).all():
+        row, column = np.argwhere(~np.isfinite(array))[0]
+        bad = np.count_nonzero(~np.isfinite(array))
+        raise InputError(
+            f"{name}: expected finite numbers, got {bad} that are not, the first {array[row, column]} "
+            f"at row {row}, column {column}; remove or impute them"
+        )
+    if array is value or array.base is not None:
+        array = array.copy()
+    array.flags.writeable = False
+    return array
+
+
+def _digest(array: Array) -> str:
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()

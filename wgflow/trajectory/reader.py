@@ -1,0 +1,253 @@
+"""Reading a trajectory: a lazy sequence of frames, each checked against its digest before it is handed out."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, overload
+
+import h5py
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from wgflow.energy import Energy
+from wgflow.errors import InputError, TrajectoryError, unknown
+from wgflow.trajectory import schema
+from wgflow.types import Array, Frame, Spec
+
+
+class Trajectory(Sequence[Frame]):
+    """A run as a sequence of frames, read when asked for.
+
+    Parameters
+    ----------
+    path : str or Path
+        A file written by wgflow, finished or still being written; the writer is not disturbed.
+
+    Attributes
+    ----------
+    path : Path
+        The file.
+    parameters : dict
+        The documents stored with the run: ``energy``, ``flow``, ``study`` and ``provenance``.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file is missing, foreign, damaged or of another version.
+
+    Examples
+    --------
+    ``frame = trajectory[-1]``, ``trajectory[::10]``, ``trajectory.series("energy")``,
+    ``flow.run(trajectory[-1], until=200.0)``.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        self.path = Path(path)
+        self._file = checked(self.path, "r")
+        with _damage(self.path):
+            self._elements = schema.elements(schema.stored_observables(self._file))
+            self._digests = np.asarray(self._file[schema.DIGEST])
+            self.parameters: dict[str, Spec] = {
+                name: json.loads(self._file[f"parameters/{name}"][()])
+                for name in ("energy", "flow", "study", "provenance")
+            }
+        self._length = _committed_rows(self._digests)
+        self._verified = np.zeros(self._length, bool)
+
+    def __len__(self) -> int:
+        return self._length
+
+    @overload
+    def __getitem__(self, index: int) -> Frame: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> list[Frame]: ...
+
+    def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
+        """Frame by number, counted from the end if negative; a list of frames for a slice."""
+        if isinstance(index, slice):
+            return [self._frame(number) for number in range(*index.indices(len(self)))]
+        number = index + len(self) if index < 0 else index
+        if not 0 <= number < len(self):
+            raise IndexError(f"{self.path}: expected a frame number in 0..{len(self) - 1}, got {index}")
+        return self._frame(number)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return (self._frame(number) for number in range(len(self)))
+
+    def __repr__(self) -> str:
+        return f"Trajectory({str(self.path)!r}, frames={len(self)})"
+
+    @property
+    def observables(self) -> tuple[str, ...]:
+        """Names of the series in the file."""
+        return (*schema.OWN_OBSERVABLES, *schema.stored_observables(self._file))
+
+    def series(self, name: str) -> NDArray[Any]:
+        """One number a frame, (F,): ``"s"``, ``"step"``, or any of :attr:`observables`.
+
+        Raises
+        ------
+        InputError
+            If there is no such series.
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        places = {"s": schema.TIME, "step": schema.STEP}
+        places |= {each: schema.observable(each).path for each in self.observables}
+        if name not in places:
+            raise unknown("series", name, places)
+        for number in np.flatnonzero(~self._verified):
+            self._row(int(number))
+        return np.asarray(self._file[places[name]][: len(self)])
+
+    def energy(
+        self,
+        samples: str = "data",
+        data: Mapping[str, ArrayLike] | None = None,
+        backend: str = "cpu",
+        threads: int | None = None,
+    ) -> Energy:
+        """Rebuild the energy the run descended, from the file alone.
+
+        Parameters
+        ----------
+        samples : {"data", "heldout"}, optional
+            The samples trained on, or those held out.
+        data : mapping of str to array_like, optional
+            Arrays x and y, needed only if they were too large to be stored.
+        backend, threads : optional
+            As for :class:`~wgflow.energy.Energy`.
+
+        Raises
+        ------
+        InputError
+            If the file has no such samples.
+        """
+        if samples not in ("data", "heldout"):
+            raise unknown("samples", samples, ("data", "heldout"))
+        stored = self._arrays("data") | dict(data or {})
+        energy = Energy.from_spec(self.parameters["energy"], stored, backend, threads)
+        if samples == "data":
+            return energy
+        heldout = self._arrays("heldout")
+        if not heldout:
+            raise InputError(f"{self.path}: expected held-out samples, got a run without any")
+        return Energy(energy.problem.replace(heldout["x"], heldout["y"]), energy.depth, backend, energy.dtype, threads)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> Trajectory:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _arrays(self, group: str) -> dict[str, Array]:
+        with _damage(self.path):
+            place = self._file.get(f"parameters/{group}", {})
+            return {name: np.asarray(place[name]) for name in place}
+
+    def _row(self, number: int) -> dict[str, NDArray[Any]]:
+        with _damage(self.path):
+            rows = schema.read_row(self._file, self._elements, number)
+        if not np.array_equal(schema.frame_digest(number, rows), self._digests[number]):
+            raise TrajectoryError(f"{self.path}: frame {number} is damaged: its numbers do not match their digest")
+        self._verified[number] = True
+        return rows
+
+    def _frame(self, number: int) -> Frame:
+        rows = self._row(number)
+        position = rows[f"{schema.GROUP}/position/value"]
+        return Frame(
+            step=int(rows[schema.STEP]),
+            s=float(rows[schema.TIME]),
+            theta=np.ascontiguousarray(position[:, :-1]),
+            tau=np.ascontiguousarray(position[:, -1]),
+            mass=rows[f"{schema.GROUP}/mass/value"],
+            energy=float(rows["observables/energy/value"]),
+            dissipation=float(rows["observables/dissipation/value"]),
+            switches=int(rows["observables/switches/value"]),
+            observables={
+                element.path.split("/")[1]: float(rows[element.path]) for element in self._elements[len(schema.FRAMES) :]
+            },
+        )
+
+
+def checked(path: Path, mode: str) -> h5py.File:
+    """Open a file after checking that it is a trajectory of a version this wgflow reads.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is not, or another process is writing it (``mode="r+"``).
+    """
+    if not path.is_file():
+        raise TrajectoryError(f"{path}: expected a trajectory file, got nothing there; run the study first")
+    with path.open("rb") as raw:
+        if not raw.read(len(schema.MAGIC)).startswith(schema.MAGIC):
+            raise TrajectoryError(f"{path}: expected a wgflow trajectory, got a file without its mark")
+    try:
+        # Readers take no lock, or they would keep the writer from opening its own file.
+        file = h5py.File(path, mode, locking=None if mode == "r+" else False)
+    except BlockingIOError as error:
+        raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+    except OSError as error:
+        if mode == "r+" and isinstance(error, PermissionError):
+            raise
+        raise TrajectoryError(f"{path}: damaged, HDF5 cannot open it ({error})") from error
+    try:
+        with _damage(path):
+            version = tuple(int(part) for part in file["h5md/modules/wgflow"].attrs["version"])
+            missing = [element.path for element in (*schema.FRAMES, schema.COMMIT) if element.path not in file]
+        if version[0] != schema.MODULE_VERSION[0]:
+            raise TrajectoryError(
+                f"{path}: expected format version {schema.MODULE_VERSION[0]}.x, got {version[0]}.{version[-1]}; "
+                "use the wgflow that wrote it"
+            )
+        if missing:
+            raise TrajectoryError(f"{path}: damaged, expected datasets {', '.join(missing)}, got none")
+    except TrajectoryError:
+        file.close()
+        raise
+    return file
+
+
+def committed_frames(file: h5py.File, elements: tuple[schema.Element, ...]) -> int:
+    """Frames from the first on that are committed and match their digests."""
+    digests = np.asarray(file[schema.DIGEST])
+    for number in range(_committed_rows(digests)):
+        rows = schema.read_row(file, elements, number)
+        if not np.array_equal(schema.frame_digest(number, rows), digests[number]):
+            return number
+    return _committed_rows(digests)
+
+
+def _committed_rows(digests: NDArray[np.uint8]) -> int:
+    blank = ~digests.any(axis=1)
+    return int(np.argmax(blank)) if blank.any() else len(digests)
+
+
+class _damage:
+    """Turn what h5py raises on a broken file into a TrajectoryError that names it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(error, (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError)) and not isinstance(
+            error, TrajectoryError
+        ):
+            raise TrajectoryError(f"{self.path}: damaged ({error})") from error

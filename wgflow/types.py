@@ -1,0 +1,85 @@
+"""Letters, array aliases, and the two records that every part of wgflow hands on.
+
+Letters, the same in every docstring:
+
+====== ===========================================
+N      particles (residual blocks)
+P      parameters of one particle
+M      samples
+D      state width
+K      outputs
+L      depth nodes (layers)
+F      frames of a trajectory
+Q      query points of Theta x [0, 1]
+s      flow (training) time
+tau, t depth in [0, 1]
+h      one flow step
+====== ===========================================
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
+Index: TypeAlias = NDArray[np.int64]
+Spec: TypeAlias = dict[str, Any]  # plain JSON
+
+
+class Velocity(NamedTuple):
+    """Velocity of the Wasserstein gradient flow at one empirical measure.
+
+    Attributes
+    ----------
+    theta : ndarray (N, P)
+        d theta_i / ds.
+    tau : ndarray (N,)
+        d tau_i / ds, before any wall of [0, 1] is taken into account.
+    energy : float
+        E(rho), which comes with the velocity at no cost.
+    dissipation : float
+        -dE/ds of the continuous flow along this velocity, never negative.
+    """
+
+    theta: Array
+    tau: Array
+    energy: float
+    dissipation: float
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One recorded state of a flow; enough to go on from (``flow.run(frame, ...)``).
+
+    Attributes
+    ----------
+    step : int
+        Flow steps taken since the start, >= 0.
+    s : float
+        Flow time.
+    theta, tau, mass : ndarray (N, P), (N,), (N,)
+        The empirical measure.
+    energy : float
+        E(rho) at this state.
+    dissipation : float
+        -dE/ds of the continuous flow at this state, with mobility and the walls of depth taken into account.
+    switches : int
+        Pairs of particles that have changed places in depth since the start (Gaps only; 0 otherwise).
+    observables : mapping of str to float
+        Whatever else the caller measured at this state.
+    """
+
+    step: int
+    s: float
+    theta: Array
+    tau: Array
+    mass: Array
+    energy: float
+    dissipation: float
+    switches: int = 0
+    observables: Mapping[str, float] = field(default_factory=dict)
