@@ -27,7 +27,17 @@ _HOME = {
     "Frame": "wgflow.types",
     "Velocity": "wgflow.types",
 }
-__all__ = sorted(_HOME)  # noqa: PLE0605
+__all__ = [
+    "Energy",
+    "Flow",
+    "Frame",
+    "Gaps",
+    "Particles",
+    "Problem",
+    "Shallow",
+    "Trajectory",
+    "Velocity",
+]
 
 if TYPE_CHECKING:
     from wgflow.depth import Gaps, Shallow

@@ -85,7 +85,10 @@ ACTIVATIONS: dict[str, Activation] = {
         "relu", lambda z: np.where(z.real <= 0, 0.0, z), lambda z: np.where(z.real <= 0, 0.0, 1.0), degree=1
     ),
     "squared_relu": Activation(
-        "squared_relu", lambda z: np.where(z.real <= 0, 0.0, z * z), lambda z: np.where(z.real <= 0, 0.0, 2 * z), degree=2
+        "squared_relu",
+        lambda z: np.where(z.real <= 0, 0.0, z * z),
+        lambda z: np.where(z.real <= 0, 0.0, 2 * z),
+        degree=2,
     ),
     "regularised_relu": regularised_relu(),
     "gelu": Activation("gelu", lambda z: 0.5 * z * (1 + erf(z / np.sqrt(2.0))), _gelu_slope),
@@ -110,5 +113,8 @@ def activation(choice: str | Spec | Activation) -> Activation:
     if not spec:
         return ACTIVATIONS[name]
     if name == "regularised_relu" and set(spec) == {"eta"}:
-        return regularised_relu(spec["eta"])
-    raise InputError(f"activation {name!r}: unknown option {', '.join(map(repr, spec))}; only regularised_relu takes eta")
+        eta: Any = spec["eta"]
+        return regularised_relu(eta)
+    raise InputError(
+        f"activation {name!r}: unknown option {', '.join(map(repr, spec))}; only regularised_relu takes eta"
+    )

@@ -33,7 +33,7 @@ class Block(Protocol):
         """Products with the derivatives of f: p . d_x f, (M, D), and sum_m p_m . d_theta f, (P,)."""
 
     def degree(self, activation: Activation) -> int | None:
-        """k if f(x, c theta) = c**k f(x, theta) for c > 0, else None."""
+        """K if f(x, c theta) = c**k f(x, theta) for c > 0, else None."""
 
     def spec(self) -> Spec:
         """Plain JSON from which :func:`block` rebuilds this block."""
@@ -72,7 +72,8 @@ class Ridge:
     def forward(self, x: NDArray[Any], theta: NDArray[Any], activation: Activation) -> NDArray[Any]:
         """f(x, theta) = a sigma(w . x + b), (M, D)."""
         a, w, b = self._split(theta)
-        return activation.value(x @ w + b)[:, None] * a
+        out: NDArray[Any] = activation.value(x @ w + b)[:, None] * a
+        return out
 
     def backward(
         self, x: NDArray[Any], theta: NDArray[Any], p: NDArray[Any], activation: Activation
@@ -122,4 +123,4 @@ def block(choice: str | Spec | Block) -> Block:
 
 def width(block: Block, state: int) -> int:
     """Parameters of one particle, P, for a state of width D."""
-    return max(columns.stop for columns in block.groups(state).values())
+    return max(int(columns.stop) for columns in block.groups(state).values())

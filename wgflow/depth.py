@@ -111,7 +111,9 @@ class Gaps(Depth):
             a crossing (this is how the size of a jump is measured).
         """
         if (rho.mass <= 0).any():
-            raise InputError("mass: expected weights > 0 under Gaps, which divides by them, got 0; drop those particles")
+            raise InputError(
+                "mass: expected weights > 0 under Gaps, which divides by them, got 0; drop those particles"
+            )
         order = self.order(rho.tau) if order is None else order
         return Network(np.arange(len(rho) + 1), order, np.diff(rho.tau[order], prepend=0.0))
 

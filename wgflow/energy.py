@@ -153,7 +153,7 @@ class Energy:
     def weights(self, rho: Particles) -> Array:
         """Weight of each particle in integrals over depth of rho, (N,): the gaps under Gaps, else the masses."""
         net = self.depth.network(rho)
-        return np.bincount(net.particle, net.weight, minlength=len(rho))
+        return np.bincount(net.particle, net.weight, minlength=len(rho)).astype(np.float64)
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines E; backend and threads do not."""
@@ -171,8 +171,8 @@ class Energy:
         if rho.theta.shape[1] != parameters:
             groups = ", ".join(f"{name} ({g.stop - g.start})" for name, g in self.problem.groups.items())
             raise InputError(
-                f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: {groups}; "
-                f"got {rho.theta.shape[1]}"
+                f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: "
+                f"{groups}; got {rho.theta.shape[1]}"
             )
 
     def _batch(self, batch: ArrayLike | None) -> Index | None:

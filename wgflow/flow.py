@@ -1,4 +1,7 @@
-"""Flow: the loop that moves particles along the gradient flow. A generator; files and stopping rules are the caller's."""
+"""Flow: the loop that moves particles along the gradient flow.
+
+A generator; files and stopping rules are the caller's.
+"""
 
 from __future__ import annotations
 
@@ -68,7 +71,8 @@ class Flow:
             raise unknown("boundary", boundary, BOUNDARIES)
         if boundary not in energy.depth.boundaries:
             raise InputError(
-                f"boundary: expected one of {', '.join(energy.depth.boundaries)} under {energy.depth.name}, got {boundary!r}"
+                f"boundary: expected one of {', '.join(energy.depth.boundaries)} under {energy.depth.name}, "
+                f"got {boundary!r}"
             )
         self.boundary = boundary
         self.mobility = dict(mobility or {})
@@ -121,9 +125,7 @@ class Flow:
         stride = round(self._steps("every", self.step if every is None else every))
         return self._loop(rho, step, last, max(stride, 1), origin, switched)
 
-    def _loop(
-        self, rho: Particles, step: int, last: int, stride: int, origin: float, switched: int
-    ) -> Iterator[Frame]:
+    def _loop(self, rho: Particles, step: int, last: int, stride: int, origin: float, switched: int) -> Iterator[Frame]:
         free, good = self.boundary == "free", None
         order = self.energy.depth.order(rho.tau)
         begin = step
@@ -151,7 +153,9 @@ class Flow:
                 yield frame
             if step >= last:
                 return
-            theta, tau = integrators.step(self.integrator, self._drift(rho), rho.theta, rho.tau, (v_theta, v_tau), self.step)
+            theta, tau = integrators.step(
+                self.integrator, self._drift(rho), rho.theta, rho.tau, (v_theta, v_tau), self.step
+            )
             if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
                 raise DivergenceError(
                     f"the flow diverged in step {step} (s = {frame.s:g}): a particle left the finite numbers; "

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from wgflow import rng
 from wgflow.errors import InputError, describe, unknown
 from wgflow.problems import Problem
-from wgflow.types import Array, Spec
+from wgflow.types import Array, Spec, finite_array
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
@@ -39,10 +39,10 @@ class Particles:
     """
 
     def __init__(self, theta: ArrayLike, tau: ArrayLike, mass: ArrayLike | None = None, *, free: bool = False) -> None:
-        self.theta = _finite("theta", theta, 2)
+        self.theta = finite_array("theta", theta, 2)
         count = len(self.theta)
-        self.tau = _finite("tau", tau, 1)
-        self.mass = _finite("mass", np.full(count, 1.0 / count) if mass is None else mass, 1)
+        self.tau = finite_array("tau", tau, 1)
+        self.mass = finite_array("mass", np.full(count, 1.0 / count) if mass is None else mass, 1)
         for name, array in (("tau", self.tau), ("mass", self.mass)):
             if array.shape != (count,):
                 raise InputError(f"{name}: expected shape ({count},), one for each row of theta, got {array.shape}")
@@ -145,17 +145,3 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
         return v_tau
     outward = ((tau <= 0.0) & (v_tau < 0)) | ((tau >= 1.0) & (v_tau > 0))
     return np.where(outward, 0.0, v_tau)
-
-
-def _finite(name: str, value: ArrayLike, dimensions: int) -> Array:
-    try:
-        array = np.array(value, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of real numbers, got {describe(value)}") from error
-    if array.ndim != dimensions or array.size == 0:
-        raise InputError(f"{name}: expected a non-empty array of {dimensions} dimension(s), got shape {array.shape}")
-    if not np.isfinite(array).all():
-        where = tuple(int(i) for i in np.argwhere(~np.isfinite(array))[0])
-        raise InputError(f"{name}: expected finite numbers, got {array[where]} at {where}")
-    array.flags.writeable = False
-    return array

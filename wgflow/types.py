@@ -24,7 +24,9 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
+
+from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
 Index: TypeAlias = NDArray[np.int64]
@@ -83,3 +85,41 @@ class Frame:
     dissipation: float
     switches: int = 0
     observables: Mapping[str, float] = field(default_factory=dict)
+
+
+def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:
+    """Copy a caller's numbers into a read-only float64 array, row by row in memory.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls them, for the message.
+    value : array_like
+        Real, finite, not empty.
+    dimensions : int
+        Dimensions the array must have.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    try:
+        array = np.asarray(value)
+        if np.iscomplexobj(array):
+            raise TypeError
+        array = np.array(array, dtype=np.float64, order="C")
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{name}: expected an array of real numbers, got {describe(value)}") from error
+    if array.ndim != dimensions or array.size == 0:
+        word = "matrix" if dimensions == 2 else "list"
+        raise InputError(f"{name}: expected a non-empty {word} of {dimensions} dimension(s), got shape {array.shape}")
+    bad = np.argwhere(~np.isfinite(array))
+    if len(bad):
+        at = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0].tolist(), strict=False))
+        raise InputError(
+            f"{name}: expected finite numbers, got {len(bad)} that are not, the first {array[tuple(bad[0])]} at {at}; "
+            "remove or impute them"
+        )
+    array.flags.writeable = False
+    return array

@@ -9,12 +9,13 @@ division that would keep loops from vectorising.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-FLAGS = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 SUM_FLAGS = FLAGS | {"fastmath": {"contract", "reassoc"}}
 
 # Codes that select an activation inside a kernel, once a row.
@@ -76,7 +77,7 @@ def tanh(x):
 
 @njit(**FLAGS)
 def activate(code, eta, z, out_value, out_slope):
-    """sigma and sigma' of one row; the branch on the activation is outside the loops."""
+    """Sigma and sigma' of one row; the branch on the activation is outside the loops."""
     if code == 0:
         for m in range(z.size):
             out_value[m] = z[m]

@@ -11,7 +11,7 @@ from __future__ import annotations
 import numpy as np
 from numba import float64, int64, njit, types, void
 
-from wgflow.kernels._functions import CODES, FLAGS, activate, dot, total
+from wgflow.kernels._functions import FLAGS, activate, dot, total
 
 # Inputs are declared read-only, which writable arrays satisfy too: one machine code for both.
 _MATRIX = types.Array(float64, 2, "C", readonly=True)
@@ -22,9 +22,24 @@ _OUTPUTS = void(_MATRIX, *_NETWORK, float64[:, ::1])
 _GRADIENT = void(_MATRIX, _MATRIX, *_NETWORK, float64[:, ::1], float64[::1], float64[:, ::1])
 
 
+# Array expressions such as `state += step` would cost a second of compilation each; loops do not.
+@njit(**FLAGS)
+def _clear(out_rows):
+    for d in range(out_rows.shape[0]):
+        for m in range(out_rows.shape[1]):
+            out_rows[d, m] = 0.0
+
+
+@njit(**FLAGS)
+def _add(rows, out_rows):
+    for d in range(rows.shape[0]):
+        for m in range(rows.shape[1]):
+            out_rows[d, m] += rows[d, m]
+
+
 @njit(**FLAGS)
 def _preactivation(state, theta, out_z):
-    """z = w . x + b, one row. Four coordinates at a time: five loads and a store per four multiply-adds."""
+    """Z = w . x + b, one row. Four coordinates at a time: five loads and a store per four multiply-adds."""
     width = state.shape[0]
     bias = theta[2 * width] if theta.size > 2 * width else 0.0
     for m in range(out_z.size):
@@ -59,14 +74,14 @@ def _forward(state, step, theta, first, particle, weight, code, eta, z, out_valu
         alone = first[k + 1] - first[k] == 1
         into = state if alone else step  # a single particle's z is complete before X moves
         if not alone:
-            step[:] = 0.0
+            _clear(step)
         for e in range(first[k], first[k + 1]):
             _preactivation(state, theta[particle[e]], z)
             activate(code, eta, z, out_value[e], out_slope[e])
             if weight[e] != 0.0:  # a query point of the first variation adds nothing to the state
                 _add_increment(weight[e], theta[particle[e]], out_value[e], into)
         if not alone:
-            state += step
+            _add(step, state)
 
 
 @njit(**FLAGS)
@@ -107,20 +122,20 @@ def _backward(state, adjoint, step, theta, first, particle, weight, value, slope
         alone = first[k + 1] - first[k] == 1
         into = state if alone else step
         if not alone:
-            step[:] = 0.0
+            _clear(step)
         for e in range(first[k], first[k + 1]):
             if weight[e] != 0.0:
                 _add_increment(-weight[e], theta[particle[e]], value[e], into)
         if not alone:
-            state += step
-            step[:] = 0.0
+            _add(step, state)
+            _clear(step)
         into = adjoint if alone else step
         for e in range(first[k], first[k + 1]):
             _entry_gradient(state, adjoint, theta[particle[e]], value, slope, e, z, out_first, out_slope)
             if weight[e] != 0.0:
                 _add_adjoint(weight[e], theta[particle[e]], z, into)
         if not alone:
-            adjoint += step
+            _add(step, adjoint)
 
 
 @njit(**FLAGS)
@@ -158,7 +173,21 @@ def outputs(start, readout, theta, first, particle, weight, code, eta, low, high
 
 @njit(_GRADIENT, cache=True, **FLAGS)
 def gradient_squared(
-    start, target, readout, theta, first, particle, weight, code, eta, low, high, block, out_output, out_first, out_slope
+    start,
+    target,
+    readout,
+    theta,
+    first,
+    particle,
+    weight,
+    code,
+    eta,
+    low,
+    high,
+    block,
+    out_output,
+    out_first,
+    out_slope,
 ):
     """Outputs and sums over samples low..high-1 of g_e, (E,), and d_theta g_e, (E, P), for the squared loss."""
     width = start.shape[0]
@@ -170,7 +199,7 @@ def gradient_squared(
         _load(start, begin, end, state)
         _forward(state, step, theta, first, particle, weight, code, eta, z, value, slope)
         _read(state, readout, begin, end, out_output)
-        adjoint[:] = 0.0  # p(1) = W1' (output - y); unused lanes stay 0 and add nothing
+        _clear(adjoint)  # p(1) = W1' (output - y); unused lanes stay 0 and add nothing
         for m in range(end - begin):
             for k in range(readout.shape[0]):
                 residual = out_output[begin + m, k] - target[begin + m, k]

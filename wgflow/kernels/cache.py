@@ -17,6 +17,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 _in_process = threading.RLock()
 
@@ -61,12 +62,13 @@ def exclusive() -> Iterator[None]:
         if path is None or not _lock(path / "lock", stack):
             # A network disk without locks, or no writable cache: a private folder, compiled afresh, never shared.
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wgflow-")))
-        before = numba.config.CACHE_DIR
-        numba.config.CACHE_DIR = str(path)
+        config: Any = numba.config
+        before = config.CACHE_DIR
+        config.CACHE_DIR = str(path)
         try:
             yield
         finally:
-            numba.config.CACHE_DIR = before
+            config.CACHE_DIR = before
 
 
 def _lock(path: Path, stack: contextlib.ExitStack) -> bool:

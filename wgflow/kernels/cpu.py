@@ -12,6 +12,7 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
+
 import numpy as np
 
 from wgflow.depth import Network
@@ -73,7 +74,8 @@ def tree_sum(parts: Array) -> Array:
         right = parts[stride :: 2 * stride]
         parts[:: 2 * stride][: len(right)] += right
         stride *= 2
-    return parts[0]
+    total: Array = parts[0]
+    return total
 
 
 class Cpu:
@@ -95,9 +97,11 @@ class Cpu:
     name = "cpu"
 
     def __init__(self, problem: Problem, threads: int | None = None) -> None:
+        from wgflow.kernels._functions import CODES  # imports numba, so not before a kernel is wanted
+
         for kind, name, known in (
             ("block", problem.block.name, ("ridge",)),
-            ("activation", problem.activation.name, tuple(_kernels().CODES)),
+            ("activation", problem.activation.name, tuple(CODES)),
             ("loss", problem.loss.name, ("squared",)),
         ):
             if name not in known:
@@ -105,7 +109,7 @@ class Cpu:
         self.problem = problem
         self.threads = available_threads() if threads is None else threads
         self._start = np.ascontiguousarray(problem.start().T)  # (D, M)
-        self._code = _kernels().CODES[problem.activation.name]
+        self._code = CODES[problem.activation.name]
         self._eta = problem.activation.parameter or 0.0
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
@@ -130,7 +134,19 @@ class Cpu:
             low, high = chunk * share, min((chunk + 1) * share, samples)
             first, slope = parts[chunk, :entries], parts[chunk, entries:].reshape(entries, parameters)
             kernel(
-                start, y, self.problem.readout, theta, *net, self._code, self._eta, low, high, block, output, first, slope
+                start,
+                y,
+                self.problem.readout,
+                theta,
+                *net,
+                self._code,
+                self._eta,
+                low,
+                high,
+                block,
+                output,
+                first,
+                slope,
             )
 
         kernel = _kernels().gradient_squared
@@ -166,8 +182,11 @@ class Cpu:
             while (chunk := next(pending)) < count:
                 work(chunk)
 
-        helpers = min(self.threads, count) - 1 if size > _SERIAL else 0
-        futures = [_pool(helpers).submit(drain) for _ in range(helpers)]
-        drain()
+        workers = min(self.threads, count)
+        if workers == 1 or size <= _SERIAL:
+            drain()
+            return
+        # The caller waits instead of taking a share: a thread woken by a busy one tends to be put on the same core.
+        futures = [_pool(workers).submit(drain) for _ in range(workers)]
         for future in futures:
             future.result()

@@ -34,7 +34,8 @@ class Squared:
 
     def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """Residual output - y, (M, K)."""
-        return output - y
+        residual: NDArray[Any] = output - y
+        return residual
 
 
 LOSSES: dict[str, Loss] = {"squared": Squared()}

@@ -10,9 +10,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import activations, blocks
-from wgflow.errors import InputError, describe
+from wgflow.errors import InputError
 from wgflow.problems import losses
-from wgflow.types import Array, Spec
+from wgflow.types import Array, Spec, finite_array
 
 ARRAYS = ("x", "y", "embed", "readout")
 
@@ -56,20 +56,20 @@ class Problem:
         readout: ArrayLike | None = None,
         loss: str | losses.Loss = "squared",
     ) -> None:
-        self.x = _matrix("x", x)
-        self.y = _matrix("y", np.asarray(y)[:, None] if np.ndim(y) == 1 else y)
+        self.x = finite_array("x", x, 2)
+        self.y = finite_array("y", np.asarray(y)[:, None] if np.ndim(y) == 1 else y, 2)
         if self.x.shape[0] != self.y.shape[0]:
             raise InputError(
                 f"x and y: expected one row of y for each row of x, got {self.x.shape[0]} and {self.y.shape[0]} rows"
             )
         inputs, outputs = self.x.shape[1], self.y.shape[1]
-        self.embed = _matrix("embed", np.eye(inputs) if embed is None else embed)
+        self.embed = finite_array("embed", np.eye(inputs) if embed is None else embed, 2)
         if self.embed.shape[1] != inputs:
             raise InputError(f"embed: expected shape (D, {inputs}), as x has {inputs} columns, got {self.embed.shape}")
         width = self.embed.shape[0]
         if readout is None and outputs != 1:
             raise InputError(f"readout: expected a matrix of shape ({outputs}, {width}), as y has {outputs} columns")
-        self.readout = _matrix("readout", np.full((1, width), 1.0 / width) if readout is None else readout)
+        self.readout = finite_array("readout", np.full((1, width), 1.0 / width) if readout is None else readout, 2)
         if self.readout.shape != (outputs, width):
             raise InputError(f"readout: expected shape ({outputs}, {width}), got {self.readout.shape}")
         self.block = blocks.block(block)
@@ -112,7 +112,7 @@ class Problem:
         """
         if x is None:
             return self.x @ self.embed.T
-        x = _matrix("x", x)
+        x = finite_array("x", x, 2)
         if x.shape[1] != self.embed.shape[1]:
             raise InputError(f"x: expected {self.embed.shape[1]} columns, got {x.shape[1]}")
         return x @ self.embed.T
@@ -146,11 +146,12 @@ class Problem:
         for name, expected in spec["data"].items():
             if name not in data:
                 raise InputError(f"data: expected arrays {', '.join(spec['data'])}, got no {name}")
-            array = _matrix(name, data[name])
+            array = finite_array(name, data[name], 2)
             if _digest(array) != expected["sha256"]:
                 raise InputError(
                     f"{name}: expected the array of shape {tuple(expected['shape'])} with SHA-256 "
-                    f"{expected['sha256'][:12]}..., got another of shape {array.shape}; pass the data the spec was made with"
+                    f"{expected['sha256'][:12]}..., got another of shape {array.shape}; "
+                    "pass the data the spec was made with"
                 )
         return cls(
             block=spec["block"],
@@ -160,26 +161,6 @@ class Problem:
         )
 
 
-def _matrix(name: str, value: ArrayLike) -> Array:
-    try:
-        array = np.ascontiguousarray(value, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected a matrix of real numbers, got {describe(value)}") from error
-    if array.ndim != 2 or 0 in array.shape:
-        raise InputError(f"{name}: expected a non-empty matrix (two dimensions), got shape {array.shape}")
-    if not np.isfinite(array).all():
-        row, column = np.argwhere(~np.isfinite(array))[0]
-        bad = np.count_nonzero(~np.isfinite(array))
-        raise InputError(
-            f"{name}: expected finite numbers, got {bad} that are not, the first {array[row, column]} "
-            f"at row {row}, column {column}; remove or impute them"
-        )
-    if array is value or array.base is not None:
-        array = array.copy()
-    array.flags.writeable = False
-    return array
-
-
 def _digest(array: Array) -> str:
     header = f"{array.dtype.str}{array.shape}".encode()
-    return hashlib.sha256(header + np.ascontiguousarray(array).tobytes()).hexdigest()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()

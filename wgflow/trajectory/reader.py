@@ -17,6 +17,8 @@ from wgflow.errors import InputError, TrajectoryError, unknown
 from wgflow.trajectory import schema
 from wgflow.types import Array, Frame, Spec
 
+_READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
+
 
 class Trajectory(Sequence[Frame]):
     """A run as a sequence of frames, read when asked for.
@@ -48,7 +50,8 @@ class Trajectory(Sequence[Frame]):
         self.path = Path(path)
         self._file = checked(self.path, "r")
         with _damage(self.path):
-            self._elements = schema.elements(schema.stored_observables(self._file))
+            elements = schema.elements(schema.stored_observables(self._file))
+            self._data = {element.path: self._file[element.path] for element in elements}
             self._digests = np.asarray(self._file[schema.DIGEST])
             self.parameters: dict[str, Spec] = {
                 name: json.loads(self._file[f"parameters/{name}"][()])
@@ -56,6 +59,8 @@ class Trajectory(Sequence[Frame]):
             }
         self._length = _committed_rows(self._digests)
         self._verified = np.zeros(self._length, bool)
+        frame_bytes = sum(data.dtype.itemsize * int(np.prod(data.shape[1:])) for data in self._data.values())
+        self._stride = max(1, _READ_BYTES // frame_bytes)
 
     def __len__(self) -> int:
         return self._length
@@ -69,14 +74,18 @@ class Trajectory(Sequence[Frame]):
     def __getitem__(self, index: int | slice) -> Frame | list[Frame]:
         """Frame by number, counted from the end if negative; a list of frames for a slice."""
         if isinstance(index, slice):
-            return [self._frame(number) for number in range(*index.indices(len(self)))]
+            numbers = range(*index.indices(len(self)))
+            return list(self if numbers == range(len(self)) else map(self._frame, numbers))
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: expected a frame number in 0..{len(self) - 1}, got {index}")
         return self._frame(number)
 
     def __iter__(self) -> Iterator[Frame]:
-        return (self._frame(number) for number in range(len(self)))
+        for start in range(0, len(self), self._stride):
+            rows = self._read(start, min(start + self._stride, len(self)))
+            for k in range(len(rows[schema.STEP])):
+                yield frame_from_row({path: values[k] for path, values in rows.items()})
 
     def __repr__(self) -> str:
         return f"Trajectory({str(self.path)!r}, frames={len(self)})"
@@ -100,8 +109,10 @@ class Trajectory(Sequence[Frame]):
         places |= {each: schema.observable(each).path for each in self.observables}
         if name not in places:
             raise unknown("series", name, places)
-        for number in np.flatnonzero(~self._verified):
-            self._row(int(number))
+        for start in range(0, len(self), self._stride):
+            stop = min(start + self._stride, len(self))
+            if not self._verified[start:stop].all():
+                self._read(start, stop)
         return np.asarray(self._file[places[name]][: len(self)])
 
     def energy(
@@ -155,30 +166,38 @@ class Trajectory(Sequence[Frame]):
             place = self._file.get(f"parameters/{group}", {})
             return {name: np.asarray(place[name]) for name in place}
 
-    def _row(self, number: int) -> dict[str, NDArray[Any]]:
+    def _frame(self, number: int) -> Frame:
+        return frame_from_row({path: values[0] for path, values in self._read(number, number + 1).items()})
+
+    def _read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Arrays of frames start..stop-1 by path, each frame checked against its digest."""
         with _damage(self.path):
-            rows = schema.read_row(self._file, self._elements, number)
-        if not np.array_equal(schema.frame_digest(number, rows), self._digests[number]):
-            raise TrajectoryError(f"{self.path}: frame {number} is damaged: its numbers do not match their digest")
-        self._verified[number] = True
+            rows = schema.read_rows(self._data, start, stop)
+        for k in range(stop - start):
+            row = {path: values[k] for path, values in rows.items()}
+            if not np.array_equal(schema.frame_digest(start + k, row), self._digests[start + k]):
+                raise TrajectoryError(
+                    f"{self.path}: frame {start + k} is damaged: its numbers do not match their digest"
+                )
+        self._verified[start:stop] = True
         return rows
 
-    def _frame(self, number: int) -> Frame:
-        rows = self._row(number)
-        position = rows[f"{schema.GROUP}/position/value"]
-        return Frame(
-            step=int(rows[schema.STEP]),
-            s=float(rows[schema.TIME]),
-            theta=np.ascontiguousarray(position[:, :-1]),
-            tau=np.ascontiguousarray(position[:, -1]),
-            mass=rows[f"{schema.GROUP}/mass/value"],
-            energy=float(rows["observables/energy/value"]),
-            dissipation=float(rows["observables/dissipation/value"]),
-            switches=int(rows["observables/switches/value"]),
-            observables={
-                element.path.split("/")[1]: float(rows[element.path]) for element in self._elements[len(schema.FRAMES) :]
-            },
-        )
+
+def frame_from_row(row: Mapping[str, NDArray[Any]]) -> Frame:
+    """Frame from the arrays of one row of the file, keyed by path."""
+    position = row[f"{schema.GROUP}/position/value"]
+    extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
+    return Frame(
+        step=int(row[schema.STEP]),
+        s=float(row[schema.TIME]),
+        theta=np.ascontiguousarray(position[:, :-1]),
+        tau=np.ascontiguousarray(position[:, -1]),
+        mass=row[f"{schema.GROUP}/mass/value"],
+        energy=float(extra.pop("energy")),
+        dissipation=float(extra.pop("dissipation")),
+        switches=int(extra.pop("switches")),
+        observables={name: float(value) for name, value in extra.items()},
+    )
 
 
 def checked(path: Path, mode: str) -> h5py.File:
@@ -194,15 +213,7 @@ def checked(path: Path, mode: str) -> h5py.File:
     with path.open("rb") as raw:
         if not raw.read(len(schema.MAGIC)).startswith(schema.MAGIC):
             raise TrajectoryError(f"{path}: expected a wgflow trajectory, got a file without its mark")
-    try:
-        # Readers take no lock, or they would keep the writer from opening its own file.
-        file = h5py.File(path, mode, locking=None if mode == "r+" else False)
-    except BlockingIOError as error:
-        raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
-    except OSError as error:
-        if mode == "r+" and isinstance(error, PermissionError):
-            raise
-        raise TrajectoryError(f"{path}: damaged, HDF5 cannot open it ({error})") from error
+    file = _open(path, mode)
     try:
         with _damage(path):
             version = tuple(int(part) for part in file["h5md/modules/wgflow"].attrs["version"])
@@ -220,12 +231,33 @@ def checked(path: Path, mode: str) -> h5py.File:
     return file
 
 
+def _open(path: Path, mode: str) -> h5py.File:
+    try:
+        if mode == "r+":
+            return h5py.File(path, mode)
+        try:
+            return h5py.File(path, mode, locking=False)  # a lock would keep the writer from opening its own file
+        except OSError as error:
+            if "locking flag" not in str(error):
+                raise
+            return h5py.File(path, mode)  # this very process is writing it, and HDF5 wants both to agree
+    except BlockingIOError as error:
+        raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+    except PermissionError:
+        raise
+    except OSError as error:
+        if "already open" in str(error) or "locking flag" in str(error):
+            raise TrajectoryError(f"{path}: open for reading in this process; close that Trajectory first") from error
+        raise TrajectoryError(f"{path}: damaged, HDF5 cannot open it ({error})") from error
+
+
 def committed_frames(file: h5py.File, elements: tuple[schema.Element, ...]) -> int:
     """Frames from the first on that are committed and match their digests."""
     digests = np.asarray(file[schema.DIGEST])
+    data = {element.path: file[element.path] for element in elements}
     for number in range(_committed_rows(digests)):
-        rows = schema.read_row(file, elements, number)
-        if not np.array_equal(schema.frame_digest(number, rows), digests[number]):
+        row = {path: values[0] for path, values in schema.read_rows(data, number, number + 1).items()}
+        if not np.array_equal(schema.frame_digest(number, row), digests[number]):
             return number
     return _committed_rows(digests)
 
@@ -247,7 +279,7 @@ class _damage:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError)) and not isinstance(
-            error, TrajectoryError
-        ):
+        if isinstance(
+            error, (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError)
+        ) and not isinstance(error, TrajectoryError):
             raise TrajectoryError(f"{self.path}: damaged ({error})") from error

@@ -91,9 +91,9 @@ def frame_digest(number: int, values: Mapping[str, NDArray[Any]]) -> NDArray[np.
     return np.frombuffer(digest.digest(), np.uint8)
 
 
-def read_row(file: h5py.File, names: tuple[Element, ...], number: int) -> dict[str, NDArray[Any]]:
-    """Arrays of one frame as they are in the file, keyed by path."""
-    return {element.path: np.asarray(file[element.path][number]) for element in names}
+def read_rows(data: Mapping[str, h5py.Dataset], start: int, stop: int) -> dict[str, NDArray[Any]]:
+    """Arrays of frames start..stop-1 as they are in the file, keyed by path; the first axis is the frame."""
+    return {path: np.asarray(dataset[start:stop]) for path, dataset in data.items()}
 
 
 def stored_observables(file: h5py.File) -> tuple[str, ...]:

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 import wgflow
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.errors import InputError
 from wgflow.problems import Problem
 from wgflow.trajectory import schema
-from wgflow.trajectory.reader import checked, committed_frames
+from wgflow.trajectory.reader import checked, committed_frames, frame_from_row
 from wgflow.types import Frame, Spec
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
@@ -88,7 +88,9 @@ class TrajectoryWriter:
         """
         for name in observables:
             if name in schema.OWN_OBSERVABLES or "/" in name or not name:
-                raise InputError(f"observable {name!r}: expected a name without '/' other than {schema.OWN_OBSERVABLES}")
+                raise InputError(
+                    f"observable {name!r}: expected a name without '/' other than {schema.OWN_OBSERVABLES}"
+                )
         path = Path(path)
         draft = path.with_name(f".{path.name}.new")
         with h5py.File(draft, "w", userblock_size=schema.USER_BLOCK) as file:
@@ -99,7 +101,12 @@ class TrajectoryWriter:
             file[schema.DIGEST][:] = 0
             _link_times(file)
             _particle_box(file, particles, size["P+1"])
-            documents = {"energy": energy.spec(), "flow": flow or {}, "study": study or {}, "provenance": provenance or {}}
+            documents = {
+                "energy": energy.spec(),
+                "flow": flow or {},
+                "study": study or {},
+                "provenance": provenance or {},
+            }
             for name, document in documents.items():
                 file[f"parameters/{name}"] = np.bytes_(json.dumps(document, sort_keys=True))
             _store(file, "parameters/data", energy.problem.arrays())
@@ -133,13 +140,20 @@ class TrajectoryWriter:
         if self.frames == self.capacity:
             self._resize(2 * self.capacity)
         for path, value in rows.items():
-            self._file[path][self.frames] = value
+            self._data[path][self.frames] = value
         self._file.flush()
         self._digest[self.frames] = schema.frame_digest(self.frames, rows)
         self._file.flush()
         self.frames += 1
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             self._fsync()
+
+    def last(self) -> Frame | None:
+        """Return the last committed frame, None if there is none."""
+        if not self.frames:
+            return None
+        rows = schema.read_rows(self._data, self.frames - 1, self.frames)
+        return frame_from_row({path: values[0] for path, values in rows.items()})
 
     @property
     def capacity(self) -> int:
@@ -173,6 +187,7 @@ class TrajectoryWriter:
     def _open(self) -> None:
         self._file = checked(self.path, "r+")
         self._elements = schema.elements(schema.stored_observables(self._file))
+        self._data = {element.path: self._file[element.path] for element in self._elements}
         self._digest = self._file[schema.DIGEST]
 
     def _rows(self, frame: Frame) -> dict[str, NDArray[Any]]:
@@ -194,7 +209,7 @@ class TrajectoryWriter:
         rows = {}
         for element in self._elements:
             rows[element.path] = np.asarray(values[element.path], element.dtype)
-            expected = self._file[element.path].shape[1:]
+            expected = self._data[element.path].shape[1:]
             if rows[element.path].shape != expected:
                 raise InputError(f"frame: expected {element.path} of shape {expected}, got {rows[element.path].shape}")
         return rows
@@ -206,12 +221,13 @@ class TrajectoryWriter:
         with h5py.File(draft, "w", userblock_size=schema.USER_BLOCK) as file:
             _preamble(file)
             for element in (*self._elements, schema.COMMIT):
-                old = self._file[element.path]
+                old = self._digest if element is schema.COMMIT else self._data[element.path]
                 _allocate(file, element.path, (capacity, *old.shape[1:]), element.dtype)
                 file[element.path][:kept] = old[:kept]
             file[schema.DIGEST][kept:] = 0
             _link_times(file)
-            _particle_box(file, self._file[f"{schema.GROUP}/id"].shape[0], old_width(self._file))
+            _, particles, width = self._data[f"{schema.GROUP}/position/value"].shape
+            _particle_box(file, particles, width)
             self._file.copy("parameters", file)
         self._file.close()
         _put_in_place(draft, self.path)
@@ -222,11 +238,6 @@ class TrajectoryWriter:
         descriptor = self._file.id.get_vfd_handle()
         os.fsync(descriptor)
         self._synced = time.monotonic()
-
-
-def old_width(file: h5py.File) -> int:
-    """P + 1 of an open file."""
-    return int(file[f"{schema.GROUP}/position/value"].shape[2])
 
 
 def _preamble(file: h5py.File) -> None:

@@ -1,0 +1,55 @@
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import matplotlib as mpl
+import pytest
+
+from wgflow.analysis import style
+from wgflow.analysis.figures import FIGURES
+from wgflow.errors import InputError
+from wgflow.sims import run
+from wgflow.workspace import Workspace
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory):
+    """One short run of each bundled study, drawn by the runner."""
+    place = tmp_path_factory.mktemp("runs")
+    small = ["--out", str(place), "--quiet", "--set", "flow.until=2.0", "--set", "grid.seed=[0]"]
+    assert run.main(["quickstart", *small, "--set", "grid.particles.count=[4, 8]"]) == 0
+    assert run.main(["order_switching", *small, "--set", "grid.particles.count=[8, 32]"]) == 0
+    return {path.parent.name: path for path in place.glob("*/*")}
+
+
+@pytest.mark.parametrize(("study", "figure"), [("quickstart", "loss_and_particles"), ("order_switching", "switching")])
+def test_scripts_redraw_the_runners_figure_from_trajectories_alone(runs, study, figure, tmp_path):
+    bare = tmp_path / "bare"
+    shutil.copytree(runs[study], bare, ignore=shutil.ignore_patterns("*.png", "*.pdf", "summary.*", "events.jsonl"))
+    script = ROOT / "analysis" / f"fig_{figure}.py"
+    subprocess.run([sys.executable, str(script), str(bare)], check=True, capture_output=True)
+    for suffix in ("png", "pdf"):
+        assert (bare / f"{figure}.{suffix}").read_bytes() == (runs[study] / f"{figure}.{suffix}").read_bytes()
+
+
+def test_every_figure_has_a_script():
+    assert {f"fig_{name}.py" for name in FIGURES} == {path.name for path in (ROOT / "analysis").glob("*.py")}
+
+
+def test_settings_of_matplotlib_are_left_alone(runs):
+    before = dict(mpl.rcParams)
+    style.plt.close(FIGURES["loss_and_particles"](Workspace(runs["quickstart"])))
+    assert dict(mpl.rcParams) == before
+
+
+def test_jumps_are_summarised(runs):
+    header = (runs["order_switching"] / "summary.csv").read_text().splitlines()[0]
+    assert "jumps,jumps_up,jump_sum,jump_sum_up" in header
+
+
+def test_a_run_without_switches_is_refused(runs):
+    with pytest.raises(InputError, match="expected a frame at every step"):
+        FIGURES["switching"](Workspace(runs["quickstart"]))

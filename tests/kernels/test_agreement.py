@@ -1,0 +1,138 @@
+"""The compiled kernels against the NumPy definition, over shapes, activations and schemes."""
+
+import numpy as np
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+import wgflow
+from wgflow.activations import ACTIVATIONS
+from wgflow.errors import BackendError, InputError
+from wgflow.kernels import cpu, select
+from wgflow.kernels._functions import CODES
+
+
+def draw(seed, particles, samples, width, outputs, activation, bias):
+    rng = np.random.default_rng(seed)
+    problem = wgflow.Problem(
+        rng.normal(size=(samples, width)),
+        rng.normal(size=(samples, outputs)),
+        {"name": "ridge", "bias": bias},
+        activation,
+        readout=rng.normal(size=(outputs, width)),
+    )
+    theta = rng.normal(size=(particles, problem.shape[3]))
+    return (
+        problem,
+        wgflow.Particles(theta, rng.uniform(size=particles), rng.uniform(0.1, 2.0, particles) / particles),
+        rng,
+    )
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    particles=st.integers(1, 40),
+    samples=st.integers(1, 300),
+    width=st.integers(1, 9),
+    outputs=st.integers(1, 3),
+    activation=st.sampled_from(sorted(ACTIVATIONS)),
+    bias=st.booleans(),
+    depth=st.sampled_from(["gaps", "shallow"]),
+)
+@example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", bias=True, depth="gaps")
+@example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", bias=True, depth="shallow")
+@example(seed=0, particles=40, samples=257, width=5, outputs=2, activation="sin", bias=False, depth="gaps")
+def test_reference_equals_cpu(seed, particles, samples, width, outputs, activation, bias, depth):
+    problem, rho, rng = draw(seed, particles, samples, width, outputs, activation, bias)
+    slow, fast = (wgflow.Energy(problem, depth, backend) for backend in ("reference", "cpu"))
+    a, b = slow.velocity(rho), fast.velocity(rho)
+    scale = 1 + max(np.abs(a.theta).max(), np.abs(a.tau).max(), a.energy)
+    tolerance = {"rtol": 0, "atol": 1e-12 * scale}
+    np.testing.assert_allclose(b.theta, a.theta, **tolerance)
+    np.testing.assert_allclose(b.tau, a.tau, **tolerance)
+    np.testing.assert_allclose(b.energy, a.energy, **tolerance)
+    np.testing.assert_allclose(fast(rho), b.energy, **tolerance)
+    points, t = rng.normal(size=(11, rho.theta.shape[1])), rng.uniform(size=11)
+    np.testing.assert_allclose(fast.first_variation(rho, points, t), slow.first_variation(rho, points, t), **tolerance)
+    x = rng.normal(size=(5, width))
+    np.testing.assert_allclose(fast.predict(rho, x), slow.predict(rho, x), **tolerance)
+    batch = rng.integers(0, samples, 4)
+    np.testing.assert_allclose(fast.velocity(rho, batch).theta, slow.velocity(rho, batch).theta, **tolerance)
+
+
+@given(seed=st.integers(0, 2**32), particles=st.integers(1, 60), samples=st.integers(1, 700), width=st.integers(1, 9))
+@example(seed=1, particles=60, samples=700, width=9)
+def test_same_bits_for_any_number_of_threads(seed, particles, samples, width):
+    problem, rho, _ = draw(seed, particles, samples, width, 1, "tanh", True)
+    runs = [wgflow.Energy(problem, threads=threads).velocity(rho) for threads in (1, 2, 3, 4)]
+    for other in runs[1:]:
+        assert other.energy == runs[0].energy
+        assert np.array_equal(other.theta, runs[0].theta)
+        assert np.array_equal(other.tau, runs[0].tau)
+
+
+def test_threads_really_share_the_work(monkeypatch):
+    problem, rho, _ = draw(0, 200, 1000, 8, 1, "tanh", True)
+    kernel = cpu.Cpu(problem, threads=4)
+    asked = []
+    monkeypatch.setattr(cpu, "_pool", lambda workers, pool=cpu._pool: asked.append(workers) or pool(workers))
+    kernel.energy(wgflow.Gaps().network(rho), rho.theta)
+    assert asked == [3, 3, 3]
+
+
+@given(st.floats(-50, 50) | st.floats(-1e-3, 1e-3) | st.floats(allow_nan=True, allow_infinity=True))
+@example(0.0)
+@example(5e-324)
+@example(float("inf"))
+def test_tanh_is_within_two_units_in_the_last_place(x):
+    from wgflow.kernels._functions import tanh
+
+    ours, theirs = tanh(x), np.tanh(x)
+    assert (np.isnan(ours) and np.isnan(theirs)) or abs(ours - theirs) <= 2 * np.spacing(abs(theirs))
+
+
+def test_every_activation_has_a_code():
+    assert set(CODES) == set(ACTIVATIONS)
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+def test_nan_is_not_smoothed_over(name):
+    problem, rho, _ = draw(0, 3, 20, 2, 1, name, True)
+    theta = rho.theta.copy()
+    theta[1, 4] = np.nan  # a bias
+    for backend in ("reference", "cpu"):
+        energy, first, _ = select(backend, problem).gradient(wgflow.Gaps().network(rho), theta)
+        assert np.isnan(energy)
+        assert np.isnan(first).any()
+
+
+def test_chunks_depend_on_sizes_only_and_cover_the_samples():
+    for samples in (1, 7, 8, 15, 16, 17, 127, 128, 129, 1000, 1024, 5000, 100_000):
+        for entries, parameters in ((1, 3), (1000, 33), (100_000, 33)):
+            share, block = cpu.chunks(samples, entries, parameters)
+            count = -(-samples // share)
+            assert block <= share
+            assert block % 8 == 0
+            assert block <= 128
+            assert count <= 16
+            assert count * entries * (parameters + 1) <= max(2**25, 2 * entries * (parameters + 1))
+
+
+def test_tree_sum():
+    parts = np.random.default_rng(0).normal(size=(11, 4))
+    np.testing.assert_allclose(cpu.tree_sum(parts.copy()), parts.sum(axis=0), rtol=1e-13)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"backend": "gpu"}, BackendError, "no GPU kernels; use --backend cpu"),
+        ({"backend": "cuda"}, InputError, "unknown backend 'cuda'"),
+        ({"threads": 0}, InputError, "threads: expected a whole number >= 1, got 0"),
+        ({"dtype": "float16"}, InputError, "dtype: expected 'float64'"),
+    ],
+)
+def test_bad_backends(case, options, error, words):
+    problem, _ = case()
+    with pytest.raises(error, match=words):
+        wgflow.Energy(problem, **options)

@@ -1,0 +1,54 @@
+import subprocess
+import sys
+
+import pytest
+
+from wgflow.kernels import cache
+
+SCRIPT = """
+import wgflow
+problem = wgflow.Problem([[0.0], [1.0]], [0.0, 1.0])
+print(wgflow.Energy(problem)(wgflow.Particles([[1.0, 1.0, 0.0]], [1.0])))
+"""
+
+
+def start(environment):
+    return subprocess.Popen(
+        [sys.executable, "-c", SCRIPT], env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@pytest.fixture
+def environment(monkeypatch, tmp_path):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    import os
+
+    return dict(os.environ)
+
+
+def test_processes_that_compile_at_once_agree(environment, tmp_path):
+    runs = [start(environment) for _ in range(3)]
+    outputs = [run.communicate(timeout=300) for run in runs]
+    assert len({out for out, _ in outputs}) == 1, outputs
+    assert [run.returncode for run in runs] == [0, 0, 0], outputs
+    assert list(tmp_path.glob("wgflow/*/*/*.nbi"))  # and the next process finds it compiled
+
+
+def test_cache_can_be_turned_off(environment, tmp_path):
+    out, error = start(environment | {"WGFLOW_CACHE": "off"}).communicate(timeout=300)
+    assert float(out) > 0, error
+    assert not list(tmp_path.iterdir())
+
+
+def test_users_own_numba_cache_is_left_alone():
+    import numba
+
+    before = numba.config.CACHE_DIR
+    with cache.exclusive():
+        assert numba.config.CACHE_DIR != before
+    assert numba.config.CACHE_DIR == before
+
+
+def test_fingerprint_is_of_the_sources():
+    assert len(cache.fingerprint()) == 12
+    assert int(cache.fingerprint(), 16) >= 0

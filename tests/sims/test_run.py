@@ -1,0 +1,288 @@
+"""The command as a user meets it: what it writes, what it says, how it ends."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.sims import run
+from wgflow.workspace import Workspace
+
+STUDY = """
+name = "small"
+question = "Does it run?"
+observables = ["heldout", "second_moment"]
+[problem]
+name = "sine"
+samples = 40
+heldout = 0.25
+[particles]
+tau = "uniform"
+[flow]
+until = 1.0
+every = 0.5
+[grid]
+"particles.count" = [3, 6]
+seed = [0, 1]
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(STUDY)
+    return "small.toml"
+
+
+def folder(tmp_path, name="small"):
+    (found,) = (tmp_path / "runs" / name).iterdir()
+    return found
+
+
+def lines(capsys):
+    return capsys.readouterr().err.splitlines()
+
+
+def test_a_study_from_file_to_figure(study, tmp_path, capsys):
+    assert run.main([study]) == 0
+    out, err = capsys.readouterr()
+    assert err == ""  # no terminal, no progress
+    assert "Does it run?" in out
+    assert max(map(len, out.splitlines()[:-1])) <= 80
+    place = folder(tmp_path)
+    assert {path.name for path in place.iterdir()} == {
+        ".lock", "events.jsonl", "study.json", "members", "summary.json", "summary.csv",
+        "loss_and_particles.png", "loss_and_particles.pdf",
+    }  # fmt: skip
+    assert (place / "loss_and_particles.png").read_bytes().startswith(b"\x89PNG")
+    summary = json.loads((place / "summary.json").read_text())
+    assert [row["status"] for row in summary["members"]] == ["finished"] * 4
+    assert summary["provenance"]["backend"] == "cpu"
+    with wgflow.Trajectory(place / "members" / "count-6_seed-1.h5") as trajectory:
+        assert len(trajectory) == 3
+        assert summary["members"][3]["energy_last"] == trajectory[-1].energy
+        assert summary["members"][3]["heldout_last"] == trajectory[-1].observables["heldout"]
+        frame = trajectory[-1]
+        rho = wgflow.Particles(frame.theta, frame.tau)
+        assert trajectory.energy("heldout")(rho) == frame.observables["heldout"]
+        moment = trajectory.energy().weights(rho) @ (rho.theta**2).sum(axis=1)
+        assert frame.observables["second_moment"] == pytest.approx(moment)
+        assert trajectory.parameters["study"]["particles"]["count"] == 6
+    rows = (place / "summary.csv").read_text().splitlines()
+    assert len(rows) == 5
+    assert rows[0].startswith("particles.count,seed,N,steps,s,energy_first")
+
+
+def test_the_same_command_again_changes_nothing_but_provenance(study, tmp_path):
+    assert run.main([study, "--quiet"]) == 0
+    members = {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")}
+    before = json.loads((folder(tmp_path) / "summary.json").read_text())
+    assert run.main([study, "--quiet"]) == 0
+    assert {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")} == members
+    after = json.loads((folder(tmp_path) / "summary.json").read_text())
+    assert after["members"] == before["members"]
+
+
+def content(path):
+    with wgflow.Trajectory(path) as trajectory:
+        return [
+            (f.step, f.s, f.theta.tobytes(), f.tau.tobytes(), f.energy, f.switches, dict(f.observables))
+            for f in trajectory
+        ]
+
+
+def test_walltime_stops_and_the_next_command_goes_on(study, tmp_path, capsys):
+    assert run.main([study, "--quiet", "--out", "whole"]) == 0
+    (whole,) = (tmp_path / "whole" / "small").iterdir()
+    codes = []
+    while not codes or codes[-1] == run.REQUEUE:
+        codes.append(run.main([study, "--quiet", "--walltime", "0"]))
+        assert len(codes) < 50
+    assert codes.count(run.REQUEUE) >= 4
+    assert codes[-1] == 0
+    assert "resumes from the last committed frame" in capsys.readouterr().err
+    for path in (whole / "members").iterdir():
+        assert content(path) == content(folder(tmp_path) / "members" / path.name)
+    for name in ("summary.csv", "loss_and_particles.png", "loss_and_particles.pdf"):
+        assert (whole / name).read_bytes() == (folder(tmp_path) / name).read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_signals_leave_a_run_that_resumes(study, tmp_path, number, code):
+    command = [sys.executable, "-m", "wgflow.sims.run", study, "--set", "flow.until=200", "--set", "flow.every=0.1"]
+    process = subprocess.Popen([*command, "--quiet"], stderr=subprocess.PIPE, text=True)
+    for _ in range(600):
+        found = list(tmp_path.glob("runs/small/*/members/*.h5"))
+        if found:
+            break
+        time.sleep(0.1)
+    time.sleep(0.5)
+    process.send_signal(number)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode == code, err
+    assert err.splitlines() == ["wgflow: stopped; the same command resumes from the last committed frame"]
+    with wgflow.Trajectory(found[0]) as trajectory:
+        committed = [frame.energy for frame in trajectory]
+    assert committed
+    again = subprocess.run([*command, "--set", "grid.seed=[0, 1]", "--walltime", "1"], capture_output=True, check=False)
+    assert again.returncode in (0, 75), again.stderr
+    with wgflow.Trajectory(found[0]) as trajectory:
+        assert trajectory.series("energy")[: len(committed)].tolist() == committed
+        assert len(trajectory) > len(committed) or len(committed) == 2001
+
+
+def test_a_diverging_member_keeps_its_last_good_frame_and_the_others_finish(study, tmp_path, capsys):
+    changes = ["problem.activation=linear", "grid.flow.step=[0.5, 500.0]", "flow.until=5000.0", "flow.every=500.0"]
+    changes += ["grid.seed=[0]", "particles.count=3"]
+    options = [part for change in changes for part in ("--set", change)]
+    assert run.main([study, *options]) == run.DIVERGED
+    out, err = capsys.readouterr()
+    assert re.search(r"step=500.0, seed=0|seed=0, step=500.0", err)
+    assert "try a smaller step than 500" in err
+    assert "diverged" in out
+    summary = json.loads((folder(tmp_path) / "summary.json").read_text())
+    assert {row["flow.step"]: row["status"] for row in summary["members"]} == {0.5: "finished", 500.0: "diverged"}
+    (path,) = folder(tmp_path).glob("members/*500.0*")
+    frames = len(wgflow.Trajectory(path))
+    with wgflow.Trajectory(path) as trajectory:
+        assert np.isfinite(trajectory[-1].theta).all()
+        assert trajectory[-1].step > 0
+    assert run.main([study, *options, "--quiet"]) == run.DIVERGED
+    with wgflow.Trajectory(path) as trajectory:
+        assert len(trajectory) == frames
+
+
+BAD = [
+    (["quikstart"], "unknown study 'quikstart' (str): did you mean 'quickstart'?"),
+    (["no.toml"], "study no.toml: expected a TOML file, got no such file"),
+    (["small.toml", "--set", "flow.stpe=1"], "small.toml: flow.stpe: unknown key; did you mean 'step'?"),
+    (["small.toml", "--set", "flow.step"], "--set: expected KEY=VALUE"),
+    (["small.toml", "--set", "problem.block=rigde"], "did you mean 'ridge'?"),
+    (["small.toml", "--set", "grid.seed=[]"], "grid.seed: expected at least one value"),
+    (["small.toml", "--set", "flow.step=[]"], "flow.step: expected a valid number, got [] (list)"),
+    (["small.toml", "--set", "name.x=1"], "--set name.x: expected 'name' to be a table"),
+    (["small.toml", "--backend", "gpu"], "backend 'gpu': this version has no GPU kernels; use --backend cpu"),
+    (["small.toml", "--backend", "tpu"], "unknown backend 'tpu'"),
+    (["small.toml", "--threads", "0"], "--threads: expected a whole number >= 1, got '0'"),
+    (["small.toml", "--walltime", "soon"], "--walltime: expected a duration such as 90s, 30m or 2h"),
+    (["small.toml", "--set", "figure=los"], "unknown figure 'los'"),
+    (
+        ["small.toml", "--out", "small.toml"],
+        "--out small.toml: expected a folder that can be written, got Not a directory",
+    ),
+    (["small.toml", "--frsh"], "unrecognized arguments: --frsh; see --help"),
+    (["small.toml", "--fresh", "--keep"], "not allowed with argument"),
+    (["nan.toml"], "x: expected finite numbers, got 1 that are not, the first nan at row 1, column 0"),
+    (["shape.toml"], "x and y: expected as many rows in both, got 2 and 3"),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), BAD)
+def test_bad_input_is_one_line_and_writes_nothing(study, tmp_path, capsys, arguments, words):
+    for name, x, y in (("nan", [[1.0], [np.nan]], [0.0, 1.0]), ("shape", [[1.0], [2.0]], [0.0, 1.0, 2.0])):
+        np.savez(tmp_path / f"{name}.npz", x=x, y=y)
+        text = (
+            f'name = "own"\n[problem]\nname = "file"\npath = "{name}.npz"\nstandardise = false\n[flow]\nuntil = 1.0\n'
+        )
+        (tmp_path / f"{name}.toml").write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    assert run.main(arguments) == run.BAD_INPUT
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("wgflow: ")
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write anywhere")
+def test_unwritable_folder(study, tmp_path, capsys):
+    (tmp_path / "locked").mkdir(mode=0o500)
+    assert run.main([study, "--out", "locked"]) == run.BAD_INPUT
+    assert "expected a folder that can be written" in capsys.readouterr().err
+
+
+def test_debug_shows_the_traceback(study, capsys):
+    assert run.main([study, "--backend", "gpu", "--debug"]) == run.BAD_INPUT
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_internal_errors_are_one_line(study, monkeypatch, capsys):
+    monkeypatch.setattr("wgflow.sims.members.build", lambda *args: 1 / 0)
+    assert run.main([study]) == run.INTERNAL
+    assert lines(capsys) == ["wgflow: internal error: ZeroDivisionError: division by zero; --debug shows where"]
+
+
+def test_a_lost_disk_keeps_committed_frames(study, tmp_path, monkeypatch, capsys):
+    from wgflow.trajectory import TrajectoryWriter
+
+    append, count = TrajectoryWriter.append, []
+
+    def full(self, frame):
+        count.append(1)
+        if len(count) == 5:
+            raise OSError(28, "No space left on device", str(self.path))
+        append(self, frame)
+
+    monkeypatch.setattr(TrajectoryWriter, "append", full)
+    assert run.main([study]) == run.DISK
+    assert "No space left on device; committed frames are intact" in capsys.readouterr().err
+    monkeypatch.undo()
+    monkeypatch.chdir(tmp_path)
+    assert run.main([study, "--quiet"]) == run.DONE
+
+
+def test_other_backend_or_version_asks(study, tmp_path, monkeypatch, capsys):
+    assert run.main([study, "--quiet", "--backend", "reference"]) == 0
+    assert run.main([study, "--quiet"]) == run.BAD_INPUT
+    assert "made by backend 'reference', now 'cpu'; use --backend reference, or --mixed" in capsys.readouterr().err
+    assert run.main([study, "--quiet", "--mixed"]) == 0
+    monkeypatch.setattr("wgflow.kernels.cache.fingerprint", lambda: "0" * 12)
+    assert run.main([study, "--quiet", "--mixed"]) == run.BAD_INPUT
+    assert "use --keep to go on with it or --fresh to start again" in capsys.readouterr().err
+    assert run.main([study, "--quiet", "--mixed", "--keep"]) == 0
+    assert run.main([study, "--quiet", "--fresh"]) == 0
+    with wgflow.Trajectory(next(folder(tmp_path).glob("members/*.h5"))) as trajectory:
+        assert trajectory.parameters["provenance"]["kernels"] == "0" * 12
+
+
+def test_a_second_process_is_refused(study, tmp_path, capsys):
+    assert run.main([study, "--quiet"]) == 0
+    with Workspace(folder(tmp_path)).locked():
+        script = f"from wgflow.sims.run import main; raise SystemExit(main([{study!r}]))"
+        second = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert second.returncode == run.BAD_INPUT
+    assert "another process is running this study" in second.stderr
+
+
+def test_dry_run_writes_nothing(study, tmp_path, capsys):
+    assert run.main([study, "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    assert "4 members" in out
+    assert "nothing was written" in out
+    assert not (tmp_path / "runs").exists()
+
+
+def test_list_shows_the_bundled_studies(capsys):
+    assert run.main(["--list"]) == 0
+    out = capsys.readouterr().out
+    assert "quickstart" in out
+    assert "order_switching" in out
+
+
+def test_help_is_light():
+    """What --help must not import; its time is measured by benchmarks/startup.py."""
+    script = (
+        "import sys\nsys.argv = ['wgflow', '--help']\nfrom wgflow.sims import run\n"
+        "try: run.main()\nexcept SystemExit: pass\n"
+        "print([m for m in ('numpy', 'numba', 'matplotlib', 'pydantic', 'h5py') if m in sys.modules])"
+    )
+    out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
+    assert out.splitlines()[-1] == "[]"

@@ -1,0 +1,187 @@
+"""The mathematics: gradients against complex step, hand-written cases, and the identities of the schemes."""
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.depth import Network
+from wgflow.errors import InputError
+from wgflow.kernels.reference import Reference
+
+STEP = 1e-30
+
+
+def complex_energy(problem, theta, tau, mass, depth):
+    """E with complex arguments, the networks written down here again and not taken from the schemes."""
+    count = len(theta)
+    if depth == "gaps":
+        order = np.argsort(tau.real, kind="stable")
+        net = Network(np.arange(count + 1), order, np.diff(tau[order], prepend=0.0))
+    else:
+        net = Network(np.array([0, count]), np.arange(count), mass)
+    return Reference(problem).energy(net, theta)
+
+
+def complex_gradient(problem, rho, depth, variable):
+    arrays = {name: getattr(rho, name).astype(complex) for name in ("theta", "tau", "mass")}
+    gradient = np.empty(arrays[variable].shape)
+    for where in np.ndindex(gradient.shape):
+        moved = {name: array.copy() for name, array in arrays.items()}
+        moved[variable][where] += STEP * 1j
+        gradient[where] = complex_energy(problem, **moved, depth=depth).imag / STEP
+    return gradient
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("depth", ["gaps", "shallow"])
+def test_velocity_is_minus_the_gradient_over_the_mass(case, activation, backend, depth):
+    problem, rho = case(activation=activation, outputs=2)
+    velocity = wgflow.Energy(problem, depth, backend).velocity(rho)
+    theta = -complex_gradient(problem, rho, depth, "theta") / rho.mass[:, None]
+    np.testing.assert_allclose(velocity.theta, theta, rtol=1e-11, atol=1e-12)
+    tau = -rho.mass * complex_gradient(problem, rho, depth, "tau")
+    np.testing.assert_allclose(velocity.tau, tau, rtol=1e-11, atol=1e-12)
+    assert velocity.energy == pytest.approx(complex_energy(problem, rho.theta, rho.tau, rho.mass, depth), rel=1e-13)
+
+
+def test_one_particle_by_hand():
+    """X = x + tau a tanh(w x + b), E = (W1 X - y)**2 / 2, every derivative by the chain rule on paper."""
+    x, y, a, w, b, tau, readout = 0.7, -0.4, 1.3, -0.8, 0.2, 0.6, 1.5
+    problem = wgflow.Problem([[x]], [y], readout=[[readout]])
+    h = np.tanh(w * x + b)
+    r = readout * (x + tau * a * h) - y
+    p = readout * r
+    slope = 1 - h * h
+    for backend in ("reference", "cpu"):
+        velocity = wgflow.Energy(problem, backend=backend).velocity(wgflow.Particles([[a, w, b]], [tau]))
+        assert velocity.energy == pytest.approx(r * r / 2, rel=1e-14)
+        np.testing.assert_allclose(velocity.theta, [[-tau * p * h, -tau * p * a * slope * x, -tau * p * a * slope]])
+        np.testing.assert_allclose(velocity.tau, [-p * a * h])
+        expected = tau**2 * p * p * (h**2 + (a * slope) ** 2 * (x**2 + 1)) + (p * a * h) ** 2
+        assert velocity.dissipation == pytest.approx(expected, rel=1e-13)
+
+
+def test_two_particles_by_hand():
+    """Linear blocks without bias in one dimension: X(1) = (1 + (tau2 - tau1) a2 w2)(1 + tau1 a1 w1) x."""
+    x, y = np.array([1.0, -2.0]), np.array([0.5, 0.3])
+    theta, tau = np.array([[0.4, 1.1], [-0.7, 0.9]]), np.array([0.9, 0.25])  # the second comes first
+    problem = wgflow.Problem(x[:, None], y, {"name": "ridge", "bias": False}, "linear")
+    early, late = 0.25 * -0.63, 0.65 * 0.44
+    factor = (1 + early) * (1 + late)
+    energy = wgflow.Energy(problem)
+    assert energy(wgflow.Particles(theta, tau)) == pytest.approx(np.mean((factor * x - y) ** 2) / 2, rel=1e-14)
+    along = np.mean((factor * x - y) * x)  # dE/dfactor
+    by_tau = np.array([along * (1 + early) * 0.44, along * (-0.63 * (1 + late) - 0.44 * (1 + early))])
+    np.testing.assert_allclose(energy.velocity(wgflow.Particles(theta, tau)).tau, -by_tau / 2, rtol=1e-13)
+
+
+def test_identities_of_gaps(case):
+    """dE/dtau^l = g_l - g_(l+1) and dE/dtheta^l = gap_l d_theta dE/drho, with g from the first variation."""
+    problem, rho = case(particles=6)
+    energy = wgflow.Energy(problem)
+    order = np.argsort(rho.tau)
+    g = energy.first_variation(rho, rho.theta[order], rho.tau[order])
+    by_tau = complex_gradient(problem, rho, "gaps", "tau")[order]
+    np.testing.assert_allclose(by_tau, g - np.append(g[1:], 0.0), rtol=1e-11, atol=1e-13)
+    by_theta = complex_gradient(problem, rho, "gaps", "theta")[order]
+    gaps, h = np.diff(rho.tau[order], prepend=0.0), 1e-6
+    for layer, i in enumerate(order):
+        for j in range(problem.shape[3]):
+            shift = h * np.eye(problem.shape[3])[j]
+            ends = energy.first_variation(rho, [rho.theta[i] + shift, rho.theta[i] - shift], [rho.tau[i]] * 2)
+            assert by_theta[layer, j] == pytest.approx(gaps[layer] * (ends[0] - ends[1]) / (2 * h), rel=1e-6, abs=1e-9)
+    np.testing.assert_allclose(energy.weights(rho)[order], gaps)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_first_variation_of_shallow_is_the_derivative_in_mass(case, backend):
+    """E(rho + lambda delta) at lambda = 0 by complex step, the new atom written into the network by hand."""
+    problem, rho = case(particles=4)
+    point = np.linspace(-1, 1, problem.shape[3])
+    theta = np.vstack([rho.theta, point]).astype(complex)
+    mass = np.append(rho.mass, STEP * 1j)
+    expected = complex_energy(problem, theta, np.append(rho.tau, 0.5), mass, "shallow").imag / STEP
+    found = wgflow.Energy(problem, "shallow", backend).first_variation(rho, point[None], [0.3])
+    np.testing.assert_allclose(found, [expected], rtol=1e-12)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_first_variation_of_gaps_is_the_derivative_in_an_inserted_block(case, backend):
+    """Beside layer l, and beyond the last: a second block of weight i*epsilon in the same step, by complex step."""
+    problem, rho = case(particles=3)
+    point = np.linspace(-1, 1, problem.shape[3])
+    order = np.argsort(rho.tau)
+    tau = rho.tau[order]
+    gaps = np.diff(tau, prepend=0.0)
+    energy = wgflow.Energy(problem, backend=backend)
+    for layer, t in enumerate([tau[0] / 2, (tau[0] + tau[1]) / 2, (tau[1] + tau[2]) / 2, (tau[2] + 1) / 2]):
+        first = np.append(np.arange(4), 3 if layer < 3 else 4)[: 4 if layer < 3 else 5]
+        first = np.where(np.arange(len(first)) > layer, first + 1, first) if layer < 3 else first
+        particle, weight = np.insert(order, layer, 3), np.insert(gaps.astype(complex), layer, STEP * 1j)
+        net = Network(first, particle, weight)
+        theta = np.vstack([rho.theta, point])
+        expected = Reference(problem).energy(net, theta).imag / STEP
+        np.testing.assert_allclose(energy.first_variation(rho, point[None], [t]), [expected], rtol=1e-11)
+
+
+def test_first_variation_in_many_sweeps(case, monkeypatch):
+    problem, rho = case()
+    theta, t = np.random.default_rng(1).normal(size=(50, 7)), np.linspace(0, 1, 50)
+    energy = wgflow.Energy(problem)
+    whole = energy.first_variation(rho, theta, t)
+    monkeypatch.setattr("wgflow.energy._QUERIES", 7)
+    np.testing.assert_allclose(energy.first_variation(rho, theta, t), whole, rtol=1e-13)
+
+
+@pytest.mark.parametrize("depth", ["gaps", "shallow"])
+def test_order_of_the_particles_does_not_matter(case, rng, depth):
+    problem, rho = case(particles=9)
+    place = rng.permutation(9)
+    energy = wgflow.Energy(problem, depth)
+    a, b = energy.velocity(rho), energy.velocity(wgflow.Particles(rho.theta[place], rho.tau[place], rho.mass[place]))
+    assert a.energy == pytest.approx(b.energy, rel=1e-13)
+    np.testing.assert_allclose(b.theta, a.theta[place], rtol=1e-10, atol=1e-13)
+    np.testing.assert_allclose(b.tau, a.tau[place], rtol=1e-10, atol=1e-13)
+
+
+def test_a_wrong_adjoint_is_noticed(case, monkeypatch):
+    """Negative control: the complex-step test above fails if the adjoint forgets the Jacobian."""
+    problem, rho = case()
+    backward = type(problem.block).backward
+
+    def forgetful(self, x, theta, p, sigma):
+        return 0.0 * p, backward(self, x, theta, p, sigma)[1]
+
+    monkeypatch.setattr(type(problem.block), "backward", forgetful)
+    velocity = wgflow.Energy(problem, backend="reference").velocity(rho)
+    right = -complex_gradient(problem, rho, "gaps", "theta") / rho.mass[:, None]
+    assert np.abs(velocity.theta - right).max() > 1e-3
+
+
+def test_specs_rebuild_the_energy(case):
+    problem, rho = case(activation={"name": "regularised_relu", "eta": 0.3}, bias=False)
+    energy = wgflow.Energy(problem, "shallow")
+    again = wgflow.Energy.from_spec(energy.spec(), problem.arrays())
+    assert again.spec() == energy.spec()
+    assert again(rho) == energy(rho)
+    with pytest.raises(InputError, match="expected the array of shape"):
+        wgflow.Energy.from_spec(energy.spec(), problem.arrays() | {"y": problem.y + 1})
+
+
+@pytest.mark.parametrize(
+    ("call", "words"),
+    [
+        (
+            lambda e, rho: e(wgflow.Particles(np.zeros((2, 4)), [0.1, 0.2])),
+            r"theta: expected 7 columns .* a \(3\), w \(3\), b \(1\)",
+        ),
+        (lambda e, rho: e.velocity(rho, [99]), r"batch: expected rows in 0..6, got 99..99"),
+        (lambda e, rho: e.velocity(rho, [0.5]), "batch: expected a non-empty list of row numbers"),
+        (lambda e, rho: e.first_variation(rho, np.zeros((1, 7)), [1.5]), r"tau: expected depths in \[0, 1\]"),
+        (lambda e, rho: e.predict(rho, np.zeros((2, 2))), "x: expected 3 columns, got 2"),
+    ],
+)
+def test_bad_input(case, call, words):
+    problem, rho = case()
+    with pytest.raises(InputError, match=words):
+        call(wgflow.Energy(problem), rho)

@@ -1,0 +1,74 @@
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.errors import InputError
+from wgflow.particles import confine, project
+
+PROBLEM = wgflow.Problem([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])  # D = 2, P = 5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (([1.0], [0.5]), "theta: expected a non-empty matrix of 2 dim"),
+        (([[1.0]], [0.5, 0.6]), r"tau: expected shape \(1,\)"),
+        (([[1.0]], [1.5]), r"tau: expected depths in \[0, 1\], got 1.5 for particle 0"),
+        (([[np.nan]], [0.5]), "theta: expected finite numbers, got 1 that are not, the first nan at row 0, column 0"),
+        (([[1.0]], [0.5], [-1.0]), "mass: expected weights >= 0, got -1.0"),
+        (([["a"]], [0.5]), "theta: expected an array of real numbers"),
+    ],
+)
+def test_bad_measures(arguments, words):
+    with pytest.raises(InputError, match=words):
+        wgflow.Particles(*arguments)
+
+
+def test_arrays_are_copies_that_cannot_be_written():
+    theta = np.zeros((2, 5))
+    rho = wgflow.Particles(theta, [0.1, 0.2])
+    theta[:] = 1
+    assert (rho.theta == 0).all()
+    assert np.array_equal(rho.mass, [0.5, 0.5])
+    with pytest.raises(ValueError, match="read-only"):
+        rho.theta[0, 0] = 1
+
+
+def test_a_smaller_cloud_is_the_beginning_of_a_larger_one():
+    small, large = (wgflow.Particles.draw(PROBLEM, n, seed=5, tau="uniform") for n in (4, 9))
+    assert np.array_equal(small.theta, large.theta[:4])
+    assert np.array_equal(small.tau, large.tau[:4])
+
+
+def test_initial_law():
+    rho = wgflow.Particles.draw(PROBLEM, 40_000, scale={"a": 2.0, "b": 0.0})
+    # Error rate: a standard deviation from 80,000 normals is off by 2% with probability below 1e-12.
+    assert rho.theta[:, :2].std() == pytest.approx(2.0, rel=0.02)
+    assert rho.theta[:, 2:4].std() == pytest.approx(2**-0.5, rel=0.02)
+    assert (rho.theta[:, 4] == 0).all()
+    np.testing.assert_allclose(np.diff(rho.tau, prepend=0.0), 1 / 40_000)
+    assert rho.tau[-1] == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"count": 0}, "count: expected a whole number of particles >= 1, got 0"),
+        ({"count": 3, "scale": {"u": 1.0}}, "unknown parameter group in scale 'u'"),
+        ({"count": 3, "scale": {"a": -1.0}}, "scale of a: expected a number >= 0, got -1.0"),
+        ({"count": 3, "tau": "gird"}, "did you mean 'grid'"),
+    ],
+)
+def test_bad_draws(options, words):
+    with pytest.raises(InputError, match=words):
+        wgflow.Particles.draw(PROBLEM, **options)
+
+
+def test_ends_of_depth():
+    tau = np.array([-0.25, 0.0, 0.5, 1.0, 1.25, 2.5])
+    np.testing.assert_allclose(confine(tau, "clip"), [0, 0, 0.5, 1, 1, 1])
+    np.testing.assert_allclose(confine(tau, "reflect"), [0.25, 0, 0.5, 1, 0.75, 0.5])
+    np.testing.assert_array_equal(confine(tau, "free"), tau)
+    at, v = np.array([0.0, 0.0, 1.0, 1.0, 0.5]), np.array([-1.0, 1.0, -1.0, 1.0, 1.0])
+    np.testing.assert_array_equal(project(at, v, "clip"), [0, 1, -1, 0, 1])
+    np.testing.assert_array_equal(project(at, v, "reflect"), v)

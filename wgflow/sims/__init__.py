@@ -1,0 +1,1 @@
+"""Studies: their schema, their members, and the command that runs them."""

@@ -1,0 +1,169 @@
+"""From a study to its members: the grid multiplied out, and each member's objects built and checked."""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from typing import Any, NamedTuple
+
+from wgflow.energy import Energy
+from wgflow.errors import InputError, StudyError, unknown
+from wgflow.flow import Flow
+from wgflow.particles import Particles
+from wgflow.problems import Problem
+from wgflow.problems.datasets import DATASETS, split
+from wgflow.sims.observables import OBSERVABLES
+from wgflow.sims.study import Member, ProblemTable, Study, check_member
+from wgflow.types import Spec
+
+_SHARED = set(ProblemTable.model_fields) | {"name", "sha256"}  # what is not an argument of the data set
+
+
+class Setup(NamedTuple):
+    """Everything a member needs to run.
+
+    Attributes
+    ----------
+    energy : Energy
+        What is descended.
+    heldout : Energy or None
+        The same on the held-out samples.
+    flow : Flow
+        The flow.
+    start : Particles
+        The initial measure.
+    """
+
+    energy: Energy
+    heldout: Energy | None
+    flow: Flow
+    start: Particles
+
+
+class Planned(NamedTuple):
+    """A member of a study before it has run.
+
+    Attributes
+    ----------
+    label : str
+        Its grid values in words.
+    values : dict
+        Its grid values by key.
+    member : Member
+        Its checked tables.
+    """
+
+    label: str
+    values: Spec
+    member: Member
+
+    @property
+    def steps(self) -> int:
+        """Flow steps it takes."""
+        return round(self.member.flow.until / self.member.flow.step)
+
+    @property
+    def stride(self) -> int:
+        """Steps from one recorded frame to the next."""
+        return max(1, round((self.member.flow.every or self.member.flow.step) / self.member.flow.step))
+
+    @property
+    def frames(self) -> int:
+        """Frames it records: the start, every multiple of ``every``, the end."""
+        return -(-self.steps // self.stride) + 1
+
+    def records(self, step: int) -> bool:
+        """Whether the state after that many steps is recorded."""
+        return step % self.stride == 0 or step == self.steps
+
+
+def expand(study: Study) -> list[Planned]:
+    """Members of a study, one for each combination of grid values, the last key running fastest.
+
+    Raises
+    ------
+    StudyError
+        If a grid key is unknown or has no values, or a combination does not fit the schema; all problems at once.
+    """
+    base = study.model_dump(mode="python", exclude={"name", "question", "cost", "figure", "grid"})
+    problems = [f"grid.{key}: expected at least one value, got an empty list" for key, v in study.grid.items() if not v]
+    problems += [f"grid.{key}: the same value twice" for key, v in study.grid.items() if _repeats(v)]
+    if problems:
+        raise StudyError(problems)
+    short = _short_names(list(study.grid))
+    members = []
+    for combination in itertools.product(*study.grid.values()):
+        values = dict(zip(study.grid, combination, strict=True))
+        label = ", ".join(f"{short[key]}={_word(value)}" for key, value in values.items())
+        raw = copy.deepcopy(base)
+        for key, value in values.items():
+            _place(raw, key, value)
+        try:
+            members.append(Planned(label, values, check_member(raw, "grid")))
+        except StudyError as error:
+            problems += [line for line in error.problems if line not in problems]
+    if problems:
+        raise StudyError(problems)
+    return members
+
+
+def build(member: Member, backend: str = "cpu", threads: int | None = None) -> Setup:
+    """Build the objects of a member.
+
+    Raises
+    ------
+    InputError
+        If the tables do not fit together or the data cannot be had.
+    BackendError
+        If the backend cannot be had.
+    """
+    for name in member.observables:
+        if name not in OBSERVABLES:
+            raise unknown("observable", name, OBSERVABLES)
+    table = member.problem
+    arguments = table.model_dump(exclude=_SHARED)
+    x, y = DATASETS[table.name](**arguments)
+    parts = split(x, y, table.heldout, table.split_seed, table.standardise)
+    if "heldout" in member.observables and not len(parts.x_heldout):
+        raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
+    make = Problem.padded if table.state == "padded" else Problem
+    problem = make(parts.x, parts.y, block=table.block, activation=table.activation, loss=table.loss)
+    heldout = problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
+    depth = member.depth.name
+    energy = Energy(problem, depth, backend, threads=threads)
+    flow_table = member.flow
+    flow = Flow(energy, flow_table.integrator, flow_table.step, flow_table.boundary, flow_table.mobility)
+    particles = member.particles
+    start = Particles.draw(problem, particles.count, member.seed, particles.scale, particles.tau)
+    flow.run(
+        start, flow_table.until, flow_table.every
+    )  # checks the times; nothing is computed until a frame is asked for
+    return Setup(energy, Energy(heldout, depth, backend, threads=threads) if heldout else None, flow, start)
+
+
+def _place(raw: Spec, key: str, value: Any) -> None:
+    *parents, last = key.split(".")
+    place: Any = raw
+    for parent in parents:
+        place = place.get(parent) if isinstance(place, dict) else None
+    if not isinstance(place, dict):
+        raise InputError(f"grid.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'")
+    place[last] = value
+
+
+def _short_names(keys: list[str]) -> dict[str, str]:
+    """Last part of each dotted key, or the whole key where that is ambiguous."""
+    lasts = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+
+
+def _word(value: Any) -> str:
+    """Value as part of a label: a table by its name."""
+    if isinstance(value, dict):
+        return str(value.get("name", "+".join(f"{key}:{_word(part)}" for key, part in value.items())))
+    return str(value)
+
+
+def _repeats(values: list[Any]) -> bool:
+    words = [_word(value) for value in values]
+    return len(set(words)) < len(words)

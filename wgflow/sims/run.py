@@ -1,0 +1,379 @@
+"""The command ``python -m wgflow.sims.run``, also installed as ``wgflow``.
+
+Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written), 3 some member
+diverged (its last good frame is kept, the others finish), 4 disk or permission lost while running, 75 stopped by
+SIGTERM or --walltime (run the same command again), 130 Ctrl-C (likewise).
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
+
+if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
+    from rich.progress import Progress
+
+    from wgflow.sims.members import Planned, Setup
+    from wgflow.sims.study import Study
+    from wgflow.types import Spec
+    from wgflow.workspace import Workspace
+
+DEFAULT_STUDY = "quickstart"
+_WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
+DONE, INTERNAL, BAD_INPUT, DIVERGED, DISK, REQUEUE, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
+
+
+class Stop(BaseException):
+    """The run was asked to stop from outside; like KeyboardInterrupt, no ordinary handler should catch it."""
+
+
+def studies_folder() -> Path:
+    """Folder of the bundled studies: inside the installed package, or in the checkout it runs from."""
+    installed = Path(__file__).parent / "studies"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "sims"
+
+
+def study_path(choice: str) -> Path:
+    """Path of a study: a bundled name, or a path that ends in .toml.
+
+    Raises
+    ------
+    InputError
+        If there is no such study or file.
+    """
+    if choice.endswith(".toml"):
+        path = Path(choice)
+        if not path.is_file():
+            raise InputError(
+                f"study {choice}: expected a TOML file, got no such file; --list shows the bundled studies"
+            )
+        return path
+    bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
+    if choice not in bundled:
+        raise unknown("study", choice, bundled)
+    return bundled[choice]
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        raise InputError(f"{message}; see --help")
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the runner."""
+    make = _Parser(
+        prog="python -m wgflow.sims.run",
+        description="Run a study: every member's trajectory, a summary and a figure. The same command again resumes.",
+        epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk lost, 75 stopped (requeue), 130 Ctrl-C.",
+    )
+    make.add_argument("study", nargs="?", default=DEFAULT_STUDY, metavar="STUDY",
+                      help=f"name of a bundled study, or path of a .toml file (default: {DEFAULT_STUDY})")  # fmt: skip
+    make.add_argument("--out", default="runs", metavar="DIR", help="where run folders go (default: runs)")
+    make.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
+                      help="change a key of the study, e.g. flow.step=0.05 or grid.seed=[0,1]; repeatable")  # fmt: skip
+    make.add_argument(
+        "--backend", default="auto", metavar="auto|cpu|reference|gpu", help="kernels to use (default: auto)"
+    )
+    make.add_argument("--threads", default=None, metavar="N", help="threads of the kernels (default: all cores)")
+    make.add_argument(
+        "--walltime", default=None, metavar="T", help="stop after this long, e.g. 90s, 30m, 2h; resumable"
+    )
+    again = make.add_mutually_exclusive_group()
+    again.add_argument("--fresh", action="store_true", help="start again, deleting what this study has in its folder")
+    again.add_argument("--keep", action="store_true", help="go on with results of another version of wgflow")
+    make.add_argument("--mixed", action="store_true", help="go on with results of another backend")
+    make.add_argument("--list", action="store_true", help="show the bundled studies")
+    make.add_argument("--dry-run", action="store_true", help="check everything and show the members; write nothing")
+    make.add_argument("--quiet", action="store_true", help="no progress and no table")
+    make.add_argument("--debug", action="store_true", help="show tracebacks")
+    return make
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        options = parser().parse_args(argv)
+    except InputError as error:
+        return _fail(argparse.Namespace(debug=False), BAD_INPUT, str(error))
+    running = [False]  # set once the workspace is being written: an OSError before that is bad input
+    try:
+        return _dispatch(options, running)
+    except (KeyboardInterrupt, Stop) as error:
+        _say("stopped; the same command resumes from the last committed frame")
+        return REQUEUE if isinstance(error, Stop) else INTERRUPTED
+    except StudyError as error:
+        return _fail(options, BAD_INPUT, *error.problems)
+    except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
+        return _fail(options, BAD_INPUT, str(error))
+    except OSError as error:
+        return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error))
+    except Exception as error:
+        return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
+
+
+def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
+    if options.list:
+        return _list()
+    from wgflow.sims import members
+    from wgflow.sims.study import load, override_value
+
+    threads = None if options.threads is None else _whole("--threads", options.threads)
+    deadline = None if options.walltime is None else time.monotonic() + _duration(options.walltime)
+    overrides = dict(_key_value(text, override_value) for text in options.overrides)
+    study, content = load(study_path(options.study), overrides)
+    planned = members.expand(study)
+    setups = [members.build(each.member, options.backend, threads) for each in planned]
+    _figure(study.figure)
+    from wgflow.workspace import Workspace
+
+    work = Workspace.of(options.out, study.name, content)
+    if options.dry_run:
+        return _dry_run(study, planned, setups, work)
+    return _run(options, study, content, planned, setups, work, deadline, running)
+
+
+def _run(
+    options: argparse.Namespace,
+    study: Study,
+    content: Spec,
+    planned: list[Planned],
+    setups: list[Setup],
+    work: Workspace,
+    deadline: float | None,
+    running: list[bool],
+) -> int:
+    from wgflow.sims import runner
+    from wgflow.workspace import provenance
+
+    kernel = setups[0].energy.kernel
+    made_by = provenance(kernel.name, kernel.threads)
+    listed = [{"label": each.label, "values": each.values} for each in planned]
+    resolved = study.model_dump(mode="json") | {"members": listed}
+    if work.folder.exists() and not options.fresh:
+        runner.check_provenance(work, planned, made_by, keep=options.keep, mixed=options.mixed)
+    try:
+        work.create(resolved)
+    except OSError as error:
+        raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
+
+    outcomes = {}
+    with work.locked(), _signals() as caught, _progress(options.quiet) as progress:
+        running[0] = True
+        if options.fresh:
+            shutil.rmtree(work.folder / "members")
+            work.create(resolved)
+        work.event("started", provenance=made_by)
+
+        def check(progressed: bool) -> None:
+            if caught:
+                raise Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt
+            # A wall time too short for one frame would otherwise be requeued for ever.
+            if progressed and deadline is not None and time.monotonic() > deadline:
+                raise Stop
+
+        todo = {each.label: runner.steps_done(work, each) for each in planned}
+        bar = progress.add_task(
+            study.name,
+            total=sum(_cost(each, each.steps) for each in planned),
+            completed=sum(_cost(each, todo[each.label]) for each in planned),
+        )
+        for each, setup in zip(planned, setups, strict=True):
+            progress.update(bar, description=each.label or study.name)
+
+            def advance(steps: int, each: Planned = each) -> None:
+                progress.advance(bar, _cost(each, steps))
+
+            outcome = runner.run_member(
+                work,
+                each,
+                setup,
+                study=each.member.model_dump(mode="json"),
+                provenance=made_by,
+                advance=advance,
+                check=check,
+            )
+            outcomes[each.label] = outcome
+            work.event(outcome.status, member=each.label, **({"message": outcome.message} if outcome.message else {}))
+            if outcome.status == "diverged":
+                _say(f"{each.label or study.name}: {outcome.message}")
+        progress.update(bar, description="summary")
+        _summarise(study, work, outcomes, made_by, quiet=options.quiet)
+        work.event("done")
+    return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
+
+
+def _summarise(study: Study, work: Workspace, outcomes: dict[str, Any], made_by: Spec, *, quiet: bool) -> None:
+    from wgflow.analysis import summary
+
+    rows = summary.rows(work, {label: outcome.status for label, outcome in outcomes.items()})
+    work.write_json("summary.json", {"study": study.name, "members": rows, "provenance": made_by})
+    work.write_csv("summary.csv", rows)
+    draw = _figure(study.figure)
+    written = ["summary.json", "summary.csv"]
+    if draw is not None:
+        from wgflow.analysis import style
+
+        written += style.save(draw(work), work.folder / study.figure)
+    if not quiet:
+        from rich.console import Console
+
+        console = Console(width=None if sys.stdout.isatty() else _WIDE)
+        console.print(summary.table(study.name, study.question, rows))
+        console.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+
+
+def _figure(name: str) -> Any:
+    if name == "none":
+        return None
+    try:
+        from wgflow.analysis.figures import FIGURES
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"figure: expected matplotlib to draw {name!r}, got no such package; pip install 'wgflow[study]', "
+            "or --set figure=none"
+        ) from error
+    if name not in FIGURES:
+        raise unknown("figure", name, (*FIGURES, "none"))
+    return FIGURES[name]
+
+
+def _list() -> int:
+    import tomllib
+
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("study", "question", "cost", box=None, pad_edge=False)
+    for path in sorted(studies_folder().glob("*.toml")):
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        table.add_row(path.stem, raw.get("question", ""), raw.get("cost", ""))
+    Console().print(table)
+    return DONE
+
+
+def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Workspace) -> int:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("member", "N", "steps", "frames", "MiB", box=None, pad_edge=False)
+    size = 0.0
+    for each, setup in zip(planned, setups, strict=True):
+        numbers, parameters = setup.start.theta.shape
+        mebibytes = each.frames * numbers * (parameters + 2) * 8 / 2**20
+        size += mebibytes
+        table.add_row(each.label or study.name, str(numbers), str(each.steps), str(each.frames), f"{mebibytes:.2f}")
+    console = Console()
+    console.print(table)
+    console.print(f"{len(planned)} members, {size:.2f} MiB, into {work.folder}; nothing was written", soft_wrap=True)
+    return DONE
+
+
+def _cost(planned: Planned, steps: int) -> int:
+    """Work in units that take about equally long: a step costs in proportion to the particles."""
+    return steps * planned.member.particles.count
+
+
+@contextlib.contextmanager
+def _progress(quiet: bool) -> Iterator[Progress]:
+    """Progress on stderr with the time left; nothing where stderr is no terminal."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    console = Console(stderr=True)
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def _signals() -> Iterator[list[int]]:
+    """Collect SIGTERM and Ctrl-C for the run to act on between two steps; a second Ctrl-C interrupts at once.
+
+    Raising from the handler is not an option: Python may be inside a destructor or a weak reference's callback, from
+    which an exception goes nowhere.
+    """
+    caught: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if number == signal.SIGINT and signal.SIGINT in caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    if threading.current_thread() is not threading.main_thread():  # the caller keeps its signals
+        yield caught
+        return
+    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield caught
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _key_value(text: str, parse: Any) -> tuple[str, Any]:
+    key, found, value = text.partition("=")
+    if not found or not key.strip():
+        raise InputError(f"--set: expected KEY=VALUE, e.g. flow.step=0.05, got {text!r}")
+    return key.strip(), parse(value.strip())
+
+
+def _whole(name: str, text: str) -> int:
+    try:
+        number = int(text)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise InputError(f"{name}: expected a whole number >= 1, got {text!r}")
+    return number
+
+
+def _duration(text: str) -> float:
+    """Seconds in a duration such as 90, 90s, 30m or 2h."""
+    unit = {"s": 1.0, "m": 60.0, "h": 3600.0}.get(text[-1:], None)
+    try:
+        seconds = float(text[:-1] if unit else text) * (unit or 1.0)
+    except ValueError:
+        seconds = -1.0
+    if not 0 <= seconds < float("inf"):
+        raise InputError(f"--walltime: expected a duration such as 90s, 30m or 2h, got {describe(text)}")
+    return seconds
+
+
+def _disk(error: OSError) -> str:
+    where = f"{error.filename}: " if error.filename else ""
+    return f"{where}{error.strerror or error}; committed frames are intact, free space or choose another --out"
+
+
+def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:
+    for line in lines:
+        _say(line)
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    return code
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(f"wgflow: {' '.join(line.split())}\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,306 @@
+"""The study file: its schema, and what is said when a file does not fit it."""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import tomllib
+import typing
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from wgflow import activations, blocks, integrators
+from wgflow.errors import InputError, StudyError, describe, suggest, unknown
+from wgflow.problems import losses
+from wgflow.types import Spec
+
+
+class Table(BaseModel):
+    """A table of a study: unknown keys refused, no silent conversion, finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ProblemTable(Table):
+    """What every problem has: samples held out, scaling, and the network's fixed parts."""
+
+    heldout: float = Field(0.0, ge=0, lt=1, description="fraction of the samples held out")
+    split_seed: int = Field(0, ge=0, description="seed of the choice of held-out samples")
+    standardise: bool = Field(True, description="scale columns of x and y by the training samples")
+    state: Literal["padded", "identity"] = Field(
+        "padded", description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns"
+    )
+    block: str | dict[str, Any] = Field("ridge", description="residual block")
+    activation: str | dict[str, Any] = Field("tanh", description="activation inside the block")
+    loss: str = Field("squared", description="loss of one sample")
+
+    @field_validator("block")
+    @classmethod
+    def _block(cls, value: Any) -> Any:
+        blocks.block(value)
+        return value
+
+    @field_validator("activation")
+    @classmethod
+    def _activation(cls, value: Any) -> Any:
+        activations.activation(value)
+        return value
+
+    @field_validator("loss")
+    @classmethod
+    def _loss(cls, value: Any) -> Any:
+        losses.loss(value)
+        return value
+
+
+class DiabetesTable(ProblemTable):
+    """Diabetes regression data that scikit-learn ships."""
+
+    name: Literal["diabetes"]
+
+
+class SineTable(ProblemTable):
+    """y = sin(frequency x) + noise on [-pi, pi]."""
+
+    name: Literal["sine"]
+    samples: int = Field(200, ge=1)
+    frequency: float = 1.0
+    noise: float = Field(0.0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+class FileTable(ProblemTable):
+    """Your own data: a NumPy .npz file with arrays x and y."""
+
+    name: Literal["file"]
+    path: str = Field(description="relative to the study file")
+    sha256: str = Field("", description="filled in from the file")
+
+
+class ParticlesTable(Table):
+    """The initial measure."""
+
+    count: int = Field(32, ge=1, description="N")
+    scale: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="standard deviation by parameter group"
+    )
+    tau: Literal["grid", "uniform"] = Field("grid", description="law of the depths")
+
+
+class GapsTable(Table):
+    """Algorithm 1 of Lu et al.: sort by depth, step by the gaps."""
+
+    name: Literal["gaps"]
+
+
+class ShallowTable(Table):
+    """Two-layer limit of the same measure."""
+
+    name: Literal["shallow"]
+
+
+class FlowTable(Table):
+    """The flow in s."""
+
+    until: float = Field(gt=0, description="flow time at which to stop")
+    every: float | None = Field(None, gt=0, description="flow time between frames; one step if left out")
+    step: float = Field(0.1, gt=0, description="step length h")
+    integrator: str = Field("euler", description="method in s")
+    boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
+    mobility: dict[str, Annotated[float, Field(ge=0)]] = Field(
+        default_factory=dict, description="factor on the velocity by parameter group, and for tau"
+    )
+
+    @field_validator("integrator")
+    @classmethod
+    def _integrator(cls, value: Any) -> Any:
+        integrators.integrator(value)
+        return value
+
+
+ProblemChoice: TypeAlias = Annotated[DiabetesTable | SineTable | FileTable, Field(discriminator="name")]
+DepthChoice: TypeAlias = Annotated[GapsTable | ShallowTable, Field(discriminator="name")]
+
+
+class Member(Table):
+    """One run: a study without its grid."""
+
+    seed: int = Field(0, ge=0, lt=2**63, description="seed of everything random")
+    problem: ProblemChoice
+    particles: ParticlesTable = Field(default_factory=lambda: ParticlesTable())
+    depth: DepthChoice = Field(default_factory=lambda: GapsTable(name="gaps"))
+    flow: FlowTable
+    observables: list[str] = Field(default_factory=list, description="measured at every frame")
+
+
+class Study(Member):
+    """A study: a member, and a grid of values for its keys that multiplies it."""
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
+    question: str = Field("", description="what the study asks")
+    cost: str = Field("", description="what running it takes")
+    figure: str = Field("loss_and_particles", description="figure drawn at the end, or none")
+    grid: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key -> values")
+
+
+_ABOUT = ("name", "question", "cost", "figure")  # what does not change a result, and so is not hashed
+
+
+def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
+    """Read a study file, apply overrides, check everything.
+
+    Parameters
+    ----------
+    path : Path
+        A TOML file.
+    overrides : dict
+        Dotted key to value; a key of the grid is taken out of it and fixed, ``grid.KEY`` replaces its values.
+
+    Returns
+    -------
+    study : Study
+        The checked study.
+    content : dict
+        The same as plain JSON, as far as it decides the results.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read.
+    StudyError
+        If it does not fit the schema; all problems at once.
+    """
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable study file ({error.strerror})") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise InputError(f"{path}: expected TOML, got something else ({error})") from error
+    for key, value in overrides.items():
+        _override(raw, key, value)
+    problem = raw.get("problem")
+    if isinstance(problem, dict) and problem.get("name") == "file" and isinstance(problem.get("path"), str):
+        problem["path"] = str((path.parent / problem["path"]).resolve())
+        problem["sha256"] = _file_digest(Path(problem["path"]))
+    study = _validate(Study, raw, path.name)
+    content = study.model_dump(mode="json", exclude=set(_ABOUT))
+    if content["problem"]["name"] == "file":
+        del content["problem"]["path"]  # its digest says which data; where it lies does not matter
+    return study, content
+
+
+def check_member(raw: Spec, label: str) -> Member:
+    """Member from plain JSON, with the label in front of whatever is wrong with it."""
+    return _validate(Member, raw, label)
+
+
+def override_value(text: str) -> Any:
+    """Read the value of ``--set key=value`` as TOML: a number, true, [1, 2]; anything else is a string."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _override(raw: Spec, key: str, value: Any) -> None:
+    grid = raw.get("grid")
+    if key.startswith("grid."):
+        raw.setdefault("grid", {})[key.removeprefix("grid.")] = value
+        return
+    if isinstance(grid, dict) and key in grid:
+        del grid[key]
+    place = raw
+    *parents, last = key.split(".")
+    for parent in parents:
+        place = place.setdefault(parent, {})
+        if not isinstance(place, dict):
+            raise InputError(f"--set {key}: expected {parent!r} to be a table, got {describe(place)}")
+    place[last] = value
+
+
+_Model = typing.TypeVar("_Model", bound=BaseModel)
+
+
+def _validate(model: type[_Model], raw: Spec, where: str) -> _Model:
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise StudyError([f"{where}: {_explain(model, dict(problem))}" for problem in found]) from error
+
+
+def _explain(model: type[BaseModel], problem: Spec) -> str:
+    """One problem in the form: key, what was expected, what came, what to do."""
+    kind, value = problem["type"], problem["input"]
+    location = [str(part) for part in problem["loc"]]
+    key, table = _locate(model, location)
+    match kind:
+        case "extra_forbidden":
+            known = list(table.model_fields) if table else []
+            return f"{key}: unknown key; {suggest(location[-1], known)}known: {', '.join(known)}"
+        case "missing":
+            return f"{key}: expected a value, got none; add it"
+        case "union_tag_invalid":
+            names = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
+            return f"{key}.name: {unknown('name', problem['ctx']['tag'], names)}"
+        case "union_tag_not_found":
+            return f"{key}.name: expected a name that says which kind, got none; add it"
+        case "literal_error":
+            choices = problem["ctx"]["expected"]
+            hint = (
+                suggest(value, [each.strip(" '") for each in choices.replace(" or ", ",").split(",")])
+                if isinstance(value, str)
+                else ""
+            )
+            return f"{key}: expected {choices}, got {describe(value)}{'; ' + hint.strip() if hint else ''}"
+        case "value_error":
+            return f"{key}: {problem['ctx']['error']}"
+        case _:
+            return f"{key}: expected {_expected(problem['msg'])}, got {describe(value)}"
+
+
+def _expected(message: str) -> str:
+    """Turn pydantic's sentence on what a value should be into the end of ours."""
+    text = message.removeprefix("Input should be ").removeprefix("Input should have ")
+    if text.startswith(("greater", "less")):
+        return f"a number {text}"
+    return "a table" if "dictionary" in text else text
+
+
+def _locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[BaseModel] | None]:
+    """Dotted key of a location, without the tags of unions, and the table its last key should be in."""
+    key: list[str] = []
+    table: type[BaseModel] | None = model
+    choices: dict[str, type[BaseModel]] = {}
+    for depth, part in enumerate(location):
+        if part in choices:  # the tag of a union, which is not a key
+            table, choices = choices[part], {}
+            continue
+        key.append(part)
+        if depth == len(location) - 1:
+            break
+        field = table.model_fields.get(part) if table else None
+        tables = _tables(field.annotation) if field else []
+        choices = {_tag(each): each for each in tables} if len(tables) > 1 else {}
+        table = tables[0] if len(tables) == 1 else None
+    return ".".join(key), table
+
+
+def _tables(annotation: Any) -> list[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in typing.get_args(annotation) for each in _tables(part)]
+
+
+def _tag(table: type[BaseModel]) -> str:
+    return str(typing.get_args(table.model_fields["name"].annotation)[0])
+
+
+@functools.cache
+def _file_digest(path: Path) -> str:
+    try:
+        return hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as error:
+        raise InputError(f"{path}: expected a readable data file ({error.strerror})") from error

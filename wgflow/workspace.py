@@ -1,0 +1,175 @@
+"""The folder of one run: ``runs/<study>/<hash>/``, its lock, its provenance, and files that are never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import hashlib
+import io
+import json
+import os
+import platform
+import sys
+from collections.abc import Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import wgflow
+from wgflow.errors import WorkspaceError
+from wgflow.kernels import cache
+from wgflow.types import Spec
+
+_PACKAGES = ("numpy", "scipy", "numba", "h5py")
+
+
+class MemberFile(NamedTuple):
+    """One member of a run on disk.
+
+    Attributes
+    ----------
+    label : str
+        Its grid values in words, e.g. ``"count=32, seed=1"``.
+    values : dict
+        Its grid values by key.
+    path : Path
+        Its trajectory, which may not exist yet.
+    """
+
+    label: str
+    values: Spec
+    path: Path
+
+
+class Workspace:
+    """A run folder, existing or to be made.
+
+    Parameters
+    ----------
+    folder : str or Path
+        ``runs/<study>/<hash>``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def of(cls, root: str | Path, study: str, resolved: Spec) -> Workspace:
+        """Folder of a resolved study under a root; nothing is created."""
+        return cls(Path(root) / study / digest(resolved))
+
+    @property
+    def study(self) -> Spec:
+        """The resolved study this folder belongs to.
+
+        Raises
+        ------
+        WorkspaceError
+            If the folder holds no run.
+        """
+        try:
+            study: Spec = json.loads((self.folder / "study.json").read_text())
+        except (OSError, ValueError) as error:
+            raise WorkspaceError(
+                f"{self.folder}: expected the folder of a run, with study.json, got {error}"
+            ) from error
+        return study
+
+    def member(self, label: str, values: Spec) -> MemberFile:
+        """Where a member of that label keeps its trajectory."""
+        stem = label.replace(", ", "_").replace("=", "-").replace("/", "-")
+        return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5")
+
+    def members(self) -> list[MemberFile]:
+        """Members of the run that have a trajectory, in the study's order."""
+        listed = [self.member(entry["label"], entry["values"]) for entry in self.study["members"]]
+        return [member for member in listed if member.path.is_file()]
+
+    def create(self, study: Spec) -> None:
+        """Make the folder and write the resolved study into it."""
+        (self.folder / "members").mkdir(parents=True, exist_ok=True)
+        self.write_json("study.json", study)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process.
+
+        Raises
+        ------
+        WorkspaceError
+            If another process holds it.
+        """
+        with (self.folder / ".lock").open("a") as file:
+            try:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WorkspaceError(
+                    f"{self.folder}: another process is running this study; wait for it, or choose another --out"
+                ) from error
+            except (ModuleNotFoundError, OSError):
+                pass  # no locks on this system or disk; the trajectory files still refuse a second writer
+            yield
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Append one line to ``events.jsonl``."""
+        entry = {"time": _now(), "event": kind} | details
+        with (self.folder / "events.jsonl").open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file so that a reader sees the old one or the new one, never a part."""
+        path = self.folder / name
+        draft = path.with_name(f".{name}.new")
+        draft.write_text(text)
+        os.replace(draft, path)
+        return path
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write plain JSON, NaN as null."""
+        return self.write_text(name, json.dumps(_plain(content), indent=2) + "\n")
+
+    def write_csv(self, name: str, rows: Sequence[Spec]) -> Path:
+        """Write rows under a header of all their keys; what a row lacks is left empty."""
+        buffer = io.StringIO()
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(buffer, keys, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        return self.write_text(name, buffer.getvalue())
+
+
+def digest(content: Spec) -> str:
+    """Short name of plain JSON: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def provenance(backend: str, threads: int) -> Spec:
+    """What made a result: versions, machine, backend."""
+    return {
+        "wgflow": wgflow.__version__,
+        "kernels": cache.fingerprint(),
+        "backend": backend,
+        "threads": threads,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "started": _now(),
+        "command": " ".join(["python -m wgflow.sims.run", *sys.argv[1:]]),
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def _plain(content: Any) -> Any:
+    if isinstance(content, dict):
+        return {key: _plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [_plain(value) for value in content]
+    if isinstance(content, float) and content != content:
+        return None
+    return content
