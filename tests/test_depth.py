@@ -16,10 +16,10 @@ def test_gaps_sorts_and_breaks_ties_by_index():
     assert net.first.tolist() == [0, 1, 2, 3, 4]
 
 
-def test_gaps_locates_depths_in_half_open_intervals():
+def test_gaps_samples_half_open_intervals():
     rho = wgflow.Particles(np.zeros((2, 3)), [0.8, 0.3])
     t = np.array([0.0, 0.3, 0.31, 0.8, 0.9, 1.0])
-    assert wgflow.Gaps().locate(rho, t).tolist() == [0, 0, 1, 1, 2, 2]
+    assert wgflow.Gaps().sample(rho, t).layer[:, 0].tolist() == [0, 0, 1, 1, 2, 2]
 
 
 def test_gaps_needs_mass():
@@ -30,11 +30,88 @@ def test_gaps_needs_mass():
 
 
 def test_registry():
-    for name, kind in DEPTHS.items():
-        assert depth(name).spec() == kind().spec() == {"name": name}
-        assert depth(kind().spec()) == kind()
-    with pytest.raises(InputError, match="did you mean 'gaps'"):
-        depth("gasp")
+    for spec in (
+        {"name": "gaps"},
+        {"name": "shallow"},
+        {"name": "layers", "layers": 3},
+        {"name": "deposit", "layers": 4, "shape": "hat"},
+    ):
+        assert depth(spec).spec() == spec
+        assert depth(depth(spec)) == DEPTHS[spec["name"]](**{k: v for k, v in spec.items() if k != "name"})
+
+
+@pytest.mark.parametrize(
+    ("choice", "words"),
+    [
+        ("gasp", "did you mean 'gaps'"),
+        ("deposit", "expected a number of layers, got none"),
+        ({"name": "deposit", "layres": 3}, "did you mean 'layers'"),
+        ({"name": "layers", "layers": 0}, "layers: expected a whole number >= 1, got 0"),
+        ({"name": "deposit", "layers": 3, "shape": "hut"}, "did you mean 'hat'"),
+    ],
+)
+def test_bad_choices(choice, words):
+    with pytest.raises(InputError, match=words):
+        depth(choice)
+
+
+@pytest.mark.parametrize("shape", ["spline", "hat"])
+@given(t=st.floats(0, 1), layers=st.integers(1, 12))
+def test_deposit_is_a_partition_of_unity(shape, t, layers):
+    scheme = wgflow.Deposit(layers, shape)
+    at = scheme.sample(None, np.array([t]))
+    assert (at.weight >= 0).all()
+    assert at.weight.sum() == pytest.approx(1.0, abs=1e-15)
+    assert at.slope.sum() == pytest.approx(0.0, abs=1e-12)
+    assert ((at.layer >= 0) & (at.layer < layers)).all()
+
+
+def nodes(scheme, t):
+    """Weight of each node at depths t, (Q, L), collected over the stencil."""
+    at = scheme.sample(None, t)
+    out = np.zeros((len(t), scheme.layers))
+    for r in range(at.layer.shape[1]):
+        np.add.at(out, (np.arange(len(t)), at.layer[:, r]), at.weight[:, r])
+    return out
+
+
+def test_spline_is_the_quadratic_b_spline_and_c1():
+    """Against the closed form of the B-spline; its slope has no jumps, the hat's has."""
+    scheme = wgflow.Deposit(6)
+    t = np.linspace(0, 1, 1201)
+    distance = np.abs(6 * t[:, None] - 0.5 - np.arange(-1, 7))  # with a node beyond each end, clipped to it
+    spline = np.where(distance < 0.5, 0.75 - distance**2, np.where(distance < 1.5, 0.5 * (1.5 - distance) ** 2, 0))
+    expected = spline[:, 1:-1].copy()
+    expected[:, 0] += spline[:, 0]
+    expected[:, -1] += spline[:, -1]
+    np.testing.assert_allclose(nodes(scheme, t), expected, atol=1e-14)
+    steps = np.diff(nodes(scheme, t), axis=0) / np.diff(t)[:, None]
+    assert np.abs(np.diff(steps, axis=0)).max() < 6**2 * (t[1] - t[0]) * 3  # no jump of the slope
+    rough = np.diff(nodes(wgflow.Deposit(6, "hat"), t), axis=0) / np.diff(t)[:, None]
+    assert np.abs(np.diff(rough, axis=0)).max() > 5.9  # the hat has jumps of 2 L or L
+
+
+def test_slopes_vanish_at_the_ends():
+    at = wgflow.Deposit(5).sample(None, np.array([0.0, 1.0]))
+    for q in (0, 1):
+        merged = np.zeros(5)
+        np.add.at(merged, at.layer[q], at.slope[q])
+        np.testing.assert_allclose(merged, 0, atol=1e-13)
+
+
+def test_layers_needs_equal_counts_and_masses():
+    scheme = wgflow.Layers(2)
+    assert scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 1.0])).first.tolist() == [0, 1, 2]
+    with pytest.raises(InputError, match="expected equally many particles in each of 2 layers, got 0 to 2"):
+        scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.2]))
+    with pytest.raises(InputError, match=r"expected equal weights > 0 under layers, got 0\.25 to 0\.75"):
+        scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.9], [0.25, 0.75]))
+
+
+@pytest.mark.parametrize("scheme", [wgflow.Layers(1), wgflow.Deposit(1), wgflow.Shallow()])
+def test_free_depths_are_for_gaps(scheme):
+    with pytest.raises(InputError, match=r"tau: expected depths in \[0, 1\] under"):
+        scheme.network(wgflow.Particles(np.zeros((1, 3)), [1.5], free=True))
 
 
 @given(st.permutations(list(range(9))), st.permutations(list(range(9))))

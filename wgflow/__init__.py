@@ -20,7 +20,10 @@ _HOME = {
     "Problem": "wgflow.problems",
     "Particles": "wgflow.particles",
     "Gaps": "wgflow.depth",
+    "Layers": "wgflow.depth",
+    "Deposit": "wgflow.depth",
     "Shallow": "wgflow.depth",
+    "check_block": "wgflow.blocks",
     "Energy": "wgflow.energy",
     "Flow": "wgflow.flow",
     "Trajectory": "wgflow.trajectory",
@@ -28,19 +31,23 @@ _HOME = {
     "Velocity": "wgflow.types",
 }
 __all__ = [
+    "Deposit",
     "Energy",
     "Flow",
     "Frame",
     "Gaps",
+    "Layers",
     "Particles",
     "Problem",
     "Shallow",
     "Trajectory",
     "Velocity",
+    "check_block",
 ]
 
 if TYPE_CHECKING:
-    from wgflow.depth import Gaps, Shallow
+    from wgflow.blocks import check_block
+    from wgflow.depth import Deposit, Gaps, Layers, Shallow
     from wgflow.energy import Energy
     from wgflow.flow import Flow
     from wgflow.particles import Particles

@@ -35,6 +35,8 @@ class Activation:
         k if sigma(c z) = c**k sigma(z) for all c > 0, None if sigma is not positively homogeneous.
     parameter : float, optional
         The one number a parametrised activation depends on; part of its spec.
+    builtin : bool, optional
+        Whether it is wgflow's own and so has compiled code; leave it False for yours.
     """
 
     name: str
@@ -42,6 +44,7 @@ class Activation:
     slope: _Function
     degree: int | None = None
     parameter: float | None = None
+    builtin: bool = False
 
     def spec(self) -> Spec:
         """Plain JSON from which :func:`activation` rebuilds this activation."""
@@ -75,25 +78,32 @@ def regularised_relu(eta: float = 0.5) -> Activation:
         lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) ** 2 / (4 * eta), z)),
         lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) / (2 * eta), 1.0)),
         parameter=float(eta),
+        builtin=True,
     )
 
 
-ACTIVATIONS: dict[str, Activation] = {
-    "linear": Activation("linear", lambda z: z, np.ones_like, degree=1),
-    "tanh": Activation("tanh", np.tanh, lambda z: 1 - np.tanh(z) ** 2),
-    "relu": Activation(
-        "relu", lambda z: np.where(z.real <= 0, 0.0, z), lambda z: np.where(z.real <= 0, 0.0, 1.0), degree=1
+_BUILTIN = (
+    Activation("linear", lambda z: z, np.ones_like, degree=1, builtin=True),
+    Activation("tanh", np.tanh, lambda z: 1 - np.tanh(z) ** 2, builtin=True),
+    Activation(
+        "relu",
+        lambda z: np.where(z.real <= 0, 0.0, z),
+        lambda z: np.where(z.real <= 0, 0.0, 1.0),
+        degree=1,
+        builtin=True,
     ),
-    "squared_relu": Activation(
+    Activation(
         "squared_relu",
         lambda z: np.where(z.real <= 0, 0.0, z * z),
         lambda z: np.where(z.real <= 0, 0.0, 2 * z),
         degree=2,
+        builtin=True,
     ),
-    "regularised_relu": regularised_relu(),
-    "gelu": Activation("gelu", lambda z: 0.5 * z * (1 + erf(z / np.sqrt(2.0))), _gelu_slope),
-    "sin": Activation("sin", np.sin, np.cos),
-}
+    regularised_relu(),
+    Activation("gelu", lambda z: 0.5 * z * (1 + erf(z / np.sqrt(2.0))), _gelu_slope, builtin=True),
+    Activation("sin", np.sin, np.cos, builtin=True),
+)
+ACTIVATIONS: dict[str, Activation] = {each.name: each for each in _BUILTIN}
 
 
 def activation(choice: str | Spec | Activation) -> Activation:

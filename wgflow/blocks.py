@@ -1,25 +1,34 @@
 """Residual blocks f(x, theta), forward and backward side by side, and the layout of their parameters.
 
-These NumPy methods are the definition. Compiled kernels are tested against them.
+These NumPy methods are the definition. Compiled kernels are tested against them. Every built-in block is a sum of
+ridge units a sigma(w . x + b), which is how the compiled kernels, written for those, serve all of them (``units``,
+``unfold``, ``fold``).
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.activations import Activation
+from wgflow.activations import ACTIVATIONS, Activation
 from wgflow.errors import InputError, describe, unknown
-from wgflow.types import Spec
+from wgflow.rng import normal
+from wgflow.types import Array, Spec
 
 
 class Block(Protocol):
-    """What a residual block has to offer."""
+    """What a residual block has to offer; :func:`check_block` tries one out.
 
-    name: ClassVar[str]
+    A block of your own runs through NumPy on every backend, in blocks of samples. If it is a sum of ridge units and
+    says so with :class:`Unfolding`'s methods, it runs compiled.
+    """
+
+    @property
+    def name(self) -> str:
+        """Its name in files."""
 
     def groups(self, width: int) -> dict[str, slice]:
         """Columns of theta by parameter group, in order and without gaps, for a state of that width D."""
@@ -36,7 +45,21 @@ class Block(Protocol):
         """K if f(x, c theta) = c**k f(x, theta) for c > 0, else None."""
 
     def spec(self) -> Spec:
-        """Plain JSON from which :func:`block` rebuilds this block."""
+        """Plain JSON that describes it, with its ``name``."""
+
+
+@runtime_checkable
+class Unfolding(Protocol):
+    """What a block that is a sum of H ridge units a sigma(w . x + b) can offer to run compiled."""
+
+    def units(self, width: int) -> int:
+        """Units of one particle, H, for a state of that width D."""
+
+    def unfold(self, theta: Array, width: int) -> Array:
+        """Units of all particles, (N, P) to (N * H, 2 D + 1), columns [a | w | b], a particle's units together."""
+
+    def fold(self, slope: Array, width: int) -> Array:
+        """Transpose of unfold's derivative, (E * H, 2 D + 1) to (E, P)."""
 
 
 @dataclass(frozen=True)
@@ -57,8 +80,7 @@ class Ridge:
     name: ClassVar[str] = "ridge"
 
     def __post_init__(self) -> None:
-        if not isinstance(self.bias, bool):
-            raise InputError(f"bias of the ridge block: expected true or false, got {describe(self.bias)}")
+        _check_bias(self)
 
     def groups(self, width: int) -> dict[str, slice]:
         """Columns of a, w and, with bias, b."""
@@ -95,8 +117,187 @@ class Ridge:
         """``{"name": "ridge", "bias": ...}``."""
         return {"name": self.name, "bias": self.bias}
 
+    def units(self, width: int) -> int:
+        """One ridge unit a particle."""
+        return 1
 
-BLOCKS: dict[str, type[Ridge]] = {"ridge": Ridge}
+    def unfold(self, theta: Array, width: int) -> Array:
+        """The particles themselves, with a zero bias where there is none."""
+        return theta if self.bias else np.pad(theta, ((0, 0), (0, 1)))
+
+    def fold(self, slope: Array, width: int) -> Array:
+        """Gradients in the columns the block has."""
+        return slope if self.bias else slope[:, :-1]
+
+
+@dataclass(frozen=True)
+class Matrix:
+    """Activated affine map sigma(W x + b).
+
+    Columns of theta are [W row by row (D * D) | b (D)]; homogeneous of the activation's degree.
+
+    Parameters
+    ----------
+    bias : bool, optional
+        Whether the columns b are there.
+    """
+
+    bias: bool = True
+    name: ClassVar[str] = "matrix"
+
+    def __post_init__(self) -> None:
+        _check_bias(self)
+
+    def groups(self, width: int) -> dict[str, slice]:
+        """Columns of W and, with bias, b."""
+        groups = {"W": slice(0, width * width)}
+        return groups | {"b": slice(width * width, width * width + width)} if self.bias else groups
+
+    def _affine(self, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any]]:
+        width = x.shape[1]
+        weight = theta[: width * width].reshape(width, width)
+        return weight, x @ weight.T + (theta[width * width :] if self.bias else 0.0)
+
+    def forward(self, x: NDArray[Any], theta: NDArray[Any], activation: Activation) -> NDArray[Any]:
+        """f(x, theta) = sigma(W x + b), (M, D)."""
+        return activation.value(self._affine(x, theta)[1])
+
+    def backward(
+        self, x: NDArray[Any], theta: NDArray[Any], p: NDArray[Any], activation: Activation
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return (p sigma'(z)) W, (M, D), and the sums over samples for W and b, (P,)."""
+        weight, z = self._affine(x, theta)
+        r = p * activation.slope(z)  # (M, D)
+        parts = [(r.T @ x).ravel()]
+        if self.bias:
+            parts.append(r.sum(axis=0))
+        return r @ weight, np.concatenate(parts)
+
+    def degree(self, activation: Activation) -> int | None:
+        """Degree of the activation."""
+        return activation.degree
+
+    def spec(self) -> Spec:
+        """``{"name": "matrix", "bias": ...}``."""
+        return {"name": self.name, "bias": self.bias}
+
+    def units(self, width: int) -> int:
+        """One ridge unit a row of W: sigma(W x + b) = sum_d e_d sigma(W_d . x + b_d)."""
+        return width
+
+    def unfold(self, theta: Array, width: int) -> Array:
+        """Rows [e_d | W_d | b_d] of every particle."""
+        count = len(theta)
+        rows = np.zeros((count, width, 2 * width + 1))
+        rows[:, :, :width] = np.eye(width)
+        rows[:, :, width : 2 * width] = theta[:, : width * width].reshape(count, width, width)
+        if self.bias:
+            rows[:, :, -1] = theta[:, width * width :]
+        return rows.reshape(count * width, 2 * width + 1)
+
+    def fold(self, slope: Array, width: int) -> Array:
+        """Gradients in W and b; those in the fixed e_d are dropped."""
+        rows = slope.reshape(-1, width, 2 * width + 1)
+        weight = rows[:, :, width : 2 * width].reshape(len(rows), width * width)
+        return np.concatenate([weight, rows[:, :, -1]], axis=1) if self.bias else weight
+
+
+@dataclass(frozen=True)
+class TwoLayer:
+    """Two-layer perceptron V sigma(U x + c) of hidden width H.
+
+    Columns of theta are [V row by row (D * H) | U row by row (H * D) | c (H)]. With H = 1 it is the ridge block.
+
+    Parameters
+    ----------
+    hidden : int, optional
+        H >= 1.
+    bias : bool, optional
+        Whether the columns c are there.
+    """
+
+    hidden: int = 4
+    bias: bool = True
+    name: ClassVar[str] = "two_layer"
+
+    def __post_init__(self) -> None:
+        _check_bias(self)
+        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or self.hidden < 1:
+            raise InputError(
+                f"hidden of the two_layer block: expected a whole number >= 1, got {describe(self.hidden)}"
+            )
+
+    def groups(self, width: int) -> dict[str, slice]:
+        """Columns of V, U and, with bias, c."""
+        size = width * self.hidden
+        groups = {"V": slice(0, size), "U": slice(size, 2 * size)}
+        return groups | {"c": slice(2 * size, 2 * size + self.hidden)} if self.bias else groups
+
+    def _split(self, x: NDArray[Any], theta: NDArray[Any]) -> tuple[NDArray[Any], NDArray[Any], NDArray[Any]]:
+        width, hidden = x.shape[1], self.hidden
+        outer = theta[: width * hidden].reshape(width, hidden)
+        inner = theta[width * hidden : 2 * width * hidden].reshape(hidden, width)
+        return outer, inner, x @ inner.T + (theta[2 * width * hidden :] if self.bias else 0.0)
+
+    def forward(self, x: NDArray[Any], theta: NDArray[Any], activation: Activation) -> NDArray[Any]:
+        """f(x, theta) = V sigma(U x + c), (M, D)."""
+        outer, _, z = self._split(x, theta)
+        out: NDArray[Any] = activation.value(z) @ outer.T
+        return out
+
+    def backward(
+        self, x: NDArray[Any], theta: NDArray[Any], p: NDArray[Any], activation: Activation
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return (V' p sigma'(z)) U, (M, D), and the sums over samples for V, U and c, (P,)."""
+        outer, inner, z = self._split(x, theta)
+        r = (p @ outer) * activation.slope(z)  # (M, H)
+        parts = [(p.T @ activation.value(z)).ravel(), (r.T @ x).ravel()]
+        if self.bias:
+            parts.append(r.sum(axis=0))
+        return r @ inner, np.concatenate(parts)
+
+    def degree(self, activation: Activation) -> int | None:
+        """One more than the degree of the activation, since V multiplies it."""
+        return None if activation.degree is None else activation.degree + 1
+
+    def spec(self) -> Spec:
+        """``{"name": "two_layer", "hidden": ..., "bias": ...}``."""
+        return {"name": self.name, "hidden": self.hidden, "bias": self.bias}
+
+    def units(self, width: int) -> int:
+        """One ridge unit a hidden neuron: V sigma(U x + c) = sum_j V_j sigma(U_j . x + c_j)."""
+        return self.hidden
+
+    def unfold(self, theta: Array, width: int) -> Array:
+        """Rows [column j of V | row j of U | c_j] of every particle."""
+        count, hidden = len(theta), self.hidden
+        size = width * hidden
+        rows = np.zeros((count, hidden, 2 * width + 1))
+        rows[:, :, :width] = theta[:, :size].reshape(count, width, hidden).swapaxes(1, 2)
+        rows[:, :, width : 2 * width] = theta[:, size : 2 * size].reshape(count, hidden, width)
+        if self.bias:
+            rows[:, :, -1] = theta[:, 2 * size :]
+        return rows.reshape(count * hidden, 2 * width + 1)
+
+    def fold(self, slope: Array, width: int) -> Array:
+        """Gradients in V, U and c."""
+        rows = slope.reshape(-1, self.hidden, 2 * width + 1)
+        count, size = len(rows), width * self.hidden
+        outer = rows[:, :, :width].swapaxes(1, 2).reshape(count, size)
+        inner = rows[:, :, width : 2 * width].reshape(count, size)
+        return np.concatenate([outer, inner, rows[:, :, -1]] if self.bias else [outer, inner], axis=1)
+
+
+BLOCKS: dict[str, type[Ridge] | type[Matrix] | type[TwoLayer]] = {
+    "ridge": Ridge,
+    "matrix": Matrix,
+    "two_layer": TwoLayer,
+}
+
+
+def _check_bias(block: Ridge | Matrix | TwoLayer) -> None:
+    if not isinstance(block.bias, bool):
+        raise InputError(f"bias of the {block.name} block: expected true or false, got {describe(block.bias)}")
 
 
 def block(choice: str | Spec | Block) -> Block:
@@ -124,3 +325,67 @@ def block(choice: str | Spec | Block) -> Block:
 def width(block: Block, state: int) -> int:
     """Parameters of one particle, P, for a state of width D."""
     return max(int(columns.stop) for columns in block.groups(state).values())
+
+
+def check_block(block: Block, width: int = 3, activation: Activation = ACTIVATIONS["tanh"], seed: int = 0) -> None:
+    """Try out a block of your own: shapes, NaN, and whether its backward belongs to its forward.
+
+    Parameters
+    ----------
+    block : Block
+        The block.
+    width : int, optional
+        State width D to try it with.
+    activation : Activation, optional
+        Activation to hand to it; smooth, or central differences will not agree.
+    seed : int, optional
+        Seed of the random inputs and parameters, of order one.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong first: parameter groups with gaps, a wrong shape, a number that is not finite, or a
+        derivative that differs from central differences by more than one part in 10**5.
+    """
+    size, samples, h = _columns(block, width), 6, 1e-5
+    x, p = normal(seed, "check x", (samples, width)), normal(seed, "check p", (samples, width))
+    theta = normal(seed, "check theta", (1, size))[0]
+    value = np.asarray(block.forward(x, theta, activation))
+    gradients = tuple(np.asarray(part) for part in block.backward(x, theta, p, activation))
+    for what, part, shape in zip(
+        ("forward", "the state gradient of backward", "the parameter gradient of backward"),
+        (value, *gradients),
+        ((samples, width), (samples, width), (size,)),
+        strict=True,
+    ):
+        if part.shape != shape:
+            raise InputError(f"block {block.name!r}: expected {what} to have shape {shape}, got {part.shape}")
+        if not np.isfinite(part).all():
+            raise InputError(f"block {block.name!r}: expected {what} to be finite, got {part[~np.isfinite(part)][0]}")
+
+    def along(x: Array, theta: Array) -> Array:
+        return np.asarray((block.forward(x, theta, activation) * p).sum(axis=1))
+
+    by_x = [(along(x + h * e, theta) - along(x - h * e, theta)) / (2 * h) for e in np.eye(width)]
+    by_theta = [(along(x, theta + h * e) - along(x, theta - h * e)).sum() / (2 * h) for e in np.eye(size)]
+    for what, found, expected in (("x", gradients[0], np.array(by_x).T), ("theta", gradients[1], np.array(by_theta))):
+        error = np.abs(found - expected)
+        if error.max() > 1e-5 * (1 + np.abs(expected).max()):
+            at = np.unravel_index(error.argmax(), error.shape)
+            raise InputError(
+                f"block {block.name!r}: backward does not belong to forward: the gradient in {what} at "
+                f"{tuple(map(int, at))} is {found[at]:.6g}, central differences of forward give {expected[at]:.6g}"
+            )
+
+
+def _columns(block: Block, width: int) -> int:
+    """P, after checking that the groups cover the columns."""
+    stop = 0
+    for name, columns in block.groups(width).items():
+        if columns.start != stop or columns.stop <= columns.start:
+            raise InputError(
+                f"block {block.name!r}: expected group {name!r} to start at column {stop} and not to be empty, "
+                f"got {columns}"
+            )
+        stop = columns.stop
+    return stop

@@ -13,13 +13,13 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from bisect import bisect_left
-from dataclasses import dataclass
-from typing import Any, ClassVar, NamedTuple
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, NamedTuple, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, describe, unknown
 from wgflow.particles import Particles
 from wgflow.types import Array, Index, Spec
 
@@ -47,30 +47,45 @@ class Network(NamedTuple):
         return len(self.first) - 1
 
 
+class Stencil(NamedTuple):
+    """Where points of depth see the network: R layers each.
+
+    Attributes
+    ----------
+    layer : ndarray (Q, R), int64
+        Layers k whose X_k and p_(k+1) make the first variation at each point; L, one past the last, is X(1) and p(1).
+    weight : ndarray (Q, R)
+        Their weights, S_k(t), with sum 1.
+    slope : ndarray (Q, R)
+        dS_k/dt.
+    """
+
+    layer: Index
+    weight: Array
+    slope: Array
+
+
 class Depth(ABC):
     """What a depth scheme has to offer."""
 
     name: ClassVar[str]
-    boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
+    boundaries: ClassVar[tuple[str, ...]] = ("clip",)
 
     @abstractmethod
     def network(self, rho: Particles) -> Network:
         """Layers of the measure; raises InputError if the scheme cannot hold it."""
 
     @abstractmethod
-    def locate(self, rho: Particles, t: Array) -> Index:
-        """Index k of the layer whose X_k and p_(k+1) give the first variation at depth t; (Q,) to (Q,).
-
-        The value L, one past the last layer, stands for X(1) and p(1).
-        """
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """Stencil of the first variation at depths t, (Q,)."""
 
     @abstractmethod
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
         """Velocities (N, P) and (N,) from the kernel's g_e, (E,), and d_theta g_e, (E, P)."""
 
-    @abstractmethod
-    def kappa(self, rho: Particles) -> Array:
-        """Factors kappa_i of v_tau,i = -kappa_i dE/dtau_i, (N,)."""
+    def resistance(self, rho: Particles) -> Array:
+        """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""
+        return np.zeros(len(rho))
 
     def order(self, tau: Array) -> Index | None:
         """Order of the particles along depth where it matters to E, else None."""
@@ -79,7 +94,49 @@ class Depth(ABC):
 
     def spec(self) -> Spec:
         """Plain JSON from which :func:`depth` rebuilds this scheme."""
-        return {"name": self.name}
+        return {"name": self.name} | {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+
+
+class _Deposited(Depth):
+    """Schemes in which a particle's mass goes to layers by a shape function of its depth.
+
+    weight_e = mass_i S_k(tau_i), so v_theta,i = -sum_k S_k d_theta g and v_tau,i = -sum_k S'_k g: the gradient of
+    -dE/drho exactly, with no division by the mass.
+    """
+
+    def _check(self, rho: Particles) -> None:
+        if rho.free and ((rho.tau < 0) | (rho.tau > 1)).any():
+            raise InputError(
+                f"tau: expected depths in [0, 1] under {self.name}, got some outside; only gaps can hold them"
+            )
+
+    def network(self, rho: Particles) -> Network:
+        """Layers with each particle's mass deposited on them."""
+        self._check(rho)
+        stencil = self.sample(rho, rho.tau)
+        place = self._place(stencil)
+        reach = stencil.layer.shape[1]
+        weight = (rho.mass[:, None] * stencil.weight).ravel()[place]
+        first = np.searchsorted(stencil.layer.ravel()[place], np.arange(self._count() + 1))
+        return Network(first, place // reach, weight)
+
+    def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
+        """v_theta = -d_theta dE/drho and v_tau = -d_t dE/drho at the particles."""
+        stencil = self.sample(rho, rho.tau)
+        place, (count, reach) = self._place(stencil), stencil.layer.shape
+        back = np.empty(len(place), np.int64)
+        back[place] = np.arange(len(place))
+        v_theta = -np.einsum("nr,nrp->np", stencil.weight, slope[back].reshape(count, reach, -1))
+        v_tau = -np.einsum("nr,nr->n", stencil.slope, value[back].reshape(count, reach))
+        return v_theta, v_tau
+
+    @abstractmethod
+    def _count(self) -> int:
+        """Number of layers L."""
+
+    def _place(self, stencil: Stencil) -> Index:
+        """Entries (particle, r) in the order of their layers, particles in order within one."""
+        return np.argsort(stencil.layer.ravel(), kind="stable")
 
 
 @dataclass(frozen=True)
@@ -117,9 +174,9 @@ class Gaps(Depth):
         order = self.order(rho.tau) if order is None else order
         return Network(np.arange(len(rho) + 1), order, np.diff(rho.tau[order], prepend=0.0))
 
-    def locate(self, rho: Particles, t: Array) -> Index:
-        """Layer l for t in (tau^(l-1), tau^l], N beyond the last tau."""
-        return np.searchsorted(np.sort(rho.tau), t, side="left")
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """Layer l for t in (tau^(l-1), tau^l], N beyond the last tau; constant in between."""
+        return _piecewise(np.searchsorted(np.sort(rho.tau), t, side="left"))
 
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
         """v_theta = -(gap/mass) d_theta g, v_tau = -mass (g_l - g_(l+1))."""
@@ -129,40 +186,129 @@ class Gaps(Depth):
         v_tau[net.particle] = -mass * (value - np.append(value[1:], 0.0))
         return v_theta, v_tau
 
-    def kappa(self, rho: Particles) -> Array:
-        """The masses: dE/dtau is of order one here, and 1/mass would throw every particle to an end in one step."""
-        return rho.mass
+    def resistance(self, rho: Particles) -> Array:
+        """1/mass: dE/dtau is of order one here, and kappa = 1/mass would throw every particle to an end in one step."""
+        return 1.0 / rho.mass
 
 
 @dataclass(frozen=True)
-class Shallow(Depth):
+class Layers(_Deposited):
+    """Ding, Chen, Li and Wright (arXiv:2110.02926), eq. (1): L layers of equally many particles that stay in them.
+
+    X <- X + (1/(L M_l)) sum_m f(X, theta_(l,m)), layer = floor(tau L). The marginal in depth is fixed: tau never moves.
+
+    Parameters
+    ----------
+    layers : int
+        L >= 1.
+    """
+
+    layers: int
+    name: ClassVar[str] = "layers"
+
+    def __post_init__(self) -> None:
+        _check_layers(self.layers)
+
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """The layer that t lies in; t = 1 belongs to the last."""
+        return _piecewise(np.minimum((np.asarray(t) * self.layers).astype(np.int64), self.layers - 1))
+
+    def _check(self, rho: Particles) -> None:
+        super()._check(rho)
+        counts = np.bincount(self.sample(rho, rho.tau).layer[:, 0], minlength=self.layers)
+        if counts.min() != counts.max():
+            raise InputError(
+                f"tau: expected equally many particles in each of {self.layers} layers, got {counts.min()} to "
+                f"{counts.max()}; Particles.draw_layers places them"
+            )
+        if rho.mass.min() != rho.mass.max() or rho.mass[0] == 0:
+            raise InputError(
+                f"mass: expected equal weights > 0 under layers, got {rho.mass.min():g} to {rho.mass.max():g}; "
+                "leave mass out, or use Deposit"
+            )
+
+    def _count(self) -> int:
+        return self.layers
+
+
+@dataclass(frozen=True)
+class Deposit(_Deposited):
+    """The joint measure on Theta x [0, 1] as particle-in-cell: each particle's mass goes to its nearest layers.
+
+    Stands in for the overlapping intervals of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), section 3. With the
+    quadratic B-spline (triangular-shaped cloud), u = L tau - 1/2, k = round(u), r = u - k,
+
+        S_(k-1) = (1/2 - r)**2 / 2,   S_k = 3/4 - r**2,   S_(k+1) = (1/2 + r)**2 / 2,
+
+    indices clipped to 0..L-1. E is C^1 in tau, so tau moves along the true Wasserstein gradient.
+
+    Parameters
+    ----------
+    layers : int
+        L >= 1.
+    shape : {"spline", "hat"}, optional
+        ``hat``, piecewise linear (cloud-in-cell), is a negative control: E has kinks at the layers, where its minima
+        sit, and the flow chatters there.
+    """
+
+    layers: int
+    shape: str = "spline"
+    name: ClassVar[str] = "deposit"
+    boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
+
+    def __post_init__(self) -> None:
+        _check_layers(self.layers)
+        if self.shape not in ("spline", "hat"):
+            raise unknown("shape of deposit", self.shape, ("spline", "hat"))
+
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """Layers, weights and slopes of the shape function at t."""
+        u = self.layers * np.asarray(t) - 0.5
+        if self.shape == "hat":
+            k = np.floor(u)
+            r = u - k
+            offsets, weights, slopes = [0, 1], [1.0 - r, r], [-np.ones_like(r), np.ones_like(r)]
+        else:
+            k = np.rint(u)
+            r = u - k
+            offsets = [-1, 0, 1]
+            weights = [0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2]
+            slopes = [r - 0.5, -2.0 * r, r + 0.5]
+        layer = np.stack([np.clip(k + offset, 0, self.layers - 1).astype(np.int64) for offset in offsets], axis=1)
+        return Stencil(layer, np.stack(weights, axis=1), self.layers * np.stack(slopes, axis=1))
+
+    def resistance(self, rho: Particles) -> Array:
+        """The masses: kappa = 1/mass, as for theta."""
+        return rho.mass
+
+    def _count(self) -> int:
+        return self.layers
+
+
+@dataclass(frozen=True)
+class Shallow(_Deposited):
     """Two-layer limit of the same measure: X(1) = X(0) + int f(X(0), theta) rho.
 
-    The classic model of mean-field theory (E is convex in rho), and the first order of the ensemble expansion.
-    tau plays no part and never moves.
+    The classic model of mean-field theory (E is convex in rho for a convex loss), and the first order of the ensemble
+    expansion. tau plays no part and never moves.
     """
 
     name: ClassVar[str] = "shallow"
-    boundaries: ClassVar[tuple[str, ...]] = ("clip",)
 
-    def network(self, rho: Particles) -> Network:
-        """One layer with every particle, weighted by its mass."""
-        return Network(np.array([0, len(rho)]), np.arange(len(rho)), rho.mass)
-
-    def locate(self, rho: Particles, t: Array) -> Index:
+    def sample(self, rho: Particles, t: Array) -> Stencil:
         """The one layer, at any depth."""
-        return np.zeros(len(t), np.int64)
+        return _piecewise(np.zeros(len(t), np.int64))
 
-    def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
-        """v_theta = -d_theta dE/drho, v_tau = 0."""
-        return -slope, np.zeros(len(rho))
-
-    def kappa(self, rho: Particles) -> Array:
-        """Zero: tau never moves."""
-        return np.zeros(len(rho))
+    def _count(self) -> int:
+        return 1
 
 
-DEPTHS: dict[str, type[Gaps] | type[Shallow]] = {"gaps": Gaps, "shallow": Shallow}
+DEPTHS: dict[str, type[Gaps] | type[Layers] | type[Deposit] | type[Shallow]] = {
+    "gaps": Gaps,
+    "layers": Layers,
+    "deposit": Deposit,
+    "shallow": Shallow,
+}
 
 
 def depth(choice: str | Spec | Depth) -> Depth:
@@ -171,14 +317,32 @@ def depth(choice: str | Spec | Depth) -> Depth:
     Raises
     ------
     InputError
-        If the name is unknown.
+        If the name is unknown, an option does not belong to the scheme, or one it needs is missing.
     """
     if isinstance(choice, Depth):
         return choice
-    name = choice if isinstance(choice, str) else choice.get("name")
+    spec = {"name": choice} if isinstance(choice, str) else dict(choice)
+    name = spec.pop("name", None)
     if name not in DEPTHS:
         raise unknown("depth scheme", name, DEPTHS)
-    return DEPTHS[name]()
+    known = {field.name for field in fields(DEPTHS[name])}
+    for option in spec:
+        if option not in known:
+            raise unknown(f"option of depth scheme {name!r}", option, known)
+    if "layers" in known and "layers" not in spec:
+        raise InputError(f"depth scheme {name!r}: expected a number of layers, got none; add layers = 32, say")
+    return DEPTHS[name](**spec)
+
+
+def _piecewise(layer: Index) -> Stencil:
+    """Stencil of a first variation that is constant on intervals."""
+    layer = np.asarray(layer, np.int64)[:, None]
+    return Stencil(layer, np.ones(layer.shape), np.zeros(layer.shape))
+
+
+def _check_layers(layers: object) -> None:
+    if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
+        raise InputError(f"layers: expected a whole number >= 1, got {describe(layers)}")
 
 
 def switches(before: Index, after: Index) -> int:

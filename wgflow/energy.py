@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import depth as depths
-from wgflow import kernels
+from wgflow import kernels, regularisers
 from wgflow.depth import Depth, Network
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems import Problem
+from wgflow.regularisers import Regulariser
 from wgflow.types import Array, Index, Spec, Velocity
 
 _QUERIES = 8192  # query points of the first variation handled in one sweep
@@ -31,6 +33,8 @@ class Energy:
         Compiled kernels, or the plain NumPy definition.
     dtype : {"float64"}, optional
         Precision of the kernels.
+    regulariser : Regulariser, str or dict, optional
+        A term int r(theta, s) rho added to the loss, which may depend on flow time s.
     threads : int, optional
         Threads of the kernels, >= 1; all cores by default. Results do not depend on it.
 
@@ -55,12 +59,14 @@ class Energy:
         backend: str = "cpu",
         dtype: str = "float64",
         threads: int | None = None,
+        regulariser: Regulariser | str | Spec | None = None,
     ) -> None:
         if dtype != "float64":
             raise InputError(f"dtype: expected 'float64', the one precision of this version, got {dtype!r}")
         self.problem = problem
         self.depth = depths.depth("gaps" if depth is None else depth)
         self.dtype = dtype
+        self.regulariser = None if regulariser is None else regularisers.regulariser(regulariser)
         self.kernel = kernels.select(backend, problem, threads)
 
     @property
@@ -68,16 +74,17 @@ class Energy:
         """Name of the backend in use."""
         return self.kernel.name
 
-    def __call__(self, rho: Particles, batch: ArrayLike | None = None) -> float:
-        """E(rho), over all samples or over the rows ``batch``."""
+    def __call__(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> float:
+        """E(rho) at flow time s, over all samples or over the rows ``batch``."""
         self._check(rho)
-        return float(self.kernel.energy(self.depth.network(rho), rho.theta, self._batch(batch)))
+        net = self.depth.network(rho)
+        return float(self.kernel.energy(net, rho.theta, self._batch(batch))) + self._penalty(net, rho.theta, s)
 
-    def network_energy(self, net: Network, theta: Array) -> float:
+    def network_energy(self, net: Network, theta: Array, s: float = 0.0) -> float:
         """Energy of layers given as they are, e.g. those of an order that is no longer the sorted one."""
-        return float(self.kernel.energy(net, theta))
+        return float(self.kernel.energy(net, theta)) + self._penalty(net, theta, s)
 
-    def velocity(self, rho: Particles, batch: ArrayLike | None = None) -> Velocity:
+    def velocity(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> Velocity:
         """Velocity of the gradient flow at rho.
 
         v_theta,i = -(1/mass_i) dE/dtheta_i and v_tau,i = -kappa_i dE/dtau_i, where the scheme defines kappa.
@@ -88,11 +95,14 @@ class Energy:
             The measure.
         batch : array_like of int, optional
             Rows of the samples to use, a minibatch; all by default.
+        s : float, optional
+            Flow time, for a regulariser that depends on it.
 
         Returns
         -------
         Velocity
-            With the energy at rho, and the dissipation sum_i mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i.
+            With the energy at rho, and the dissipation sum_i mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i. If E depends
+            on s, dE/ds of the flow is -dissipation + :meth:`rate_in_s`.
 
         Raises
         ------
@@ -101,17 +111,21 @@ class Energy:
         """
         self._check(rho)
         net = self.depth.network(rho)
-        energy, first, slope = self.kernel.gradient(net, rho.theta, self._batch(batch))
+        energy, first, slope = self._gradient(net, rho.theta, self._batch(batch), s)
         v_theta, v_tau = self.depth.velocity(rho, net, first, slope)
-        return Velocity(v_theta, v_tau, float(energy), self.dissipation(rho, v_theta, v_tau))
+        return Velocity(v_theta, v_tau, energy, self.dissipation(rho, v_theta, v_tau))
+
+    def rate_in_s(self, rho: Particles, s: float) -> float:
+        """Partial derivative of E in s at a fixed measure; 0 without a regulariser."""
+        if self.regulariser is None:
+            return 0.0
+        return float(self.weights(rho) @ self.regulariser.rate(rho.theta, s))
 
     def dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
         """Sum of mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i for any velocities (N, P), (N,)."""
-        kappa = self.depth.kappa(rho)
-        moving = kappa > 0
-        return float(np.sum(rho.mass * np.sum(v_theta**2, axis=1)) + np.sum(v_tau[moving] ** 2 / kappa[moving]))
+        return float(np.sum(rho.mass * np.sum(v_theta**2, axis=1)) + np.sum(self.depth.resistance(rho) * v_tau**2))
 
-    def first_variation(self, rho: Particles, theta: ArrayLike, t: ArrayLike) -> Array:
+    def first_variation(self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0) -> Array:
         """dE/drho at any points of Theta x [0, 1].
 
         Parameters
@@ -122,28 +136,50 @@ class Energy:
             Parameters.
         t : array_like (Q,)
             Depths in [0, 1].
+        s : float, optional
+            Flow time, for a regulariser that depends on it.
 
         Returns
         -------
         ndarray (Q,)
-            mean_m f(X(x_m, t), theta) . p(x_m, t) of the discrete network.
+            sum_k S_k(t) mean_m f(X_k(x_m), theta) . p_(k+1)(x_m) with the scheme's shape functions S_k.
 
         Raises
         ------
         InputError
             If shapes do not fit or a point is outside Theta x [0, 1].
         """
+        return self.first_variation_gradient(rho, theta, t, s)[0]
+
+    def first_variation_gradient(
+        self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0
+    ) -> tuple[Array, Array, Array]:
+        """dE/drho and its derivatives in theta and t; arguments as :meth:`first_variation`.
+
+        Returns
+        -------
+        value, by_theta, by_t : ndarray (Q,), (Q, P), (Q,)
+            Under Gaps, Layers and Shallow dE/drho is constant in t between layers, and by_t is 0.
+        """
         self._check(rho)
         theta, t = np.atleast_2d(np.asarray(theta, np.float64)), np.atleast_1d(np.asarray(t, np.float64))
         points = Particles(theta, t)  # checks shapes, finiteness and range
         self._check(points)
-        out = np.empty(len(points))
+        own = self.depth.network(rho)
+        value, by_theta, by_t = np.empty(len(points)), np.empty(points.theta.shape), np.empty(len(points))
         for low in range(0, len(points), _QUERIES):
             part = slice(low, low + _QUERIES)
-            net, entry = _with_queries(self.depth.network(rho), self.depth.locate(rho, points.tau[part]), len(rho))
+            stencil = self.depth.sample(rho, points.tau[part])
+            count, reach = stencil.layer.shape
+            query = np.repeat(np.arange(count), reach)
+            net, entry = _with_queries(own, stencil.layer.ravel(), len(rho) + query)
             both = np.concatenate([rho.theta, points.theta[part]])
-            out[part] = self.kernel.gradient(net, both)[1][entry]
-        return out
+            _, first, slope = self._gradient(net, both, None, s)
+            first, slope = first[entry].reshape(count, reach), slope[entry].reshape(count, reach, -1)
+            value[part] = np.einsum("qr,qr->q", stencil.weight, first)
+            by_theta[part] = np.einsum("qr,qrp->qp", stencil.weight, slope)
+            by_t[part] = np.einsum("qr,qr->q", stencil.slope, first)
+        return value, by_theta, by_t
 
     def predict(self, rho: Particles, x: ArrayLike) -> Array:
         """Outputs W1 X(1) of the network for inputs x (M, D_in), (M, K)."""
@@ -157,14 +193,47 @@ class Energy:
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines E; backend and threads do not."""
-        return {"problem": self.problem.spec(), "depth": self.depth.spec(), "dtype": self.dtype}
+        term = None if self.regulariser is None else self.regulariser.spec()
+        return {"problem": self.problem.spec(), "depth": self.depth.spec(), "dtype": self.dtype, "regulariser": term}
 
     @classmethod
     def from_spec(
-        cls, spec: Spec, data: Mapping[str, ArrayLike], backend: str = "cpu", threads: int | None = None
+        cls,
+        spec: Spec,
+        data: Mapping[str, ArrayLike],
+        backend: str = "cpu",
+        threads: int | None = None,
+        own: Mapping[str, Any] | None = None,
     ) -> Energy:
-        """Rebuild an energy from :meth:`spec` and the arrays of its problem."""
-        return cls(Problem.from_spec(spec["problem"], data), spec["depth"], backend, spec["dtype"], threads)
+        """Rebuild an energy from :meth:`spec` and the arrays of its problem.
+
+        Parameters
+        ----------
+        spec, data : dict, mapping of str to array_like
+            As for :meth:`Problem.from_spec`.
+        backend, threads : optional
+            As for the class.
+        own : mapping of str to object, optional
+            Objects of your own it was made with, under ``"block"``, ``"activation"``, ``"loss"``, ``"depth"`` or
+            ``"regulariser"``.
+        """
+        own = dict(own or {})
+        depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
+        problem = Problem.from_spec(spec["problem"], data, own)
+        return cls(problem, depth, backend, spec["dtype"], threads, term)
+
+    def _gradient(self, net: Network, theta: Array, batch: Index | None, s: float) -> tuple[float, Array, Array]:
+        """Kernel's gradient with the regulariser, whose first variation is r(theta, s) in every layer."""
+        energy, first, slope = self.kernel.gradient(net, theta, batch)
+        if self.regulariser is not None:
+            first = first + self.regulariser.value(theta, s)[net.particle]
+            slope = slope + self.regulariser.gradient(theta, s)[net.particle]
+        return float(energy) + self._penalty(net, theta, s), first, slope
+
+    def _penalty(self, net: Network, theta: Array, s: float) -> float:
+        if self.regulariser is None:
+            return 0.0
+        return float(net.weight @ self.regulariser.value(theta, s)[net.particle])
 
     def _check(self, rho: Particles) -> None:
         _, width, _, parameters = self.problem.shape
@@ -187,7 +256,7 @@ class Energy:
         return rows.astype(np.int64)
 
 
-def _with_queries(net: Network, layer: Index, count: int) -> tuple[Network, Index]:
+def _with_queries(net: Network, layer: Index, particle: Index) -> tuple[Network, Index]:
     """Network with an entry of weight 0 for each query, at its layer, and the places of those entries.
 
     A particle without weight changes nothing, and the kernel's g_e at it is the first variation there. A query at
@@ -196,9 +265,9 @@ def _with_queries(net: Network, layer: Index, count: int) -> tuple[Network, Inde
     counts = np.append(np.diff(net.first), 0)
     owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), layer])
     place = np.argsort(owner, kind="stable")  # a layer's own entries stay in front of its queries
-    particle = np.concatenate([net.particle, count + np.arange(len(layer))])[place]
+    both = np.concatenate([net.particle, particle])[place]
     weight = np.concatenate([net.weight, np.zeros(len(layer))])[place]
     first = np.concatenate([[0], np.cumsum(counts + np.bincount(layer, minlength=len(counts)))])
     entry = np.empty(len(owner), np.int64)
     entry[place] = np.arange(len(owner))
-    return Network(first, particle, weight), entry[len(net.particle) :]
+    return Network(first, both, weight), entry[len(net.particle) :]

@@ -5,21 +5,21 @@ A generator; files and stopping rules are the caller's.
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
-from wgflow import integrators
+from wgflow import ingredients as recipes
+from wgflow import integrators, rng, stepsize
+from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.depth import switches
 from wgflow.energy import Energy
 from wgflow.errors import DivergenceError, InputError, describe, unknown
+from wgflow.ingredients import Ingredient, Move
 from wgflow.particles import BOUNDARIES, Particles, confine, project
-from wgflow.types import Array, Frame, Spec
-
-logger = logging.getLogger(__name__)
-
-_RATIO_TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
+from wgflow.stepsize import StepRule, Trial
+from wgflow.types import Array, Frame, Index, Spec
 
 
 class Flow:
@@ -29,20 +29,27 @@ class Flow:
     ----------
     energy : Energy
         What to descend.
-    integrator : str or Tableau, optional
-        ``"euler"`` (gradient descent) by default.
-    step : float, optional
-        Step length h > 0 in s.
+    integrator : {"euler", "heun", "rk4"} or Tableau, optional
+        ``"euler"`` is gradient descent.
+    step : float, dict or StepRule, optional
+        Step length h > 0 in s, or a rule such as ``{"name": "descent", "length": 0.1}``.
     boundary : {"clip", "reflect", "free"}, optional
         What happens at the ends of [0, 1]: ``clip`` stops particles there (the projected gradient flow), ``reflect``
         sends them back, ``free`` (Gaps only) lets tau leave.
     mobility : mapping of str to float, optional
         Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 where not given, 0 pins.
+    ingredients : sequence of callables or dicts, optional
+        Called after every step, in order; see :mod:`wgflow.ingredients`.
+    batch : int, optional
+        Samples of each step's velocity, drawn afresh without replacement; all by default. Frames always tell the energy
+        and the dissipation over all samples.
+    seed : int, optional
+        Seed of the batches, 0 <= seed < 2**64.
 
     Raises
     ------
     InputError
-        If an option is unknown or out of range.
+        If an option is unknown or out of range, or options exclude each other.
 
     Examples
     --------
@@ -60,44 +67,46 @@ class Flow:
         self,
         energy: Energy,
         integrator: str | integrators.Tableau = "euler",
-        step: float = 0.1,
+        step: float | Spec | StepRule = 0.1,
         boundary: str = "clip",
         mobility: Mapping[str, float] | None = None,
+        ingredients: Sequence[Ingredient | Spec] = (),
+        batch: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.energy = energy
         self.integrator = integrators.integrator(integrator)
-        self.step = _positive("step", step)
-        if boundary not in BOUNDARIES:
-            raise unknown("boundary", boundary, BOUNDARIES)
-        if boundary not in energy.depth.boundaries:
-            raise InputError(
-                f"boundary: expected one of {', '.join(energy.depth.boundaries)} under {energy.depth.name}, "
-                f"got {boundary!r}"
-            )
+        self.rule = stepsize.step_rule(step)
         self.boundary = boundary
         self.mobility = dict(mobility or {})
-        known = (*energy.problem.groups, "tau")
-        for name, factor in self.mobility.items():
-            if name not in known:
-                raise unknown("mobility group", name, known)
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < np.inf:
-                raise InputError(f"mobility of {name}: expected a number >= 0, got {describe(factor)}")
+        self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
+        self.batch, self.seed = batch, seed
+        self._check()
         self._mobility_theta = np.ones(energy.problem.shape[3])
         for name, columns in energy.problem.groups.items():
             self._mobility_theta[columns] = self.mobility.get(name, 1.0)
         self._mobility_tau = float(self.mobility.get("tau", 1.0))
 
-    def run(self, start: Particles | Frame, until: float, every: float | None = None) -> Iterator[Frame]:
+    def run(
+        self,
+        start: Particles | Frame,
+        until: float,
+        every: float | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Iterator[Frame]:
         """Flow from a measure, or on from a frame, yielding frames.
 
         Parameters
         ----------
         start : Particles or Frame
-            A measure (then s = 0), or a frame, whose step and s are counted on.
+            A measure (then s = 0), or a frame, whose step, s and step length are taken over.
         until : float
-            Flow time s at which to stop; a whole number of steps away.
+            Flow time s at which to stop; with constant steps a whole number of them away.
         every : float, optional
-            Flow time between frames, a whole number of steps; one step by default.
+            Flow time between frames; with constant steps a whole number of them. By default one step, or with a rule
+            that varies steps a hundredth of ``until``.
+        on_step : callable, optional
+            Called with step and s after every step. May raise, to stop.
 
         Yields
         ------
@@ -115,66 +124,27 @@ class Flow:
         if isinstance(start, Frame):
             rho = Particles(start.theta, start.tau, start.mass, free=free)
             step, s, switched = start.step, start.s, start.switches
+            h = start.h if self.rule.adaptive and start.h > 0 else self.rule.first
         else:
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
-            step, s, switched = 0, 0.0, 0
-        # s = origin + step h, so that s carries no rounding from one step to the next and a run that is taken up
-        # again counts on exactly as if it had never stopped.
-        origin = 0.0 if s == step * self.step else s - step * self.step
-        last = round(self._steps("until", until - s, f"from s = {s:g}")) + step
-        stride = round(self._steps("every", self.step if every is None else every))
-        return self._loop(rho, step, last, max(stride, 1), origin, switched)
-
-    def _loop(self, rho: Particles, step: int, last: int, stride: int, origin: float, switched: int) -> Iterator[Frame]:
-        free, good = self.boundary == "free", None
-        order = self.energy.depth.order(rho.tau)
-        begin = step
-        while True:
-            energy, v_theta, v_tau = self._velocity(rho)
-            finite = np.isfinite(energy) and np.isfinite(v_theta).all() and np.isfinite(v_tau).all()
-            if not finite:
-                raise DivergenceError(
-                    f"the flow diverged at step {step} (s = {origin + step * self.step:g}): energy {energy:g}; "
-                    f"try a smaller step than {self.step:g}",
-                    good,
-                )
-            frame = Frame(
-                step,
-                origin + step * self.step,
-                rho.theta,
-                rho.tau,
-                rho.mass,
-                energy,
-                self._dissipation(rho, v_theta, v_tau),
-                switched,
-            )
-            good = frame
-            if step == begin or step == last or step % stride == 0:
-                yield frame
-            if step >= last:
-                return
-            theta, tau = integrators.step(
-                self.integrator, self._drift(rho), rho.theta, rho.tau, (v_theta, v_tau), self.step
-            )
-            if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
-                raise DivergenceError(
-                    f"the flow diverged in step {step} (s = {frame.s:g}): a particle left the finite numbers; "
-                    f"try a smaller step than {self.step:g}",
-                    good,
-                )
-            rho = rho.moved(theta, confine(tau, self.boundary), free=free)
-            step += 1
-            if order is not None:
-                before, order = order, self.energy.depth.order(rho.tau)
-                switched += switches(before, order) if order is not None else 0
+            step, s, switched, h = 0, 0.0, 0, self.rule.first
+        clock: Clock
+        if self.rule.adaptive:
+            clock = EventClock(step, s, until, every)
+        else:
+            clock = StepClock(step, s, until, every, h)
+        return self._loop(rho, clock, h, switched, on_step)
 
     def spec(self) -> Spec:
-        """Plain JSON of the options; the energy has a spec of its own."""
+        """Plain JSON of the options; the energy has a spec of its own. Ingredients of your own appear by name only."""
         return {
             "integrator": self.integrator.name,
-            "step": self.step,
+            "step": self.rule.spec(),
             "boundary": self.boundary,
             "mobility": self.mobility,
+            "ingredients": [_spec(each) for each in self.ingredients],
+            "batch": self.batch,
+            "seed": self.seed,
         }
 
     @classmethod
@@ -182,19 +152,103 @@ class Flow:
         """Rebuild a flow from :meth:`spec` and an energy."""
         return cls(energy, **spec)
 
-    def _velocity(self, rho: Particles) -> tuple[float, Array, Array]:
-        """Energy, and the velocity with mobility and walls."""
+    def _loop(
+        self,
+        rho: Particles,
+        clock: Clock,
+        h: float,
+        switched: int,
+        on_step: Callable[[int, float], None] | None,
+    ) -> Iterator[Frame]:
+        good: Frame | None = None
+        begin = True
+        while True:
+            record = begin or clock.due or clock.done
+            whole = self._velocity(rho, clock.s, None) if record or self.batch is None else None
+            # The last frame needs no step, so no batch either.
+            used = whole if self.batch is None or clock.done else self._velocity(rho, clock.s, self._rows(clock.step))
+            self._check_finite(clock, good, *((whole or ()) + (used or ())))
+            if whole is not None:
+                energy, v_theta, v_tau = whole
+                dissipation = self._dissipation(rho, v_theta, v_tau)
+                good = Frame(clock.step, clock.s, rho.theta, rho.tau, rho.mass, energy, dissipation, switched, h)
+                if record:
+                    yield good
+            if clock.done or used is None or good is None:
+                return
+            begin = False
+            taken = self._advance(rho, clock, good, used, h)
+            h = max(taken.then, h) if taken.h < h and taken.h == clock.reach(h) else taken.then
+            rho, switched = taken.trial.rho, switched + taken.trial.switched
+            clock.tick(taken.h)
+            if on_step is not None:
+                on_step(clock.step, clock.s)
+
+    def _advance(
+        self, rho: Particles, clock: Clock, frame: Frame, velocity: tuple[float, Array, Array], h: float
+    ) -> stepsize.Taken:
+        """One step as the rule decides, not beyond the clock's next event."""
+        order = self.energy.depth.order(rho.tau)
+
+        def trial(h: float) -> Trial:
+            state = (rho.theta, rho.tau, clock.s, velocity[1:], h)
+            theta, tau = integrators.step(self.integrator, self._drift(rho, clock.step), *state)
+            moved = self._settle(rho, theta, tau, clock, frame)
+            for each in self.ingredients:
+                made = each(moved, Move(clock.step, clock.s, h, self.energy))
+                moved = self._settle(made, made.theta, made.tau, clock, frame)
+            after = self.energy.depth.order(moved.tau)
+            changed = switches(order, after) if order is not None and after is not None else 0
+            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s + h))
+
         with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
-            velocity = self.energy.velocity(rho)
+            return self.rule.advance(trial, frame.energy, frame.dissipation, clock.reach(h))
+
+    def _settle(self, rho: Particles, theta: Array, tau: Array, clock: Clock, frame: Frame) -> Particles:
+        """Measure at new places, brought back into [0, 1]."""
+        if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
+            raise DivergenceError(
+                f"the flow diverged in step {clock.step} (s = {clock.s:g}): a particle left the finite numbers; "
+                f"try a smaller step than {self.rule.first:g}",
+                frame,
+            )
+        return rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free")
+
+    def _check_finite(self, clock: Clock, good: Frame | None, *parts: Any) -> None:
+        if all(np.isfinite(part).all() for part in parts):
+            return
+        if good is None:
+            raise DivergenceError(
+                f"the energy or a velocity is not finite at the start (step {clock.step}); check the initial measure, "
+                "and a block of your own with wgflow.check_block"
+            )
+        raise DivergenceError(
+            f"the flow diverged at step {clock.step} (s = {clock.s:g}): the energy or a velocity is not finite; "
+            f"try a smaller step than {self.rule.first:g}",
+            good,
+        )
+
+    def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
+        """Energy, and the velocity with mobility and walls."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            velocity = self.energy.velocity(rho, rows, s)
             v_tau = self._mobility_tau * project(rho.tau, velocity.tau, self.boundary)
             return velocity.energy, self._mobility_theta * velocity.theta, v_tau
 
-    def _drift(self, rho: Particles) -> integrators.Drift:
-        def drift(theta: Array, tau: Array) -> tuple[Array, Array]:
+    def _drift(self, rho: Particles, step: int) -> integrators.Drift:
+        rows = self._rows(step) if self.batch is not None else None  # one batch for all stages of a step
+
+        def drift(theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
             inside = rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free")
-            return self._velocity(inside)[1:]
+            return self._velocity(inside, s, rows)[1:]
 
         return drift
+
+    def _rows(self, step: int) -> Index:
+        """Rows of the batch of a step, in increasing order; a function of (seed, step)."""
+        samples = len(self.energy.problem.x)
+        draws = rng.uniform(self.seed, "batch", (-(-samples // 4), 4), step).ravel()[:samples]
+        return np.sort(np.argpartition(draws, (self.batch or samples) - 1)[: self.batch])
 
     def _dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
         """-dE/ds along the velocity with mobility: |v|**2 divided by the mobilities; what is pinned adds nothing."""
@@ -203,23 +257,35 @@ class Flow:
             root_tau = np.sqrt(self._mobility_tau) if self._mobility_tau > 0 else 1.0
             return self.energy.dissipation(rho, v_theta / root_theta, v_tau / root_tau)
 
-    def _steps(self, name: str, duration: float, note: str = "") -> float:
-        """Duration as a number of steps, checked to be a whole one."""
-        ratio = duration / self.step
-        if not np.isfinite(ratio) or ratio < -_RATIO_TOLERANCE:
-            raise InputError(f"{name}: expected a flow time ahead {note}".rstrip() + f", got {duration:g} to go")
-        if abs(ratio - round(ratio)) > _RATIO_TOLERANCE * max(1.0, ratio):
-            near = max(1, round(ratio)) * self.step
+    def _check(self) -> None:
+        """Refuse options that are out of range or exclude each other."""
+        depth, samples = self.energy.depth, len(self.energy.problem.x)
+        if self.boundary not in BOUNDARIES:
+            raise unknown("boundary", self.boundary, BOUNDARIES)
+        if self.boundary not in depth.boundaries:
             raise InputError(
-                f"{name}: expected a whole number of steps of {self.step:g}, got {duration:g} ({ratio:g} steps); "
-                f"{near:g} would do"
+                f"boundary: expected one of {', '.join(depth.boundaries)} under {depth.name}, got {self.boundary!r}"
             )
-        if name == "every" and round(ratio) < 1:
-            raise InputError(f"every: expected at least one step of {self.step:g}, got {duration:g}")
-        return ratio
+        known = (*self.energy.problem.groups, "tau")
+        for name, factor in self.mobility.items():
+            if name not in known:
+                raise unknown("mobility group", name, known)
+            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < np.inf:
+                raise InputError(f"mobility of {name}: expected a number >= 0, got {describe(factor)}")
+        if self.batch is not None:
+            if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= samples:
+                raise InputError(f"batch: expected 1 to {samples} samples, got {describe(self.batch)}")
+            rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
+        if any(getattr(each, "reflects", False) for each in self.ingredients) and self.boundary != "reflect":
+            raise InputError(f"boundary: expected 'reflect' where noise acts on tau, got {self.boundary!r}")
+        chancy = self.batch is not None or any(getattr(each, "random", False) for each in self.ingredients)
+        if self.rule.adaptive and chancy:
+            raise InputError(
+                f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies; "
+                "use constant steps"
+            )
 
 
-def _positive(name: str, value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{name}: expected a finite number > 0, got {describe(value)}")
-    return float(value)
+def _spec(each: Ingredient) -> Spec:
+    made: Spec = each.spec() if hasattr(each, "spec") else {"name": getattr(each, "__name__", type(each).__name__)}
+    return made

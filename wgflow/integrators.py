@@ -8,7 +8,7 @@ from typing import NamedTuple
 from wgflow.errors import unknown
 from wgflow.types import Array
 
-Drift = Callable[[Array, Array], tuple[Array, Array]]
+Drift = Callable[[Array, Array, float], tuple[Array, Array]]
 
 
 class Tableau(NamedTuple):
@@ -33,8 +33,10 @@ class Tableau(NamedTuple):
 
 
 EULER = Tableau("euler", 1, (), (1.0,))
+HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5))
+RK4 = Tableau("rk4", 4, ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 
-INTEGRATORS: dict[str, Tableau] = {"euler": EULER}
+INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, RK4)}
 
 
 def integrator(choice: str | Tableau) -> Tableau:
@@ -53,9 +55,9 @@ def integrator(choice: str | Tableau) -> Tableau:
 
 
 def step(
-    table: Tableau, drift: Drift, theta: Array, tau: Array, first: tuple[Array, Array], h: float
+    table: Tableau, drift: Drift, theta: Array, tau: Array, s: float, first: tuple[Array, Array], h: float
 ) -> tuple[Array, Array]:
-    """One explicit step of d(theta, tau)/ds = drift(theta, tau).
+    """One explicit step of d(theta, tau)/ds = drift(theta, tau, s).
 
     Parameters
     ----------
@@ -65,8 +67,10 @@ def step(
         Velocities (N, P), (N,) at a state; takes care of states beyond the ends of depth itself.
     theta, tau : ndarray (N, P), (N,)
         State at s.
+    s : float
+        Flow time.
     first : (ndarray, ndarray)
-        ``drift(theta, tau)``, which the caller has already.
+        ``drift(theta, tau, s)``, which the caller has already.
     h : float
         Step length in s.
 
@@ -77,8 +81,7 @@ def step(
     """
     stages = [first]
     for row in table.a:
-        moved = _combine(theta, tau, row, stages, h)
-        stages.append(drift(*moved))
+        stages.append(drift(*_combine(theta, tau, row, stages, h), s + h * sum(row)))
     return _combine(theta, tau, table.b, stages, h)
 
 

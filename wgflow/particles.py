@@ -14,6 +14,8 @@ from wgflow.types import Array, Spec, finite_array
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
+COUPLINGS = ("independent", "path")
+_INNER = ("w", "U", "W")  # groups that multiply the state, whose default scale is 1/sqrt(D)
 
 
 class Particles:
@@ -86,8 +88,8 @@ class Particles:
         seed : int, optional
             0 <= seed < 2**64.
         scale : mapping of str to float, optional
-            Standard deviation by parameter group, >= 0; by default 1 for each, and 1/sqrt(D) for the group w, so
-            that w . x is of order one for standardised inputs.
+            Standard deviation by parameter group, >= 0; by default 1 for each, and 1/sqrt(D) for the groups
+            that multiply the state (w, U, W), so that the activation's argument is of order one.
         tau : {"grid", "uniform"}, optional
             ``grid``: tau_i = (i + 1)/N, equal gaps, the vanilla network with steps 1/N. ``uniform``: independent
             and uniform on [0, 1].
@@ -97,24 +99,59 @@ class Particles:
         InputError
             If a number is out of range or a name is unknown.
         """
-        if isinstance(count, bool) or not isinstance(count, int | np.integer) or count < 1:
-            raise InputError(f"count: expected a whole number of particles >= 1, got {describe(count)}")
+        _check_count("count", count)
         if tau not in TAU_LAWS:
             raise unknown("tau law", tau, TAU_LAWS)
-        _, width, _, parameters = problem.shape
-        spread = {name: 1.0 for name in problem.groups} | ({"w": width**-0.5} if "w" in problem.groups else {})
-        for name, value in (scale or {}).items():
-            if name not in problem.groups:
-                raise unknown("parameter group in scale", name, problem.groups)
-            if not 0 <= value < np.inf:
-                raise InputError(f"scale of {name}: expected a number >= 0, got {describe(value)}")
-            spread[name] = value
-        theta = rng.normal(seed, "initial theta", (count, parameters))
-        for name, columns in problem.groups.items():
-            theta[:, columns] *= spread[name]
+        theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (count, problem.shape[3]))
         if tau == "grid":
             return cls(theta, np.arange(1, count + 1) / count)
         return cls(theta, rng.uniform(seed, "initial tau", (count, 1))[:, 0])
+
+    @classmethod
+    def draw_layers(
+        cls,
+        problem: Problem,
+        layers: int,
+        per_layer: int,
+        seed: int = 0,
+        scale: Mapping[str, float] | None = None,
+        coupling: str = "independent",
+    ) -> Particles:
+        """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
+
+        Particle l * per_layer + m sits at tau = (l + 1/2)/L. The two couplings have the same marginal in every layer
+        and differ in how layers hang together, which decides the rate at which the network approaches its limit.
+
+        Parameters
+        ----------
+        problem, seed, scale : Problem, int, mapping
+            As for :meth:`draw`.
+        layers : int
+            L >= 1.
+        per_layer : int
+            Particles of one layer, M_l >= 1. Particle m of a layer does not depend on it.
+        coupling : {"independent", "path"}, optional
+            ``independent``: fresh draws in each layer. ``path``: particle m follows one random path through all of
+            them, theta_m(t) = cos(pi t / 2) Z_m + sin(pi t / 2) Z'_m, continuous in t as Ding, Chen, Li and Wright
+            (arXiv:2110.02926, section 5) ask of an admissible initial process.
+
+        Raises
+        ------
+        InputError
+            If a number is out of range or a name is unknown.
+        """
+        _check_count("layers", layers)
+        _check_count("per_layer", per_layer)
+        if coupling not in COUPLINGS:
+            raise unknown("coupling", coupling, COUPLINGS)
+        t, spread = (np.arange(layers) + 0.5) / layers, _spread(problem, scale)
+        size = (per_layer, problem.shape[3])
+        if coupling == "path":
+            start, end = (rng.normal(seed, f"initial theta, path {which}", size) for which in ("start", "end"))
+            theta = np.cos(np.pi / 2 * t)[:, None, None] * start + np.sin(np.pi / 2 * t)[:, None, None] * end
+        else:
+            theta = np.stack([rng.normal(seed, "initial theta, layers", size, step=layer) for layer in range(layers)])
+        return cls(spread * theta.reshape(layers * per_layer, -1), np.repeat(t, per_layer))
 
     def moved(self, theta: Array, tau: Array, *, free: bool = False) -> Particles:
         """Build the measure with the same masses at other places."""
@@ -145,3 +182,24 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
         return v_tau
     outward = ((tau <= 0.0) & (v_tau < 0)) | ((tau >= 1.0) & (v_tau > 0))
     return np.where(outward, 0.0, v_tau)
+
+
+def _check_count(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
+        raise InputError(f"{name}: expected a whole number >= 1, got {describe(value)}")
+
+
+def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
+    """Standard deviation of each column of theta, (P,)."""
+    _, width, _, parameters = problem.shape
+    spread = {name: width**-0.5 if name in _INNER else 1.0 for name in problem.groups}
+    for name, value in (scale or {}).items():
+        if name not in problem.groups:
+            raise unknown("parameter group in scale", name, problem.groups)
+        if not 0 <= value < np.inf:
+            raise InputError(f"scale of {name}: expected a number >= 0, got {describe(value)}")
+        spread[name] = value
+    out = np.empty(parameters)
+    for name, columns in problem.groups.items():
+        out[columns] = spread[name]
+    return out

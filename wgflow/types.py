@@ -72,6 +72,8 @@ class Frame:
         -dE/ds of the continuous flow at this state, with mobility and the walls of depth taken into account.
     switches : int
         Pairs of particles that have changed places in depth since the start (Gaps only; 0 otherwise).
+    h : float
+        Step length that will be tried next, > 0.
     observables : mapping of str to float
         Whatever else the caller measured at this state.
     """
@@ -84,6 +86,7 @@ class Frame:
     energy: float
     dissipation: float
     switches: int = 0
+    h: float = 0.0
     observables: Mapping[str, float] = field(default_factory=dict)
 
 

@@ -39,7 +39,8 @@ def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel
     Parameters
     ----------
     backend : {"cpu", "reference", "auto"}
-        ``auto`` is ``cpu`` in this version.
+        ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
+        of samples. ``auto`` is ``cpu`` in this version.
     problem : Problem
         What the kernel will be asked about.
     threads : int, optional
@@ -59,9 +60,10 @@ def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel
 
         return Reference(problem, threads)
     if backend in ("cpu", "auto"):
-        from wgflow.kernels.cpu import Cpu
+        from wgflow.kernels.blocked import Blocked
+        from wgflow.kernels.cpu import Cpu, compilable
 
-        return Cpu(problem, threads)
+        return Cpu(problem, threads) if compilable(problem) else Blocked(problem, threads)
     if backend == "gpu":
         raise BackendError("backend 'gpu': this version has no GPU kernels; use --backend cpu (backend='cpu')")
     raise unknown("backend", backend, (*BACKENDS, "auto"))

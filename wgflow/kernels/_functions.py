@@ -18,7 +18,8 @@ from numba.extending import intrinsic
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
 SUM_FLAGS = FLAGS | {"fastmath": {"contract", "reassoc"}}
 
-# Codes that select an activation inside a kernel, once a row.
+# Codes that select the loss inside a kernel, once a sample, and the activation, once a row.
+LOSS_CODES = {"squared": 0, "cross_entropy": 1}
 CODES = {"linear": 0, "tanh": 1, "relu": 2, "squared_relu": 3, "regularised_relu": 4, "gelu": 5, "sin": 6}
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa

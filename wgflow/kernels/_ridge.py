@@ -1,4 +1,4 @@
-"""Compiled kernels of the ridge block f(x, theta) = a sigma(w . x + b), for any network of layers.
+"""Compiled kernels of ridge units f(x, theta) = a sigma(w . x + b), for any network of layers.
 
 Samples run in blocks that stay in cache; within a block the state is stored as (D, B) so that a vector register
 holds one coordinate of several samples, and all particles pass over it in sequence. The tape is sigma and sigma' at
@@ -7,6 +7,8 @@ array exists and memory does not depend on M. The recovered state is off by abou
 """
 
 from __future__ import annotations
+
+import math
 
 import numpy as np
 from numba import float64, int64, njit, types, void
@@ -19,7 +21,7 @@ _VECTOR = types.Array(float64, 1, "C", readonly=True)
 _INDEX = types.Array(int64, 1, "C", readonly=True)
 _NETWORK = (_MATRIX, _MATRIX, _INDEX, _INDEX, _VECTOR, int64, float64, int64, int64, int64)  # readout ... block
 _OUTPUTS = void(_MATRIX, *_NETWORK, float64[:, ::1])
-_GRADIENT = void(_MATRIX, _MATRIX, *_NETWORK, float64[:, ::1], float64[::1], float64[:, ::1])
+_GRADIENT = void(_MATRIX, _MATRIX, *_NETWORK, int64, float64[:, ::1], float64[::1], float64[:, ::1])
 
 
 # Array expressions such as `state += step` would cost a second of compilation each; loops do not.
@@ -171,8 +173,26 @@ def outputs(start, readout, theta, first, particle, weight, code, eta, low, high
         _read(state, readout, begin, end, out_output)
 
 
+@njit(**FLAGS)
+def _loss_gradient(loss, output, target, out_residual):
+    """Gradient of one sample's loss in its K outputs."""
+    if loss == 0:
+        for k in range(output.size):
+            out_residual[k] = output[k] - target[k]
+        return
+    top, mass, weights = output[0], 0.0, 0.0
+    for k in range(output.size):
+        top = output[k] if output[k] > top else top
+    for k in range(output.size):
+        out_residual[k] = math.exp(output[k] - top)
+        mass += out_residual[k]
+        weights += target[k]
+    for k in range(output.size):
+        out_residual[k] = out_residual[k] * weights / mass - target[k]
+
+
 @njit(_GRADIENT, cache=True, **FLAGS)
-def gradient_squared(
+def gradient(
     start,
     target,
     readout,
@@ -185,24 +205,26 @@ def gradient_squared(
     low,
     high,
     block,
+    loss,
     out_output,
     out_first,
     out_slope,
 ):
-    """Outputs and sums over samples low..high-1 of g_e, (E,), and d_theta g_e, (E, P), for the squared loss."""
+    """Outputs and sums over samples low..high-1 of g_e, (E,), and d_theta g_e, (E, P)."""
     width = start.shape[0]
     state, adjoint = np.empty((width, block), start.dtype), np.empty((width, block), start.dtype)
     step, z = np.empty((width, block), start.dtype), np.empty(block, start.dtype)
     value, slope = np.empty((particle.size, block), start.dtype), np.empty((particle.size, block), start.dtype)
+    residual = np.empty(readout.shape[0], start.dtype)
     for begin in range(low, high, block):
         end = min(begin + block, high)
         _load(start, begin, end, state)
         _forward(state, step, theta, first, particle, weight, code, eta, z, value, slope)
         _read(state, readout, begin, end, out_output)
-        _clear(adjoint)  # p(1) = W1' (output - y); unused lanes stay 0 and add nothing
+        _clear(adjoint)  # p(1) = W1' dloss; unused lanes stay 0 and add nothing
         for m in range(end - begin):
+            _loss_gradient(loss, out_output[begin + m], target[begin + m], residual)
             for k in range(readout.shape[0]):
-                residual = out_output[begin + m, k] - target[begin + m, k]
                 for d in range(width):
-                    adjoint[d, m] += readout[k, d] * residual
+                    adjoint[d, m] += readout[k, d] * residual[k]
         _backward(state, adjoint, step, theta, first, particle, weight, value, slope, z, out_first, out_slope)

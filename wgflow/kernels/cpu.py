@@ -12,13 +12,15 @@ import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from types import ModuleType
+from typing import cast
 
 import numpy as np
 
+from wgflow.blocks import Unfolding
 from wgflow.depth import Network
-from wgflow.errors import BackendError
 from wgflow.kernels import cache
 from wgflow.problems import Problem
+from wgflow.problems.losses import LOSSES
 from wgflow.types import Array, Index
 
 _BLOCK = 128  # samples of one block at most: state and adjoint then fill the first-level cache at D = 16
@@ -78,38 +80,52 @@ def tree_sum(parts: Array) -> Array:
     return total
 
 
+def run_chunks(work: Callable[[int], None], count: int, threads: int) -> None:
+    """Call work(0), ..., work(count - 1), each once, on up to that many threads."""
+    pending = itertools.count()  # next() on it is atomic
+
+    def drain() -> None:
+        while (chunk := next(pending)) < count:
+            work(chunk)
+
+    workers = min(threads, count)
+    if workers == 1:
+        drain()
+        return
+    # The caller waits instead of taking a share: a thread woken by a busy one tends to be put on the same core.
+    for future in [_pool(workers).submit(drain) for _ in range(workers)]:
+        future.result()
+
+
+def compilable(problem: Problem) -> bool:
+    """Whether the compiled kernels know the problem's block, activation and loss."""
+    known = problem.loss is LOSSES.get(problem.loss.name) and problem.activation.builtin
+    return known and isinstance(problem.block, Unfolding)
+
+
 class Cpu:
-    """Compiled kernel for the built-in blocks; see :class:`wgflow.kernels.Kernel` for the contract.
+    """Compiled kernel for blocks made of ridge units; see :class:`wgflow.kernels.Kernel` for the contract.
 
     Parameters
     ----------
     problem : Problem
-        The problem, whose block, activation and loss must be built-in ones.
+        A problem that is :func:`compilable`.
     threads : int, optional
         Threads to use; by default all cores of the process.
-
-    Raises
-    ------
-    BackendError
-        If the block, the activation or the loss has no compiled kernel.
     """
 
     name = "cpu"
 
     def __init__(self, problem: Problem, threads: int | None = None) -> None:
-        from wgflow.kernels._functions import CODES  # imports numba, so not before a kernel is wanted
+        from wgflow.kernels._functions import CODES, LOSS_CODES  # imports numba, so not before a kernel is wanted
 
-        for kind, name, known in (
-            ("block", problem.block.name, ("ridge",)),
-            ("activation", problem.activation.name, tuple(CODES)),
-            ("loss", problem.loss.name, ("squared",)),
-        ):
-            if name not in known:
-                raise BackendError(f"{kind} {name!r} has no compiled kernel; use backend='reference'")
         self.problem = problem
         self.threads = available_threads() if threads is None else threads
+        self._block = cast(Unfolding, problem.block)
+        self._width = problem.shape[1]
+        self._units = self._block.units(self._width)
         self._start = np.ascontiguousarray(problem.start().T)  # (D, M)
-        self._code = CODES[problem.activation.name]
+        self._code, self._loss = CODES[problem.activation.name], LOSS_CODES[problem.loss.name]
         self._eta = problem.activation.parameter or 0.0
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
@@ -124,7 +140,8 @@ class Cpu:
     def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
         """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
         start, y = self._samples(batch)
-        samples, entries, parameters = len(y), len(net.particle), theta.shape[1]
+        net, units = self._unfold(net, theta)
+        samples, entries, parameters = len(y), len(net.particle), units.shape[1]
         share, block = chunks(samples, entries, parameters)
         count = -(-samples // share)
         output = np.empty((samples, y.shape[1]))
@@ -133,60 +150,43 @@ class Cpu:
         def work(chunk: int) -> None:
             low, high = chunk * share, min((chunk + 1) * share, samples)
             first, slope = parts[chunk, :entries], parts[chunk, entries:].reshape(entries, parameters)
-            kernel(
-                start,
-                y,
-                self.problem.readout,
-                theta,
-                *net,
-                self._code,
-                self._eta,
-                low,
-                high,
-                block,
-                output,
-                first,
-                slope,
-            )
+            network = (start, y, self.problem.readout, units, *net)
+            kernel(*network, self._code, self._eta, low, high, block, self._loss, output, first, slope)
 
-        kernel = _kernels().gradient_squared
-        self._run(work, count, entries * start.size)
+        kernel = _kernels().gradient
+        run_chunks(work, count, self._useful_threads(entries * start.size))
         result = tree_sum(parts)
         result /= samples
         energy = float(np.mean(self.problem.loss.value(output, y)))
-        return energy, result[:entries], result[entries:].reshape(entries, parameters)
+        first = result[:entries].reshape(-1, self._units).sum(axis=1) if self._units > 1 else result[:entries]
+        return energy, first, self._block.fold(result[entries:].reshape(entries, parameters), self._width)
 
     def _samples(self, batch: Index | None) -> tuple[Array, Array]:
         if batch is None:
             return self._start, self.problem.y
         return np.ascontiguousarray(self._start[:, batch]), self.problem.y[batch]
 
+    def _unfold(self, net: Network, theta: Array) -> tuple[Network, Array]:
+        """Network of ridge units: each entry becomes the H units of its particle, in the same layer."""
+        units = np.ascontiguousarray(self._block.unfold(theta, self._width))
+        if self._units == 1:
+            return net, units
+        particle = (net.particle[:, None] * self._units + np.arange(self._units)).ravel()
+        return Network(net.first * self._units, particle, np.repeat(net.weight, self._units)), units
+
     def _outputs(self, net: Network, theta: Array, start: Array) -> Array:
+        net, units = self._unfold(net, theta)
         samples, entries = start.shape[1], len(net.particle)
-        share, block = chunks(samples, entries, theta.shape[1])
+        share, block = chunks(samples, entries, units.shape[1])
         output = np.empty((samples, len(self.problem.readout)))
 
         def work(chunk: int) -> None:
             low, high = chunk * share, min((chunk + 1) * share, samples)
-            kernel(start, self.problem.readout, theta, *net, self._code, self._eta, low, high, block, output)
+            kernel(start, self.problem.readout, units, *net, self._code, self._eta, low, high, block, output)
 
         kernel = _kernels().outputs
-        self._run(work, -(-samples // share), entries * start.size)
+        run_chunks(work, -(-samples // share), self._useful_threads(entries * start.size))
         return output
 
-    def _run(self, work: Callable[[int], None], count: int, size: int) -> None:
-        """Call work(0), ..., work(count - 1), each once, on up to ``threads`` threads."""
-        pending = itertools.count()  # next() on it is atomic
-
-        def drain() -> None:
-            while (chunk := next(pending)) < count:
-                work(chunk)
-
-        workers = min(self.threads, count)
-        if workers == 1 or size <= _SERIAL:
-            drain()
-            return
-        # The caller waits instead of taking a share: a thread woken by a busy one tends to be put on the same core.
-        futures = [_pool(workers).submit(drain) for _ in range(workers)]
-        for future in futures:
-            future.result()
+    def _useful_threads(self, size: int) -> int:
+        return self.threads if size > _SERIAL else 1

@@ -14,7 +14,7 @@ import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
-from wgflow.problems.regression import sine
+from wgflow.problems.regression import sine, teacher
 from wgflow.types import Array
 
 
@@ -69,10 +69,17 @@ def from_file(path: str | Path) -> tuple[Array, Array]:
     return x, y[:, None] if y.ndim == 1 else y
 
 
-DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {"diabetes": diabetes, "sine": sine, "file": from_file}
+DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "diabetes": diabetes,
+    "sine": sine,
+    "teacher": teacher,
+    "file": from_file,
+}
 
 
-def split(x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: bool = True) -> Split:
+def split(
+    x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: bool = True, targets: bool = True
+) -> Split:
     """Hold samples out and scale by the mean and standard deviation of the rest.
 
     Parameters
@@ -84,8 +91,10 @@ def split(x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: 
     seed : int, optional
         Seed of the choice.
     standardise : bool, optional
-        Give every column of x and y mean 0 and standard deviation 1 over the training samples; the held-out ones
+        Give every column of x (and y) mean 0 and standard deviation 1 over the training samples; the held-out ones
         are scaled by the same numbers, so nothing of them leaks into training. Constant columns become 0.
+    targets : bool, optional
+        Whether y is scaled too.
 
     Raises
     ------
@@ -103,7 +112,7 @@ def split(x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: 
     order = rng.permutation(seed, "split", count)
     train, rest = np.sort(order[:kept]), np.sort(order[kept:])
     if standardise:
-        x, y = _standardise(x, train), _standardise(y, train)
+        x, y = _standardise(x, train), _standardise(y, train) if targets else y
     return Split(x[train], y[train], x[rest], y[rest])
 
 

@@ -75,6 +75,7 @@ class Problem:
         self.block = blocks.block(block)
         self.activation = activations.activation(activation)
         self.loss = losses.loss(loss)
+        self.loss.check(self.y)
         self.groups = self.block.groups(width)
 
     @classmethod
@@ -135,8 +136,17 @@ class Problem:
         }
 
     @classmethod
-    def from_spec(cls, spec: Spec, data: Mapping[str, ArrayLike]) -> Problem:
+    def from_spec(cls, spec: Spec, data: Mapping[str, ArrayLike], own: Mapping[str, Any] | None = None) -> Problem:
         """Rebuild a problem from :meth:`spec` and the arrays it describes.
+
+        Parameters
+        ----------
+        spec : dict
+            From :meth:`spec`.
+        data : mapping of str to array_like
+            x, y, embed and readout.
+        own : mapping of str to object, optional
+            Objects of your own that the problem was made with, under ``"block"``, ``"activation"`` or ``"loss"``.
 
         Raises
         ------
@@ -153,12 +163,9 @@ class Problem:
                     f"{expected['sha256'][:12]}..., got another of shape {array.shape}; "
                     "pass the data the spec was made with"
                 )
-        return cls(
-            block=spec["block"],
-            activation=spec["activation"],
-            loss=spec["loss"],
-            **{name: data[name] for name in spec["data"]},
-        )
+        parts: dict[str, Any] = {name: spec[name] for name in ("block", "activation", "loss")} | dict(own or {})
+        parts |= {name: data[name] for name in spec["data"]}
+        return cls(**parts)
 
 
 def _digest(array: Array) -> str:

@@ -40,3 +40,42 @@ def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: i
         raise InputError(f"noise: expected a number >= 0, got {describe(noise)}")
     x = np.pi * (2 * (np.arange(samples) + 0.5) / samples - 1)[:, None]
     return x, np.sin(frequency * x) + noise * rng.normal(seed, "sine noise", (samples, 1))
+
+
+def teacher(samples: int = 200, width: int = 3, layers: int = 4, units: int = 2, seed: int = 0) -> tuple[Array, Array]:
+    """Outputs of a residual network with random ridge + tanh blocks: realisable, so E = 0 can be reached.
+
+    The network is the padded one of :meth:`Problem.padded` with D = width + 1: X <- X + (1/L) mean_j a_j tanh(w_j . x +
+    b_j) over the units of each of the L layers, the last state column being y.
+
+    Parameters
+    ----------
+    samples : int
+        M >= 1, standard Gaussian inputs.
+    width : int
+        D_in >= 1.
+    layers, units : int
+        L >= 1, and ridge blocks of one layer >= 1.
+    seed : int
+        Seed of inputs and blocks.
+
+    Returns
+    -------
+    x, y : ndarray (M, D_in), (M, 1)
+
+    Raises
+    ------
+    InputError
+        If a count is below 1.
+    """
+    for name, value in (("samples", samples), ("width", width), ("layers", layers), ("units", units)):
+        if value < 1:
+            raise InputError(f"{name}: expected at least 1, got {describe(value)}")
+    x = rng.normal(seed, "teacher inputs", (samples, width))
+    state = np.column_stack([x, np.zeros(samples)])
+    size = width + 1
+    blocks = rng.normal(seed, "teacher blocks", (layers * units, 2 * size + 1)).reshape(layers, units, -1)
+    for layer in blocks:
+        a, w, b = 2.0 * layer[:, :size], layer[:, size : 2 * size] / np.sqrt(size), layer[:, -1]
+        state = state + np.tanh(state @ w.T + b) @ a / (layers * units)
+    return x, state[:, -1:]

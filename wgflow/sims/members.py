@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import math
 from typing import Any, NamedTuple
 
 from wgflow.energy import Energy
@@ -13,7 +14,7 @@ from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.sims.observables import OBSERVABLES
-from wgflow.sims.study import Member, ProblemTable, Study, check_member
+from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member
 from wgflow.types import Spec
 
 _SHARED = set(ProblemTable.model_fields) | {"name", "sha256"}  # what is not an argument of the data set
@@ -59,22 +60,15 @@ class Planned(NamedTuple):
 
     @property
     def steps(self) -> int:
-        """Flow steps it takes."""
-        return round(self.member.flow.until / self.member.flow.step)
-
-    @property
-    def stride(self) -> int:
-        """Steps from one recorded frame to the next."""
-        return max(1, round((self.member.flow.every or self.member.flow.step) / self.member.flow.step))
+        """Flow steps it takes; with a rule that varies them, as many as if it did not."""
+        return max(1, round(self.member.flow.until / self.member.flow.step))
 
     @property
     def frames(self) -> int:
         """Frames it records: the start, every multiple of ``every``, the end."""
-        return -(-self.steps // self.stride) + 1
-
-    def records(self, step: int) -> bool:
-        """Whether the state after that many steps is recorded."""
-        return step % self.stride == 0 or step == self.steps
+        flow = self.member.flow
+        every = flow.every or (flow.step if flow.rule == "constant" else flow.until / 100)
+        return math.ceil(flow.until / every * (1 - 1e-9)) + 1
 
 
 def expand(study: Study) -> list[Planned]:
@@ -123,22 +117,47 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     table = member.problem
     arguments = table.model_dump(exclude=_SHARED)
     x, y = DATASETS[table.name](**arguments)
-    parts = split(x, y, table.heldout, table.split_seed, table.standardise)
+    targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
+    parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
     if "heldout" in member.observables and not len(parts.x_heldout):
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
     make = Problem.padded if table.state == "padded" else Problem
     problem = make(parts.x, parts.y, block=table.block, activation=table.activation, loss=table.loss)
     heldout = problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
-    depth = member.depth.name
-    energy = Energy(problem, depth, backend, threads=threads)
+    depth = member.depth.model_dump()
+    term = member.regulariser.model_dump() if member.regulariser else None
+    energy = Energy(problem, depth, backend, threads=threads, regulariser=term)
     flow_table = member.flow
-    flow = Flow(energy, flow_table.integrator, flow_table.step, flow_table.boundary, flow_table.mobility)
-    particles = member.particles
-    start = Particles.draw(problem, particles.count, member.seed, particles.scale, particles.tau)
+    flow = Flow(
+        energy,
+        flow_table.integrator,
+        {"name": flow_table.rule, "length": flow_table.step},
+        flow_table.boundary,
+        flow_table.mobility,
+        [each.model_dump() | {"seed": member.seed} for each in flow_table.ingredients],
+        flow_table.batch,
+        member.seed,
+    )
+    start = _start(problem, member)
+    energy.weights(start)  # the scheme looks at the measure
     flow.run(
         start, flow_table.until, flow_table.every
     )  # checks the times; nothing is computed until a frame is asked for
     return Setup(energy, Energy(heldout, depth, backend, threads=threads) if heldout else None, flow, start)
+
+
+def _start(problem: Problem, member: Member) -> Particles:
+    """Draw the initial measure, under Layers by layers."""
+    table, depth = member.particles, member.depth
+    if not isinstance(depth, LayersTable):
+        return Particles.draw(problem, table.count, member.seed, table.scale, table.tau)
+    if table.count % depth.layers:
+        near = max(1, round(table.count / depth.layers)) * depth.layers
+        raise InputError(
+            f"particles.count: expected a multiple of the {depth.layers} layers, got {table.count}; {near} would do"
+        )
+    per_layer = table.count // depth.layers
+    return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling)
 
 
 def _place(raw: Spec, key: str, value: Any) -> None:

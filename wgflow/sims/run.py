@@ -181,17 +181,18 @@ def _run(
             if progressed and deadline is not None and time.monotonic() > deadline:
                 raise Stop
 
-        todo = {each.label: runner.steps_done(work, each) for each in planned}
+        done = {each.label: runner.time_done(work, each) for each in planned}
         bar = progress.add_task(
             study.name,
-            total=sum(_cost(each, each.steps) for each in planned),
-            completed=sum(_cost(each, todo[each.label]) for each in planned),
+            total=sum(_cost(each, each.member.flow.until) for each in planned),
+            completed=int(sum(_cost(each, done[each.label]) for each in planned)),
         )
         for each, setup in zip(planned, setups, strict=True):
             progress.update(bar, description=each.label or study.name)
 
-            def advance(steps: int, each: Planned = each) -> None:
-                progress.advance(bar, _cost(each, steps))
+            def advance(s: float, each: Planned = each) -> None:
+                progress.advance(bar, _cost(each, s - done[each.label]))
+                done[each.label] = s
 
             outcome = runner.run_member(
                 work,
@@ -278,9 +279,9 @@ def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Wo
     return DONE
 
 
-def _cost(planned: Planned, steps: int) -> int:
-    """Work in units that take about equally long: a step costs in proportion to the particles."""
-    return steps * planned.member.particles.count
+def _cost(planned: Planned, s: float) -> float:
+    """Work up to flow time s in units that take about equally long: a step costs in proportion to the particles."""
+    return s / planned.member.flow.step * planned.member.particles.count
 
 
 @contextlib.contextmanager

@@ -58,13 +58,13 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
             )
 
 
-def steps_done(work: Workspace, planned: Planned) -> int:
-    """Steps that a member's file already holds."""
+def time_done(work: Workspace, planned: Planned) -> float:
+    """Flow time s up to which a member's file already reaches."""
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
-        return 0
+        return 0.0
     with Trajectory(path) as trajectory:
-        return trajectory[-1].step if len(trajectory) else 0
+        return trajectory[-1].s if len(trajectory) else 0.0
 
 
 def run_member(
@@ -74,7 +74,7 @@ def run_member(
     *,
     study: Spec,
     provenance: Spec,
-    advance: Callable[[int], None],
+    advance: Callable[[float], None],
     check: Callable[[bool], None],
 ) -> Outcome:
     """Run one member to its end, or on from its last committed frame.
@@ -88,7 +88,7 @@ def run_member(
     study, provenance : dict
         Documents stored with the trajectory.
     advance : callable
-        Told the number of steps newly taken.
+        Told the flow time s after every step.
     check : callable
         Called after every step, with whether a frame has been committed since the call began; raises to stop the run.
 
@@ -119,21 +119,20 @@ def run_member(
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:
-        last = writer.last()
-        before, step = writer.frames, last.step if last else 0
-        logger.info("%s: from step %d of %d", planned.label, step, planned.steps)
-        if last and last.step >= planned.steps:
+        last, before, until = writer.last(), writer.frames, planned.member.flow.until
+        logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
+        if last and last.s >= until * (1 - 1e-12):
             writer.finish()
             return Outcome("finished")
+
+        def on_step(step: int, s: float) -> None:
+            advance(s)
+            check(writer.frames > before)
+
         try:
-            for frame in setup.flow.run(last or setup.start, planned.member.flow.until):
-                if last is not None and frame.step == last.step:
-                    continue  # the file has it
-                if planned.records(frame.step):
+            for frame in setup.flow.run(last or setup.start, until, planned.member.flow.every, on_step):
+                if last is None or frame.step > last.step:  # otherwise the file has it
                     record(frame)
-                advance(frame.step - step)
-                step = frame.step
-                check(writer.frames > before)
         except DivergenceError as error:
             recorded = writer.last()
             if error.frame is not None and (recorded is None or error.frame.step > recorded.step):

@@ -71,6 +71,17 @@ class SineTable(ProblemTable):
     seed: int = Field(0, ge=0)
 
 
+class TeacherTable(ProblemTable):
+    """Outputs of a residual network with random blocks: a problem that can be solved exactly."""
+
+    name: Literal["teacher"]
+    samples: int = Field(200, ge=1)
+    width: int = Field(3, ge=1, description="inputs D_in")
+    layers: int = Field(4, ge=1)
+    units: int = Field(2, ge=1, description="ridge blocks of each layer")
+    seed: int = Field(0, ge=0)
+
+
 class FileTable(ProblemTable):
     """Your own data: a NumPy .npz file with arrays x and y."""
 
@@ -87,6 +98,9 @@ class ParticlesTable(Table):
         default_factory=dict, description="standard deviation by parameter group"
     )
     tau: Literal["grid", "uniform"] = Field("grid", description="law of the depths")
+    coupling: Literal["independent", "path"] = Field(
+        "independent", description="how the layers hang together at the start, under depth layers"
+    )
 
 
 class GapsTable(Table):
@@ -95,10 +109,42 @@ class GapsTable(Table):
     name: Literal["gaps"]
 
 
+class LayersTable(Table):
+    """Ding et al.: L layers of equally many particles that stay in them."""
+
+    name: Literal["layers"]
+    layers: int = Field(ge=1, description="L")
+
+
+class DepositTable(Table):
+    """The joint measure as particle-in-cell: tau moves along the true gradient."""
+
+    name: Literal["deposit"]
+    layers: int = Field(ge=1, description="L")
+    shape: Literal["spline", "hat"] = Field("spline", description="hat is a negative control")
+
+
 class ShallowTable(Table):
     """Two-layer limit of the same measure."""
 
     name: Literal["shallow"]
+
+
+class LangevinTable(Table):
+    """Noise and weight decay: mean-field Langevin dynamics."""
+
+    name: Literal["langevin"]
+    temperature: float = Field(ge=0)
+    decay: float = Field(0.0, ge=0)
+    tau_temperature: float = Field(0.0, ge=0, description="needs flow.boundary = reflect")
+
+
+class QuadraticTable(Table):
+    """strength e**(-decay s) |theta|**2, integrated against the measure."""
+
+    name: Literal["quadratic"]
+    strength: float = Field(1.0, ge=0)
+    decay: float = Field(1.0, ge=0)
 
 
 class FlowTable(Table):
@@ -106,7 +152,10 @@ class FlowTable(Table):
 
     until: float = Field(gt=0, description="flow time at which to stop")
     every: float | None = Field(None, gt=0, description="flow time between frames; one step if left out")
-    step: float = Field(0.1, gt=0, description="step length h")
+    step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
+    rule: Literal["constant", "descent"] = Field("constant", description="descent: backtracking on the energy")
+    batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
+    ingredients: list[LangevinTable] = Field(default_factory=list, description="called after every step")
     integrator: str = Field("euler", description="method in s")
     boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
     mobility: dict[str, Annotated[float, Field(ge=0)]] = Field(
@@ -120,8 +169,8 @@ class FlowTable(Table):
         return value
 
 
-ProblemChoice: TypeAlias = Annotated[DiabetesTable | SineTable | FileTable, Field(discriminator="name")]
-DepthChoice: TypeAlias = Annotated[GapsTable | ShallowTable, Field(discriminator="name")]
+ProblemChoice: TypeAlias = Annotated[DiabetesTable | SineTable | TeacherTable | FileTable, Field(discriminator="name")]
+DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]
 
 
 class Member(Table):
@@ -132,6 +181,7 @@ class Member(Table):
     particles: ParticlesTable = Field(default_factory=lambda: ParticlesTable())
     depth: DepthChoice = Field(default_factory=lambda: GapsTable(name="gaps"))
     flow: FlowTable
+    regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
 
 

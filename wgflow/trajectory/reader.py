@@ -121,6 +121,7 @@ class Trajectory(Sequence[Frame]):
         data: Mapping[str, ArrayLike] | None = None,
         backend: str = "cpu",
         threads: int | None = None,
+        own: Mapping[str, Any] | None = None,
     ) -> Energy:
         """Rebuild the energy the run descended, from the file alone.
 
@@ -132,6 +133,8 @@ class Trajectory(Sequence[Frame]):
             Arrays x and y, needed only if they were too large to be stored.
         backend, threads : optional
             As for :class:`~wgflow.energy.Energy`.
+        own : mapping of str to object, optional
+            Objects of your own the run was made with; see :meth:`wgflow.Energy.from_spec`.
 
         Raises
         ------
@@ -141,13 +144,14 @@ class Trajectory(Sequence[Frame]):
         if samples not in ("data", "heldout"):
             raise unknown("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | dict(data or {})
-        energy = Energy.from_spec(self.parameters["energy"], stored, backend, threads)
+        energy = Energy.from_spec(self.parameters["energy"], stored, backend, threads, own)
         if samples == "data":
             return energy
         heldout = self._arrays("heldout")
         if not heldout:
             raise InputError(f"{self.path}: expected held-out samples, got a run without any")
-        return Energy(energy.problem.replace(heldout["x"], heldout["y"]), energy.depth, backend, energy.dtype, threads)
+        problem = energy.problem.replace(heldout["x"], heldout["y"])
+        return Energy(problem, energy.depth, backend, energy.dtype, threads)
 
     def close(self) -> None:
         """Close the file."""
@@ -196,6 +200,7 @@ def frame_from_row(row: Mapping[str, NDArray[Any]]) -> Frame:
         energy=float(extra.pop("energy")),
         dissipation=float(extra.pop("dissipation")),
         switches=int(extra.pop("switches")),
+        h=float(extra.pop("step_length")),
         observables={name: float(value) for name, value in extra.items()},
     )
 

@@ -54,6 +54,7 @@ FRAMES = (
     Element("observables/energy/value", "<f8", ("F",), "E(rho)"),
     Element("observables/dissipation/value", "<f8", ("F",), "-dE/ds of the continuous flow"),
     Element("observables/switches/value", "<i8", ("F",), "pairs of particles that have changed places in depth so far"),
+    Element("observables/step_length/value", "<f8", ("F",), "step length h that will be tried next"),
 )
 STATIC = (
     Element(f"{GROUP}/id", "<i8", ("N",), "particle index"),
@@ -69,7 +70,7 @@ STATIC = (
     Element("parameters/heldout/y", "<f8", ("M'", "K"), "held-out targets, if any"),
 )
 COMMIT = Element(DIGEST, "|u1", ("F", "32"), "SHA-256 of the frame; zero until the frame is committed")
-OWN_OBSERVABLES = ("energy", "dissipation", "switches")
+OWN_OBSERVABLES = ("energy", "dissipation", "switches", "step_length")
 
 
 def observable(name: str) -> Element:

@@ -204,6 +204,7 @@ class TrajectoryWriter:
             "observables/energy/value": frame.energy,
             "observables/dissipation/value": frame.dissipation,
             "observables/switches/value": frame.switches,
+            "observables/step_length/value": frame.h,
         }
         values |= {schema.observable(name).path: frame.observables[name] for name in observables}
         rows = {}

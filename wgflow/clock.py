@@ -1,0 +1,130 @@
+"""Clocks of a flow: which s a step lies at, which steps are frames, when to stop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from wgflow.errors import InputError
+
+_TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
+
+
+class Clock(Protocol):
+    """What the loop asks a clock."""
+
+    step: int
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a frame is due now."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the end has been reached."""
+
+    def reach(self, h: float) -> float:
+        """The part of a step of length h that does not overrun the next event."""
+
+    def tick(self, h: float) -> None:
+        """Count a step of length h."""
+
+
+class StepClock:
+    """Clock of constant steps: it counts steps, so that s carries no rounding from one to the next.
+
+    s = origin + step h, and a run that is taken up again counts on exactly as if it had never stopped.
+    """
+
+    def __init__(self, step: int, s: float, until: float, every: float | None, h: float) -> None:
+        self.step, self._h = step, h
+        self._origin = 0.0 if s == step * h else s - step * h
+        self._last = step + _whole_steps("until", until - s, h, f"from s = {s:g}")
+        self._stride = 1 if every is None else _whole_steps("every", every, h, "")
+        if self._stride < 1:
+            raise InputError(f"every: expected at least one step of {h:g}, got {every:g}")
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+        return self._origin + self.step * self._h
+
+    @property
+    def due(self) -> bool:
+        """Whether the step is a multiple of the stride."""
+        return self.step % self._stride == 0
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step has been made."""
+        return self.step >= self._last
+
+    def reach(self, h: float) -> float:
+        """All of it: events lie on steps."""
+        return h
+
+    def tick(self, h: float) -> None:
+        """Count a step."""
+        self.step += 1
+
+
+class EventClock:
+    """Clock of varying steps: frames lie at multiples of ``every``, and steps are cut short to meet them."""
+
+    def __init__(self, step: int, s: float, until: float, every: float | None) -> None:
+        self.step, self._s, self._until = step, s, until
+        if not np.isfinite(until) or until < s:
+            raise InputError(f"until: expected a flow time ahead from s = {s:g}, got {until - s:g} to go")
+        self._every = until / 100 if every is None else every
+        if until > 0 and not 0 < self._every < np.inf:
+            raise InputError(f"every: expected a flow time > 0, got {every}")
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+        return self._s
+
+    @property
+    def due(self) -> bool:
+        """Whether s is a multiple of ``every``."""
+        return self._s == round(self._s / self._every) * self._every
+
+    @property
+    def done(self) -> bool:
+        """Whether s has reached the end."""
+        return self._s >= self._until
+
+    def reach(self, h: float) -> float:
+        """Up to the next event; a last piece too short to matter is added to the step before it."""
+        left = self._next() - self._s
+        return left if h > left * (1 - _TOLERANCE) else h
+
+    def tick(self, h: float) -> None:
+        """Go on by h, exactly to the event if it was met."""
+        event = self._next()
+        self._s = event if h >= event - self._s else self._s + h
+        self.step += 1
+
+    def _next(self) -> float:
+        number = np.floor(self._s / self._every * (1 + 4e-16)) + 1
+        if number * self._every <= self._s:
+            number += 1
+        return float(min(number * self._every, self._until))
+
+
+def _whole_steps(name: str, duration: float, h: float, note: str) -> int:
+    """Duration as a number of steps, checked to be a whole one."""
+    ratio = duration / h
+    if not np.isfinite(ratio) or ratio < -_TOLERANCE:
+        raise InputError(f"{name}: expected a flow time ahead {note}".rstrip() + f", got {duration:g} to go")
+    if abs(ratio - round(ratio)) > _TOLERANCE * max(1.0, ratio):
+        near = max(1, round(ratio)) * h
+        raise InputError(
+            f"{name}: expected a whole number of steps of {h:g}, got {duration:g} ({ratio:g} steps); {near:g} would do"
+        )
+    return round(ratio)

@@ -1,0 +1,100 @@
+"""Terms added to the energy that are linear in the measure: int r(theta, s) rho, possibly fading with flow time s."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from wgflow.errors import InputError, describe, unknown
+from wgflow.types import Array, Spec
+
+
+class Regulariser(Protocol):
+    """What a regulariser has to offer; its first variation is r itself."""
+
+    @property
+    def name(self) -> str:
+        """Its name in studies and files."""
+
+    def value(self, theta: Array, s: float) -> Array:
+        """r(theta, s), (N, P) to (N,)."""
+
+    def gradient(self, theta: Array, s: float) -> Array:
+        """d_theta r(theta, s), (N, P)."""
+
+    def rate(self, theta: Array, s: float) -> Array:
+        """d_s r(theta, s), (N,)."""
+
+    def spec(self) -> Spec:
+        """Plain JSON that describes it."""
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Quadratic term strength e**(-decay s) |theta|**2.
+
+    With both 1 the regularisation of Ding, Chen, Li and Wright (JMLR 23, 2022): E_s = E + e**(-s) int |theta|**2 rho,
+    which keeps second moments bounded and vanishes as s grows. With decay 0, weight decay.
+
+    Parameters
+    ----------
+    strength : float, optional
+        >= 0.
+    decay : float, optional
+        Rate at which the term fades in s, >= 0.
+    """
+
+    strength: float = 1.0
+    decay: float = 1.0
+    name: ClassVar[str] = "quadratic"
+
+    def __post_init__(self) -> None:
+        for name in ("strength", "decay"):
+            value = getattr(self, name)
+            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
+                raise InputError(f"{name} of the quadratic regulariser: expected a number >= 0, got {describe(value)}")
+
+    def _factor(self, s: float) -> float:
+        return self.strength * float(np.exp(-self.decay * s))
+
+    def value(self, theta: Array, s: float) -> Array:
+        """Return strength e**(-decay s) |theta|**2."""
+        out: Array = self._factor(s) * np.sum(theta**2, axis=1)
+        return out
+
+    def gradient(self, theta: Array, s: float) -> Array:
+        """2 strength e**(-decay s) theta."""
+        return 2.0 * self._factor(s) * theta
+
+    def rate(self, theta: Array, s: float) -> Array:
+        """-decay times the value."""
+        return -self.decay * self.value(theta, s)
+
+    def spec(self) -> Spec:
+        """``{"name": "quadratic", "strength": ..., "decay": ...}``."""
+        return {"name": self.name, "strength": self.strength, "decay": self.decay}
+
+
+REGULARISERS: dict[str, type[Quadratic]] = {"quadratic": Quadratic}
+
+
+def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
+    """Look up a regulariser by name or spec; an object is passed through.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown.
+    """
+    if not isinstance(choice, str | dict):
+        return choice
+    spec = {"name": choice} if isinstance(choice, str) else dict(choice)
+    name = spec.pop("name", None)
+    if name not in REGULARISERS:
+        raise unknown("regulariser", name, REGULARISERS)
+    for option in spec:
+        if option not in REGULARISERS[name].__dataclass_fields__:
+            raise unknown(f"option of regulariser {name!r}", option, REGULARISERS[name].__dataclass_fields__)
+    return REGULARISERS[name](**spec)

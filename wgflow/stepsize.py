@@ -1,0 +1,190 @@
+"""Step-size rules: how far to go along the flow in one step."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple, Protocol
+
+import numpy as np
+
+from wgflow.errors import InputError, describe, unknown
+from wgflow.particles import Particles
+from wgflow.types import Spec
+
+
+class Trial:
+    """State that a step of some length would lead to.
+
+    Attributes
+    ----------
+    rho : Particles
+        The state.
+    switched : int
+        Pairs of particles that change places on the way (Gaps only).
+    """
+
+    def __init__(self, rho: Particles, switched: int, energy: Callable[[], float]) -> None:
+        self.rho, self.switched, self._energy = rho, switched, energy
+
+    @functools.cached_property
+    def energy(self) -> float:
+        """E at the state; computed when asked for."""
+        return self._energy()
+
+
+class Taken(NamedTuple):
+    """The step a rule decided on.
+
+    Attributes
+    ----------
+    trial : Trial
+        Where it leads.
+    h : float
+        Its length in s.
+    then : float
+        Length to try next.
+    """
+
+    trial: Trial
+    h: float
+    then: float
+
+
+class StepRule(Protocol):
+    """What a rule has to offer.
+
+    Attributes
+    ----------
+    adaptive : bool
+        Whether step lengths vary.
+    """
+
+    adaptive: ClassVar[bool]
+
+    @property
+    def name(self) -> str:
+        """Its name in studies and files."""
+
+    @property
+    def first(self) -> float:
+        """Length to try first."""
+
+    def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
+        """Decide on a step from a state with this energy and dissipation, not longer than h."""
+
+    def spec(self) -> Spec:
+        """Plain JSON that describes it."""
+
+
+@dataclass(frozen=True)
+class Constant:
+    """Steps of one length: gradient descent with a fixed learning rate.
+
+    Parameters
+    ----------
+    length : float
+        h > 0.
+    """
+
+    length: float = 0.1
+    name: ClassVar[str] = "constant"
+    adaptive: ClassVar[bool] = False
+
+    def __post_init__(self) -> None:
+        _check_positive("step", self.length)
+
+    @property
+    def first(self) -> float:
+        """The length."""
+        return float(self.length)
+
+    def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
+        """Take the step."""
+        del energy, dissipation
+        return Taken(trial(h), h, h)
+
+    def spec(self) -> Spec:
+        """``{"name": "constant", "length": ...}``."""
+        return {"name": self.name, "length": self.length}
+
+
+@dataclass(frozen=True)
+class Descent:
+    """Backtracking until the energy falls by a fraction of what the dissipation promises (Armijo's rule).
+
+    E(s + h) <= E(s) - fraction h dissipation, h halved until it holds and raised by a quarter after every success. E
+    jumps where particles change places under Gaps, so energies are never compared across a switch of order: such a
+    step is taken as it is.
+
+    Parameters
+    ----------
+    length : float
+        First h to try, > 0.
+    fraction : float, optional
+        0 < fraction < 1.
+    smallest : float, optional
+        Length below which halving stops and the step is taken: at a stationary point rounding decides.
+    """
+
+    length: float = 0.1
+    fraction: float = 0.1
+    smallest: float = 1e-10
+    name: ClassVar[str] = "descent"
+    adaptive: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("length", "smallest"):
+            _check_positive("step" if name == "length" else name, getattr(self, name))
+        if not 0 < self.fraction < 1:
+            raise InputError(f"fraction of the descent rule: expected 0 < fraction < 1, got {describe(self.fraction)}")
+
+    @property
+    def first(self) -> float:
+        """First length to try."""
+        return float(self.length)
+
+    def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
+        """Halve h until the energy falls enough."""
+        while True:
+            candidate = trial(h)
+            if candidate.switched or h <= self.smallest:
+                return Taken(candidate, h, h)
+            if candidate.energy <= energy - self.fraction * h * dissipation:
+                return Taken(candidate, h, 1.25 * h)
+            h *= 0.5
+
+    def spec(self) -> Spec:
+        """``{"name": "descent", "length": ..., "fraction": ..., "smallest": ...}``."""
+        return {"name": self.name, "length": self.length, "fraction": self.fraction, "smallest": self.smallest}
+
+
+STEP_RULES: dict[str, type[Constant] | type[Descent]] = {"constant": Constant, "descent": Descent}
+
+
+def step_rule(choice: float | Spec | StepRule) -> StepRule:
+    """Build a rule from a number (constant steps) or a spec; a rule object is passed through.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown or out of range.
+    """
+    if isinstance(choice, bool | int | float | np.number | str):
+        return Constant(choice)  # a string or bool is refused there
+    if not isinstance(choice, dict):
+        return choice
+    spec = dict(choice)
+    name = spec.pop("name", None)
+    if name not in STEP_RULES:
+        raise unknown("step rule", name, STEP_RULES)
+    for option in spec:
+        if option not in STEP_RULES[name].__dataclass_fields__:
+            raise unknown(f"option of step rule {name!r}", option, STEP_RULES[name].__dataclass_fields__)
+    return STEP_RULES[name](**spec)
+
+
+def _check_positive(name: str, value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
+        raise InputError(f"{name}: expected a finite number > 0, got {describe(value)}")
