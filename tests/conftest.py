@@ -8,6 +8,8 @@ from hypothesis import HealthCheck, settings
 
 import wgflow
 from wgflow.activations import ACTIVATIONS
+from wgflow.depth import Network
+from wgflow.kernels.reference import Reference
 
 # The first call of a kernel compiles it, so no deadline; CI always tries the same examples.
 settings.register_profile(
@@ -26,19 +28,106 @@ def activation(request):
     return request.param
 
 
-def make_case(rng, particles=5, samples=7, width=3, activation="tanh", bias=True, outputs=1):
-    """A random problem and measure with distinct depths."""
-    problem = wgflow.Problem(
-        rng.normal(size=(samples, width)),
-        rng.normal(size=(samples, outputs)),
-        block={"name": "ridge", "bias": bias},
-        activation=activation,
-        readout=rng.normal(size=(outputs, width)),
-    )
-    theta = rng.normal(size=(particles, problem.shape[3]))
+STEP = 1e-30  # imaginary part of a complex step; its square is nothing
+
+
+def network(spec, tau, mass):
+    """The layers of a scheme, written down again from the definitions; tau and mass may be complex."""
+    count, real = len(tau), np.real(tau)
+    if spec["name"] == "gaps":
+        order = np.argsort(real, kind="stable")
+        return Network(np.arange(count + 1), order, np.diff(tau[order], prepend=0.0))
+    if spec["name"] == "shallow":
+        return Network(np.array([0, count]), np.arange(count), mass)
+    layers = spec["layers"]
+    entries = [[] for _ in range(layers)]
+    for i in range(count):
+        if spec["name"] == "layers":
+            entries[min(int(real[i] * layers), layers - 1)].append((i, mass[i]))
+            continue
+        u = layers * tau[i] - 0.5
+        if spec.get("shape") == "hat":
+            k = int(np.floor(u.real))
+            shares = {k: 1 - (u - k), k + 1: u - k}
+        else:
+            k = int(np.rint(u.real))
+            r = u - k
+            shares = {k - 1: 0.5 * (0.5 - r) ** 2, k: 0.75 - r**2, k + 1: 0.5 * (0.5 + r) ** 2}
+        for node, share in shares.items():
+            entries[min(max(node, 0), layers - 1)].append((i, mass[i] * share))
+    first = np.cumsum([0] + [len(layer) for layer in entries])
+    flat = [entry for layer in entries for entry in layer]
+    return Network(first, np.array([i for i, _ in flat], int), np.array([w for _, w in flat]))
+
+
+def complex_energy(problem, spec, theta, tau, mass):
+    """E from the definition, with complex arguments."""
+    return Reference(problem).energy(network(spec, tau, mass), theta)
+
+
+def complex_gradient(problem, spec, rho, variable):
+    """dE in one of theta, tau, mass by complex steps of the definition, exact to rounding."""
+    arrays = {name: getattr(rho, name).astype(complex) for name in ("theta", "tau", "mass")}
+    gradient = np.empty(arrays[variable].shape)
+    for where in np.ndindex(gradient.shape):
+        moved = {name: array.copy() for name, array in arrays.items()}
+        moved[variable][where] += STEP * 1j
+        gradient[where] = complex_energy(problem, spec, **moved).imag / STEP
+    return gradient
+
+
+@pytest.fixture(scope="session")
+def by_complex_step():
+    return complex_gradient
+
+
+@pytest.fixture(scope="session")
+def defined_energy():
+    return complex_energy
+
+
+SCHEMES = [
+    {"name": "gaps"},
+    {"name": "layers", "layers": 3},
+    {"name": "deposit", "layers": 4, "shape": "spline"},
+    {"name": "deposit", "layers": 4, "shape": "hat"},
+    {"name": "shallow"},
+]
+
+
+@pytest.fixture(params=SCHEMES, ids=lambda spec: spec.get("shape", spec["name"]))
+def scheme(request):
+    return request.param
+
+
+BLOCKS = [
+    {"name": "ridge", "bias": True},
+    {"name": "matrix", "bias": True},
+    {"name": "matrix", "bias": False},
+    {"name": "two_layer", "hidden": 3, "bias": True},
+    {"name": "two_layer", "hidden": 2, "bias": False},
+]
+
+
+@pytest.fixture(params=BLOCKS, ids=lambda spec: "-".join(map(str, spec.values())))
+def block(request):
+    return request.param
+
+
+def make_case(
+    rng, particles=6, samples=7, width=3, block="ridge", activation="tanh", outputs=1, loss="squared", scheme=None
+):
+    """A random problem and measure with distinct depths, and with equal masses in layers where the scheme wants it."""
+    y = rng.normal(size=(samples, outputs))
+    if loss == "cross_entropy":
+        y = rng.dirichlet(np.ones(outputs), samples)
+    readout = rng.normal(size=(outputs, width))
+    problem = wgflow.Problem(rng.normal(size=(samples, width)), y, block, activation, readout=readout, loss=loss)
+    theta = rng.normal(size=(particles, problem.shape[3])) * 0.7
+    if (scheme or {}).get("name") == "layers":
+        return problem, wgflow.Particles(theta, (rng.permutation(particles) + 0.5) / particles)
     tau = (rng.permutation(particles) + rng.uniform(0.1, 0.9, particles)) / particles
-    mass = rng.uniform(0.5, 1.5, particles) / particles
-    return problem, wgflow.Particles(theta, tau, mass)
+    return problem, wgflow.Particles(theta, tau, rng.uniform(0.5, 1.5, particles) / particles)
 
 
 @pytest.fixture

@@ -11,37 +11,65 @@ from wgflow.kernels.reference import Reference
 STEP = 1e-30
 
 
-def complex_energy(problem, theta, tau, mass, depth):
-    """E with complex arguments, the networks written down here again and not taken from the schemes."""
-    count = len(theta)
-    if depth == "gaps":
-        order = np.argsort(tau.real, kind="stable")
-        net = Network(np.arange(count + 1), order, np.diff(tau[order], prepend=0.0))
-    else:
-        net = Network(np.array([0, count]), np.arange(count), mass)
-    return Reference(problem).energy(net, theta)
-
-
-def complex_gradient(problem, rho, depth, variable):
-    arrays = {name: getattr(rho, name).astype(complex) for name in ("theta", "tau", "mass")}
-    gradient = np.empty(arrays[variable].shape)
-    for where in np.ndindex(gradient.shape):
-        moved = {name: array.copy() for name, array in arrays.items()}
-        moved[variable][where] += STEP * 1j
-        gradient[where] = complex_energy(problem, **moved, depth=depth).imag / STEP
-    return gradient
+def assert_velocity(problem, rho, spec, backend, by_complex_step, defined_energy):
+    """v_theta = -(1/mass) dE/dtheta and v_tau = -kappa dE/dtau, the derivatives by complex step of the definition."""
+    velocity = wgflow.Energy(problem, spec, backend).velocity(rho)
+    theta = -by_complex_step(problem, spec, rho, "theta") / rho.mass[:, None]
+    np.testing.assert_allclose(velocity.theta, theta, rtol=1e-10, atol=1e-12)
+    kappa = {"gaps": rho.mass, "deposit": 1 / rho.mass}.get(spec["name"], 0.0 * rho.mass)
+    tau = -kappa * by_complex_step(problem, spec, rho, "tau")
+    np.testing.assert_allclose(velocity.tau, tau, rtol=1e-10, atol=1e-12)
+    energy = defined_energy(problem, spec, rho.theta, rho.tau, rho.mass)
+    assert velocity.energy == pytest.approx(energy, rel=1e-13)
+    assert wgflow.Energy(problem, spec, backend)(rho) == pytest.approx(energy, rel=1e-13)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
-@pytest.mark.parametrize("depth", ["gaps", "shallow"])
-def test_velocity_is_minus_the_gradient_over_the_mass(case, activation, backend, depth):
-    problem, rho = case(activation=activation, outputs=2)
-    velocity = wgflow.Energy(problem, depth, backend).velocity(rho)
-    theta = -complex_gradient(problem, rho, depth, "theta") / rho.mass[:, None]
-    np.testing.assert_allclose(velocity.theta, theta, rtol=1e-11, atol=1e-12)
-    tau = -rho.mass * complex_gradient(problem, rho, depth, "tau")
-    np.testing.assert_allclose(velocity.tau, tau, rtol=1e-11, atol=1e-12)
-    assert velocity.energy == pytest.approx(complex_energy(problem, rho.theta, rho.tau, rho.mass, depth), rel=1e-13)
+@pytest.mark.parametrize(("loss", "outputs"), [("squared", 1), ("squared", 2), ("cross_entropy", 3)])
+def test_velocity_of_every_block_scheme_and_loss(
+    case, block, scheme, loss, outputs, backend, by_complex_step, defined_energy
+):
+    problem, rho = case(block=block, scheme=scheme, loss=loss, outputs=outputs)
+    assert_velocity(problem, rho, scheme, backend, by_complex_step, defined_energy)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+@pytest.mark.parametrize("depth", [{"name": "gaps"}, {"name": "deposit", "layers": 4}], ids=lambda spec: spec["name"])
+def test_velocity_of_every_activation(case, activation, depth, backend, by_complex_step, defined_energy):
+    problem, rho = case(activation=activation, block={"name": "ridge", "bias": False}, outputs=2)
+    assert_velocity(problem, rho, depth, backend, by_complex_step, defined_energy)
+
+
+def test_mass_zero_is_allowed_where_nothing_is_divided_by_it(case):
+    problem, rho = case()
+    mass = np.where(np.arange(6) == 2, 0.0, rho.mass)
+    for depth in (wgflow.Deposit(4), wgflow.Shallow()):
+        energy = wgflow.Energy(problem, depth)
+        velocity = energy.velocity(wgflow.Particles(rho.theta, rho.tau, mass))
+        assert np.isfinite(velocity.theta).all()
+        _, by_theta, by_t = energy.first_variation_gradient(
+            wgflow.Particles(rho.theta, rho.tau, mass), rho.theta, rho.tau
+        )
+        np.testing.assert_allclose(velocity.theta, -by_theta, rtol=1e-12, atol=1e-14)
+        np.testing.assert_allclose(velocity.tau, -by_t, rtol=1e-12, atol=1e-14)
+
+
+@pytest.mark.parametrize("backend", ["reference", "cpu"])
+def test_gradient_of_the_first_variation(case, block, scheme, backend, rng):
+    """By central differences at random points of Theta x [0, 1], away from the edges of layers."""
+    problem, rho = case(block=block, scheme=scheme, outputs=2)
+    energy = wgflow.Energy(problem, scheme, backend)
+    theta, t, h = rng.normal(size=(5, problem.shape[3])), np.array([0.03, 0.29, 0.55, 0.7, 0.93]), 1e-6
+    value, by_theta, by_t = energy.first_variation_gradient(rho, theta, t)
+    np.testing.assert_allclose(value, energy.first_variation(rho, theta, t))
+    for j in range(problem.shape[3]):
+        shift = h * np.eye(problem.shape[3])[j]
+        difference = energy.first_variation(rho, theta + shift, t) - energy.first_variation(rho, theta - shift, t)
+        np.testing.assert_allclose(by_theta[:, j], difference / (2 * h), rtol=1e-6, atol=1e-7)
+    difference = energy.first_variation(rho, theta, t + h) - energy.first_variation(rho, theta, t - h)
+    np.testing.assert_allclose(by_t, difference / (2 * h), rtol=1e-6, atol=1e-6)
+    if scheme["name"] != "deposit":
+        assert (by_t == 0).all()
 
 
 def test_one_particle_by_hand():
@@ -75,15 +103,15 @@ def test_two_particles_by_hand():
     np.testing.assert_allclose(energy.velocity(wgflow.Particles(theta, tau)).tau, -by_tau / 2, rtol=1e-13)
 
 
-def test_identities_of_gaps(case):
+def test_identities_of_gaps(case, by_complex_step):
     """dE/dtau^l = g_l - g_(l+1) and dE/dtheta^l = gap_l d_theta dE/drho, with g from the first variation."""
     problem, rho = case(particles=6)
     energy = wgflow.Energy(problem)
     order = np.argsort(rho.tau)
     g = energy.first_variation(rho, rho.theta[order], rho.tau[order])
-    by_tau = complex_gradient(problem, rho, "gaps", "tau")[order]
+    by_tau = by_complex_step(problem, {"name": "gaps"}, rho, "tau")[order]
     np.testing.assert_allclose(by_tau, g - np.append(g[1:], 0.0), rtol=1e-11, atol=1e-13)
-    by_theta = complex_gradient(problem, rho, "gaps", "theta")[order]
+    by_theta = by_complex_step(problem, {"name": "gaps"}, rho, "theta")[order]
     gaps, h = np.diff(rho.tau[order], prepend=0.0), 1e-6
     for layer, i in enumerate(order):
         for j in range(problem.shape[3]):
@@ -91,18 +119,6 @@ def test_identities_of_gaps(case):
             ends = energy.first_variation(rho, [rho.theta[i] + shift, rho.theta[i] - shift], [rho.tau[i]] * 2)
             assert by_theta[layer, j] == pytest.approx(gaps[layer] * (ends[0] - ends[1]) / (2 * h), rel=1e-6, abs=1e-9)
     np.testing.assert_allclose(energy.weights(rho)[order], gaps)
-
-
-@pytest.mark.parametrize("backend", ["reference", "cpu"])
-def test_first_variation_of_shallow_is_the_derivative_in_mass(case, backend):
-    """E(rho + lambda delta) at lambda = 0 by complex step, the new atom written into the network by hand."""
-    problem, rho = case(particles=4)
-    point = np.linspace(-1, 1, problem.shape[3])
-    theta = np.vstack([rho.theta, point]).astype(complex)
-    mass = np.append(rho.mass, STEP * 1j)
-    expected = complex_energy(problem, theta, np.append(rho.tau, 0.5), mass, "shallow").imag / STEP
-    found = wgflow.Energy(problem, "shallow", backend).first_variation(rho, point[None], [0.3])
-    np.testing.assert_allclose(found, [expected], rtol=1e-12)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
@@ -133,18 +149,17 @@ def test_first_variation_in_many_sweeps(case, monkeypatch):
     np.testing.assert_allclose(energy.first_variation(rho, theta, t), whole, rtol=1e-13)
 
 
-@pytest.mark.parametrize("depth", ["gaps", "shallow"])
-def test_order_of_the_particles_does_not_matter(case, rng, depth):
-    problem, rho = case(particles=9)
+def test_order_of_the_particles_does_not_matter(case, rng, scheme):
+    problem, rho = case(particles=9, scheme=scheme)
     place = rng.permutation(9)
-    energy = wgflow.Energy(problem, depth)
+    energy = wgflow.Energy(problem, scheme)
     a, b = energy.velocity(rho), energy.velocity(wgflow.Particles(rho.theta[place], rho.tau[place], rho.mass[place]))
     assert a.energy == pytest.approx(b.energy, rel=1e-13)
     np.testing.assert_allclose(b.theta, a.theta[place], rtol=1e-10, atol=1e-13)
     np.testing.assert_allclose(b.tau, a.tau[place], rtol=1e-10, atol=1e-13)
 
 
-def test_a_wrong_adjoint_is_noticed(case, monkeypatch):
+def test_a_wrong_adjoint_is_noticed(case, monkeypatch, by_complex_step):
     """Negative control: the complex-step test above fails if the adjoint forgets the Jacobian."""
     problem, rho = case()
     backward = type(problem.block).backward
@@ -154,12 +169,12 @@ def test_a_wrong_adjoint_is_noticed(case, monkeypatch):
 
     monkeypatch.setattr(type(problem.block), "backward", forgetful)
     velocity = wgflow.Energy(problem, backend="reference").velocity(rho)
-    right = -complex_gradient(problem, rho, "gaps", "theta") / rho.mass[:, None]
+    right = -by_complex_step(problem, {"name": "gaps"}, rho, "theta") / rho.mass[:, None]
     assert np.abs(velocity.theta - right).max() > 1e-3
 
 
 def test_specs_rebuild_the_energy(case):
-    problem, rho = case(activation={"name": "regularised_relu", "eta": 0.3}, bias=False)
+    problem, rho = case(activation={"name": "regularised_relu", "eta": 0.3}, block={"name": "ridge", "bias": False})
     energy = wgflow.Energy(problem, "shallow")
     again = wgflow.Energy.from_spec(energy.spec(), problem.arrays())
     assert again.spec() == energy.spec()

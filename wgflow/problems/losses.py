@@ -71,8 +71,8 @@ class CrossEntropy:
         """Refuse targets that are not class probabilities."""
         if y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-9):
             raise InputError(
-                "y: expected class probabilities for the cross_entropy loss, rows of K >= 2 numbers that sum to 1, "
-                f"got shape {y.shape} with row sums {y.sum(axis=1).min():g} to {y.sum(axis=1).max():g}; use one-hot rows"
+                "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 a row with sum 1, got "
+                f"shape {y.shape}, row sums {y.sum(axis=1).min():g} to {y.sum(axis=1).max():g}; use one-hot rows"
             )
 
 
