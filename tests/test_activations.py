@@ -45,7 +45,7 @@ def test_regularised_relu_has_its_parameter():
     [
         ("tahn", "did you mean 'tanh'"),
         ({"name": "tanh", "eta": 1.0}, "unknown option 'eta'"),
-        ({"name": "regularised_relu", "eta": 0.0}, "expected a number > 0, got 0.0 [(]float[)]"),
+        ({"name": "regularised_relu", "eta": 0.0}, "expected a finite number > 0, got 0.0 [(]float[)]"),
     ],
 )
 def test_bad_choice(choice, words):

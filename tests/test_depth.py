@@ -44,7 +44,7 @@ def test_registry():
     ("choice", "words"),
     [
         ("gasp", "did you mean 'gaps'"),
-        ("deposit", "expected a number of layers, got none"),
+        ("deposit", "depth scheme 'deposit': expected the option 'layers', got none"),
         ({"name": "deposit", "layres": 3}, "did you mean 'layers'"),
         ({"name": "layers", "layers": 0}, "layers: expected a whole number >= 1, got 0"),
         ({"name": "deposit", "layers": 3, "shape": "hut"}, "did you mean 'hat'"),

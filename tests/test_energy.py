@@ -192,7 +192,7 @@ def test_specs_rebuild_the_energy(case):
         ),
         (lambda e, rho: e.velocity(rho, [99]), r"batch: expected rows in 0..6, got 99..99"),
         (lambda e, rho: e.velocity(rho, [0.5]), "batch: expected a non-empty list of row numbers"),
-        (lambda e, rho: e.first_variation(rho, np.zeros((1, 7)), [1.5]), r"tau: expected depths in \[0, 1\]"),
+        (lambda e, rho: e.first_variation(rho, np.zeros((1, 7)), [1.5]), r"t: expected depths in \[0, 1\], got 1\.5"),
         (lambda e, rho: e.predict(rho, np.zeros((2, 2))), "x: expected 3 columns, got 2"),
     ],
 )

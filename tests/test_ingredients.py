@@ -136,7 +136,7 @@ def test_bad_options(problem, options, words):
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), True])
 def test_bad_temperature(value):
-    with pytest.raises(InputError, match="temperature of langevin: expected a number >= 0"):
+    with pytest.raises(InputError, match="temperature of langevin: expected a finite number >= 0"):
         Langevin(value)
 
 
@@ -175,7 +175,7 @@ def test_registries():
     for choice, words in (
         ("quadratc", "did you mean 'quadratic'"),
         ({"name": "quadratic", "strenght": 1.0}, "did you mean 'strength'"),
-        ({"name": "quadratic", "decay": -1.0}, "decay of the quadratic regulariser: expected a number >= 0"),
+        ({"name": "quadratic", "decay": -1.0}, "decay of the quadratic regulariser: expected a finite number >= 0"),
     ):
         with pytest.raises(InputError, match=words):
             regulariser(choice)

@@ -158,5 +158,5 @@ def test_nan_from_an_own_block_is_said(rng, backend):
     problem = wgflow.Problem(rng.normal(size=(9, 3)), rng.normal(size=9), Broken())
     flow = wgflow.Flow(wgflow.Energy(problem, backend=backend))
     rho = wgflow.Particles(rng.normal(size=(4, 2)), rng.uniform(size=4))
-    with pytest.raises(DivergenceError, match=r"not finite at the start .* check_block"):
+    with pytest.raises(DivergenceError, match=r"not finite at the start .* wgflow\.check_block"):
         next(flow.run(rho, until=1.0))

@@ -53,9 +53,9 @@ def test_initial_law():
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"count": 0}, "count: expected a whole number of particles >= 1, got 0"),
+        ({"count": 0}, "count: expected a whole number >= 1, got 0"),
         ({"count": 3, "scale": {"u": 1.0}}, "unknown parameter group in scale 'u'"),
-        ({"count": 3, "scale": {"a": -1.0}}, "scale of a: expected a number >= 0, got -1.0"),
+        ({"count": 3, "scale": {"a": -1.0}}, "scale of a: expected a finite number >= 0, got -1.0"),
         ({"count": 3, "tau": "gird"}, "did you mean 'grid'"),
     ],
 )

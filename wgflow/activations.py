@@ -15,8 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.special import erf
 
-from wgflow.errors import InputError, describe, unknown
-from wgflow.types import Spec
+from wgflow.errors import InputError, lookup, named
+from wgflow.types import Spec, real
 
 _Function = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -71,13 +71,12 @@ def regularised_relu(eta: float = 0.5) -> Activation:
     InputError
         If eta is not a positive number.
     """
-    if isinstance(eta, bool) or not isinstance(eta, int | float) or not 0 < eta < np.inf:
-        raise InputError(f"eta of regularised_relu: expected a number > 0, got {describe(eta)}")
+    eta = real("eta of regularised_relu", eta, above=0.0)
     return Activation(
         "regularised_relu",
         lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) ** 2 / (4 * eta), z)),
         lambda z: np.where(z.real <= -eta, 0.0, np.where(z.real <= eta, (z + eta) / (2 * eta), 1.0)),
-        parameter=float(eta),
+        parameter=eta,
         builtin=True,
     )
 
@@ -116,15 +115,13 @@ def activation(choice: str | Spec | Activation) -> Activation:
     """
     if isinstance(choice, Activation):
         return choice
-    spec = {"name": choice} if not isinstance(choice, dict) else dict(choice)
-    name = spec.pop("name", None)
-    if name not in ACTIVATIONS:
-        raise unknown("activation", name, ACTIVATIONS)
-    if not spec:
-        return ACTIVATIONS[name]
-    if name == "regularised_relu" and set(spec) == {"eta"}:
-        eta: Any = spec["eta"]
+    name, options = named("activation", choice)
+    found = lookup("activation", name, ACTIVATIONS)
+    if not options:
+        return found
+    if name == "regularised_relu" and set(options) == {"eta"}:
+        eta: Any = options["eta"]
         return regularised_relu(eta)
     raise InputError(
-        f"activation {name!r}: unknown option {', '.join(map(repr, spec))}; only regularised_relu takes eta"
+        f"activation {name!r}: unknown option {', '.join(map(repr, options))}; only regularised_relu takes eta"
     )

@@ -8,15 +8,15 @@ ridge units a sigma(w . x + b), which is how the compiled kernels, written for t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol, cast, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.activations import ACTIVATIONS, Activation
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, build, describe
 from wgflow.rng import normal
-from wgflow.types import Array, Spec
+from wgflow.types import Array, Spec, whole
 
 
 class Block(Protocol):
@@ -222,10 +222,7 @@ class TwoLayer:
 
     def __post_init__(self) -> None:
         _check_bias(self)
-        if isinstance(self.hidden, bool) or not isinstance(self.hidden, int) or self.hidden < 1:
-            raise InputError(
-                f"hidden of the two_layer block: expected a whole number >= 1, got {describe(self.hidden)}"
-            )
+        whole("hidden of the two_layer block", self.hidden)
 
     def groups(self, width: int) -> dict[str, slice]:
         """Columns of V, U and, with bias, c."""
@@ -288,7 +285,7 @@ class TwoLayer:
         return np.concatenate([outer, inner, rows[:, :, -1]] if self.bias else [outer, inner], axis=1)
 
 
-BLOCKS: dict[str, type[Ridge] | type[Matrix] | type[TwoLayer]] = {
+BLOCKS: dict[str, type[Any]] = {
     "ridge": Ridge,
     "matrix": Matrix,
     "two_layer": TwoLayer,
@@ -308,18 +305,9 @@ def block(choice: str | Spec | Block) -> Block:
     InputError
         If the name is unknown, or an option does not belong to the block.
     """
-    if not isinstance(choice, str | dict):
-        return choice
-    spec = {"name": choice} if isinstance(choice, str) else dict(choice)
-    name = spec.pop("name", None)
-    if name not in BLOCKS:
-        raise unknown("block", name, BLOCKS)
-    kind = BLOCKS[name]
-    known = kind.__dataclass_fields__
-    for option in spec:
-        if option not in known:
-            raise unknown(f"option of block {name!r}", option, known)
-    return kind(**spec)
+    if hasattr(choice, "forward") and hasattr(choice, "backward"):
+        return cast(Block, choice)
+    return build("block", choice, BLOCKS)
 
 
 def width(block: Block, state: int) -> int:

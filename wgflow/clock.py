@@ -44,6 +44,9 @@ class StepClock:
     def __init__(self, step: int, s: float, until: float, every: float | None, h: float) -> None:
         self.step, self._h = step, h
         self._origin = 0.0 if s == step * h else s - step * h
+        # Steps that s is ahead of the count, so that frames lie at multiples of `every` after a change of h too.
+        ahead = self._origin / h
+        self._shift = round(ahead) if abs(ahead - round(ahead)) < _TOLERANCE * max(1.0, abs(ahead)) else -step
         self._last = step + _whole_steps("until", until - s, h, f"from s = {s:g}")
         self._stride = 1 if every is None else _whole_steps("every", every, h, "")
         if self._stride < 1:
@@ -56,8 +59,8 @@ class StepClock:
 
     @property
     def due(self) -> bool:
-        """Whether the step is a multiple of the stride."""
-        return self.step % self._stride == 0
+        """Whether s is a multiple of ``every``, or that far from a start that is no multiple of h."""
+        return (self.step + self._shift) % self._stride == 0
 
     @property
     def done(self) -> bool:

@@ -19,9 +19,9 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, build, unknown
 from wgflow.particles import Particles
-from wgflow.types import Array, Index, Spec
+from wgflow.types import Array, Index, Spec, whole
 
 
 class Network(NamedTuple):
@@ -207,7 +207,7 @@ class Layers(_Deposited):
     name: ClassVar[str] = "layers"
 
     def __post_init__(self) -> None:
-        _check_layers(self.layers)
+        whole("layers", self.layers)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """The layer that t lies in; t = 1 belongs to the last."""
@@ -257,7 +257,7 @@ class Deposit(_Deposited):
     boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
 
     def __post_init__(self) -> None:
-        _check_layers(self.layers)
+        whole("layers", self.layers)
         if self.shape not in ("spline", "hat"):
             raise unknown("shape of deposit", self.shape, ("spline", "hat"))
 
@@ -303,7 +303,7 @@ class Shallow(_Deposited):
         return 1
 
 
-DEPTHS: dict[str, type[Gaps] | type[Layers] | type[Deposit] | type[Shallow]] = {
+DEPTHS: dict[str, type[Any]] = {
     "gaps": Gaps,
     "layers": Layers,
     "deposit": Deposit,
@@ -321,28 +321,13 @@ def depth(choice: str | Spec | Depth) -> Depth:
     """
     if isinstance(choice, Depth):
         return choice
-    spec = {"name": choice} if isinstance(choice, str) else dict(choice)
-    name = spec.pop("name", None)
-    if name not in DEPTHS:
-        raise unknown("depth scheme", name, DEPTHS)
-    known = {field.name for field in fields(DEPTHS[name])}
-    for option in spec:
-        if option not in known:
-            raise unknown(f"option of depth scheme {name!r}", option, known)
-    if "layers" in known and "layers" not in spec:
-        raise InputError(f"depth scheme {name!r}: expected a number of layers, got none; add layers = 32, say")
-    return DEPTHS[name](**spec)
+    return build("depth scheme", choice, DEPTHS)
 
 
 def _piecewise(layer: Index) -> Stencil:
     """Stencil of a first variation that is constant on intervals."""
     layer = np.asarray(layer, np.int64)[:, None]
     return Stencil(layer, np.ones(layer.shape), np.zeros(layer.shape))
-
-
-def _check_layers(layers: object) -> None:
-    if isinstance(layers, bool) or not isinstance(layers, int | np.integer) or layers < 1:
-        raise InputError(f"layers: expected a whole number >= 1, got {describe(layers)}")
 
 
 def switches(before: Index, after: Index) -> int:

@@ -15,7 +15,7 @@ from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.regularisers import Regulariser
-from wgflow.types import Array, Index, Spec, Velocity
+from wgflow.types import Array, Index, Spec, Velocity, finite_array
 
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 
@@ -162,8 +162,12 @@ class Energy:
             Under Gaps, Layers and Shallow dE/drho is constant in t between layers, and by_t is 0.
         """
         self._check(rho)
-        theta, t = np.atleast_2d(np.asarray(theta, np.float64)), np.atleast_1d(np.asarray(t, np.float64))
-        points = Particles(theta, t)  # checks shapes, finiteness and range
+        theta, t = finite_array("theta", theta, 2), finite_array("t", t, 1)
+        if len(t) != len(theta):
+            raise InputError(f"t: expected {len(theta)} depths, one for each row of theta, got {len(t)}")
+        if (t < 0).any() or (t > 1).any():
+            raise InputError(f"t: expected depths in [0, 1], got {t[(t < 0) | (t > 1)][0]}")
+        points = Particles(theta, t)
         self._check(points)
         own = self.depth.network(rho)
         value, by_theta, by_t = np.empty(len(points)), np.empty(points.theta.shape), np.empty(len(points))

@@ -6,9 +6,10 @@ what was expected, what came (value and type), and what to do.
 
 from __future__ import annotations
 
+import dataclasses
 import difflib
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from wgflow.types import Frame
@@ -91,3 +92,57 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     names = sorted(known)
     hint = suggest(name, names) if isinstance(name, str) else ""
     return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+
+
+_Entry = TypeVar("_Entry")
+
+
+def lookup(kind: str, name: object, table: Mapping[str, _Entry]) -> _Entry:
+    """Entry of a registry.
+
+    Raises
+    ------
+    InputError
+        If the registry has no such name.
+    """
+    if not isinstance(name, str) or name not in table:
+        raise unknown(kind, name, table)
+    return table[name]
+
+
+def named(kind: str, choice: object) -> tuple[object, dict[str, object]]:
+    """Name and options of a choice given as a name or as a spec (a table with a ``name``).
+
+    Raises
+    ------
+    InputError
+        If it is neither.
+    """
+    if isinstance(choice, str):
+        return choice, {}
+    if not isinstance(choice, dict):
+        raise InputError(
+            f"{kind}: expected a name, a table with a name, or an object made for it, got {describe(choice)}"
+        )
+    options = dict(choice)
+    return options.pop("name", None), options
+
+
+def build(kind: str, choice: object, table: Mapping[str, type[_Entry]]) -> _Entry:
+    """Object of a registry of dataclasses from a name or a spec, unknown options refused.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown, or the class refuses a value.
+    """
+    name, options = named(kind, choice)
+    made = lookup(kind, name, table)
+    known = {field.name: field for field in dataclasses.fields(cast(Any, made))}
+    for option in options:
+        if option not in known:
+            raise unknown(f"option of {kind} {name!r}", option, known)
+    for option, field in known.items():
+        if option not in options and field.default is dataclasses.MISSING:
+            raise InputError(f"{kind} {name!r}: expected the option {option!r}, got none; add it")
+    return made(**options)

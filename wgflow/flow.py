@@ -19,7 +19,7 @@ from wgflow.errors import DivergenceError, InputError, describe, unknown
 from wgflow.ingredients import Ingredient, Move
 from wgflow.particles import BOUNDARIES, Particles, confine, project
 from wgflow.stepsize import StepRule, Trial
-from wgflow.types import Array, Frame, Index, Spec
+from wgflow.types import Array, Frame, Index, Spec, real
 
 
 class Flow:
@@ -35,7 +35,8 @@ class Flow:
         Step length h > 0 in s, or a rule such as ``{"name": "descent", "length": 0.1}``.
     boundary : {"clip", "reflect", "free"}, optional
         What happens at the ends of [0, 1]: ``clip`` stops particles there (the projected gradient flow), ``reflect``
-        sends them back, ``free`` (Gaps only) lets tau leave.
+        sends them back, ``free`` (Gaps only) lets tau leave. A frame's dissipation counts a particle that rests at a
+        clipped end as at rest; one that a reflecting end keeps sending back counts with its full velocity.
     mobility : mapping of str to float, optional
         Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 where not given, 0 pins.
     ingredients : sequence of callables or dicts, optional
@@ -120,6 +121,7 @@ class Flow:
         DivergenceError
             If the energy or a velocity stops being finite; it carries the last state at which both were.
         """
+        until, every = real("until", until), None if every is None else real("every", every)
         free = self.boundary == "free"
         if isinstance(start, Frame):
             rho = Particles(start.theta, start.tau, start.mass, free=free)
@@ -270,8 +272,7 @@ class Flow:
         for name, factor in self.mobility.items():
             if name not in known:
                 raise unknown("mobility group", name, known)
-            if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 <= factor < np.inf:
-                raise InputError(f"mobility of {name}: expected a number >= 0, got {describe(factor)}")
+            real(f"mobility of {name}", factor, least=0.0)
         if self.batch is not None:
             if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= samples:
                 raise InputError(f"batch: expected 1 to {samples} samples, got {describe(self.batch)}")

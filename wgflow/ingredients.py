@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, ClassVar, NamedTuple
+from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
 from wgflow import rng
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import build
 from wgflow.particles import Particles
-from wgflow.types import Spec
+from wgflow.types import Spec, real
 
 if TYPE_CHECKING:
     from wgflow.energy import Energy
@@ -74,9 +74,7 @@ class Langevin:
 
     def __post_init__(self) -> None:
         for name in ("temperature", "decay", "tau_temperature"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-                raise InputError(f"{name} of langevin: expected a number >= 0, got {describe(value)}")
+            real(f"{name} of langevin", getattr(self, name), least=0.0)
 
     @property
     def reflects(self) -> bool:
@@ -108,13 +106,4 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
     InputError
         If the name or an option is unknown, or it is neither.
     """
-    if callable(choice):
-        return choice
-    spec: dict[str, Any] = dict(choice) if isinstance(choice, dict) else {"name": choice}
-    name = spec.pop("name", None)
-    if name not in INGREDIENTS:
-        raise unknown("ingredient", name, INGREDIENTS)
-    for option in spec:
-        if option not in INGREDIENTS[name].__dataclass_fields__:
-            raise unknown(f"option of ingredient {name!r}", option, INGREDIENTS[name].__dataclass_fields__)
-    return INGREDIENTS[name](**spec)
+    return choice if callable(choice) else build("ingredient", choice, INGREDIENTS)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wgflow.errors import unknown
+from wgflow.errors import lookup
 from wgflow.types import Array
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
@@ -49,9 +49,7 @@ def integrator(choice: str | Tableau) -> Tableau:
     """
     if isinstance(choice, Tableau):
         return choice
-    if choice not in INTEGRATORS:
-        raise unknown("integrator", choice, INTEGRATORS)
-    return INTEGRATORS[choice]
+    return lookup("integrator", choice, INTEGRATORS)
 
 
 def step(

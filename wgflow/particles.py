@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import rng
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, unknown
 from wgflow.problems import Problem
-from wgflow.types import Array, Spec, finite_array
+from wgflow.types import Array, Spec, finite_array, real, whole
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
@@ -99,7 +99,7 @@ class Particles:
         InputError
             If a number is out of range or a name is unknown.
         """
-        _check_count("count", count)
+        whole("count", count)
         if tau not in TAU_LAWS:
             raise unknown("tau law", tau, TAU_LAWS)
         theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (count, problem.shape[3]))
@@ -140,8 +140,8 @@ class Particles:
         InputError
             If a number is out of range or a name is unknown.
         """
-        _check_count("layers", layers)
-        _check_count("per_layer", per_layer)
+        whole("layers", layers)
+        whole("per_layer", per_layer)
         if coupling not in COUPLINGS:
             raise unknown("coupling", coupling, COUPLINGS)
         t, spread = (np.arange(layers) + 0.5) / layers, _spread(problem, scale)
@@ -184,11 +184,6 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
     return np.where(outward, 0.0, v_tau)
 
 
-def _check_count(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < 1:
-        raise InputError(f"{name}: expected a whole number >= 1, got {describe(value)}")
-
-
 def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
     """Standard deviation of each column of theta, (P,)."""
     _, width, _, parameters = problem.shape
@@ -196,9 +191,7 @@ def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
     for name, value in (scale or {}).items():
         if name not in problem.groups:
             raise unknown("parameter group in scale", name, problem.groups)
-        if not 0 <= value < np.inf:
-            raise InputError(f"scale of {name}: expected a number >= 0, got {describe(value)}")
-        spread[name] = value
+        spread[name] = real(f"scale of {name}", value, least=0.0)
     out = np.empty(parameters)
     for name, columns in problem.groups.items():
         out[columns] = spread[name]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, cast
 
 import numpy as np
 
-from wgflow.errors import InputError, describe, unknown
-from wgflow.types import Array, Spec
+from wgflow.errors import build
+from wgflow.types import Array, Spec, real
 
 
 class Regulariser(Protocol):
@@ -52,9 +52,7 @@ class Quadratic:
 
     def __post_init__(self) -> None:
         for name in ("strength", "decay"):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value < np.inf:
-                raise InputError(f"{name} of the quadratic regulariser: expected a number >= 0, got {describe(value)}")
+            real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
 
     def _factor(self, s: float) -> float:
         return self.strength * float(np.exp(-self.decay * s))
@@ -88,13 +86,6 @@ def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
     InputError
         If the name or an option is unknown.
     """
-    if not isinstance(choice, str | dict):
-        return choice
-    spec = {"name": choice} if isinstance(choice, str) else dict(choice)
-    name = spec.pop("name", None)
-    if name not in REGULARISERS:
-        raise unknown("regulariser", name, REGULARISERS)
-    for option in spec:
-        if option not in REGULARISERS[name].__dataclass_fields__:
-            raise unknown(f"option of regulariser {name!r}", option, REGULARISERS[name].__dataclass_fields__)
-    return REGULARISERS[name](**spec)
+    if hasattr(choice, "gradient"):
+        return cast(Regulariser, choice)
+    return build("regulariser", choice, REGULARISERS)

@@ -35,7 +35,7 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
     Returns
     -------
     ndarray, float64, of that shape
-        Each number is (k + 1/2) / 2**53 for an integer k, so neither 0 nor 1 occurs.
+        Each number is (k + 1/2) / 2**52 for an integer k, so neither 0 nor 1 occurs.
 
     Raises
     ------
@@ -49,7 +49,7 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
     tag = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
     bits = np.random.Philox(key=np.array([seed, tag], np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
     raw = bits.random_raw(rows * stride).reshape(rows, stride)[:, :columns]
-    out: Array = ((raw >> np.uint64(11)).astype(np.float64) + 0.5) * 2.0**-53
+    out: Array = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return out
 
 
@@ -60,5 +60,5 @@ def normal(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Arr
 
 
 def permutation(seed: int, stream: str, count: int) -> Index:
-    """Return a random permutation of 0..count-1, uniform up to ties of 53-bit numbers."""
+    """Return a random permutation of 0..count-1, uniform up to ties of 52-bit numbers."""
     return np.argsort(uniform(seed, stream, (count, 1))[:, 0], kind="stable")

@@ -5,13 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import ClassVar, NamedTuple, Protocol
+from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-import numpy as np
-
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, build, describe
 from wgflow.particles import Particles
-from wgflow.types import Spec
+from wgflow.types import Spec, real
 
 
 class Trial:
@@ -93,7 +91,7 @@ class Constant:
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        _check_positive("step", self.length)
+        real("step", self.length, above=0.0)
 
     @property
     def first(self) -> float:
@@ -136,7 +134,7 @@ class Descent:
 
     def __post_init__(self) -> None:
         for name in ("length", "smallest"):
-            _check_positive("step" if name == "length" else name, getattr(self, name))
+            real("step" if name == "length" else name, getattr(self, name), above=0.0)
         if not 0 < self.fraction < 1:
             raise InputError(f"fraction of the descent rule: expected 0 < fraction < 1, got {describe(self.fraction)}")
 
@@ -160,7 +158,7 @@ class Descent:
         return {"name": self.name, "length": self.length, "fraction": self.fraction, "smallest": self.smallest}
 
 
-STEP_RULES: dict[str, type[Constant] | type[Descent]] = {"constant": Constant, "descent": Descent}
+STEP_RULES: dict[str, type[Any]] = {"constant": Constant, "descent": Descent}
 
 
 def step_rule(choice: float | Spec | StepRule) -> StepRule:
@@ -171,20 +169,8 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
     InputError
         If the name or an option is unknown or out of range.
     """
-    if isinstance(choice, bool | int | float | np.number | str):
-        return Constant(choice)  # a string or bool is refused there
+    if hasattr(choice, "advance"):
+        return cast(StepRule, choice)
     if not isinstance(choice, dict):
-        return choice
-    spec = dict(choice)
-    name = spec.pop("name", None)
-    if name not in STEP_RULES:
-        raise unknown("step rule", name, STEP_RULES)
-    for option in spec:
-        if option not in STEP_RULES[name].__dataclass_fields__:
-            raise unknown(f"option of step rule {name!r}", option, STEP_RULES[name].__dataclass_fields__)
-    return STEP_RULES[name](**spec)
-
-
-def _check_positive(name: str, value: object) -> None:
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number) or not 0 < value < np.inf:
-        raise InputError(f"{name}: expected a finite number > 0, got {describe(value)}")
+        return Constant(real("step", choice, above=0.0))
+    return build("step rule", choice, STEP_RULES)

@@ -109,7 +109,7 @@ def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:
     """
     try:
         array = np.asarray(value)
-        if np.iscomplexobj(array):
+        if array.dtype.kind not in "biuf":  # no complex numbers, no strings of digits
             raise TypeError
         array = np.array(array, dtype=np.float64, order="C")
     except (TypeError, ValueError) as error:
@@ -126,3 +126,34 @@ def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:
         )
     array.flags.writeable = False
     return array
+
+
+def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:
+    """Check one real number of a caller's.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it, for the message.
+    value : object
+        A finite real number.
+    above, least : float, optional
+        Bounds: value > above, value >= least.
+
+    Raises
+    ------
+    InputError
+        If it is anything else.
+    """
+    good = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
+    if not good or not (above < value < np.inf and value >= least):  # type: ignore[operator] # good says it is a number
+        bound = f" > {above:g}" if above > -np.inf else f" >= {least:g}" if least > -np.inf else ""
+        raise InputError(f"{name}: expected a finite number{bound}, got {describe(value)}")
+    return float(value)  # type: ignore[arg-type]
+
+
+def whole(name: str, value: object, least: int = 1) -> int:
+    """Check one whole number of a caller's, at least ``least``; raises InputError."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+        raise InputError(f"{name}: expected a whole number >= {least}, got {describe(value)}")
+    return int(value)

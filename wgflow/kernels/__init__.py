@@ -10,9 +10,9 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from wgflow.depth import Network
-from wgflow.errors import BackendError, InputError, describe, unknown
+from wgflow.errors import BackendError, unknown
 from wgflow.problems import Problem
-from wgflow.types import Array, Index
+from wgflow.types import Array, Index, whole
 
 BACKENDS = ("reference", "cpu", "gpu")
 
@@ -53,8 +53,8 @@ def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel
     BackendError
         If the backend cannot be had.
     """
-    if threads is not None and (isinstance(threads, bool) or not isinstance(threads, int) or threads < 1):
-        raise InputError(f"threads: expected a whole number >= 1, got {describe(threads)}")
+    if threads is not None:
+        threads = whole("threads", threads)
     if backend == "reference":
         from wgflow.kernels.reference import Reference
 

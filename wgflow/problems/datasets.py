@@ -6,16 +6,18 @@ The real ones are those scikit-learn ships inside its wheel; nothing is ever fet
 from __future__ import annotations
 
 import functools
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
+from zipfile import BadZipFile
 
 import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
 from wgflow.problems.regression import sine, teacher
-from wgflow.types import Array
+from wgflow.types import Array, finite_array
 
 
 class Split(NamedTuple):
@@ -62,11 +64,12 @@ def from_file(path: str | Path) -> tuple[Array, Array]:
             if missing:
                 raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")
             x, y = file["x"], file["y"]
-    except (OSError, ValueError, TypeError, AttributeError) as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (OSError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
-    return x, y[:, None] if y.ndim == 1 else y
+    # Checked before anything is scaled, which would spread a NaN over its column.
+    return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y[:, None] if y.ndim == 1 else y, 2)
 
 
 DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {

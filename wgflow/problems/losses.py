@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, lookup
 
 
 class Loss(Protocol):
@@ -87,8 +87,6 @@ def loss(choice: str | Loss) -> Loss:
     InputError
         If the name is unknown.
     """
-    if not isinstance(choice, str):
-        return choice
-    if choice not in LOSSES:
-        raise unknown("loss", choice, LOSSES)
-    return LOSSES[choice]
+    if hasattr(choice, "gradient"):
+        return cast(Loss, choice)
+    return lookup("loss", choice, LOSSES)

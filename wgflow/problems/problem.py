@@ -57,7 +57,7 @@ class Problem:
         loss: str | losses.Loss = "squared",
     ) -> None:
         self.x = finite_array("x", x, 2)
-        self.y = finite_array("y", np.asarray(y)[:, None] if np.ndim(y) == 1 else y, 2)
+        self.y = _targets(y)
         if self.x.shape[0] != self.y.shape[0]:
             raise InputError(
                 f"x and y: expected one row of y for each row of x, got {self.x.shape[0]} and {self.y.shape[0]} rows"
@@ -92,8 +92,8 @@ class Problem:
         **options
             ``block``, ``activation`` and ``loss`` of the class.
         """
-        inputs = np.atleast_2d(np.asarray(x)).shape[1]
-        outputs = 1 if np.ndim(y) == 1 else np.atleast_2d(np.asarray(y)).shape[1]
+        x, y = finite_array("x", x, 2), _targets(y)
+        inputs, outputs = x.shape[1], y.shape[1]
         return cls(
             x, y, embed=np.eye(inputs + outputs, inputs), readout=np.eye(outputs, inputs + outputs, inputs), **options
         )
@@ -171,3 +171,12 @@ class Problem:
 def _digest(array: Array) -> str:
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def _targets(y: ArrayLike) -> Array:
+    """Targets (M, K), from (M,) as well."""
+    try:
+        flat = np.ndim(y) == 1
+    except ValueError:  # rows of different lengths, which finite_array will say
+        flat = False
+    return finite_array("y", np.asarray(y)[:, None] if flat else y, 2)
