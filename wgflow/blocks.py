@@ -307,7 +307,8 @@ def block(choice: str | Spec | Block) -> Block:
     """
     if hasattr(choice, "forward") and hasattr(choice, "backward"):
         return cast(Block, choice)
-    return build("block", choice, BLOCKS)
+    made: Block = build("block", choice, BLOCKS)
+    return made
 
 
 def width(block: Block, state: int) -> int:

@@ -321,7 +321,8 @@ def depth(choice: str | Spec | Depth) -> Depth:
     """
     if isinstance(choice, Depth):
         return choice
-    return build("depth scheme", choice, DEPTHS)
+    made: Depth = build("depth scheme", choice, DEPTHS)
+    return made
 
 
 def _piecewise(layer: Index) -> Stencil:

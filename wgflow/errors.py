@@ -122,7 +122,7 @@ def named(kind: str, choice: object) -> tuple[object, dict[str, object]]:
         return choice, {}
     if not isinstance(choice, dict):
         raise InputError(
-            f"{kind}: expected a name, a table with a name, or an object made for it, got {describe(choice)}"
+            f"{kind}: expected a name, a table with a name, or an object of its kind, got {describe(choice)}"
         )
     options = dict(choice)
     return options.pop("name", None), options

@@ -173,4 +173,5 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
         return cast(StepRule, choice)
     if not isinstance(choice, dict):
         return Constant(real("step", choice, above=0.0))
-    return build("step rule", choice, STEP_RULES)
+    made: StepRule = build("step rule", choice, STEP_RULES)
+    return made

@@ -8,8 +8,10 @@ import datetime
 import hashlib
 import io
 import json
+import math
 import os
 import platform
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from importlib import metadata
@@ -78,7 +80,7 @@ class Workspace:
 
     def member(self, label: str, values: Spec) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
-        stem = label.replace(", ", "_").replace("=", "-").replace("/", "-")
+        stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
         return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5")
 
     def members(self) -> list[MemberFile]:
@@ -128,7 +130,7 @@ class Workspace:
         return path
 
     def write_json(self, name: str, content: Any) -> Path:
-        """Write plain JSON, NaN as null."""
+        """Write plain JSON, NaN and infinities as null."""
         return self.write_text(name, json.dumps(_plain(content), indent=2) + "\n")
 
     def write_csv(self, name: str, rows: Sequence[Spec]) -> Path:
@@ -137,13 +139,29 @@ class Workspace:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(buffer, keys, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(rows)
+        writer.writerows(
+            {key: word(value) if isinstance(value, dict) else value for key, value in row.items()} for row in rows
+        )
         return self.write_text(name, buffer.getvalue())
 
 
 def digest(content: Spec) -> str:
     """Short name of plain JSON: 12 hex digits of its SHA-256."""
     return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def word(value: Any) -> str:
+    """Grid value as part of a label: a table by its name and options."""
+    if isinstance(value, dict):
+        options = ";".join(f"{key}={word(part)}" for key, part in value.items() if key != "name")
+        return f"{value.get('name', '')}({options})" if options else str(value.get("name", ""))
+    return str(value)
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Last part of each dotted key, or the whole key where that is ambiguous."""
+    lasts = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
 
 
 def provenance(backend: str, threads: int) -> Spec:
@@ -170,6 +188,6 @@ def _plain(content: Any) -> Any:
         return {key: _plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
         return [_plain(value) for value in content]
-    if isinstance(content, float) and content != content:
+    if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wgflow
@@ -12,40 +12,46 @@ from wgflow.kernels import cpu, select
 from wgflow.kernels._functions import CODES
 
 
-def draw(seed, particles, samples, width, outputs, activation, bias):
+def draw(seed, particles, samples, width, outputs=1, activation="tanh", block="ridge", loss="squared", depth="gaps"):
+    """A random problem, measure and generator; under Layers one particle a layer, in order."""
     rng = np.random.default_rng(seed)
-    problem = wgflow.Problem(
-        rng.normal(size=(samples, width)),
-        rng.normal(size=(samples, outputs)),
-        {"name": "ridge", "bias": bias},
-        activation,
-        readout=rng.normal(size=(outputs, width)),
-    )
+    y = rng.normal(size=(samples, outputs))
+    if loss == "cross_entropy":
+        y = rng.dirichlet(np.ones(max(outputs, 2)), samples)
+    readout = rng.normal(size=(y.shape[1], width))
+    problem = wgflow.Problem(rng.normal(size=(samples, width)), y, block, activation, readout=readout, loss=loss)
     # Small enough for states of order one: the compiled kernel recovers X with an error of about N eps max|X|.
     theta = 0.4 * rng.normal(size=(particles, problem.shape[3]))
-    return (
-        problem,
-        wgflow.Particles(theta, rng.uniform(size=particles), rng.uniform(0.1, 2.0, particles) / particles),
-        rng,
-    )
+    if depth == "layers":
+        return problem, wgflow.Particles(theta, (np.arange(particles) + 0.5) / particles), rng
+    mass = rng.uniform(0.1, 2.0, particles) / particles
+    return problem, wgflow.Particles(theta, rng.uniform(size=particles), mass), rng
 
 
-@given(
-    seed=st.integers(0, 2**32),
-    particles=st.integers(1, 40),
-    samples=st.integers(1, 300),
-    width=st.integers(1, 9),
-    outputs=st.integers(1, 3),
-    activation=st.sampled_from(sorted(ACTIVATIONS)),
-    bias=st.booleans(),
-    depth=st.sampled_from(["gaps", "shallow"]),
-)
-@example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", bias=True, depth="gaps")
-@example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", bias=True, depth="shallow")
-@example(seed=0, particles=40, samples=257, width=5, outputs=2, activation="sin", bias=False, depth="gaps")
-def test_reference_equals_cpu(seed, particles, samples, width, outputs, activation, bias, depth):
-    problem, rho, rng = draw(seed, particles, samples, width, outputs, activation, bias)
-    slow, fast = (wgflow.Energy(problem, depth, backend) for backend in ("reference", "cpu"))
+SHAPES = {
+    "seed": st.integers(0, 2**32),
+    "particles": st.integers(1, 40),
+    "samples": st.integers(1, 300),
+    "width": st.integers(1, 9),
+    "outputs": st.integers(1, 3),
+    "activation": st.sampled_from(sorted(ACTIVATIONS)),
+}
+BLOCKS = ["ridge", "matrix", "two_layer", {"name": "ridge", "bias": False}, {"name": "two_layer", "hidden": 1}]
+
+
+@pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+@pytest.mark.parametrize("depth", ["gaps", "layers", "deposit", "shallow"])
+@settings(max_examples=12)
+@given(**SHAPES, layers=st.integers(1, 7))
+@example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", layers=1)
+@example(seed=0, particles=40, samples=257, width=5, outputs=2, activation="sin", layers=3)
+def test_reference_equals_cpu(depth, block, loss, layers, **shapes):
+    problem, rho, rng = draw(**shapes, block=block, loss=loss, depth=depth)
+    samples, width = problem.shape[:2]
+    layers = len(rho) if depth == "layers" else layers
+    spec = {"name": depth, "layers": layers} if depth in ("layers", "deposit") else depth
+    slow, fast = (wgflow.Energy(problem, spec, backend) for backend in ("reference", "cpu"))
     a, b = slow.velocity(rho), fast.velocity(rho)
     points, t = 0.4 * rng.normal(size=(11, rho.theta.shape[1])), rng.uniform(size=11)
     x, batch = rng.normal(size=(5, width)), rng.integers(0, samples, 4)
@@ -64,7 +70,7 @@ def test_reference_equals_cpu(seed, particles, samples, width, outputs, activati
 @given(seed=st.integers(0, 2**32), particles=st.integers(1, 60), samples=st.integers(1, 700), width=st.integers(1, 9))
 @example(seed=1, particles=60, samples=700, width=9)
 def test_same_bits_for_any_number_of_threads(seed, particles, samples, width):
-    problem, rho, _ = draw(seed, particles, samples, width, 1, "tanh", True)
+    problem, rho, _ = draw(seed, particles, samples, width, 1, "tanh")
     runs = [wgflow.Energy(problem, threads=threads).velocity(rho) for threads in (1, 2, 3, 4)]
     for other in runs[1:]:
         assert other.energy == runs[0].energy
@@ -73,7 +79,7 @@ def test_same_bits_for_any_number_of_threads(seed, particles, samples, width):
 
 
 def test_threads_really_share_the_work(monkeypatch):
-    problem, rho, _ = draw(0, 200, 1000, 8, 1, "tanh", True)
+    problem, rho, _ = draw(0, 200, 1000, 8, 1, "tanh")
     kernel = cpu.Cpu(problem, threads=4)
     asked = []
     monkeypatch.setattr(cpu, "_pool", lambda workers, pool=cpu._pool: asked.append(workers) or pool(workers))
@@ -98,7 +104,7 @@ def test_every_activation_has_a_code():
 
 @pytest.mark.parametrize("name", sorted(ACTIVATIONS))
 def test_nan_is_not_smoothed_over(name):
-    problem, rho, _ = draw(0, 3, 20, 2, 1, name, True)
+    problem, rho, _ = draw(0, 3, 20, 2, 1, name)
     theta = rho.theta.copy()
     theta[1, 4] = np.nan  # a bias
     for backend in ("reference", "cpu"):

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 import wgflow
+import wgflow.errors
 from wgflow.sims import run
 from wgflow.workspace import Workspace
 
@@ -140,7 +141,7 @@ def test_signals_leave_a_run_that_resumes(study, tmp_path, number, code):
 
 def test_a_diverging_member_keeps_its_last_good_frame_and_the_others_finish(study, tmp_path, capsys):
     changes = ["problem.activation=linear", "grid.flow.step=[0.5, 500.0]", "flow.until=5000.0", "flow.every=500.0"]
-    changes += ["grid.seed=[0]", "particles.count=3"]
+    changes += ["grid.seed=[0]", "particles.count=3", "flow.mobility={tau=0.0}"]
     options = [part for change in changes for part in ("--set", change)]
     assert run.main([study, *options]) == run.DIVERGED
     out, err = capsys.readouterr()
@@ -286,3 +287,170 @@ def test_help_is_light():
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.splitlines()[-1] == "[]"
+
+
+def data(path, x=None, y=None):
+    np.savez(path, x=np.eye(4) if x is None else x, y=np.arange(4.0) if y is None else y)
+
+
+ONE_NAN = np.where(np.arange(16).reshape(4, 4) == 13, np.nan, 1.0)
+OWN = 'name = "own"\n[problem]\nname = "file"\npath = "own.npz"\n[flow]\nuntil = 0.2\n'
+
+
+def test_paths_in_a_grid_are_relative_to_the_study_and_known_by_content(tmp_path, monkeypatch):
+    (tmp_path / "place").mkdir()
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "place" / "own.toml").write_text(OWN)
+    for name in ("own", "b"):
+        data(tmp_path / "place" / f"{name}.npz")
+    options = ["place/own.toml", "--quiet", "--set", 'grid.problem.path=["own.npz", "b.npz"]']
+    assert run.main(options) == 0
+    first = folder(tmp_path, "own")
+    data(tmp_path / "place" / "b.npz", y=np.ones(4))
+    from wgflow.sims.study import _file_digest
+
+    _file_digest.cache_clear()
+    assert run.main(options) == 0
+    assert len(list((tmp_path / "runs" / "own").iterdir())) == 2
+    assert first.is_dir()
+
+
+def test_keys_that_only_the_grid_has_and_keys_without_quotes(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    data("own.npz")
+    text = OWN.replace("until = 0.2", "step = 0.1") + "[grid]\nflow.until = [0.1, 0.2]\n"
+    (tmp_path / "own.toml").write_text(text)
+    assert run.main(["own.toml", "--quiet"]) == 0
+    assert len(list(folder(tmp_path, "own").glob("members/*.h5"))) == 2
+
+
+def test_not_finite_from_the_start_is_a_divergence_not_a_crash(study, tmp_path, capsys):
+    assert run.main([study, "--set", "particles.scale={a=1e200}", "--set", "grid.seed=[0]"]) == run.DIVERGED
+    assert "not finite at the start" in capsys.readouterr().err
+    summary = json.loads((folder(tmp_path) / "summary.json").read_text())
+    assert [row["status"] for row in summary["members"]] == ["diverged"] * 2
+
+
+def test_a_summary_is_json_whatever_happened(study, tmp_path, capsys):
+    changes = ["flow.step=50", "flow.until=50000", "flow.every=50", "problem.activation=relu", "grid.seed=[0]"]
+    assert run.main([study, *[part for change in changes for part in ("--set", change)]]) == run.DIVERGED
+    text = (folder(tmp_path) / "summary.json").read_text()
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+    assert not [line for line in capsys.readouterr().err.splitlines() if not line.startswith("wgflow: ")]
+
+
+@pytest.mark.parametrize("change", ["depth.name=shallow", "flow.every=0.04", "flow.rule=descent"])
+def test_a_figure_that_cannot_be_drawn_is_refused_before_anything_runs(tmp_path, monkeypatch, capsys, change):
+    monkeypatch.chdir(tmp_path)
+    assert run.main(["order_switching", "--set", change]) == run.BAD_INPUT
+    assert "expected depth gaps and a frame at every step" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_study_in_which_nothing_switches_has_an_empty_figure(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    options = ["--set", "particles.count=1", "--set", "seed=0", "--set", "flow.until=0.2", "--quiet"]
+    assert run.main(["order_switching", *options]) == 0
+    assert (folder(tmp_path, "order_switching") / "switching.png").is_file()
+
+
+def test_tables_with_the_same_name_are_different_values(study, tmp_path):
+    relu = '[{name="regularised_relu", eta=0.1}, {name="regularised_relu", eta=0.5}]'
+    options = ["--set", f"grid.problem.activation={relu}", "--set", "grid.seed=[0]", "--set", "particles.count=3"]
+    assert run.main([study, *options, "--quiet"]) == 0
+    assert len(list(folder(tmp_path).glob("members/*.h5"))) == 2
+    assert "regularised_relu(eta=0.5)" in (folder(tmp_path) / "summary.csv").read_text()
+
+
+def test_ambiguous_grid_keys_keep_their_columns(study, capsys):
+    options = ["--set", "grid.problem.seed=[1, 2]", "--set", "grid.seed=[0]", "--set", "particles.count=3"]
+    assert run.main([study, *options]) == 0
+    assert "problem.seed" in capsys.readouterr().out
+
+
+def test_data_too_large_to_store_still_run(study, tmp_path, monkeypatch):
+    monkeypatch.setattr("wgflow.trajectory.schema.INLINE", 10)
+    assert run.main([study, "--quiet", "--set", "flow.every=0.1"]) == 0
+    with wgflow.Trajectory(next(folder(tmp_path).glob("members/*.h5"))) as trajectory:
+        with pytest.raises(wgflow.errors.InputError, match="too large to"):
+            trajectory.energy()
+
+
+def test_a_closed_pipe_is_not_an_error(study, tmp_path):
+    command = f"{sys.executable} -m wgflow.sims.run {study}; echo rc=$? >&2"
+    result = subprocess.run(["bash", "-c", f"({command}) | true"], capture_output=True, text=True, check=False)
+    assert result.stderr.strip() == "rc=0"
+    assert "done" in (folder(tmp_path) / "events.jsonl").read_text()
+
+
+MORE_BAD = [
+    (["--set", "problem.block={name=['x']}"], "unknown block ['x'] (list)"),
+    (["--set", "problem.activation=[1]"], "problem.activation: activation: expected a name, a table with a name"),
+    (["--set", "grid=5", "--set", "grid.seed=[0]"], "--set grid.seed: expected 'grid' to be a table, got 5"),
+    (["--set", "observables=['heldout','heldout']"], "observables: expected each name once"),
+    (["--set", "name=../x"], "name: expected letters, digits, - and _ only"),
+    (["--set", "flow.batch=500"], "batch: expected 1 to 30 samples, got 500"),
+    (["--set", "depth={name='deposit'}"], "depth.layers: expected a value, got none; add it"),
+    (
+        ["--set", "depth={name='layers',layers=4}"],
+        "expected a multiple of the 4 layers, got 3; 4 would do",
+    ),
+    (["--set", "flow.ingredients=[{name='langevin',temprature=1.0}]"], "temprature: unknown key; did you mean"),
+]
+
+
+@pytest.mark.parametrize(("options", "words"), MORE_BAD)
+def test_more_bad_input(study, tmp_path, capsys, options, words):
+    assert run.main([study, *options]) == run.BAD_INPUT
+    err = capsys.readouterr().err
+    assert words in err
+    assert all(line.startswith("wgflow: ") for line in err.splitlines())
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "words"),
+    [
+        (lambda path: path.write_bytes(path.read_bytes()[:200]), "expected a NumPy .npz file"),
+        (lambda path: data(path, y=np.float64(1.0)), "y: expected a non-empty matrix"),
+        (lambda path: data(path, x=np.array([["1", "2"]] * 4)), "x: expected an array of real numbers"),
+        (lambda path: data(path, x=ONE_NAN), "got 1 that are not, the first nan at row 3, column 1"),
+    ],
+)
+def test_bad_data_files(tmp_path, monkeypatch, capsys, spoil, words):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "own.toml").write_text(OWN)
+    data(tmp_path / "own.npz")
+    spoil(tmp_path / "own.npz")
+    assert run.main(["own.toml"]) == run.BAD_INPUT
+    err = capsys.readouterr().err
+    assert words in err
+    assert len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        ["depth={name='deposit',layers=4}", "flow.integrator=heun"],
+        ["depth={name='layers',layers=3}", "particles.coupling=path", "grid.particles.count=[3, 6]"],
+        ["depth={name='shallow'}", "flow.rule=descent", "flow.every=0.3"],
+        ["depth={name='deposit',layers=4}", "flow.batch=7", "flow.ingredients=[{name='langevin',temperature=0.01}]"],
+        [
+            "problem.block={name='two_layer',hidden=2}",
+            "regulariser={name='quadratic',strength=0.1}",
+            "flow.integrator=rk4",
+        ],
+        ["problem={name='teacher',samples=30,heldout=0.2,block='matrix'}", "flow.boundary=reflect"],
+    ],
+)
+def test_every_option_stops_and_resumes_to_the_same_run(study, tmp_path, changes):
+    options = [study, "--quiet", *[part for change in changes for part in ("--set", change)]]
+    assert run.main([*options, "--out", "whole"]) == 0
+    codes = []
+    while not codes or codes[-1] == run.REQUEUE:
+        codes.append(run.main([*options, "--walltime", "0"]))
+    assert codes[-1] == 0
+    assert len(codes) > 2
+    (whole,) = (tmp_path / "whole" / "small").iterdir()
+    for path in (whole / "members").iterdir():
+        assert content(path) == content(folder(tmp_path) / "members" / path.name)

@@ -85,7 +85,7 @@ def test_own_data_are_known_by_content_not_by_place(load, tmp_path):
         assert members.build(members.expand(checked)[0].member).energy.problem.y[1] in (1.0, 0.0)
         contents.append(content)
     assert contents[0] == contents[1] != contents[2]
-    assert "path" not in contents[0]["problem"]
+    assert contents[0]["problem"]["path"].startswith("sha256:")
 
 
 BAD = [

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -17,6 +18,7 @@ from wgflow.trajectory import Trajectory
 from wgflow.types import Array
 from wgflow.workspace import Workspace
 
+_LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
 _LEGIBLE = 64  # particles whose paths can still be told apart in one panel
 
 
@@ -25,23 +27,27 @@ def loss_and_particles(work: Workspace) -> Figure:
     """Loss along s for every member, and one member's particles moving in (theta, tau).
 
     Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
-    particles of one member, the first with the largest N <= 64 (more would not be told apart), depth against the first
-    principal component of theta.
+    particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
+    in depth, against the first principal component of theta.
     """
-    members = [Trajectory(member.path) for member in work.members()]
-    if not members:
-        raise InputError(f"{work.folder}: expected at least one trajectory, got none; run the study first")
+    members = [trajectory for trajectory in map(Trajectory, _paths(work)) if len(trajectory)]
     figure, (left, right) = style.panels(2)
+    if not members:
+        return _nothing(left, "no member has a frame")
     sizes = sorted({len(trajectory[0].tau) for trajectory in members})
     colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
     for trajectory in members:
         s, size = trajectory.series("s"), len(trajectory[0].tau)
-        left.plot(s, trajectory.series("energy"), color=colour[size], lw=1.3)
+        left.plot(s, _drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
         if "heldout" in trajectory.observables:
-            left.plot(s, trajectory.series("heldout"), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
+            left.plot(s, _drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
     largest = [trajectory for trajectory in members if len(trajectory[0].tau) == sizes[-1]]
     first, last = (float(np.mean([trajectory[i].energy for trajectory in largest])) for i in (0, -1))
-    left.set(xlabel="flow time $s$", ylabel="loss $E$", ylim=(0, None))
+    left.set(xlabel="flow time $s$", ylabel="loss $E$")
+    if last < _LOGARITHMIC * first:
+        left.set_yscale("log")
+    else:
+        left.set_ylim(0, None)
     left.set_title(f"Loss falls from {first:.2g} to {last:.2g} at N = {sizes[-1]}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
     if any("heldout" in trajectory.observables for trajectory in members):
@@ -51,7 +57,8 @@ def loss_and_particles(work: Workspace) -> Figure:
         ]
     left.legend(handles=handles)
     legible = [size for size in sizes if size <= _LEGIBLE] or sizes[:1]
-    paths(right, next(trajectory for trajectory in members if len(trajectory[0].tau) == legible[-1]))
+    candidates = [trajectory for trajectory in members if len(trajectory[0].tau) == legible[-1]]
+    paths(right, max(candidates, key=_depth_travelled))
     for trajectory in members:
         trajectory.close()
     return figure
@@ -78,10 +85,35 @@ def paths(axes: Axes, trajectory: Trajectory) -> None:
     axes.set_title(f"{tau.shape[1]} particles; {pairs} pairs changed places" if pairs else f"{tau.shape[1]} particles")
 
 
+def _paths(work: Workspace) -> list[Path]:
+    found = [member.path for member in work.members()]
+    if not found:
+        raise InputError(f"{work.folder}: expected at least one trajectory, got none; run the study first")
+    return found
+
+
+def _drawable(values: Array) -> Array:
+    """Series without what would stretch the axis out of sight: a divergence's last numbers."""
+    return np.where(np.isfinite(values) & (np.abs(values) <= 1e3 * (1 + abs(values[0]))), values, np.nan)
+
+
+def _nothing(axes: Axes, why: str) -> Figure:
+    """Say in the figure why it is empty."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+def _depth_travelled(trajectory: Trajectory) -> float:
+    return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())
+
+
 def _principal(rows: Array) -> Array:
     """First principal component of rows (n, P), (n,); its sign makes the largest loading positive."""
     centred = rows - rows.mean(axis=0)
-    _, vectors = np.linalg.eigh(centred.T @ centred)
+    scale = np.abs(centred).max() or 1.0  # a divergence's last state must not overflow
+    _, vectors = np.linalg.eigh((centred / scale).T @ (centred / scale))
     axis = vectors[:, -1]
     return np.asarray(centred @ (axis * np.sign(axis[np.argmax(np.abs(axis))])))
 
@@ -95,15 +127,19 @@ def switching(work: Workspace) -> Figure:
     as a fraction of its descent, against N, with the medians over seeds.
     """
     found: list[tuple[int, float, Switching]] = []  # N, descent, jumps
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
+    paths_drawn: list[Path] = []
+    for path in _paths(work):
+        with Trajectory(path) as trajectory:
+            if not len(trajectory):
+                continue
             energy = trajectory.series("energy")
+            paths_drawn.append(path)
             found.append((len(trajectory[0].tau), energy[0] - energy.min(), order_switching(trajectory)))
-    if not any(len(jumps.jump) for _, _, jumps in found):
-        raise InputError(f"{work.folder}: expected runs in which particles change places, got none")
     figure, (left, middle, right) = style.panels(3, width=4.9)
+    if not any((jumps.pairs == 1).any() for _, _, jumps in found):
+        return _nothing(left, "no single pair of particles changed places")
     shown = int(np.argmax([size if len(jumps.jump) else 0 for size, _, jumps in found]))
-    with Trajectory(work.members()[shown].path) as trajectory:
+    with Trajectory(paths_drawn[shown]) as trajectory:
         _loss_with_jumps(left, trajectory, found[shown][2])
     _jump_sizes(middle, [(size, np.abs(jumps.jump[jumps.pairs == 1])) for size, _, jumps in found])
     _jump_shares(right, [(size, float(np.abs(jumps.jump).sum() / descent)) for size, descent, jumps in found])
@@ -156,4 +192,5 @@ def _particle_axis(axes: Axes, sizes: list[int]) -> None:
     axes.minorticks_off()
 
 
+EVERY_STEP_OF_GAPS = ("switching",)  # figures of runs under Gaps that recorded every step
 FIGURES: dict[str, Callable[[Workspace], Figure]] = {"loss_and_particles": loss_and_particles, "switching": switching}

@@ -10,7 +10,7 @@ import numpy as np
 from wgflow.analysis.switching import order_switching, records_every_step
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
-from wgflow.workspace import Workspace
+from wgflow.workspace import Workspace, short_names, word
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -38,6 +38,8 @@ def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
 
 def _row(values: Spec, path: object, status: str) -> Spec:
     with Trajectory(str(path)) as trajectory:
+        if not len(trajectory):  # not finite from the start
+            return values | {"status": status}
         first, last = trajectory[0], trajectory[-1]
         row = values | {
             "N": len(last.tau),
@@ -49,7 +51,8 @@ def _row(values: Spec, path: object, status: str) -> Spec:
         for name in last.observables:
             row |= {f"{name}_first": first.observables[name], f"{name}_last": last.observables[name]}
         row |= {"dissipation_last": last.dissipation, "switches": last.switches}
-        if trajectory.parameters["energy"]["depth"]["name"] == "gaps" and records_every_step(trajectory):
+        gaps = trajectory.parameters["energy"]["depth"]["name"] == "gaps"
+        if gaps and trajectory.holds_data and records_every_step(trajectory):
             jump = order_switching(trajectory).jump
             row |= {"jumps": len(jump), "jumps_up": int((jump > 0).sum())}
             row |= {"jump_sum": float(np.abs(jump).sum()), "jump_sum_up": float(jump[jump > 0].sum())}
@@ -61,7 +64,8 @@ def table(title: str, question: str, rows: list[Spec]) -> Table:
     from rich.table import Table
 
     out = Table(title=f"{title}: {question}" if question else title, box=None, pad_edge=False, title_justify="left")
-    cells = [_cells(row) for row in rows]
+    short = short_names([key for key in dict.fromkeys(key for row in rows for key in row) if key not in _HIDDEN])
+    cells = [_cells(row, short) for row in rows]
     names = sorted(dict.fromkeys(name for row in cells for name in row), key=lambda name: name == "status")
     for name in names:
         out.add_column(name.replace("_", " "), justify="right", no_wrap=True)
@@ -73,7 +77,7 @@ def table(title: str, question: str, rows: list[Spec]) -> Table:
 _HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is
 
 
-def _cells(row: Spec) -> dict[str, str]:
+def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
     """Text of a row's columns by short name."""
     cells = {}
     for key, value in row.items():
@@ -81,9 +85,9 @@ def _cells(row: Spec) -> dict[str, str]:
             name = key.removesuffix("_first")
             cells[name] = f"{_cell(value)} -> {_cell(row[name + '_last'])}"
         elif key not in _HIDDEN and not key.endswith("_last"):
-            cells[key.rsplit(".", 1)[-1]] = _cell(value)
+            cells[short[key]] = _cell(value)
     return cells
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else str(value)
+    return f"{value:.3g}" if isinstance(value, float) else word(value)

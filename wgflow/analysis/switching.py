@@ -65,8 +65,10 @@ def order_switching(trajectory: Trajectory, threads: int | None = None) -> Switc
         rho = Particles(frame.theta, frame.tau, frame.mass, free=True)
         after = energy.depth.order(rho.tau)
         if before is not None and (pairs := switches(before, after)):
-            old = energy.network_energy(energy.depth.network(rho, order=before), rho.theta)
-            found.append((frame.step, frame.s, pairs, energy(rho) - old))
+            with np.errstate(all="ignore"):  # the last state before a divergence may overflow here
+                size = energy(rho) - energy.network_energy(energy.depth.network(rho, order=before), rho.theta)
+            if np.isfinite(size):
+                found.append((frame.step, frame.s, pairs, size))
         before = after
     step, s, pairs_, jump = zip(*found, strict=True) if found else ((), (), (), ())
     return Switching(np.array(step, np.int64), np.array(s, float), np.array(pairs_, np.int64), np.array(jump, float))

@@ -59,7 +59,7 @@ def from_file(path: str | Path) -> tuple[Array, Array]:
         If the file cannot be read or lacks an array.
     """
     try:
-        with np.load(path, allow_pickle=False) as file:
+        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
             missing = {"x", "y"} - set(file.files)
             if missing:
                 raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")

@@ -14,7 +14,7 @@ from scipy.linalg import expm
 from wgflow import rng
 from wgflow.errors import InputError, describe
 from wgflow.problems.problem import Problem
-from wgflow.types import Array
+from wgflow.types import Array, Index
 
 
 def whitened(seed: int, samples: int, width: int) -> Array:
@@ -64,7 +64,7 @@ class LinearChain(NamedTuple):
         by_tau[order] = g - np.append(g[1:], 0.0)
         return by_theta, by_tau
 
-    def _factors(self, theta: Array, tau: Array) -> tuple[Array, Array]:
+    def _factors(self, theta: Array, tau: Array) -> tuple[Index, Array]:
         order = np.argsort(tau, kind="stable")
         a, w = theta[order].T
         return order, 1.0 + np.diff(tau[order], prepend=0.0) * a * w
@@ -107,7 +107,7 @@ class LinearContinuum(NamedTuple):
     def generator(self) -> Array:
         """A, (D, D)."""
         width = self.theta.shape[1] // 2
-        return np.einsum("i,ij,ik->jk", self.mass, self.theta[:, :width], self.theta[:, width:])
+        return np.asarray(np.einsum("i,ij,ik->jk", self.mass, self.theta[:, :width], self.theta[:, width:]))
 
     @property
     def energy(self) -> float:
@@ -177,7 +177,7 @@ class LinearFlow(NamedTuple):
     def theta(self, start: Array, s: float) -> Array:
         """Parameters (N, 2) at flow time s from those at 0."""
         error = 1.0 + start[:, 0].mean() - self.target
-        return start + np.array([error * np.expm1(-s), 0.0])
+        return np.asarray(start + np.array([error * np.expm1(-s), 0.0]))
 
     def energy(self, start: Array, s: float) -> float:
         """E at flow time s."""

@@ -16,8 +16,9 @@ from wgflow.problems.datasets import DATASETS, split
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member
 from wgflow.types import Spec
+from wgflow.workspace import short_names, word
 
-_SHARED = set(ProblemTable.model_fields) | {"name", "sha256"}  # what is not an argument of the data set
+_SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 
 
 class Setup(NamedTuple):
@@ -84,11 +85,11 @@ def expand(study: Study) -> list[Planned]:
     problems += [f"grid.{key}: the same value twice" for key, v in study.grid.items() if _repeats(v)]
     if problems:
         raise StudyError(problems)
-    short = _short_names(list(study.grid))
+    short = short_names(list(study.grid))
     members = []
     for combination in itertools.product(*study.grid.values()):
         values = dict(zip(study.grid, combination, strict=True))
-        label = ", ".join(f"{short[key]}={_word(value)}" for key, value in values.items())
+        label = ", ".join(f"{short[key]}={word(value)}" for key, value in values.items())
         raw = copy.deepcopy(base)
         for key, value in values.items():
             _place(raw, key, value)
@@ -114,6 +115,8 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     for name in member.observables:
         if name not in OBSERVABLES:
             raise unknown("observable", name, OBSERVABLES)
+    if len(set(member.observables)) < len(member.observables):
+        raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     table = member.problem
     arguments = table.model_dump(exclude=_SHARED)
     x, y = DATASETS[table.name](**arguments)
@@ -170,19 +173,5 @@ def _place(raw: Spec, key: str, value: Any) -> None:
     place[last] = value
 
 
-def _short_names(keys: list[str]) -> dict[str, str]:
-    """Last part of each dotted key, or the whole key where that is ambiguous."""
-    lasts = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
-
-
-def _word(value: Any) -> str:
-    """Value as part of a label: a table by its name."""
-    if isinstance(value, dict):
-        return str(value.get("name", "+".join(f"{key}:{_word(part)}" for key, part in value.items())))
-    return str(value)
-
-
 def _repeats(values: list[Any]) -> bool:
-    words = [_word(value) for value in values]
-    return len(set(words)) < len(words)
+    return any(value in values[:k] for k, value in enumerate(values))

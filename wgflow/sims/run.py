@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import shutil
 import signal
 import sys
@@ -21,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
+    from rich.console import Console
     from rich.progress import Progress
 
     from wgflow.sims.members import Planned, Setup
@@ -116,7 +118,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
         return _fail(options, BAD_INPUT, str(error))
     except OSError as error:
-        return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error))
+        return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error, running[0]))
+    except MemoryError:
+        return _fail(options, BAD_INPUT, "expected the members to fit in memory, got too little; use fewer particles")
     except Exception as error:
         return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
 
@@ -133,7 +137,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     study, content = load(study_path(options.study), overrides)
     planned = members.expand(study)
     setups = [members.build(each.member, options.backend, threads) for each in planned]
-    _figure(study.figure)
+    _figure(study.figure, planned)
     from wgflow.workspace import Workspace
 
     work = Workspace.of(options.out, study.name, content)
@@ -208,36 +212,37 @@ def _run(
             if outcome.status == "diverged":
                 _say(f"{each.label or study.name}: {outcome.message}")
         progress.update(bar, description="summary")
-        _summarise(study, work, outcomes, made_by, quiet=options.quiet)
+        _summarise(study, planned, work, outcomes, made_by, quiet=options.quiet)
         work.event("done")
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 
-def _summarise(study: Study, work: Workspace, outcomes: dict[str, Any], made_by: Spec, *, quiet: bool) -> None:
+def _summarise(
+    study: Study, planned: list[Planned], work: Workspace, outcomes: dict[str, Any], made_by: Spec, *, quiet: bool
+) -> None:
     from wgflow.analysis import summary
 
     rows = summary.rows(work, {label: outcome.status for label, outcome in outcomes.items()})
     work.write_json("summary.json", {"study": study.name, "members": rows, "provenance": made_by})
     work.write_csv("summary.csv", rows)
-    draw = _figure(study.figure)
+    draw = _figure(study.figure, planned)
     written = ["summary.json", "summary.csv"]
     if draw is not None:
         from wgflow.analysis import style
 
         written += style.save(draw(work), work.folder / study.figure)
     if not quiet:
-        from rich.console import Console
-
-        console = Console(width=None if sys.stdout.isatty() else _WIDE)
+        console = _console()
         console.print(summary.table(study.name, study.question, rows))
         console.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
 
 
-def _figure(name: str) -> Any:
+def _figure(name: str, planned: list[Planned]) -> Any:
+    """Drawing function of a figure, after checking that these members can be drawn."""
     if name == "none":
         return None
     try:
-        from wgflow.analysis.figures import FIGURES
+        from wgflow.analysis.figures import EVERY_STEP_OF_GAPS, FIGURES
     except ModuleNotFoundError as error:
         raise InputError(
             f"figure: expected matplotlib to draw {name!r}, got no such package; pip install 'wgflow[study]', "
@@ -245,25 +250,31 @@ def _figure(name: str) -> Any:
         ) from error
     if name not in FIGURES:
         raise unknown("figure", name, (*FIGURES, "none"))
+    if name in EVERY_STEP_OF_GAPS:
+        for each in planned:
+            flow = each.member.flow
+            if each.member.depth.name != "gaps" or flow.rule != "constant" or flow.every not in (None, flow.step):
+                raise InputError(
+                    f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
+                    f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}; --set figure=none"
+                )
     return FIGURES[name]
 
 
 def _list() -> int:
     import tomllib
 
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("study", "question", "cost", box=None, pad_edge=False)
     for path in sorted(studies_folder().glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         table.add_row(path.stem, raw.get("question", ""), raw.get("cost", ""))
-    Console().print(table)
+    _console(width=None).print(table)
     return DONE
 
 
 def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Workspace) -> int:
-    from rich.console import Console
     from rich.table import Table
 
     table = Table("member", "N", "steps", "frames", "MiB", box=None, pad_edge=False)
@@ -273,10 +284,25 @@ def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Wo
         mebibytes = each.frames * numbers * (parameters + 2) * 8 / 2**20
         size += mebibytes
         table.add_row(each.label or study.name, str(numbers), str(each.steps), str(each.frames), f"{mebibytes:.2f}")
-    console = Console()
+    console = _console()
     console.print(table)
     console.print(f"{len(planned)} members, {size:.2f} MiB, into {work.folder}; nothing was written", soft_wrap=True)
     return DONE
+
+
+def _console(width: int | None = _WIDE) -> Console:
+    """Console on stdout; a reader that has gone (``| head``) or a full device takes nothing from the run."""
+    from rich.console import Console
+
+    class Quiet(Console):
+        def on_broken_pipe(self) -> None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+        def print(self, *objects: Any, **options: Any) -> None:
+            with contextlib.suppress(OSError):
+                super().print(*objects, **options)
+
+    return Quiet(width=None if sys.stdout.isatty() else width)
 
 
 def _cost(planned: Planned, s: float) -> float:
@@ -357,9 +383,10 @@ def _duration(text: str) -> float:
     return seconds
 
 
-def _disk(error: OSError) -> str:
+def _disk(error: OSError, running: bool) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    return f"{where}{error.strerror or error}; committed frames are intact, free space or choose another --out"
+    advice = "; committed frames are intact, free space or choose another --out" if running else ""
+    return f"{where}{error.strerror or error}{advice}"
 
 
 def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:

@@ -7,7 +7,9 @@ import logging
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wgflow.errors import DivergenceError, InputError
+import numpy as np
+
+from wgflow.errors import DivergenceError, InputError, TrajectoryError
 from wgflow.sims.members import Planned, Setup
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.trajectory import Trajectory, TrajectoryWriter
@@ -44,8 +46,11 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
         path = work.member(planned.label, planned.values).path
         if not path.is_file():
             continue
-        with Trajectory(path) as trajectory:
-            then = trajectory.parameters["provenance"]
+        try:
+            with Trajectory(path) as trajectory:
+                then = trajectory.parameters["provenance"]
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{error}; --fresh starts the study again") from error
         if then["backend"] != now["backend"] and not mixed:
             raise InputError(
                 f"{path}: made by backend {then['backend']!r}, now {now['backend']!r}; "
@@ -115,7 +120,8 @@ def run_member(
         )
 
     def record(frame: Frame) -> None:
-        numbers = {name: OBSERVABLES[name](setup, frame) for name in measured}
+        with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
+            numbers = {name: OBSERVABLES[name](setup, frame) for name in measured}
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 import hashlib
 import tomllib
 import typing
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wgflow import activations, blocks, integrators
-from wgflow.errors import InputError, StudyError, describe, suggest, unknown
+from wgflow.errors import InputError, StudyError, build, describe, named, suggest, unknown
 from wgflow.problems import losses
 from wgflow.types import Spec
 
@@ -32,19 +34,20 @@ class ProblemTable(Table):
     state: Literal["padded", "identity"] = Field(
         "padded", description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns"
     )
-    block: str | dict[str, Any] = Field("ridge", description="residual block")
-    activation: str | dict[str, Any] = Field("tanh", description="activation inside the block")
+    block: Any = Field("ridge", description="residual block: its name, or a table with name and options")
+    activation: Any = Field("tanh", description="activation inside the block: its name, or a table")
     loss: str = Field("squared", description="loss of one sample")
 
     @field_validator("block")
     @classmethod
     def _block(cls, value: Any) -> Any:
-        blocks.block(value)
+        build("block", value, blocks.BLOCKS)
         return value
 
     @field_validator("activation")
     @classmethod
     def _activation(cls, value: Any) -> Any:
+        named("activation", value)  # a table or a name, not an object
         activations.activation(value)
         return value
 
@@ -87,7 +90,6 @@ class FileTable(ProblemTable):
 
     name: Literal["file"]
     path: str = Field(description="relative to the study file")
-    sha256: str = Field("", description="filled in from the file")
 
 
 class ParticlesTable(Table):
@@ -230,15 +232,56 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
         raise InputError(f"{path}: expected TOML, got something else ({error})") from error
     for key, value in overrides.items():
         _override(raw, key, value)
-    problem = raw.get("problem")
-    if isinstance(problem, dict) and problem.get("name") == "file" and isinstance(problem.get("path"), str):
-        problem["path"] = str((path.parent / problem["path"]).resolve())
-        problem["sha256"] = _file_digest(Path(problem["path"]))
-    study = _validate(Study, raw, path.name)
+    if isinstance(raw.get("grid"), dict):
+        raw["grid"] = _flatten(raw["grid"])
+    _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
+    study = _validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
-    if content["problem"]["name"] == "file":
-        del content["problem"]["path"]  # its digest says which data; where it lies does not matter
+    # Which data a file holds decides the results, not where it lies.
+    _each_data_path(content, lambda data: f"sha256:{_file_digest(Path(data))}")
     return study, content
+
+
+def _each_data_path(raw: Spec, change: Callable[[str], str]) -> None:
+    """Replace every path of a data file, in the problem and in the grid."""
+    grid = raw["grid"] if isinstance(raw.get("grid"), dict) else {}
+    for table in (raw.get("problem"), *_listed(grid.get("problem"))):
+        if isinstance(table, dict) and isinstance(table.get("path"), str):
+            table["path"] = change(table["path"])
+    if "problem.path" in grid:
+        paths = _listed(grid["problem.path"])
+        grid["problem.path"] = [change(path) if isinstance(path, str) else path for path in paths]
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _flatten(grid: Spec, prefix: str = "") -> Spec:
+    """Grid keys written without quotes, ``particles.count = [...]``, as the dotted keys they mean."""
+    flat: Spec = {}
+    for key, value in grid.items():
+        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
+
+
+def _with_first_values(raw: Spec) -> Spec:
+    """Study with the first value of a grid key in its place where the schema wants one and the file has none."""
+    try:
+        Study.model_validate(raw)
+        return raw
+    except ValidationError as error:
+        lacking = [each["loc"] for each in error.errors() if each["type"] == "missing"]
+        missing = {_locate(Study, [str(part) for part in location])[0] for location in lacking}
+    whole = copy.deepcopy(raw)
+    for key in missing & set(raw["grid"] if isinstance(raw.get("grid"), dict) else ()):
+        *parents, last = key.split(".")
+        place: Any = whole
+        for parent in parents:
+            place = place[parent]
+        if _listed(raw["grid"][key]):
+            place[last] = raw["grid"][key][0]
+    return whole
 
 
 def check_member(raw: Spec, label: str) -> Member:
@@ -257,7 +300,9 @@ def override_value(text: str) -> Any:
 def _override(raw: Spec, key: str, value: Any) -> None:
     grid = raw.get("grid")
     if key.startswith("grid."):
-        raw.setdefault("grid", {})[key.removeprefix("grid.")] = value
+        if not isinstance(raw.setdefault("grid", {}), dict):
+            raise InputError(f"--set {key}: expected 'grid' to be a table, got {describe(grid)}")
+        raw["grid"][key.removeprefix("grid.")] = value
         return
     if isinstance(grid, dict) and key in grid:
         del grid[key]
@@ -305,6 +350,8 @@ def _explain(model: type[BaseModel], problem: Spec) -> str:
                 else ""
             )
             return f"{key}: expected {choices}, got {describe(value)}{'; ' + hint.strip() if hint else ''}"
+        case "string_pattern_mismatch":
+            return f"{key}: expected letters, digits, - and _ only, got {describe(value)}"
         case "value_error":
             return f"{key}: {problem['ctx']['error']}"
         case _:
@@ -329,6 +376,8 @@ def _locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[Base
             table, choices = choices[part], {}
             continue
         key.append(part)
+        if part.isdigit():  # a place in a list: the same table goes on
+            continue
         if depth == len(location) - 1:
             break
         field = table.model_fields.get(part) if table else None

@@ -93,7 +93,7 @@ class Trajectory(Sequence[Frame]):
     @property
     def observables(self) -> tuple[str, ...]:
         """Names of the series in the file."""
-        return (*schema.OWN_OBSERVABLES, *schema.stored_observables(self._file))
+        return (*schema.OWN_OBSERVABLES, *schema.stored_observables(self._open_file()))
 
     def series(self, name: str) -> NDArray[Any]:
         """One number a frame, (F,): ``"s"``, ``"step"``, or any of :attr:`observables`.
@@ -143,15 +143,24 @@ class Trajectory(Sequence[Frame]):
         """
         if samples not in ("data", "heldout"):
             raise unknown("samples", samples, ("data", "heldout"))
-        stored = self._arrays("data") | dict(data or {})
+        stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
+        if not {"x", "y"} <= set(stored):
+            raise InputError(
+                f"{self.path}: expected data={{'x': ..., 'y': ...}}, as they were too large to store, got none"
+            )
         energy = Energy.from_spec(self.parameters["energy"], stored, backend, threads, own)
         if samples == "data":
             return energy
-        heldout = self._arrays("heldout")
-        if not heldout:
+        if "parameters/heldout" not in self._open_file():
             raise InputError(f"{self.path}: expected held-out samples, got a run without any")
+        heldout = self._arrays("heldout") | dict(data or {})
         problem = energy.problem.replace(heldout["x"], heldout["y"])
         return Energy(problem, energy.depth, backend, energy.dtype, threads)
+
+    @property
+    def holds_data(self) -> bool:
+        """Whether the problem's samples are in the file; very large ones are not."""
+        return "parameters/data/x" in self._open_file()
 
     def close(self) -> None:
         """Close the file."""
@@ -165,9 +174,15 @@ class Trajectory(Sequence[Frame]):
     ) -> None:
         self.close()
 
+    def _open_file(self) -> h5py.File:
+        if not self._file:
+            raise TrajectoryError(f"{self.path}: this Trajectory has been closed; open it again")
+        return self._file
+
     def _arrays(self, group: str) -> dict[str, Array]:
+        file = self._open_file()
         with _damage(self.path):
-            place = self._file.get(f"parameters/{group}", {})
+            place = file.get(f"parameters/{group}", {})
             return {name: np.asarray(place[name]) for name in place}
 
     def _frame(self, number: int) -> Frame:
@@ -175,6 +190,7 @@ class Trajectory(Sequence[Frame]):
 
     def _read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Arrays of frames start..stop-1 by path, each frame checked against its digest."""
+        self._open_file()
         with _damage(self.path):
             rows = schema.read_rows(self._data, start, stop)
         for k in range(stop - start):

@@ -25,7 +25,7 @@ from wgflow.errors import InputError
 from wgflow.problems import Problem
 from wgflow.trajectory import schema
 from wgflow.trajectory.reader import checked, committed_frames, frame_from_row
-from wgflow.types import Frame, Spec
+from wgflow.types import Frame, Spec, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 
@@ -86,6 +86,9 @@ class TrajectoryWriter:
         OSError
             If the file cannot be written.
         """
+        whole("capacity", capacity)
+        if len(set(observables)) < len(observables):
+            raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
         for name in observables:
             if name in schema.OWN_OBSERVABLES or "/" in name or not name:
                 raise InputError(
@@ -277,6 +280,7 @@ def _particle_box(file: h5py.File, particles: int, width: int) -> None:
 
 def _store(file: h5py.File, group: str, arrays: Mapping[str, NDArray[Any]]) -> None:
     inline = sum(array.nbytes for array in arrays.values()) <= schema.INLINE
+    file.create_group(group).attrs["inline"] = inline
     for name, array in arrays.items():
         if inline or name in ("embed", "readout"):
             file[f"{group}/{name}"] = array
