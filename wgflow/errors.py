@@ -9,10 +9,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar, cast
-
-if TYPE_CHECKING:
-    from wgflow.types import Frame
+from typing import Any, TypeVar, cast
 
 
 class WgflowError(Exception):
@@ -36,7 +33,7 @@ class DivergenceError(WgflowError, FloatingPointError):
         The last state whose energy and velocity were finite, so that nothing computed is lost.
     """
 
-    def __init__(self, message: str, frame: Frame | None = None) -> None:
+    def __init__(self, message: str, frame: Any = None) -> None:
         super().__init__(message)
         self.frame = frame
 

@@ -5,7 +5,7 @@ from wgflow.depth import DEPTHS
 from wgflow.errors import InputError, StudyError
 from wgflow.particles import BOUNDARIES, TAU_LAWS
 from wgflow.problems.datasets import DATASETS
-from wgflow.sims import members, study
+from wgflow.sims import members, messages, study
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.run import studies_folder
 
@@ -179,7 +179,7 @@ def test_values_on_the_command_line():
 
 def test_schema_names_are_the_registries():
     def literals(table):
-        return {study._tag(each) for each in study._tables(table)}
+        return {messages.tag(each) for each in messages.tables(table)}
 
     assert literals(study.ProblemChoice) == set(DATASETS)
     assert literals(study.DepthChoice) == set(DEPTHS)

@@ -194,3 +194,28 @@ def _particle_axis(axes: Axes, sizes: list[int]) -> None:
 
 EVERY_STEP_OF_GAPS = ("switching",)  # figures of runs under Gaps that recorded every step
 FIGURES: dict[str, Callable[[Workspace], Figure]] = {"loss_and_particles": loss_and_particles, "switching": switching}
+
+
+def redraw(name: str, arguments: list[str]) -> list[str]:
+    """Draw a figure of a run from its trajectories: what the scripts in ``analysis/`` do.
+
+    Parameters
+    ----------
+    name : str
+        A name in ``FIGURES``.
+    arguments : list of str
+        Run folder, and optionally the folder to write to, by default the run's own.
+
+    Returns
+    -------
+    list of str
+        Names of the files written.
+
+    Raises
+    ------
+    InputError
+        If there are no such arguments.
+    """
+    if len(arguments) not in (1, 2):
+        raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
+    return style.save(FIGURES[name](Workspace(arguments[0])), Path(arguments[-1]) / name)

@@ -121,7 +121,7 @@ def run_member(
 
     def record(frame: Frame) -> None:
         with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
-            numbers = {name: OBSERVABLES[name](setup, frame) for name in measured}
+            numbers = {name: OBSERVABLES[name](frame, setup.energy, setup.heldout) for name in measured}
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:

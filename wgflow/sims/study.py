@@ -6,7 +6,6 @@ import copy
 import functools
 import hashlib
 import tomllib
-import typing
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
@@ -14,8 +13,9 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from wgflow import activations, blocks, integrators
-from wgflow.errors import InputError, StudyError, build, describe, named, suggest, unknown
+from wgflow.errors import InputError, build, describe, named
 from wgflow.problems import losses
+from wgflow.sims.messages import locate, validate
 from wgflow.types import Spec
 
 
@@ -235,7 +235,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     if isinstance(raw.get("grid"), dict):
         raw["grid"] = _flatten(raw["grid"])
     _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
-    study = _validate(Study, _with_first_values(raw), path.name)
+    study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
     # Which data a file holds decides the results, not where it lies.
     _each_data_path(content, lambda data: f"sha256:{_file_digest(Path(data))}")
@@ -272,7 +272,7 @@ def _with_first_values(raw: Spec) -> Spec:
         return raw
     except ValidationError as error:
         lacking = [each["loc"] for each in error.errors() if each["type"] == "missing"]
-        missing = {_locate(Study, [str(part) for part in location])[0] for location in lacking}
+        missing = {locate(Study, [str(part) for part in location])[0] for location in lacking}
     whole = copy.deepcopy(raw)
     for key in missing & set(raw["grid"] if isinstance(raw.get("grid"), dict) else ()):
         *parents, last = key.split(".")
@@ -286,7 +286,7 @@ def _with_first_values(raw: Spec) -> Spec:
 
 def check_member(raw: Spec, label: str) -> Member:
     """Member from plain JSON, with the label in front of whatever is wrong with it."""
-    return _validate(Member, raw, label)
+    return validate(Member, raw, label)
 
 
 def override_value(text: str) -> Any:
@@ -313,88 +313,6 @@ def _override(raw: Spec, key: str, value: Any) -> None:
         if not isinstance(place, dict):
             raise InputError(f"--set {key}: expected {parent!r} to be a table, got {describe(place)}")
     place[last] = value
-
-
-_Model = typing.TypeVar("_Model", bound=BaseModel)
-
-
-def _validate(model: type[_Model], raw: Spec, where: str) -> _Model:
-    try:
-        return model.model_validate(raw)
-    except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise StudyError([f"{where}: {_explain(model, dict(problem))}" for problem in found]) from error
-
-
-def _explain(model: type[BaseModel], problem: Spec) -> str:
-    """One problem in the form: key, what was expected, what came, what to do."""
-    kind, value = problem["type"], problem["input"]
-    location = [str(part) for part in problem["loc"]]
-    key, table = _locate(model, location)
-    match kind:
-        case "extra_forbidden":
-            known = list(table.model_fields) if table else []
-            return f"{key}: unknown key; {suggest(location[-1], known)}known: {', '.join(known)}"
-        case "missing":
-            return f"{key}: expected a value, got none; add it"
-        case "union_tag_invalid":
-            names = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
-            return f"{key}.name: {unknown('name', problem['ctx']['tag'], names)}"
-        case "union_tag_not_found":
-            return f"{key}.name: expected a name that says which kind, got none; add it"
-        case "literal_error":
-            choices = problem["ctx"]["expected"]
-            hint = (
-                suggest(value, [each.strip(" '") for each in choices.replace(" or ", ",").split(",")])
-                if isinstance(value, str)
-                else ""
-            )
-            return f"{key}: expected {choices}, got {describe(value)}{'; ' + hint.strip() if hint else ''}"
-        case "string_pattern_mismatch":
-            return f"{key}: expected letters, digits, - and _ only, got {describe(value)}"
-        case "value_error":
-            return f"{key}: {problem['ctx']['error']}"
-        case _:
-            return f"{key}: expected {_expected(problem['msg'])}, got {describe(value)}"
-
-
-def _expected(message: str) -> str:
-    """Turn pydantic's sentence on what a value should be into the end of ours."""
-    text = message.removeprefix("Input should be ").removeprefix("Input should have ")
-    if text.startswith(("greater", "less")):
-        return f"a number {text}"
-    return "a table" if "dictionary" in text else text
-
-
-def _locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[BaseModel] | None]:
-    """Dotted key of a location, without the tags of unions, and the table its last key should be in."""
-    key: list[str] = []
-    table: type[BaseModel] | None = model
-    choices: dict[str, type[BaseModel]] = {}
-    for depth, part in enumerate(location):
-        if part in choices:  # the tag of a union, which is not a key
-            table, choices = choices[part], {}
-            continue
-        key.append(part)
-        if part.isdigit():  # a place in a list: the same table goes on
-            continue
-        if depth == len(location) - 1:
-            break
-        field = table.model_fields.get(part) if table else None
-        tables = _tables(field.annotation) if field else []
-        choices = {_tag(each): each for each in tables} if len(tables) > 1 else {}
-        table = tables[0] if len(tables) == 1 else None
-    return ".".join(key), table
-
-
-def _tables(annotation: Any) -> list[type[BaseModel]]:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return [annotation]
-    return [each for part in typing.get_args(annotation) for each in _tables(part)]
-
-
-def _tag(table: type[BaseModel]) -> str:
-    return str(typing.get_args(table.model_fields["name"].annotation)[0])
 
 
 @functools.cache
