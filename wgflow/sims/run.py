@@ -8,30 +8,24 @@ SIGTERM or --walltime (run the same command again), 130 Ctrl-C (likewise).
 from __future__ import annotations
 
 import argparse
-import contextlib
-import os
 import shutil
 import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
+from wgflow.sims.terminal import console, progress_bar, signals
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
-    from rich.console import Console
-    from rich.progress import Progress
-
     from wgflow.sims.members import Planned, Setup
     from wgflow.sims.study import Study
     from wgflow.types import Spec
     from wgflow.workspace import Workspace
 
 DEFAULT_STUDY = "quickstart"
-_WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
 DONE, INTERNAL, BAD_INPUT, DIVERGED, DISK, REQUEUE, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
 
 
@@ -171,7 +165,7 @@ def _run(
         raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
 
     outcomes = {}
-    with work.locked(), _signals() as caught, _progress(options.quiet) as progress:
+    with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
         if options.fresh:
             shutil.rmtree(work.folder / "members")
@@ -232,9 +226,9 @@ def _summarise(
 
         written += style.save(draw(work), work.folder / study.figure)
     if not quiet:
-        console = _console()
-        console.print(summary.table(study.name, study.question, rows))
-        console.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+        out = console()
+        out.print(summary.table(study.name, study.question, rows))
+        out.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
 
 
 def _figure(name: str, planned: list[Planned]) -> Any:
@@ -270,7 +264,7 @@ def _list() -> int:
     for path in sorted(studies_folder().glob("*.toml")):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
         table.add_row(path.stem, raw.get("question", ""), raw.get("cost", ""))
-    _console(width=None).print(table)
+    console(width=None).print(table)
     return DONE
 
 
@@ -284,74 +278,15 @@ def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Wo
         mebibytes = each.frames * numbers * (parameters + 2) * 8 / 2**20
         size += mebibytes
         table.add_row(each.label or study.name, str(numbers), str(each.steps), str(each.frames), f"{mebibytes:.2f}")
-    console = _console()
-    console.print(table)
-    console.print(f"{len(planned)} members, {size:.2f} MiB, into {work.folder}; nothing was written", soft_wrap=True)
+    out = console()
+    out.print(table)
+    out.print(f"{len(planned)} members, {size:.2f} MiB, into {work.folder}; nothing was written", soft_wrap=True)
     return DONE
-
-
-def _console(width: int | None = _WIDE) -> Console:
-    """Console on stdout; a reader that has gone (``| head``) or a full device takes nothing from the run."""
-    from rich.console import Console
-
-    class Quiet(Console):
-        def on_broken_pipe(self) -> None:
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-        def print(self, *objects: Any, **options: Any) -> None:
-            with contextlib.suppress(OSError):
-                super().print(*objects, **options)
-
-    return Quiet(width=None if sys.stdout.isatty() else width)
 
 
 def _cost(planned: Planned, s: float) -> float:
     """Work up to flow time s in units that take about equally long: a step costs in proportion to the particles."""
     return s / planned.member.flow.step * planned.member.particles.count
-
-
-@contextlib.contextmanager
-def _progress(quiet: bool) -> Iterator[Progress]:
-    """Progress on stderr with the time left; nothing where stderr is no terminal."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-
-    console = Console(stderr=True)
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
-        TimeElapsedColumn(),
-        TextColumn("left"),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=console, disable=quiet or not console.is_terminal, transient=True) as progress:
-        yield progress
-
-
-@contextlib.contextmanager
-def _signals() -> Iterator[list[int]]:
-    """Collect SIGTERM and Ctrl-C for the run to act on between two steps; a second Ctrl-C interrupts at once.
-
-    Raising from the handler is not an option: Python may be inside a destructor or a weak reference's callback, from
-    which an exception goes nowhere.
-    """
-    caught: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if number == signal.SIGINT and signal.SIGINT in caught:
-            raise KeyboardInterrupt
-        caught.append(number)
-
-    if threading.current_thread() is not threading.main_thread():  # the caller keeps its signals
-        yield caught
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _key_value(text: str, parse: Any) -> tuple[str, Any]:
