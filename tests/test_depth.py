@@ -99,13 +99,21 @@ def test_slopes_vanish_at_the_ends():
         np.testing.assert_allclose(merged, 0, atol=1e-13)
 
 
+def test_layers_are_half_open_intervals():
+    """Layer k is k/L <= t < (k + 1)/L, and t = 1 belongs to the last."""
+    at = wgflow.Layers(4).sample(None, np.array([0.0, 0.25, 0.25 - 1e-12, 0.5, 0.999, 1.0]))
+    assert at.layer[:, 0].tolist() == [0, 1, 0, 2, 3, 3]
+
+
 def test_layers_needs_equal_counts_and_masses():
     scheme = wgflow.Layers(2)
     assert scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 1.0])).first.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="expected equally many particles in each of 2 layers, got 0 to 2"):
         scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.2]))
-    with pytest.raises(InputError, match=r"expected equal weights > 0 under layers, got 0\.25 to 0\.75"):
+    with pytest.raises(InputError, match=r"expected equal weights 1/N under layers, got 0\.25 to 0\.75"):
         scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.9], [0.25, 0.75]))
+    with pytest.raises(InputError, match="expected equal weights 1/N under layers, got 1 to 1"):
+        scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.9], [1.0, 1.0]))
 
 
 @pytest.mark.parametrize("scheme", [wgflow.Layers(1), wgflow.Deposit(1), wgflow.Shallow()])

@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 import wgflow
 from wgflow.depth import Network
@@ -31,6 +33,36 @@ def test_velocity_of_every_block_scheme_and_loss(
 ):
     problem, rho = case(block=block, scheme=scheme, loss=loss, outputs=outputs)
     assert_velocity(problem, rho, scheme, backend, by_complex_step, defined_energy)
+
+
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
+@given(
+    seed=st.integers(0, 2**32),
+    particles=st.integers(1, 4),
+    samples=st.integers(1, 9),
+    width=st.integers(1, 4),
+    outputs=st.integers(1, 3),
+)
+def test_velocity_over_shapes(
+    case, block, scheme, seed, particles, samples, width, outputs, by_complex_step, defined_energy
+):
+    """Every block and scheme, N = 1, M = 1, D = 1 among the shapes; Layers with one to four particles in each."""
+    if scheme["name"] == "layers":
+        particles *= scheme["layers"]
+    loss = "squared" if seed % 2 or outputs == 1 else "cross_entropy"
+    problem, rho = make_shape(seed, particles, samples, width, outputs, block, loss, scheme)
+    assert_velocity(problem, rho, scheme, "cpu", by_complex_step, defined_energy)
+
+
+def make_shape(seed, particles, samples, width, outputs, block, loss, scheme):
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(samples, outputs)) if loss == "squared" else rng.dirichlet(np.ones(outputs), samples)
+    readout = rng.normal(size=(outputs, width))
+    problem = wgflow.Problem(rng.normal(size=(samples, width)), y, block, "tanh", readout=readout, loss=loss)
+    theta = 0.5 * rng.normal(size=(particles, problem.shape[3]))
+    if scheme["name"] == "layers":
+        return problem, wgflow.Particles(theta, (np.arange(particles) + 0.5) / particles)
+    return problem, wgflow.Particles(theta, rng.uniform(size=particles), rng.uniform(0.5, 1.5, particles) / particles)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])

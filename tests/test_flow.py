@@ -6,6 +6,7 @@ import pytest
 
 import wgflow
 from wgflow.errors import DivergenceError, InputError
+from wgflow.particles import confine, project
 
 
 def flow_of(case, depth="gaps", backend="reference", **options):
@@ -125,6 +126,35 @@ def test_divergence_carries_the_last_good_state(case):
     with pytest.raises(DivergenceError) as again:
         list(flow.run(frame, until=frame.s + 500.0))
     assert again.value.frame.step == frame.step
+
+
+def test_divergence_in_a_stage_carries_the_last_good_state_too(case):
+    problem, rho = case(particles=6, activation="linear")
+    flow = wgflow.Flow(wgflow.Energy(problem, wgflow.Deposit(3)), "rk4", step=50.0)
+    with pytest.raises(DivergenceError) as caught:
+        list(flow.run(rho, until=5000.0))
+    assert np.isfinite(caught.value.frame.energy)
+
+
+@pytest.mark.parametrize("boundary", ["clip", "reflect", "free"])
+def test_stages_respect_the_ends_of_depth_and_the_batch(case, boundary):
+    """One step of Heun by hand: both stages with the same rows, the second at a state brought back into [0, 1]."""
+    problem, rho = case(particles=6)
+    energy = wgflow.Energy(problem, backend="reference")
+    flow = wgflow.Flow(energy, "heun", step=0.5, boundary=boundary, mobility={"tau": 50.0}, batch=3, seed=2)
+    *_, last = flow.run(rho, until=0.5)
+    rows = flow._rows(0)
+
+    def drift(theta, tau):
+        at = wgflow.Particles(theta, confine(tau, boundary), rho.mass, free=True)
+        velocity = energy.velocity(at, rows)
+        return velocity.theta, 50.0 * project(at.tau, velocity.tau, boundary)
+
+    a, b = drift(rho.theta, rho.tau)
+    c, d = drift(rho.theta + 0.5 * a, rho.tau + 0.5 * b)
+    assert ((rho.tau + 0.5 * b < 0) | (rho.tau + 0.5 * b > 1)).any()
+    np.testing.assert_allclose(last.theta, rho.theta + 0.25 * (a + c), rtol=1e-12)
+    np.testing.assert_allclose(last.tau, confine(rho.tau + 0.25 * (b + d), boundary), rtol=1e-12, atol=1e-14)
 
 
 @pytest.mark.parametrize(

@@ -34,6 +34,20 @@ def test_increments_are_gaussian_with_the_right_variance(problem):
     assert stats.chi2.ppf(5e-7, x.size) < chi < stats.chi2.isf(5e-7, x.size)
 
 
+def test_increments_of_different_parameters_are_independent(problem):
+    """Largest of the ten correlations of 4000 increments; error rate 1e-6."""
+    last = noisy(problem, 4000, 0.1, Langevin(0.3, seed=7))
+    correlation = np.corrcoef(last.theta.T)[np.triu_indices(5, 1)]
+    assert np.abs(correlation).max() < stats.norm.isf(1e-6 / 20) / np.sqrt(4000)
+
+
+def test_noise_in_depth_has_its_temperature(problem):
+    """One short step far from the walls; error rate 1e-6."""
+    last = noisy(problem, 4000, 0.01, Langevin(0.0, tau_temperature=0.05, seed=9), "reflect", step=0.01)
+    chi = np.sum((last.tau - 0.5) ** 2) / (2 * 0.05 * 0.01)
+    assert stats.chi2.ppf(5e-7, 4000) < chi < stats.chi2.isf(5e-7, 4000)
+
+
 def test_decay_and_noise_balance(problem):
     """The discrete Ornstein-Uhlenbeck process has variance lambda / (gamma (1 - h gamma / 2)); error rate 1e-6."""
     last = noisy(problem, 4000, 10.0, Langevin(0.3, decay=1.0, seed=8))
@@ -132,6 +146,21 @@ def test_own_ingredient(problem):
 def test_bad_options(problem, options, words):
     with pytest.raises(InputError, match=words):
         wgflow.Flow(wgflow.Energy(problem, wgflow.Deposit(3)), **options)
+
+
+@pytest.mark.parametrize("made", [None, "fewer"])
+def test_an_ingredient_that_changes_the_cloud_is_refused(problem, made):
+    def shrink(rho, move):
+        return made and wgflow.Particles(rho.theta[:2], rho.tau[:2])
+
+    flow = wgflow.Flow(wgflow.Energy(problem, wgflow.Deposit(3)), ingredients=[shrink])
+    with pytest.raises(InputError, match=r"ingredient 'shrink': expected Particles with theta of shape \(4, 5\)"):
+        list(flow.run(wgflow.Particles.draw(problem, 4), until=0.4))
+
+
+def test_bad_seed_of_the_noise():
+    with pytest.raises(InputError, match="seed: expected an integer"):
+        Langevin(0.1, seed=-1)
 
 
 @pytest.mark.parametrize("value", [-1.0, float("nan"), True])

@@ -64,6 +64,22 @@ def test_bad_draws(options, words):
         wgflow.Particles.draw(PROBLEM, **options)
 
 
+def test_layered_laws():
+    """Same marginal in every layer under both couplings; error rate of the four standard deviations below 1e-9."""
+    for coupling in ("independent", "path"):
+        rho = wgflow.Particles.draw_layers(PROBLEM, 4, 5000, seed=3, coupling=coupling)
+        theta = rho.theta.reshape(4, 5000, 5)
+        np.testing.assert_allclose(theta[:, :, 0].std(axis=1), 1.0, rtol=0.06)
+        np.testing.assert_allclose(rho.tau.reshape(4, 5000)[:, 0], [0.125, 0.375, 0.625, 0.875])
+        between = np.corrcoef(theta[0, :, 0], theta[3, :, 0])[0, 1]
+        # cos(pi/2 (t - t')) along a path, 0 between independent layers
+        assert between == pytest.approx(np.cos(np.pi / 2 * 0.75) if coupling == "path" else 0.0, abs=0.08)
+        few = wgflow.Particles.draw_layers(PROBLEM, 4, 3, seed=3, coupling=coupling)
+        assert np.array_equal(few.theta.reshape(4, 3, 5), theta[:, :3])
+    with pytest.raises(InputError, match="did you mean 'path'"):
+        wgflow.Particles.draw_layers(PROBLEM, 2, 2, coupling="pth")
+
+
 def test_ends_of_depth():
     tau = np.array([-0.25, 0.0, 0.5, 1.0, 1.25, 2.5])
     np.testing.assert_allclose(confine(tau, "clip"), [0, 0, 0.5, 1, 1, 1])

@@ -6,7 +6,7 @@ import pytest
 import wgflow
 from wgflow.errors import InputError
 from wgflow.problems.regression import sine
-from wgflow.stepsize import STEP_RULES, Constant, step_rule
+from wgflow.stepsize import STEP_RULES, Constant, Descent, step_rule
 
 DESCENT = {"name": "descent", "length": 5.0}
 
@@ -39,13 +39,86 @@ def test_too_long_a_step_would_rise_without_the_rule(flow):
     assert any(b > a for a, b in itertools.pairwise(energies))
 
 
-def test_armijo_holds_at_every_step(flow):
-    """Frames so close that each step ends at one: E falls by a tenth of what the dissipation promises, or more."""
+class Watched(Descent):
+    """The rule, writing down what it decided on."""
+
+    def advance(self, trial, energy, dissipation, h):
+        taken = super().advance(trial, energy, dissipation, h)
+        self.log.append((energy, dissipation, h, taken))
+        return taken
+
+
+def watched(flow, length=5.0, **options):
+    rule = Watched(length, **options)
+    object.__setattr__(rule, "log", [])
+    return flow(step=rule), rule.log
+
+
+def test_armijo_holds_at_every_step_and_h_goes_down_and_up(flow):
+    (run, rho), log = watched(flow)
+    list(run.run(rho, until=60.0, every=60.0))
+    for energy, dissipation, _, taken in log:
+        assert taken.trial.energy <= energy - 0.1 * taken.h * dissipation * (1 - 1e-12) + 1e-14
+    halved = [h / taken.h for _, _, h, taken in log if taken.h < h]
+    assert halved
+    assert all(np.log2(ratio) == round(np.log2(ratio)) for ratio in halved)
+    assert any(taken.then == 1.25 * taken.h for *_, taken in log)
+    tried = [h for _, _, h, _ in log]
+    assert any(b > a for a, b in itertools.pairwise(tried))
+
+
+def test_a_stricter_fraction_takes_shorter_steps(flow):
+    steps = []
+    for fraction in (0.1, 0.9):
+        (run, rho), log = watched(flow, fraction=fraction)
+        list(run.run(rho, until=20.0, every=20.0))
+        steps.append(len(log))
+    assert steps[1] > steps[0]
+
+
+def test_a_frame_in_the_way_does_not_shorten_the_steps_after_it(flow):
+    """A step cut short by a frame leaves the length to try next as it was."""
+    run, rho = flow(step={"name": "descent", "length": 0.5})
+    frames = list(run.run(rho, until=1.0, every=0.01))
+    assert frames[-1].h >= 0.5
+
+
+def test_it_ends_at_a_minimum():
+    """Where no fall is left to see, rounding must not freeze the run."""
+    problem = wgflow.Problem([[1.0], [2.0]], [1.0, -1.0], {"name": "ridge", "bias": False}, "linear", readout=[[1.0]])
+    energy = wgflow.Energy(problem, "shallow")
+    flow = wgflow.Flow(energy, step={"name": "descent", "length": 1.0}, mobility={"w": 0.0})
+    *_, last = flow.run(wgflow.Particles([[0.3, 1.0], [0.1, 1.0]], [0.2, 0.7]), until=500.0, every=500.0)
+    assert last.s == 500.0
+    assert last.step < 5000
+
+
+def test_a_term_that_grows_with_s_is_not_mistaken_for_an_ascent(flow):
+    class Rising:
+        name = "rising"
+
+        def value(self, theta, s):
+            return np.full(len(theta), 1.0 + 10.0 * s)
+
+        def gradient(self, theta, s):
+            return np.zeros_like(theta)
+
+        def rate(self, theta, s):
+            return np.full(len(theta), 10.0)
+
+        def spec(self):
+            return {"name": self.name}
+
     run, rho = flow()
-    states = list(run.run(rho, until=3.0, every=0.01))
-    for a, b in itertools.pairwise(states):
-        assert b.step == a.step + 1
-        assert b.energy <= a.energy - 0.1 * (b.s - a.s) * a.dissipation * (1 - 1e-6)
+    energy = wgflow.Energy(run.energy.problem, run.energy.depth, regulariser=Rising())
+    *_, last = wgflow.Flow(energy, step=DESCENT).run(rho, until=10.0, every=10.0)
+    assert last.step < 200
+
+
+def test_a_step_that_diverges_is_halved(flow):
+    run, rho = flow(step={"name": "descent", "length": 1e200}, integrator="rk4")
+    frames = list(run.run(rho, until=2.0, every=1.0))
+    assert frames[-1].energy < frames[0].energy
 
 
 def test_energies_are_not_compared_across_a_switch(flow):

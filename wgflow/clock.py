@@ -38,7 +38,8 @@ class Clock(Protocol):
 class StepClock:
     """Clock of constant steps: it counts steps, so that s carries no rounding from one to the next.
 
-    s = origin + step h, and a run that is taken up again counts on exactly as if it had never stopped.
+    s = origin + step h, with origin 0 for a run of one step length, which counts on exactly as if it had never stopped
+    when it is taken up again; after a change of h the origin, and so s, carries one rounding.
     """
 
     def __init__(self, step: int, s: float, until: float, every: float | None, h: float) -> None:

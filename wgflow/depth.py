@@ -221,9 +221,9 @@ class Layers(_Deposited):
                 f"tau: expected equally many particles in each of {self.layers} layers, got {counts.min()} to "
                 f"{counts.max()}; Particles.draw_layers places them"
             )
-        if rho.mass.min() != rho.mass.max() or rho.mass[0] == 0:
+        if rho.mass.min() != rho.mass.max() or abs(rho.mass[0] * len(rho) - 1) > 1e-9:
             raise InputError(
-                f"mass: expected equal weights > 0 under layers, got {rho.mass.min():g} to {rho.mass.max():g}; "
+                f"mass: expected equal weights 1/N under layers, got {rho.mass.min():g} to {rho.mass.max():g}; "
                 "leave mass out, or use Deposit"
             )
 

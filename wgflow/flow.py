@@ -38,7 +38,8 @@ class Flow:
         sends them back, ``free`` (Gaps only) lets tau leave. A frame's dissipation counts a particle that rests at a
         clipped end as at rest; one that a reflecting end keeps sending back counts with its full velocity.
     mobility : mapping of str to float, optional
-        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 where not given, 0 pins.
+        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 where not given, 0 pins. Ingredients act
+        regardless.
     ingredients : sequence of callables or dicts, optional
         Called after every step, in order; see :mod:`wgflow.ingredients`.
     batch : int, optional
@@ -194,14 +195,14 @@ class Flow:
 
         def trial(h: float) -> Trial:
             state = (rho.theta, rho.tau, clock.s, velocity[1:], h)
-            theta, tau = integrators.step(self.integrator, self._drift(rho, clock.step), *state)
+            theta, tau = integrators.step(self.integrator, self._drift(rho, clock, frame), *state)
             moved = self._settle(rho, theta, tau, clock, frame)
             for each in self.ingredients:
-                made = each(moved, Move(clock.step, clock.s, h, self.energy))
+                made = _same_cloud(each(moved, Move(clock.step, clock.s, h, self.energy)), moved, each)
                 moved = self._settle(made, made.theta, made.tau, clock, frame)
             after = self.energy.depth.order(moved.tau)
             changed = switches(order, after) if order is not None and after is not None else 0
-            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s + h))
+            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s))
 
         with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
             return self.rule.advance(trial, frame.energy, frame.dissipation, clock.reach(h))
@@ -237,12 +238,11 @@ class Flow:
             v_tau = self._mobility_tau * project(rho.tau, velocity.tau, self.boundary)
             return velocity.energy, self._mobility_theta * velocity.theta, v_tau
 
-    def _drift(self, rho: Particles, step: int) -> integrators.Drift:
-        rows = self._rows(step) if self.batch is not None else None  # one batch for all stages of a step
+    def _drift(self, rho: Particles, clock: Clock, frame: Frame) -> integrators.Drift:
+        rows = self._rows(clock.step) if self.batch is not None else None  # one batch for all stages of a step
 
         def drift(theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
-            inside = rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free")
-            return self._velocity(inside, s, rows)[1:]
+            return self._velocity(self._settle(rho, theta, tau, clock, frame), s, rows)[1:]
 
         return drift
 
@@ -285,6 +285,16 @@ class Flow:
                 f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies; "
                 "use constant steps"
             )
+
+
+def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
+    """Check what an ingredient returned: N is fixed for a run."""
+    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
+        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
+        raise InputError(
+            f"ingredient {_spec(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
+        )
+    return made
 
 
 def _spec(each: Ingredient) -> Spec:

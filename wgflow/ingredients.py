@@ -75,6 +75,7 @@ class Langevin:
     def __post_init__(self) -> None:
         for name in ("temperature", "decay", "tau_temperature"):
             real(f"{name} of langevin", getattr(self, name), least=0.0)
+        rng.uniform(self.seed, "langevin", (1, 1))  # checks the seed
 
     @property
     def reflects(self) -> bool:

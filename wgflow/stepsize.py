@@ -7,9 +7,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-from wgflow.errors import InputError, build, describe
+from wgflow.errors import DivergenceError, InputError, build, describe
 from wgflow.particles import Particles
 from wgflow.types import Spec, real
+
+_EPS = 2.0**-52  # distance from 1 to the next float64
 
 
 class Trial:
@@ -28,7 +30,7 @@ class Trial:
 
     @functools.cached_property
     def energy(self) -> float:
-        """E at the state; computed when asked for."""
+        """E at the state, at the s of the step's start; computed when asked for."""
         return self._energy()
 
 
@@ -112,9 +114,10 @@ class Constant:
 class Descent:
     """Backtracking until the energy falls by a fraction of what the dissipation promises (Armijo's rule).
 
-    E(s + h) <= E(s) - fraction h dissipation, h halved until it holds and raised by a quarter after every success. E
-    jumps where particles change places under Gaps, so energies are never compared across a switch of order: such a
-    step is taken as it is.
+    E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and raised by a quarter after
+    every success. An energy that depends on s is taken at the step's start on both sides, since its own fading is no
+    descent. E jumps where particles change places under Gaps, so energies are never compared across a switch of order:
+    such a step is taken as it is.
 
     Parameters
     ----------
@@ -145,11 +148,18 @@ class Descent:
 
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
         """Halve h until the energy falls enough."""
+        rounding = 8 * _EPS * (1 + abs(energy))  # at a minimum no fall is left to see
         while True:
-            candidate = trial(h)
-            if candidate.switched or h <= self.smallest:
-                return Taken(candidate, h, h)
-            if candidate.energy <= energy - self.fraction * h * dissipation:
+            try:
+                candidate = trial(h)
+                if candidate.switched:
+                    return Taken(candidate, h, h)
+                enough = candidate.energy <= energy - self.fraction * h * dissipation + rounding
+            except DivergenceError:
+                if h <= self.smallest:
+                    raise
+                enough = False
+            if enough or h <= self.smallest:
                 return Taken(candidate, h, 1.25 * h)
             h *= 0.5
 

@@ -13,7 +13,7 @@ from wgflow.kernels._functions import CODES
 
 
 def draw(seed, particles, samples, width, outputs=1, activation="tanh", block="ridge", loss="squared", depth="gaps"):
-    """A random problem, measure and generator; under Layers one particle a layer, in order."""
+    """A random problem, measure and generator; under Layers evenly spread in depth."""
     rng = np.random.default_rng(seed)
     y = rng.normal(size=(samples, outputs))
     if loss == "cross_entropy":
@@ -41,7 +41,7 @@ BLOCKS = ["ridge", "matrix", "two_layer", {"name": "ridge", "bias": False}, {"na
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
-@pytest.mark.parametrize("depth", ["gaps", "layers", "deposit", "shallow"])
+@pytest.mark.parametrize("depth", ["gaps", "layers", "deposit", "deposit hat", "shallow"])
 @settings(max_examples=12)
 @given(**SHAPES, layers=st.integers(1, 7))
 @example(seed=0, particles=1, samples=1, width=1, outputs=1, activation="tanh", layers=1)
@@ -49,8 +49,11 @@ BLOCKS = ["ridge", "matrix", "two_layer", {"name": "ridge", "bias": False}, {"na
 def test_reference_equals_cpu(depth, block, loss, layers, **shapes):
     problem, rho, rng = draw(**shapes, block=block, loss=loss, depth=depth)
     samples, width = problem.shape[:2]
-    layers = len(rho) if depth == "layers" else layers
-    spec = {"name": depth, "layers": layers} if depth in ("layers", "deposit") else depth
+    if depth == "layers":  # equally many in each: the largest divisor of N up to the number drawn
+        layers = next(k for k in range(min(layers, len(rho)), 0, -1) if len(rho) % k == 0)
+    spec = {"name": depth.split()[0], "layers": layers} if depth not in ("gaps", "shallow") else depth
+    if depth == "deposit hat":
+        spec["shape"] = "hat"
     slow, fast = (wgflow.Energy(problem, spec, backend) for backend in ("reference", "cpu"))
     a, b = slow.velocity(rho), fast.velocity(rho)
     points, t = 0.4 * rng.normal(size=(11, rho.theta.shape[1])), rng.uniform(size=11)

@@ -69,5 +69,5 @@ def test_teacher_is_realisable():
     rho = wgflow.Particles(theta, np.repeat((np.arange(3) + 0.5) / 3, 2))
     assert wgflow.Energy(problem, wgflow.Layers(3))(rho) < 1e-30
     assert np.mean(y**2) > 0.01
-    with pytest.raises(InputError, match="layers: expected at least 1, got 0"):
+    with pytest.raises(InputError, match="layers: expected a whole number >= 1, got 0"):
         teacher(layers=0)

@@ -106,7 +106,7 @@ def test_sine():
     assert np.abs(x).max() < np.pi
     noisy = sine(samples=1000, noise=0.5, seed=3)[1] - sine(samples=1000)[1]
     assert noisy.std() == pytest.approx(0.5, rel=0.15)  # error rate below 1e-10
-    with pytest.raises(InputError, match="samples: expected at least 1"):
+    with pytest.raises(InputError, match="samples: expected a whole number >= 1"):
         sine(samples=0)
 
 

@@ -19,6 +19,7 @@ from wgflow.types import Array, Index
 
 _TAPE = 2**22  # numbers on one thread's tape of states, 32 MiB
 _ROWS = 256  # samples of one block at most
+_CHUNKS = 8  # partial sums of one evaluation at most
 
 
 class Blocked:
@@ -52,14 +53,15 @@ class Blocked:
         rows = self._batch(batch)
         parts = self._rows(net, rows)
         entries, parameters = len(net.particle), theta.shape[1]
-        sums = np.empty((len(parts), 1 + entries * (parameters + 1)))  # one row a chunk: E, g, d_theta g
+        count = min(_CHUNKS, len(parts))
+        sums = np.zeros((count, 1 + entries * (parameters + 1)))  # one row a chunk: E, g, d_theta g
 
         def work(chunk: int) -> None:
-            energy, first, slope = self._reference.gradient(net, theta, parts[chunk])
-            sums[chunk] = np.concatenate([[energy], first, slope.ravel()])
-            sums[chunk] *= len(parts[chunk]) / len(rows)
+            for part in parts[chunk::count]:
+                energy, first, slope = self._reference.gradient(net, theta, part)
+                sums[chunk] += np.concatenate([[energy], first, slope.ravel()]) * (len(part) / len(rows))
 
-        run_chunks(work, len(parts), self.threads)
+        run_chunks(work, count, self.threads)
         total = tree_sum(sums)
         return float(total[0]), total[1 : entries + 1], total[entries + 1 :].reshape(entries, parameters)
 

@@ -27,6 +27,7 @@ _BLOCK = 128  # samples of one block at most: state and adjoint then fill the fi
 _LANES = 8  # float64 numbers in the widest vector register; blocks are multiples of it
 _CHUNKS = 16  # partial sums of one evaluation at most
 _PARTIAL = 2**25  # numbers in all partial sums together at most, 256 MiB
+_TAPE = 2**23  # numbers on one thread's tape of sigma and sigma' at most, 64 MiB
 _SERIAL = 200_000  # E M D below which waking a second thread costs more than it saves
 
 
@@ -57,7 +58,8 @@ def chunks(samples: int, entries: int, parameters: int) -> tuple[int, int]:
     """Samples of one chunk and of one block.
 
     A rule in the sizes alone, so that the order of every sum is fixed: a power of two of chunks, about one per
-    128 samples, at most 16 and fewer where the partial sums would not fit in 256 MiB.
+    128 samples, at most 16 and fewer where the partial sums would not fit in 256 MiB; blocks of at most 128 samples and
+    fewer where one thread's tape would not fit in 64 MiB.
     """
     count = 1
     while count < _CHUNKS and count * _BLOCK < samples and 2 * count * entries * (parameters + 1) <= _PARTIAL:
@@ -66,7 +68,8 @@ def chunks(samples: int, entries: int, parameters: int) -> tuple[int, int]:
         count = 2
     share = -(-samples // count)
     share = -(-share // _LANES) * _LANES
-    return share, min(share, _BLOCK)
+    fitting = max(_LANES, _TAPE // (2 * entries) // _LANES * _LANES)
+    return share, min(share, _BLOCK, fitting)
 
 
 def tree_sum(parts: Array) -> Array:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from wgflow import rng
-from wgflow.errors import InputError, describe
-from wgflow.types import Array
+from wgflow.types import Array, real, whole
 
 
 def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: int = 0) -> tuple[Array, Array]:
@@ -32,12 +31,10 @@ def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: i
     Raises
     ------
     InputError
-        If samples < 1 or noise < 0.
+        If samples < 1, noise < 0, or a number is not finite.
     """
-    if samples < 1:
-        raise InputError(f"samples: expected at least 1, got {describe(samples)}")
-    if not noise >= 0:
-        raise InputError(f"noise: expected a number >= 0, got {describe(noise)}")
+    samples = whole("samples", samples)
+    frequency, noise = real("frequency", frequency), real("noise", noise, least=0.0)
     x = np.pi * (2 * (np.arange(samples) + 0.5) / samples - 1)[:, None]
     return x, np.sin(frequency * x) + noise * rng.normal(seed, "sine noise", (samples, 1))
 
@@ -69,8 +66,7 @@ def teacher(samples: int = 200, width: int = 3, layers: int = 4, units: int = 2,
         If a count is below 1.
     """
     for name, value in (("samples", samples), ("width", width), ("layers", layers), ("units", units)):
-        if value < 1:
-            raise InputError(f"{name}: expected at least 1, got {describe(value)}")
+        whole(name, value)
     x = rng.normal(seed, "teacher inputs", (samples, width))
     state = np.column_stack([x, np.zeros(samples)])
     size = width + 1
