@@ -64,6 +64,8 @@ def panels(count: int, width: float = 5.4, height: float = 4.1) -> tuple[Figure,
 def save(figure: Figure, path: str | Path) -> list[str]:
     """Write a figure as PNG and PDF next to each other; returns the two names."""
     path = Path(path)
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")  # the layout is done; each format would do it again
     for suffix in (".png", ".pdf"):
         # No creation date in the file: the same numbers give the same bytes.
         figure.savefig(

@@ -20,8 +20,7 @@ _MATRIX = types.Array(float64, 2, "C", readonly=True)
 _VECTOR = types.Array(float64, 1, "C", readonly=True)
 _INDEX = types.Array(int64, 1, "C", readonly=True)
 _NETWORK = (_MATRIX, _MATRIX, _INDEX, _INDEX, _VECTOR, int64, float64, int64, int64, int64)  # readout ... block
-_OUTPUTS = void(_MATRIX, *_NETWORK, float64[:, ::1])
-_GRADIENT = void(_MATRIX, _MATRIX, *_NETWORK, int64, float64[:, ::1], float64[::1], float64[:, ::1])
+_NETWORK_PASS = void(_MATRIX, _MATRIX, *_NETWORK, int64, float64[:, ::1], float64[::1], float64[:, ::1])
 
 
 # Array expressions such as `state += step` would cost a second of compilation each; loops do not.
@@ -159,20 +158,6 @@ def _read(state, readout, low, high, out_output):
             out_output[low + m, k] = sum_
 
 
-@njit(_OUTPUTS, cache=True, **FLAGS)
-def outputs(start, readout, theta, first, particle, weight, code, eta, low, high, block, out_output):
-    """Outputs of samples low..high-1: start (D, M), theta (N, P), out_output (M, K), in blocks of that many samples."""
-    width = start.shape[0]
-    state, step = np.empty((width, block), start.dtype), np.empty((width, block), start.dtype)
-    z = np.empty(block, start.dtype)
-    value, slope = np.empty((particle.size, block), start.dtype), np.empty((particle.size, block), start.dtype)
-    for begin in range(low, high, block):
-        end = min(begin + block, high)
-        _load(start, begin, end, state)
-        _forward(state, step, theta, first, particle, weight, code, eta, z, value, slope)
-        _read(state, readout, begin, end, out_output)
-
-
 @njit(**FLAGS)
 def _loss_gradient(loss, output, target, out_residual):
     """Gradient of one sample's loss in its K outputs."""
@@ -191,8 +176,8 @@ def _loss_gradient(loss, output, target, out_residual):
         out_residual[k] = out_residual[k] * weights / mass - target[k]
 
 
-@njit(_GRADIENT, cache=True, **FLAGS)
-def gradient(
+@njit(_NETWORK_PASS, cache=True, **FLAGS)
+def network_pass(
     start,
     target,
     readout,
@@ -210,7 +195,10 @@ def gradient(
     out_first,
     out_slope,
 ):
-    """Outputs and sums over samples low..high-1 of g_e, (E,), and d_theta g_e, (E, P)."""
+    """Outputs and sums over samples low..high-1 of g_e, (E,), and d_theta g_e, (E, P).
+
+    With loss < 0 the outputs alone: one kernel for both, since a second one would cost another second to compile.
+    """
     width = start.shape[0]
     state, adjoint = np.empty((width, block), start.dtype), np.empty((width, block), start.dtype)
     step, z = np.empty((width, block), start.dtype), np.empty(block, start.dtype)
@@ -221,6 +209,8 @@ def gradient(
         _load(start, begin, end, state)
         _forward(state, step, theta, first, particle, weight, code, eta, z, value, slope)
         _read(state, readout, begin, end, out_output)
+        if loss < 0:
+            continue
         _clear(adjoint)  # p(1) = W1' dloss; unused lanes stay 0 and add nothing
         for m in range(end - begin):
             _loss_gradient(loss, out_output[begin + m], target[begin + m], residual)

@@ -156,7 +156,7 @@ class Cpu:
             network = (start, y, self.problem.readout, units, *net)
             kernel(*network, self._code, self._eta, low, high, block, self._loss, output, first, slope)
 
-        kernel = _kernels().gradient
+        kernel = _kernels().network_pass
         run_chunks(work, count, self._useful_threads(entries * start.size))
         result = tree_sum(parts)
         result /= samples
@@ -185,9 +185,10 @@ class Cpu:
 
         def work(chunk: int) -> None:
             low, high = chunk * share, min((chunk + 1) * share, samples)
-            kernel(start, self.problem.readout, units, *net, self._code, self._eta, low, high, block, output)
+            network = (start, nothing, self.problem.readout, units, *net)
+            kernel(*network, self._code, self._eta, low, high, block, -1, output, nothing[0], nothing)
 
-        kernel = _kernels().outputs
+        kernel, nothing = _kernels().network_pass, np.empty((1, 1))
         run_chunks(work, -(-samples // share), self._useful_threads(entries * start.size))
         return output
 
