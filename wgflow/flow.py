@@ -181,7 +181,8 @@ class Flow:
                 return
             begin = False
             taken = self._advance(rho, clock, good, used, h)
-            h = max(taken.then, h) if taken.h < h and taken.h == clock.reach(h) else taken.then
+            cut_short = taken.h < h and taken.h == clock.reach(h)  # by a frame in the way, not by the rule
+            h = max(taken.then, h) if cut_short else taken.then
             rho, switched = taken.trial.rho, switched + taken.trial.switched
             clock.tick(taken.h)
             if on_step is not None:

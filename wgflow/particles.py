@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from wgflow import rng
 from wgflow.errors import InputError, unknown
 from wgflow.problems import Problem
-from wgflow.types import Array, Spec, finite_array, real, whole
+from wgflow.types import Array, finite_array, real, whole
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
@@ -156,10 +156,6 @@ class Particles:
     def moved(self, theta: Array, tau: Array, *, free: bool = False) -> Particles:
         """Build the measure with the same masses at other places."""
         return Particles(theta, tau, self.mass, free=free)
-
-    def spec(self) -> Spec:
-        """Shape of the cloud as plain JSON; its numbers belong in a trajectory."""
-        return {"count": len(self), "parameters": self.theta.shape[1]}
 
 
 def confine(tau: Array, boundary: str) -> Array:
