@@ -73,6 +73,7 @@ class Particles:
         seed: int = 0,
         scale: Mapping[str, float] | None = None,
         tau: str = "grid",
+        part: int = 0,
     ) -> Particles:
         """Draw particles independently: a Gaussian theta and a tau from the given law.
 
@@ -93,6 +94,10 @@ class Particles:
         tau : {"grid", "uniform"}, optional
             ``grid``: tau_i = (i + 1)/N, equal gaps, the vanilla network with steps 1/N. ``uniform``: independent
             and uniform on [0, 1].
+        part : int, optional
+            Which N of the seed's endless list of particles: part * N up to (part + 1) * N - 1. Parts of one seed are
+            independent clouds, and together the larger cloud of that seed: what is of first order in their
+            fluctuations cancels in the difference between the parts' mean and the whole.
 
         Raises
         ------
@@ -100,12 +105,14 @@ class Particles:
             If a number is out of range or a name is unknown.
         """
         whole("count", count)
+        whole("part", part, least=0)
         if tau not in TAU_LAWS:
             raise unknown("tau law", tau, TAU_LAWS)
-        theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (count, problem.shape[3]))
+        low, high = part * count, (part + 1) * count
+        theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
         if tau == "grid":
             return cls(theta, np.arange(1, count + 1) / count)
-        return cls(theta, rng.uniform(seed, "initial tau", (count, 1))[:, 0])
+        return cls(theta, rng.uniform(seed, "initial tau", (high, 1))[low:, 0])
 
     @classmethod
     def draw_layers(
@@ -116,6 +123,7 @@ class Particles:
         seed: int = 0,
         scale: Mapping[str, float] | None = None,
         coupling: str = "independent",
+        part: int = 0,
     ) -> Particles:
         """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
 
@@ -124,8 +132,8 @@ class Particles:
 
         Parameters
         ----------
-        problem, seed, scale : Problem, int, mapping
-            As for :meth:`draw`.
+        problem, seed, scale, part : Problem, int, mapping, int
+            As for :meth:`draw`, with parts of every layer's list.
         layers : int
             L >= 1.
         per_layer : int
@@ -142,15 +150,19 @@ class Particles:
         """
         whole("layers", layers)
         whole("per_layer", per_layer)
+        whole("part", part, least=0)
         if coupling not in COUPLINGS:
             raise unknown("coupling", coupling, COUPLINGS)
         t, spread = (np.arange(layers) + 0.5) / layers, _spread(problem, scale)
-        size = (per_layer, problem.shape[3])
+        low = part * per_layer
+        size = (low + per_layer, problem.shape[3])
         if coupling == "path":
-            start, end = (rng.normal(seed, f"initial theta, path {which}", size) for which in ("start", "end"))
+            start, end = (rng.normal(seed, f"initial theta, path {which}", size)[low:] for which in ("start", "end"))
             theta = np.cos(np.pi / 2 * t)[:, None, None] * start + np.sin(np.pi / 2 * t)[:, None, None] * end
         else:
-            theta = np.stack([rng.normal(seed, "initial theta, layers", size, step=layer) for layer in range(layers)])
+            theta = np.stack(
+                [rng.normal(seed, "initial theta, layers", size, step=layer)[low:] for layer in range(layers)]
+            )
         return cls(spread * theta.reshape(layers * per_layer, -1), np.repeat(t, per_layer))
 
     def moved(self, theta: Array, tau: Array, *, free: bool = False) -> Particles:

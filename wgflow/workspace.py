@@ -37,11 +37,14 @@ class MemberFile(NamedTuple):
         Its grid values by key.
     path : Path
         Its trajectory, which may not exist yet.
+    reference : bool
+        Whether it is there for the others to be compared with.
     """
 
     label: str
     values: Spec
     path: Path
+    reference: bool = False
 
 
 class Workspace:
@@ -78,15 +81,28 @@ class Workspace:
             ) from error
         return study
 
-    def member(self, label: str, values: Spec) -> MemberFile:
+    def member(self, label: str, values: Spec, reference: bool = False) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
         stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
-        return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5")
+        return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5", reference)
 
     def members(self) -> list[MemberFile]:
         """Members of the run that have a trajectory, in the study's order."""
-        listed = [self.member(entry["label"], entry["values"]) for entry in self.study["members"]]
+        listed = [self.member(**entry) for entry in self.study["members"]]
         return [member for member in listed if member.path.is_file()]
+
+    def trajectories(self) -> list[Path]:
+        """Trajectories of the run, in the study's order.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none yet.
+        """
+        found = [member.path for member in self.members()]
+        if not found:
+            raise WorkspaceError(f"{self.folder}: expected at least one trajectory, got none; run the study first")
+        return found
 
     def create(self, study: Spec) -> None:
         """Make the folder and write the resolved study into it."""
@@ -156,6 +172,13 @@ def word(value: Any) -> str:
         options = ";".join(f"{key}={word(part)}" for key, part in value.items() if key != "name")
         return f"{value.get('name', '')}({options})" if options else str(value.get("name", ""))
     return str(value)
+
+
+def words(values: Sequence[Any]) -> list[str]:
+    """Values of one key as parts of labels: tables by their names alone where these tell them apart."""
+    names = [value.get("name") if isinstance(value, dict) else None for value in values]
+    alone = None not in names and len(set(names)) == len(names)
+    return [str(name) if alone else word(value) for name, value in zip(names, values, strict=True)]
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable
+import io
+import re
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -12,29 +15,46 @@ import matplotlib as mpl
 mpl.use("Agg")  # figures are files here; no window, no display needed
 
 import matplotlib.pyplot as plt
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.analysis.drawing import Drawing
+
 # Okabe and Ito's palette, dark to light in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-GREY = "#6b6b6b"
+SEQUENCE = ("#fcb761", "#f08f55", "#df6a57", "#c24a63", "#9c3270", "#722377", "#461f71", "#1b1a5c")  # small N to large
+GREY, INK, PAPER, GRID = "#6b6b6b", "#1f2328", "#ffffff", "#e4e4e4"
+# The same on a dark page: one SVG serves both, its colours being looked up in the page's style sheet.
+_DARK = {
+    INK: "#e6e6e6", GREY: "#a0a0a0", PAPER: "#16181d", GRID: "#33363d",
+    **dict(zip(COLOURS, ("#4aa8e0", "#f08a4b", "#2fc79a", "#e39cc4", "#f0b93a", "#8fd0f5"), strict=True)),
+    **dict(zip(SEQUENCE, ("#6a4a9e", "#8f4fb0", "#b655b3", "#d862a6", "#ee7a94", "#f89a80", "#fbbd7c", "#fce39a"),
+               strict=True)),
+}  # fmt: skip
 
 _RC: Any = {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 11,
+    "text.color": INK,
+    "axes.labelcolor": INK,
+    "axes.edgecolor": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
     "axes.titlesize": 11.5,
     "axes.titleweight": "bold",
     "axes.titlelocation": "left",
     "axes.spines.top": False,
     "axes.spines.right": False,
     "axes.grid": True,
-    "grid.color": "#e4e4e4",
+    "grid.color": GRID,
     "grid.linewidth": 0.7,
     "axes.axisbelow": True,
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "pdf.fonttype": 42,
+    "svg.hashsalt": "wgflow",  # the same figure gives the same names inside the file
 }
 
 
@@ -54,22 +74,85 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 
 @styled
-def panels(count: int, width: float = 5.4, height: float = 4.1) -> tuple[Figure, list[Axes]]:
-    """Figure with panels side by side, in the project's style."""
-    figure, axes = plt.subplots(1, count, figsize=(width * count, height), layout="constrained", squeeze=False)
-    return figure, list(axes[0])
+def panels(count: int, width: float = 5.4, height: float = 4.1, rows: int = 1) -> tuple[Figure, list[Axes]]:
+    """Figure with that many panels side by side, in so many rows; the panels row by row."""
+    size = (width * count, height * rows)
+    figure, axes = plt.subplots(rows, count, figsize=size, layout="constrained", squeeze=False)
+    return figure, list(axes.ravel())
+
+
+def sequence(count: int) -> list[str]:
+    """Colours for an ordered series, small to large, light to dark."""
+    places = np.linspace(0, len(SEQUENCE) - 1, count) if count > 1 else [len(SEQUENCE) - 1]
+    return [SEQUENCE[round(place)] for place in places]
+
+
+def particle_axis(axes: Axes, sizes: Sequence[int]) -> None:
+    """Logarithmic axis of N with a tick at each size."""
+    axes.set(xscale="log", xlabel="particles $N$")
+    axes.set_xticks(sorted(set(sizes)), [str(size) for size in sorted(set(sizes))])
+    axes.minorticks_off()
+
+
+def nothing(axes: Axes, why: str) -> Figure:
+    """Say in the figure why it is empty."""
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
+    figure = axes.get_figure(root=True)
+    assert figure is not None
+    return figure
+
+
+@contextlib.contextmanager
+def drawn(drawing: Drawing) -> Iterator[Figure]:
+    """Draw a figure, to be saved in any number of ways before it is let go."""
+    figure = drawing.draw()
+    try:
+        yield figure
+    finally:
+        plt.close(figure)
 
 
 @styled
 def save(figure: Figure, path: str | Path) -> list[str]:
     """Write a figure as PNG and PDF next to each other; returns the two names."""
     path = Path(path)
-    figure.draw_without_rendering()
-    figure.set_layout_engine("none")  # the layout is done; each format would do it again
+    _lay_out(figure)
     for suffix in (".png", ".pdf"):
         # No creation date in the file: the same numbers give the same bytes.
         figure.savefig(
             path.with_name(path.name + suffix), metadata={"CreationDate": None} if suffix == ".pdf" else None
         )
-    plt.close(figure)
     return [path.name + ".png", path.name + ".pdf"]
+
+
+@styled
+def svg(figure: Figure) -> str:
+    """Figure as an SVG element for a page, its colours named by :func:`style_sheet`."""
+    _lay_out(figure)
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    text = buffer.getvalue()
+    text = text[text.index("<svg") :]
+    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _variable(found[0]), text)
+
+
+def style_sheet() -> tuple[str, str]:
+    """Declarations of the colours' names on a light and on a dark page."""
+    light = "".join(f"{_name(colour)}:{colour};" for colour in _DARK)
+    return light, "".join(f"{_name(colour)}:{dark};" for colour, dark in _DARK.items())
+
+
+def _variable(colour: str) -> str:
+    known = {each.lower() for each in _DARK}
+    return f"var({_name(colour)})" if colour.lower() in known else colour
+
+
+def _name(colour: str) -> str:
+    return f"--{colour[1:].lower()}"
+
+
+def _lay_out(figure: Figure) -> None:
+    """Settle the layout once; each format would do it again."""
+    if figure.get_layout_engine() is not None:
+        figure.draw_without_rendering()
+        figure.set_layout_engine("none")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wgflow.analysis.switching import order_switching, records_every_step
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
-from wgflow.workspace import Workspace, short_names, word
+from wgflow.workspace import Workspace, short_names, word, words
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -63,6 +64,8 @@ def table(title: str, question: str, rows: list[Spec]) -> Table:
     """The rows as a table for a terminal of 80 columns: first and last numbers share a column."""
     from rich.table import Table
 
+    if len(rows) > _LONG:
+        return _plain_table(averages(rows))
     out = Table(title=f"{title}: {question}" if question else title, box=None, pad_edge=False, title_justify="left")
     short = short_names([key for key in dict.fromkeys(key for row in rows for key in row) if key not in _HIDDEN])
     cells = [_cells(row, short) for row in rows]
@@ -74,6 +77,97 @@ def table(title: str, question: str, rows: list[Spec]) -> Table:
     return out
 
 
+def averages(rows: Sequence[Spec]) -> list[Spec]:
+    """Means over seeds and parts of a study with many members: one row for each combination of the other keys."""
+    grouped: dict[str, list[Spec]] = {}
+    keys = [key for key in rows[0] if key not in _DRAWN and not key.endswith(("_first", "_last"))]
+    keys = [key for key in keys if key in rows[0] and ("." in key or key in ("problem", "depth", "flow"))]
+    for row in rows:
+        grouped.setdefault(json.dumps([row.get(key) for key in keys]), []).append(row)
+    out = []
+    for same in grouped.values():
+        means: Spec = {key: same[0].get(key) for key in keys} | {"members": len(same)}
+        for key in ("energy_first", "energy_last", "heldout_last"):
+            numbers = [row[key] for row in same if isinstance(row.get(key), float)]
+            if numbers:
+                means[key.replace("_", " ")] = float(np.mean(numbers))
+        out.append(means)
+    return out
+
+
+def _plain_table(rows: Sequence[Spec]) -> Table:
+    """Rows as they are, keys as headings."""
+    from rich.table import Table
+
+    out = Table(box=None, pad_edge=False)
+    short = short_names(list(rows[0]))
+    for key in rows[0]:
+        out.add_column(short[key], justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
+    said = {key: dict(_words([row[key] for row in rows])) for key in rows[0]}
+    for row in rows:
+        out.add_row(*(said[key][_code(row[key])] for key in row))
+    return out
+
+
+def _words(values: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    """Cells of a column by content: tables by their names alone where these tell them apart."""
+    distinct = list({_code(value): value for value in values}.values())
+    tables = all(isinstance(value, dict) for value in distinct)
+    cells = words(distinct) if tables else [_cell(value) for value in distinct]
+    yield from zip(map(_code, distinct), cells, strict=True)
+
+
+def _code(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def tables(title: str, question: str, found: Mapping[str, Sequence[Spec]]) -> list[Table]:
+    """Tables for the terminal: those of the figures in short, and the members'."""
+    out = [table(title, question, list(found["members"]))]
+    out += [
+        _plain_table(rows) for rows in readable({k: v for k, v in found.items() if k != "members"}).values() if rows
+    ]
+    return out
+
+
+def readable(found: Mapping[str, Sequence[Spec]]) -> dict[str, list[Spec]]:
+    """Tables under their headings, as a person wants them: rates in words at the last flow time, means over seeds."""
+    out: dict[str, list[Spec]] = {}
+    for name, rows in found.items():
+        if name == "rates":
+            last = {row["group"]: row["s"] for row in rows}
+            kept = [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
+            out["Rates in N at the last flow time"] = kept
+        elif name == "models":
+            out["Beside other models"] = [{k.replace("_", " "): v for k, v in row.items()} for row in rows]
+        elif name == "members" and len(rows) > _LONG:
+            out["Members, means over seeds"] = averages(rows)
+        else:
+            out[name.capitalize()] = list(rows)
+    return out
+
+
+def _rate_in_words(row: Spec) -> Spec:
+    told = not row["no_rate"]
+    return {
+        "group": row["group"],
+        "quantity": QUANTITIES.get(row["quantity"], row["quantity"]),
+        "s": row["s"],
+        "rate": f"N^-{row['exponent']:.2f}" if told else "none",
+        "95% interval": f"{row['low']:.2f} to {row['high']:.2f}" if told else "",
+        "N": f"{row['N_least']} to {row['N_most']}" if told else row["no_rate"],
+    }
+
+
+QUANTITIES = {
+    "rms_energy": "rms of E",
+    "spread_energy": "spread of E",
+    "bias_energy": "bias of E",
+    "rms_outputs": "rms of the outputs",
+    "bias_outputs": "bias of the outputs",
+}
+_LONG = 30  # members beyond which a table shows means over seeds
+_DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 _HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is
 
 

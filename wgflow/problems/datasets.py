@@ -38,16 +38,40 @@ def diabetes() -> tuple[Array, Array]:
     InputError
         If scikit-learn, which ships the data, is not installed.
     """
+    x, y = _shipped("diabetes", scaled=False)
+    return _frozen(x), _frozen(y[:, None])
+
+
+@functools.cache
+def digits() -> tuple[Array, Array]:
+    """Handwritten digits of Alpaydin and Kaynak (1998): 1797 images, 64 grey values, 10 classes as one-hot rows.
+
+    Raises
+    ------
+    InputError
+        If scikit-learn, which ships the data, is not installed.
+    """
+    x, label = _shipped("digits")
+    return _frozen(x), _frozen(np.eye(10)[label])
+
+
+def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of a data set inside scikit-learn."""
     try:
-        from sklearn.datasets import load_diabetes
+        from sklearn import datasets
     except ModuleNotFoundError as error:
         raise InputError(
-            "data set diabetes: expected scikit-learn, which ships it, got no such package; pip install 'wgflow[study]'"
+            f"data set {name}: expected scikit-learn, which ships it, got no such package; pip install 'wgflow[study]'"
         ) from error
-    x, y = load_diabetes(return_X_y=True, scaled=False)
-    x, y = np.array(x, np.float64), np.array(y, np.float64)[:, None]
-    x.flags.writeable = y.flags.writeable = False
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **options)
     return x, y
+
+
+def _frozen(values: np.ndarray) -> Array:
+    """Read-only copy in double precision: one array serves every member of a study."""
+    out = np.array(values, np.float64)
+    out.flags.writeable = False
+    return out
 
 
 def from_file(path: str | Path) -> tuple[Array, Array]:
@@ -74,6 +98,7 @@ def from_file(path: str | Path) -> tuple[Array, Array]:
 
 DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "diabetes": diabetes,
+    "digits": digits,
     "sine": sine,
     "teacher": teacher,
     "file": from_file,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from typing import Any, NamedTuple
@@ -14,9 +15,9 @@ from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.sims.observables import OBSERVABLES
-from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member
+from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.types import Spec
-from wgflow.workspace import short_names, word
+from wgflow.workspace import short_names, words
 
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 
@@ -53,11 +54,14 @@ class Planned(NamedTuple):
         Its grid values by key.
     member : Member
         Its checked tables.
+    reference : bool
+        Whether it is there for the others to be compared with.
     """
 
     label: str
     values: Spec
     member: Member
+    reference: bool = False
 
     @property
     def steps(self) -> int:
@@ -73,28 +77,42 @@ class Planned(NamedTuple):
 
 
 def expand(study: Study) -> list[Planned]:
-    """Members of a study, one for each combination of grid values, the last key running fastest.
+    """Members of a study, one for each combination of grid values, the last key running fastest; then the reference.
 
     Raises
     ------
     StudyError
         If a grid key is unknown or has no values, or a combination does not fit the schema; all problems at once.
     """
-    base = study.model_dump(mode="python", exclude={"name", "question", "cost", "figure", "grid"})
-    problems = [f"grid.{key}: expected at least one value, got an empty list" for key, v in study.grid.items() if not v]
-    problems += [f"grid.{key}: the same value twice" for key, v in study.grid.items() if _repeats(v)]
+    base = study.model_dump(mode="python", include=set(Member.model_fields))
+    members = _multiplied(base, "grid", study.grid)
+    if study.reference:
+        own = {key: listed(value) for key, value in study.reference.items()}
+        members += _multiplied(base, "reference", study.grid | own, own)
+    twice = _repeated([each.label for each in members])
+    if twice:
+        raise StudyError([f"reference: expected members that the grid has not, got {twice[0]} again"])
+    return members
+
+
+def _multiplied(base: Spec, table: str, keys: dict[str, list[Any]], own: Spec | None = None) -> list[Planned]:
+    """Members for all combinations of values, from the tables they have in common; ``own``: the table's own keys."""
+    own = keys if own is None else own
+    problems = [f"{table}.{key}: expected at least one value, got an empty list" for key, v in own.items() if not v]
+    problems += [f"{table}.{key}: the same value twice" for key, v in own.items() if _repeated(v)]
     if problems:
         raise StudyError(problems)
-    short = short_names(list(study.grid))
+    short, said = short_names(list(keys)), {key: words(values) for key, values in keys.items()}
     members = []
-    for combination in itertools.product(*study.grid.values()):
-        values = dict(zip(study.grid, combination, strict=True))
-        label = ", ".join(f"{short[key]}={word(value)}" for key, value in values.items())
+    for places in itertools.product(*(range(len(values)) for values in keys.values())):
+        chosen = dict(zip(keys, places, strict=True))
+        values = {key: keys[key][place] for key, place in chosen.items()}
+        label = ", ".join(f"{short[key]}={said[key][place]}" for key, place in chosen.items())
         raw = copy.deepcopy(base)
         for key, value in values.items():
-            _place(raw, key, value)
+            _place(raw, table, key, value)
         try:
-            members.append(Planned(label, values, check_member(raw, "grid")))
+            members.append(Planned(label, values, check_member(raw, table), table == "reference"))
         except StudyError as error:
             problems += [line for line in error.problems if line not in problems]
     if problems:
@@ -117,16 +135,9 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
             raise unknown("observable", name, OBSERVABLES)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
-    table = member.problem
-    arguments = table.model_dump(exclude=_SHARED)
-    x, y = DATASETS[table.name](**arguments)
-    targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
-    parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
-    if "heldout" in member.observables and not len(parts.x_heldout):
+    problem, heldout = _problems(type(member.problem), member.problem.model_dump_json())
+    if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
-    make = Problem.padded if table.state == "padded" else Problem
-    problem = make(parts.x, parts.y, block=table.block, activation=table.activation, loss=table.loss)
-    heldout = problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
     depth = member.depth.model_dump()
     term = member.regulariser.model_dump() if member.regulariser else None
     energy = Energy(problem, depth, backend, threads=threads, regulariser=term)
@@ -149,29 +160,63 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     return Setup(energy, Energy(heldout, depth, backend, threads=threads) if heldout else None, flow, start)
 
 
+def load(planned: Planned, backend: str, threads: int | None = None) -> float:
+    """Check that a member can be built, and tell its work for one unit of s, in units that take about equally long.
+
+    Raises
+    ------
+    InputError, BackendError
+        As :func:`build`.
+    """
+    setup, flow = build(planned.member, backend, threads), planned.member.flow
+    samples, _, _, parameters = setup.energy.problem.shape
+    entries = len(setup.energy.depth.network(setup.start).particle)
+    return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
+
+
+def backend_name(member: Member, backend: str) -> str:
+    """Name of the kernels that a backend means for a member."""
+    return build(member, backend).energy.kernel.name
+
+
+@functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again
+def _problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | None]:
+    """Problem of a table, given as JSON, on the samples to train on and on those held out, if any."""
+    table: Any = kind.model_validate_json(text)
+    x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))
+    targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
+    parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
+    make = Problem.padded if table.state == "padded" else Problem
+    problem = make(parts.x, parts.y, block=table.block, activation=table.activation, loss=table.loss)
+    return problem, problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
+
+
 def _start(problem: Problem, member: Member) -> Particles:
     """Draw the initial measure, under Layers by layers."""
     table, depth = member.particles, member.depth
     if not isinstance(depth, LayersTable):
-        return Particles.draw(problem, table.count, member.seed, table.scale, table.tau)
+        return Particles.draw(problem, table.count, member.seed, table.scale, table.tau, table.part)
     if table.count % depth.layers:
         near = max(1, round(table.count / depth.layers)) * depth.layers
         raise InputError(
             f"particles.count: expected a multiple of the {depth.layers} layers, got {table.count}; {near} would do"
         )
     per_layer = table.count // depth.layers
-    return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling)
+    return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling, table.part)
 
 
-def _place(raw: Spec, key: str, value: Any) -> None:
+def _place(raw: Spec, table: str, key: str, value: Any) -> None:
     *parents, last = key.split(".")
     place: Any = raw
     for parent in parents:
         place = place.get(parent) if isinstance(place, dict) else None
     if not isinstance(place, dict):
-        raise InputError(f"grid.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'")
+        raise InputError(
+            f"{table}.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'"
+        )
     place[last] = value
 
 
-def _repeats(values: list[Any]) -> bool:
-    return any(value in values[:k] for k, value in enumerate(values))
+def _repeated(values: list[Any]) -> list[Any]:
+    """Values that occur before."""
+    return [value for k, value in enumerate(values) if value in values[:k]]

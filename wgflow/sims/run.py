@@ -9,28 +9,27 @@ from __future__ import annotations
 
 import argparse
 import shutil
-import signal
 import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
 from wgflow.sims.terminal import console, progress_bar, signals
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
-    from wgflow.sims.members import Planned, Setup
+    from rich.progress import Progress
+
+    from wgflow.sims.members import Planned
+    from wgflow.sims.results import Draw
+    from wgflow.sims.runner import Outcome
     from wgflow.sims.study import Study
     from wgflow.types import Spec
     from wgflow.workspace import Workspace
 
-DEFAULT_STUDY = "quickstart"
+DEFAULT_STUDY = "convergence"
 DONE, INTERNAL, BAD_INPUT, DIVERGED, DISK, REQUEUE, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
-
-
-class Stop(BaseException):
-    """The run was asked to stop from outside; like KeyboardInterrupt, no ordinary handler should catch it."""
 
 
 def studies_folder() -> Path:
@@ -80,7 +79,10 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument(
         "--backend", default="auto", metavar="auto|cpu|reference|gpu", help="kernels to use (default: auto)"
     )
-    make.add_argument("--threads", default=None, metavar="N", help="threads of the kernels (default: all cores)")
+    make.add_argument(
+        "--jobs", default=None, metavar="N", help="members run side by side (default: one a core from 8 members on)"
+    )
+    make.add_argument("--threads", default=None, metavar="N", help="threads of each (default: its share of the cores)")
     make.add_argument(
         "--walltime", default=None, metavar="T", help="stop after this long, e.g. 90s, 30m, 2h; resumable"
     )
@@ -89,7 +91,10 @@ def parser() -> argparse.ArgumentParser:
     again.add_argument("--keep", action="store_true", help="go on with results of another version of wgflow")
     make.add_argument("--mixed", action="store_true", help="go on with results of another backend")
     make.add_argument("--list", action="store_true", help="show the bundled studies")
-    make.add_argument("--dry-run", action="store_true", help="check everything and show the members; write nothing")
+    make.add_argument("--print-schema", action="store_true", help="print the JSON schema of study files, for editors")
+    make.add_argument(
+        "--dry-run", action="store_true", help="check everything; forecast time, memory and disk; write nothing"
+    )
     make.add_argument("--quiet", action="store_true", help="no progress and no table")
     make.add_argument("--debug", action="store_true", help="show tracebacks")
     return make
@@ -104,9 +109,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
     try:
         return _dispatch(options, running)
-    except (KeyboardInterrupt, Stop) as error:
-        _say("stopped; the same command resumes from the last committed frame")
-        return REQUEUE if isinstance(error, Stop) else INTERRUPTED
+    except KeyboardInterrupt:
+        return _stopped(INTERRUPTED)
     except StudyError as error:
         return _fail(options, BAD_INPUT, *error.problems)
     except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
@@ -117,45 +121,68 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, BAD_INPUT, "expected the members to fit in memory, got too little; use fewer particles")
     except Exception as error:
         return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
+    except BaseException as error:
+        if type(error).__name__ != "Stop":  # its module is not imported before it is needed
+            raise
+        return _stopped(REQUEUE)
+
+
+def _stopped(code: int) -> int:
+    _say("stopped; the same command resumes from the last committed frame")
+    return code
 
 
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
-    from wgflow.sims import members
-    from wgflow.sims.study import load, override_value
+    from wgflow.sims import members, requirements, sweep
+    from wgflow.sims.study import load, override_value, schema
 
+    if options.print_schema:
+        import json
+
+        sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+        return DONE
     threads = None if options.threads is None else _whole("--threads", options.threads)
+    jobs = None if options.jobs is None else _whole("--jobs", options.jobs)
     deadline = None if options.walltime is None else time.monotonic() + _duration(options.walltime)
     overrides = dict(_key_value(text, override_value) for text in options.overrides)
     study, content = load(study_path(options.study), overrides)
     planned = members.expand(study)
-    setups = [members.build(each.member, options.backend, threads) for each in planned]
-    _figure(study.figure, planned)
+    draw = requirements.drawings(study.figure, planned)
+    from wgflow.kernels import cpu
     from wgflow.workspace import Workspace
 
+    jobs, each = sweep.split_cores(len(planned), cpu.available_threads(), jobs, threads)
+    loads = [members.load(one, options.backend, each) for one in planned]
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
-        return _dry_run(study, planned, setups, work)
-    return _run(options, study, content, planned, setups, work, deadline, running)
+        return _dry_run(options, planned, jobs, each, work, len(draw))
+    tasks = _Tasks(options, planned, loads, jobs, each, deadline)
+    return _run(tasks, study, content, work, draw, running)
+
+
+class _Tasks(NamedTuple):
+    """What is to be run and how."""
+
+    options: argparse.Namespace
+    planned: list[Planned]
+    loads: list[float]  # work of each member for one unit of s
+    jobs: int
+    threads: int
+    deadline: float | None
 
 
 def _run(
-    options: argparse.Namespace,
-    study: Study,
-    content: Spec,
-    planned: list[Planned],
-    setups: list[Setup],
-    work: Workspace,
-    deadline: float | None,
-    running: list[bool],
+    tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
-    from wgflow.sims import runner
+    from wgflow.sims import results, runner
+    from wgflow.sims.members import backend_name
     from wgflow.workspace import provenance
 
-    kernel = setups[0].energy.kernel
-    made_by = provenance(kernel.name, kernel.threads)
-    listed = [{"label": each.label, "values": each.values} for each in planned]
+    options, planned = tasks.options, tasks.planned
+    made_by = provenance(backend_name(planned[0].member, options.backend), tasks.threads) | {"jobs": tasks.jobs}
+    listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
     resolved = study.model_dump(mode="json") | {"members": listed}
     if work.folder.exists() and not options.fresh:
         runner.check_provenance(work, planned, made_by, keep=options.keep, mixed=options.mixed)
@@ -164,95 +191,51 @@ def _run(
     except OSError as error:
         raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
 
-    outcomes = {}
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
         if options.fresh:
             shutil.rmtree(work.folder / "members")
             work.create(resolved)
         work.event("started", provenance=made_by)
-
-        def check(progressed: bool) -> None:
-            if caught:
-                raise Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt
-            # A wall time too short for one frame would otherwise be requeued for ever.
-            if progressed and deadline is not None and time.monotonic() > deadline:
-                raise Stop
-
-        done = {each.label: runner.time_done(work, each) for each in planned}
-        bar = progress.add_task(
-            study.name,
-            total=sum(_cost(each, each.member.flow.until) for each in planned),
-            completed=int(sum(_cost(each, done[each.label]) for each in planned)),
-        )
-        for each, setup in zip(planned, setups, strict=True):
-            progress.update(bar, description=each.label or study.name)
-
-            def advance(s: float, each: Planned = each) -> None:
-                progress.advance(bar, _cost(each, s - done[each.label]))
-                done[each.label] = s
-
-            outcome = runner.run_member(
-                work,
-                each,
-                setup,
-                study=each.member.model_dump(mode="json"),
-                provenance=made_by,
-                advance=advance,
-                check=check,
-            )
-            outcomes[each.label] = outcome
-            work.event(outcome.status, member=each.label, **({"message": outcome.message} if outcome.message else {}))
-            if outcome.status == "diverged":
-                _say(f"{each.label or study.name}: {outcome.message}")
-        progress.update(bar, description="summary")
-        _summarise(study, planned, work, outcomes, made_by, quiet=options.quiet)
+        outcomes = _run_members(tasks, study, work, made_by, progress, caught)
+        bar = progress.add_task("summary", total=None)
+        made = results.write(study, work, outcomes, draw, made_by, lambda what: progress.update(bar, description=what))
         work.event("done")
+    if not options.quiet:
+        results.show(study, work, *made)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 
-def _summarise(
-    study: Study, planned: list[Planned], work: Workspace, outcomes: dict[str, Any], made_by: Spec, *, quiet: bool
-) -> None:
-    from wgflow.analysis import summary
+def _run_members(
+    tasks: _Tasks, study: Study, work: Workspace, made_by: Spec, progress: Progress, caught: list[int]
+) -> dict[str, Outcome]:
+    """Run what is left of all members, the longest first; how each ended, in the study's order."""
+    from wgflow.sims import runner, sweep
 
-    rows = summary.rows(work, {label: outcome.status for label, outcome in outcomes.items()})
-    work.write_json("summary.json", {"study": study.name, "members": rows, "provenance": made_by})
-    work.write_csv("summary.csv", rows)
-    draw = _figure(study.figure, planned)
-    written = ["summary.json", "summary.csv"]
-    if draw is not None:
-        from wgflow.analysis import style
+    planned, loads = tasks.planned, tasks.loads
+    done = [runner.time_done(work, each) for each in planned]
+    until = [each.member.flow.until for each in planned]
+    total = sum(load * end for load, end in zip(loads, until, strict=True))
+    bar = progress.add_task(
+        study.name, total=total, completed=int(sum(load * s for load, s in zip(loads, done, strict=True)))
+    )
 
-        written += style.save(draw(work), work.folder / study.figure)
-    if not quiet:
-        out = console()
-        out.print(summary.table(study.name, study.question, rows))
-        out.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+    def advance(number: int, s: float) -> None:
+        if s > done[number]:
+            progress.advance(bar, loads[number] * (s - done[number]))
+            done[number] = s
 
-
-def _figure(name: str, planned: list[Planned]) -> Any:
-    """Drawing function of a figure, after checking that these members can be drawn."""
-    if name == "none":
-        return None
-    try:
-        from wgflow.analysis.figures import EVERY_STEP_OF_GAPS, FIGURES
-    except ModuleNotFoundError as error:
-        raise InputError(
-            f"figure: expected matplotlib to draw {name!r}, got no such package; pip install 'wgflow[study]', "
-            "or --set figure=none"
-        ) from error
-    if name not in FIGURES:
-        raise unknown("figure", name, (*FIGURES, "none"))
-    if name in EVERY_STEP_OF_GAPS:
-        for each in planned:
-            flow = each.member.flow
-            if each.member.depth.name != "gaps" or flow.rule != "constant" or flow.every not in (None, flow.step):
-                raise InputError(
-                    f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
-                    f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}; --set figure=none"
-                )
-    return FIGURES[name]
+    order = sorted(range(len(planned)), key=lambda k: -loads[k] * (until[k] - done[k]))
+    queue = [sweep.Task(k, work.folder, planned[k], tasks.options.backend, tasks.threads, made_by) for k in order]
+    left = sum(done[k] < until[k] * (1 - 1e-12) for k in order)
+    outcomes: dict[int, Outcome] = {}
+    for task, outcome in sweep.run_all(queue, min(tasks.jobs, max(left, 1)), advance, caught, tasks.deadline):
+        outcomes[task.number], label = outcome, task.planned.label
+        work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
+        if outcome.status == "diverged":
+            _say(f"{label or study.name}: {outcome.message}")
+    progress.remove_task(bar)
+    return {each.label: outcomes[k] for k, each in enumerate(planned)}
 
 
 def _list() -> int:
@@ -268,25 +251,48 @@ def _list() -> int:
     return DONE
 
 
-def _dry_run(study: Study, planned: list[Planned], setups: list[Setup], work: Workspace) -> int:
+def _dry_run(
+    options: argparse.Namespace, planned: list[Planned], jobs: int, threads: int, work: Workspace, figures: int
+) -> int:
     from rich.table import Table
 
-    table = Table("member", "N", "steps", "frames", "MiB", box=None, pad_edge=False)
-    size = 0.0
-    for each, setup in zip(planned, setups, strict=True):
-        numbers, parameters = setup.start.theta.shape
-        mebibytes = each.frames * numbers * (parameters + 2) * 8 / 2**20
-        size += mebibytes
-        table.add_row(each.label or study.name, str(numbers), str(each.steps), str(each.frames), f"{mebibytes:.2f}")
+    from wgflow.sims import forecast
+
+    loads = forecast.loads(planned, threads, options.backend)
+    expected = forecast.forecast(planned, loads, jobs, figures)
+    table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)
+    shown = list(zip(planned, loads, strict=True))
+    if len(shown) > _SHOWN:  # the first, and the longest
+        shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda each: -each[1].seconds)[: _SHOWN // 2]
+    for each, load in shown:
+        row = (each.member.particles.count, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
+        table.add_row(each.label or "the only one", *map(str, row))
     out = console()
     out.print(table)
-    out.print(f"{len(planned)} members, {size:.2f} MiB, into {work.folder}; nothing was written", soft_wrap=True)
+    if len(shown) < len(planned):
+        out.print(f"... and {len(planned) - len(shown)} more")
+    side_by_side = f", {jobs} side by side" if jobs > 1 else ""
+    out.print(
+        f"{len(planned)} members{side_by_side}, {threads} {'thread' if threads == 1 else 'threads'} each: about "
+        f"{_spoken(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, {expected.disk / 2**20:.1f} MiB on "
+        f"disk, into {work.folder}; nothing was written",
+        soft_wrap=True,
+        highlight=False,
+    )
     return DONE
 
 
-def _cost(planned: Planned, s: float) -> float:
-    """Work up to flow time s in units that take about equally long: a step costs in proportion to the particles."""
-    return s / planned.member.flow.step * planned.member.particles.count
+_SHOWN = 30  # members listed by --dry-run at most
+
+
+def _spoken(seconds: float) -> str:
+    """Duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _key_value(text: str, parse: Any) -> tuple[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
 
 from wgflow import activations, blocks, integrators
 from wgflow.errors import InputError, build, describe, named
@@ -64,6 +64,13 @@ class DiabetesTable(ProblemTable):
     name: Literal["diabetes"]
 
 
+class DigitsTable(ProblemTable):
+    """Handwritten digits that scikit-learn ships: 64 grey values, 10 classes."""
+
+    name: Literal["digits"]
+    loss: str = Field("cross_entropy", description="loss of one sample")
+
+
 class SineTable(ProblemTable):
     """y = sin(frequency x) + noise on [-pi, pi]."""
 
@@ -103,6 +110,7 @@ class ParticlesTable(Table):
     coupling: Literal["independent", "path"] = Field(
         "independent", description="how the layers hang together at the start, under depth layers"
     )
+    part: int = Field(0, ge=0, lt=2**20, description="which N of the seed's endless list of particles, from 0")
 
 
 class GapsTable(Table):
@@ -171,7 +179,9 @@ class FlowTable(Table):
         return value
 
 
-ProblemChoice: TypeAlias = Annotated[DiabetesTable | SineTable | TeacherTable | FileTable, Field(discriminator="name")]
+ProblemChoice: TypeAlias = Annotated[
+    DiabetesTable | DigitsTable | SineTable | TeacherTable | FileTable, Field(discriminator="name")
+]
 DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]
 
 
@@ -187,17 +197,29 @@ class Member(Table):
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
 
 
+Names: TypeAlias = Annotated[
+    list[str],
+    BeforeValidator(lambda value: [value] if isinstance(value, str) else value),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+
+
 class Study(Member):
     """A study: a member, and a grid of values for its keys that multiplies it."""
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]*$")
     question: str = Field("", description="what the study asks")
     cost: str = Field("", description="what running it takes")
-    figure: str = Field("loss_and_particles", description="figure drawn at the end, or none")
+    figure: Names = Field(["loss_and_particles"], description="figures drawn at the end, or none")
     grid: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key -> values")
+    reference: dict[str, Any] = Field(
+        default_factory=dict,
+        description="dotted key -> value or values, in place of the grid's, of members to compare with",
+    )
 
 
 _ABOUT = ("name", "question", "cost", "figure")  # what does not change a result, and so is not hashed
+_TABLES_OF_KEYS = ("grid", "reference")  # dotted key -> values
 
 
 def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
@@ -208,7 +230,8 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     path : Path
         A TOML file.
     overrides : dict
-        Dotted key to value; a key of the grid is taken out of it and fixed, ``grid.KEY`` replaces its values.
+        Dotted key to value; a key of the grid is taken out of it and fixed, ``grid.KEY`` and ``reference.KEY``
+        replace its values there.
 
     Returns
     -------
@@ -232,8 +255,9 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
         raise InputError(f"{path}: expected TOML, got something else ({error})") from error
     for key, value in overrides.items():
         _override(raw, key, value)
-    if isinstance(raw.get("grid"), dict):
-        raw["grid"] = _flatten(raw["grid"])
+    for table in _TABLES_OF_KEYS:
+        if isinstance(raw.get(table), dict):
+            raw[table] = _flatten(raw[table])
     _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
@@ -243,25 +267,28 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
 
 
 def _each_data_path(raw: Spec, change: Callable[[str], str]) -> None:
-    """Replace every path of a data file, in the problem and in the grid."""
-    grid = raw["grid"] if isinstance(raw.get("grid"), dict) else {}
-    for table in (raw.get("problem"), *_listed(grid.get("problem"))):
-        if isinstance(table, dict) and isinstance(table.get("path"), str):
-            table["path"] = change(table["path"])
-    if "problem.path" in grid:
-        paths = _listed(grid["problem.path"])
-        grid["problem.path"] = [change(path) if isinstance(path, str) else path for path in paths]
+    """Replace every path of a data file: in the problem, in the grid and in the reference."""
+    places = [raw[table] for table in _TABLES_OF_KEYS if isinstance(raw.get(table), dict)]
+    for problem in (raw.get("problem"), *(each for keys in places for each in listed(keys.get("problem")))):
+        if isinstance(problem, dict) and isinstance(problem.get("path"), str):
+            problem["path"] = change(problem["path"])
+    for keys in places:
+        if "problem.path" in keys:
+            paths = [change(path) if isinstance(path, str) else path for path in listed(keys["problem.path"])]
+            keys["problem.path"] = paths
 
 
-def _listed(value: Any) -> list[Any]:
-    return value if isinstance(value, list) else []
+def listed(value: Any) -> list[Any]:
+    """Values of a key: a list as it is, anything else as the one value."""
+    return value if isinstance(value, list) else [] if value is None else [value]
 
 
-def _flatten(grid: Spec, prefix: str = "") -> Spec:
-    """Grid keys written without quotes, ``particles.count = [...]``, as the dotted keys they mean."""
+def _flatten(keys: Spec, prefix: str = "") -> Spec:
+    """Keys written without quotes, ``particles.count = [...]``, as the dotted keys they mean."""
     flat: Spec = {}
-    for key, value in grid.items():
-        flat |= _flatten(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    for key, value in keys.items():
+        nested = isinstance(value, dict) and "name" not in value  # a table with a name is a value, as a problem is
+        flat |= _flatten(value, f"{prefix}{key}.") if nested else {f"{prefix}{key}": value}
     return flat
 
 
@@ -279,9 +306,16 @@ def _with_first_values(raw: Spec) -> Spec:
         place: Any = whole
         for parent in parents:
             place = place[parent]
-        if _listed(raw["grid"][key]):
+        if isinstance(raw["grid"][key], list) and raw["grid"][key]:
             place[last] = raw["grid"][key][0]
     return whole
+
+
+def schema() -> Spec:
+    """JSON schema of study files, for editors; a key that the grid may supply is not required."""
+    out = Study.model_json_schema()
+    out["required"] = ["name"]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **out, "title": "wgflow study"}
 
 
 def check_member(raw: Spec, label: str) -> Member:
@@ -298,12 +332,13 @@ def override_value(text: str) -> Any:
 
 
 def _override(raw: Spec, key: str, value: Any) -> None:
-    grid = raw.get("grid")
-    if key.startswith("grid."):
-        if not isinstance(raw.setdefault("grid", {}), dict):
-            raise InputError(f"--set {key}: expected 'grid' to be a table, got {describe(grid)}")
-        raw["grid"][key.removeprefix("grid.")] = value
+    table, _, rest = key.partition(".")
+    if table in _TABLES_OF_KEYS and rest:
+        if not isinstance(raw.setdefault(table, {}), dict):
+            raise InputError(f"--set {key}: expected {table!r} to be a table, got {describe(raw[table])}")
+        raw[table] = _flatten(raw[table]) | {rest: value}
         return
+    grid = raw.get("grid")
     if isinstance(grid, dict) and key in grid:
         del grid[key]
     place = raw

@@ -1,0 +1,48 @@
+"""Figures by name, each a function of a run's folder alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from wgflow.analysis import style
+from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.figures.convergence import loss, rates, worth
+from wgflow.analysis.figures.loss_and_particles import loss_and_particles
+from wgflow.analysis.figures.switching import switching
+from wgflow.errors import InputError
+from wgflow.workspace import Workspace
+
+FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
+    "loss_and_particles": loss_and_particles,
+    "switching": switching,
+    "convergence_rates": rates,
+    "convergence_loss": loss,
+    "convergence_models": worth,
+}
+
+
+def redraw(name: str, arguments: list[str]) -> list[str]:
+    """Draw a figure of a run from its trajectories: what the scripts in ``analysis/`` do.
+
+    Parameters
+    ----------
+    name : str
+        A name in ``FIGURES``.
+    arguments : list of str
+        Run folder, and optionally the folder to write to, by default the run's own.
+
+    Returns
+    -------
+    list of str
+        Names of the files written.
+
+    Raises
+    ------
+    InputError
+        If there are no such arguments.
+    """
+    if len(arguments) not in (1, 2):
+        raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
+    with style.drawn(FIGURES[name](Workspace(arguments[0]))) as figure:
+        return style.save(figure, Path(arguments[-1]) / name)

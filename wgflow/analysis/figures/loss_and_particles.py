@@ -1,0 +1,115 @@
+"""Loss along s for every member, and one member's particles moving in (theta, tau)."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.analysis import style
+from wgflow.analysis.drawing import Drawing
+from wgflow.trajectory import Trajectory
+from wgflow.types import Array
+from wgflow.workspace import Workspace
+
+_LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
+_LEGIBLE = 64  # particles whose paths can still be told apart in one panel
+
+
+def loss_and_particles(work: Workspace) -> Drawing:
+    """Loss of every member along s, and the paths of one member's particles.
+
+    Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
+    particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
+    in depth, against the first principal component of theta.
+    """
+    largest: dict[int, list[tuple[float, float]]] = {}
+    for path in work.trajectories():
+        with Trajectory(path) as trajectory:
+            if len(trajectory):
+                largest.setdefault(len(trajectory[0].tau), []).append((trajectory[0].energy, trajectory[-1].energy))
+    if not largest:
+        return Drawing("No member has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+    first, last = np.mean(largest[max(largest)], axis=0)
+    finding = f"At N = {max(largest)} the loss falls from {first:.2g} to {last:.2g}."
+    caption = (
+        "Loss along flow time, and the paths of one member's particles in depth and in the first principal component "
+        "of θ."
+    )
+    return Drawing(finding, caption, lambda: _draw(work))
+
+
+@style.styled
+def _draw(work: Workspace) -> Figure:
+    members = [trajectory for trajectory in map(Trajectory, work.trajectories()) if len(trajectory)]
+    figure, (left, right) = style.panels(2)
+    sizes = sorted({len(trajectory[0].tau) for trajectory in members})
+    colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
+    for trajectory in members:
+        s, size = trajectory.series("s"), len(trajectory[0].tau)
+        left.plot(s, _drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
+        if "heldout" in trajectory.observables:
+            left.plot(s, _drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
+    largest = [trajectory for trajectory in members if len(trajectory[0].tau) == sizes[-1]]
+    first, last = (float(np.mean([trajectory[i].energy for trajectory in largest])) for i in (0, -1))
+    left.set(xlabel="flow time $s$", ylabel="loss $E$")
+    if last < _LOGARITHMIC * first:
+        left.set_yscale("log")
+    else:
+        left.set_ylim(0, None)
+    left.set_title(f"Loss falls from {first:.2g} to {last:.2g} at N = {sizes[-1]}")
+    handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
+    if any("heldout" in trajectory.observables for trajectory in members):
+        handles += [
+            Line2D([], [], color=style.GREY, label="training"),
+            Line2D([], [], color=style.GREY, ls=(0, (4, 2)), label="held out"),
+        ]
+    left.legend(handles=handles)
+    legible = [size for size in sizes if size <= _LEGIBLE] or sizes[:1]
+    candidates = [trajectory for trajectory in members if len(trajectory[0].tau) == legible[-1]]
+    paths(right, max(candidates, key=_depth_travelled))
+    for trajectory in members:
+        trajectory.close()
+    return figure
+
+
+def paths(axes: Axes, trajectory: Trajectory) -> None:
+    """Draw the particles' paths in depth and the first principal component of theta, coloured by flow time."""
+    frames = trajectory[:]
+    theta = np.stack([frame.theta for frame in frames])  # (F, N, P)
+    tau, s = np.stack([frame.tau for frame in frames]), np.array([frame.s for frame in frames])
+    component = _principal(theta.reshape(-1, theta.shape[2])).reshape(tau.shape)  # (F, N)
+    points = np.stack([tau, component], axis=2)  # (F, N, 2)
+    segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
+    lines = LineCollection(list(segments), cmap="viridis", array=np.repeat(s[:-1], tau.shape[1]), lw=1.5, alpha=0.9)
+    axes.add_collection(lines)
+    start = {"facecolors": style.PAPER, "edgecolors": style.GREY, "label": "start"}
+    axes.scatter(tau[0], component[0], s=18, lw=0.8, zorder=3, **start)  # type: ignore[arg-type]
+    axes.scatter(tau[-1], component[-1], s=18, color=style.INK, zorder=4, label="end")
+    axes.figure.colorbar(lines, ax=axes, label="flow time $s$", pad=0.02)
+    axes.set(xlabel=r"depth $\tau$", ylabel=r"first principal component of $\theta$")
+    axes.margins(x=0.03, y=0.05)
+    axes.autoscale_view()
+    axes.legend(loc="best", handletextpad=0.2)
+    pairs = frames[-1].switches
+    axes.set_title(f"{tau.shape[1]} particles; {pairs} pairs changed places" if pairs else f"{tau.shape[1]} particles")
+
+
+def _drawable(values: Array) -> Array:
+    """Series without what would stretch the axis out of sight: a divergence's last numbers."""
+    return np.where(np.isfinite(values) & (np.abs(values) <= 1e3 * (1 + abs(values[0]))), values, np.nan)
+
+
+def _depth_travelled(trajectory: Trajectory) -> float:
+    return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())
+
+
+def _principal(rows: Array) -> Array:
+    """First principal component of rows (n, P), (n,); its sign makes the largest loading positive."""
+    centred = rows - rows.mean(axis=0)
+    scale = np.abs(centred).max() or 1.0  # a divergence's last state must not overflow
+    _, vectors = np.linalg.eigh((centred / scale).T @ (centred / scale))
+    axis = vectors[:, -1]
+    return np.asarray(centred @ (axis * np.sign(axis[np.argmax(np.abs(axis))])))

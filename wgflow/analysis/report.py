@@ -1,0 +1,114 @@
+"""One page a run: what was asked, the answer, figures, tables, and how to have it again. Loads nothing from outside."""
+
+from __future__ import annotations
+
+import html
+import json
+import math
+from collections.abc import Mapping, Sequence
+from importlib import resources
+from string import Template
+
+from wgflow.analysis import style
+from wgflow.types import Spec
+from wgflow.workspace import word
+
+_OPEN_ROWS = 40  # rows of a table beyond which it starts folded
+
+
+def page(
+    study: Spec,
+    findings: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+    tables: Mapping[str, Sequence[Spec]],
+    provenance: Spec,
+    notes: Sequence[str] = (),
+) -> str:
+    """Compose the page.
+
+    Parameters
+    ----------
+    study : dict
+        The resolved study.
+    findings : sequence of str
+        Sentences that answer its question.
+    figures : sequence of (str, str)
+        SVG elements from :func:`wgflow.analysis.style.svg`, and their captions.
+    tables : mapping of str to sequence of dict
+        Rows of plain JSON by heading.
+    provenance : dict
+        Versions, machine and command.
+    notes : sequence of str, optional
+        What a reader must know besides: members that diverged, say.
+
+    Returns
+    -------
+    str
+        HTML with everything inside.
+    """
+    light, dark = style.style_sheet()
+    about = {key: value for key, value in study.items() if key != "members"}
+    answer = [*findings, *notes] or ["The study ran; it draws no figure, so the numbers are in the tables below."]
+    parts = {
+        "title": f"wgflow: {study['name']}",
+        "light": light,
+        "dark": dark,
+        "name": study["name"],
+        "question": study["question"] or study["name"],
+        "answer": "".join(f"<p>{_text(each)}</p>" for each in answer),
+        "command": _text(provenance["command"]),
+        "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
+        "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
+    }
+    escaped = {key: _text(parts[key]) if key in ("title", "name", "question") else parts[key] for key in parts}
+    return Template(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")).substitute(
+        escaped,
+        figures="\n".join(_figure(*each) for each in figures),
+        tables="\n".join(_section(heading, rows) for heading, rows in tables.items() if rows),
+        versions=_versions(provenance),
+    )
+
+
+def _text(text: object) -> str:
+    return html.escape(str(text))
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f"<figure>\n{svg}\n<figcaption>{_text(caption)}</figcaption></figure>"
+
+
+def _section(heading: str, rows: Sequence[Spec]) -> str:
+    table = f'<div class="wide">{_table(rows)}</div>'
+    if len(rows) > _OPEN_ROWS:
+        table = f"<details><summary>{len(rows)} rows</summary>{table}</details>"
+    return f"<h2>{_text(heading)}</h2>\n{table}"
+
+
+def _table(rows: Sequence[Spec]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
+    head = "".join(f"<th>{_text(key.replace('_', ' '))}</th>" for key in keys)
+    body = "".join("<tr>" + "".join(_cell_element(row.get(key)) for key in keys) + "</tr>\n" for row in rows)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _cell_element(value: object) -> str:
+    kind = ' class="text"' if isinstance(value, str) else ""
+    return f"<td{kind}>{_text(_cell(value))}</td>"
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else word(value)
+
+
+def _versions(provenance: Spec) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+    entries = {
+        "wgflow": f"{provenance['wgflow']}, kernels {provenance['kernels']}",
+        "backend": f"{provenance['backend']}, {provenance['threads']} threads",
+        "Python": f"{provenance['python']}; {packages}",
+        "machine": provenance["machine"],
+    }
+    return "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in entries.items())

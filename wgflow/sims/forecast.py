@@ -1,0 +1,153 @@
+"""What a study will take, before it runs: time from a calibration of a second, memory and disk from sizes."""
+
+from __future__ import annotations
+
+import contextlib
+import heapq
+import json
+import time
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from wgflow.errors import DivergenceError
+from wgflow.kernels.cpu import chunks
+from wgflow.sims import members
+from wgflow.sims.members import Planned, Setup
+from wgflow.sims.observables import OBSERVABLES
+from wgflow.types import Frame
+
+_START = 1.3  # seconds a process takes to start and import, kernels on disk
+_BASE = 180 * 2**20  # bytes a process has before its first member
+_RECORD = 2e-3  # seconds to record a frame
+_OPEN = 0.02  # seconds to make and finish a trajectory file
+_DRAWING = 2.5  # seconds for the summary, the first figure and the report
+_LARGE = 256  # particles beyond which time grows in proportion
+_BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
+
+
+class Load(NamedTuple):
+    """What one member asks of the machine.
+
+    Attributes
+    ----------
+    seconds : float
+        Time it takes on one process.
+    disk, memory : int
+        Bytes of its trajectory, and at its largest beyond what any process has.
+    """
+
+    seconds: float
+    disk: int
+    memory: int
+
+
+class Forecast(NamedTuple):
+    """What a study asks of the machine.
+
+    Attributes
+    ----------
+    seconds : float
+        Time from start to end, all processes at work.
+    disk, memory : int
+        Bytes of the run folder, and of all processes together at their largest.
+    """
+
+    seconds: float
+    disk: int
+    memory: int
+
+
+def loads(planned: Sequence[Planned], threads: int, backend: str) -> list[Load]:
+    """Load of every member, from timing a few steps of a small and a large one of each kind.
+
+    Members are of one kind if they differ in nothing but seeds, sizes and times; between and beyond the two sizes
+    measured time is taken as linear in N.
+    """
+    kinds: dict[str, list[Planned]] = {}
+    for each in planned:
+        kinds.setdefault(_kind(each), []).append(each)
+    rates: dict[str, Callable[[int], tuple[float, float]]] = {}
+    for kind, same in kinds.items():
+        rates[kind] = _calibrate(same, threads, backend, _BUDGET / (2 * len(kinds)))
+    return [_load(each, *rates[_kind(each)](each.member.particles.count), threads) for each in planned]
+
+
+def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: int) -> Forecast:
+    """Add loads up to a study's: the longest members first, each to the process that is free first."""
+    free = [_START if jobs > 1 else 0.0] * jobs
+    for load in sorted(each, key=lambda load: -load.seconds):
+        heapq.heapreplace(free, free[0] + load.seconds)
+    largest = sorted((load.memory for load in each), reverse=True)[:jobs]
+    processes = jobs + (jobs > 1)
+    drawing = _DRAWING * (0.5 + 0.5 * figures) + _OPEN * len(planned)
+    return Forecast(
+        max(free) + drawing, sum(load.disk for load in each) + 2**20 * figures, _BASE * processes + sum(largest)
+    )
+
+
+def _kind(planned: Planned) -> str:
+    """What members have in common whose time depends on N alone, as JSON."""
+    raw = planned.member.model_dump(mode="json", exclude={"seed": True, "flow": {"until", "every", "step"}})
+    raw["particles"] = None
+    return json.dumps(raw, sort_keys=True)
+
+
+def _calibrate(
+    same: Sequence[Planned], threads: int, backend: str, budget: float
+) -> Callable[[int], tuple[float, float]]:
+    """Seconds of a step and of a frame as functions of N."""
+    ordered = sorted(same, key=lambda each: each.member.particles.count)
+    large = [each for each in ordered if each.member.particles.count <= _LARGE][-1:] or ordered[:1]
+    chosen = {each.member.particles.count: each for each in (ordered[0], large[0])}
+    measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
+    (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
+
+    def linear(count: int) -> tuple[float, float]:
+        if most == least:
+            scale = max(1.0, count / least)
+            return at_least[0] * scale, at_least[1] * scale
+        share = (count - least) / (most - least)
+        step, frame = (low + share * max(high - low, 0.0) for low, high in zip(at_least, at_most, strict=True))
+        return step, frame
+
+    return linear
+
+
+def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[float, float]:
+    """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
+    setup = members.build(planned.member, backend, threads)
+    steps = setup.flow.run(setup.start, planned.member.flow.until, planned.member.flow.step)
+    frame = next(steps)  # compiles
+    _observe(planned, setup, frame)
+    begun, count = time.perf_counter(), 0
+    with contextlib.suppress(DivergenceError):  # the run will say it
+        for frame in steps:  # noqa: B007
+            count += 1
+            if time.perf_counter() - begun > budget / 2:
+                break
+    per_step = (time.perf_counter() - begun) / max(count, 1)
+    begun, count = time.perf_counter(), 0
+    while not count or time.perf_counter() - begun < budget / 4:
+        _observe(planned, setup, frame)
+        count += 1
+    return per_step, (time.perf_counter() - begun) / count
+
+
+def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
+    for name in planned.member.observables:
+        OBSERVABLES[name](frame, setup.energy, setup.heldout)
+
+
+def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
+    setup = members.build(planned.member)
+    count, parameters = setup.start.theta.shape
+    samples = setup.energy.problem.shape[0]
+    entries = len(setup.energy.depth.network(setup.start).particle)
+    share, _ = chunks(samples, entries, parameters)
+    partial = -(-samples // share) * entries * (parameters + 1) * 8
+    numbers = count * (parameters + 2) * 8
+    return Load(
+        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD) + _OPEN,
+        disk=planned.frames * numbers,
+        memory=partial + 12 * numbers + threads * 2**24,
+    )

@@ -1,0 +1,101 @@
+"""What the figures need of a study, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from wgflow.errors import InputError, unknown
+from wgflow.sims.members import Planned
+
+if TYPE_CHECKING:
+    from wgflow.analysis.drawing import Drawing
+    from wgflow.workspace import Workspace
+
+_ADVICE = "; --set figure=none runs it without figures"
+TIMES_LARGER = 8  # N of the reference over the largest N fitted, so that its own error hardly shows
+
+
+def drawings(names: Sequence[str], planned: Sequence[Planned]) -> dict[str, Callable[[Workspace], Drawing]]:
+    """Figures of a study by name, after checking that its members are what they need.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, Matplotlib is missing, or a figure cannot be drawn of these members.
+    """
+    if list(names) == ["none"]:
+        return {}
+    try:
+        from wgflow.analysis.figures import FIGURES
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; pip install "
+            "'wgflow[study]', or --set figure=none"
+        ) from error
+    for name in names:
+        if name not in FIGURES:
+            raise unknown("figure", name, (*FIGURES, "none"))
+        if name in REQUIREMENTS:
+            REQUIREMENTS[name](name, planned)
+    return {name: FIGURES[name] for name in names}
+
+
+def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
+    for each in planned:
+        flow = each.member.flow
+        if each.member.depth.name != "gaps" or flow.rule != "constant" or flow.every not in (None, flow.step):
+            raise InputError(
+                f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
+                f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{_ADVICE}"
+            )
+
+
+def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
+    """Several N, several seeds, one much larger reference."""
+    fitted = [each for each in planned if not each.reference]
+    sizes = sorted({each.member.particles.count for each in fitted})
+    if len(sizes) < 2:
+        raise InputError(
+            f"grid.particles.count: expected several N to draw {name!r}, got {sizes[0]} alone; "
+            f"give a list such as [16, 32, 64, 128]{_ADVICE}"
+        )
+    if len({each.member.seed for each in fitted}) < 2:
+        raise InputError(f"grid.seed: expected several seeds to draw {name!r}, got one; give a list{_ADVICE}")
+    reference = [each.member.particles.count for each in planned if each.reference]
+    least = TIMES_LARGER * sizes[-1]
+    if not reference or min(reference) < least:
+        got = min(reference) if reference else "no reference"
+        raise InputError(
+            f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got {got}; "
+            f"set reference.particles.count = {least}{_ADVICE}"
+        )
+    if any(each.member.flow.rule != "constant" for each in planned) and any(
+        not each.member.flow.every for each in planned
+    ):
+        raise InputError(f"flow.every: expected flow times that all members record to draw {name!r}, got none{_ADVICE}")
+
+
+def _sizes_and_heldout(name: str, planned: Sequence[Planned]) -> None:
+    _sizes_and_reference(name, planned)
+    if any(not each.member.problem.heldout for each in planned):
+        raise InputError(
+            f"problem.heldout: expected samples held out to draw {name!r}, got 0; set it to 0.25, say{_ADVICE}"
+        )
+    try:
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"figure: expected scikit-learn to draw {name!r}, got no such package; pip install 'wgflow[study]'{_ADVICE}"
+        ) from error
+
+
+REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
+    {
+        "switching": _every_step_of_gaps,
+        "convergence_rates": _sizes_and_reference,
+        "convergence_loss": _sizes_and_reference,
+        "convergence_models": _sizes_and_heldout,
+    }
+)
