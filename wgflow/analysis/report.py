@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from importlib import resources
 from string import Template
@@ -55,7 +56,7 @@ def page(
         "dark": dark,
         "name": study["name"],
         "question": study["question"] or study["name"],
-        "answer": "".join(f"<p>{_text(each)}</p>" for each in answer),
+        "answer": "".join(f"<p>{_prose(each)}</p>" for each in answer),
         "command": _text(provenance["command"]),
         "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
         "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
@@ -73,8 +74,13 @@ def _text(text: object) -> str:
     return html.escape(str(text))
 
 
+def _prose(text: str) -> str:
+    """Text with powers such as N^-0.49 set as powers."""
+    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda found: f"<sup>{'−' * bool(found[1])}{found[2]}</sup>", _text(text))
+
+
 def _figure(svg: str, caption: str) -> str:
-    return f"<figure>\n{svg}\n<figcaption>{_text(caption)}</figcaption></figure>"
+    return f"<figure>\n{svg}\n<figcaption>{_prose(caption)}</figcaption></figure>"
 
 
 def _section(heading: str, rows: Sequence[Spec]) -> str:
@@ -87,14 +93,12 @@ def _section(heading: str, rows: Sequence[Spec]) -> str:
 def _table(rows: Sequence[Spec]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
-    head = "".join(f"<th>{_text(key.replace('_', ' '))}</th>" for key in keys)
-    body = "".join("<tr>" + "".join(_cell_element(row.get(key)) for key in keys) + "</tr>\n" for row in rows)
+    textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
+    kind = {key: ' class="text"' if key in textual else "" for key in keys}
+    head = "".join(f"<th{kind[key]}>{_text(key.replace('_', ' '))}</th>" for key in keys)
+    lines = ("".join(f"<td{kind[key]}>{_prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-
-
-def _cell_element(value: object) -> str:
-    kind = ' class="text"' if isinstance(value, str) else ""
-    return f"<td{kind}>{_text(_cell(value))}</td>"
 
 
 def _cell(value: object) -> str:

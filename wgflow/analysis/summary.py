@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -80,13 +80,13 @@ def table(title: str, question: str, rows: list[Spec]) -> Table:
 def averages(rows: Sequence[Spec]) -> list[Spec]:
     """Means over seeds and parts of a study with many members: one row for each combination of the other keys."""
     grouped: dict[str, list[Spec]] = {}
-    keys = [key for key in rows[0] if key not in _DRAWN and not key.endswith(("_first", "_last"))]
-    keys = [key for key in keys if key in rows[0] and ("." in key or key in ("problem", "depth", "flow"))]
+    keys = [key for key in rows[0] if key not in _DRAWN and ("." in key or isinstance(rows[0][key], dict))]
     for row in rows:
         grouped.setdefault(json.dumps([row.get(key) for key in keys]), []).append(row)
+    said = {key: _as_cells([row.get(key) for row in rows]) for key in keys}
     out = []
     for same in grouped.values():
-        means: Spec = {key: same[0].get(key) for key in keys} | {"members": len(same)}
+        means: Spec = {key: said[key][_code(same[0].get(key))] for key in keys} | {"members": len(same)}
         for key in ("energy_first", "energy_last", "heldout_last"):
             numbers = [row[key] for row in same if isinstance(row.get(key), float)]
             if numbers:
@@ -103,18 +103,17 @@ def _plain_table(rows: Sequence[Spec]) -> Table:
     short = short_names(list(rows[0]))
     for key in rows[0]:
         out.add_column(short[key], justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
-    said = {key: dict(_words([row[key] for row in rows])) for key in rows[0]}
     for row in rows:
-        out.add_row(*(said[key][_code(row[key])] for key in row))
+        out.add_row(*(_cell(value) for value in row.values()))
     return out
 
 
-def _words(values: Sequence[Any]) -> Iterator[tuple[str, str]]:
-    """Cells of a column by content: tables by their names alone where these tell them apart."""
-    distinct = list({_code(value): value for value in values}.values())
-    tables = all(isinstance(value, dict) for value in distinct)
-    cells = words(distinct) if tables else [_cell(value) for value in distinct]
-    yield from zip(map(_code, distinct), cells, strict=True)
+def _as_cells(values: Sequence[Any]) -> dict[str, Any]:
+    """Values of a column by content, tables in words: by their names alone where these tell them apart."""
+    distinct = {_code(value): value for value in values}
+    if not all(isinstance(value, dict) for value in distinct.values()):
+        return distinct
+    return dict(zip(distinct, words(list(distinct.values())), strict=True))
 
 
 def _code(value: Any) -> str:

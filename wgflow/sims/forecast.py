@@ -20,7 +20,8 @@ _START = 1.3  # seconds a process takes to start and import, kernels on disk
 _BASE = 180 * 2**20  # bytes a process has before its first member
 _RECORD = 2e-3  # seconds to record a frame
 _OPEN = 0.02  # seconds to make and finish a trajectory file
-_DRAWING = 2.5  # seconds for the summary, the first figure and the report
+_DRAWING = {"convergence_rates": 11.0, "convergence_models": 16.0}  # seconds for figures that compute
+_PLAIN = 2.5  # seconds for any other figure with its share of the report
 _LARGE = 256  # particles beyond which time grows in proportion
 _BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
 
@@ -72,16 +73,16 @@ def loads(planned: Sequence[Planned], threads: int, backend: str) -> list[Load]:
     return [_load(each, *rates[_kind(each)](each.member.particles.count), threads) for each in planned]
 
 
-def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: int) -> Forecast:
+def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Sequence[str]) -> Forecast:
     """Add loads up to a study's: the longest members first, each to the process that is free first."""
     free = [_START if jobs > 1 else 0.0] * jobs
     for load in sorted(each, key=lambda load: -load.seconds):
         heapq.heapreplace(free, free[0] + load.seconds)
     largest = sorted((load.memory for load in each), reverse=True)[:jobs]
     processes = jobs + (jobs > 1)
-    drawing = _DRAWING * (0.5 + 0.5 * figures) + _OPEN * len(planned)
+    drawing = sum(_DRAWING.get(name, _PLAIN) for name in figures) + _OPEN * len(planned)
     return Forecast(
-        max(free) + drawing, sum(load.disk for load in each) + 2**20 * figures, _BASE * processes + sum(largest)
+        max(free) + drawing, sum(load.disk for load in each) + 2**20 * len(figures), _BASE * processes + sum(largest)
     )
 
 

@@ -60,7 +60,7 @@ def write(
         tables |= drawing.tables
         with style.drawn(drawing) as figure:
             written += style.save(figure, work.folder / name)
-            figures.append((style.svg(figure), f"{drawing.finding} {drawing.caption}"))
+            figures.append((style.svg(figure), drawing.caption))
     content = {"study": study.name, "question": study.question, "findings": findings, **tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": made_by})
     for name, table in (("summary", rows), *tables.items()):

@@ -157,7 +157,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     loads = [members.load(one, options.backend, each) for one in planned]
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
-        return _dry_run(options, planned, jobs, each, work, len(draw))
+        return _dry_run(options, planned, jobs, each, work, list(draw))
     tasks = _Tasks(options, planned, loads, jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
@@ -252,7 +252,7 @@ def _list() -> int:
 
 
 def _dry_run(
-    options: argparse.Namespace, planned: list[Planned], jobs: int, threads: int, work: Workspace, figures: int
+    options: argparse.Namespace, planned: list[Planned], jobs: int, threads: int, work: Workspace, figures: list[str]
 ) -> int:
     from rich.table import Table
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import Literal
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -96,7 +97,7 @@ def _short(name: str, found: Estimate) -> str:
     return f"{name} falls as $N^{{-{found.rate.exponent:.2f}}}$" if found.rate else f"{name}: no rate"
 
 
-def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: str) -> None:
+def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["lower left", "upper right"]) -> None:
     """Values of some quantities at the last s, with intervals and fitted lines."""
     for name in names:
         found, (colour, marker) = group.estimates[name][-1], _LOOK[name]
