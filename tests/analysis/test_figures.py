@@ -41,7 +41,8 @@ def test_every_figure_has_a_script():
 
 def test_settings_of_matplotlib_are_left_alone(runs):
     before = dict(mpl.rcParams)
-    style.plt.close(FIGURES["loss_and_particles"](Workspace(runs["quickstart"])))
+    with style.drawn(FIGURES["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
+        style.svg(figure)
     assert dict(mpl.rcParams) == before
 
 

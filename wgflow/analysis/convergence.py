@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.analysis.rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms
+from wgflow.analysis.rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.analysis.summary import QUANTITIES
 from wgflow.energy import Energy
 from wgflow.errors import InputError
@@ -25,6 +25,8 @@ from wgflow.workspace import MemberFile, Workspace, words
 
 COUNT, SEED, PART = "particles.count", "seed", "particles.part"
 STATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of the flow time at which rates are fitted
+# Against one reference the bias has the reference's own fluctuation in it, as large and the same for all seeds.
+_UNCOUPLED = "needs particles.part = [0, 1], N that double and tau = uniform"
 _SAMPLES = 1024  # samples at which outputs are compared at most
 
 
@@ -62,7 +64,10 @@ class Group(NamedTuple):
     estimates : dict of str to list of Estimate
         By quantity, one for each of these times.
     coupled : bool
-        Whether the bias is the mean of two clouds' values minus that of both together; otherwise against the reference.
+        Whether the bias is the mean of two clouds' values minus that of a cloud that starts as both together; otherwise
+        it is against the reference and has no rate.
+    seeds : int
+        Seeds whose members all reached the end, which are those that the estimates use.
     files : list of MemberFile
         The members.
     """
@@ -74,6 +79,7 @@ class Group(NamedTuple):
     s: Array
     estimates: dict[str, list[Estimate]]
     coupled: bool
+    seeds: int
     files: list[MemberFile]
 
 
@@ -81,6 +87,7 @@ class _Member(NamedTuple):
     size: int
     seed: int
     part: int
+    nested: bool  # whether the parts of a seed are together the larger cloud
     s: Array
     energy: Array  # (F,)
     heldout: Array  # (F,), or (0,)
@@ -118,8 +125,7 @@ def _key(value: object) -> str:
 def _group(label: str, files: list[MemberFile]) -> Group:
     with contextlib.ExitStack() as stack:
         opened = [(file, stack.enter_context(Trajectory(file.path))) for file in files]
-        end = max((t[-1].s for _, t in opened if len(t)), default=0.0)
-        whole = [(file, t) for file, t in opened if len(t) and t[-1].s >= end * (1 - 1e-9)]  # not diverged
+        whole = [(file, t) for file, t in opened if _reached_end(t)]
         stated = _stated(_shared_times([t for _, t in whole]))
         energies = _Energies()
         members = [(file, _member(t, stated, energies)) for file, t in whole]
@@ -130,9 +136,14 @@ def _group(label: str, files: list[MemberFile]) -> Group:
     sizes = tuple(sorted({each.size for each in fitted}))
     largest = max(each.size for each in everything)
     reference = [each for each in everything if each.size == largest]
-    estimates, coupled = _estimates(label, sizes, fitted, reference, stated)
+    estimates, coupled, seeds = _estimates(label, sizes, fitted, reference, stated)
     curves = {n: _curve([each for each in fitted if each.size == n]) for n in sizes} | {largest: _curve(reference)}
-    return Group(label, sizes, largest, curves, stated, estimates, coupled, [file for file, _ in members])
+    return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
+
+
+def _reached_end(trajectory: Trajectory) -> bool:
+    until: float = trajectory.parameters["study"]["flow"]["until"]
+    return len(trajectory) > 0 and trajectory[-1].s >= until * (1 - 1e-9)  # otherwise it diverged
 
 
 def _shared_times(trajectories: Sequence[Trajectory]) -> Array:
@@ -176,11 +187,13 @@ def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Memb
     energy, x = energies.of(trajectory)
     s = trajectory.series("s")
     frames = [trajectory[int(np.argmin(np.abs(s - each)))] for each in stated]
-    particles = trajectory.parameters["study"]["particles"]
+    study = trajectory.parameters["study"]
+    particles = study["particles"]
     return _Member(
         size=len(frames[0].tau),
         seed=trajectory.parameters["study"]["seed"],
         part=particles["part"],
+        nested=particles["tau"] == "uniform" or study["depth"]["name"] == "layers",  # not with tau = (i + 1)/N
         s=s,
         energy=trajectory.series("energy"),
         heldout=trajectory.series("heldout") if "heldout" in trajectory.observables else np.empty(0),
@@ -203,8 +216,8 @@ def _curve(members: Sequence[_Member]) -> Curve:
 
 def _estimates(
     label: str, sizes: tuple[int, ...], fitted: Sequence[_Member], reference: Sequence[_Member], stated: Array
-) -> tuple[dict[str, list[Estimate]], bool]:
-    """Estimates of every quantity at every stated time, and whether the bias is the coupled one."""
+) -> tuple[dict[str, list[Estimate]], bool, int]:
+    """Estimates of every quantity at every stated time, whether the bias is the coupled one, and the seeds used."""
     by_place = {(each.seed, each.size, each.part): each for each in fitted}
     parts = sorted({each.part for each in fitted})
     every = [(n, part) for n in sizes for part in parts]
@@ -237,16 +250,19 @@ def _estimates(
         }
         for name, (at, statistic) in statistics.items():
             of_reference = reference[0].size * len(reference) if name.startswith("rms") else None
-            out[name].append(estimate(at, len(seeds), statistic, f"{label} {name} {s!r}", of_reference))
-    return out, bool(coupled)
+            found = estimate(at, len(seeds), statistic, f"{label} {name} {s!r}", of_reference)
+            out[name].append(found if coupled or not name.startswith("bias") else without_rate(found, _UNCOUPLED))
+    return out, bool(coupled), len(seeds)
 
 
 def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[int, int, int], _Member]) -> list[int]:
-    """N for which every seed has two clouds of N and the cloud of 2 N that is both together."""
+    """N for which every seed has two clouds of N and a cloud of 2 N that starts as both together."""
     return [
         n
         for n in sizes
-        if 2 * n in sizes and all(place in by_place for seed in seeds for place in ((seed, n, 1), (seed, 2 * n, 0)))
+        if 2 * n in sizes
+        and all(place in by_place for seed in seeds for place in ((seed, n, 1), (seed, 2 * n, 0)))
+        and all(by_place[seed, n, 0].nested for seed in seeds)
     ]
 
 
@@ -291,6 +307,7 @@ def rows(found: Sequence[Group]) -> Iterator[Spec]:
                     "low": rate.low,
                     "high": rate.high,
                     "constant": rate.constant,
+                    "seeds": group.seeds,
                     "N_least": rate.sizes[0] if rate.sizes else None,
                     "N_most": rate.sizes[-1] if rate.sizes else None,
                     "no_rate": rate.reason,

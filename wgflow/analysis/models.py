@@ -76,6 +76,11 @@ def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
         Samples to fit and to score on.
     parameters : int
         Parameters of the networks to compare with.
+
+    Raises
+    ------
+    InputError
+        If the samples are too few to fit one of them.
     """
     from threadpoolctl import threadpool_limits
 
@@ -88,7 +93,10 @@ def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
         warnings.simplefilter("ignore")  # a perceptron that stops before it has settled, features that are constant
         for name, (model, labels) in made.items():
             target = train.y.argmax(axis=1) if labels else train.y
-            model.fit(train.x, target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target)
+            try:
+                model.fit(train.x, target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target)
+            except ValueError as error:  # too few samples, or a class without any
+                raise InputError(f"models: expected samples that {name} can be fitted to ({error})") from error
             predict = model.predict_log_proba if labels else lambda x, model=model: model.predict(x).reshape(len(x), -1)
             count = sizes.get(name.split(",")[0], (inputs + 1) * outputs)
             scores.append(_score(name, count, train, heldout, predict, probabilities=labels))

@@ -188,11 +188,17 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     error = float(_error(_exponents(drawn[good], slope, share), seeds))
     reach = float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1)) * error
     low, high = exponent - reach, exponent + reach
-    if low <= 0:
+    if good.sum() < RESAMPLES / 2 or not low > 0:
         return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)
     logarithm = np.log(value / _own_error(share, np.array(exponent)))
     constant = float(np.exp(logarithm.mean() + exponent * np.log(n).mean()))
     return Rate(exponent, low, high, constant, sizes)
+
+
+def without_rate(found: Estimate, reason: str) -> Estimate:
+    """Build the same estimate with neither intervals nor a rate, for that reason."""
+    unknown = np.full(len(found.value), np.nan)
+    return found._replace(low=unknown, high=unknown, rate=_none(reason))
 
 
 def _none(reason: str, sizes: tuple[int, ...] = ()) -> Rate:

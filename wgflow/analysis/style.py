@@ -58,6 +58,7 @@ _RC: Any = {
 }
 
 
+_SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, with the addresses in them
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
@@ -130,7 +131,7 @@ def svg(figure: Figure) -> str:
     """Figure as an SVG element for a page, its colours named by :func:`style_sheet`."""
     _lay_out(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata={"Date": None})
+    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _variable(found[0]), text)

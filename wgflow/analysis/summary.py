@@ -183,4 +183,6 @@ def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cell(value: object) -> str:
-    return f"{value:.3g}" if isinstance(value, float) else word(value)
+    if isinstance(value, float):
+        return "" if np.isnan(value) else f"{value:.3g}"
+    return word(value)

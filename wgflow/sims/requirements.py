@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,6 +15,7 @@ if TYPE_CHECKING:
     from wgflow.workspace import Workspace
 
 _ADVICE = "; --set figure=none runs it without figures"
+_WITHIN = ("particles.count", "seed", "particles.part")  # what members of one group differ in
 TIMES_LARGER = 8  # N of the reference over the largest N fitted, so that its own error hardly shows
 
 
@@ -53,7 +55,22 @@ def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
 
 
 def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
-    """Several N, several seeds, one much larger reference."""
+    """In every group several N, several seeds, one much larger reference that is no draw of theirs."""
+    groups: dict[str, list[Planned]] = {}
+    for each in planned:
+        rest = {key: value for key, value in each.values.items() if key not in _WITHIN}
+        groups.setdefault(json.dumps(rest, sort_keys=True), []).append(each)
+    alone = [each for each in groups.values() if all(one.reference for one in each)]
+    if alone:
+        raise InputError(
+            f"reference: expected members to compare it with to draw {name!r}, got a reference {alone[0][0].label} "
+            f"that differs from them in more than {', '.join(_WITHIN)}{_ADVICE}"
+        )
+    for each_group in groups.values():
+        _group(name, each_group)
+
+
+def _group(name: str, planned: Sequence[Planned]) -> None:
     fitted = [each for each in planned if not each.reference]
     sizes = sorted({each.member.particles.count for each in fitted})
     if len(sizes) < 2:
@@ -70,6 +87,12 @@ def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
         raise InputError(
             f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got {got}; "
             f"set reference.particles.count = {least}{_ADVICE}"
+        )
+    common = {each.member.seed for each in fitted} & {each.member.seed for each in planned if each.reference}
+    if common:
+        raise InputError(
+            "reference.seed: expected seeds that the grid has not, since a cloud is the beginning of the larger one of "
+            f"its seed, got {min(common)} in both; set reference.seed = {1000 + max(each.member.seed for each in fitted)}"
         )
     if any(each.member.flow.rule != "constant" for each in planned) and any(
         not each.member.flow.every for each in planned

@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+import numpy as np
+
+from wgflow.errors import InputError
 from wgflow.sims.terminal import console
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
@@ -51,11 +54,18 @@ def write(
     rows = summary.rows(work, {label: outcome.status for label, outcome in outcomes.items()})
     tables: dict[str, list[Spec]] = {}
     findings, figures, written = [], [], []
+    work.write_json("summary.json", {"study": study.name, "members": rows, "provenance": made_by})
+    work.write_csv("summary.csv", rows)
     for name, of in draw.items():
         from wgflow.analysis import style
 
         progress(name)
-        drawing = of(work)
+        try:
+            with np.errstate(all="ignore"):  # members that diverged
+                drawing = of(work)
+        except InputError as error:  # the members' results do not depend on it
+            findings.append(f"{name} could not be drawn: {error}.")
+            continue
         findings.append(drawing.finding)
         tables |= drawing.tables
         with style.drawn(drawing) as figure:
@@ -63,7 +73,7 @@ def write(
             figures.append((style.svg(figure), drawing.caption))
     content = {"study": study.name, "question": study.question, "findings": findings, **tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": made_by})
-    for name, table in (("summary", rows), *tables.items()):
+    for name, table in tables.items():
         work.write_csv(f"{name}.csv", table)
     tables["members"] = rows
     if draw:

@@ -225,7 +225,7 @@ def _run_members(
             progress.advance(bar, loads[number] * (s - done[number]))
             done[number] = s
 
-    order = sorted(range(len(planned)), key=lambda k: -loads[k] * (until[k] - done[k]))
+    order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
     queue = [sweep.Task(k, work.folder, planned[k], tasks.options.backend, tasks.threads, made_by) for k in order]
     left = sum(done[k] < until[k] * (1 - 1e-12) for k in order)
     outcomes: dict[int, Outcome] = {}
@@ -326,7 +326,8 @@ def _duration(text: str) -> float:
 
 def _disk(error: OSError, running: bool) -> str:
     where = f"{error.filename}: " if error.filename else ""
-    advice = "; committed frames are intact, free space or choose another --out" if running else ""
+    advice = "; committed frames are intact" if running else ""
+    advice += ", free space or choose another --out" if running and error.errno else ""
     return f"{where}{error.strerror or error}{advice}"
 
 

@@ -110,7 +110,7 @@ class ParticlesTable(Table):
     coupling: Literal["independent", "path"] = Field(
         "independent", description="how the layers hang together at the start, under depth layers"
     )
-    part: int = Field(0, ge=0, lt=2**20, description="which N of the seed's endless list of particles, from 0")
+    part: int = Field(0, ge=0, lt=1024, description="which N of the seed's endless list of particles, from 0")
 
 
 class GapsTable(Table):

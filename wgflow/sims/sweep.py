@@ -159,7 +159,8 @@ def _side_by_side(
     stop = context.RawValue(ctypes.c_bool, False)
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
     stopped = False
-    with _library_threads(tasks[0].threads):
+    # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
+    with _library_threads(tasks[0].threads), _signals_blocked():
         pool = ProcessPoolExecutor(jobs, context, _begin, (stop, reached, deadline))
         pending: dict[Future[Outcome | None], Task] = {pool.submit(_work, task): task for task in tasks}
     try:
@@ -167,18 +168,18 @@ def _side_by_side(
             done, _ = wait(pending, _POLL, FIRST_COMPLETED)
             for task in tasks:
                 advance(task.number, reached[task.number])
-            if caught and not stop.value:
+            if caught:
                 stop.value = True
-                for future in pending:
-                    future.cancel()
             for future in done:
                 task = pending.pop(future)
-                outcome = None if future.cancelled() else future.result()
+                outcome = future.result()
                 if outcome is None:
                     stopped = stop.value = True
                 else:
                     yield task, outcome
     except BrokenProcessPool as error:
+        if caught:
+            raise (Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt) from error
         raise OSError("a process of the study was killed, perhaps for memory; try fewer --jobs") from error
     finally:  # an error or a stop: what runs commits its last frame first
         stop.value = True
@@ -201,6 +202,18 @@ def _library_threads(threads: int) -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _signals_blocked() -> Iterator[None]:
+    if not hasattr(signal, "pthread_sigmask"):
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 _shared: dict[str, Any] = {}  # in a worker: what the parent and its other workers see too
 
 
@@ -213,6 +226,8 @@ def _begin(stop: Any, reached: Any, deadline: float | None) -> None:
         stop.value = True
 
     signal.signal(signal.SIGTERM, note)
+    if hasattr(signal, "pthread_sigmask"):
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

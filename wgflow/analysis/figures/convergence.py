@@ -49,10 +49,10 @@ def rates(work: Workspace) -> Drawing:
 def _bias_in_words(found: Sequence[Group]) -> str:
     if all(group.coupled for group in found):
         return (
-            "The bias at N is the mean of two clouds of N minus their union, a cloud of 2N, which cancels "
-            "fluctuations of first order."
+            "The bias at N is the mean of two clouds of N minus a cloud of 2N that starts as their union, which "
+            "cancels fluctuations of first order."
         )
-    return "The bias is the mean over seeds minus the reference."
+    return "The bias is the mean over seeds minus the reference, whose own error is as large, so it has no rate."
 
 
 def _answer(found: Sequence[Group]) -> str:
@@ -85,7 +85,7 @@ def _draw_rates(found: Sequence[Group]) -> Figure:
         _against_n(left, group, ("rms_energy", "spread_energy", "bias_energy"), "lower left")
         _against_n(middle, group, ("rms_outputs", "bias_outputs"), "upper right")
         _along_s(right, group)
-        prefix = f"{group.label}: " if group.label else ""
+        prefix = _prefix(group.label)
         left.set(title=prefix + _short("bias of $E$", group.estimates["bias_energy"][-1]), ylabel="distance of $E$")
         middle.set(title=prefix + _short("outputs' rms", group.estimates["rms_outputs"][-1]))
         middle.set(ylabel="distance of outputs")
@@ -97,14 +97,20 @@ def _short(name: str, found: Estimate) -> str:
     return f"{name} falls as $N^{{-{found.rate.exponent:.2f}}}$" if found.rate else f"{name}: no rate"
 
 
+def _prefix(label: str) -> str:
+    """Start of a panel's title; a dollar sign in a label is not mathematics."""
+    return label.replace("$", r"\$") + ": " if label else ""
+
+
 def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["lower left", "upper right"]) -> None:
     """Values of some quantities at the last s, with intervals and fitted lines."""
     for name in names:
         found, (colour, marker) = group.estimates[name][-1], _LOOK[name]
         n, value = np.asarray(found.sizes), found.value
         positive = value > 0
-        low = np.clip(found.low, 0.02 * np.abs(value), None)  # an interval that reaches 0 ends at the panel's floor
-        bars = [value[positive] - np.minimum(low, value)[positive], (found.high - value)[positive]]
+        low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)  # down to 0 is down to the panel's floor
+        high = np.where(np.isfinite(found.high), found.high, value)
+        bars = [value[positive] - np.minimum(low, value)[positive], (high - value)[positive]]
         word = QUANTITIES[name].split(" of ")[0]
         label = f"{word}: r = {_interval(found.rate)}" if found.rate else f"{word}: no rate"
         axes.errorbar(
@@ -139,7 +145,10 @@ def _along_s(axes: Axes, group: Group) -> None:
             s, r[:, 0], r[:, 1:].T, fmt=marker, color=colour, ms=4.5, lw=1.1, capsize=2, label=QUANTITIES[name]
         )
     axes.set(xlabel="flow time $s$", ylabel="exponent $r$", ylim=(0, 1.75))
-    axes.legend(fontsize=9, ncols=2, loc="upper center", handletextpad=0.2, columnspacing=0.8)
+    if any(each.rate for estimates in group.estimates.values() for each in estimates):
+        axes.legend(fontsize=9, ncols=2, loc="upper center", handletextpad=0.2, columnspacing=0.8)
+    else:
+        style.nothing(axes, "no rate could be fitted")
 
 
 def loss(work: Workspace) -> Drawing:
@@ -175,7 +184,7 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
             if n in colours:
                 gap = curve.energy - reference.energy.mean(axis=0)[: curve.energy.shape[1]]
                 right.plot(curve.s, np.sqrt((gap**2).mean(axis=0)), color=colour, lw=1.3)
-        prefix = f"{group.label}: " if group.label else ""
+        prefix = _prefix(group.label)
         first, last = reference.energy[:, [0, -1]].mean(axis=0)
         left.set(xlabel="flow time $s$", ylabel="loss $E$", ylim=(0, None))
         left.set_title(f"{prefix}loss falls from {first:.2f} to {last:.2f}")
@@ -260,6 +269,6 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
         best = min(scores[2:], key=lambda each: getattr(each, key))
         ours, theirs = getattr(scores[0], key), getattr(best, key)
         form = "{:.1%}" if key == "heldout_error" else "{:.3f}"
-        prefix = f"{label}: " if label else ""
+        prefix = _prefix(label)
         panel.set_title(f"{prefix}held out {form.format(ours)}, best other {form.format(theirs)}")
     return figure

@@ -1,0 +1,69 @@
+"""Forecasts: sizes are exact, times add up; how well times are met is measured by running studies, not here."""
+
+import pytest
+
+from wgflow.sims import forecast, members, run, study
+from wgflow.sims.forecast import Load
+
+STUDY = """
+name = "small"
+observables = ["heldout"]
+[problem]
+name = "sine"
+samples = 40
+heldout = 0.25
+[flow]
+until = 2.0
+every = 0.5
+[grid]
+"particles.count" = [3, 300]
+seed = [0, 1, 2, 3]
+"""
+
+
+@pytest.fixture
+def planned(tmp_path):
+    (tmp_path / "small.toml").write_text(STUDY)
+    return members.expand(study.load(tmp_path / "small.toml", {})[0])
+
+
+def test_loads(planned):
+    found = forecast.loads(planned, 1, "cpu")
+    assert len(found) == 8
+    assert [load.disk for load in found[:1]] == [5 * 3 * (5 + 2) * 8]  # frames, N, theta with tau and mass
+    assert found[0].seconds < found[-1].seconds
+    assert found[0].memory < found[-1].memory
+
+
+def test_the_longest_go_first_to_the_process_that_is_free():
+    loads = [Load(seconds, 10, 100) for seconds in (1.0, 4.0, 2.0, 3.0)]
+    one, two = (forecast.forecast([None] * 4, loads, jobs, []) for jobs in (1, 2))
+    assert one.seconds - two.seconds == pytest.approx(10.0 - 5.0 - forecast._START)
+    assert one.disk == two.disk == 40
+    assert two.memory > one.memory
+
+
+def test_dry_run_says_time_memory_and_disk(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(STUDY)
+    assert run.main(["small.toml", "--dry-run", "--jobs", "2", "--threads", "1"]) == 0
+    last = capsys.readouterr().out.splitlines()[-1]
+    assert last.startswith("8 members, 2 side by side, 1 thread each: about ")
+    assert "MiB of memory" in last
+    assert "MiB on disk" in last
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
+def test_durations_in_words(seconds, words):
+    assert run._spoken(seconds) == words
+
+
+def test_schema_for_editors(capsys):
+    import json
+
+    assert run.main(["--print-schema"]) == 0
+    schema = json.loads(capsys.readouterr().out)
+    assert {"problem", "particles", "depth", "flow", "grid", "reference"} <= set(schema["properties"])
+    assert schema["required"] == ["name"]
+    assert schema["additionalProperties"] is False

@@ -1,0 +1,138 @@
+"""A whole study as one labelled array set: members side by side along the keys of its grid.
+
+Usage: python -m wgflow.analysis.export RUN_FOLDER OUT.nc [--particles]
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.trajectory import Trajectory
+from wgflow.workspace import MemberFile, Workspace, short_names, words
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
+    """Members of a run concatenated along named parameter dimensions.
+
+    Parameters
+    ----------
+    work : Workspace
+        The run.
+    particles : bool, optional
+        Also theta, tau and mass of every frame; series of numbers alone otherwise.
+
+    Returns
+    -------
+    xarray.Dataset
+        A dimension for each grid key, named by its last part, with its values as coordinates (tables in words), then
+        ``frame``; with ``particles`` also ``particle`` and ``component``. Variables ``s``, ``step``, ``energy`` and the
+        other series. Where members have fewer frames or particles, or a combination was not run, there is NaN.
+
+    Raises
+    ------
+    InputError
+        If xarray is not installed.
+    """
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        raise InputError("export: expected xarray, got no such package; pip install 'wgflow[xarray]'") from error
+    work.trajectories()  # says so if there are none
+    members = work.members()
+    keys = list(dict.fromkeys(key for member in members for key in member.values))
+    axes = {key: _distinct([member.values.get(key) for member in members]) for key in keys}
+    said = {key: _coordinate(list(values.values())) for key, values in axes.items()}
+    names = short_names(keys)
+    shape = tuple(len(axes[key]) for key in keys)
+    out: dict[str, np.ndarray] = {}
+    dims: dict[str, tuple[str, ...]] = {}
+    lengths = _lengths(members, particles)
+    for member in members:
+        place: tuple[Any, ...] = tuple(list(axes[key]).index(_code(member.values.get(key))) for key in keys)
+        for name, (own, values) in _variables(member, particles).items():
+            if name not in out:
+                dims[name] = (*(names[key] for key in keys), *own)
+                out[name] = np.full((*shape, *(lengths[dim] for dim in own)), np.nan)
+            out[name][(*place, *(slice(size) for size in values.shape))] = values
+    coordinates = {names[key]: said[key] for key in keys}
+    about = {key: value for key, value in work.study.items() if key != "members"}
+    attributes = {"study": json.dumps(about), "conventions": "wgflow study, members along named parameters"}
+    return xarray.Dataset({name: (dims[name], out[name]) for name in out}, coordinates, attributes)
+
+
+def _distinct(values: Sequence[Any]) -> dict[str, Any]:
+    return {_code(value): value for value in values}
+
+
+def _code(value: Any) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _coordinate(values: list[Any]) -> list[Any]:
+    plain = all(isinstance(value, int | float | str) for value in values)
+    return values if plain else words(values)
+
+
+def _variables(member: MemberFile, particles: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
+    with Trajectory(member.path) as trajectory:
+        series: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
+            name: (("frame",), trajectory.series(name)) for name in ("s", "step", *trajectory.observables)
+        }
+        if not particles or not len(trajectory):
+            return series
+        frames = trajectory[:]
+    stacked = {name: np.stack([getattr(frame, name) for frame in frames]) for name in ("theta", "tau", "mass")}
+    return series | {
+        "theta": (("frame", "particle", "component"), stacked["theta"]),
+        "tau": (("frame", "particle"), stacked["tau"]),
+        "mass": (("frame", "particle"), stacked["mass"]),
+    }
+
+
+def _lengths(members: Sequence[MemberFile], particles: bool) -> dict[str, int]:
+    """Largest length of each dimension of a member."""
+    out = {"frame": 0, "particle": 0, "component": 0}
+    for member in members:
+        with Trajectory(member.path) as trajectory:
+            out["frame"] = max(out["frame"], len(trajectory))
+            if particles and len(trajectory):
+                count, parameters = trajectory[0].theta.shape
+                out["particle"], out["component"] = max(out["particle"], count), max(out["component"], parameters)
+    return out
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a run as NetCDF; 0, or 2 with one line for bad input."""
+    make = argparse.ArgumentParser(prog="python -m wgflow.analysis.export", description="A study as one NetCDF file.")
+    make.add_argument("run", help="folder of a run: runs/<study>/<hash>")
+    make.add_argument("out", help="file to write, ending in .nc")
+    make.add_argument("--particles", action="store_true", help="also every particle of every frame")
+    options = make.parse_args(arguments)
+    path = Path(options.out)
+    try:
+        if path.suffix != ".nc":
+            raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
+        dataset = to_xarray(Workspace(options.run), options.particles)
+        draft = path.with_name(f".{path.name}.new")  # the old file or the new one, never a part
+        dataset.to_netcdf(draft, engine="h5netcdf")
+        os.replace(draft, path)
+    except (InputError, TrajectoryError, WorkspaceError, OSError) as error:
+        sys.stderr.write(f"wgflow: {error}\n")
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
