@@ -88,3 +88,19 @@ def test_ends_of_depth():
     at, v = np.array([0.0, 0.0, 1.0, 1.0, 0.5]), np.array([-1.0, 1.0, -1.0, 1.0, 1.0])
     np.testing.assert_array_equal(project(at, v, "clip"), [0, 1, -1, 0, 1])
     np.testing.assert_array_equal(project(at, v, "reflect"), v)
+
+
+@pytest.mark.parametrize("part", [0, 1, 3])
+def test_parts_of_a_seed_are_pieces_of_one_list(part):
+    problem = PROBLEM
+    whole = wgflow.Particles.draw(problem, 20, 7, tau="uniform")
+    piece = wgflow.Particles.draw(problem, 5, 7, tau="uniform", part=part)
+    np.testing.assert_array_equal(piece.theta, whole.theta[5 * part : 5 * part + 5])
+    np.testing.assert_array_equal(piece.tau, whole.tau[5 * part : 5 * part + 5])
+    for coupling in ("path", "independent"):
+        whole = wgflow.Particles.draw_layers(problem, 3, 8, 7, coupling=coupling)
+        piece = wgflow.Particles.draw_layers(problem, 3, 2, 7, coupling=coupling, part=part)
+        layers = whole.theta.reshape(3, 8, -1)[:, 2 * part : 2 * part + 2]
+        np.testing.assert_array_equal(piece.theta, layers.reshape(6, -1))
+    with pytest.raises(InputError, match="part: expected a whole number >= 0"):
+        wgflow.Particles.draw(problem, 5, part=-1)

@@ -186,6 +186,31 @@ def test_a_study_with_too_little_says_no_rate(tmp_path, monkeypatch, capsys):
     assert all(row["no_rate"] and row["exponent"] is None for row in summary(folder)["rates"])
 
 
+def test_without_two_clouds_a_seed_the_bias_has_no_rate(tmp_path, monkeypatch):
+    """Against one reference the bias would have the reference's own fluctuation in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates.toml").write_text(STUDY)
+    less = ("particles.part=0", "figure=convergence_rates", "flow.until=0.5", "grid.particles.count=[8, 16, 32, 64]")
+    assert run.main(["rates.toml", "--quiet", *options(*less)]) == 0
+    (folder,) = (tmp_path / "runs" / "rates").iterdir()
+    reasons = {row["no_rate"] for row in summary(folder)["rates"] if row["quantity"].startswith("bias")}
+    assert reasons == {"needs particles.part = [0, 1], N that double and tau = uniform"}
+
+
+def test_a_figure_that_fails_leaves_the_summary(tmp_path, monkeypatch, capsys):
+    """Three training samples are too few for the other models; members that diverge have no rates."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "rates.toml").write_text(STUDY)
+    less = ("grid.particles.count=[2, 4]", "grid.seed=[0, 1]", "reference.particles.count=32", "flow.until=0.5")
+    assert run.main(["rates.toml", *options(*less, "problem.samples=4", "figure=convergence_models")]) == 0
+    assert "convergence_models could not be drawn: models: expected samples that" in capsys.readouterr().out
+    assert run.main(["rates.toml", *options(*less, "particles.scale={a=3e152}")]) == run.DIVERGED
+    assert "convergence_rates could not be drawn" in capsys.readouterr().out
+    for folder in (tmp_path / "runs" / "rates").iterdir():
+        assert len(summary(folder)["members"]) == 9
+        assert (folder / "report.html").is_file()
+
+
 BAD = [
     (["grid.particles.count=[64]"], "grid.particles.count: expected several N to draw 'convergence_rates', got 64"),
     (["grid.seed=[1]"], "grid.seed: expected several seeds"),
@@ -196,6 +221,8 @@ BAD = [
     (["reference.particles.cuont=2048"], "unknown key; did you mean 'count'?"),
     (["reference.particles.count=[]"], "reference.particles.count: expected at least one value"),
     (["reference.particles.count=8", "reference.seed=0"], "expected members that the grid has not"),
+    (["reference.seed=3"], "reference.seed: expected seeds that the grid has not"),
+    (["reference.flow.step=0.125"], "differs from them in more than particles.count, seed, particles.part"),
 ]
 
 

@@ -114,3 +114,14 @@ def test_sine():
 def test_bad_split(heldout):
     with pytest.raises(InputError, match="heldout: expected a fraction"):
         datasets.split(X, Y[:, None], heldout)
+
+
+def test_digits_are_one_hot_classes():
+    x, y = datasets.digits()
+    assert x.shape == (1797, 64)
+    assert y.shape == (1797, 10)
+    np.testing.assert_array_equal(y.sum(axis=1), 1.0)
+    assert np.bincount(y.argmax(axis=1)).min() == 174
+    parts = datasets.split(x, y, 0.8, 0, True, False)
+    assert set(np.unique(parts.y)) == {0.0, 1.0}
+    assert len(parts.x) == 359

@@ -92,7 +92,7 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
     if common:
         raise InputError(
             "reference.seed: expected seeds that the grid has not, since a cloud is the beginning of the larger one of "
-            f"its seed, got {min(common)} in both; set reference.seed = {1000 + max(each.member.seed for each in fitted)}"
+            f"its seed, got {min(common)} in both; set reference.seed = {1000 + max(one.member.seed for one in fitted)}"
         )
     if any(each.member.flow.rule != "constant" for each in planned) and any(
         not each.member.flow.every for each in planned
