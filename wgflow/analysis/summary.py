@@ -17,6 +17,15 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+QUANTITIES = {
+    "rms_energy": "rms of E",
+    "spread_energy": "spread of E",
+    "bias_energy": "bias of E",
+    "rms_outputs": "rms of the outputs",
+    "bias_outputs": "bias of the outputs",
+}
+
+
 def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
     """Summaries of a run's members from their trajectories.
 
@@ -158,13 +167,6 @@ def _rate_in_words(row: Spec) -> Spec:
     }
 
 
-QUANTITIES = {
-    "rms_energy": "rms of E",
-    "spread_energy": "spread of E",
-    "bias_energy": "bias of E",
-    "rms_outputs": "rms of the outputs",
-    "bias_outputs": "bias of the outputs",
-}
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 _HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is
