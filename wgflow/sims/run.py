@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
-from wgflow.sims.terminal import console, progress_bar, signals
+from wgflow.sims.terminal import Stop, console, progress_bar, signals
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
@@ -109,8 +109,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
     try:
         return _dispatch(options, running)
-    except KeyboardInterrupt:
-        return _stopped(INTERRUPTED)
+    except (KeyboardInterrupt, Stop) as error:
+        _say("stopped; the same command resumes from the last committed frame")
+        return REQUEUE if isinstance(error, Stop) else INTERRUPTED
     except StudyError as error:
         return _fail(options, BAD_INPUT, *error.problems)
     except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
@@ -121,15 +122,6 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, BAD_INPUT, "expected the members to fit in memory, got too little; use fewer particles")
     except Exception as error:
         return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
-    except BaseException as error:
-        if type(error).__name__ != "Stop":  # its module is not imported before it is needed
-            raise
-        return _stopped(REQUEUE)
-
-
-def _stopped(code: int) -> int:
-    _say("stopped; the same command resumes from the last committed frame")
-    return code
 
 
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:

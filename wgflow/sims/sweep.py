@@ -23,16 +23,13 @@ from typing import Any, NamedTuple
 from wgflow.sims import members
 from wgflow.sims.members import Planned
 from wgflow.sims.runner import Outcome, run_member
+from wgflow.sims.terminal import Stop
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
 _POLL = 0.1  # seconds between looks at the workers
 _ENOUGH = 8  # members from which starting processes pays
 _LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
-
-
-class Stop(BaseException):
-    """The run was asked to stop from outside; like KeyboardInterrupt, no ordinary handler should catch it."""
 
 
 class Task(NamedTuple):

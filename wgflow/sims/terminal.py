@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 _WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
 
 
+class Stop(BaseException):
+    """The run was asked to stop from outside; like KeyboardInterrupt, no ordinary handler should catch it."""
+
+
 def console(width: int | None = _WIDE) -> Console:
     """Console on stdout; a reader that has gone (``| head``) or a full device takes nothing from the run."""
     from rich.console import Console
