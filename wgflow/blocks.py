@@ -50,7 +50,11 @@ class Block(Protocol):
 
 @runtime_checkable
 class Unfolding(Protocol):
-    """What a block that is a sum of H ridge units a sigma(w . x + b) can offer to run compiled."""
+    """What a block that is a sum of H ridge units a sigma(w . x + b) can offer to run compiled.
+
+    If H = D and unit d has the fixed a = e_d, the attribute ``coordinate_units = True`` says so, and spares the kernel
+    three of its six products.
+    """
 
     def units(self, width: int) -> int:
         """Units of one particle, H, for a state of that width D."""
@@ -144,6 +148,7 @@ class Matrix:
 
     bias: bool = True
     name: ClassVar[str] = "matrix"
+    coordinate_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         _check_bias(self)

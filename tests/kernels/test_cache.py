@@ -52,3 +52,15 @@ def test_users_own_numba_cache_is_left_alone():
 def test_fingerprint_is_of_the_sources():
     assert len(cache.fingerprint()) == 12
     assert int(cache.fingerprint(), 16) >= 0
+
+
+@pytest.mark.slow
+def test_six_processes_at_once_a_hundred_times(environment, tmp_path):
+    """Each time with nothing compiled: one compiles, five wait and load, all get the same number. 15 minutes."""
+    answers = set()
+    for turn in range(100):
+        runs = [start(environment | {"XDG_CACHE_HOME": str(tmp_path / str(turn))}) for _ in range(6)]
+        outputs = [run.communicate(timeout=300) for run in runs]
+        assert [run.returncode for run in runs] == [0] * 6, outputs
+        answers |= {out for out, _ in outputs}
+    assert len(answers) == 1, answers

@@ -22,6 +22,35 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss)
 """
 
 
+LARGE = """
+import resource, sys
+import numpy as np, wgflow
+small = wgflow.Problem(np.zeros((8, 16)), np.zeros(8))
+wgflow.Energy(small).velocity(wgflow.Particles.draw(small, 8))
+samples = int(sys.argv[1])
+rng = np.random.default_rng(0)
+problem = wgflow.Problem(rng.normal(size=(samples, 16)), rng.normal(size=samples))
+rho = wgflow.Particles.draw(problem, 100_000, tau="uniform")
+energy = wgflow.Energy(problem, threads=2)
+before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+energy.velocity(rho)
+print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+"""
+
+
+def test_memory_does_not_depend_on_the_number_of_samples():
+    """N = 100,000 and D = 16 under Gaps: less than 1 GiB above the inputs."""
+    used = []
+    for samples in (512, 2048):
+        out = subprocess.run(
+            [sys.executable, "-c", LARGE, str(samples)], capture_output=True, text=True, check=False, timeout=300
+        )
+        assert out.returncode == 0, out.stderr
+        used.append(int(out.stdout) * 1024)
+    assert max(used) < 2**30
+    assert used[1] < used[0] + 2**26
+
+
 @pytest.mark.parametrize(
     ("name", "block"),
     [

@@ -15,6 +15,7 @@ from wgflow.problems import Problem
 from wgflow.types import Array, Index, whole
 
 BACKENDS = ("reference", "cpu", "gpu")
+DTYPES = ("float64", "float32")
 
 
 class Kernel(Protocol):
@@ -33,7 +34,7 @@ class Kernel(Protocol):
         """E, the first variation g_e at every entry, (E,), and its theta gradient, (E, P)."""
 
 
-def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel:
+def select(backend: str, problem: Problem, threads: int | None = None, dtype: str = "float64") -> Kernel:
     """Build the kernel of a backend for a problem.
 
     Parameters
@@ -45,17 +46,22 @@ def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel
         What the kernel will be asked about.
     threads : int, optional
         Threads to use, >= 1; by default all cores of the process.
+    dtype : {"float64", "float32"}, optional
+        Precision; float32 is for compiled kernels alone.
 
     Raises
     ------
     InputError
-        If the name is unknown or threads < 1.
+        If a name is unknown or threads < 1.
     BackendError
         If the backend cannot be had.
     """
     if threads is not None:
         threads = whole("threads", threads)
+    if dtype not in DTYPES:
+        raise unknown("dtype", dtype, DTYPES)
     if backend == "reference":
+        _only_double(dtype, "backend 'reference'")
         from wgflow.kernels.reference import Reference
 
         return Reference(problem, threads)
@@ -63,7 +69,15 @@ def select(backend: str, problem: Problem, threads: int | None = None) -> Kernel
         from wgflow.kernels.blocked import Blocked
         from wgflow.kernels.cpu import Cpu, compilable
 
-        return Cpu(problem, threads) if compilable(problem) else Blocked(problem, threads)
+        if compilable(problem):
+            return Cpu(problem, threads, dtype)
+        _only_double(dtype, "a block, activation or loss of your own")
+        return Blocked(problem, threads)
     if backend == "gpu":
         raise BackendError("backend 'gpu': this version has no GPU kernels; use --backend cpu (backend='cpu')")
     raise unknown("backend", backend, (*BACKENDS, "auto"))
+
+
+def _only_double(dtype: str, what: str) -> None:
+    if dtype != "float64":
+        raise BackendError(f"dtype {dtype!r}: {what} computes in NumPy, in float64 alone; leave dtype out")

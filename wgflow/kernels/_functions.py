@@ -1,7 +1,7 @@
 """Scalar and row functions compiled into the CPU kernels. Undecorated Python turned into machine code by Numba.
 
-Flags: ``contract`` allows fused multiply-add, and ``reassoc`` is granted to the sums of :func:`dot` and
-:func:`total` alone, whose order is then the vector unit's: fixed in the binary, the same for any number of threads.
+Flags: ``contract`` allows fused multiply-add, and ``reassoc`` is granted to the functions of sums alone
+(:data:`SUM_FLAGS`), whose order is then the vector unit's: fixed in the binary, the same for any number of threads.
 Full ``fastmath`` is never used, since it assumes there is no NaN. ``error_model="numpy"`` drops a branch per
 division that would keep loops from vectorising.
 """
@@ -11,16 +11,19 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import numpy as np
 from llvmlite import ir
 from numba import njit, types
-from numba.extending import intrinsic
+from numba.extending import intrinsic, overload
 
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-SUM_FLAGS = FLAGS | {"fastmath": {"contract", "reassoc"}}
+LEAF = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels alone: quicker to compile
+SUM_FLAGS = LEAF | {"fastmath": {"contract", "reassoc"}}
 
 # Codes that select the loss inside a kernel, once a sample, and the activation, once a row.
 LOSS_CODES = {"squared": 0, "cross_entropy": 1}
 CODES = {"linear": 0, "tanh": 1, "relu": 2, "squared_relu": 3, "regularised_relu": 4, "gelu": 5, "sin": 6}
+KEPT = frozenset({3, 4, 5, 6})  # activations whose slope is kept on a tape of its own; the value gives the others'
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.4426950408889634
@@ -29,20 +32,23 @@ _INV_SQRT2 = 0.7071067811865476
 _INV_SQRT_2PI = 0.3989422804014327
 
 
-@intrinsic
-def _double_from_bits(context, bits):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.DoubleType())
+def _reinterpret(source: Any, target: Any, kind: Any) -> Any:
+    """Intrinsic that reads the bits of a number as another type of the same size."""
 
-    return types.float64(types.int64), generate
+    @intrinsic
+    def reinterpret(context, number):
+        def generate(context, builder, signature, arguments):
+            return builder.bitcast(arguments[0], kind)
+
+        return target(source), generate
+
+    return reinterpret
 
 
-@intrinsic
-def _bits_of_double(context, number):
-    def generate(context, builder, signature, arguments):
-        return builder.bitcast(arguments[0], ir.IntType(64))
-
-    return types.int64(types.float64), generate
+_double_from_bits = _reinterpret(types.int64, types.float64, ir.DoubleType())
+_bits_of_double = _reinterpret(types.float64, types.int64, ir.IntType(64))
+_single_from_bits = _reinterpret(types.int32, types.float32, ir.FloatType())
+_bits_of_single = _reinterpret(types.float32, types.int32, ir.IntType(32))
 
 
 @njit(inline="always", **FLAGS)
@@ -76,57 +82,105 @@ def tanh(x):
     return t if x > 0.0 else -t
 
 
-@njit(**FLAGS)
-def activate(code, eta, z, out_value, out_slope):
-    """Sigma and sigma' of one row; the branch on the activation is outside the loops."""
+# The same in float32: constants of that type, or every operation would be done in double.
+_HALF, _ONE, _TWO, _LIMIT = np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(20.0)
+_ROUND32, _LOG2_E32 = np.float32(12582912.0), np.float32(_LOG2_E)
+_LN2_HIGH32, _LN2_LOW32 = np.float32(0.693359375), np.float32(-2.12194440e-4)
+_C7, _C6, _C5, _C4, _C3 = (np.float32(1.0 / math.factorial(k)) for k in (7, 6, 5, 4, 3))
+_EXPONENT, _BIAS = np.int32(23), np.int32(127 << 23)
+
+
+@njit(inline="always", **FLAGS)
+def tanh32(x):
+    """Tanh in float32, as :func:`tanh` with a polynomial of degree 7 (truncation below 2e-8 relative)."""
+    y = _TWO * abs(x)
+    y = _LIMIT if y > _LIMIT else y
+    shifted = y * _LOG2_E32 + _ROUND32
+    k = shifted - _ROUND32
+    r = (y - k * _LN2_HIGH32) - k * _LN2_LOW32
+    q = _C7 * r + _C6
+    q = q * r + _C5
+    q = q * r + _C4
+    q = q * r + _C3
+    q = q * r + _HALF
+    q = q * r * r + r
+    two_k = _single_from_bits(np.int32((_bits_of_single(shifted) << _EXPONENT) + _BIAS))
+    e = two_k * q + (two_k - _ONE)
+    t = e / (e + _TWO)
+    return t if x > np.float32(0.0) else -t
+
+
+def _tanh(x):
+    """Either of the two, by the type of x."""
+    raise NotImplementedError
+
+
+@overload(_tanh, inline="always")
+def _tanh_by_type(x):
+    return (lambda x: tanh32(x)) if x == types.float32 else (lambda x: tanh(x))
+
+
+@njit(**LEAF)
+def activate(code, eta, bias, z, out_slope):
+    """Sigma(z + bias) in place of z, one row, and sigma' for the activations of :data:`KEPT`."""
     if code == 0:
         for m in range(z.size):
-            out_value[m] = z[m]
-            out_slope[m] = 1.0
+            z[m] += bias
     elif code == 1:
         for m in range(z.size):
-            t = tanh(z[m])
-            out_value[m] = t
-            out_slope[m] = 1.0 - t * t
+            z[m] = _tanh(z[m] + bias)
     elif code == 2:
         for m in range(z.size):
-            out_value[m] = 0.0 if z[m] <= 0.0 else z[m]
-            out_slope[m] = 0.0 if z[m] <= 0.0 else 1.0
+            t = z[m] + bias
+            z[m] = 0.0 if t <= 0.0 else t
     elif code == 3:
         for m in range(z.size):
-            t = 0.0 if z[m] <= 0.0 else z[m]
-            out_value[m] = t * t
-            out_slope[m] = 2.0 * t
+            t = z[m] + bias
+            t = 0.0 if t <= 0.0 else t
+            z[m] = t * t
+            out_slope[m] = t + t
     elif code == 4:
         for m in range(z.size):
-            t = z[m] + eta
+            u = z[m] + bias
+            t = u + eta
             t = 0.0 if t <= 0.0 else t
-            out_value[m] = t * t / (4.0 * eta) if z[m] <= eta else z[m]
-            out_slope[m] = t / (2.0 * eta) if z[m] <= eta else 1.0
+            z[m] = t * t / (4.0 * eta) if u <= eta else u
+            out_slope[m] = t / (2.0 * eta) if u <= eta else 1.0
     elif code == 5:
         for m in range(z.size):
-            t = 0.5 * (1.0 + math.erf(z[m] * _INV_SQRT2))
-            out_value[m] = z[m] * t
-            out_slope[m] = t + z[m] * _INV_SQRT_2PI * math.exp(-0.5 * z[m] * z[m])
+            u = z[m] + bias
+            t = 0.5 * (1.0 + math.erf(u * _INV_SQRT2))
+            z[m] = u * t
+            out_slope[m] = t + u * _INV_SQRT_2PI * math.exp(-0.5 * u * u)
     else:
         for m in range(z.size):
-            out_value[m] = math.sin(z[m])
-            out_slope[m] = math.cos(z[m])
+            u = z[m] + bias
+            z[m] = math.sin(u)
+            out_slope[m] = math.cos(u)
 
 
 @njit(**SUM_FLAGS)
-def dot(u, v):
-    """Sum of products of two rows."""
-    result = 0.0
-    for m in range(u.size):
-        result += u[m] * v[m]
-    return result
-
-
-@njit(**SUM_FLAGS)
-def total(u):
-    """Sum of one row."""
-    result = 0.0
-    for m in range(u.size):
-        result += u[m]
-    return result
+def pull_back(code, value, slope, q):
+    """R = q sigma' in place of q, one row, with sigma' from the value where that is enough; sums of h q and of r."""
+    along = total = q.dtype.type(0)
+    if code == 1:
+        for m in range(q.size):
+            product = value[m] * q[m]
+            along += product
+            q[m] -= product * value[m]
+            total += q[m]
+    elif code == 2:
+        for m in range(q.size):
+            along += value[m] * q[m]
+            q[m] = 0.0 if value[m] <= 0.0 else q[m]
+            total += q[m]
+    elif code == 0:
+        for m in range(q.size):
+            along += value[m] * q[m]
+            total += q[m]
+    else:
+        for m in range(q.size):
+            along += value[m] * q[m]
+            q[m] *= slope[m]
+            total += q[m]
+    return along, total

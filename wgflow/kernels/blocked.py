@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.depth import Network
-from wgflow.kernels.cpu import available_threads, run_chunks, tree_sum
 from wgflow.kernels.reference import Reference
+from wgflow.kernels.threads import available_threads, run_chunks, tree_sum
 from wgflow.problems import Problem
 from wgflow.types import Array, Index
 

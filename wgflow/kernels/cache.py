@@ -40,7 +40,9 @@ def folder() -> Path | None:
     import llvmlite.binding
     import numba
 
+    settings: Any = numba.config
     machine = f"{llvmlite.binding.get_host_cpu_name()} {platform.machine()}"
+    machine += "".join(f" {getattr(settings, name, None)}" for name in ("CPU_NAME", "CPU_FEATURES", "BOUNDSCHECK"))
     versions = f"{fingerprint()} {numba.__version__} {llvmlite.__version__} {sys.version} {machine}"
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(base) / "wgflow" / hashlib.sha256(versions.encode()).hexdigest()[:16]

@@ -9,8 +9,9 @@ import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from wgflow.blocks import Unfolding
 from wgflow.errors import DivergenceError
-from wgflow.kernels.cpu import chunks
+from wgflow.kernels.cpu import memory
 from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
 from wgflow.sims.observables import OBSERVABLES
@@ -142,13 +143,13 @@ def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
 def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
     setup = members.build(planned.member)
     count, parameters = setup.start.theta.shape
-    samples = setup.energy.problem.shape[0]
-    entries = len(setup.energy.depth.network(setup.start).particle)
-    share, _ = chunks(samples, entries, parameters)
-    partial = -(-samples // share) * entries * (parameters + 1) * 8
+    problem = setup.energy.problem
+    samples, width, outputs, _ = problem.shape
+    units = problem.block.units(width) if isinstance(problem.block, Unfolding) else 1
+    entries = units * len(setup.energy.depth.network(setup.start).particle)
     numbers = count * (parameters + 2) * 8
     return Load(
         seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD) + _OPEN,
         disk=planned.frames * numbers,
-        memory=partial + 12 * numbers + threads * 2**24,
+        memory=memory(entries, samples, width, outputs, threads) + 12 * numbers,
     )

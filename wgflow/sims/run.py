@@ -142,10 +142,10 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     study, content = load(study_path(options.study), overrides)
     planned = members.expand(study)
     draw = requirements.drawings(study.figure, planned)
-    from wgflow.kernels import cpu
+    from wgflow.kernels.threads import available_threads
     from wgflow.workspace import Workspace
 
-    jobs, each = sweep.split_cores(len(planned), cpu.available_threads(), jobs, threads)
+    jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, threads)
     loads = [members.load(one, options.backend, each) for one in planned]
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
