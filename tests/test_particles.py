@@ -104,3 +104,22 @@ def test_parts_of_a_seed_are_pieces_of_one_list(part):
         np.testing.assert_array_equal(piece.theta, layers.reshape(6, -1))
     with pytest.raises(InputError, match="part: expected a whole number >= 0"):
         wgflow.Particles.draw(problem, 5, part=-1)
+
+
+def test_order_is_by_depth_and_then_by_index():
+    rho = wgflow.Particles(np.zeros((5, 3)), [0.5, 0.1, 0.5, 0.0, 0.1])
+    assert rho.order.tolist() == [3, 1, 4, 0, 2]
+
+
+def test_moved_checks_and_copies_unless_told_that_arrays_are_fresh():
+    rho = wgflow.Particles(np.zeros((2, 3)), [0.2, 0.4], [0.3, 0.7])
+    theta, tau = np.ones((2, 3)), np.array([0.9, 0.1])
+    copied, taken = rho.moved(theta, tau), rho.moved(theta, tau, fresh=True)
+    assert taken.theta is theta
+    assert not theta.flags.writeable
+    assert copied.theta is not theta
+    for other in (copied, taken):
+        assert np.array_equal(other.mass, rho.mass)
+        assert other.order.tolist() == [1, 0]
+    with pytest.raises(InputError, match="tau"):
+        rho.moved(theta, np.array([0.5, 1.5]))

@@ -87,9 +87,9 @@ class Depth(ABC):
         """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""
         return np.zeros(len(rho))
 
-    def order(self, tau: Array) -> Index | None:
+    def order(self, rho: Particles) -> Index | None:
         """Order of the particles along depth where it matters to E, else None."""
-        del tau
+        del rho
         return None
 
     def spec(self) -> Spec:
@@ -152,9 +152,9 @@ class Gaps(Depth):
     name: ClassVar[str] = "gaps"
     boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect", "free")
 
-    def order(self, tau: Array) -> Index:
+    def order(self, rho: Particles) -> Index:
         """Particles by increasing tau, ties by particle index."""
-        return np.argsort(tau, kind="stable")
+        return rho.order
 
     def network(self, rho: Particles, order: Index | None = None) -> Network:
         """One layer a particle, its weight the gap to the one before.
@@ -171,8 +171,11 @@ class Gaps(Depth):
             raise InputError(
                 "mass: expected weights > 0 under Gaps, which divides by them, got 0; drop those particles"
             )
-        order = self.order(rho.tau) if order is None else order
-        return Network(np.arange(len(rho) + 1), order, np.diff(rho.tau[order], prepend=0.0))
+        order = rho.order if order is None else order
+        sorted_ = rho.tau[order]
+        gaps = sorted_.copy()
+        gaps[1:] -= sorted_[:-1]
+        return Network(np.arange(len(rho) + 1), order, gaps)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layer l for t in (tau^(l-1), tau^l], N beyond the last tau; constant in between."""
@@ -180,11 +183,12 @@ class Gaps(Depth):
 
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
         """v_theta = -(gap/mass) d_theta g, v_tau = -mass (g_l - g_(l+1))."""
-        v_theta, v_tau = np.empty_like(slope), np.empty_like(value)
-        mass = rho.mass[net.particle]
-        v_theta[net.particle] = -(net.weight / mass)[:, None] * slope
-        v_tau[net.particle] = -mass * (value - np.append(value[1:], 0.0))
-        return v_theta, v_tau
+        place = np.empty(len(rho), np.int64)
+        place[net.particle] = np.arange(len(rho))
+        v_theta = np.take(slope, place, axis=0)
+        v_theta *= -(net.weight[place] / rho.mass)[:, None]
+        after = np.append(value[1:], 0.0)
+        return v_theta, -rho.mass * (value - after)[place]
 
     def resistance(self, rho: Particles) -> Array:
         """1/mass: dE/dtau is of order one here, and kappa = 1/mass would throw every particle to an end in one step."""
@@ -267,15 +271,23 @@ class Deposit(_Deposited):
         if self.shape == "hat":
             k = np.floor(u)
             r = u - k
-            offsets, weights, slopes = [0, 1], [1.0 - r, r], [-np.ones_like(r), np.ones_like(r)]
+            offsets = [0, 1]
+            weights: tuple[Any, ...] = (1.0 - r, r)
+            slopes: tuple[Any, ...] = (-1.0, 1.0)
         else:
             k = np.rint(u)
             r = u - k
             offsets = [-1, 0, 1]
-            weights = [0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2]
-            slopes = [r - 0.5, -2.0 * r, r + 0.5]
-        layer = np.stack([np.clip(k + offset, 0, self.layers - 1).astype(np.int64) for offset in offsets], axis=1)
-        return Stencil(layer, np.stack(weights, axis=1), self.layers * np.stack(slopes, axis=1))
+            weights = (0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2)
+            slopes = (r - 0.5, -2.0 * r, r + 0.5)
+        layer = k.astype(np.int64)[:, None] + np.array(offsets)
+        np.clip(layer, 0, self.layers - 1, out=layer)
+        weight, slope = np.empty(layer.shape), np.empty(layer.shape)
+        for column in range(len(offsets)):
+            weight[:, column] = weights[column]
+            slope[:, column] = slopes[column]
+        slope *= self.layers
+        return Stencil(layer, weight, slope)
 
     def resistance(self, rho: Particles) -> Array:
         """The masses: kappa = 1/mass, as for theta."""
@@ -350,8 +362,9 @@ def switches(before: Index, after: Index) -> int:
     # Between two positions where a prefix maps onto itself lies one run of particles that mixed among themselves.
     ends = np.flatnonzero(np.maximum.accumulate(ranks) == np.arange(len(ranks))) + 1
     starts = np.concatenate([[0], ends[:-1]])
-    count = 0
-    for start, end in zip(starts[ends - starts > 1], ends[ends - starts > 1], strict=True):
+    length = ends - starts
+    count = int(np.count_nonzero(length == 2))  # nearly all of them: two that changed places
+    for start, end in zip(starts[length > 2], ends[length > 2], strict=True):
         seen: list[int] = []
         for k, rank in enumerate(ranks[start:end].tolist()):
             at = bisect_left(seen, rank)

@@ -5,6 +5,7 @@ A generator; files and stopping rules are the caller's.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -170,10 +171,12 @@ class Flow:
             whole = self._velocity(rho, clock.s, None) if record or self.batch is None else None
             # The last frame needs no step, so no batch either.
             used = whole if self.batch is None or clock.done else self._velocity(rho, clock.s, self._rows(clock.step))
-            self._check_finite(clock, good, *((whole or ()) + (used or ())))
+            dissipation = self._dissipation(rho, *whole[1:]) if whole is not None else math.nan
+            # A sum of squares is finite only if all of them are; if it is not, the parts are looked at.
+            if whole is None or used is not whole or not math.isfinite(whole[0] + dissipation):
+                self._check_finite(clock, good, *((whole or ()) + (used or ())))
             if whole is not None:
-                energy, v_theta, v_tau = whole
-                dissipation = self._dissipation(rho, v_theta, v_tau)
+                energy = whole[0]
                 good = Frame(clock.step, clock.s, rho.theta, rho.tau, rho.mass, energy, dissipation, switched, h)
                 if record:
                     yield good
@@ -192,7 +195,7 @@ class Flow:
         self, rho: Particles, clock: Clock, frame: Frame, velocity: tuple[float, Array, Array], h: float
     ) -> stepsize.Taken:
         """One step as the rule decides, not beyond the clock's next event."""
-        order = self.energy.depth.order(rho.tau)
+        order = self.energy.depth.order(rho)
 
         def trial(h: float) -> Trial:
             state = (rho.theta, rho.tau, clock.s, velocity[1:], h)
@@ -201,7 +204,7 @@ class Flow:
             for each in self.ingredients:
                 made = _same_cloud(each(moved, Move(clock.step, clock.s, h, self.energy)), moved, each)
                 moved = self._settle(made, made.theta, made.tau, clock, frame)
-            after = self.energy.depth.order(moved.tau)
+            after = self.energy.depth.order(moved)
             changed = switches(order, after) if order is not None and after is not None else 0
             return Trial(moved, changed, lambda: self.energy(moved, s=clock.s))
 
@@ -216,7 +219,7 @@ class Flow:
                 f"try a smaller step than {self.rule.first:g}",
                 frame,
             )
-        return rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free")
+        return rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free", fresh=True)
 
     def _check_finite(self, clock: Clock, good: Frame | None, *parts: Any) -> None:
         if all(np.isfinite(part).all() for part in parts):
@@ -235,9 +238,11 @@ class Flow:
     def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
         """Energy, and the velocity with mobility and walls."""
         with np.errstate(over="ignore", invalid="ignore"):
-            velocity = self.energy.velocity(rho, rows, s)
-            v_tau = self._mobility_tau * project(rho.tau, velocity.tau, self.boundary)
-            return velocity.energy, self._mobility_theta * velocity.theta, v_tau
+            energy, v_theta, v_tau = self.energy.field(rho, rows, s)
+            v_tau = project(rho.tau, v_tau, self.boundary)
+            if self.mobility:
+                v_theta, v_tau = self._mobility_theta * v_theta, self._mobility_tau * v_tau
+            return energy, v_theta, v_tau
 
     def _drift(self, rho: Particles, clock: Clock, frame: Frame) -> integrators.Drift:
         rows = self._rows(clock.step) if self.batch is not None else None  # one batch for all stages of a step
@@ -255,7 +260,9 @@ class Flow:
 
     def _dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
         """-dE/ds along the velocity with mobility: |v|**2 divided by the mobilities; what is pinned adds nothing."""
-        with np.errstate(over="ignore"):
+        with np.errstate(over="ignore", invalid="ignore"):
+            if not self.mobility:
+                return self.energy.dissipation(rho, v_theta, v_tau)
             root_theta = np.sqrt(np.where(self._mobility_theta > 0, self._mobility_theta, 1.0))
             root_tau = np.sqrt(self._mobility_tau) if self._mobility_tau > 0 else 1.0
             return self.energy.dissipation(rho, v_theta / root_theta, v_tau / root_tau)

@@ -88,5 +88,7 @@ def _combine(
 ) -> tuple[Array, Array]:
     for weight, (v_theta, v_tau) in zip(row, stages, strict=True):
         if weight:
-            theta, tau = theta + (h * weight) * v_theta, tau + (h * weight) * v_tau
+            move = (h * weight) * v_theta
+            move += theta
+            theta, tau = move, tau + (h * weight) * v_tau
     return theta, tau

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike
 from wgflow import rng
 from wgflow.errors import InputError, unknown
 from wgflow.problems import Problem
-from wgflow.types import Array, finite_array, real, whole
+from wgflow.types import Array, Index, finite_array, real, whole
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
@@ -165,9 +166,37 @@ class Particles:
             )
         return cls(spread * theta.reshape(layers * per_layer, -1), np.repeat(t, per_layer))
 
-    def moved(self, theta: Array, tau: Array, *, free: bool = False) -> Particles:
-        """Build the measure with the same masses at other places."""
-        return Particles(theta, tau, self.mass, free=free)
+    @functools.cached_property
+    def order(self) -> Index:
+        """Particles by increasing tau, ties by particle index, (N,)."""
+        order = np.argsort(self.tau, kind="stable")
+        order.setflags(write=False)
+        return order
+
+    def moved(self, theta: Array, tau: Array, *, free: bool = False, fresh: bool = False) -> Particles:
+        """Build the measure with the same masses at other places.
+
+        Parameters
+        ----------
+        theta, tau : ndarray (N, P), (N,)
+            The places.
+        free : bool, optional
+            Whether tau may lie outside [0, 1].
+        fresh : bool, optional
+            The arrays are new and known to be finite: they are taken over without checks or a copy, and made read-only.
+
+        Raises
+        ------
+        InputError
+            As for the class, unless ``fresh``.
+        """
+        if not fresh:
+            return Particles(theta, tau, self.mass, free=free)
+        made = object.__new__(Particles)
+        made.theta, made.tau, made.mass, made.free = theta, tau, self.mass, free
+        theta.setflags(write=False)
+        tau.setflags(write=False)
+        return made
 
 
 def confine(tau: Array, boundary: str) -> Array:
@@ -186,7 +215,7 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
     With ``clip`` the flow is the projected gradient flow on [0, 1]: a particle at an end that is pushed outwards
     rests, and dissipates nothing.
     """
-    if boundary != "clip":
+    if boundary != "clip" or not ((tau <= 0.0) | (tau >= 1.0)).any():
         return v_tau
     outward = ((tau <= 0.0) & (v_tau < 0)) | ((tau >= 1.0) & (v_tau > 0))
     return np.where(outward, 0.0, v_tau)

@@ -63,7 +63,7 @@ def order_switching(trajectory: Trajectory, threads: int | None = None) -> Switc
     before: NDArray[np.int64] | None = None
     for frame in trajectory:
         rho = Particles(frame.theta, frame.tau, frame.mass, free=True)
-        after = energy.depth.order(rho.tau)
+        after = energy.depth.order(rho)
         if before is not None and (pairs := switches(before, after)):
             with np.errstate(all="ignore"):  # the last state before a divergence may overflow here
                 size = energy(rho) - energy.network_energy(energy.depth.network(rho, order=before), rho.theta)
