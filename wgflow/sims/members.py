@@ -140,7 +140,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
     depth = member.depth.model_dump()
     term = member.regulariser.model_dump() if member.regulariser else None
-    energy = Energy(problem, depth, backend, threads=threads, regulariser=term)
+    energy = Energy(problem, depth, backend, member.dtype, threads, term)
     flow_table = member.flow
     flow = Flow(
         energy,
@@ -157,7 +157,8 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     flow.run(
         start, flow_table.until, flow_table.every
     )  # checks the times; nothing is computed until a frame is asked for
-    return Setup(energy, Energy(heldout, depth, backend, threads=threads) if heldout else None, flow, start)
+    apart = Energy(heldout, depth, backend, member.dtype, threads) if heldout else None
+    return Setup(energy, apart, flow, start)
 
 
 def load(planned: Planned, backend: str, threads: int | None = None) -> float:

@@ -195,6 +195,7 @@ class Member(Table):
     flow: FlowTable
     regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
+    dtype: Literal["float64", "float32"] = Field("float64", description="precision of the compiled kernels")
 
 
 Names: TypeAlias = Annotated[
