@@ -29,7 +29,7 @@ types: $(READY)
 bench: $(READY)
 	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
 	$(BIN)/python benchmarks/startup.py
-	$(BIN)/python benchmarks/evaluation.py
+	$(BIN)/python benchmarks/run.py
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

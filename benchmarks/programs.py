@@ -1,0 +1,247 @@
+"""Programs that compute the same thing: E and its gradient in every parameter and layer weight.
+
+Each takes a :class:`~cases.Case` and returns a :class:`Program`. Libraries are imported inside, so that a process holds
+only what it runs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+from cases import Arrays, Case, arrays, measure
+
+import wgflow
+
+Result = tuple[float, np.ndarray, np.ndarray | None]
+
+
+class Program(NamedTuple):
+    """What is timed, and what it found.
+
+    Attributes
+    ----------
+    run : callable
+        Computes everything afresh; this is timed.
+    result : callable
+        From what ``run`` returned, E, dE/dtheta, (N, 2 D + 1), and dE/dweight, (N,), or None where the program has no
+        such thing, particles in the order of the network.
+    """
+
+    run: Callable[[], Any]
+    result: Callable[[Any], Result]
+
+
+def own(case: Case, backend: str = "cpu", dtype: str = "float64") -> Program:
+    """One call of Energy.velocity: sorting, velocities in theta and tau and the dissipation are part of it."""
+    problem, rho, depth = measure(case)
+    energy = wgflow.Energy(problem, depth, backend, dtype)
+    batch = np.arange(case.batch) if case.batch else None
+    order = depth.network(rho).particle
+
+    def result(velocity: wgflow.types.Velocity) -> Result:
+        by_theta = -velocity.theta * rho.mass[:, None]
+        if case.scheme == "layers":
+            return velocity.energy, by_theta[order], None
+        by_tau = -velocity.tau[order] / rho.mass[order]  # dE/dtau^l = dE/dgap^l - dE/dgap^(l+1)
+        return velocity.energy, by_theta[order], np.cumsum(by_tau[::-1])[::-1]
+
+    return Program(lambda: energy.velocity(rho, batch), result)
+
+
+def reference(case: Case) -> Program:
+    """Reference: wgflow's definition in plain NumPy, which keeps all states."""
+    return own(case, "reference")
+
+
+def single(case: Case) -> Program:
+    """Wgflow's compiled kernels in float32."""
+    return own(case, dtype="float32")
+
+
+def _by_layer(case: Case, data: Arrays) -> tuple[Any, ...]:
+    """Parameters with a leading axis of layers: (L, n, D), (L, n, D), (L, n), (L, n); n = 1 under Gaps is dropped."""
+    if case.scheme == "gaps":
+        return data.a, data.w, data.b, data.weight
+    layers = case.layers
+    return (
+        data.a.reshape(layers, -1, case.width),
+        data.w.reshape(layers, -1, case.width),
+        data.b.reshape(layers, -1),
+        data.weight.reshape(layers, -1),
+    )
+
+
+def _flat(case: Case, by_a: Any, by_w: Any, by_b: Any, by_weight: Any) -> tuple[np.ndarray, np.ndarray]:
+    shape = (case.particles, case.width)
+    parts = [np.asarray(by_a).reshape(shape), np.asarray(by_w).reshape(shape), np.asarray(by_b).reshape(-1, 1)]
+    return np.concatenate(parts, axis=1), np.asarray(by_weight).ravel()
+
+
+def _jax(case: Case, rematerialise: bool) -> Program:
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    data = arrays(case)
+
+    def layer(x: Any, block: Any) -> tuple[Any, None]:
+        a, w, b, c = block
+        if case.scheme == "gaps":
+            return x + c * jnp.tanh(x @ w + b)[:, None] * a, None
+        return x + (c * jnp.tanh(x @ w.T + b)) @ a, None
+
+    def loss(blocks: Any, start: Any, target: Any, readout: Any) -> Any:
+        x, _ = jax.lax.scan(jax.checkpoint(layer) if rematerialise else layer, start, blocks)
+        return 0.5 * jnp.mean(jnp.sum((x @ readout.T - target) ** 2, axis=1))
+
+    fixed = tuple(map(jnp.asarray, (data.start, data.target, data.readout)))
+    blocks = tuple(map(jnp.asarray, _by_layer(case, data)))
+    both = jax.jit(jax.value_and_grad(loss))
+
+    return Program(
+        lambda: jax.block_until_ready(both(blocks, *fixed)),
+        lambda found: (float(found[0]), *_flat(case, *found[1])),
+    )
+
+
+def jax_scan(case: Case) -> Program:
+    """JAX: jit(value_and_grad(scan over layers))."""
+    return _jax(case, rematerialise=False)
+
+
+def jax_remat(case: Case) -> Program:
+    """JAX: the same with jax.checkpoint around each layer."""
+    return _jax(case, rematerialise=True)
+
+
+def _torch(case: Case, compiled: bool) -> Program:
+    import torch
+
+    data = arrays(case)
+
+    def ridge(x: Any, a: Any, w: Any, b: Any, c: Any) -> Any:
+        return x + (c * torch.tanh(x @ w + b))[:, None] * a
+
+    def wide(x: Any, a: Any, w: Any, b: Any, c: Any) -> Any:
+        return x + (c * torch.tanh(x @ w.T + b)) @ a
+
+    layer = ridge if case.scheme == "gaps" else wide
+    layer = torch.compile(layer, dynamic=False) if compiled else layer
+    start, target, readout = (torch.tensor(part) for part in (data.start, data.target, data.readout))
+    blocks = [torch.tensor(part, requires_grad=True) for part in _by_layer(case, data)]
+
+    def run() -> Any:
+        for part in blocks:
+            part.grad = None
+        x = start
+        for block in zip(*(part.unbind(0) for part in blocks), strict=True):
+            x = layer(x, *block)
+        loss = 0.5 * ((x @ readout.T - target) ** 2).sum(1).mean()
+        loss.backward()
+        return loss.detach()
+
+    return Program(run, lambda loss: (float(loss), *_flat(case, *(part.grad.numpy() for part in blocks))))
+
+
+def torch_eager(case: Case) -> Program:
+    """PyTorch: a Python loop over layers."""
+    return _torch(case, compiled=False)
+
+
+def torch_compiled(case: Case) -> Program:
+    """PyTorch: torch.compile on the layer; the loop stays in Python, since unrolling it compiles for minutes."""
+    return _torch(case, compiled=True)
+
+
+def diffrax_euler(case: Case) -> Program:
+    """diffrax: Euler, one step a particle, RecursiveCheckpointAdjoint."""
+    import diffrax
+    import jax
+    import jax.numpy as jnp
+
+    jax.config.update("jax_enable_x64", True)
+    data = arrays(case)
+
+    def field(t: Any, x: Any, blocks: Any) -> Any:
+        a, w, b, c = jax.tree.map(lambda part: part[jnp.round(t).astype(int)], blocks)
+        return c * jnp.tanh(x @ w + b)[:, None] * a
+
+    def loss(blocks: Any, start: Any, target: Any, readout: Any) -> Any:
+        solution = diffrax.diffeqsolve(
+            *(diffrax.ODETerm(field), diffrax.Euler(), 0.0, float(case.particles), 1.0, start, blocks),
+            adjoint=diffrax.RecursiveCheckpointAdjoint(),
+            max_steps=case.particles + 1,
+        )
+        return 0.5 * jnp.mean(jnp.sum((solution.ys[-1] @ readout.T - target) ** 2, axis=1))
+
+    fixed = tuple(map(jnp.asarray, (data.start, data.target, data.readout)))
+    blocks = tuple(map(jnp.asarray, _by_layer(case, data)))
+    both = jax.jit(jax.value_and_grad(loss))
+
+    return Program(
+        lambda: jax.block_until_ready(both(blocks, *fixed)),
+        lambda found: (float(found[0]), *_flat(case, *found[1])),
+    )
+
+
+def torchdiffeq_euler(case: Case) -> Program:
+    """torchdiffeq: odeint with method "euler", one step a particle, differentiated through."""
+    import torch
+    from torchdiffeq import odeint
+
+    data = arrays(case)
+    start, target, readout = (torch.tensor(part) for part in (data.start, data.target, data.readout))
+    blocks = [torch.tensor(part, requires_grad=True) for part in _by_layer(case, data)]
+    span = torch.tensor([0.0, case.particles], dtype=torch.float64)
+
+    def run() -> Any:
+        for part in blocks:
+            part.grad = None
+        layers = list(zip(*(part.unbind(0) for part in blocks), strict=True))
+
+        def field(t: Any, x: Any) -> Any:
+            a, w, b, c = layers[round(float(t))]
+            return (c * torch.tanh(x @ w + b))[:, None] * a
+
+        x = odeint(field, start, span, method="euler", options={"step_size": 1.0})[-1]
+        loss = 0.5 * ((x @ readout.T - target) ** 2).sum(1).mean()
+        loss.backward()
+        return loss.detach()
+
+    return Program(run, lambda loss: (float(loss), *_flat(case, *(part.grad.numpy() for part in blocks))))
+
+
+def _product(dtype: str) -> Program:
+    a = np.random.default_rng(0).normal(size=(2048, 2048)).astype(dtype)
+
+    return Program(lambda: a @ a, lambda product: (float(product[0, 0]), a[:1], None))
+
+
+def dgemm(case: Case) -> Program:
+    """NumPy's matrix product of 2048 x 2048 numbers in float64: the peak."""
+    del case
+    return _product("float64")
+
+
+def sgemm(case: Case) -> Program:
+    """The same in float32."""
+    del case
+    return _product("float32")
+
+
+PROGRAMS: dict[str, tuple[str, Callable[[Case], Program]]] = {
+    "wgflow": ("wgflow", own),
+    "wgflow32": ("wgflow, float32", single),
+    "jax": ("JAX, jit of scan", jax_scan),
+    "jax_remat": ("JAX, scan with checkpoint", jax_remat),
+    "torch": ("PyTorch, eager", torch_eager),
+    "torch_compiled": ("PyTorch, compiled layer", torch_compiled),
+    "diffrax": ("diffrax, Euler", diffrax_euler),
+    "torchdiffeq": ("torchdiffeq, Euler", torchdiffeq_euler),
+    "reference": ("wgflow's reference, NumPy", reference),
+    "dgemm": ("dgemm", dgemm),
+    "sgemm": ("sgemm", sgemm),
+}
+PEAK = 2 * 2048**3  # flops of dgemm and sgemm

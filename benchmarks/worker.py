@@ -1,0 +1,64 @@
+"""A process of its own for one program and case: runs it when asked. Started by turns.py, not by hand.
+
+Lines of JSON on standard input: {"save": PATH} runs once and saves the result, {"calls": n, "warm": w} times n calls
+after w. Answers are lines of JSON on standard output; what libraries print goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import resource
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+from cases import Case
+from programs import PROGRAMS
+
+
+def peak_memory() -> int:
+    """Most bytes this process has held so far, or since :func:`forget_peak`."""
+    try:
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    except (OSError, StopIteration):
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def forget_peak() -> int:
+    """Forget what importing libraries took at its height, where the system can; returns what is held now."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return peak_memory()
+
+
+def main(program: str, case: Case) -> None:
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    run, result = PROGRAMS[program][1](case)
+    before = forget_peak()  # libraries and data are there
+    for line in sys.stdin:
+        order = json.loads(line)
+        if "save" in order:
+            began = time.perf_counter()
+            found = run()
+            answer = {"first": time.perf_counter() - began, "memory": peak_memory() - before}
+            (energy, by_theta, by_weight), nothing = result(found), np.empty(0)
+            np.savez(order["save"], energy=energy, theta=by_theta, weight=nothing if by_weight is None else by_weight)
+        else:
+            times = []
+            for call in range(order["warm"] + order["calls"]):
+                began = time.perf_counter()
+                run()
+                if call >= order["warm"]:
+                    times.append(time.perf_counter() - began)
+            answer = {"times": times}
+        answers.write(json.dumps(answer) + "\n")
+        answers.flush()
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Case(*json.loads(sys.argv[2])))
