@@ -242,3 +242,45 @@ def test_frames_that_do_not_fit_are_refused(run):
         assert writer.frames == 0
     with pytest.raises(InputError, match="expected a name without '/'"):
         create(observables=("energy",))
+
+
+def test_to_xarray_names_the_dimensions(run, tmp_path):
+    xarray = pytest.importorskip("xarray")
+    create, frames, path, _ = run
+    write(create, frames)
+    with wgflow.Trajectory(path) as trajectory:
+        whole, series = trajectory.to_xarray(), trajectory.to_xarray(particles=False)
+    assert dict(whole.sizes) == {"frame": 11, "particle": 4, "component": frames[0].theta.shape[1]}
+    for number, frame in enumerate(frames):
+        part = whole.isel(frame=number)
+        assert part.s == frame.s
+        assert part.step == frame.step
+        assert part.energy == frame.energy
+        assert part.half == frame.observables["half"]
+        np.testing.assert_array_equal(part.theta, frame.theta)
+        np.testing.assert_array_equal(part.tau, frame.tau)
+        np.testing.assert_array_equal(part.mass, frame.mass)
+    assert set(series.data_vars) == set(whole.data_vars) - {"theta", "tau", "mass"}
+    whole.to_netcdf(tmp_path / "run.nc", engine="h5netcdf")
+    with xarray.open_dataset(tmp_path / "run.nc", engine="h5netcdf") as found:
+        xarray.testing.assert_identical(found.load(), whole)
+
+
+def test_to_xarray_without_the_package(run, monkeypatch):
+    create, frames, path, _ = run
+    write(create, frames)
+    monkeypatch.setitem(sys.modules, "xarray", None)
+    with (
+        wgflow.Trajectory(path) as trajectory,
+        pytest.raises(InputError, match=r"expected xarray, got no such package; pip install 'wgflow\[xarray\]'"),
+    ):
+        trajectory.to_xarray()
+
+
+def test_to_xarray_checks_every_frame(run):
+    create, frames, path, _ = run
+    write(create, frames)
+    with h5py.File(path, "r+") as file:
+        file[f"{schema.GROUP}/position/value"][3, 0, 0] += 1e-9
+    with wgflow.Trajectory(path) as trajectory, pytest.raises(TrajectoryError, match="frame 3 is damaged"):
+        trajectory.to_xarray(particles=False)

@@ -17,6 +17,7 @@ import numpy as np
 
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
+from wgflow.trajectory.labelled import variables
 from wgflow.workspace import MemberFile, Workspace, short_names, words
 
 if TYPE_CHECKING:
@@ -61,7 +62,9 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     lengths = _lengths(members, particles)
     for member in members:
         place: tuple[Any, ...] = tuple(list(axes[key]).index(_code(member.values.get(key))) for key in keys)
-        for name, (own, values) in _variables(member, particles).items():
+        with Trajectory(member.path) as trajectory:
+            found = variables(trajectory, particles)
+        for name, (own, values) in found.items():
             if name not in out:
                 dims[name] = (*(names[key] for key in keys), *own)
                 out[name] = np.full((*shape, *(lengths[dim] for dim in own)), np.nan)
@@ -83,22 +86,6 @@ def _code(value: Any) -> str:
 def _coordinate(values: list[Any]) -> list[Any]:
     plain = all(isinstance(value, int | float | str) for value in values)
     return values if plain else words(values)
-
-
-def _variables(member: MemberFile, particles: bool) -> dict[str, tuple[tuple[str, ...], np.ndarray]]:
-    with Trajectory(member.path) as trajectory:
-        series: dict[str, tuple[tuple[str, ...], np.ndarray]] = {
-            name: (("frame",), trajectory.series(name)) for name in ("s", "step", *trajectory.observables)
-        }
-        if not particles or not len(trajectory):
-            return series
-        frames = trajectory[:]
-    stacked = {name: np.stack([getattr(frame, name) for frame in frames]) for name in ("theta", "tau", "mass")}
-    return series | {
-        "theta": (("frame", "particle", "component"), stacked["theta"]),
-        "tau": (("frame", "particle"), stacked["tau"]),
-        "mass": (("frame", "particle"), stacked["mass"]),
-    }
 
 
 def _lengths(members: Sequence[MemberFile], particles: bool) -> dict[str, int]:

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import h5py
 import numpy as np
@@ -14,8 +14,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError, unknown
-from wgflow.trajectory import schema
+from wgflow.trajectory import labelled, schema
 from wgflow.types import Array, Frame, Spec
+
+if TYPE_CHECKING:
+    import xarray
 
 _READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
 
@@ -156,6 +159,30 @@ class Trajectory(Sequence[Frame]):
         heldout = self._arrays("heldout") | dict(data or {})
         problem = energy.problem.replace(heldout["x"], heldout["y"])
         return Energy(problem, energy.depth, backend, energy.dtype, threads)
+
+    def to_xarray(self, particles: bool = True) -> xarray.Dataset:
+        """All frames as arrays with named dimensions.
+
+        Parameters
+        ----------
+        particles : bool, optional
+            Also the particles of every frame, which are read into memory, F N (P + 2) numbers; series alone otherwise.
+
+        Returns
+        -------
+        xarray.Dataset
+            theta (frame, particle, component), tau and mass (frame, particle) and a series (frame,) for each of
+            :attr:`observables`; flow time ``s`` and ``step`` are coordinates along frame. Attributes: the documents of
+            :attr:`parameters`, as JSON.
+
+        Raises
+        ------
+        InputError
+            If xarray is not installed.
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        return labelled.to_xarray(self, particles)
 
     @property
     def holds_data(self) -> bool:
