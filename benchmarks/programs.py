@@ -79,6 +79,20 @@ def _flat(case: Case, by_a: Any, by_w: Any, by_b: Any, by_weight: Any) -> tuple[
     return np.concatenate(parts, axis=1), np.asarray(by_weight).ravel()
 
 
+def _jitted(case: Case, data: Arrays, loss: Callable[..., Any]) -> Program:
+    """Jit of value and gradient of loss(blocks, start, target, readout), by JAX."""
+    import jax
+    import jax.numpy as jnp
+
+    fixed = tuple(map(jnp.asarray, (data.start, data.target, data.readout)))
+    blocks = tuple(map(jnp.asarray, _by_layer(case, data)))
+    both = jax.jit(jax.value_and_grad(loss))
+    return Program(
+        lambda: jax.block_until_ready(both(blocks, *fixed)),
+        lambda found: (float(found[0]), *_flat(case, *found[1])),
+    )
+
+
 def _jax(case: Case, rematerialise: bool) -> Program:
     import jax
     import jax.numpy as jnp
@@ -96,14 +110,7 @@ def _jax(case: Case, rematerialise: bool) -> Program:
         x, _ = jax.lax.scan(jax.checkpoint(layer) if rematerialise else layer, start, blocks)
         return 0.5 * jnp.mean(jnp.sum((x @ readout.T - target) ** 2, axis=1))
 
-    fixed = tuple(map(jnp.asarray, (data.start, data.target, data.readout)))
-    blocks = tuple(map(jnp.asarray, _by_layer(case, data)))
-    both = jax.jit(jax.value_and_grad(loss))
-
-    return Program(
-        lambda: jax.block_until_ready(both(blocks, *fixed)),
-        lambda found: (float(found[0]), *_flat(case, *found[1])),
-    )
+    return _jitted(case, data, loss)
 
 
 def jax_scan(case: Case) -> Program:
@@ -176,14 +183,7 @@ def diffrax_euler(case: Case) -> Program:
         )
         return 0.5 * jnp.mean(jnp.sum((solution.ys[-1] @ readout.T - target) ** 2, axis=1))
 
-    fixed = tuple(map(jnp.asarray, (data.start, data.target, data.readout)))
-    blocks = tuple(map(jnp.asarray, _by_layer(case, data)))
-    both = jax.jit(jax.value_and_grad(loss))
-
-    return Program(
-        lambda: jax.block_until_ready(both(blocks, *fixed)),
-        lambda found: (float(found[0]), *_flat(case, *found[1])),
-    )
+    return _jitted(case, data, loss)
 
 
 def torchdiffeq_euler(case: Case) -> Program:

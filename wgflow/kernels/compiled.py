@@ -37,24 +37,7 @@ def ridge(dtype: str) -> Any:
                 *(float64[::1], float64[:, ::1]),
             ),
             _ridge.ridge_pass: void(
-                *(
-                    stacked,
-                    stacked,
-                    stacked,
-                    stacked,
-                    table,
-                    *stacks,
-                    flag,
-                    real,
-                    flag,
-                    flag,
-                    flag,
-                    flag,
-                    flag,
-                    flag,
-                    flag,
-                ),
-                *(out, out, cube, out, out),
+                *(4 * (stacked,)), table, *stacks, flag, real, *(7 * (flag,)), out, out, cube, out, out
             ),
         }
         made = {}
