@@ -73,7 +73,7 @@ METHOD = """## Method
 {peers}
 
 To repeat it: `make bench` writes `docs/benchmarks.json`, this page and its figure; `python benchmarks/page.py` draws
-them from the file again. `python benchmarks/run.py --quick` is a rehearsal of two minutes.
+them from the file again. `python benchmarks/run.py --quick` is a rehearsal of about a minute.
 """
 
 

@@ -46,6 +46,14 @@ def check(problem, rho, depth, bound=1e-12, **options):
         np.testing.assert_allclose(right, left, rtol=0, atol=bound * (1 + np.abs(left).max()))
 
 
+def check_threads(problem, rho, depth, dtype):
+    one, *others = [wgflow.Energy(problem, depth, dtype=dtype, threads=count).velocity(rho) for count in (1, 2, 3, 4)]
+    for other in others:
+        assert other.energy == one.energy
+        assert np.array_equal(other.theta, one.theta)
+        assert np.array_equal(other.tau, one.tau)
+
+
 @pytest.mark.parametrize("particles", [1, 3, 4, 5, 7, 8, 9, 15, 16, 17, 33, 63, 64, 65, 129])
 def test_numbers_of_particles(particles):
     problem, rho = draw(particles, particles, 20, 16)
@@ -138,22 +146,12 @@ def test_same_bits_for_any_number_of_threads(seed, particles, samples, width, de
     """Threads are a pool of wgflow's own, so their number is set here and not by NUMBA_NUM_THREADS."""
     problem, rho = draw(seed, particles, samples, width, block)
     with many_chunks():
-        one, *others = [
-            wgflow.Energy(problem, DEPTHS[depth], dtype=dtype, threads=count).velocity(rho) for count in (1, 2, 3, 4)
-        ]
-    for other in others:
-        assert other.energy == one.energy
-        assert np.array_equal(other.theta, one.theta)
-        assert np.array_equal(other.tau, one.tau)
+        check_threads(problem, rho, DEPTHS[depth], dtype)
 
 
 def test_same_bits_for_any_number_of_threads_when_all_of_them_work():
     problem, rho = draw(0, 500, 3000, 16)
-    one, *others = [wgflow.Energy(problem, threads=count).velocity(rho) for count in (1, 2, 3, 4)]
-    for other in others:
-        assert other.energy == one.energy
-        assert np.array_equal(other.theta, one.theta)
-        assert np.array_equal(other.tau, one.tau)
+    check_threads(problem, rho, wgflow.Gaps(), "float64")
 
 
 def test_energies_used_from_several_threads_at_once():
