@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
-import json
+import functools
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, overload
+from typing import TYPE_CHECKING, Any, NamedTuple, overload
 
-import h5py
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError, unknown
-from wgflow.trajectory import labelled, schema
+from wgflow.trajectory import labelled, layout, schema
+from wgflow.trajectory.rows import Rows
 from wgflow.types import Array, Frame, Spec
 
 if TYPE_CHECKING:
     import xarray
 
-_READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
+
+class ParticlePath(NamedTuple):
+    """Path of one particle through the frames of a run.
+
+    Attributes
+    ----------
+    theta : ndarray (F, P)
+        Its parameters.
+    tau : ndarray (F,)
+        Its depth.
+    mass : ndarray (F,)
+        Its weight.
+    """
+
+    theta: Array
+    tau: Array
+    mass: Array
 
 
 class Trajectory(Sequence[Frame]):
@@ -51,22 +68,23 @@ class Trajectory(Sequence[Frame]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._file = checked(self.path, "r")
-        with _damage(self.path):
-            elements = schema.elements(schema.stored_observables(self._file))
-            self._data = {element.path: self._file[element.path] for element in elements}
-            self._digests = np.asarray(self._file[schema.DIGEST])
+        self._file = opened(self.path)
+        try:
+            found = layout.read(self.path, self._file)
+            self._rows = Rows(self.path, self._file, found)
             self.parameters: dict[str, Spec] = {
-                name: json.loads(self._file[f"parameters/{name}"][()])
-                for name in ("energy", "flow", "study", "provenance")
+                name: layout.document(bytes(self._rows.array(f"parameters/{name}")[()]), self.path, name)
+                for name in schema.DOCUMENTS
             }
-        self._length = _committed_rows(self._digests)
-        self._verified = np.zeros(self._length, bool)
-        frame_bytes = sum(data.dtype.itemsize * int(np.prod(data.shape[1:])) for data in self._data.values())
-        self._stride = max(1, _READ_BYTES // frame_bytes)
+        except KeyError as error:
+            self._file.close()
+            raise TrajectoryError(f"{self.path}: damaged, expected {error} in it, got none") from error
+        except BaseException:
+            self._file.close()
+            raise
 
     def __len__(self) -> int:
-        return self._length
+        return self._rows.count
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -78,17 +96,16 @@ class Trajectory(Sequence[Frame]):
         """Frame by number, counted from the end if negative; a list of frames for a slice."""
         if isinstance(index, slice):
             numbers = range(*index.indices(len(self)))
-            return list(self if numbers == range(len(self)) else map(self._frame, numbers))
+            if numbers.step == 1:
+                return list(self._open.frames(numbers.start, max(numbers.start, numbers.stop)))
+            return [self[number] for number in numbers]
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: expected a frame number in 0..{len(self) - 1}, got {index}")
-        return self._frame(number)
+        return next(self._open.frames(number, number + 1))
 
     def __iter__(self) -> Iterator[Frame]:
-        for start in range(0, len(self), self._stride):
-            rows = self._read(start, min(start + self._stride, len(self)))
-            for k in range(len(rows[schema.STEP])):
-                yield frame_from_row({path: values[k] for path, values in rows.items()})
+        return self._open.frames(0, len(self))
 
     def __repr__(self) -> str:
         return f"Trajectory({str(self.path)!r}, frames={len(self)})"
@@ -96,7 +113,12 @@ class Trajectory(Sequence[Frame]):
     @property
     def observables(self) -> tuple[str, ...]:
         """Names of the series in the file."""
-        return (*schema.OWN_OBSERVABLES, *schema.stored_observables(self._open_file()))
+        return (*schema.OWN_OBSERVABLES, *self._rows.layout.observables)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the run came to its end; otherwise it was stopped, or is being written."""
+        return self._rows.finished
 
     def series(self, name: str) -> NDArray[Any]:
         """One number a frame, (F,): ``"s"``, ``"step"``, or any of :attr:`observables`.
@@ -112,11 +134,28 @@ class Trajectory(Sequence[Frame]):
         places |= {each: schema.observable(each).path for each in self.observables}
         if name not in places:
             raise unknown("series", name, places)
-        for start in range(0, len(self), self._stride):
-            stop = min(start + self._stride, len(self))
-            if not self._verified[start:stop].all():
-                self._read(start, stop)
-        return np.asarray(self._file[places[name]][: len(self)])
+        return self._numbers[places[name]].copy()
+
+    def particle(self, index: int) -> ParticlePath:
+        """Path of one particle through all frames, read without the other particles of most.
+
+        Parameters
+        ----------
+        index : int
+            Its number, 0 <= index < N, or counted from the end if negative.
+
+        Raises
+        ------
+        IndexError
+            If there is no such particle.
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        count = self._open.layout.particles
+        if not -count <= index < count:
+            raise IndexError(f"{self.path}: expected a particle in 0..{count - 1}, got {index}")
+        position, mass = self._open.particle(index % count)
+        return ParticlePath(np.ascontiguousarray(position[:, :-1]), np.ascontiguousarray(position[:, -1]), mass)
 
     def energy(
         self,
@@ -154,8 +193,8 @@ class Trajectory(Sequence[Frame]):
         energy = Energy.from_spec(self.parameters["energy"], stored, backend, threads, own)
         if samples == "data":
             return energy
-        if "parameters/heldout" not in self._open_file():
-            raise InputError(f"{self.path}: expected held-out samples, got a run without any")
+        if "parameters/heldout/x" not in self._open.layout.places and not {"x", "y"} <= set(data or {}):
+            raise InputError(f"{self.path}: expected held-out samples, got a run without any in its file")
         heldout = self._arrays("heldout") | dict(data or {})
         problem = energy.problem.replace(heldout["x"], heldout["y"])
         return Energy(problem, energy.depth, backend, energy.dtype, threads)
@@ -187,7 +226,7 @@ class Trajectory(Sequence[Frame]):
     @property
     def holds_data(self) -> bool:
         """Whether the problem's samples are in the file; very large ones are not."""
-        return "parameters/data/x" in self._open_file()
+        return "parameters/data/x" in self._open.layout.places
 
     def close(self) -> None:
         """Close the file."""
@@ -201,133 +240,31 @@ class Trajectory(Sequence[Frame]):
     ) -> None:
         self.close()
 
-    def _open_file(self) -> h5py.File:
-        if not self._file:
-            raise TrajectoryError(f"{self.path}: this Trajectory has been closed; open it again")
-        return self._file
-
     def _arrays(self, group: str) -> dict[str, Array]:
-        file = self._open_file()
-        with _damage(self.path):
-            place = file.get(f"parameters/{group}", {})
-            return {name: np.asarray(place[name]) for name in place}
+        prefix = f"parameters/{group}/"
+        paths = [path for path in self._open.layout.places if path.startswith(prefix)]
+        return {path.removeprefix(prefix): self._open.array(path) for path in paths}
 
-    def _frame(self, number: int) -> Frame:
-        return frame_from_row({path: values[0] for path, values in self._read(number, number + 1).items()})
+    @property
+    def _open(self) -> Rows:
+        if self._file.closed:
+            raise TrajectoryError(f"{self.path}: this Trajectory has been closed; open it again")
+        return self._rows
 
-    def _read(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Arrays of frames start..stop-1 by path, each frame checked against its digest."""
-        self._open_file()
-        with _damage(self.path):
-            rows = schema.read_rows(self._data, start, stop)
-        for k in range(stop - start):
-            row = {path: values[k] for path, values in rows.items()}
-            if not np.array_equal(schema.frame_digest(start + k, row), self._digests[start + k]):
-                raise TrajectoryError(
-                    f"{self.path}: frame {start + k} is damaged: its numbers do not match their digest"
-                )
-        self._verified[start:stop] = True
-        return rows
+    @functools.cached_property
+    def _numbers(self) -> dict[str, NDArray[Any]]:
+        """Numbers of all frames, checked once."""
+        return self._open.numbers(0, len(self))
 
 
-def frame_from_row(row: Mapping[str, NDArray[Any]]) -> Frame:
-    """Frame from the arrays of one row of the file, keyed by path."""
-    position = row[f"{schema.GROUP}/position/value"]
-    extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
-    return Frame(
-        step=int(row[schema.STEP]),
-        s=float(row[schema.TIME]),
-        theta=np.ascontiguousarray(position[:, :-1]),
-        tau=np.ascontiguousarray(position[:, -1]),
-        mass=row[f"{schema.GROUP}/mass/value"],
-        energy=float(extra.pop("energy")),
-        dissipation=float(extra.pop("dissipation")),
-        switches=int(extra.pop("switches")),
-        h=float(extra.pop("step_length")),
-        observables={name: float(value) for name, value in extra.items()},
-    )
-
-
-def checked(path: Path, mode: str) -> h5py.File:
-    """Open a file after checking that it is a trajectory of a version this wgflow reads.
+def opened(path: Path) -> io.FileIO:
+    """Open a file for reading.
 
     Raises
     ------
     TrajectoryError
-        If it is not, or another process is writing it (``mode="r+"``).
+        If there is none.
     """
     if not path.is_file():
         raise TrajectoryError(f"{path}: expected a trajectory file, got nothing there; run the study first")
-    with path.open("rb") as raw:
-        if not raw.read(len(schema.MAGIC)).startswith(schema.MAGIC):
-            raise TrajectoryError(f"{path}: expected a wgflow trajectory, got a file without its mark")
-    file = _open(path, mode)
-    try:
-        with _damage(path):
-            version = tuple(int(part) for part in file["h5md/modules/wgflow"].attrs["version"])
-            missing = [element.path for element in (*schema.FRAMES, schema.COMMIT) if element.path not in file]
-        if version[0] != schema.MODULE_VERSION[0]:
-            raise TrajectoryError(
-                f"{path}: expected format version {schema.MODULE_VERSION[0]}.x, got {version[0]}.{version[-1]}; "
-                "use the wgflow that wrote it"
-            )
-        if missing:
-            raise TrajectoryError(f"{path}: damaged, expected datasets {', '.join(missing)}, got none")
-    except TrajectoryError:
-        file.close()
-        raise
-    return file
-
-
-def _open(path: Path, mode: str) -> h5py.File:
-    try:
-        if mode == "r+":
-            return h5py.File(path, mode)
-        try:
-            return h5py.File(path, mode, locking=False)  # a lock would keep the writer from opening its own file
-        except OSError as error:
-            if "locking flag" not in str(error):
-                raise
-            return h5py.File(path, mode)  # this very process is writing it, and HDF5 wants both to agree
-    except BlockingIOError as error:
-        raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
-    except PermissionError:
-        raise
-    except OSError as error:
-        if "already open" in str(error) or "locking flag" in str(error):
-            raise TrajectoryError(f"{path}: open for reading in this process; close that Trajectory first") from error
-        raise TrajectoryError(f"{path}: damaged, HDF5 cannot open it ({error})") from error
-
-
-def committed_frames(file: h5py.File, elements: tuple[schema.Element, ...]) -> int:
-    """Frames from the first on that are committed and match their digests."""
-    digests = np.asarray(file[schema.DIGEST])
-    data = {element.path: file[element.path] for element in elements}
-    for number in range(_committed_rows(digests)):
-        row = {path: values[0] for path, values in schema.read_rows(data, number, number + 1).items()}
-        if not np.array_equal(schema.frame_digest(number, row), digests[number]):
-            return number
-    return _committed_rows(digests)
-
-
-def _committed_rows(digests: NDArray[np.uint8]) -> int:
-    blank = ~digests.any(axis=1)
-    return int(np.argmax(blank)) if blank.any() else len(digests)
-
-
-class _damage:
-    """Turn what h5py raises on a broken file into a TrajectoryError that names it."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if isinstance(
-            error, (KeyError, OSError, RuntimeError, ValueError, TypeError, AttributeError)
-        ) and not isinstance(error, TrajectoryError):
-            raise TrajectoryError(f"{self.path}: damaged ({error})") from error
+    return open(path, "rb", buffering=0)

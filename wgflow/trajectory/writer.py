@@ -1,33 +1,35 @@
 """Writing a trajectory so that no kill loses a committed frame.
 
-Every dataset is contiguous and allocated at once for a known number of frames, so that adding a frame changes no
-metadata of HDF5. A frame's row of digests, written after its numbers have been flushed, is its commit; there is no
-counter. When the file is full it is copied to one of twice the size and put in its place with ``os.replace``.
+A frame's numbers go to known places of the file, one plain write each, and nothing else is ever touched. Its row of
+digests, written last, is its commit; there is no counter. When the file is full it is copied to one of twice the size,
+which takes its place with ``os.replace``.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
+import struct
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, BinaryIO
 
-import h5py
 import numpy as np
 from numpy.typing import NDArray
 
-import wgflow
 from wgflow.energy import Energy
-from wgflow.errors import InputError
+from wgflow.errors import InputError, TrajectoryError
 from wgflow.problems import Problem
-from wgflow.trajectory import schema
-from wgflow.trajectory.reader import checked, committed_frames, frame_from_row
+from wgflow.trajectory import layout, schema, skeleton
+from wgflow.trajectory.layout import Layout, write_at
+from wgflow.trajectory.rows import Rows
 from wgflow.types import Frame, Spec, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
+_PIECE = 16 * 2**20
 
 
 class TrajectoryWriter:
@@ -35,15 +37,25 @@ class TrajectoryWriter:
 
     Attributes
     ----------
+    path : Path
+        The file.
     frames : int
         Committed frames.
+    dropped : int
+        Committed frames that are not there any more, because one at or before them turned out damaged when the file
+        was opened; the run computes them again.
     """
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self._open()
-        self.frames = committed_frames(self._file, self._elements)
-        self._digest[self.frames :] = 0  # rows that do not verify were never committed
+        self._held = contextlib.ExitStack()
+        self._held.enter_context(_alone(self.path))
+        try:
+            self._open()
+            self._drop_what_is_damaged()
+        except BaseException:
+            self._held.close()
+            raise
         self._synced = time.monotonic()
 
     @classmethod
@@ -83,6 +95,8 @@ class TrajectoryWriter:
         ------
         InputError
             If an observable has a name of the schema's own.
+        TrajectoryError
+            If another process is writing this file.
         OSError
             If the file cannot be written.
         """
@@ -90,32 +104,25 @@ class TrajectoryWriter:
         if len(set(observables)) < len(observables):
             raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
         for name in observables:
-            if name in schema.OWN_OBSERVABLES or "/" in name or not name:
+            if name in schema.OWN_OBSERVABLES or "/" in name or name.strip(". ") != name or not name:
                 raise InputError(
                     f"observable {name!r}: expected a name without '/' other than {schema.OWN_OBSERVABLES}"
                 )
         path = Path(path)
-        draft = path.with_name(f".{path.name}.new")
-        with h5py.File(draft, "w", userblock_size=schema.USER_BLOCK) as file:
-            _preamble(file)
-            size = {"F": capacity, "N": particles, "P+1": energy.problem.shape[3] + 1, "32": 32}
-            for element in (*schema.elements(tuple(sorted(observables))), schema.COMMIT):
-                _allocate(file, element.path, tuple(size[letter] for letter in element.shape), element.dtype)
-            file[schema.DIGEST][:] = 0
-            _link_times(file)
-            _particle_box(file, particles, size["P+1"])
-            documents = {
-                "energy": energy.spec(),
-                "flow": flow or {},
-                "study": study or {},
-                "provenance": provenance or {},
-            }
-            for name, document in documents.items():
-                file[f"parameters/{name}"] = np.bytes_(json.dumps(document, sort_keys=True))
-            _store(file, "parameters/data", energy.problem.arrays())
-            if heldout is not None:
-                _store(file, "parameters/heldout", {"x": heldout.x, "y": heldout.y})
-        _put_in_place(draft, path)
+        documents = {"energy": energy.spec(), "flow": flow, "study": study, "provenance": provenance}
+        arrays = _stored("data", energy.problem.arrays())
+        if heldout is not None:
+            arrays |= _stored("heldout", {"x": heldout.x, "y": heldout.y})
+        with _alone(path), _draft(path) as draft:
+            skeleton.create(
+                draft,
+                frames=capacity,
+                particles=particles,
+                width=energy.problem.shape[3] + 1,
+                observables=tuple(sorted(observables)),
+                documents={name: json.dumps(content or {}, sort_keys=True) for name, content in documents.items()},
+                arrays=arrays,
+            )
         return cls(path)
 
     @classmethod
@@ -139,41 +146,47 @@ class TrajectoryWriter:
         OSError
             If the disk is full or has gone; committed frames stay intact.
         """
-        rows = self._rows(frame)
+        position, mass, numbers = self._parts(frame)
         if self.frames == self.capacity:
             self._resize(2 * self.capacity)
-        for path, value in rows.items():
-            self._data[path][self.frames] = value
-        self._file.flush()
-        self._digest[self.frames] = schema.frame_digest(self.frames, rows)
-        self._file.flush()
+        digests = self._layout.digests
+        blocks = digests.of_blocks(position, mass).tobytes()
+        self._write(schema.POSITION, position)
+        self._write(schema.MASS, mass)
+        for k, each in enumerate(digests.numbers):
+            self._write(each.path, numbers[8 * k : 8 * k + 8])
+        self._write(schema.BLOCKS, blocks)
+        self._write(schema.DIGEST, digests.of_frame(self.frames, numbers, blocks))
         self.frames += 1
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             self._fsync()
 
     def last(self) -> Frame | None:
         """Return the last committed frame, None if there is none."""
-        if not self.frames:
-            return None
-        rows = schema.read_rows(self._data, self.frames - 1, self.frames)
-        return frame_from_row({path: values[0] for path, values in rows.items()})
+        return next(self._rows.frames(self.frames - 1, self.frames)) if self.frames else None
 
     @property
     def capacity(self) -> int:
         """Frames the file has room for now."""
-        return int(self._digest.shape[0])
+        return self._layout.frames
 
     def finish(self) -> None:
-        """Close the file of a finished run, cut to its frames: plain H5MD from then on."""
+        """Close the file of a finished run, cut to its frames and marked as finished."""
         if 0 < self.frames < self.capacity:
-            self._resize(self.frames)
+            self._resize(self.frames, finished=True)
+        elif self.frames and not self._rows.finished:
+            self._fsync()
+            write_at(self._file, self._layout.places[schema.FINISHED].offset, self._mark(self._layout))
         self.close()
 
     def close(self) -> None:
         """Close the file as it is, to be taken up later."""
-        if self._file:
-            self._fsync()
-            self._file.close()
+        if not self._file.closed:
+            with self._held:
+                try:
+                    self._fsync()
+                finally:
+                    self._file.close()
 
     def __enter__(self) -> TrajectoryWriter:
         return self
@@ -188,107 +201,154 @@ class TrajectoryWriter:
                 raise
 
     def _open(self) -> None:
-        self._file = checked(self.path, "r+")
-        self._elements = schema.elements(schema.stored_observables(self._file))
-        self._data = {element.path: self._file[element.path] for element in self._elements}
-        self._digest = self._file[schema.DIGEST]
+        if not self.path.is_file():
+            raise TrajectoryError(f"{self.path}: expected a trajectory file, got nothing there; run the study first")
+        self._file = open(self.path, "r+b", buffering=0)
+        try:
+            self._layout = layout.read(self.path, self._file)
+            self._rows = Rows(self.path, self._file, self._layout)
+        except BaseException:
+            self._file.close()
+            raise
+        self.frames = self._rows.count
+        self._position = np.empty((self._layout.particles, self._layout.width), "<f8")
 
-    def _rows(self, frame: Frame) -> dict[str, NDArray[Any]]:
-        observables = {element.path.split("/")[1] for element in self._elements[len(schema.FRAMES) :]}
-        if set(frame.observables) != observables:
+    def _drop_what_is_damaged(self) -> None:
+        """Leave the frames from the first on that match their digests; the run makes the others again."""
+        self.frames = next((k for k in range(self._rows.count) if not self._rows.whole(k)), self._rows.count)
+        self.dropped = self._rows.count - self.frames
+        digest, mark = (self._layout.places[path] for path in (schema.DIGEST, schema.FINISHED))
+        if self.dropped and self._rows.finished:
+            write_at(self._file, mark.offset, bytes(mark.size))
+        found = self._layout.array(self._file, schema.DIGEST)
+        for k in reversed(np.flatnonzero(found.any(axis=1)).tolist()):  # backwards: never a gap between commits
+            if k >= self.frames:
+                write_at(self._file, digest.offset + k * digest.stride, bytes(digest.stride))
+
+    def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes]:
+        """Position (N, P + 1), mass (N,) and the numbers of a frame, each as eight bytes."""
+        observables = self._layout.observables
+        if set(frame.observables) != set(observables):
             raise InputError(
-                f"frame: expected observables {sorted(observables)}, as the file has, got {sorted(frame.observables)}"
+                f"frame: expected observables {list(observables)}, as the file has, got {sorted(frame.observables)}"
             )
-        values: dict[str, Any] = {
-            f"{schema.GROUP}/position/value": np.column_stack([frame.theta, frame.tau]),
-            schema.STEP: frame.step,
-            schema.TIME: frame.s,
-            f"{schema.GROUP}/mass/value": frame.mass,
-            "observables/energy/value": frame.energy,
-            "observables/dissipation/value": frame.dissipation,
-            "observables/switches/value": frame.switches,
-            "observables/step_length/value": frame.h,
-        }
-        values |= {schema.observable(name).path: frame.observables[name] for name in observables}
-        rows = {}
-        for element in self._elements:
-            rows[element.path] = np.asarray(values[element.path], element.dtype)
-            expected = self._data[element.path].shape[1:]
-            if rows[element.path].shape != expected:
-                raise InputError(f"frame: expected {element.path} of shape {expected}, got {rows[element.path].shape}")
-        return rows
+        shape = (self._layout.particles, self._layout.width)
+        theta, tau = np.asarray(frame.theta), np.asarray(frame.tau)
+        mass = np.ascontiguousarray(frame.mass, "<f8")
+        if theta.shape != (shape[0], shape[1] - 1) or tau.shape != shape[:1] or mass.shape != shape[:1]:
+            got = f"theta {theta.shape}, tau {tau.shape}, mass {mass.shape}"
+            raise InputError(f"frame: expected {shape[0]} particles of {shape[1] - 1} parameters, got {got}")
+        position = self._position
+        position[:, :-1], position[:, -1] = theta, tau
+        others = [frame.observables[name] for name in observables]
+        known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
+        return position, mass, struct.pack(f"<qdddqd{len(others)}d", *known, *others)
 
-    def _resize(self, capacity: int) -> None:
+    def _write(self, path: str, data: Any) -> None:
+        place = self._layout.places[path]
+        write_at(self._file, place.offset + self.frames * place.stride, data)
+
+    def _mark(self, target: Layout) -> bytes:
+        return target.digests.of_finished(target.frames)
+
+    def _resize(self, capacity: int, finished: bool = False) -> None:
         """Copy to a file with room for another number of frames and put it in this one's place."""
-        draft = self.path.with_name(f".{self.path.name}.new")
-        kept = min(self.frames, capacity)
-        with h5py.File(draft, "w", userblock_size=schema.USER_BLOCK) as file:
-            _preamble(file)
-            for element in (*self._elements, schema.COMMIT):
-                old = self._digest if element is schema.COMMIT else self._data[element.path]
-                _allocate(file, element.path, (capacity, *old.shape[1:]), element.dtype)
-                file[element.path][:kept] = old[:kept]
-            file[schema.DIGEST][kept:] = 0
-            _link_times(file)
-            _, particles, width = self._data[f"{schema.GROUP}/position/value"].shape
-            _particle_box(file, particles, width)
-            self._file.copy("parameters", file)
+        with _draft(self.path) as draft:
+            copy = resized(self._rows, draft, capacity)
+            with open(draft, "r+b", buffering=0) as file:
+                for path in (*(each.path for each in self._layout.elements), schema.BLOCKS, schema.DIGEST):
+                    old, new = self._layout.places[path], copy.places[path]
+                    for at in range(0, self.frames * old.stride, _PIECE):
+                        size = min(_PIECE, self.frames * old.stride - at)
+                        write_at(file, new.offset + at, layout.read_at(self._file, old.offset + at, size))
+                if finished:
+                    write_at(file, copy.places[schema.FINISHED].offset, self._mark(copy))
+        frames = self.frames
         self._file.close()
-        _put_in_place(draft, self.path)
         self._open()
+        self.frames = frames
 
     def _fsync(self) -> None:
-        self._file.flush()
-        descriptor = self._file.id.get_vfd_handle()
-        os.fsync(descriptor)
+        os.fsync(self._file.fileno())
         self._synced = time.monotonic()
 
 
-def _preamble(file: h5py.File) -> None:
-    file.create_group("h5md").attrs["version"] = np.array(schema.H5MD_VERSION, np.int32)
-    file.create_group("h5md/author").attrs["name"] = np.bytes_("unknown")
-    creator = file.create_group("h5md/creator")
-    creator.attrs["name"] = np.bytes_("wgflow")
-    creator.attrs["version"] = np.bytes_(wgflow.__version__)
-    file.create_group("h5md/modules/wgflow").attrs["version"] = np.array(schema.MODULE_VERSION, np.int32)
+def resized(rows: Rows, path: Path, capacity: int) -> Layout:
+    """Make a file like another one, with room for another number of frames and none in it.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    found = rows.layout
+    filled = {each.path for each in (*found.elements, *schema.COMMIT)} | {f"{schema.GROUP}/id"}
+    static = {name: rows.array(name) for name in found.places if name not in filled}
+    documents = {f"parameters/{name}" for name in schema.DOCUMENTS}
+    skeleton.create(
+        path,
+        frames=capacity,
+        particles=found.particles,
+        width=found.width,
+        observables=found.observables,
+        documents={name.split("/")[1]: bytes(static[name][()]).decode("ascii") for name in static if name in documents},
+        arrays={name: values for name, values in static.items() if name not in documents},
+    )
+    with open(path, "rb", buffering=0) as file:
+        return layout.read(path, file)
 
 
-def _allocate(file: h5py.File, path: str, shape: tuple[int, ...], dtype: str) -> None:
-    """Contiguous dataset with its place in the file fixed now."""
-    parent, name = path.rsplit("/", 1)
-    options = h5py.h5p.create(h5py.h5p.DATASET_CREATE)
-    options.set_layout(h5py.h5d.CONTIGUOUS)
-    options.set_alloc_time(h5py.h5d.ALLOC_TIME_EARLY)
-    options.set_fill_time(h5py.h5d.FILL_TIME_NEVER)
-    kind, space = h5py.h5t.py_create(np.dtype(dtype), logical=True), h5py.h5s.create_simple(shape)
-    h5py.h5d.create(file.require_group(parent).id, name.encode(), kind, space, options)
-
-
-def _link_times(file: h5py.File) -> None:
-    """Give every element of a frame the same step and time, as hard links."""
-    groups = [file[f"{schema.GROUP}/mass"], *file["observables"].values()]
-    for group in groups:
-        group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
-
-
-def _particle_box(file: h5py.File, particles: int, width: int) -> None:
-    box = file.create_group(f"{schema.GROUP}/box")
-    box.attrs["dimension"] = width
-    box.attrs["boundary"] = np.array([b"none"] * width)
-    file[f"{schema.GROUP}/id"] = np.arange(particles)
-
-
-def _store(file: h5py.File, group: str, arrays: Mapping[str, NDArray[Any]]) -> None:
+def _stored(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
+    """Arrays that go into the file; data that are too large do not."""
     inline = sum(array.nbytes for array in arrays.values()) <= schema.INLINE
-    file.create_group(group).attrs["inline"] = inline
-    for name, array in arrays.items():
-        if inline or name in ("embed", "readout"):
-            file[f"{group}/{name}"] = array
+    return {f"parameters/{group}/{name}": a for name, a in arrays.items() if inline or name in ("embed", "readout")}
 
 
-def _put_in_place(draft: Path, path: Path) -> None:
-    with draft.open("r+b") as file:
-        file.write(schema.MAGIC)
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
+@contextlib.contextmanager
+def _draft(path: Path) -> Iterator[Path]:
+    """Name of a file to be made, which then takes its place; nothing of it is left if it is not."""
+    draft = path.with_name(f".{path.name}.new")
+    try:
+        yield draft
+        with draft.open("rb") as file:
+            os.fsync(file.fileno())
+        os.replace(draft, path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """Keep other writers from a file. The lock is a file beside it, so that no reader's lock is ever in the way.
+
+    Raises
+    ------
+    TrajectoryError
+        If another writer has it.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with _locked(lock, path):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, path: Path) -> BinaryIO:
+    """Open and lock the file of that name that is there when the lock is had."""
+    while True:
+        file = lock.open("ab")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+        except (ModuleNotFoundError, OSError):  # no locks on this system or disk
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # its holder has just removed it, and somebody else may lock a new one

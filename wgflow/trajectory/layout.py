@@ -1,0 +1,309 @@
+"""Where everything lies in a trajectory file, and the seal that is checked before anything is believed.
+
+The block in front of HDF5's own bytes holds, as text::
+
+    wgflow trajectory, H5MD 1.1
+    <SHA-256 of the rest of this block and of every byte outside the frames>  <bytes of this block>
+    {"version": [2, 0], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
+
+All datasets are contiguous, so that reading and adding frames needs these offsets alone. HDF5 itself makes the file
+and then is out of it: a running file's metadata never changes, a damaged or hostile one is never parsed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.errors import TrajectoryError
+from wgflow.trajectory import schema
+from wgflow.types import Spec
+
+LEAST_BLOCK, _MOST_BLOCK = 4096, 2**20
+_MOST_STATIC = 2**30  # bytes outside the frames that a file may have: they are read and hashed when it is opened
+_MOST_DOCUMENT = 16 * 2**20
+_PIECE = 2**20
+_HEX = 64
+
+
+class Place(NamedTuple):
+    """A dataset's type, shape and place in the file.
+
+    Attributes
+    ----------
+    dtype : numpy.dtype
+        Type of an entry.
+    shape : tuple of int
+        Its shape.
+    offset : int
+        Byte at which it begins.
+    sha256 : str
+        Of its bytes, for what never changes; empty for what frames fill.
+    """
+
+    dtype: np.dtype[Any]
+    shape: tuple[int, ...]
+    offset: int
+    sha256: str = ""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the whole."""
+        return self.dtype.itemsize * math.prod(self.shape)
+
+    @property
+    def stride(self) -> int:
+        """Bytes of one frame."""
+        return self.dtype.itemsize * math.prod(self.shape[1:])
+
+
+class Layout:
+    """Places of all datasets of a file.
+
+    Attributes
+    ----------
+    places : dict of str to Place
+        By path.
+    observables : tuple of str
+        The caller's observables.
+    frames, particles, width : int
+        Frames there is room for, N, and P + 1.
+    digests : Digests
+        The digests of its frames.
+
+    Raises
+    ------
+    ValueError
+        If the places contradict each other or the schema.
+    """
+
+    def __init__(self, places: Mapping[str, Place], size: int, start: int) -> None:
+        self.places, self.size, self.start = dict(places), size, start
+        _require(schema.POSITION in places and len(places[schema.POSITION].shape) == 3, "no positions")
+        self.frames, self.particles, self.width = places[schema.POSITION].shape
+        _require(min(self.frames, self.particles, self.width) >= 1, "an empty shape")
+        known = {path.split("/")[1] for path in places if path.startswith("observables/")}
+        self.observables = tuple(sorted(known - set(schema.OWN_OBSERVABLES)))
+        self.elements = schema.elements(self.observables)
+        self.digests = schema.Digests(self.observables, self.particles, self.width)
+        self.check()
+
+    def check(self) -> None:
+        """Hold the places against the schema, the size of the file and each other."""
+        lengths = {"F": self.frames, "N": self.particles, "P+1": self.width, "B": self.digests.blocks, "32": 32}
+        for each in (*self.elements, *schema.COMMIT):
+            shape = tuple(lengths[letter] for letter in each.shape)
+            _require(each.path in self.places, f"{each.path} is missing")
+            place = self.places[each.path]
+            _require(
+                place.shape == shape and place.dtype.str == each.dtype,
+                f"{each.path}: expected {each.dtype} {shape}, got {place.dtype.str} {place.shape}",
+            )
+        ends = sorted((place.offset, place.offset + place.size) for place in self.places.values() if place.size)
+        _require(ends[0][0] >= self.start and ends[-1][1] <= self.size, "datasets beyond the ends of the file")
+        for (_, end), (begin, _) in itertools.pairwise(ends):
+            _require(end <= begin, "datasets that overlap")
+        self.outside = list(_between([self.start, *self._filled(), self.size]))
+        _require(sum(stop - begin for begin, stop in self.outside) <= _MOST_STATIC, "too much beside the frames")
+
+    def _filled(self) -> list[int]:
+        """Begin and end, in turn, of what frames fill."""
+        filled = [self.places[each.path] for each in (*self.elements, *schema.COMMIT)]
+        return [edge for place in sorted(filled, key=_offset) for edge in (place.offset, place.offset + place.size)]
+
+    def array(self, file: io.FileIO, path: str) -> NDArray[Any]:
+        """Read the whole of one dataset; an empty one if the file has none of that path.
+
+        Raises
+        ------
+        OSError
+            If it cannot be read.
+        """
+        place = self.places[path]
+        return np.frombuffer(read_at(file, place.offset, place.size), place.dtype).reshape(place.shape)
+
+
+def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
+    """Read where everything lies in a file, after checking that it is what it was.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : FileIO
+        The file.
+    sealed : bool, optional
+        Whether the seal has to hold; without it only the block in front does not contradict itself.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file is foreign, damaged or of another version.
+    """
+    size = os.fstat(file.fileno()).st_size
+    if not size:
+        raise TrajectoryError(f"{path}: expected a wgflow trajectory, got an empty file")
+    front = read_at(file, 0, min(size, LEAST_BLOCK))
+    if not front.startswith(schema.MAGIC):
+        raise TrajectoryError(f"{path}: expected a wgflow trajectory, got a file without its mark")
+    try:
+        seal, _, start = front[len(schema.MAGIC) :].split(b"\n", 1)[0].decode("ascii").partition(" ")
+        length = int(start)
+        _require(LEAST_BLOCK <= length <= min(_MOST_BLOCK, size), "no length of the block in front")
+        block = read_at(file, 0, length)
+        text = json.loads(block[len(schema.MAGIC) + _HEX + 1 :].split(b"\n", 1)[1].decode("ascii"))
+        version = [int(part) for part in text["version"]]
+        if version[0] != schema.MODULE_VERSION[0]:
+            raise TrajectoryError(
+                f"{path}: expected format version {schema.MODULE_VERSION[0]}.x, got {version[0]}.{version[-1]}; "
+                "use the wgflow that wrote it"
+            )
+        _require(text["size"] == size, f"expected {text['size']} bytes, got {size}")
+        layout = Layout({each[0]: _place(*each[1:]) for each in text["places"]}, size, length)
+        _require(not sealed or _sum(file, block, layout) == seal, "what surrounds the frames has changed")
+    except TrajectoryError:
+        raise
+    except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
+        raise TrajectoryError(
+            f"{path}: damaged or made before format version {schema.MODULE_VERSION[0]} "
+            f"({' '.join(str(error).split()) or type(error).__name__}); "
+            "python -m wgflow.trajectory repair copies out the frames that are whole"
+        ) from error
+    return layout
+
+
+def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
+    """Bytes of a file from an offset.
+
+    Raises
+    ------
+    TrajectoryError
+        If the file is shorter.
+    """
+    out = bytearray(size)
+    view, done = memoryview(out), 0
+    while done < size:
+        count = _pread(file, view[done:], offset + done)
+        if not count:
+            raise TrajectoryError(f"{file.name!r}: damaged, cut short while it was read")
+        done += count
+    return out
+
+
+def write_at(file: io.FileIO, offset: int, data: Any) -> None:
+    """Write bytes at an offset, all of them.
+
+    Raises
+    ------
+    OSError
+        If the disk is full or gone.
+    """
+    done = _pwrite(file, data, offset)
+    view = memoryview(data)
+    while done < view.nbytes:  # a part may be written where the disk fills up; the next write says so
+        done += _pwrite(file, view.cast("B")[done:], offset + done)
+
+
+def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> None:
+    """Write the block in front of a file whose other bytes are there.
+
+    Parameters
+    ----------
+    file : BinaryIO
+        The file, open for writing.
+    places : mapping of str to Place
+        Its datasets.
+    size, start : int
+        Bytes of the file and of the block.
+    """
+    listed = [[path, place.dtype.str, place.shape, place.offset, place.sha256] for path, place in places.items()]
+    text = json.dumps({"version": schema.MODULE_VERSION, "size": size, "places": listed}, separators=(",", ":"))
+    block = schema.MAGIC + b"0" * _HEX + f" {start}\n{text}\n".encode("ascii")
+    block = block.ljust(start, b" ")
+    file.seek(0)
+    file.write(block)
+    file.flush()
+    with open(file.name, "rb", buffering=0) as raw:
+        seal = _sum(raw, block, Layout(places, size, start))
+    file.seek(len(schema.MAGIC))
+    file.write(seal.encode("ascii"))
+    file.flush()
+
+
+def _sum(file: io.FileIO, block: bytes | bytearray, layout: Layout) -> str:
+    """SHA-256 of the block in front, its own digits aside, and of every byte outside the frames."""
+    digest = hashlib.sha256(block[len(schema.MAGIC) + _HEX :])
+    for begin, stop in layout.outside:
+        for at in range(begin, stop, _PIECE):
+            digest.update(read_at(file, at, min(_PIECE, stop - at)))
+    return digest.hexdigest()
+
+
+if hasattr(os, "pwrite"):  # readers of several threads may share a file
+
+    def _pread(file: io.FileIO, view: memoryview, offset: int) -> int:
+        return os.preadv(file.fileno(), [view], offset)
+
+    def _pwrite(file: io.FileIO, view: Any, offset: int) -> int:
+        return os.pwrite(file.fileno(), view, offset)
+
+else:  # Windows
+
+    def _pread(file: io.FileIO, view: memoryview, offset: int) -> int:
+        file.seek(offset)
+        return file.readinto(view)
+
+    def _pwrite(file: io.FileIO, view: Any, offset: int) -> int:
+        file.seek(offset)
+        return file.write(view) or 0
+
+
+def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:
+    """Place from JSON."""
+    _require(dtype in ("<f8", "<i8", "<u4", "|u1") or (dtype[:2] == "|S" and not shape), f"type {dtype!r}")
+    whole = [*shape, offset]
+    _require(all(type(n) is int and 0 <= n < 2**62 for n in whole) and len(shape) <= 3, f"numbers {whole}")
+    place = Place(np.dtype(dtype), tuple(shape), offset, str(sha256))
+    _require(dtype[:2] != "|S" or place.size <= _MOST_DOCUMENT, "a document that is too long")
+    return place
+
+
+def _between(edges: list[int]) -> Iterator[tuple[int, int]]:
+    """Pairs of neighbours: what lies between, where it is not empty."""
+    return ((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
+
+
+def _offset(place: Place) -> int:
+    return place.offset
+
+
+def _require(condition: bool, otherwise: str) -> None:
+    if not condition:
+        raise ValueError(otherwise)
+
+
+def document(text: bytes, path: Path, name: str) -> Spec:
+    """Document stored with a run.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is not JSON.
+    """
+    try:
+        found: Spec = json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise TrajectoryError(f"{path}: damaged, parameters/{name} is not JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise TrajectoryError(f"{path}: damaged, parameters/{name}: expected a table, got {type(found).__name__}")
+    return found

@@ -1,0 +1,157 @@
+"""Rows of an open trajectory file: frames as the file has them, each checked before it is handed on."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.errors import TrajectoryError
+from wgflow.trajectory import schema
+from wgflow.trajectory.layout import Layout, read_at
+from wgflow.types import Frame
+
+_READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
+
+
+class Rows:
+    """Committed frames of an open file.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : FileIO
+        The file.
+    layout : Layout
+        Where everything lies in it.
+
+    Attributes
+    ----------
+    count : int
+        Frames committed. At the end of a file that is not finished, a frame that does not match its digest was in
+        flight and is not counted.
+    finished : bool
+        Whether the run came to its end.
+    """
+
+    def __init__(self, path: Path, file: io.FileIO, layout: Layout) -> None:
+        self.path, self.layout = path, layout
+        self._file = file
+        mark = bytes(self._read(schema.FINISHED))
+        self.finished = mark == layout.digests.of_finished(layout.frames)
+        used = np.flatnonzero(self._read(schema.DIGEST, 0, layout.frames).any(axis=1))
+        self.count = layout.frames if self.finished else int(used[-1]) + 1 if used.size else 0
+        while self.count and not self.finished and not self.whole(self.count - 1):
+            self.count -= 1
+
+    def numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Numbers of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        digests = self.layout.digests
+        out = {each.path: self._read(each.path, start, stop) for each in digests.numbers}
+        blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
+        packed = np.stack([np.ascontiguousarray(column).view("<i8") for column in out.values()], axis=1)
+        for k in range(stop - start):
+            if digests.of_frame(start + k, packed[k].tobytes(), blocks[k].tobytes()) != commits[k].tobytes():
+                raise self._damaged(start + k)
+        return out | {schema.BLOCKS: blocks}
+
+    def frames(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start..stop-1, read in long runs.
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
+        run = max(1, _READ_BYTES // stride)
+        for begin in range(start, stop, run):
+            end = min(stop, begin + run)
+            numbers = self.numbers(begin, end)
+            position, mass = self._read(schema.POSITION, begin, end), self._read(schema.MASS, begin, end)
+            for k in range(end - begin):
+                if (self.layout.digests.of_blocks(position[k], mass[k]) != numbers[schema.BLOCKS][k]).any():
+                    raise self._damaged(begin + k)
+                row = {path: values[k] for path, values in numbers.items() if path != schema.BLOCKS}
+                yield _frame(position[k], mass[k], row)
+
+    def particle(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Positions (F, P + 1) and masses (F,) of one particle; of each frame only its block is read.
+
+        Raises
+        ------
+        TrajectoryError
+            If the block of a frame does not match its digest.
+        """
+        layout = self.layout
+        block, within = divmod(index, layout.digests.block)
+        first = block * layout.digests.block
+        last = min(first + layout.digests.block, layout.particles)
+        blocks = self.numbers(0, self.count)[schema.BLOCKS][:, block]
+        position, mass = np.empty((self.count, layout.width)), np.empty(self.count)
+        for k in range(self.count):
+            rows, masses = (self._part(path, k, first, last) for path in (schema.POSITION, schema.MASS))
+            if layout.digests.of_blocks(rows, masses)[0] != blocks[k]:
+                raise self._damaged(k)
+            position[k], mass[k] = rows[within], masses[within]
+        return position, mass
+
+    def whole(self, number: int) -> bool:
+        """Whether a frame matches its digest."""
+        try:
+            next(self.frames(number, number + 1))
+        except TrajectoryError:
+            return False
+        return True
+
+    def array(self, path: str) -> NDArray[Any]:
+        """Whole of one dataset that is not made of frames."""
+        return self.layout.array(self._file, path)
+
+    def _read(self, path: str, start: int = 0, stop: int = 1) -> NDArray[Any]:
+        """Rows start..stop-1 of a dataset."""
+        place = self.layout.places[path]
+        if path == schema.FINISHED:
+            return self.array(path)
+        data = read_at(self._file, place.offset + start * place.stride, (stop - start) * place.stride)
+        return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def _part(self, path: str, number: int, first: int, last: int) -> NDArray[Any]:
+        """Particles first..last-1 of one frame."""
+        place = self.layout.places[path]
+        stride = place.stride // self.layout.particles
+        data = read_at(self._file, place.offset + number * place.stride + first * stride, (last - first) * stride)
+        return np.frombuffer(data, place.dtype).reshape(last - first, *place.shape[2:])
+
+    def _damaged(self, number: int) -> TrajectoryError:
+        return TrajectoryError(
+            f"{self.path}: frame {number} is damaged: its numbers do not match their digest; "
+            "python -m wgflow.trajectory repair copies out the frames that are whole"
+        )
+
+
+def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
+    extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
+    return Frame(
+        step=int(row[schema.STEP]),
+        s=float(row[schema.TIME]),
+        theta=np.ascontiguousarray(position[:, :-1]),
+        tau=np.ascontiguousarray(position[:, -1]),
+        mass=mass,
+        energy=float(extra.pop("energy")),
+        dissipation=float(extra.pop("dissipation")),
+        switches=int(extra.pop("switches")),
+        h=float(extra.pop("step_length")),
+        observables={name: float(value) for name, value in extra.items()},
+    )

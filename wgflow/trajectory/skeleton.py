@@ -1,0 +1,187 @@
+"""The HDF5 side of a new trajectory file: valid H5MD with named dimensions, made in memory and written once.
+
+HDF5 never touches the disk, so a full one is an ordinary error, and the pages of frames to come are never in memory.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import h5py
+import numpy as np
+from h5py import h5d, h5p, h5s, h5t
+from numpy.typing import NDArray
+
+import wgflow
+from wgflow.trajectory import layout, schema
+from wgflow.trajectory.layout import Place
+
+_PAGE = 2**16
+
+
+def create(
+    path: Path,
+    *,
+    frames: int,
+    particles: int,
+    width: int,
+    observables: tuple[str, ...],
+    documents: Mapping[str, str],
+    arrays: Mapping[str, NDArray[Any]],
+) -> None:
+    """Make a sealed file without frames; nothing is left of it if that fails.
+
+    Parameters
+    ----------
+    path : Path
+        Where; what is there is overwritten.
+    frames, particles, width : int
+        Frames to make room for, N, and P + 1.
+    observables : tuple of str
+        The caller's observables.
+    documents : mapping of str to str
+        JSON texts under ``parameters``.
+    arrays : mapping of str to ndarray
+        What never changes, by path.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    try:
+        image, places, start = _image(frames, particles, width, observables, documents, arrays)
+        with path.open("wb") as file:
+            image.write_to(file)
+            layout.seal(file, places, image.length, start)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+class _Image(io.RawIOBase):
+    """A binary file in memory for HDF5 to write to, which holds only what was written: frames to come cost nothing."""
+
+    def __init__(self) -> None:
+        self.length, self._at = 0, 0
+        self._pages: dict[int, bytearray] = {}
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        self._at = offset + {0: 0, 1: self._at, 2: self.length}[whence]
+        return self._at
+
+    def tell(self) -> int:
+        return self._at
+
+    def truncate(self, size: int | None = None) -> int:
+        self.length = self._at if size is None else size
+        return self.length
+
+    def flush(self) -> None:
+        """Nothing to do."""
+
+    def write(self, data: Any) -> int:
+        view = memoryview(data).cast("B")
+        for page, within, begin, end in self._pieces(len(view)):
+            self._pages.setdefault(page, bytearray(_PAGE))[within : within + end - begin] = view[begin:end]
+        self._at += len(view)
+        self.length = max(self.length, self._at)
+        return len(view)
+
+    def readinto(self, out: Any) -> int:
+        view = memoryview(out).cast("B")
+        for page, within, begin, end in self._pieces(len(view)):
+            view[begin:end] = self._pages.get(page, bytes(_PAGE))[within : within + end - begin]
+        self._at += len(view)
+        return len(view)
+
+    def write_to(self, file: BinaryIO) -> None:
+        """Copy to a file on disk, what was never written as a hole."""
+        file.truncate(self.length)
+        for page, data in self._pages.items():
+            file.seek(page * _PAGE)
+            file.write(data[: self.length - page * _PAGE])
+
+    def _pieces(self, size: int) -> Iterator[tuple[int, int, int, int]]:
+        begin = 0
+        while begin < size:
+            page, within = divmod(self._at + begin, _PAGE)
+            end = min(size, begin + _PAGE - within)
+            yield page, within, begin, end
+            begin = end
+
+
+def _image(
+    frames: int,
+    particles: int,
+    width: int,
+    observables: tuple[str, ...],
+    documents: Mapping[str, str],
+    arrays: Mapping[str, NDArray[Any]],
+) -> tuple[_Image, dict[str, Place], int]:
+    """The file as HDF5 makes it, the places of its datasets, and the length of the block in front."""
+    statics: dict[str, NDArray[Any]] = {f"{schema.GROUP}/id": np.arange(particles)}
+    statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
+    statics |= arrays
+    letters = {each.path: each.shape for each in (*schema.elements(observables), *schema.COMMIT, *schema.STATIC)}
+    lengths = {"F": frames, "N": particles, "P+1": width, "32": 32}
+    lengths["B"] = schema.Digests(observables, particles, width).blocks
+    filled = (*schema.elements(observables), *schema.COMMIT)
+    shapes = {each.path: tuple(lengths[letter] for letter in each.shape) for each in filled}
+    lengths |= {letter: n for path, a in statics.items() for letter, n in zip(letters[path], a.shape, strict=True)}
+    longest = sum(len(path) + 160 for path in letters)
+    start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
+    image, places = _Image(), {}
+    with h5py.File(image, "w", userblock_size=start) as file:
+        _preamble(file, width)
+        for each in filled:
+            _allocate(file, each.path, shapes[each.path], each.dtype)
+        for path, values in statics.items():
+            file.create_dataset(path, data=values)
+        for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
+            group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
+        _name_dimensions(file, {path: letters[path] for path in (*shapes, *statics)}, lengths)
+        for path in (*shapes, *statics):
+            data = file[path]
+            offset = data.id.get_offset() or 0
+            digest = hashlib.sha256(statics[path].tobytes()).hexdigest() if path in statics else ""
+            places[path] = Place(data.dtype, data.shape, offset, digest)
+    return image, places, start
+
+
+def _preamble(file: Any, width: int) -> None:
+    file.create_group("h5md").attrs["version"] = np.array(schema.H5MD_VERSION, np.int32)
+    file.create_group("h5md/author").attrs["name"] = np.bytes_("unknown")
+    creator = file.create_group("h5md/creator")
+    creator.attrs["name"] = np.bytes_("wgflow")
+    creator.attrs["version"] = np.bytes_(wgflow.__version__)
+    file.create_group("h5md/modules/wgflow").attrs["version"] = np.array(schema.MODULE_VERSION, np.int32)
+    box = file.create_group(f"{schema.GROUP}/box")
+    box.attrs["dimension"] = width
+    box.attrs["boundary"] = np.array([b"none"] * width)
+
+
+def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> None:
+    """Contiguous dataset with its place in the file fixed now, and nothing written to it."""
+    parent, name = path.rsplit("/", 1)
+    options = h5p.create(h5p.DATASET_CREATE)
+    options.set_layout(h5d.CONTIGUOUS)
+    options.set_alloc_time(h5d.ALLOC_TIME_EARLY)
+    options.set_fill_time(h5d.FILL_TIME_NEVER)
+    kind, space = h5t.py_create(np.dtype(dtype), logical=True), h5s.create_simple(shape)
+    h5d.create(file.require_group(parent).id, name.encode(), kind, space, options)
+
+
+def _name_dimensions(file: Any, letters: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]) -> None:
+    """Dimension scales at the root, so that NetCDF readers know every axis by name; they hold no numbers."""
+    for letter, name in schema.DIMENSIONS.items():
+        if letter in lengths:
+            scale = file.create_dataset(name, (lengths[letter],), np.int64)
+            scale.make_scale("This is a netCDF dimension but not a netCDF variable." + f"{lengths[letter]:10d}")
+    for path, axes in letters.items():
+        for axis, letter in enumerate(axes):
+            file[path].dims[axis].attach_scale(file[schema.DIMENSIONS[letter]])
