@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
-    ["wgflow", "errors", "types"],
+    ["wgflow", "errors", "types", "files"],
     ["rng"],
     ["activations"],
     ["blocks", "regularisers"],
@@ -18,7 +18,7 @@ LAYERS = [
     ["depth"],
     ["kernels"],
     ["energy"],
-    ["integrators", "stepsize", "ingredients", "clock"],
+    ["integrators", "stepsize", "ingredients", "schedule", "clock"],
     ["flow", "trajectory"],
     ["workspace"],
     ["analysis"],

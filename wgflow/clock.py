@@ -7,6 +7,7 @@ from typing import Protocol
 import numpy as np
 
 from wgflow.errors import InputError
+from wgflow.schedule import Every, Log, Schedule, Steps
 
 _TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
 
@@ -40,18 +41,18 @@ class StepClock:
 
     s = origin + step h, with origin 0 for a run of one step length, which counts on exactly as if it had never stopped
     when it is taken up again; after a change of h the origin, and so s, carries one rounding.
+
+    Attributes
+    ----------
+    frames : range or frozenset of int
+        Steps at which frames are due, beside the start and the end.
     """
 
-    def __init__(self, step: int, s: float, until: float, every: float | None, h: float) -> None:
+    def __init__(self, step: int, s: float, until: float, every: Schedule | None, h: float) -> None:
         self.step, self._h = step, h
         self._origin = 0.0 if s == step * h else s - step * h
-        # Steps that s is ahead of the count, so that frames lie at multiples of `every` after a change of h too.
-        ahead = self._origin / h
-        self._shift = round(ahead) if abs(ahead - round(ahead)) < _TOLERANCE * max(1.0, abs(ahead)) else -step
         self._last = step + _whole_steps("until", until - s, h, f"from s = {s:g}")
-        self._stride = 1 if every is None else _whole_steps("every", every, h, "")
-        if self._stride < 1:
-            raise InputError(f"every: expected at least one step of {h:g}, got {every:g}")
+        self.frames = self._due(Steps(1) if every is None else every)
 
     @property
     def s(self) -> float:
@@ -60,8 +61,8 @@ class StepClock:
 
     @property
     def due(self) -> bool:
-        """Whether s is a multiple of ``every``, or that far from a start that is no multiple of h."""
-        return (self.step + self._shift) % self._stride == 0
+        """Whether a frame is due."""
+        return self.step in self.frames
 
     @property
     def done(self) -> bool:
@@ -76,17 +77,35 @@ class StepClock:
         """Count a step."""
         self.step += 1
 
+    def _due(self, every: Schedule) -> range | frozenset[int]:
+        if isinstance(every, Steps):
+            return range(-(-self.step // every.n) * every.n, self._last + 1, every.n)
+        if isinstance(every, Every):
+            stride = _whole_steps("every", every.s, self._h, "")
+            if stride < 1:
+                raise InputError(f"every: expected at least one step of {self._h:g}, got {every.s:g}")
+            # Steps that s is ahead of the count, so that frames lie at multiples of `every` after a change of h too.
+            ahead = self._origin / self._h
+            shift = round(ahead) if abs(ahead - round(ahead)) < _TOLERANCE * max(1.0, abs(ahead)) else -self.step
+            return range(self.step + -(self.step + shift) % stride, self._last + 1, stride)
+        steps, s, end = set(), 0.0, self._origin + self._last * self._h
+        while (s := every.after(s)) <= end * (1 + _TOLERANCE):
+            if isinstance(every, Log):
+                steps.add(max(1, round((s - self._origin) / self._h)))
+            elif s > self.s:
+                steps.add(self.step + _whole_steps("every.s", s - self.s, self._h, f"from s = {self.s:g}"))
+        return frozenset(steps)
+
 
 class EventClock:
-    """Clock of varying steps: frames lie at multiples of ``every``, and steps are cut short to meet them."""
+    """Clock of varying steps: steps are cut short to meet the times of frames."""
 
-    def __init__(self, step: int, s: float, until: float, every: float | None) -> None:
+    def __init__(self, step: int, s: float, until: float, every: Schedule | None) -> None:
         self.step, self._s, self._until = step, s, until
         if not np.isfinite(until) or until < s:
             raise InputError(f"until: expected a flow time ahead from s = {s:g}, got {until - s:g} to go")
-        self._every = until / 100 if every is None else every
-        if until > 0 and not 0 < self._every < np.inf:
-            raise InputError(f"every: expected a flow time > 0, got {every}")
+        self._every = Every(until / 100 if until > 0 else 1.0) if every is None else every
+        self._met = False
 
     @property
     def s(self) -> float:
@@ -95,8 +114,8 @@ class EventClock:
 
     @property
     def due(self) -> bool:
-        """Whether s is a multiple of ``every``."""
-        return self._s == round(self._s / self._every) * self._every
+        """Whether the last step has met the time of a frame, or is one of those counted."""
+        return self._met or (isinstance(self._every, Steps) and self.step % self._every.n == 0)
 
     @property
     def done(self) -> bool:
@@ -111,14 +130,12 @@ class EventClock:
     def tick(self, h: float) -> None:
         """Go on by h, exactly to the event if it was met."""
         event = self._next()
-        self._s = event if h >= event - self._s else self._s + h
+        self._met = h >= event - self._s
+        self._s = event if self._met else self._s + h
         self.step += 1
 
     def _next(self) -> float:
-        number = np.floor(self._s / self._every * (1 + 4e-16)) + 1
-        if number * self._every <= self._s:
-            number += 1
-        return float(min(number * self._every, self._until))
+        return min(self._every.after(self._s), self._until)
 
 
 def _whole_steps(name: str, duration: float, h: float, note: str) -> int:

@@ -19,6 +19,7 @@ from wgflow.energy import Energy
 from wgflow.errors import DivergenceError, InputError, describe, unknown
 from wgflow.ingredients import Ingredient, Move
 from wgflow.particles import BOUNDARIES, Particles, confine, project
+from wgflow.schedule import Schedule, schedule
 from wgflow.stepsize import StepRule, Trial
 from wgflow.types import Array, Frame, Index, Spec, real
 
@@ -94,7 +95,7 @@ class Flow:
         self,
         start: Particles | Frame,
         until: float,
-        every: float | None = None,
+        every: float | Spec | Schedule | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> Iterator[Frame]:
         """Flow from a measure, or on from a frame, yielding frames.
@@ -105,16 +106,17 @@ class Flow:
             A measure (then s = 0), or a frame, whose step, s and step length are taken over.
         until : float
             Flow time s at which to stop; with constant steps a whole number of them away.
-        every : float, optional
-            Flow time between frames; with constant steps a whole number of them. By default one step, or with a rule
-            that varies steps a hundredth of ``until``.
+        every : float, dict or Schedule, optional
+            Flow time between frames; with constant steps a whole number of them. Or ``{"name": "steps", "n": 10}``,
+            ``{"name": "log", "per_decade": 8}``, ``{"name": "at", "s": [1.0, 5.0]}``: see :mod:`wgflow.schedule`. By
+            default one step, or with a rule that varies steps a hundredth of ``until``.
         on_step : callable, optional
             Called with step and s after every step. May raise, to stop.
 
         Yields
         ------
         Frame
-            The start, one at every multiple of ``every``, and the end. The next frame is computed when it is asked for.
+            The start, one whenever ``every`` says, and the end. The next frame is computed when it is asked for.
 
         Raises
         ------
@@ -123,7 +125,7 @@ class Flow:
         DivergenceError
             If the energy or a velocity stops being finite; it carries the last state at which both were.
         """
-        until, every = real("until", until), None if every is None else real("every", every)
+        until, planned = real("until", until), None if every is None else schedule(every)
         free = self.boundary == "free"
         if isinstance(start, Frame):
             rho = Particles(start.theta, start.tau, start.mass, free=free)
@@ -134,9 +136,9 @@ class Flow:
             step, s, switched, h = 0, 0.0, 0, self.rule.first
         clock: Clock
         if self.rule.adaptive:
-            clock = EventClock(step, s, until, every)
+            clock = EventClock(step, s, until, planned)
         else:
-            clock = StepClock(step, s, until, every, h)
+            clock = StepClock(step, s, until, planned, h)
         return self._loop(rho, clock, h, switched, on_step)
 
     def spec(self) -> Spec:

@@ -7,6 +7,7 @@ import csv
 import datetime
 import hashlib
 import io
+import itertools
 import json
 import math
 import os
@@ -20,6 +21,7 @@ from typing import Any, NamedTuple
 
 import wgflow
 from wgflow.errors import WorkspaceError
+from wgflow.files import replaced
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
@@ -137,12 +139,29 @@ class Workspace:
         with (self.folder / "events.jsonl").open("a") as file:
             file.write(json.dumps(entry) + "\n")
 
+    def events(self) -> list[Spec]:
+        """Lines of ``events.jsonl``; one that a kill has torn is left out."""
+        try:
+            lines = (self.folder / "events.jsonl").read_text().splitlines()
+        except OSError:
+            return []
+        out = []
+        for line in lines:
+            with contextlib.suppress(ValueError):
+                out.append(json.loads(line))
+        return out
+
+    def seconds_spent(self) -> float:
+        """Seconds that all commands so far took, each up to the last thing it told ``events.jsonl``."""
+        told = [(event["event"], datetime.datetime.fromisoformat(event["time"])) for event in self.events()]
+        between = (now - before for (_, before), (kind, now) in itertools.pairwise(told) if kind != "started")
+        return sum(between, datetime.timedelta()).total_seconds()
+
     def write_text(self, name: str, text: str) -> Path:
         """Write a file so that a reader sees the old one or the new one, never a part."""
         path = self.folder / name
-        draft = path.with_name(f".{name}.new")
-        draft.write_text(text)
-        os.replace(draft, path)
+        with replaced(path) as draft:
+            draft.write_text(text)
         return path
 
     def write_json(self, name: str, content: Any) -> Path:

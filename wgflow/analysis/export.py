@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.files import replaced
 from wgflow.trajectory import Trajectory
 from wgflow.trajectory.labelled import variables
 from wgflow.workspace import MemberFile, Workspace, short_names, words
@@ -112,9 +112,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path.suffix != ".nc":
             raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
         dataset = to_xarray(Workspace(options.run), options.particles)
-        draft = path.with_name(f".{path.name}.new")  # the old file or the new one, never a part
-        dataset.to_netcdf(draft, engine="h5netcdf")
-        os.replace(draft, path)
+        with replaced(path) as draft:
+            dataset.to_netcdf(draft, engine="h5netcdf")
     except (InputError, TrajectoryError, WorkspaceError, OSError) as error:
         sys.stderr.write(f"wgflow: {error}\n")
         return 2

@@ -5,15 +5,16 @@ from __future__ import annotations
 import copy
 import functools
 import itertools
-import math
 from typing import Any, NamedTuple
 
+from wgflow.clock import StepClock
 from wgflow.energy import Energy
 from wgflow.errors import InputError, StudyError, unknown
 from wgflow.flow import Flow
 from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
+from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.types import Spec
@@ -72,8 +73,14 @@ class Planned(NamedTuple):
     def frames(self) -> int:
         """Frames it records: the start, every multiple of ``every``, the end."""
         flow = self.member.flow
-        every = flow.every or (flow.step if flow.rule == "constant" else flow.until / 100)
-        return math.ceil(flow.until / every * (1 - 1e-9)) + 1
+        every = None if flow.every is None else schedule(flow.every)
+        if flow.rule == "constant":
+            return len({0, self.steps, *StepClock(0, 0.0, flow.until, every, flow.step).frames})
+        ends, s = 2, 0.0
+        every = every or Every(flow.until / 100)
+        while (s := every.after(s)) < flow.until * (1 - 1e-9):
+            ends += 1
+        return ends + (self.steps // every.n if isinstance(every, Steps) else 0)
 
 
 def expand(study: Study) -> list[Planned]:

@@ -12,6 +12,7 @@ from wgflow.sims.members import Planned
 
 if TYPE_CHECKING:
     from wgflow.analysis.drawing import Drawing
+    from wgflow.sims.study import FlowTable
     from wgflow.workspace import Workspace
 
 _ADVICE = "; --set figure=none runs it without figures"
@@ -47,11 +48,20 @@ def drawings(names: Sequence[str], planned: Sequence[Planned]) -> dict[str, Call
 def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
         flow = each.member.flow
-        if each.member.depth.name != "gaps" or flow.rule != "constant" or flow.every not in (None, flow.step):
+        if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
             raise InputError(
                 f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
                 f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{_ADVICE}"
             )
+
+
+def _every_step(flow: FlowTable) -> bool:
+    return flow.every in (None, flow.step, {"name": "steps", "n": 1})
+
+
+def _counts_steps(flow: FlowTable) -> bool:
+    """Whether frames lie at flow times that depend on a member's step lengths."""
+    return flow.every is None or (isinstance(flow.every, dict) and flow.every["name"] == "steps")
 
 
 def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
@@ -95,7 +105,7 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
             f"its seed, got {min(common)} in both; set reference.seed = {1000 + max(one.member.seed for one in fitted)}"
         )
     if any(each.member.flow.rule != "constant" for each in planned) and any(
-        not each.member.flow.every for each in planned
+        _counts_steps(each.member.flow) for each in planned
     ):
         raise InputError(f"flow.every: expected flow times that all members record to draw {name!r}, got none{_ADVICE}")
 

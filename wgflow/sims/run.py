@@ -188,8 +188,13 @@ def _run(
         if options.fresh:
             shutil.rmtree(work.folder / "members")
             work.create(resolved)
+        spent = work.seconds_spent()
         work.event("started", provenance=made_by)
-        outcomes = _run_members(tasks, study, work, made_by, progress, caught)
+        try:
+            outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
+        except (Stop, KeyboardInterrupt):
+            work.event("stopped")
+            raise
         bar = progress.add_task("summary", total=None)
         made = results.write(study, work, outcomes, draw, made_by, lambda what: progress.update(bar, description=what))
         work.event("done")
@@ -199,7 +204,7 @@ def _run(
 
 
 def _run_members(
-    tasks: _Tasks, study: Study, work: Workspace, made_by: Spec, progress: Progress, caught: list[int]
+    tasks: _Tasks, study: Study, work: Workspace, made_by: Spec, progress: Progress, caught: list[int], spent: float
 ) -> dict[str, Outcome]:
     """Run what is left of all members, the longest first; how each ended, in the study's order."""
     from wgflow.sims import runner, sweep
@@ -211,6 +216,8 @@ def _run_members(
     bar = progress.add_task(
         study.name, total=total, completed=int(sum(load * s for load, s in zip(loads, done, strict=True)))
     )
+
+    progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
 
     def advance(number: int, s: float) -> None:
         if s > done[number]:
@@ -224,6 +231,8 @@ def _run_members(
     for task, outcome in sweep.run_all(queue, min(tasks.jobs, max(left, 1)), advance, caught, tasks.deadline):
         outcomes[task.number], label = outcome, task.planned.label
         work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
+        if outcome.mended:
+            _say(outcome.mended)
         if outcome.status == "diverged":
             _say(f"{label or study.name}: {outcome.message}")
     progress.remove_task(bar)

@@ -28,10 +28,13 @@ class Outcome(NamedTuple):
         ``"finished"`` or ``"diverged"``.
     message : str
         For a divergence, what happened.
+    mended : str
+        What was wrong with its file and was computed again, if anything.
     """
 
     status: str
     message: str = ""
+    mended: str = ""
 
 
 def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep: bool, mixed: bool) -> None:
@@ -50,7 +53,7 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
             with Trajectory(path) as trajectory:
                 then = trajectory.parameters["provenance"]
         except TrajectoryError as error:
-            raise TrajectoryError(f"{error}; --fresh starts the study again") from error
+            raise TrajectoryError(f"{error}, or delete it: the same command then runs this member again") from error
         if then["backend"] != now["backend"] and not mixed:
             raise InputError(
                 f"{path}: made by backend {then['backend']!r}, now {now['backend']!r}; "
@@ -69,7 +72,10 @@ def time_done(work: Workspace, planned: Planned) -> float:
     if not path.is_file():
         return 0.0
     with Trajectory(path) as trajectory:
-        return trajectory[-1].s if len(trajectory) else 0.0
+        try:
+            return trajectory[-1].s if len(trajectory) else 0.0
+        except TrajectoryError:
+            return 0.0  # the run will find out how much of it is whole
 
 
 def run_member(
@@ -126,10 +132,12 @@ def run_member(
 
     with writer:
         last, before, until = writer.last(), writer.frames, planned.member.flow.until
+        lost = f"{path}: frame {before} is damaged; it and {writer.dropped - 1} after it are computed again"
+        mended = lost if writer.dropped else ""
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
         if last and last.s >= until * (1 - 1e-12):
             writer.finish()
-            return Outcome("finished")
+            return Outcome("finished", mended=mended)
 
         def on_step(step: int, s: float) -> None:
             advance(s)
@@ -144,6 +152,6 @@ def run_member(
             if error.frame is not None and (recorded is None or error.frame.step > recorded.step):
                 record(error.frame)
             writer.finish()
-            return Outcome("diverged", str(error))
+            return Outcome("diverged", str(error), mended)
         writer.finish()
-    return Outcome("finished")
+    return Outcome("finished", mended=mended)

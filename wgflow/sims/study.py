@@ -15,6 +15,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationEr
 from wgflow import activations, blocks, integrators
 from wgflow.errors import InputError, build, describe, named
 from wgflow.problems import losses
+from wgflow.schedule import Every, schedule
 from wgflow.sims.messages import locate, validate
 from wgflow.types import Spec
 
@@ -157,11 +158,20 @@ class QuadraticTable(Table):
     decay: float = Field(1.0, ge=0)
 
 
+EveryChoice: TypeAlias = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "object"}, {"type": "null"}]})
+]
+
+
 class FlowTable(Table):
     """The flow in s."""
 
     until: float = Field(gt=0, description="flow time at which to stop")
-    every: float | None = Field(None, gt=0, description="flow time between frames; one step if left out")
+    every: EveryChoice = Field(
+        None,
+        description="flow time between frames, or a table: {name='steps', n=10}, {name='log', per_decade=8, first=1}, "
+        "{name='at', s=[1, 5]}; one step if left out",
+    )
     step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
     rule: Literal["constant", "descent"] = Field("constant", description="descent: backtracking on the energy")
     batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
@@ -171,6 +181,14 @@ class FlowTable(Table):
     mobility: dict[str, Annotated[float, Field(ge=0)]] = Field(
         default_factory=dict, description="factor on the velocity by parameter group, and for tau"
     )
+
+    @field_validator("every")
+    @classmethod
+    def _every(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        made = schedule(value)
+        return made.s if isinstance(made, Every) else value
 
     @field_validator("integrator")
     @classmethod

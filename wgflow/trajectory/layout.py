@@ -169,7 +169,7 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
                 "use the wgflow that wrote it"
             )
         _require(text["size"] == size, f"expected {text['size']} bytes, got {size}")
-        layout = Layout({each[0]: _place(*each[1:]) for each in text["places"]}, size, length)
+        layout = from_json(text["places"], size, length)
         _require(not sealed or _sum(file, block, layout) == seal, "what surrounds the frames has changed")
     except TrajectoryError:
         raise
@@ -180,6 +180,17 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
             "python -m wgflow.trajectory repair copies out the frames that are whole"
         ) from error
     return layout
+
+
+def from_json(listed: list[Any], size: int, start: int = 0) -> Layout:
+    """Layout of a file from the list of its places.
+
+    Raises
+    ------
+    ValueError
+        If the places contradict each other or the schema.
+    """
+    return Layout({each[0]: _place(*each[1:]) for each in listed}, size, start)
 
 
 def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:

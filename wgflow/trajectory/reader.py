@@ -183,6 +183,8 @@ class Trajectory(Sequence[Frame]):
         InputError
             If the file has no such samples.
         """
+        if not self.parameters["energy"]:
+            raise InputError(f"{self.path}: expected the energy's spec in it, got none; it was lost in a repair")
         if samples not in ("data", "heldout"):
             raise unknown("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
@@ -231,6 +233,10 @@ class Trajectory(Sequence[Frame]):
     def close(self) -> None:
         """Close the file."""
         self._file.close()
+
+    def __del__(self) -> None:
+        if hasattr(self, "_file"):
+            self._file.close()
 
     def __enter__(self) -> Trajectory:
         return self

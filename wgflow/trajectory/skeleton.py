@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -61,6 +62,19 @@ def create(
     except BaseException:
         path.unlink(missing_ok=True)
         raise
+
+
+def places_in(path: str) -> str:
+    """Places of a file's datasets as HDF5 sees them, without digests, as JSON."""
+    listed = []
+    with h5py.File(path, "r", locking=False) as file:
+        known = [each.path for each in (*schema.FRAMES, *schema.COMMIT, *schema.STATIC)]
+        own = [f"observables/{name}/value" for name in file["observables"]]
+        for name in dict.fromkeys([*known, *own]):
+            if name in file:
+                data = file[name]
+                listed.append([name, data.dtype.str, data.shape, data.id.get_offset() or 0, ""])
+    return json.dumps(listed)
 
 
 class _Image(io.RawIOBase):
@@ -137,7 +151,7 @@ def _image(
     start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
     image, places = _Image(), {}
     with h5py.File(image, "w", userblock_size=start) as file:
-        _preamble(file, width)
+        preamble(file, width)
         for each in filled:
             _allocate(file, each.path, shapes[each.path], each.dtype)
         for path, values in statics.items():
@@ -153,7 +167,8 @@ def _image(
     return image, places, start
 
 
-def _preamble(file: Any, width: int) -> None:
+def preamble(file: Any, width: int) -> None:
+    """Write what every H5MD file has: version, creator, module, and a box without walls of so many dimensions."""
     file.create_group("h5md").attrs["version"] = np.array(schema.H5MD_VERSION, np.int32)
     file.create_group("h5md/author").attrs["name"] = np.bytes_("unknown")
     creator = file.create_group("h5md/creator")

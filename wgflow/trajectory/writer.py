@@ -12,7 +12,7 @@ import json
 import os
 import struct
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError
+from wgflow.files import draft_of, replaced
 from wgflow.problems import Problem
 from wgflow.trajectory import layout, schema, skeleton
 from wgflow.trajectory.layout import Layout, write_at
@@ -51,6 +52,7 @@ class TrajectoryWriter:
         self._held = contextlib.ExitStack()
         self._held.enter_context(_alone(self.path))
         try:
+            draft_of(self.path).unlink(missing_ok=True)  # left by a kill
             self._open()
             self._drop_what_is_damaged()
         except BaseException:
@@ -113,7 +115,7 @@ class TrajectoryWriter:
         arrays = _stored("data", energy.problem.arrays())
         if heldout is not None:
             arrays |= _stored("heldout", {"x": heldout.x, "y": heldout.y})
-        with _alone(path), _draft(path) as draft:
+        with _alone(path), replaced(path) as draft:
             skeleton.create(
                 draft,
                 frames=capacity,
@@ -253,8 +255,8 @@ class TrajectoryWriter:
 
     def _resize(self, capacity: int, finished: bool = False) -> None:
         """Copy to a file with room for another number of frames and put it in this one's place."""
-        with _draft(self.path) as draft:
-            copy = resized(self._rows, draft, capacity)
+        with replaced(self.path) as draft:
+            copy = emptied(self._rows, draft, capacity)
             with open(draft, "r+b", buffering=0) as file:
                 for path in (*(each.path for each in self._layout.elements), schema.BLOCKS, schema.DIGEST):
                     old, new = self._layout.places[path], copy.places[path]
@@ -273,8 +275,19 @@ class TrajectoryWriter:
         self._synced = time.monotonic()
 
 
-def resized(rows: Rows, path: Path, capacity: int) -> Layout:
+def emptied(rows: Rows, path: Path, capacity: int, without: Collection[str] = ()) -> Layout:
     """Make a file like another one, with room for another number of frames and none in it.
+
+    Parameters
+    ----------
+    rows : Rows
+        The other file.
+    path : Path
+        Where to make it.
+    capacity : int
+        Frames to make room for.
+    without : collection of str, optional
+        Documents and arrays, by path, that are left empty or out.
 
     Raises
     ------
@@ -282,17 +295,19 @@ def resized(rows: Rows, path: Path, capacity: int) -> Layout:
         If it cannot be written.
     """
     found = rows.layout
-    filled = {each.path for each in (*found.elements, *schema.COMMIT)} | {f"{schema.GROUP}/id"}
+    filled = {each.path for each in (*found.elements, *schema.COMMIT)} | {f"{schema.GROUP}/id", *without}
     static = {name: rows.array(name) for name in found.places if name not in filled}
-    documents = {f"parameters/{name}" for name in schema.DOCUMENTS}
+    documents = dict.fromkeys(schema.DOCUMENTS, "{}")
+    documents |= {name: bytes(static.pop(f"parameters/{name}")[()]).decode("ascii")
+                  for name in documents if f"parameters/{name}" in static}  # fmt: skip
     skeleton.create(
         path,
         frames=capacity,
         particles=found.particles,
         width=found.width,
         observables=found.observables,
-        documents={name.split("/")[1]: bytes(static[name][()]).decode("ascii") for name in static if name in documents},
-        arrays={name: values for name, values in static.items() if name not in documents},
+        documents=documents,
+        arrays=static,
     )
     with open(path, "rb", buffering=0) as file:
         return layout.read(path, file)
@@ -302,20 +317,6 @@ def _stored(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     """Arrays that go into the file; data that are too large do not."""
     inline = sum(array.nbytes for array in arrays.values()) <= schema.INLINE
     return {f"parameters/{group}/{name}": a for name, a in arrays.items() if inline or name in ("embed", "readout")}
-
-
-@contextlib.contextmanager
-def _draft(path: Path) -> Iterator[Path]:
-    """Name of a file to be made, which then takes its place; nothing of it is left if it is not."""
-    draft = path.with_name(f".{path.name}.new")
-    try:
-        yield draft
-        with draft.open("rb") as file:
-            os.fsync(file.fileno())
-        os.replace(draft, path)
-    except BaseException:
-        draft.unlink(missing_ok=True)
-        raise
 
 
 @contextlib.contextmanager

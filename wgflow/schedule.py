@@ -1,0 +1,163 @@
+"""Schedules: the flow times at which a run is recorded, beside its start and its end.
+
+A schedule is a function of flow time and step alone, so a run that is taken up again records what it would have.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Protocol, cast
+
+import numpy as np
+
+from wgflow.errors import InputError, build, describe
+from wgflow.types import Spec, real, whole
+
+
+class Schedule(Protocol):
+    """What a clock asks a schedule."""
+
+    @property
+    def name(self) -> str:
+        """Its name in :data:`SCHEDULES`."""
+
+    def after(self, s: float) -> float:
+        """First time later than s, infinity if there is none."""
+
+    def spec(self) -> Spec:
+        """Plain JSON of it."""
+
+
+class _Named:
+    """What schedules have in common."""
+
+    name = ""
+
+    def spec(self) -> Spec:
+        """Plain JSON: name and options."""
+        return {"name": self.name} | dataclasses.asdict(cast(Any, self))
+
+
+@dataclass(frozen=True)
+class Every(_Named):
+    """A frame at every multiple of a flow time.
+
+    Parameters
+    ----------
+    s : float
+        That flow time, > 0; with constant steps a whole number of them.
+    """
+
+    s: float
+    name = "every"
+
+    def __post_init__(self) -> None:
+        real("every", self.s, above=0.0)
+
+    def after(self, s: float) -> float:
+        """First multiple later than s."""
+        number = np.floor(s / self.s * (1 + 4e-16)) + 1
+        if number * self.s <= s:
+            number += 1
+        return float(number * self.s)
+
+
+@dataclass(frozen=True)
+class Steps(_Named):
+    """A frame at every n-th step, whatever their lengths.
+
+    Parameters
+    ----------
+    n : int
+        Steps from frame to frame, >= 1.
+    """
+
+    n: int
+    name = "steps"
+
+    def __post_init__(self) -> None:
+        whole("every.n", self.n)
+
+    def after(self, s: float) -> float:
+        """Infinity: steps decide, not times."""
+        del s
+        return math.inf
+
+
+@dataclass(frozen=True)
+class Log(_Named):
+    """Frames at first, first 10**(1/per_decade), first 10**(2/per_decade), ...; with constant steps at the nearest.
+
+    Parameters
+    ----------
+    per_decade : int
+        Frames while the flow time grows tenfold, >= 1.
+    first : float
+        The first of them after the start, > 0.
+    """
+
+    per_decade: int
+    first: float = 0.1
+    name = "log"
+
+    def __post_init__(self) -> None:
+        whole("every.per_decade", self.per_decade)
+        real("every.first", self.first, above=0.0)
+
+    def after(self, s: float) -> float:
+        """First of the times that is later than s."""
+        if s < self.first:
+            return float(self.first)
+        k = math.floor(self.per_decade * math.log10(s / self.first))
+        return next(time for j in (k, k + 1, k + 2) if (time := self._time(j)) > s)
+
+    def _time(self, k: int) -> float:
+        return float(self.first * 10.0 ** (k / self.per_decade))
+
+
+@dataclass(frozen=True)
+class At(_Named):
+    """Frames at given flow times.
+
+    Parameters
+    ----------
+    s : sequence of float
+        Increasing, each > 0; with constant steps whole numbers of them. Those beyond the end are not reached.
+    """
+
+    s: Sequence[float]
+    name = "at"
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.s, list | tuple) or not self.s:
+            raise InputError(f"every.s: expected a list of flow times, got {describe(self.s)}")
+        for before, time in zip([0.0, *self.s[:-1]], self.s, strict=True):
+            if not real("every.s", time) > before:
+                raise InputError(f"every.s: expected increasing flow times > 0, got {describe(list(self.s))}")
+
+    def after(self, s: float) -> float:
+        """First of the times that is later than s."""
+        return next((float(time) for time in self.s if time > s), math.inf)
+
+
+SCHEDULES: Mapping[str, type[Any]] = MappingProxyType({"every": Every, "steps": Steps, "log": Log, "at": At})
+
+
+def schedule(choice: object) -> Schedule:
+    """Schedule from a flow time between frames, a table such as ``{"name": "log", "per_decade": 8}``, or an object.
+
+    Raises
+    ------
+    InputError
+        If it is none of these, or a value is out of range.
+    """
+    if isinstance(choice, int | float) and not isinstance(choice, bool):
+        return Every(choice)
+    if isinstance(choice, str | Mapping) or not hasattr(choice, "after"):
+        made: Schedule = build("every", choice, SCHEDULES)
+        return made
+    return cast(Schedule, choice)
