@@ -151,9 +151,17 @@ class Workspace:
                 out.append(json.loads(line))
         return out
 
-    def seconds_spent(self) -> float:
-        """Seconds that all commands so far took, each up to the last thing it told ``events.jsonl``."""
+    def seconds_spent(self, running: bool = False) -> float:
+        """Seconds that all commands so far took, each up to the last thing it told ``events.jsonl``.
+
+        Parameters
+        ----------
+        running : bool, optional
+            Whether the last of them still runs, unless it has told that it is done or stopped.
+        """
         told = [(event["event"], datetime.datetime.fromisoformat(event["time"])) for event in self.events()]
+        if running and told and told[-1][0] not in ("done", "stopped"):
+            told.append(("now", datetime.datetime.now(datetime.UTC)))
         between = (now - before for (_, before), (kind, now) in itertools.pairwise(told) if kind != "started")
         return sum(between, datetime.timedelta()).total_seconds()
 

@@ -1,0 +1,206 @@
+"""Follow a running study: a table of its members and the live loss curve, without hurting the writer.
+
+Usage: python -m wgflow.analysis.watch RUN
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from wgflow.analysis.braille import curve
+from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.trajectory import Trajectory
+from wgflow.types import Array
+from wgflow.workspace import MemberFile, Workspace
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+_QUIET = 10.0  # seconds after which a member that has not moved is called waiting
+_RECENT = 12  # members shown, the last changed first
+
+
+class Look(NamedTuple):
+    """A member as it was when its file was last looked at.
+
+    Attributes
+    ----------
+    label : str
+        Its grid values in words.
+    frames, until : int, float
+        Frames so far, and the flow time at which it ends.
+    s, energy : ndarray (F,)
+        Flow times of the frames and E at them.
+    state : str
+        ``"finished"``, ``"running"``, ``"stopped"`` or what is wrong with its file.
+    changed : float
+        When the file was last written to, in seconds since the epoch.
+    """
+
+    label: str
+    frames: int
+    until: float
+    s: Array
+    energy: Array
+    state: str
+    changed: float
+
+
+class Watch:
+    """A run, or a single trajectory, that is looked at again and again; files that have not changed are not read.
+
+    Parameters
+    ----------
+    place : Path
+        A run folder, a folder of runs of a study (the one changed last), or a trajectory.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no run.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.name = str(place)
+        self._looks: dict[Path, Look] = {}
+        self._work: Workspace | None = None
+        if place.is_file():
+            self._members = [MemberFile(place.stem, {}, place)]
+            return
+        found = [place] if (place / "study.json").is_file() else [each.parent for each in place.glob("**/study.json")]
+        if not found:
+            raise WorkspaceError(f"{place}: expected the folder of a run or a trajectory, got neither")
+        self._work = Workspace(max(found, key=_changed))
+        self.name = str(self._work.folder)
+
+    @property
+    def total(self) -> int:
+        """Members of the run, begun or not."""
+        return len(self._work.study["members"]) if self._work else 1
+
+    def look(self) -> list[Look]:
+        """Members that have begun, the last changed first."""
+        members = self._work.members() if self._work else self._members
+        for member in members:
+            changed = _changed(member.path)
+            before = self._looks.get(member.path)
+            if before is None or changed != before.changed or before.state != "finished":
+                self._looks[member.path] = _look(member, changed)
+        return sorted(self._looks.values(), key=lambda each: -each.changed)
+
+    def done(self) -> bool:
+        """Whether nothing will change any more."""
+        if self._work is None:
+            return self._looks[self._members[0].path].state == "finished"
+        events = self._work.events()
+        return bool(events) and events[-1]["event"] == "done"
+
+    def seconds(self) -> tuple[float, float | None]:
+        """Seconds since this command of the run began, and seconds left by the share of flow time that is done."""
+        if self._work is None:
+            return 0.0, None
+        spent = self._work.seconds_spent(running=True)
+        looks = list(self._looks.values())
+        share = sum(min(1.0, each.s[-1] / each.until) for each in looks if each.frames) / max(self.total, 1)
+        return spent, None if share <= 0 else spent * (1 - share) / share
+
+
+def picture(watch: Watch, width: int, height: int) -> RenderableType:
+    """Draw the run as it is now: table, loss curve of the member changed last, how long it takes."""
+    from rich.console import Group
+    from rich.table import Table
+    from rich.text import Text
+
+    looks = watch.look()
+    table = Table("member", "frames", "s", "of", "E", "E at the start", "state", box=None, pad_edge=False)
+    for each in looks[:_RECENT]:
+        s, last, first = (
+            f"{a[k]:.4g}" if each.frames else "" for a, k in ((each.s, -1), (each.energy, -1), (each.energy, 0))
+        )
+        table.add_row(each.label, str(each.frames), s, f"{each.until:g}", last, first, each.state)
+    ended = sum(each.state == "finished" for each in looks)
+    spent, left = watch.seconds()
+    words = f"{ended} of {watch.total} finished"
+    if len(looks) > _RECENT:
+        words += f", {len(looks) - _RECENT} more have begun"
+    if spent:
+        words += f"; {_clock(spent)} spent"
+        words += f", about {_clock(left)} left" if left and not watch.done() else ""
+    parts: list[RenderableType] = [Text(watch.name, style="bold"), table, Text(words)]
+    shown = next((each for each in looks if each.frames > 1), None)
+    if shown is not None:
+        lines = curve(shown.s, shown.energy, width, max(4, height - len(looks[:_RECENT]) - 8))
+        parts += [Text(f"\nE along s, {shown.label or 'the only member'}"), *(Text(line) for line in lines)]
+    return Group(*parts)
+
+
+def _look(member: MemberFile, changed: float) -> Look:
+    none = np.empty(0)
+    try:
+        with Trajectory(member.path) as trajectory:
+            until = trajectory.parameters["study"].get("flow", {}).get("until", np.nan)
+            s, energy = trajectory.series("s"), trajectory.series("energy")
+            still = time.time() - changed > _QUIET
+            state = "finished" if trajectory.finished else "waiting" if still else "running"
+            return Look(member.label, len(trajectory), until, s, energy, state, changed)
+    except TrajectoryError as error:
+        return Look(member.label, 0, np.nan, none, none, str(error), changed)
+
+
+def _changed(path: Path) -> float:
+    """When a file was written to last; when the newest file of a folder was."""
+    inside = [path, *path.glob("members/*.h5")] if path.is_dir() else [path]
+    return max((each.stat().st_mtime for each in inside if each.exists()), default=0.0)
+
+
+def _clock(seconds: float) -> str:
+    whole = round(seconds)
+    return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Follow a run until it is done or Ctrl-C; 0, or 2 with one line for bad input."""
+    make = argparse.ArgumentParser(prog="python -m wgflow.analysis.watch", description="Follow a running study.")
+    make.add_argument("run", type=Path, help="folder of a run, of a study's runs (the latest), or a trajectory")
+    make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
+    make.add_argument("--once", action="store_true", help="one look, as where the output is no terminal")
+    options = make.parse_args(arguments)
+    from rich.console import Console
+    from rich.live import Live
+
+    console = Console()
+    try:
+        if not options.interval > 0:
+            raise InputError(f"--interval: expected seconds > 0, got {options.interval}")
+        watch = Watch(options.run)
+
+        def now() -> RenderableType:
+            return picture(watch, console.width, min(console.height, 30))
+
+        if options.once or not console.is_terminal:
+            console.print(now())
+            return 0
+        with Live(now(), console=console, auto_refresh=False) as live:
+            while not watch.done():
+                time.sleep(options.interval)
+                live.update(now(), refresh=True)
+    except KeyboardInterrupt:
+        return 0  # the run goes on
+    except (InputError, WorkspaceError, TrajectoryError) as error:
+        sys.stderr.write(f"wgflow: {error}\n")
+        return 2
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
