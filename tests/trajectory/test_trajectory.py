@@ -11,37 +11,8 @@ from wgflow.errors import InputError, TrajectoryError
 from wgflow.trajectory import TrajectoryWriter, schema
 
 
-@pytest.fixture
-def run(case, tmp_path):
-    """A short run: its frames, its energy and flow, and a way to write some of the frames."""
-    problem, rho = case(particles=4)
-    energy = wgflow.Energy(problem)
-    flow = wgflow.Flow(energy, step=0.1)
-    frames = [dataclasses.replace(frame, observables={"half": frame.energy / 2}) for frame in flow.run(rho, until=1.0)]
-    path = tmp_path / "run.h5"
-
-    def create(**options):
-        options = {"capacity": 11, "flow": flow.spec(), "observables": ("half",)} | options
-        return TrajectoryWriter.create(path, energy, 4, **options)
-
-    return create, frames, path, energy
-
-
-def write(create, frames, finish=True, **options):
-    with create(**options) as writer:
-        for frame in frames:
-            writer.append(frame)
-        if finish:
-            writer.finish()
-
-
-def same(a, b):
-    left, right = dataclasses.asdict(a), dataclasses.asdict(b)
-    return all(np.array_equal(left[name], right[name]) for name in left)
-
-
 @pytest.mark.parametrize("capacity", [1, 3, 11, 64])
-def test_frames_come_back_bit_for_bit(run, capacity):
+def test_frames_come_back_bit_for_bit(run, capacity, write, same):
     create, frames, path, _ = run
     write(create, frames, capacity=capacity)
     with wgflow.Trajectory(path) as trajectory:
@@ -57,7 +28,7 @@ def test_frames_come_back_bit_for_bit(run, capacity):
             trajectory.series("enrgy")
 
 
-def test_energy_is_rebuilt_from_the_file_alone(run):
+def test_energy_is_rebuilt_from_the_file_alone(run, write, same):
     create, frames, path, energy = run
     write(create, frames, heldout=energy.problem.replace(energy.problem.x[:2], energy.problem.y[:2]))
     with wgflow.Trajectory(path) as trajectory:
@@ -69,14 +40,14 @@ def test_energy_is_rebuilt_from_the_file_alone(run):
         assert same(dataclasses.replace(next(flow.run(frame, until=1.0)), observables=frame.observables), frame)
 
 
-def test_no_heldout_samples_is_said(run):
+def test_no_heldout_samples_is_said(run, write):
     create, frames, path, _ = run
     write(create, frames)
     with wgflow.Trajectory(path) as trajectory, pytest.raises(InputError, match="without any"):
         trajectory.energy("heldout")
 
 
-def test_finished_file_is_h5md(run):
+def test_finished_file_is_h5md(run, write):
     import pyh5md
 
     create, frames, path, _ = run
@@ -99,7 +70,7 @@ def test_finished_file_is_h5md(run):
         assert set(box["boundary"]) == {b"none"}
 
 
-def test_file_holds_the_schema_and_nothing_else(run):
+def test_file_holds_the_schema_and_nothing_else(run, write):
     create, frames, path, energy = run
     write(create, frames, heldout=energy.problem)
     elements = (*schema.elements(("half",)), *schema.STATIC, *schema.COMMIT)
@@ -117,7 +88,7 @@ def test_file_holds_the_schema_and_nothing_else(run):
 
 
 @pytest.mark.parametrize("kept", [0, 1, 6])
-def test_resume_goes_on_after_the_last_committed_frame(run, kept):
+def test_resume_goes_on_after_the_last_committed_frame(run, kept, write, same):
     create, frames, path, _ = run
     write(create, frames[:kept], finish=False)
     with TrajectoryWriter.resume(path) as writer:
@@ -130,7 +101,7 @@ def test_resume_goes_on_after_the_last_committed_frame(run, kept):
         assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
 
 
-def test_a_frame_without_its_digest_was_never_there(run):
+def test_a_frame_without_its_digest_was_never_there(run, write):
     """What a kill between the numbers and the commit leaves."""
     create, frames, path, _ = run
     write(create, frames[:5], finish=False)
@@ -142,7 +113,7 @@ def test_a_frame_without_its_digest_was_never_there(run):
         assert writer.frames == 5
 
 
-def test_a_torn_commit_is_dropped_on_resume(run):
+def test_a_torn_commit_is_dropped_on_resume(run, write):
     create, frames, path, _ = run
     write(create, frames[:5], finish=False)
     with h5py.File(path, "r+") as file:
@@ -153,7 +124,7 @@ def test_a_torn_commit_is_dropped_on_resume(run):
         assert len(trajectory) == 4
 
 
-def test_a_changed_number_is_an_error_not_a_wrong_number(run):
+def test_a_changed_number_is_an_error_not_a_wrong_number(run, write, same):
     create, frames, path, _ = run
     write(create, frames)
     with h5py.File(path, "r+") as file:
@@ -169,7 +140,7 @@ def test_a_changed_number_is_an_error_not_a_wrong_number(run):
         np.testing.assert_array_equal(trajectory.series("energy"), [frame.energy for frame in frames])  # is whole
 
 
-def test_a_changed_number_of_a_series(run):
+def test_a_changed_number_of_a_series(run, write):
     create, frames, path, _ = run
     write(create, frames)
     with h5py.File(path, "r+") as file:
@@ -208,7 +179,7 @@ def test_a_second_writer_is_refused(run):
     assert "another process is writing this file" in out.stdout
 
 
-def test_create_replaces_whole_files_only(run):
+def test_create_replaces_whole_files_only(run, write):
     create, frames, path, _ = run
     write(create, frames)
     write(create, frames[:2])
@@ -234,7 +205,7 @@ def test_foreign_files(tmp_path, content, words):
         wgflow.Trajectory(path)
 
 
-def test_other_versions_and_missing_parts(run):
+def test_other_versions_and_missing_parts(run, write):
     create, frames, path, _ = run
     write(create, frames)
     whole = path.read_bytes()
@@ -261,7 +232,7 @@ def test_frames_that_do_not_fit_are_refused(run):
         create(observables=("energy",))
 
 
-def test_to_xarray_names_the_dimensions(run, tmp_path):
+def test_to_xarray_names_the_dimensions(run, tmp_path, write):
     xarray = pytest.importorskip("xarray")
     create, frames, path, _ = run
     write(create, frames)
@@ -283,7 +254,7 @@ def test_to_xarray_names_the_dimensions(run, tmp_path):
         xarray.testing.assert_identical(found.load(), whole)
 
 
-def test_to_xarray_without_the_package(run, monkeypatch):
+def test_to_xarray_without_the_package(run, monkeypatch, write):
     create, frames, path, _ = run
     write(create, frames)
     monkeypatch.setitem(sys.modules, "xarray", None)
@@ -294,7 +265,7 @@ def test_to_xarray_without_the_package(run, monkeypatch):
         trajectory.to_xarray()
 
 
-def test_to_xarray_checks_every_frame(run):
+def test_to_xarray_checks_every_frame(run, write):
     create, frames, path, _ = run
     write(create, frames)
     with h5py.File(path, "r+") as file:

@@ -105,7 +105,7 @@ class Trajectory(Sequence[Frame]):
         return next(self._open.frames(number, number + 1))
 
     def __iter__(self) -> Iterator[Frame]:
-        return self._open.frames(0, len(self))
+        yield from self._open.frames(0, len(self))  # a generator, which keeps the file open for as long as it lives
 
     def __repr__(self) -> str:
         return f"Trajectory({str(self.path)!r}, frames={len(self)})"

@@ -1,0 +1,192 @@
+"""What kills and power cuts leave: every beginning of the writes of a run, and writes that were torn."""
+
+import io
+import os
+import shutil
+
+import h5py
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.errors import TrajectoryError
+from wgflow.trajectory import TrajectoryWriter, layout, schema
+
+
+@pytest.fixture
+def logged(run, monkeypatch):
+    """Writes of a run that outgrows its file twice, as (file before them, [(offset, bytes)]); its frames and path."""
+    create, frames, path, _ = run
+    log = []
+    write = layout._pwrite
+
+    def note(file, data, offset):
+        if os.fspath(file.name) == os.fspath(path):  # not a draft, which nobody sees
+            if not log or log[-1][0] != os.fstat(file.fileno()).st_ino:
+                log.append((os.fstat(file.fileno()).st_ino, path.read_bytes(), []))
+            log[-1][2].append((offset, bytes(data)))
+        return write(file, data, offset)
+
+    monkeypatch.setattr(layout, "_pwrite", note)
+    with create(capacity=3) as writer:
+        for frame in frames:
+            writer.append(frame)
+        writer.finish()
+    monkeypatch.undo()
+    return [(base, writes) for _, base, writes in log], frames, path
+
+
+def commit_places(base, tmp_path):
+    (tmp_path / "base").write_bytes(base)
+    with open(tmp_path / "base", "rb", buffering=0) as file:
+        place = layout.read(tmp_path / "base", file).places[schema.DIGEST]
+    return {place.offset + k * place.stride: k + 1 for k in range(place.shape[0])}
+
+
+def states(logged, tmp_path):
+    """Contents a kill may leave, with the number of frames committed in them: before and in the midst of each write."""
+    parts, _, _ = logged
+    for base, writes in parts:
+        commits = commit_places(base, tmp_path)
+        (tmp_path / "base").write_bytes(base)
+        with wgflow.Trajectory(tmp_path / "base") as begun:
+            committed = len(begun)
+        content = bytearray(base)
+        for offset, data in writes:
+            for torn in sorted({0, 1, len(data) // 2, len(data) - 1}):
+                state = bytearray(content)
+                state[offset : offset + torn] = data[:torn]
+                yield bytes(state), committed
+            content[offset : offset + len(data)] = data
+            committed = commits.get(offset, committed)
+        yield bytes(content), committed
+
+
+def test_every_beginning_of_the_writes_is_a_file_with_its_committed_frames(logged, tmp_path, same):
+    _, frames, _ = logged
+    path, seen = tmp_path / "left.h5", 0
+    for content, committed in states(logged, tmp_path):
+        path.write_bytes(content)
+        with wgflow.Trajectory(path) as trajectory:
+            assert len(trajectory) == committed
+            assert all(same(a, b) for a, b in zip(trajectory, frames, strict=False))
+        with h5py.File(io.BytesIO(content), "r") as file:  # and other programs read it too
+            assert np.array_equal(file[schema.TIME][:committed], [frame.s for frame in frames[:committed]])
+            position = file[schema.POSITION][:committed]
+        assert all(np.array_equal(a[:, :-1], b.theta) for a, b in zip(position, frames, strict=False))
+        seen += 1
+    assert seen > 300
+
+
+def test_every_beginning_goes_on_to_the_same_file(logged, tmp_path, same):
+    _, frames, done = logged
+    path, whole = tmp_path / "left.h5", done.read_bytes()
+    for number, (content, committed) in enumerate(states(logged, tmp_path)):
+        if number % 7:
+            continue
+        path.write_bytes(content)
+        (tmp_path / ".left.h5.new").write_bytes(b"half a draft")
+        with TrajectoryWriter.resume(path) as writer:
+            assert writer.frames == committed
+            assert writer.dropped == 0
+            for frame in frames[committed:]:
+                writer.append(frame)
+            writer.finish()
+        assert path.read_bytes() == whole
+        assert sorted(tmp_path.glob(".left*")) == []
+
+
+def test_writes_that_a_power_cut_lost_are_never_wrong_numbers(logged, tmp_path, same, rng):
+    """Any of the writes may be missing, not only the last ones."""
+    parts, frames, _ = logged
+    path, said = tmp_path / "left.h5", []
+    for trial in range(150):
+        base, writes = parts[trial % len(parts)]
+        content = bytearray(base)
+        for offset, data in writes[: rng.integers(len(writes) + 1)]:
+            if rng.random() < 0.8:
+                content[offset : offset + len(data)] = data
+        path.write_bytes(content)
+        try:
+            with wgflow.Trajectory(path) as trajectory:
+                assert all(same(a, b) for a, b in zip(trajectory, frames, strict=False))
+        except TrajectoryError as error:
+            said.append(str(error))
+        with TrajectoryWriter.resume(path) as writer:  # goes on after the last frame that is whole
+            assert all(same(a, b) for a, b in zip(wgflow.Trajectory(path), frames, strict=False))
+            for frame in frames[writer.frames :]:
+                writer.append(frame)
+            writer.finish()
+        with wgflow.Trajectory(path) as trajectory:
+            assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
+    assert said
+    assert all("left.h5: frame" in each for each in said)
+
+
+def test_a_kill_before_the_file_is_there_leaves_the_old_one(run, write, same, monkeypatch):
+    create, frames, path, _ = run
+    write(create, frames)
+
+    def killed(*args):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(os, "replace", killed)
+    with pytest.raises(KeyboardInterrupt):
+        create()
+    with wgflow.Trajectory(path) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
+    assert [file.name for file in path.parent.iterdir()] == ["run.h5"]
+
+
+@pytest.mark.parametrize("at", [0, 1, 5, 9, 10])
+def test_a_disk_that_fills_up_keeps_what_is_committed(run, same, monkeypatch, at):
+    """The write takes a part, then fails, as on a full disk."""
+    create, frames, path, _ = run
+    write, left = layout._pwrite, [None]
+
+    def full(file, data, offset):
+        if left[0] is None:
+            return write(file, data, offset)
+        if left[0] == 0:
+            raise OSError(28, "No space left on device", str(path))
+        left[0] -= 1
+        view = memoryview(data).cast("B")
+        return write(file, view[: max(1, len(view) // 2)], offset)
+
+    monkeypatch.setattr(layout, "_pwrite", full)
+    with create() as writer:
+        for frame in frames[:4]:
+            writer.append(frame)
+        left[0] = at
+        with pytest.raises(OSError, match="No space left"):
+            writer.append(frames[4])
+        left[0] = None
+        assert writer.frames == 4
+        for frame in frames[4:]:  # space was made
+            writer.append(frame)
+    with wgflow.Trajectory(path) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
+
+
+def test_a_full_disk_while_the_file_grows(run, same, monkeypatch):
+    create, frames, path, _ = run
+    with create(capacity=3) as writer:
+        for frame in frames[:3]:
+            writer.append(frame)
+        with monkeypatch.context() as patch:
+            patch.setattr(os, "fsync", lambda descriptor: (_ for _ in ()).throw(OSError(28, "No space left on device")))
+            with pytest.raises(OSError, match="No space left"):
+                writer.append(frames[3])
+        assert not list(path.parent.glob("*.new"))
+        writer.append(frames[3])
+    with wgflow.Trajectory(path) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, frames[:4], strict=True))
+
+
+def test_a_lock_left_by_a_kill_is_nobody_s(run, write):
+    create, frames, path, _ = run
+    write(create, frames[:2], finish=False)
+    shutil.copy(path, path.with_name(".run.h5.lock"))
+    with TrajectoryWriter.resume(path) as writer:
+        assert writer.frames == 2
+    assert not path.with_name(".run.h5.lock").exists()
