@@ -222,6 +222,7 @@ class TrajectoryWriter:
         digest, mark = (self._layout.places[path] for path in (schema.DIGEST, schema.FINISHED))
         if self.dropped and self._rows.finished:
             write_at(self._file, mark.offset, bytes(mark.size))
+            self._rows.finished = False
         found = self._layout.array(self._file, schema.DIGEST)
         for k in reversed(np.flatnonzero(found.any(axis=1)).tolist()):  # backwards: never a gap between commits
             if k >= self.frames:

@@ -1,0 +1,263 @@
+"""Runs of the command that are killed, stopped, starved of disk: nothing lost, and the same bits in the end."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import h5py
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.sims import run
+
+STUDY = """
+name = "killed"
+figure = "none"
+observables = ["heldout"]
+[problem]
+name = "sine"
+samples = 60
+heldout = 0.25
+[particles]
+count = 24
+[flow]
+until = 400.0
+step = 0.1
+[grid]
+seed = [0, 1]
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "killed.toml").write_text(STUDY)
+    return "killed.toml"
+
+
+def command(study, *options):
+    return [sys.executable, "-m", "wgflow.sims.run", study, "--quiet", *options]
+
+
+def datasets(path):
+    """Bytes of every dataset as h5py reads it."""
+    out = {}
+    with h5py.File(path, "r", locking=False) as file:
+        file.visititems(
+            lambda name, item: out.update({name: item[()].tobytes()}) if isinstance(item, h5py.Dataset) else None
+        )
+    return out
+
+
+def committed(folder):
+    """Frames in all members, as far as they can be read now."""
+    total = 0
+    for path in folder.glob("killed/*/members/*.h5"):
+        with wgflow.Trajectory(path) as trajectory:
+            total += len(trajectory)
+    return total
+
+
+@pytest.mark.parametrize("kills", [10, pytest.param(100, marks=pytest.mark.slow)])
+def test_kills_at_random_moments(study, tmp_path, kills):
+    """Kill -9 in the middle of the run, again and again: the end is that of a run that was left alone."""
+    rng = np.random.default_rng(kills)
+    steps = "400.0" if kills == 10 else "4000.0"
+    options = ["--set", f"flow.until={steps}", "--jobs", "1", "--threads", "1"]
+    subprocess.run(command(study, *options, "--out", "whole"), check=True)
+    killed, folder = 0, tmp_path / "runs"
+    while True:
+        before = committed(folder)
+        process = subprocess.Popen(command(study, *options, "--out", "runs"))
+        if killed < kills:
+            while process.poll() is None and committed(folder) <= before:  # it reads while the other writes
+                time.sleep(0.005)
+            time.sleep(float(rng.uniform(0, 0.08)))
+            process.kill()
+            process.wait()
+            assert committed(folder) > before
+            killed += 1
+            continue
+        assert process.wait() == 0
+        break
+    (whole,), (resumed,) = (tmp_path / "whole/killed").iterdir(), (tmp_path / "runs/killed").iterdir()
+    assert [path.name for path in sorted(resumed.glob("members/.*"))] == []
+    names = sorted(path.name for path in whole.glob("members/*.h5"))
+    assert len(names) == 2
+    for name in names:
+        expected, got = datasets(whole / "members" / name), datasets(resumed / "members" / name)
+        assert expected.pop("parameters/provenance")
+        assert got.pop("parameters/provenance")
+        assert got == expected
+    assert (resumed / "summary.csv").read_bytes() == (whole / "summary.csv").read_bytes()
+
+
+def test_a_full_disk_ends_with_4_and_what_is_committed_is_intact(study, tmp_path):
+    """A real disk of one megabyte, where the machine lets us make one."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(disk)]
+    try:
+        made = subprocess.run(mount, capture_output=True, check=False).returncode == 0
+    except FileNotFoundError:
+        made = False
+    if not made:
+        pytest.skip("no right to mount a small disk here")
+    try:
+        found = subprocess.run(
+            command(study, "--out", str(disk), "--jobs", "1"), capture_output=True, text=True, check=False
+        )
+        assert found.returncode == run.DISK
+        assert found.stderr.splitlines() == [
+            "wgflow: No space left on device; committed frames are intact, free space or choose another --out"
+        ]
+        count = committed(disk)
+        assert count > 100
+        subprocess.run(["mount", "-o", "remount,size=64m", str(disk)], check=True)
+        assert subprocess.run(command(study, "--out", str(disk)), check=False).returncode == 0
+        assert committed(disk) == 2 * 4001
+    finally:
+        subprocess.run(["umount", str(disk)], check=True)
+
+
+def test_a_file_that_may_not_grow_ends_with_4(study, tmp_path):
+    """The system's limit on the size of a file, which stops the summary or a trajectory that outgrows its file."""
+    limited = (
+        "import resource, sys\nfrom wgflow.sims.run import main\n"
+        "from wgflow.sims.members import Planned\nPlanned.frames = property(lambda self: 500)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 2**20, 2 * 2**20))\nsys.exit(main(sys.argv[1:]))"
+    )
+    found = subprocess.run(
+        [sys.executable, "-c", limited, study, "--quiet", "--jobs", "1"], capture_output=True, text=True, check=False
+    )
+    assert found.returncode == run.DISK
+    assert "File too large; committed frames are intact" in found.stderr
+    (path,) = tmp_path.glob("runs/killed/*/members/*.h5")
+    before = datasets(path)
+    assert committed(tmp_path / "runs") == 1000
+    assert not list(path.parent.glob("*.new"))
+    assert subprocess.run(command(study), check=False).returncode == 0
+    assert committed(tmp_path / "runs") == 2 * 4001
+    now = datasets(path)["observables/energy/value"]
+    assert now.startswith(before["observables/energy/value"])
+
+
+def test_two_processes_on_one_run_folder(study, tmp_path):
+    first = subprocess.Popen(command(study, "--set", "flow.until=2000.0"))
+    while first.poll() is None and not committed(tmp_path / "runs"):
+        time.sleep(0.02)
+    second = subprocess.run(command(study, "--set", "flow.until=2000.0"), capture_output=True, text=True, check=False)
+    first.send_signal(signal.SIGTERM)
+    assert first.wait() == run.REQUEUE
+    assert second.returncode == run.BAD_INPUT
+    assert "another process is running this study" in second.stderr
+    assert len(second.stderr.splitlines()) == 1
+
+
+def test_damage_is_said_and_computed_again(study, tmp_path):
+    options = ["--set", "flow.until=4.0"]
+    assert run.main([study, "--quiet", *options]) == 0
+    path, _ = sorted(tmp_path.glob("runs/killed/*/members/*.h5"))
+    whole = path.read_bytes()
+    with h5py.File(path, "r+") as file:
+        file["particles/rho/position/value"][7, 3, 1] += 1e-12
+    found = subprocess.run(command(study, *options), capture_output=True, text=True, check=False)
+    assert found.returncode == 0
+    (line,) = found.stderr.splitlines()
+    assert line.endswith(f"{path.name}: frame 7 is damaged; it and 33 after it are computed again")
+    assert path.read_bytes() == whole
+    path.write_bytes(whole[:300] + b"?" + whole[301:])
+    found = subprocess.run(command(study, *options), capture_output=True, text=True, check=False)
+    assert found.returncode == run.BAD_INPUT
+    assert "or delete it: the same command then runs this member again" in found.stderr
+    path.unlink()
+    assert run.main([study, "--quiet", *options]) == 0
+    again = datasets(path)
+    path.write_bytes(whole)
+    assert {name for name, value in datasets(path).items() if again[name] != value} == {"parameters/provenance"}
+
+
+def test_time_spent_goes_on_counting(study, tmp_path):
+    options = ["--set", "flow.until=4.0"]
+    assert run.main([study, "--quiet", "--walltime", "0", *options]) == run.REQUEUE
+    (folder,) = tmp_path.glob("runs/killed/*")
+    events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+    assert [each["event"] for each in events] == ["started", "stopped"]
+    for each, seconds in zip(events, (10, 52), strict=True):
+        each["time"] = f"2026-01-01T00:00:{seconds}+00:00"
+    torn = '{"time": "2026-'
+    (folder / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in events) + torn)
+    from wgflow.workspace import Workspace
+
+    assert Workspace(folder).seconds_spent() == 42
+    assert Workspace(folder).seconds_spent(running=True) == 42
+
+
+@pytest.mark.parametrize("depth", ["gaps", "deposit", "layers", "shallow"])
+@pytest.mark.parametrize(
+    ("integrator", "step", "chance"),
+    [
+        *(
+            (integrator, 0.1, chance)
+            for integrator in ("euler", "heun", "rk4")
+            for chance in ("", "batch", "noise", "both")
+        ),
+        *((name, {"name": "descent", "length": 0.1}, "") for name in ("euler", "heun", "rk4")),
+    ],
+)
+def test_n_steps_and_n_more_are_2n_steps(tmp_path, depth, integrator, step, chance):
+    """Through the file, bit for bit, whatever the number of threads, before and after."""
+    from wgflow.trajectory import TrajectoryWriter
+
+    rng = np.random.default_rng(3)
+    problem = wgflow.Problem.padded(rng.normal(size=(150, 2)), rng.normal(size=150), activation="gelu")
+    spec = {"name": depth} | ({"layers": 3} if depth in ("deposit", "layers") else {})
+    noise = {"name": "langevin", "temperature": 0.01, "decay": 0.1, "seed": 5}
+    rho = wgflow.Particles.draw_layers(problem, 3, 4, seed=1)
+    path = tmp_path / "run.h5"
+
+    def flow(threads):
+        return wgflow.Flow(
+            wgflow.Energy(problem, spec, threads=threads),
+            integrator,
+            step,
+            boundary="reflect" if depth in ("gaps", "deposit") else "clip",
+            ingredients=[noise] if chance in ("noise", "both") else [],
+            batch=40 if chance in ("batch", "both") else None,
+            seed=7,
+        )
+
+    whole = list(flow(1).run(rho, until=2.0, every=0.5))
+    with TrajectoryWriter.create(path, flow(2).energy, len(rho)) as writer:
+        for frame in flow(2).run(rho, until=1.0, every=0.5):
+            writer.append(frame)
+    with TrajectoryWriter.resume(path) as writer:
+        last = writer.last()
+        assert last.s == 1.0
+        for frame in flow(3).run(last, until=2.0, every=0.5):
+            if frame.step > last.step:
+                writer.append(frame)
+    with wgflow.Trajectory(path) as trajectory:
+        assert len(trajectory) == 5
+        for got, expected in zip(trajectory, whole, strict=True):
+            assert (got.step, got.s, got.energy, got.dissipation, got.switches, got.h) == (
+                expected.step, expected.s, expected.energy, expected.dissipation, expected.switches, expected.h,
+            )  # fmt: skip
+            for name in ("theta", "tau", "mass"):
+                assert getattr(got, name).tobytes() == getattr(expected, name).tobytes()
+
+
+def test_a_read_only_folder_that_was_writable(study, tmp_path):
+    assert run.main([study, "--quiet", "--set", "flow.until=1.0"]) == 0
+    members = next(tmp_path.glob("runs/killed/*/members"))
+    if os.geteuid() == 0:
+        pytest.skip("root may write anywhere")
+    members.chmod(0o500)
+    try:
+        assert run.main([study, "--quiet", "--set", "flow.until=1.0", "--fresh"]) == run.DISK
+    finally:
+        members.chmod(0o700)
