@@ -9,6 +9,7 @@ import numpy as np
 from wgflow.errors import InputError
 from wgflow.schedule import Every, Log, Schedule, Steps
 
+_MOST_STEPS = 2**53  # beyond it step numbers, and so flow times, would not be exact
 _TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
 
 
@@ -141,6 +142,8 @@ class EventClock:
 def _whole_steps(name: str, duration: float, h: float, note: str) -> int:
     """Duration as a number of steps, checked to be a whole one."""
     ratio = duration / h
+    if ratio > _MOST_STEPS:
+        raise InputError(f"{name}: expected at most 2**53 steps, got {ratio:g} of {h:g}")
     if not np.isfinite(ratio) or ratio < -_TOLERANCE:
         raise InputError(f"{name}: expected a flow time ahead {note}".rstrip() + f", got {duration:g} to go")
     if abs(ratio - round(ratio)) > _TOLERANCE * max(1.0, ratio):

@@ -5,7 +5,6 @@ Usage: python -m wgflow.analysis.export RUN_FOLDER OUT.nc [--particles]
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.files import replaced
 from wgflow.trajectory import Trajectory
@@ -102,20 +102,20 @@ def _lengths(members: Sequence[MemberFile], particles: bool) -> dict[str, int]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write a run as NetCDF; 0, or 2 with one line for bad input."""
-    make = argparse.ArgumentParser(prog="python -m wgflow.analysis.export", description="A study as one NetCDF file.")
+    make = Parser(prog="python -m wgflow.analysis.export", description="A study as one NetCDF file.")
     make.add_argument("run", help="folder of a run: runs/<study>/<hash>")
     make.add_argument("out", help="file to write, ending in .nc")
     make.add_argument("--particles", action="store_true", help="also every particle of every frame")
-    options = make.parse_args(arguments)
-    path = Path(options.out)
     try:
+        options = make.parse_args(arguments)
+        path = Path(options.out)
         if path.suffix != ".nc":
             raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
         dataset = to_xarray(Workspace(options.run), options.particles)
         with replaced(path) as draft:
             dataset.to_netcdf(draft, engine="h5netcdf")
     except (InputError, TrajectoryError, WorkspaceError, OSError) as error:
-        sys.stderr.write(f"wgflow: {error}\n")
+        say(str(error))
         return 2
     return 0
 

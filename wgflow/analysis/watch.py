@@ -5,7 +5,6 @@ Usage: python -m wgflow.analysis.watch RUN
 
 from __future__ import annotations
 
-import argparse
 import os
 import sys
 import time
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from wgflow.analysis.braille import curve
+from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
@@ -168,16 +168,16 @@ def _clock(seconds: float) -> str:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Follow a run until it is done or Ctrl-C; 0, or 2 with one line for bad input."""
-    make = argparse.ArgumentParser(prog="python -m wgflow.analysis.watch", description="Follow a running study.")
+    make = Parser(prog="python -m wgflow.analysis.watch", description="Follow a running study.")
     make.add_argument("run", type=Path, help="folder of a run, of a study's runs (the latest), or a trajectory")
     make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
     make.add_argument("--once", action="store_true", help="one look, as where the output is no terminal")
-    options = make.parse_args(arguments)
     from rich.console import Console
     from rich.live import Live
 
     console = Console()
     try:
+        options = make.parse_args(arguments)
         if not options.interval > 0:
             raise InputError(f"--interval: expected seconds > 0, got {options.interval}")
         watch = Watch(options.run)
@@ -195,7 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 0  # the run goes on
     except (InputError, WorkspaceError, TrajectoryError) as error:
-        sys.stderr.write(f"wgflow: {error}\n")
+        say(str(error))
         return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

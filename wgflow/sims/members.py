@@ -75,7 +75,8 @@ class Planned(NamedTuple):
         flow = self.member.flow
         every = None if flow.every is None else schedule(flow.every)
         if flow.rule == "constant":
-            return len({0, self.steps, *StepClock(0, 0.0, flow.until, every, flow.step).frames})
+            due = StepClock(0, 0.0, flow.until, every, flow.step).frames
+            return len(due) + (0 not in due) + (self.steps not in due)
         ends, s = 2, 0.0
         every = every or Every(flow.until / 100)
         while (s := every.after(s)) < flow.until * (1 - 1e-9):

@@ -13,8 +13,9 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from wgflow.commands import Parser, say
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
 from wgflow.sims.terminal import Stop, console, progress_bar, signals
 
@@ -59,14 +60,9 @@ def study_path(choice: str) -> Path:
     return bundled[choice]
 
 
-class _Parser(argparse.ArgumentParser):
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """Command line of the runner."""
-    make = _Parser(
+    make = Parser(
         prog="python -m wgflow.sims.run",
         description="Run a study: every member's trajectory, a summary and a figure. The same command again resumes.",
         epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk lost, 75 stopped (requeue), 130 Ctrl-C.",
@@ -110,7 +106,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         return _dispatch(options, running)
     except (KeyboardInterrupt, Stop) as error:
-        _say("stopped; the same command resumes from the last committed frame")
+        say("stopped; the same command resumes from the last committed frame")
         return REQUEUE if isinstance(error, Stop) else INTERRUPTED
     except StudyError as error:
         return _fail(options, BAD_INPUT, *error.problems)
@@ -232,9 +228,9 @@ def _run_members(
         outcomes[task.number], label = outcome, task.planned.label
         work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
         if outcome.mended:
-            _say(outcome.mended)
+            say(outcome.mended)
         if outcome.status == "diverged":
-            _say(f"{label or study.name}: {outcome.message}")
+            say(f"{label or study.name}: {outcome.message}")
     progress.remove_task(bar)
     return {each.label: outcomes[k] for k, each in enumerate(planned)}
 
@@ -334,16 +330,12 @@ def _disk(error: OSError, running: bool) -> str:
 
 def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:
     for line in lines:
-        _say(line)
+        say(line)
     if options.debug:
         import traceback
 
         traceback.print_exc()
     return code
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"wgflow: {' '.join(line.split())}\n")
 
 
 if __name__ == "__main__":

@@ -132,8 +132,8 @@ def run_member(
 
     with writer:
         last, before, until = writer.last(), writer.frames, planned.member.flow.until
-        lost = f"{path}: frame {before} is damaged; it and {writer.dropped - 1} after it are computed again"
-        mended = lost if writer.dropped else ""
+        after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
+        mended = f"{path}: frame {before} is damaged; {after} computed again" if writer.dropped else ""
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
         if last and last.s >= until * (1 - 1e-12):
             writer.finish()

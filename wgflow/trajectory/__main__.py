@@ -10,6 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError
 
 DONE, BAD_INPUT, DISK = 0, 2, 4
@@ -18,7 +19,7 @@ _SHOWN = 10  # damages listed at most
 
 def parser() -> argparse.ArgumentParser:
     """Command line for looking after trajectory files."""
-    make = argparse.ArgumentParser(prog="python -m wgflow.trajectory", description="Look after trajectory files.")
+    make = Parser(prog="python -m wgflow.trajectory", description="Look after trajectory files.")
     verbs = make.add_subparsers(dest="verb", required=True)
     check = verbs.add_parser("check", help="hold files against their seal, their digests and the schema")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
@@ -37,8 +38,8 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    options = parser().parse_args(arguments)
     try:
+        options = parser().parse_args(arguments)
         match options.verb:
             case "check":
                 return max([_check(path) for path in options.files])
@@ -52,10 +53,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 sys.stdout.write(schema.markdown() + "\n")
                 return DONE
     except (InputError, TrajectoryError) as error:
-        _say(str(error))
+        say(str(error))
         return BAD_INPUT
     except OSError as error:
-        _say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
         return DISK
 
 
@@ -65,10 +66,10 @@ def _check(path: Path) -> int:
     try:
         found = repair.check(path)
     except TrajectoryError as error:
-        _say(str(error))
+        say(str(error))
         return BAD_INPUT
     if found.damage:
-        _say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
+        say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
         return BAD_INPUT
     state = "finished" if found.finished else "not finished"
     sys.stdout.write(f"{path}: sound, {found.frames} frames, {state}\n")
@@ -109,10 +110,6 @@ def _export(options: argparse.Namespace) -> int:
 def _listed(damage: Sequence[str]) -> str:
     more = f" and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
     return ", ".join(damage[:_SHOWN]) + more
-
-
-def _say(line: str) -> None:
-    sys.stderr.write(f"wgflow: {' '.join(line.split())}\n")
 
 
 if __name__ == "__main__":

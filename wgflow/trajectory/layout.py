@@ -92,6 +92,7 @@ class Layout:
         _require(schema.POSITION in places and len(places[schema.POSITION].shape) == 3, "no positions")
         self.frames, self.particles, self.width = places[schema.POSITION].shape
         _require(min(self.frames, self.particles, self.width) >= 1, "an empty shape")
+        _require(self.frames <= schema.MOST_FRAMES, f"more than {schema.MOST_FRAMES} frames")
         known = {path.split("/")[1] for path in places if path.startswith("observables/")}
         self.observables = tuple(sorted(known - set(schema.OWN_OBSERVABLES)))
         self.elements = schema.elements(self.observables)
@@ -201,7 +202,10 @@ def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
     TrajectoryError
         If the file is shorter.
     """
-    out = bytearray(size)
+    try:
+        out = bytearray(size)
+    except MemoryError as error:
+        raise TrajectoryError(f"{file.name!r}: expected data that fit into memory, got {size} bytes") from error
     view, done = memoryview(out), 0
     while done < size:
         count = _pread(file, view[done:], offset + done)

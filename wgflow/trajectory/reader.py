@@ -260,7 +260,7 @@ class Trajectory(Sequence[Frame]):
     @functools.cached_property
     def _numbers(self) -> dict[str, NDArray[Any]]:
         """Numbers of all frames, checked once."""
-        return self._open.numbers(0, len(self))
+        return self._open.columns()
 
 
 def opened(path: Path) -> io.FileIO:

@@ -16,6 +16,7 @@ from wgflow.trajectory.layout import Layout, read_at
 from wgflow.types import Frame
 
 _READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
+_RUN = 2**14  # and numbers of so many frames at once
 
 
 class Rows:
@@ -35,6 +36,8 @@ class Rows:
     count : int
         Frames committed. At the end of a file that is not finished, a frame that does not match its digest was in
         flight and is not counted.
+    last : int
+        Last frame with a row of digests, counted or not; -1 if there is none.
     finished : bool
         Whether the run came to its end.
     """
@@ -44,12 +47,28 @@ class Rows:
         self._file = file
         mark = bytes(self._read(schema.FINISHED))
         self.finished = mark == layout.digests.of_finished(layout.frames)
-        used = np.flatnonzero(self._read(schema.DIGEST, 0, layout.frames).any(axis=1))
-        self.count = layout.frames if self.finished else int(used[-1]) + 1 if used.size else 0
+        self.last = layout.frames - 1 if self.finished else self._last_commit()
+        self.count = self.last + 1
         while self.count and not self.finished and not self.whole(self.count - 1):
             self.count -= 1
 
-    def numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+    def columns(self, block: int | None = None) -> dict[str, NDArray[Any]]:
+        """Numbers of all frames by path and, if asked for, the checksums of one block of each, read in long runs.
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        parts = []
+        for begin in range(0, self.count, _RUN):
+            found = self._numbers(begin, min(self.count, begin + _RUN))
+            checksums = found.pop(schema.BLOCKS)
+            parts.append(found if block is None else found | {schema.BLOCKS: checksums[:, block]})
+        parts = parts or [self._numbers(0, 0)]
+        return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
+
+    def _numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
         """Numbers of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
 
         Raises
@@ -75,10 +94,10 @@ class Rows:
             If a frame does not match its digest.
         """
         stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
-        run = max(1, _READ_BYTES // stride)
+        run = min(max(1, _READ_BYTES // stride), _RUN)
         for begin in range(start, stop, run):
             end = min(stop, begin + run)
-            numbers = self.numbers(begin, end)
+            numbers = self._numbers(begin, end)
             position, mass = self._read(schema.POSITION, begin, end), self._read(schema.MASS, begin, end)
             for k in range(end - begin):
                 if (self.layout.digests.of_blocks(position[k], mass[k]) != numbers[schema.BLOCKS][k]).any():
@@ -98,7 +117,7 @@ class Rows:
         block, within = divmod(index, layout.digests.block)
         first = block * layout.digests.block
         last = min(first + layout.digests.block, layout.particles)
-        blocks = self.numbers(0, self.count)[schema.BLOCKS][:, block]
+        blocks = self.columns(block)[schema.BLOCKS]
         position, mass = np.empty((self.count, layout.width)), np.empty(self.count)
         for k in range(self.count):
             rows, masses = (self._part(path, k, first, last) for path in (schema.POSITION, schema.MASS))
@@ -108,16 +127,33 @@ class Rows:
         return position, mass
 
     def whole(self, number: int) -> bool:
-        """Whether a frame matches its digest."""
+        """Whether a frame matches its digest; found out with little memory, however large the frame claims to be."""
+        digests, layout = self.layout.digests, self.layout
         try:
-            next(self.frames(number, number + 1))
+            expected = self._numbers(number, number + 1)[schema.BLOCKS][0]
         except TrajectoryError:
             return False
+        piece = digests.block * max(1, _READ_BYTES // (digests.block * layout.width * 8))
+        for first in range(0, layout.particles, piece):
+            last = min(first + piece, layout.particles)
+            rows, masses = (self._part(path, number, first, last) for path in (schema.POSITION, schema.MASS))
+            found = digests.of_blocks(rows, masses)
+            if (found != expected[first // digests.block :][: len(found)]).any():
+                return False
         return True
 
     def array(self, path: str) -> NDArray[Any]:
         """Whole of one dataset that is not made of frames."""
         return self.layout.array(self._file, path)
+
+    def _last_commit(self) -> int:
+        """Last frame with a digest; -1 if there is none."""
+        last = -1
+        for begin in range(0, self.layout.frames, _RUN):
+            digests = self._read(schema.DIGEST, begin, min(self.layout.frames, begin + _RUN))
+            used = np.flatnonzero(digests.any(axis=1))
+            last = begin + int(used[-1]) if used.size else last
+        return last
 
     def _read(self, path: str, start: int = 0, stop: int = 1) -> NDArray[Any]:
         """Rows start..stop-1 of a dataset."""

@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 H5MD_VERSION = (1, 1)
 MODULE_VERSION = (2, 0)
 MAGIC = b"wgflow trajectory, H5MD 1.1\n"
+MOST_FRAMES = 2**26
 INLINE = 64 * 2**20  # bytes of problem data that are stored in the file; above, only shape and SHA-256 are
 GROUP = "particles/rho"
 POSITION, MASS = f"{GROUP}/position/value", f"{GROUP}/mass/value"

@@ -30,6 +30,7 @@ from wgflow.trajectory.rows import Rows
 from wgflow.types import Frame, Spec, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
+_FIRST_CAPACITY = 2**20  # at most; a file with more frames grows
 _PIECE = 16 * 2**20
 
 
@@ -118,7 +119,7 @@ class TrajectoryWriter:
         with _alone(path), replaced(path) as draft:
             skeleton.create(
                 draft,
-                frames=capacity,
+                frames=min(capacity, _FIRST_CAPACITY),
                 particles=particles,
                 width=energy.problem.shape[3] + 1,
                 observables=tuple(sorted(observables)),
@@ -150,7 +151,7 @@ class TrajectoryWriter:
         """
         position, mass, numbers = self._parts(frame)
         if self.frames == self.capacity:
-            self._resize(2 * self.capacity)
+            self._resize(min(2 * self.capacity, schema.MOST_FRAMES))
         digests = self._layout.digests
         blocks = digests.of_blocks(position, mass).tobytes()
         self._write(schema.POSITION, position)
@@ -223,10 +224,8 @@ class TrajectoryWriter:
         if self.dropped and self._rows.finished:
             write_at(self._file, mark.offset, bytes(mark.size))
             self._rows.finished = False
-        found = self._layout.array(self._file, schema.DIGEST)
-        for k in reversed(np.flatnonzero(found.any(axis=1)).tolist()):  # backwards: never a gap between commits
-            if k >= self.frames:
-                write_at(self._file, digest.offset + k * digest.stride, bytes(digest.stride))
+        for k in reversed(range(self.frames, self._rows.last + 1)):  # backwards: never a gap between commits
+            write_at(self._file, digest.offset + k * digest.stride, bytes(digest.stride))
 
     def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes]:
         """Position (N, P + 1), mass (N,) and the numbers of a frame, each as eight bytes."""

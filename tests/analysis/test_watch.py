@@ -1,0 +1,135 @@
+import json
+import os
+import pty
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.analysis import braille, watch
+from wgflow.sims import run
+from wgflow.workspace import Workspace
+
+STUDY = """
+name = "watched"
+figure = "none"
+[problem]
+name = "sine"
+samples = 30
+[flow]
+until = 1.0
+[grid]
+"particles.count" = [3, 6]
+"""
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("COLUMNS", "100")
+    (tmp_path / "watched.toml").write_text(STUDY)
+    return "watched.toml"
+
+
+def test_a_finished_run(study, capsys):
+    assert run.main([study, "--quiet"]) == 0
+    assert watch.main(["runs"]) == 0
+    out = capsys.readouterr().out
+    assert "runs/watched/" in out
+    assert "2 of 2 finished" in out
+    assert "left" not in out
+    for count in (3, 6):
+        assert f"count={count}" in out
+    rows = [line.split() for line in out.splitlines() if line.startswith("count=")]
+    for label, frames, s, of, energy, first, state in rows:
+        (path,) = Workspace("runs/watched").folder.glob(f"*/members/{label.replace('=', '-')}.h5")
+        with wgflow.Trajectory(path) as trajectory:
+            assert [frames, s, of, state] == ["11", "1", "1", "finished"]
+            assert float(energy) == pytest.approx(trajectory[-1].energy, rel=1e-3)
+            assert float(first) == pytest.approx(trajectory[0].energy, rel=1e-3)
+    assert "E along s" in out
+
+
+def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
+    assert run.main([study, "--quiet", "--walltime", "0"]) == run.REQUEUE
+    (folder,) = tmp_path.glob("runs/watched/*")
+    look = watch.Watch(folder)
+    (begun,) = look.look()
+    assert begun.state in ("running", "waiting")
+    assert begun.frames == 2
+    assert not look.done()
+    spent, left = look.seconds()
+    assert left == pytest.approx(spent * (1 - 0.05) / 0.05)  # of two members a tenth of one
+    (path,) = folder.glob("members/*.h5")
+    assert watch.main([str(path)]) == 0
+    assert "0 of 1 finished" in capsys.readouterr().out
+    path.write_bytes(path.read_bytes()[:-10])
+    assert watch.main([str(path)]) == 0
+    assert "damaged" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nowhere"], "nowhere: expected the folder of a run or a trajectory, got neither"),
+        ([], "the following arguments are required: run"),
+        (["runs", "--interval", "0"], "--interval: expected seconds > 0"),
+    ],
+)
+def test_bad_input(study, capsys, arguments, words):
+    assert watch.main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert (out, len(err.splitlines())) == ("", 1)
+    assert words in err
+
+
+def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path):
+    """A real terminal, a real run; the watcher ends by itself."""
+    command = [sys.executable, "-m", "wgflow.sims.run", study, "--quiet", "--set", "flow.until=300.0"]
+    runner = subprocess.Popen(command)
+    while runner.poll() is None and not list(tmp_path.glob("runs/watched/*/members/*.h5")):
+        time.sleep(0.05)
+    ours, theirs = pty.openpty()
+    watcher = subprocess.Popen(
+        [sys.executable, "-m", "wgflow.analysis.watch", "runs", "--interval", "0.1"],
+        stdout=theirs,
+        env=os.environ | {"TERM": "xterm", "LINES": "40"},
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            piece = os.read(ours, 65536)
+        except OSError:
+            break
+        if not piece:
+            break
+        seen += piece
+    os.close(ours)
+    assert watcher.wait(timeout=60) == 0
+    assert runner.wait(timeout=60) == 0
+    shown = seen.decode()
+    assert "2 of 2 finished" in shown
+    assert shown.count("E along s") > 1  # it moved
+    (folder,) = tmp_path.glob("runs/watched/*")
+    assert json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["event"] == "done"
+
+
+def test_the_curve():
+    x = np.linspace(0, 10, 200)
+    lines = braille.curve(x, np.exp(-x), 60, 12)
+    assert len(lines) == 12
+    assert {len(line) for line in lines[:-1]} == {60}
+    assert lines[0].startswith("       1 │")
+    assert lines[9].startswith("4.54e-05 │")
+    cells = [[ord(char) - 0x2800 for char in line.split("│")[1]] for line in lines[:10]]
+    heights = [next(row for row in range(10) if cells[row][column]) for column in range(50)]
+    assert heights[0] == 0
+    assert heights[-1] == 9
+    assert np.abs(np.array(heights) - np.linspace(0, 9.9, 50).astype(int)).max() <= 1  # a straight line in logarithms
+    assert braille.curve(x[:1], x[:1], 60, 12) == []
+    assert braille.curve(x, np.full(200, np.nan), 60, 12) == []
+    assert len(braille.curve(x, np.zeros(200), 60, 12)) == 12

@@ -1,0 +1,251 @@
+"""python -m wgflow.trajectory: check, repair, export, schema."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.errors import InputError
+from wgflow.trajectory import schema
+from wgflow.trajectory.__main__ import main
+
+
+def spoil(path, *places):
+    with h5py.File(path, "r+") as file:
+        for name, row in places:
+            file[name][row] = file[name][row] + 1
+
+
+def test_check(run, write, capsys):
+    create, frames, path, _ = run
+    write(create, frames[:5], finish=False)
+    assert main(["check", str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: sound, 5 frames, not finished\n"
+    write(create, frames)
+    assert main(["check", str(path), str(path)]) == 0
+    assert capsys.readouterr().out == f"{path}: sound, 11 frames, finished\n" * 2
+    spoil(path, (schema.POSITION, 3), (schema.MASS, 7))
+    assert main(["check", str(path)]) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err == f"wgflow: {path}: 11 frames, damaged: frame 3, frame 7\n"
+    spoil(path, ("parameters/data/x", 0))
+    assert main(["check", str(path)]) == 2
+    assert "damaged: outside the frames: parameters/data/x, frame 3, frame 7" in capsys.readouterr().err
+    assert main(["check", "nothing.h5"]) == 2
+    assert "expected a trajectory file, got nothing there" in capsys.readouterr().err
+
+
+def test_check_reads_hdf5_too(run, write, capsys):
+    """What only other programs would see."""
+    create, frames, path, _ = run
+    write(create, frames)
+    content = path.read_bytes()
+    at = content.index(b"position\0")
+    path.write_bytes(content[:at] + b"q" + content[at + 1 :])
+    assert main(["check", str(path)]) == 2
+    assert "the structure of the HDF5 file" in capsys.readouterr().err
+
+
+def test_repair_copies_what_is_whole(run, write, same, capsys):
+    create, frames, path, energy = run
+    write(create, frames)
+    spoil(path, (schema.POSITION, 3), ("observables/half/value", 10))
+    before = path.read_bytes()
+    assert main(["repair", str(path)]) == 0
+    assert path.read_bytes() == before
+    out = path.with_name("run-repaired.h5")
+    assert capsys.readouterr().out == (f"{out}: 9 frames that match their digests; left out: frame 3, frame 10\n")
+    kept = [frame for number, frame in enumerate(frames) if number not in (3, 10)]
+    with wgflow.Trajectory(out) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, kept, strict=True))
+        assert trajectory.energy().spec() == energy.spec()
+        assert not trajectory.finished
+    assert main(["check", str(out)]) == 0
+    assert main(["repair", str(path)]) == 2
+    assert "expected a name that is free, got a file" in capsys.readouterr().err
+
+
+def test_repair_of_what_surrounds_the_frames(run, write, same, capsys):
+    create, frames, path, energy = run
+    write(create, frames)
+    spoil(path, ("parameters/data/x", 0))
+    content = path.read_bytes()
+    at = content.index(json.dumps(energy.spec(), sort_keys=True).encode())
+    path.write_bytes(content[:at] + b"[" + content[at + 1 :])
+    out = path.with_name("out.h5")
+    assert main(["repair", str(path), str(out)]) == 0
+    assert "left out: parameters/energy, parameters/data/x" in capsys.readouterr().out
+    with wgflow.Trajectory(out) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
+        assert trajectory.finished
+        assert trajectory.parameters["flow"]["integrator"] == "euler"
+        with pytest.raises(InputError, match="lost in a repair"):
+            trajectory.energy()
+
+
+@pytest.mark.parametrize("lost", [4096, 300, 1])
+def test_repair_without_the_block_in_front(run, write, same, lost, capsys):
+    """HDF5 says where the frames are; documents cannot be told from damaged ones, so they stay behind."""
+    create, frames, path, _ = run
+    write(create, frames)
+    content = path.read_bytes()
+    path.write_bytes(bytes(lost) + content[lost:])
+    out = path.with_name("out.h5")
+    assert main(["repair", str(path), str(out)]) == 0
+    with wgflow.Trajectory(out) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
+    path.write_bytes(bytes(20000) + content[20000:])
+    assert main(["repair", str(path), str(out.with_name("none.h5"))]) == 2
+    assert "got a file without its mark" in capsys.readouterr().err
+    assert not list(path.parent.glob("none*"))
+
+
+def test_export_to_netcdf(run, write, capsys):
+    xarray = pytest.importorskip("xarray")
+    create, frames, path, _ = run
+    write(create, frames)
+    for options in ([], ["--series"], ["--compress"]):
+        out = path.with_name("run.nc")
+        assert main(["export", str(path), str(out), *options]) == 0
+        with xarray.open_dataset(out, engine="h5netcdf") as found:
+            np.testing.assert_array_equal(found.energy, [frame.energy for frame in frames])
+            assert ("theta" in found) == (options != ["--series"])
+            if "theta" in found:
+                np.testing.assert_array_equal(found.theta[-1], frames[-1].theta)
+
+
+def test_the_file_itself_has_named_dimensions(run, write):
+    """xarray opens a trajectory as it is."""
+    xarray = pytest.importorskip("xarray")
+    create, frames, path, _ = run
+    write(create, frames)
+    with xarray.open_datatree(path, engine="h5netcdf") as tree:
+        value = tree["particles/rho/position/value"]
+        assert value.dims == ("frame", "particle", "component")
+        np.testing.assert_array_equal(value[5], np.column_stack([frames[5].theta, frames[5].tau]))
+        assert tree["observables/energy/value"].dims == ("frame",)
+        np.testing.assert_array_equal(tree["observables/energy/value"], [frame.energy for frame in frames])
+        assert tree["parameters/data/x"].dims == ("sample", "input")
+
+
+@pytest.mark.parametrize("axes", [None, "0,2,tau", "tau,pc1,1"])
+def test_export_in_three_dimensions(run, write, capsys, axes):
+    import pyh5md
+
+    create, frames, path, _ = run
+    write(create, frames)
+    out = path.with_name("points.h5")
+    assert main(["export", str(path), str(out), *(["--axes", axes] if axes else [])]) == 0
+    names = (axes or "pc1,pc2,tau").split(",")
+    assert f"axes {', '.join(names)}" in capsys.readouterr().out
+    theta = np.concatenate([frame.theta for frame in frames])
+    variances, vectors = np.linalg.eigh(np.cov(theta.T))
+    with pyh5md.File(str(out), "r") as file:
+        group = file.particles_group("rho")
+        assert group["box"].attrs["dimension"] == 3
+        position = pyh5md.element(group, "position")
+        for column, name in enumerate(names):
+            got = np.concatenate([position.value[k][:, column] for k in range(11)])
+            if name == "tau":
+                np.testing.assert_array_equal(got, np.concatenate([frame.tau for frame in frames]))
+            elif name.startswith("pc"):
+                assert np.var(got, ddof=1) == pytest.approx(variances[-int(name[2])])
+                np.testing.assert_allclose(abs(got), abs(theta @ vectors[:, -int(name[2])]), atol=1e-12)
+            else:
+                np.testing.assert_array_equal(got, theta[:, int(name)])
+        np.testing.assert_array_equal(position.step[:], [frame.step for frame in frames])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["export", "run.h5", "out.txt"], "expected a name that ends in .nc or .h5, got .txt"),
+        (["export", "run.h5", "run.h5"], "expected another file than the one to export"),
+        (["export", "run.h5", "out.nc", "--axes", "0,1,2"], "--axes goes with .h5"),
+        (["export", "run.h5", "out.h5", "--series"], "--series with .nc"),
+        (["export", "run.h5", "out.h5", "--axes", "0,1,99"], "axes: expected three of tau, pc1, pc2 or components"),
+        (["export", "run.h5", "out.h5", "--axes", "0,1"], "axes: expected three of"),
+        (["export", "empty.h5", "out.h5"], "expected frames to project, got none"),
+        (["repair", "empty.h5", "out.h5"], "expected at least one frame"),
+        (["repair", "run.h5", "run.h5"], "expected a name that is free"),
+        (["check", "no.h5"], "got nothing there"),
+        (["chekc", "no.h5"], "invalid choice: 'chekc'"),
+        (["export", "run.h5"], "the following arguments are required: OUT"),
+    ],
+)
+def test_bad_command_lines_write_nothing(run, write, monkeypatch, capsys, arguments, words):
+    create, frames, path, _ = run
+    monkeypatch.chdir(path.parent)
+    write(create, [], finish=False)
+    path.rename("empty.h5")
+    write(create, frames)
+    before = sorted(Path().iterdir())
+    assert main(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert words in err
+    assert len(err.splitlines()) == 1
+    assert sorted(Path().iterdir()) == before
+
+
+def test_the_documentation_has_the_schema(capsys):
+    assert main(["schema"]) == 0
+    table = capsys.readouterr().out
+    page = (Path(__file__).parents[2] / "docs" / "trajectory-format.md").read_text()
+    assert table in page
+    assert ".".join(map(str, schema.MODULE_VERSION)) in page
+
+
+def test_a_particle_is_the_same_in_the_path_and_in_the_frames(run, write):
+    create, frames, path, _ = run
+    write(create, frames)
+    with wgflow.Trajectory(path) as trajectory:
+        for index in (0, 3, -1):
+            found = trajectory.particle(index)
+            np.testing.assert_array_equal(found.theta, [frame.theta[index] for frame in frames])
+            np.testing.assert_array_equal(found.tau, [frame.tau[index] for frame in frames])
+            np.testing.assert_array_equal(found.mass, [frame.mass[index] for frame in frames])
+        with pytest.raises(IndexError, match=r"expected a particle in 0..3, got 4"):
+            trajectory.particle(4)
+
+
+def test_large_frames_have_several_blocks(tmp_path, rng):
+    """A path reads one block of each frame, so damage in another one does not touch it."""
+    problem = wgflow.Problem.padded(rng.normal(size=(5, 30)), rng.normal(size=5))
+    energy = wgflow.Energy(problem)
+    rho = wgflow.Particles.draw(problem, 150)
+    path = tmp_path / "large.h5"
+    frames = list(wgflow.Flow(energy).run(rho, until=0.3))
+    with wgflow.trajectory.TrajectoryWriter.create(path, energy, 150) as writer:
+        for frame in frames:
+            writer.append(frame)
+    block = schema.block_particles(150, frames[0].theta.shape[1] + 1)
+    assert 1 < block < 75
+    with h5py.File(path, "r+") as file:
+        file[schema.POSITION][2, block, 0] += 1e-9
+    with wgflow.Trajectory(path) as trajectory:
+        np.testing.assert_array_equal(trajectory.particle(block - 1).tau, [f.tau[block - 1] for f in frames])
+        np.testing.assert_array_equal(trajectory.particle(149).tau, [f.tau[149] for f in frames])
+        for index in (block, 2 * block - 1):
+            with pytest.raises(wgflow.errors.TrajectoryError, match="frame 2 is damaged"):
+                trajectory.particle(index)
+
+
+def test_appending_frames_of_another_type(run, same):
+    """Float32 and arrays laid out otherwise come back as the numbers they are."""
+    create, frames, path, _ = run
+    odd = dataclasses.replace(
+        frames[0],
+        theta=np.asfortranarray(frames[0].theta).astype(np.float32),
+        tau=frames[0].tau[::-1],
+        mass=np.broadcast_to(np.float64(0.25), 4),
+    )
+    with create() as writer:
+        writer.append(odd)
+    with wgflow.Trajectory(path) as trajectory:
+        assert same(trajectory[0], dataclasses.replace(odd, theta=odd.theta.astype(float)))
