@@ -24,6 +24,7 @@ from wgflow.workspace import MemberFile, Workspace
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
+_FINISHED, _RUNNING, _WAITING = "finished", "running", "waiting"
 _QUIET = 10.0  # seconds after which a member that has not moved is called waiting
 _RECENT = 12  # members shown, the last changed first
 
@@ -40,7 +41,8 @@ class Look(NamedTuple):
     s, energy : ndarray (F,)
         Flow times of the frames and E at them.
     state : str
-        ``"finished"``, ``"running"``, ``"stopped"`` or what is wrong with its file.
+        ``"finished"``, ``"running"``, ``"waiting"`` (not written to for a while), ``"stopped"``, ``"diverged"``, or
+        what is wrong with its file.
     changed : float
         When the file was last written to, in seconds since the epoch.
     """
@@ -92,16 +94,25 @@ class Watch:
         for member in members:
             changed = _changed(member.path)
             before = self._looks.get(member.path)
-            if before is None or changed != before.changed or before.state != "finished":
+            if before is None or changed != before.changed or before.state != _FINISHED:
                 self._looks[member.path] = _look(member, changed)
-        return sorted(self._looks.values(), key=lambda each: -each.changed)
+        looks = sorted(self._looks.values(), key=lambda each: -each.changed)
+        events = self._work.events() if self._work else []
+        diverged = {event["member"] for event in events if event["event"] == "diverged"}
+        looks = [each._replace(state="diverged") if each.label in diverged else each for each in looks]
+        if self._last_event() == "stopped":
+            return [each._replace(state="stopped") if each.state in (_RUNNING, _WAITING) else each for each in looks]
+        return looks
 
     def done(self) -> bool:
         """Whether nothing will change any more."""
         if self._work is None:
-            return self._looks[self._members[0].path].state == "finished"
-        events = self._work.events()
-        return bool(events) and events[-1]["event"] == "done"
+            return self._looks[self._members[0].path].state == _FINISHED
+        return self._last_event() == "done"
+
+    def _last_event(self) -> str:
+        events = self._work.events() if self._work else []
+        return str(events[-1]["event"]) if events else ""
 
     def seconds(self) -> tuple[float, float | None]:
         """Seconds since this command of the run began, and seconds left by the share of flow time that is done."""
@@ -126,7 +137,7 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
             f"{a[k]:.4g}" if each.frames else "" for a, k in ((each.s, -1), (each.energy, -1), (each.energy, 0))
         )
         table.add_row(each.label, str(each.frames), s, f"{each.until:g}", last, first, each.state)
-    ended = sum(each.state == "finished" for each in looks)
+    ended = sum(each.state in (_FINISHED, "diverged") for each in looks)
     spent, left = watch.seconds()
     words = f"{ended} of {watch.total} finished"
     if len(looks) > _RECENT:
@@ -149,7 +160,7 @@ def _look(member: MemberFile, changed: float) -> Look:
             until = trajectory.parameters["study"].get("flow", {}).get("until", np.nan)
             s, energy = trajectory.series("s"), trajectory.series("energy")
             still = time.time() - changed > _QUIET
-            state = "finished" if trajectory.finished else "waiting" if still else "running"
+            state = _FINISHED if trajectory.finished else _WAITING if still else _RUNNING
             return Look(member.label, len(trajectory), until, s, energy, state, changed)
     except TrajectoryError as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)

@@ -223,10 +223,9 @@ def write_at(file: io.FileIO, offset: int, data: Any) -> None:
     OSError
         If the disk is full or gone.
     """
-    done = _pwrite(file, data, offset)
-    view = memoryview(data)
-    while done < view.nbytes:  # a part may be written where the disk fills up; the next write says so
-        done += _pwrite(file, view.cast("B")[done:], offset + done)
+    done, size = _pwrite(file, data, offset), len(data) if type(data) is bytes else memoryview(data).nbytes
+    while done < size:  # a part may be written where the disk fills up; the next write says so
+        done += _pwrite(file, memoryview(data).cast("B")[done:], offset + done)
 
 
 def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> None:

@@ -154,12 +154,10 @@ class TrajectoryWriter:
             self._resize(min(2 * self.capacity, schema.MOST_FRAMES))
         digests = self._layout.digests
         blocks = digests.of_blocks(position, mass).tobytes()
-        self._write(schema.POSITION, position)
-        self._write(schema.MASS, mass)
-        for k, each in enumerate(digests.numbers):
-            self._write(each.path, numbers[8 * k : 8 * k + 8])
-        self._write(schema.BLOCKS, blocks)
-        self._write(schema.DIGEST, digests.of_frame(self.frames, numbers, blocks))
+        each = (numbers[at : at + 8] for at in range(0, len(numbers), 8))
+        commit = digests.of_frame(self.frames, numbers, blocks)
+        for (offset, stride), data in zip(self._spots, (position, mass, *each, blocks, commit), strict=True):
+            write_at(self._file, offset + self.frames * stride, data)  # the commit comes last
         self.frames += 1
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             self._fsync()
@@ -214,6 +212,9 @@ class TrajectoryWriter:
             self._file.close()
             raise
         self.frames = self._rows.count
+        order = [schema.POSITION, schema.MASS, *(each.path for each in self._layout.digests.numbers)]
+        places = [self._layout.places[path] for path in (*order, schema.BLOCKS, schema.DIGEST)]
+        self._spots = [(place.offset, place.stride) for place in places]
         self._position = np.empty((self._layout.particles, self._layout.width), "<f8")
 
     def _drop_what_is_damaged(self) -> None:
@@ -245,10 +246,6 @@ class TrajectoryWriter:
         others = [frame.observables[name] for name in observables]
         known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
         return position, mass, struct.pack(f"<qdddqd{len(others)}d", *known, *others)
-
-    def _write(self, path: str, data: Any) -> None:
-        place = self._layout.places[path]
-        write_at(self._file, place.offset + self.frames * place.stride, data)
 
     def _mark(self, target: Layout) -> bytes:
         return target.digests.of_finished(target.frames)
