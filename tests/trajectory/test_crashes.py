@@ -3,6 +3,8 @@
 import io
 import os
 import shutil
+import subprocess
+import sys
 
 import h5py
 import numpy as np
@@ -181,6 +183,46 @@ def test_a_full_disk_while_the_file_grows(run, same, monkeypatch):
         writer.append(frames[3])
     with wgflow.Trajectory(path) as trajectory:
         assert all(same(a, b) for a, b in zip(trajectory, frames[:4], strict=True))
+
+
+WRITER = """
+import sys, numpy as np, wgflow
+from wgflow.trajectory import TrajectoryWriter
+problem = wgflow.Problem.padded(np.linspace(-1, 1, 20)[:, None], np.linspace(0, 1, 20))
+energy = wgflow.Energy(problem, backend="reference")
+frame = next(wgflow.Flow(energy).run(wgflow.Particles.draw(problem, 200), until=1.0))
+with TrajectoryWriter.create(sys.argv[1], energy, 200, capacity=4) as writer:
+    for step in range(6000):
+        theta = np.full_like(frame.theta, float(step))
+        writer.append(wgflow.types.Frame(step, step / 8, theta, frame.tau, frame.mass, float(-step), 0.0))
+    writer.finish()
+"""
+
+
+def test_thousands_of_reads_while_it_is_written_and_grows(tmp_path):
+    """Nothing is wrong, nothing is refused, and the writer does not notice; plain h5py reads along, with its lock."""
+    path, reads, longest = tmp_path / "live.h5", 0, 0
+    writer = subprocess.Popen([sys.executable, "-c", WRITER, path])
+    while not path.exists():
+        assert writer.poll() is None
+    while writer.poll() is None or not reads:
+        with wgflow.Trajectory(path) as trajectory:
+            assert len(trajectory) >= longest
+            longest = len(trajectory)
+            for number in {0, longest // 2, longest - 1} if longest else ():
+                frame = trajectory[number]
+                assert (frame.step, frame.s, frame.energy) == (number, number / 8, -number)
+                assert (frame.theta == number).all()
+                reads += 1
+            if reads % 50 == 0:
+                assert np.array_equal(trajectory.series("step"), np.arange(longest))
+        with h5py.File(path, "r") as file:
+            assert np.array_equal(file[schema.STEP][:longest], np.arange(longest))
+    assert writer.returncode == 0
+    assert reads > 300
+    with wgflow.Trajectory(path) as trajectory:
+        assert len(trajectory) == 6000
+        assert trajectory.finished
 
 
 def test_a_lock_left_by_a_kill_is_nobody_s(run, write):

@@ -19,7 +19,8 @@ from wgflow.types import Frame
 
 _START = 1.3  # seconds a process takes to start and import, kernels on disk
 _BASE = 180 * 2**20  # bytes a process has before its first member
-_RECORD = 2e-3  # seconds to record a frame
+_RECORD = 5e-5  # seconds to record a frame, and
+_RECORD_BYTE = 1e-9  # for each byte of it
 _OPEN = 0.02  # seconds to make and finish a trajectory file
 _DRAWING = {"convergence_rates": 11.0, "convergence_models": 16.0}  # seconds for figures that compute
 _PLAIN = 2.5  # seconds for any other figure with its share of the report
@@ -149,7 +150,7 @@ def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> 
     entries = units * len(setup.energy.depth.network(setup.start).particle)
     numbers = count * (parameters + 2) * 8
     return Load(
-        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD) + _OPEN,
+        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * numbers) + _OPEN,
         disk=planned.frames * numbers,
         memory=memory(entries, samples, width, outputs, threads) + 12 * numbers,
     )

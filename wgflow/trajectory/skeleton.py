@@ -14,7 +14,7 @@ from typing import Any, BinaryIO
 
 import h5py
 import numpy as np
-from h5py import h5d, h5p, h5s, h5t
+from h5py import h5d, h5ds, h5p, h5s, h5t
 from numpy.typing import NDArray
 
 import wgflow
@@ -152,15 +152,12 @@ def _image(
     image, places = _Image(), {}
     with h5py.File(image, "w", userblock_size=start) as file:
         preamble(file, width)
-        for each in filled:
-            _allocate(file, each.path, shapes[each.path], each.dtype)
-        for path, values in statics.items():
-            file.create_dataset(path, data=values)
+        made = {each.path: _allocate(file, each.path, shapes[each.path], each.dtype) for each in filled}
+        made |= {path: file.create_dataset(path, data=values) for path, values in statics.items()}
         for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
-            group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
-        _name_dimensions(file, {path: letters[path] for path in (*shapes, *statics)}, lengths)
-        for path in (*shapes, *statics):
-            data = file[path]
+            group["step"], group["time"] = made[schema.STEP], made[schema.TIME]
+        _name_dimensions(file, made, letters, lengths)
+        for path, data in made.items():
             offset = data.id.get_offset() or 0
             digest = hashlib.sha256(statics[path].tobytes()).hexdigest() if path in statics else ""
             places[path] = Place(data.dtype, data.shape, offset, digest)
@@ -180,7 +177,7 @@ def preamble(file: Any, width: int) -> None:
     box.attrs["boundary"] = np.array([b"none"] * width)
 
 
-def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> None:
+def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
     """Contiguous dataset with its place in the file fixed now, and nothing written to it."""
     parent, name = path.rsplit("/", 1)
     options = h5p.create(h5p.DATASET_CREATE)
@@ -189,15 +186,20 @@ def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> None:
     options.set_fill_time(h5d.FILL_TIME_NEVER)
     options.set_obj_track_times(False)  # equal runs have equal bytes
     kind, space = h5t.py_create(np.dtype(dtype), logical=True), h5s.create_simple(shape)
-    h5d.create(file.require_group(parent).id, name.encode(), kind, space, options)
+    return h5py.Dataset(h5d.create(file.require_group(parent).id, name.encode(), kind, space, options))
 
 
-def _name_dimensions(file: Any, letters: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]) -> None:
+def _name_dimensions(
+    file: Any, made: Mapping[str, h5py.Dataset], letters: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]
+) -> None:
     """Dimension scales at the root, so that NetCDF readers know every axis by name; they hold no numbers."""
+    scales = {}
     for letter, name in schema.DIMENSIONS.items():
         if letter in lengths:
-            scale = file.create_dataset(name, (lengths[letter],), np.int64)
-            scale.make_scale("This is a netCDF dimension but not a netCDF variable." + f"{lengths[letter]:10d}")
-    for path, axes in letters.items():
-        for axis, letter in enumerate(axes):
-            file[path].dims[axis].attach_scale(file[schema.DIMENSIONS[letter]])
+            scales[letter] = file.create_dataset(name, (lengths[letter],), np.int64)
+            scales[letter].make_scale(
+                "This is a netCDF dimension but not a netCDF variable." + f"{lengths[letter]:10d}"
+            )
+    for path, data in made.items():
+        for axis, letter in enumerate(letters[path]):
+            h5ds.attach_scale(data.id, scales[letter].id, axis)
