@@ -168,8 +168,11 @@ def test_export_in_three_dimensions(run, write, capsys, axes):
         (["export", "run.h5", "run.h5"], "expected another file than the one to export"),
         (["export", "run.h5", "out.nc", "--axes", "0,1,2"], "--axes goes with .h5"),
         (["export", "run.h5", "out.h5", "--series"], "--series with .nc"),
-        (["export", "run.h5", "out.h5", "--axes", "0,1,99"], "axes: expected three of tau, pc1, pc2 or components"),
-        (["export", "run.h5", "out.h5", "--axes", "0,1"], "axes: expected three of"),
+        (
+            ["export", "run.h5", "out.h5", "--axes", "0,1,99"],
+            "axes: expected tau, pc1 to pc3, or components of theta 0..6",
+        ),
+        (["export", "run.h5", "out.h5", "--axes", "0,1"], "axes: expected three, got 2: 0, 1"),
         (["export", "empty.h5", "out.h5"], "expected frames to project, got none"),
         (["repair", "empty.h5", "out.h5"], "expected at least one frame"),
         (["repair", "run.h5", "run.h5"], "expected a name that is free"),

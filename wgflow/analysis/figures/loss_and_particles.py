@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.projections import principal
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
 from wgflow.workspace import Workspace
@@ -78,9 +79,9 @@ def _draw(work: Workspace) -> Figure:
 def paths(axes: Axes, trajectory: Trajectory) -> None:
     """Draw the particles' paths in depth and the first principal component of theta, coloured by flow time."""
     frames = trajectory[:]
-    theta = np.stack([frame.theta for frame in frames])  # (F, N, P)
+    first = principal((frame.theta for frame in frames), 1)[:, 0]
     tau, s = np.stack([frame.tau for frame in frames]), np.array([frame.s for frame in frames])
-    component = _principal(theta.reshape(-1, theta.shape[2])).reshape(tau.shape)  # (F, N)
+    component = np.stack([frame.theta @ first for frame in frames])  # (F, N)
     points = np.stack([tau, component], axis=2)  # (F, N, 2)
     segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
     lines = LineCollection(list(segments), cmap="viridis", array=np.repeat(s[:-1], tau.shape[1]), lw=1.5, alpha=0.9)
@@ -104,12 +105,3 @@ def _drawable(values: Array) -> Array:
 
 def _depth_travelled(trajectory: Trajectory) -> float:
     return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())
-
-
-def _principal(rows: Array) -> Array:
-    """First principal component of rows (n, P), (n,); its sign makes the largest loading positive."""
-    centred = rows - rows.mean(axis=0)
-    scale = np.abs(centred).max() or 1.0  # a divergence's last state must not overflow
-    _, vectors = np.linalg.eigh((centred / scale).T @ (centred / scale))
-    axis = vectors[:, -1]
-    return np.asarray(centred @ (axis * np.sign(axis[np.argmax(np.abs(axis))])))
