@@ -24,6 +24,7 @@ def page(
     tables: Mapping[str, Sequence[Spec]],
     provenance: Spec,
     notes: Sequence[str] = (),
+    moving: str = "",
 ) -> str:
     """Compose the page.
 
@@ -41,6 +42,8 @@ def page(
         Versions, machine and command.
     notes : sequence of str, optional
         What a reader must know besides: members that diverged, say.
+    moving : str, optional
+        Element from :func:`wgflow.analysis.moving.moving`.
 
     Returns
     -------
@@ -67,6 +70,7 @@ def page(
         figures="\n".join(_figure(*each) for each in figures),
         tables="\n".join(_section(heading, rows) for heading, rows in tables.items() if rows),
         versions=_versions(provenance),
+        moving=moving,
     )
 
 

@@ -77,11 +77,11 @@ def write(
         work.write_csv(f"{name}.csv", table)
     tables["members"] = rows
     if draw:
-        from wgflow.analysis import report
+        from wgflow.analysis import moving, report
 
         progress("report")
         ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
-        text = report.page(work.study, findings, figures, summary.readable(tables), made_by, ended)
+        text = report.page(work.study, findings, figures, summary.readable(tables), made_by, ended, moving.of_run(work))
         work.write_text("report.html", text)
         written.insert(0, "report.html")
     return (

@@ -116,6 +116,11 @@ class Trajectory(Sequence[Frame]):
         return (*schema.OWN_OBSERVABLES, *self._rows.layout.observables)
 
     @property
+    def particles(self) -> int:
+        """N."""
+        return self._rows.layout.particles
+
+    @property
     def finished(self) -> bool:
         """Whether the run came to its end; otherwise it was stopped, or is being written."""
         return self._rows.finished
