@@ -24,6 +24,12 @@ def test_members_in_the_order_of_the_study(tmp_path):
     assert work.members()[0].path.name == "count-8_seed-0.h5"
 
 
+def test_long_labels_have_file_names(tmp_path):
+    names = {Workspace(tmp_path).member(f"every={'1.25;' * 90}{k}", {}).path.name for k in range(3)}
+    assert len(names) == 3
+    assert all(len(name) < 200 for name in names)
+
+
 def test_not_a_run_folder(tmp_path):
     with pytest.raises(WorkspaceError, match="expected the folder of a run"):
         Workspace(tmp_path).members()

@@ -17,6 +17,8 @@ import numpy as np
 from wgflow.errors import InputError, build, describe
 from wgflow.types import Spec, real, whole
 
+_MOST_PER_DECADE, _RANGE = 10_000, (1e-100, 1e100)
+
 
 class Schedule(Protocol):
     """What a clock asks a schedule."""
@@ -27,6 +29,9 @@ class Schedule(Protocol):
 
     def after(self, s: float) -> float:
         """First time later than s, infinity if there is none."""
+
+    def within(self, until: float) -> int:
+        """About how many times lie before a flow time."""
 
     def spec(self) -> Spec:
         """Plain JSON of it."""
@@ -63,7 +68,11 @@ class Every(_Named):
         number = np.floor(s / self.s * (1 + 4e-16)) + 1
         if number * self.s <= s:
             number += 1
-        return float(number * self.s)
+        return max(float(number * self.s), float(np.nextafter(s, np.inf)))
+
+    def within(self, until: float) -> int:
+        """Multiples before a flow time."""
+        return math.ceil(until / self.s * (1 - 1e-9)) - 1
 
 
 @dataclass(frozen=True)
@@ -87,6 +96,11 @@ class Steps(_Named):
         del s
         return math.inf
 
+    def within(self, until: float) -> int:
+        """0, for the same reason."""
+        del until
+        return 0
+
 
 @dataclass(frozen=True)
 class Log(_Named):
@@ -95,9 +109,9 @@ class Log(_Named):
     Parameters
     ----------
     per_decade : int
-        Frames while the flow time grows tenfold, >= 1.
+        Frames while the flow time grows tenfold, 1 to 10,000.
     first : float
-        The first of them after the start, > 0.
+        The first of them after the start, 1e-100 to 1e100.
     """
 
     per_decade: int
@@ -106,7 +120,12 @@ class Log(_Named):
 
     def __post_init__(self) -> None:
         whole("every.per_decade", self.per_decade)
-        real("every.first", self.first, above=0.0)
+        if self.per_decade > _MOST_PER_DECADE:
+            raise InputError(f"every.per_decade: expected at most {_MOST_PER_DECADE}, got {self.per_decade}")
+        if not _RANGE[0] <= real("every.first", self.first) <= _RANGE[1]:
+            raise InputError(
+                f"every.first: expected a flow time > 0, {_RANGE[0]:g} to {_RANGE[1]:g}, got {describe(self.first)}"
+            )
 
     def after(self, s: float) -> float:
         """First of the times that is later than s."""
@@ -114,6 +133,10 @@ class Log(_Named):
             return float(self.first)
         k = math.floor(self.per_decade * math.log10(s / self.first))
         return next(time for j in (k, k + 1, k + 2) if (time := self._time(j)) > s)
+
+    def within(self, until: float) -> int:
+        """Times before a flow time."""
+        return 1 + math.floor(self.per_decade * math.log10(until / self.first)) if until > self.first else 0
 
     def _time(self, k: int) -> float:
         return float(self.first * 10.0 ** (k / self.per_decade))
@@ -142,6 +165,10 @@ class At(_Named):
     def after(self, s: float) -> float:
         """First of the times that is later than s."""
         return next((float(time) for time in self.s if time > s), math.inf)
+
+    def within(self, until: float) -> int:
+        """Times before a flow time."""
+        return sum(time < until for time in self.s)
 
 
 SCHEDULES: Mapping[str, type[Any]] = MappingProxyType({"every": Every, "steps": Steps, "log": Log, "at": At})

@@ -25,6 +25,7 @@ from wgflow.files import replaced
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
+_LONGEST = 150  # characters of a member's file name
 _PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
@@ -77,15 +78,19 @@ class Workspace:
         """
         try:
             study: Spec = json.loads((self.folder / "study.json").read_text())
-        except (OSError, ValueError) as error:
+            for entry in study["members"]:
+                self.member(**entry)
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WorkspaceError(
-                f"{self.folder}: expected the folder of a run, with study.json, got {error}"
+                f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
             ) from error
         return study
 
     def member(self, label: str, values: Spec, reference: bool = False) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
         stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
+        if len(stem) > _LONGEST:  # systems allow 255
+            stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
         return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5", reference)
 
     def members(self) -> list[MemberFile]:
@@ -108,8 +113,12 @@ class Workspace:
 
     def create(self, study: Spec) -> None:
         """Make the folder and write the resolved study into it."""
-        (self.folder / "members").mkdir(parents=True, exist_ok=True)
+        self.open()
         self.write_json("study.json", study)
+
+    def open(self) -> None:
+        """Make the folder, if it is not there."""
+        (self.folder / "members").mkdir(parents=True, exist_ok=True)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -140,15 +149,17 @@ class Workspace:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[Spec]:
-        """Lines of ``events.jsonl``; one that a kill has torn is left out."""
+        """Lines of ``events.jsonl``, with their times; one that a kill has torn, or a bit changed, is left out."""
         try:
-            lines = (self.folder / "events.jsonl").read_text().splitlines()
+            lines = (self.folder / "events.jsonl").read_text(errors="replace").splitlines()
         except OSError:
             return []
         out = []
         for line in lines:
-            with contextlib.suppress(ValueError):
-                out.append(json.loads(line))
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+                event = json.loads(line)
+                when = datetime.datetime.fromisoformat(event["time"])
+                out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
         return out
 
     def seconds_spent(self, running: bool = False) -> float:
@@ -159,7 +170,7 @@ class Workspace:
         running : bool, optional
             Whether the last of them still runs, unless it has told that it is done or stopped.
         """
-        told = [(event["event"], datetime.datetime.fromisoformat(event["time"])) for event in self.events()]
+        told = [(event["event"], event["time"]) for event in self.events()]
         if running and told and told[-1][0] not in ("done", "stopped"):
             told.append(("now", datetime.datetime.now(datetime.UTC)))
         between = (now - before for (_, before), (kind, now) in itertools.pairwise(told) if kind != "started")

@@ -78,6 +78,7 @@ def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
         (["nowhere"], "nowhere: expected the folder of a run or a trajectory, got neither"),
         ([], "the following arguments are required: run"),
         (["runs", "--interval", "0"], "--interval: expected seconds > 0"),
+        (["runs", "--interval", "1e12"], "--interval: expected seconds > 0, at most a day"),
     ],
 )
 def test_bad_input(study, capsys, arguments, words):
@@ -85,6 +86,24 @@ def test_bad_input(study, capsys, arguments, words):
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert words in err
+
+
+@pytest.mark.parametrize("text", ["[]", "{}", '{"members": 3}', '{"members": [{"label": "x"}]}', "{", ""])
+def test_a_spoilt_run_folder(tmp_path, capsys, text):
+    (tmp_path / "members").mkdir()
+    (tmp_path / "study.json").write_text(text)
+    assert watch.main([str(tmp_path)]) == 2
+    err = capsys.readouterr().err
+    assert "expected the folder of a run, with study.json" in err
+    assert len(err.splitlines()) == 1
+
+
+def test_files_that_did_not_change_are_not_read_again(study, tmp_path, monkeypatch):
+    assert run.main([study, "--quiet", "--walltime", "0"]) == run.REQUEUE
+    look = watch.Watch(tmp_path / "runs")
+    first = look.look()
+    monkeypatch.setattr(watch, "Trajectory", lambda path: pytest.fail("read again"))
+    assert look.look() == first
 
 
 def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import pytest
 
 import wgflow
 from wgflow.sims import run
+from wgflow.workspace import Workspace
 
 STUDY = """
 name = "killed"
@@ -191,8 +193,6 @@ def test_time_spent_goes_on_counting(study, tmp_path):
         each["time"] = f"2026-01-01T00:00:{seconds}+00:00"
     torn = '{"time": "2026-'
     (folder / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in events) + torn)
-    from wgflow.workspace import Workspace
-
     assert Workspace(folder).seconds_spent() == 42
     assert Workspace(folder).seconds_spent(running=True) == 42
 
@@ -251,13 +251,107 @@ def test_n_steps_and_n_more_are_2n_steps(tmp_path, depth, integrator, step, chan
                 assert getattr(got, name).tobytes() == getattr(expected, name).tobytes()
 
 
-def test_a_read_only_folder_that_was_writable(study, tmp_path):
-    assert run.main([study, "--quiet", "--set", "flow.until=1.0"]) == 0
-    members = next(tmp_path.glob("runs/killed/*/members"))
+@pytest.mark.parametrize("place", [".", "members", ".lock"])
+def test_a_run_that_may_not_be_written_any_more_ends_with_4(study, tmp_path, place):
+    """As an ordinary user, or as root without the right to write anywhere."""
+    options = ["--set", "flow.until=1.0"]
+    assert run.main([study, "--quiet", "--walltime", "0", *options]) == run.REQUEUE
+    (folder,) = tmp_path.glob("runs/killed/*")
+    before = {path.name: path.read_bytes() for path in folder.glob("members/*.h5")}
+    drop = []
     if os.geteuid() == 0:
-        pytest.skip("root may write anywhere")
-    members.chmod(0o500)
+        if not shutil.which("setpriv"):
+            pytest.skip("root may write anywhere, and there is no setpriv")
+        drop = ["setpriv", "--inh-caps=-all", "--bounding-set=-all"]
+    (folder / place).chmod(0o400 if place == ".lock" else 0o500)
     try:
-        assert run.main([study, "--quiet", "--set", "flow.until=1.0", "--fresh"]) == run.DISK
+        found = subprocess.run([*drop, *command(study, *options)], capture_output=True, text=True, check=False)
     finally:
-        members.chmod(0o700)
+        (folder / place).chmod(0o700)
+    assert found.returncode == run.DISK, found.stderr
+    assert len(found.stderr.splitlines()) == 1
+    assert "Permission denied; committed frames are intact" in found.stderr
+    assert {path.name: path.read_bytes() for path in folder.glob("members/*.h5")} == before
+    assert run.main([study, "--quiet", *options]) == 0
+
+
+def test_a_spoilt_log_of_events_stops_nothing(study, tmp_path, rng):
+    options = ["--quiet", "--set", "flow.until=1.0"]
+    assert run.main([study, *options, "--walltime", "0"]) == run.REQUEUE
+    (path,) = tmp_path.glob("runs/killed/*/events.jsonl")
+    whole = bytearray(path.read_bytes())
+    work = Workspace(path.parent)
+    for _ in range(300):
+        spoilt = bytearray(whole)
+        spoilt[rng.integers(len(spoilt))] ^= 1 << rng.integers(8)
+        path.write_bytes(spoilt)
+        assert np.isfinite(work.seconds_spent(running=True))
+    path.write_bytes(whole + b"3\nnull\n[]\n{}\n" + b'{"time": 4, "event": 5}\n\xff\n')
+    assert run.main([study, *options]) == 0
+
+
+def test_a_repaired_file_without_provenance_goes_on_when_told_to(study, tmp_path, capsys):
+    from wgflow.trajectory.__main__ import main
+
+    options = [study, "--quiet", "--set", "flow.until=1.0"]
+    assert run.main([*options, "--walltime", "0"]) == run.REQUEUE
+    (path,) = tmp_path.glob("runs/killed/*/members/*.h5")
+    content = path.read_bytes()
+    at = content.index(b'{"backend"')
+    path.write_bytes(content[:at] + b"!" + content[at + 1 :])
+    assert run.main(options) == run.BAD_INPUT
+    copy = path.with_name("copy.h5")
+    assert main(["repair", str(path), str(copy)]) == 0
+    copy.replace(path)
+    assert run.main(options) == run.BAD_INPUT
+    assert "its provenance was lost in a repair" in capsys.readouterr().err
+    assert run.main([*options, "--keep", "--mixed"]) == 0
+
+
+def test_a_refused_command_changes_nothing(study, tmp_path):
+    """Not even what does not count for the result: the question of the study."""
+    options = ["--set", "flow.until=2000.0"]
+    first = subprocess.Popen(command(study, *options))
+    while first.poll() is None and not committed(tmp_path / "runs"):
+        time.sleep(0.02)
+    (path,) = tmp_path.glob("runs/killed/*/study.json")
+    before = path.read_bytes()
+    second = subprocess.run(
+        command(study, *options, "--set", "question=Which?"), capture_output=True, text=True, check=False
+    )
+    first.send_signal(signal.SIGTERM)
+    assert (first.wait(), second.returncode) == (run.REQUEUE, run.BAD_INPUT)
+    assert path.read_bytes() == before
+
+
+def test_sigterm_before_anything_is_written(study, tmp_path):
+    process = subprocess.Popen(command(study), stderr=subprocess.PIPE, text=True)
+    time.sleep(0.25)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=60)
+    assert process.returncode in (run.REQUEUE, -signal.SIGTERM)  # the interpreter itself may just be starting
+    assert len(err.splitlines()) == (process.returncode == run.REQUEUE)
+
+
+def test_sigterm_while_the_summary_is_made(study, tmp_path, monkeypatch):
+    from wgflow.analysis import summary
+
+    rows = summary.rows
+
+    def late(*arguments):
+        os.kill(os.getpid(), signal.SIGTERM)
+        return rows(*arguments)
+
+    monkeypatch.setattr(summary, "rows", late)
+    options = [study, "--quiet", "--set", "flow.until=1.0", "--set", "figure=loss_and_particles"]
+    assert run.main(options) == run.REQUEUE
+    monkeypatch.setattr(summary, "rows", rows)
+    assert run.main(options) == 0
+
+
+def test_fresh_begins_a_new_history(study, tmp_path):
+    options = [study, "--quiet", "--set", "flow.until=1.0"]
+    assert run.main(options) == 0
+    (folder,) = tmp_path.glob("runs/killed/*")
+    assert run.main([*options, "--fresh"]) == 0
+    assert [event["event"] for event in Workspace(folder).events()].count("started") == 1

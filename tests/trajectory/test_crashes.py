@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import TrajectoryError
-from wgflow.trajectory import TrajectoryWriter, layout, schema
+from wgflow.errors import InputError, TrajectoryError
+from wgflow.trajectory import TrajectoryWriter, layout, repair, schema
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_every_beginning_goes_on_to_the_same_file(logged, tmp_path, same):
         if number % 7:
             continue
         path.write_bytes(content)
-        (tmp_path / ".left.h5.new").write_bytes(b"half a draft")
+        (tmp_path / ".left.h5.4711.new").write_bytes(b"half a draft")
         with TrajectoryWriter.resume(path) as writer:
             assert writer.frames == committed
             assert writer.dropped == 0
@@ -123,6 +123,64 @@ def test_writes_that_a_power_cut_lost_are_never_wrong_numbers(logged, tmp_path, 
             assert all(same(a, b) for a, b in zip(trajectory, frames, strict=True))
     assert said
     assert all("left.h5: frame" in each for each in said)
+
+
+def test_what_changed_while_a_file_was_open_is_not_sealed_again(run, monkeypatch):
+    """Growing and finishing copy what never changes, after looking at it once more."""
+    create, frames, path, energy = run
+    for capacity, then in ((3, lambda writer: writer.append(frames[3])), (64, lambda writer: writer.finish())):
+        with create(capacity=capacity, heldout=energy.problem) as writer:
+            for frame in frames[:3]:
+                writer.append(frame)
+            with h5py.File(path, "r+") as file:
+                file["parameters/heldout/y"][0] += 1
+            with pytest.raises(TrajectoryError, match="parameters/heldout/y has changed since the file was sealed"):
+                then(writer)
+        with pytest.raises(TrajectoryError, match="surrounds the frames"):
+            wgflow.Trajectory(path)
+        assert not list(path.parent.glob("*.new"))
+
+
+def test_damage_at_the_end_is_told_from_a_frame_in_flight(run, write, same):
+    create, frames, path, _ = run
+    write(create, frames[:8], finish=False)
+    with h5py.File(path, "r+") as file:
+        file[schema.POSITION][7, 0, 0] += 1e-9
+    with wgflow.Trajectory(path) as trajectory:  # one: what a kill leaves
+        assert len(trajectory) == 7
+    with h5py.File(path, "r+") as file:
+        file[schema.POSITION][4:7, 0, 0] += 1e-9
+    with wgflow.Trajectory(path) as trajectory, pytest.raises(TrajectoryError, match="frame 6 is damaged"):
+        trajectory[-1]
+    with TrajectoryWriter.resume(path) as writer:
+        assert (writer.frames, writer.dropped) == (4, 3)
+
+
+def test_one_writer_however_the_file_is_called(run, write):
+    create, frames, path, _ = run
+    write(create, frames[:3], finish=False)
+    link = path.with_name("link.h5")
+    link.symlink_to(path)
+    with TrajectoryWriter.resume(link) as writer:
+        with pytest.raises(TrajectoryError, match="another process is writing this file"):
+            TrajectoryWriter.resume(path)
+        for frame in frames[3:]:
+            writer.append(frame)
+        writer.finish()
+    assert link.is_symlink()
+    with wgflow.Trajectory(path) as trajectory:
+        assert len(trajectory) == 11
+
+
+def test_a_file_holds_so_many_frames_and_no_more(run, monkeypatch):
+    create, frames, path, _ = run
+    monkeypatch.setattr(schema, "MOST_FRAMES", 4)
+    with create(capacity=3) as writer:
+        for frame in frames[:4]:
+            writer.append(frame)
+        with pytest.raises(InputError, match="expected at most 4 frames"):
+            writer.append(frames[4])
+    assert repair.check(path).damage == []
 
 
 def test_a_kill_before_the_file_is_there_leaves_the_old_one(run, write, same, monkeypatch):

@@ -1,7 +1,9 @@
 """python -m wgflow.trajectory: check, repair, export, schema."""
 
 import dataclasses
+import hashlib
 import json
+import zlib
 from pathlib import Path
 
 import h5py
@@ -9,8 +11,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.errors import InputError, TrajectoryError
 from wgflow.trajectory import schema
+from wgflow.trajectory import writer as writer_module
 from wgflow.trajectory.__main__ import main
 
 
@@ -165,7 +168,7 @@ def test_export_in_three_dimensions(run, write, capsys, axes):
     ("arguments", "words"),
     [
         (["export", "run.h5", "out.txt"], "expected a name that ends in .nc or .h5, got .txt"),
-        (["export", "run.h5", "run.h5"], "expected another file than the one to export"),
+        (["export", "run.h5", "run.h5"], "expected a file that may be replaced, got a trajectory"),
         (["export", "run.h5", "out.nc", "--axes", "0,1,2"], "--axes goes with .h5"),
         (["export", "run.h5", "out.h5", "--series"], "--series with .nc"),
         (
@@ -176,6 +179,11 @@ def test_export_in_three_dimensions(run, write, capsys, axes):
         (["export", "empty.h5", "out.h5"], "expected frames to project, got none"),
         (["repair", "empty.h5", "out.h5"], "expected at least one frame"),
         (["repair", "run.h5", "run.h5"], "expected a name that is free"),
+        (["export", "run.h5", "empty.h5"], "expected a file that may be replaced, got a trajectory"),
+        (["export", "run.h5", "nowhere/out.nc"], "expected a folder that is there, got nowhere"),
+        (["repair", "run.h5", "."], "expected the name of a file, got a folder"),
+        (["export", "no.h5", "out.nc"], "got nothing there"),
+        (["export", "run.h5", "out.h5", "--axes", ""], "axes: expected three, got 1"),
         (["check", "no.h5"], "got nothing there"),
         (["chekc", "no.h5"], "invalid choice: 'chekc'"),
         (["export", "run.h5"], "the following arguments are required: OUT"),
@@ -194,6 +202,85 @@ def test_bad_command_lines_write_nothing(run, write, monkeypatch, capsys, argume
     assert words in err
     assert len(err.splitlines()) == 1
     assert sorted(Path().iterdir()) == before
+
+
+def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
+    """Format 2.1 has one more array, and one more number a frame: 2.0 reads it, and does not write to it."""
+    create, frames, path, energy = run
+    more = [*schema.STATIC, schema.Element("parameters/data/weight", "<f8", ("M",), "of a sample")]
+    stored = writer_module._stored
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "STATIC", tuple(more))
+        patch.setattr(schema, "MODULE_VERSION", (2, 1))
+        weight = {"parameters/data/weight": np.ones(len(energy.problem.x))}
+        patch.setattr(writer_module, "_stored", lambda group, arrays: stored(group, arrays) | weight)
+        odd = [dataclasses.replace(frame, observables=frame.observables | {"added": 3.0}) for frame in frames]
+        write(create, odd, observables=("half", "added"))
+    with wgflow.Trajectory(path) as trajectory:
+        np.testing.assert_array_equal(trajectory.series("half"), [frame.energy / 2 for frame in frames])
+        assert trajectory[3].observables["added"] == 3.0
+        assert trajectory.energy().problem.spec() == energy.problem.spec()
+    with pytest.raises(TrajectoryError, match=r"expected format version 2.0 or before to go on with, got 2.1"):
+        wgflow.trajectory.TrajectoryWriter.resume(path)
+
+
+def test_a_digest_made_from_the_page_alone(run, write):
+    """What docs/trajectory-format.md says a digest is, written down again."""
+    create, frames, path, _ = run
+    write(create, frames)
+    with h5py.File(path) as file:
+        count, width = file["particles/rho/position/value"].shape[1:]
+        numbers = ["particles/rho/position/step", "particles/rho/position/time"]
+        own = ["energy", "dissipation", "switches", "step_length"]
+        numbers += [f"observables/{name}/value" for name in (*own, *sorted(set(file["observables"]) - set(own)))]
+        block = max(1, 10240 // (8 * (width + 1)), -(-count // 1024))
+        named = [[name, file[name].dtype.str] for name in numbers]
+        clouds = [["particles/rho/position/value", "<f8", count, width], ["particles/rho/mass/value", "<f8", count]]
+        text = json.dumps([named, *clouds, block]).encode()
+        for k in range(11):
+            position, mass = file["particles/rho/position/value"][k], file["particles/rho/mass/value"][k]
+            checksums = b"".join(
+                zlib.crc32(position[a : a + block].tobytes() + mass[a : a + block].tobytes()).to_bytes(4, "little")
+                for a in range(0, count, block)
+            )
+            rest = b"".join(file[name][k].tobytes() for name in numbers)
+            expected = hashlib.sha256(text + b"frame" + k.to_bytes(8, "little") + rest + checksums).digest()
+            assert file["wgflow/digest"][k].tobytes() == expected
+        end = hashlib.sha256(text + b"finished" + (11).to_bytes(8, "little")).digest()
+        assert file["wgflow/finished"][()].tobytes() == end
+
+
+@pytest.mark.parametrize("name", ["s", "theta", "frame", "a/b", "", ".", "x" * 101, "energy"])
+def test_names_an_observable_cannot_have(run, name):
+    create, _, path, _ = run
+    with pytest.raises(InputError, match="expected at most 100 characters without '/', and none of the names"):
+        create(observables=(name,))
+    assert not path.exists()
+
+
+def test_names_in_other_letters(run, write, same):
+    create, frames, path, _ = run
+    names = ["é" * 100, '"' * 100, "Größe λ", *(f"{k:099d}" for k in range(30))]
+    odd = [dataclasses.replace(frame, observables=dict.fromkeys(names, frame.energy)) for frame in frames]
+    write(create, odd, observables=tuple(names))
+    with wgflow.Trajectory(path) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, odd, strict=True))
+    assert main(["check", str(path)]) == 0
+
+
+def test_wrong_frames_are_refused(run):
+    create, frames, _, _ = run
+    with create() as writer:
+        for change, words in (
+            ({"observables": {"half": None}}, "frame: expected numbers"),
+            ({"step": 0.5}, "frame: expected numbers"),
+            ({"theta": frames[0].theta + 1j}, "frame: expected real numbers"),
+        ):
+            with pytest.raises(InputError, match=words):
+                writer.append(dataclasses.replace(frames[0], **change))
+        assert writer.frames == 0
+    with pytest.raises(TrajectoryError, match="this writer has been closed"):
+        writer.append(frames[0])
 
 
 def test_the_documentation_has_the_schema(capsys):

@@ -228,7 +228,7 @@ def test_frames_that_do_not_fit_are_refused(run):
         with pytest.raises(InputError, match=r"expected 4 particles of 7 parameters, got theta \(4, 3\)"):
             writer.append(dataclasses.replace(frames[0], theta=np.zeros((4, 3))))
         assert writer.frames == 0
-    with pytest.raises(InputError, match="expected a name without '/'"):
+    with pytest.raises(InputError, match="expected at most 100 characters without '/'"):
         create(observables=("energy",))
 
 

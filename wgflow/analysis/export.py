@@ -15,8 +15,8 @@ import numpy as np
 
 from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.files import replaced
 from wgflow.trajectory import Trajectory
+from wgflow.trajectory.export import write_netcdf
 from wgflow.trajectory.labelled import variables
 from wgflow.workspace import MemberFile, Workspace, short_names, words
 
@@ -112,8 +112,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if path.suffix != ".nc":
             raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
         dataset = to_xarray(Workspace(options.run), options.particles)
-        with replaced(path) as draft:
-            dataset.to_netcdf(draft, engine="h5netcdf")
+        write_netcdf(dataset, path)
     except (InputError, TrajectoryError, WorkspaceError, OSError) as error:
         say(str(error))
         return 2

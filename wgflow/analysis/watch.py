@@ -94,8 +94,10 @@ class Watch:
         for member in members:
             changed = _changed(member.path)
             before = self._looks.get(member.path)
-            if before is None or changed != before.changed or before.state != _FINISHED:
+            if before is None or changed != before.changed:
                 self._looks[member.path] = _look(member, changed)
+            elif before.state == _RUNNING and time.time() - changed > _QUIET:
+                self._looks[member.path] = before._replace(state=_WAITING)
         looks = sorted(self._looks.values(), key=lambda each: -each.changed)
         events = self._work.events() if self._work else []
         diverged = {event["member"] for event in events if event["event"] == "diverged"}
@@ -162,7 +164,7 @@ def _look(member: MemberFile, changed: float) -> Look:
             still = time.time() - changed > _QUIET
             state = _FINISHED if trajectory.finished else _WAITING if still else _RUNNING
             return Look(member.label, len(trajectory), until, s, energy, state, changed)
-    except TrajectoryError as error:
+    except (TrajectoryError, OSError) as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)
 
 
@@ -189,8 +191,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console()
     try:
         options = make.parse_args(arguments)
-        if not options.interval > 0:
-            raise InputError(f"--interval: expected seconds > 0, got {options.interval}")
+        if not 0 < options.interval <= 86400:
+            raise InputError(f"--interval: expected seconds > 0, at most a day, got {options.interval}")
         watch = Watch(options.run)
 
         def now() -> RenderableType:
@@ -205,11 +207,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
                 live.update(now(), refresh=True)
     except KeyboardInterrupt:
         return 0  # the run goes on
-    except (InputError, WorkspaceError, TrajectoryError) as error:
-        say(str(error))
-        return 2
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except (InputError, OSError) as error:  # the folder may be deleted meanwhile
+        say(str(error))
+        return 2
     return 0
 
 

@@ -17,6 +17,7 @@ from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
 from wgflow.workspace import short_names, words
 
@@ -77,11 +78,8 @@ class Planned(NamedTuple):
         if flow.rule == "constant":
             due = StepClock(0, 0.0, flow.until, every, flow.step).frames
             return len(due) + (0 not in due) + (self.steps not in due)
-        ends, s = 2, 0.0
         every = every or Every(flow.until / 100)
-        while (s := every.after(s)) < flow.until * (1 - 1e-9):
-            ends += 1
-        return ends + (self.steps // every.n if isinstance(every, Steps) else 0)
+        return 2 + every.within(flow.until) + (self.steps // every.n if isinstance(every, Steps) else 0)
 
 
 def expand(study: Study) -> list[Planned]:
@@ -178,6 +176,11 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
         As :func:`build`.
     """
     setup, flow = build(planned.member, backend, threads), planned.member.flow
+    if planned.frames > MOST_FRAMES:
+        raise InputError(
+            f"flow.every: expected at most {MOST_FRAMES} frames, got {planned.frames:.3g}; record fewer of the "
+            f"{planned.steps:.3g} steps"
+        )
     samples, _, _, parameters = setup.energy.problem.shape
     entries = len(setup.energy.depth.network(setup.start).particle)
     return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step

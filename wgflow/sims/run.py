@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wgflow.commands import Parser, say
 from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
-from wgflow.sims.terminal import Stop, console, progress_bar, signals
+from wgflow.sims.terminal import Stop, console, progress_bar, signals, stop_if, terminated
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
@@ -104,7 +104,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(argparse.Namespace(debug=False), BAD_INPUT, str(error))
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
     try:
-        return _dispatch(options, running)
+        with terminated():
+            return _dispatch(options, running)
     except (KeyboardInterrupt, Stop) as error:
         say("stopped; the same command resumes from the last committed frame")
         return REQUEUE if isinstance(error, Stop) else INTERRUPTED
@@ -172,18 +173,22 @@ def _run(
     made_by = provenance(backend_name(planned[0].member, options.backend), tasks.threads) | {"jobs": tasks.jobs}
     listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
     resolved = study.model_dump(mode="json") | {"members": listed}
-    if work.folder.exists() and not options.fresh:
+    there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
+    if there and not options.fresh:
         runner.check_provenance(work, planned, made_by, keep=options.keep, mixed=options.mixed)
     try:
-        work.create(resolved)
+        work.open()
     except OSError as error:
+        if there:
+            raise
         raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
 
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
         if options.fresh:
             shutil.rmtree(work.folder / "members")
-            work.create(resolved)
+            (work.folder / "events.jsonl").unlink(missing_ok=True)
+        work.create(resolved)
         spent = work.seconds_spent()
         work.event("started", provenance=made_by)
         try:
@@ -192,7 +197,12 @@ def _run(
             work.event("stopped")
             raise
         bar = progress.add_task("summary", total=None)
-        made = results.write(study, work, outcomes, draw, made_by, lambda what: progress.update(bar, description=what))
+
+        def tell(what: str) -> None:
+            stop_if(caught)
+            progress.update(bar, description=what)
+
+        made = results.write(study, work, outcomes, draw, made_by, tell)
         work.event("done")
     if not options.quiet:
         results.show(study, work, *made)

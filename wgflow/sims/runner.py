@@ -54,6 +54,13 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
                 then = trajectory.parameters["provenance"]
         except TrajectoryError as error:
             raise TrajectoryError(f"{error}, or delete it: the same command then runs this member again") from error
+        if not then:
+            if not (keep and mixed):
+                raise InputError(
+                    f"{path}: its provenance was lost in a repair, so nothing says what made it; use --keep and "
+                    "--mixed to go on with it, or --fresh to start again"
+                )
+            continue
         if then["backend"] != now["backend"] and not mixed:
             raise InputError(
                 f"{path}: made by backend {then['backend']!r}, now {now['backend']!r}; "

@@ -23,7 +23,7 @@ from typing import Any, NamedTuple
 from wgflow.sims import members
 from wgflow.sims.members import Planned
 from wgflow.sims.runner import Outcome, run_member
-from wgflow.sims.terminal import Stop
+from wgflow.sims.terminal import Stop, stop_if
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
@@ -122,8 +122,7 @@ def _here(
     tasks: Sequence[Task], advance: Callable[[int, float], None], caught: list[int], deadline: float | None
 ) -> Iterator[tuple[Task, Outcome]]:
     def check(progressed: bool) -> None:
-        if caught:
-            raise Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt
+        stop_if(caught)
         # A wall time too short for one frame would otherwise be requeued for ever.
         if progressed and deadline is not None and time.monotonic() > deadline:
             raise Stop

@@ -55,6 +55,35 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
         yield progress
 
 
+def stop_if(caught: list[int]) -> None:
+    """Stop a run that has been signalled.
+
+    Raises
+    ------
+    Stop, KeyboardInterrupt
+        For SIGTERM, and for Ctrl-C.
+    """
+    if caught:
+        raise Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt
+
+
+@contextlib.contextmanager
+def terminated() -> Iterator[None]:
+    """Let SIGTERM stop what has not begun to write, as Ctrl-C does."""
+
+    def stop(number: int, frame: Any) -> None:
+        raise Stop
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, stop)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
 @contextlib.contextmanager
 def signals() -> Iterator[list[int]]:
     """Collect SIGTERM and Ctrl-C for the run to act on between two steps; a second Ctrl-C interrupts at once.

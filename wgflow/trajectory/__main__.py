@@ -56,7 +56,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         say(str(error))
         return BAD_INPUT
     except OSError as error:
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        say(_disk(error))
         return DISK
 
 
@@ -68,10 +68,14 @@ def _check(path: Path) -> int:
     except TrajectoryError as error:
         say(str(error))
         return BAD_INPUT
+    except OSError as error:  # the others are still looked at
+        say(_disk(error))
+        return DISK
     if found.damage:
         say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
         return BAD_INPUT
     state = "finished" if found.finished else "not finished"
+    state += ", one more was in flight" if found.in_flight else ""
     sys.stdout.write(f"{path}: sound, {found.frames} frames, {state}\n")
     return DONE
 
@@ -80,31 +84,47 @@ def _repair(path: Path, out: Path | None) -> int:
     from wgflow.trajectory import repair
 
     target = out or path.with_name(f"{path.stem}-repaired{path.suffix}")
+    _check_place(target)
     found = repair.repair(path, target)
-    left = f"left out: {_listed(found.damage)}" if found.damage else "nothing was left out"
+    lost = [*found.damage, *(["the last frame, which was in flight"] if found.in_flight else [])]
+    left = f"left out: {_listed(lost)}" if lost else "nothing was left out"
     sys.stdout.write(f"{target}: {found.frames} frames that match their digests; {left}\n")
     return DONE
 
 
 def _export(options: argparse.Namespace) -> int:
-    from wgflow.trajectory import Trajectory, export
+    from wgflow.trajectory import Trajectory, export, schema
 
     out: Path = options.out
     if out.suffix not in (".nc", ".h5"):
         raise InputError(f"{out}: expected a name that ends in .nc or .h5, got {out.suffix or 'no ending'}")
-    if out.exists() and out.samefile(options.file):
-        raise InputError(f"{out}: expected another file than the one to export, got the same")
-    if (options.axes and out.suffix == ".nc") or (options.series and out.suffix == ".h5"):
+    if (options.axes is not None and out.suffix == ".nc") or (options.series and out.suffix == ".h5"):
         raise InputError("--axes goes with .h5, --series with .nc; got them the other way round")
+    _check_place(out)
     with Trajectory(options.file) as trajectory:
+        if out.is_file():
+            with out.open("rb") as file:
+                if file.read(len(schema.MAGIC)) == schema.MAGIC:
+                    raise InputError(f"{out}: expected a file that may be replaced, got a trajectory; choose another")
         if out.suffix == ".nc":
-            export.to_netcdf(trajectory, out, not options.series, options.compress)
+            export.write_netcdf(trajectory.to_xarray(not options.series), out, options.compress)
             what = f"{len(trajectory)} frames"
         else:
-            axes = options.axes.split(",") if options.axes else None
+            axes = options.axes.split(",") if options.axes is not None else None
             what = "axes " + ", ".join(export.to_three_dimensions(trajectory, out, axes, options.compress))
     sys.stdout.write(f"{out}: {what}\n")
     return DONE
+
+
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: expected a folder that is there, got {out.parent}, which is not; make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: expected the name of a file, got a folder; add a name")
+
+
+def _disk(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
 
 
 def _listed(damage: Sequence[str]) -> str:

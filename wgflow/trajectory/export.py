@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
@@ -15,19 +15,22 @@ from wgflow.projections import directions
 from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory.reader import Trajectory
 
+if TYPE_CHECKING:
+    import xarray
 
-def to_netcdf(trajectory: Trajectory, out: Path, particles: bool = True, compress: bool = False) -> None:
-    """Write a run as NetCDF, with the dimensions of :meth:`~wgflow.Trajectory.to_xarray`.
+
+def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> None:
+    """Write a data set as NetCDF: made in memory, since HDF5 cannot be trusted with a full disk.
 
     Raises
     ------
-    InputError
-        If xarray is not installed.
+    OSError
+        If it cannot be written.
     """
-    dataset = trajectory.to_xarray(particles)
     encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name in dataset.data_vars} if compress else {}
+    image = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
     with replaced(out) as draft:
-        dataset.to_netcdf(draft, engine="h5netcdf", encoding=encoding)
+        draft.write_bytes(image)
 
 
 def to_three_dimensions(
@@ -66,7 +69,8 @@ def to_three_dimensions(
         raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")
     count, parameters = trajectory[0].theta.shape
     onto = directions(axes, parameters, lambda: (frame.theta for frame in trajectory))
-    with replaced(out) as draft, h5py.File(draft, "w") as file:
+    image = skeleton.Image()  # in memory, since HDF5 cannot be trusted with a full disk
+    with h5py.File(image, "w") as file:
         skeleton.preamble(file, 3)
         options: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
         shape = (len(trajectory), count, 3)
@@ -81,4 +85,6 @@ def to_three_dimensions(
             group["value"] = trajectory.series(name)
             group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
         file.create_group("parameters").attrs["axes"] = ", ".join(axes)
+    with replaced(out) as draft, draft.open("wb") as written:
+        image.write_to(written)
     return axes

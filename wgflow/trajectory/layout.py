@@ -18,6 +18,7 @@ import itertools
 import json
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
@@ -31,6 +32,7 @@ from wgflow.types import Spec
 
 LEAST_BLOCK, _MOST_BLOCK = 4096, 2**20
 _MOST_STATIC = 2**30  # bytes outside the frames that a file may have: they are read and hashed when it is opened
+_MOST_WIDTH = 2**23  # numbers of one particle
 _MOST_DOCUMENT = 16 * 2**20
 _PIECE = 2**20
 _HEX = 64
@@ -74,6 +76,8 @@ class Layout:
     ----------
     places : dict of str to Place
         By path.
+    version : tuple of int
+        Of the format.
     observables : tuple of str
         The caller's observables.
     frames, particles, width : int
@@ -87,19 +91,24 @@ class Layout:
         If the places contradict each other or the schema.
     """
 
-    def __init__(self, places: Mapping[str, Place], size: int, start: int) -> None:
+    def __init__(
+        self, places: Mapping[str, Place], size: int, start: int, version: tuple[int, int] = schema.MODULE_VERSION
+    ) -> None:
+        self.version = version
         self.places, self.size, self.start = dict(places), size, start
         _require(schema.POSITION in places and len(places[schema.POSITION].shape) == 3, "no positions")
         self.frames, self.particles, self.width = places[schema.POSITION].shape
         _require(min(self.frames, self.particles, self.width) >= 1, "an empty shape")
+        _require(self.width <= _MOST_WIDTH, "particles of more than 64 MiB")
         _require(self.frames <= schema.MOST_FRAMES, f"more than {schema.MOST_FRAMES} frames")
         known = {path.split("/")[1] for path in places if path.startswith("observables/")}
         self.observables = tuple(sorted(known - set(schema.OWN_OBSERVABLES)))
         self.elements = schema.elements(self.observables)
         self.digests = schema.Digests(self.observables, self.particles, self.width)
-        self.check()
+        self._check()
+        self._check_static()
 
-    def check(self) -> None:
+    def _check(self) -> None:
         """Hold the places against the schema, the size of the file and each other."""
         lengths = {"F": self.frames, "N": self.particles, "P+1": self.width, "B": self.digests.blocks, "32": 32}
         for each in (*self.elements, *schema.COMMIT):
@@ -117,16 +126,27 @@ class Layout:
         self.outside = list(_between([self.start, *self._filled(), self.size]))
         _require(sum(stop - begin for begin, stop in self.outside) <= _MOST_STATIC, "too much beside the frames")
 
+    def _check_static(self) -> None:
+        """Hold what never changes against the schema; later versions of the format may have more of it."""
+        for each in schema.STATIC:
+            if each.path in self.places:
+                place = self.places[each.path]
+                kind = "|S" if each.dtype == "S" else each.dtype
+                fits = len(place.shape) == len(each.shape) and place.dtype.str.startswith(kind)
+                _require(fits, f"{each.path}: expected {each.dtype}, got {place.dtype.str} {place.shape}")
+
     def _filled(self) -> list[int]:
         """Begin and end, in turn, of what frames fill."""
         filled = [self.places[each.path] for each in (*self.elements, *schema.COMMIT)]
         return [edge for place in sorted(filled, key=_offset) for edge in (place.offset, place.offset + place.size)]
 
     def array(self, file: io.FileIO, path: str) -> NDArray[Any]:
-        """Read the whole of one dataset; an empty one if the file has none of that path.
+        """Read the whole of one dataset.
 
         Raises
         ------
+        KeyError
+            If the file has none of that path.
         OSError
             If it cannot be read.
         """
@@ -170,7 +190,7 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
                 "use the wgflow that wrote it"
             )
         _require(text["size"] == size, f"expected {text['size']} bytes, got {size}")
-        layout = from_json(text["places"], size, length)
+        layout = from_json(text["places"], size, length, (version[0], version[1]))
         _require(not sealed or _sum(file, block, layout) == seal, "what surrounds the frames has changed")
     except TrajectoryError:
         raise
@@ -183,7 +203,7 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
     return layout
 
 
-def from_json(listed: list[Any], size: int, start: int = 0) -> Layout:
+def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, int] = schema.MODULE_VERSION) -> Layout:
     """Layout of a file from the list of its places.
 
     Raises
@@ -191,7 +211,7 @@ def from_json(listed: list[Any], size: int, start: int = 0) -> Layout:
     ValueError
         If the places contradict each other or the schema.
     """
-    return Layout({each[0]: _place(*each[1:]) for each in listed}, size, start)
+    return Layout({each[0]: _place(*each[1:]) for each in listed}, size, start, version)
 
 
 def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
@@ -239,11 +259,17 @@ def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> 
         Its datasets.
     size, start : int
         Bytes of the file and of the block.
+
+    Raises
+    ------
+    ValueError
+        If the block does not hold all names.
     """
     listed = [[path, place.dtype.str, place.shape, place.offset, place.sha256] for path, place in places.items()]
     text = json.dumps({"version": schema.MODULE_VERSION, "size": size, "places": listed}, separators=(",", ":"))
     block = schema.MAGIC + b"0" * _HEX + f" {start}\n{text}\n".encode("ascii")
     block = block.ljust(start, b" ")
+    _require(len(block) == start, "names too long for the block in front")
     file.seek(0)
     file.write(block)
     file.flush()
@@ -284,11 +310,12 @@ else:  # Windows
 
 def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:
     """Place from JSON."""
-    _require(dtype in ("<f8", "<i8", "<u4", "|u1") or (dtype[:2] == "|S" and not shape), f"type {dtype!r}")
+    text = re.fullmatch(r"\|S[1-9][0-9]{0,11}", dtype)
+    _require(dtype in ("<f8", "<i8", "<u4", "|u1") or (text is not None and not shape), f"type {dtype!r}")
     whole = [*shape, offset]
     _require(all(type(n) is int and 0 <= n < 2**62 for n in whole) and len(shape) <= 3, f"numbers {whole}")
     place = Place(np.dtype(dtype), tuple(shape), offset, str(sha256))
-    _require(dtype[:2] != "|S" or place.size <= _MOST_DOCUMENT, "a document that is too long")
+    _require(text is None or place.size <= _MOST_DOCUMENT, "a document that is too long")
     return place
 
 

@@ -8,7 +8,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wgflow.errors import InputError, TrajectoryError
 from wgflow.files import replaced
@@ -17,6 +17,9 @@ from wgflow.trajectory.layout import Layout
 from wgflow.trajectory.reader import opened
 from wgflow.trajectory.rows import Rows
 from wgflow.trajectory.writer import TrajectoryWriter, emptied
+
+_PATIENCE = 60.0  # seconds HDF5 may take over the structure of a file
+_NEEDED = (f"{schema.GROUP}/id", *(f"parameters/{name}" for name in schema.DOCUMENTS))
 
 
 class Report(NamedTuple):
@@ -30,11 +33,14 @@ class Report(NamedTuple):
         Whether its run came to its end.
     damage : list of str
         One line for each thing wrong; none for a sound file.
+    in_flight : int
+        1 if there is a frame at the end that was being written, or of a copy, that was left out for it.
     """
 
     frames: int
     finished: bool
     damage: list[str]
+    in_flight: int = 0
 
 
 def check(path: Path) -> Report:
@@ -53,11 +59,12 @@ def check(path: Path) -> Report:
         except TrajectoryError:
             lost = _damaged_arrays(rows)
             damage.append(f"outside the frames: {', '.join(lost) if lost else 'the structure of the HDF5 file'}")
-        bad = [number for number in range(rows.count) if not rows.whole(number)]
-        damage += [f"frame {number}" for number in bad]
+        damage += [f"frame {number}" for number in range(rows.count) if not rows.whole(number)]
+        if rows.marked and not rows.finished:
+            damage.append("the mark of a finished file")
         if not damage:  # never before: HDF5 may crash on a damaged file
             damage += _beside_the_schema(path, found)
-        return Report(rows.count, rows.finished, damage)
+        return Report(rows.count, rows.finished, damage, rows.last + 1 - rows.count)
 
 
 def repair(path: Path, out: Path) -> Report:
@@ -98,7 +105,8 @@ def repair(path: Path, out: Path) -> Report:
                 if rows.finished and len(whole) == rows.count:
                     writer.finish()
         left_out = [*lost, *(f"frame {number}" for number in range(rows.count) if number not in set(whole))]
-        return Report(len(whole), rows.finished and len(whole) == rows.count, left_out)
+        ended = rows.finished and len(whole) == rows.count
+        return Report(len(whole), ended, left_out, rows.last + 1 - rows.count)
 
 
 def _damaged_arrays(rows: Rows) -> list[str]:
@@ -114,36 +122,40 @@ def _places(path: Path, file: io.FileIO) -> Layout:
     try:
         return layout.read(path, file, sealed=False)
     except TrajectoryError as error:
-        script = "import sys; from wgflow.trajectory import skeleton; print(skeleton.places_in(sys.argv[1]))"
-        asked = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=False)
-        if asked.returncode:
-            raise error
         try:
-            return layout.from_json(json.loads(asked.stdout), path.stat().st_size)
-        except (ValueError, TypeError) as other:
+            listed = _asked("places_in", path)
+            return layout.from_json(listed, path.stat().st_size)
+        except (TrajectoryError, ValueError, TypeError) as other:
             raise error from other
+
+
+def _asked(function: str, path: Path) -> list[Any]:
+    """What a function of :mod:`skeleton` says of a file, asked in a process that may crash, hang or eat memory.
+
+    Raises
+    ------
+    TrajectoryError
+        If it did.
+    """
+    script = f"import sys; from wgflow.trajectory import skeleton; print(skeleton.{function}(sys.argv[1]))"
+    command = [sys.executable, "-c", script, str(path)]
+    try:
+        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+        found: list[Any] = json.loads(asked.stdout)
+    except (subprocess.SubprocessError, ValueError) as error:
+        raise TrajectoryError(f"{path}: damaged, HDF5 cannot read its structure") from error
+    return found
 
 
 def _beside_the_schema(path: Path, found: Layout) -> list[str]:
     """What HDF5 sees otherwise than the block in front says, and links that lead elsewhere."""
-    import h5py
-
-    out = []
-    with h5py.File(path, "r", locking=False) as file:
-
-        def visit(name: str, link: object) -> None:
-            if not isinstance(link, h5py.HardLink):
-                out.append(f"{name}: expected data, got a {type(link).__name__}")
-
-        file.visititems_links(visit)
-        if out:
-            return out
-        for name, place in found.places.items():
-            data = file.get(name)
-            seen = (data.dtype, data.shape, data.id.get_offset() or 0) if isinstance(data, h5py.Dataset) else None
-            if seen != (place.dtype, place.shape, place.offset):
-                out.append(f"{name}: expected {place.dtype.str} {place.shape} at {place.offset}, got {seen} in HDF5")
-        version = file["h5md/modules/wgflow"].attrs["version"].tolist()
-        if version != list(schema.MODULE_VERSION):
-            out.append(f"h5md/modules/wgflow: expected version {schema.MODULE_VERSION}, got {version}")
-    return out
+    try:
+        links = [f"{name}: expected data, got a {kind}" for name, kind in _asked("links_in", path)]
+        seen = {} if links else {each[0]: (each[1], tuple(each[2]), each[3]) for each in _asked("places_in", path)}
+    except TrajectoryError:
+        return ["the structure of the HDF5 file"]
+    said = {name: (place.dtype.str, place.shape, place.offset) for name, place in found.places.items()}
+    wrong = [
+        f"{name}: expected {said[name]}, got {seen.get(name)} in HDF5" for name in said if seen.get(name) != said[name]
+    ]
+    return links or [*wrong, *(f"{path} is missing" for path in _NEEDED if path not in said)]

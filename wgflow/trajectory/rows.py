@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -34,10 +35,12 @@ class Rows:
     Attributes
     ----------
     count : int
-        Frames committed. At the end of a file that is not finished, a frame that does not match its digest was in
-        flight and is not counted.
+        Frames committed. The last one of a file that is not finished was in flight, and is not counted, if it does not
+        match its digest.
     last : int
         Last frame with a row of digests, counted or not; -1 if there is none.
+    marked : bool
+        Whether there is a mark of a finished file, be it the right one or not.
     finished : bool
         Whether the run came to its end.
     """
@@ -46,10 +49,11 @@ class Rows:
         self.path, self.layout = path, layout
         self._file = file
         mark = bytes(self._read(schema.FINISHED))
+        self.marked = any(mark)
         self.finished = mark == layout.digests.of_finished(layout.frames)
         self.last = layout.frames - 1 if self.finished else self._last_commit()
         self.count = self.last + 1
-        while self.count and not self.finished and not self.whole(self.count - 1):
+        if self.count and not self.finished and not self.whole(self.count - 1):
             self.count -= 1
 
     def columns(self, block: int | None = None) -> dict[str, NDArray[Any]]:
@@ -133,12 +137,14 @@ class Rows:
             expected = self._numbers(number, number + 1)[schema.BLOCKS][0]
         except TrajectoryError:
             return False
-        piece = digests.block * max(1, _READ_BYTES // (digests.block * layout.width * 8))
-        for first in range(0, layout.particles, piece):
-            last = min(first + piece, layout.particles)
-            rows, masses = (self._part(path, number, first, last) for path in (schema.POSITION, schema.MASS))
-            found = digests.of_blocks(rows, masses)
-            if (found != expected[first // digests.block :][: len(found)]).any():
+        piece = max(1, _READ_BYTES // (layout.width * 8))
+        for block, first in enumerate(range(0, layout.particles, digests.block)):
+            checksum, end = 0, min(first + digests.block, layout.particles)
+            for path in (schema.POSITION, schema.MASS):
+                for begin in range(first, end, piece):
+                    part = self._part(path, number, begin, min(begin + piece, end))
+                    checksum = zlib.crc32(part.data.cast("B"), checksum)
+            if checksum != expected[block]:
                 return False
         return True
 

@@ -83,6 +83,9 @@ COMMIT = (
     Element(FINISHED, "|u1", ("32",), "SHA-256 that marks a finished file; zero until then"),
 )
 OWN_OBSERVABLES = ("energy", "dissipation", "switches", "step_length")
+RESERVED = frozenset(  # names an observable cannot have, since series and arrays of a run go by them
+    (*OWN_OBSERVABLES, "s", "step", "time", "theta", "tau", "mass", "frame", "particle", "component")
+)
 DIMENSIONS: Mapping[str, str] = MappingProxyType(
     {
         "F": "frame", "N": "particle", "P+1": "component", "B": "block", "32": "byte", "M": "sample",

@@ -68,6 +68,8 @@ def places_in(path: str) -> str:
     """Places of a file's datasets as HDF5 sees them, without digests, as JSON."""
     listed = []
     with h5py.File(path, "r", locking=False) as file:
+        if file["h5md/modules/wgflow"].attrs["version"].tolist()[0] != schema.MODULE_VERSION[0]:
+            raise ValueError("another version than in front")
         known = [each.path for each in (*schema.FRAMES, *schema.COMMIT, *schema.STATIC)]
         own = [f"observables/{name}/value" for name in file["observables"]]
         for name in dict.fromkeys([*known, *own]):
@@ -77,7 +79,20 @@ def places_in(path: str) -> str:
     return json.dumps(listed)
 
 
-class _Image(io.RawIOBase):
+def links_in(path: str) -> str:
+    """Links of a file that are no data or groups of its own, with their kind, as JSON."""
+    found: list[tuple[str, str]] = []
+
+    def visit(name: str, link: object) -> None:
+        if not isinstance(link, h5py.HardLink):
+            found.append((name, type(link).__name__))
+
+    with h5py.File(path, "r", locking=False) as file:
+        file.visititems_links(visit)
+    return json.dumps(found)
+
+
+class Image(io.RawIOBase):
     """A binary file in memory for HDF5 to write to, which holds only what was written: frames to come cost nothing."""
 
     def __init__(self) -> None:
@@ -85,13 +100,16 @@ class _Image(io.RawIOBase):
         self._pages: dict[int, bytearray] = {}
 
     def seek(self, offset: int, whence: int = 0) -> int:
+        """Go to a place."""
         self._at = offset + {0: 0, 1: self._at, 2: self.length}[whence]
         return self._at
 
     def tell(self) -> int:
+        """Return the place."""
         return self._at
 
     def truncate(self, size: int | None = None) -> int:
+        """Set the length."""
         self.length = self._at if size is None else size
         return self.length
 
@@ -99,6 +117,7 @@ class _Image(io.RawIOBase):
         """Nothing to do."""
 
     def write(self, data: Any) -> int:
+        """Write at the place."""
         view = memoryview(data).cast("B")
         for page, within, begin, end in self._pieces(len(view)):
             self._pages.setdefault(page, bytearray(_PAGE))[within : within + end - begin] = view[begin:end]
@@ -107,6 +126,7 @@ class _Image(io.RawIOBase):
         return len(view)
 
     def readinto(self, out: Any) -> int:
+        """Read from the place, zeros where nothing was written."""
         view = memoryview(out).cast("B")
         for page, within, begin, end in self._pieces(len(view)):
             view[begin:end] = self._pages.get(page, bytes(_PAGE))[within : within + end - begin]
@@ -136,7 +156,7 @@ def _image(
     observables: tuple[str, ...],
     documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
-) -> tuple[_Image, dict[str, Place], int]:
+) -> tuple[Image, dict[str, Place], int]:
     """The file as HDF5 makes it, the places of its datasets, and the length of the block in front."""
     statics: dict[str, NDArray[Any]] = {f"{schema.GROUP}/id": np.arange(particles)}
     statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
@@ -147,9 +167,9 @@ def _image(
     filled = (*schema.elements(observables), *schema.COMMIT)
     shapes = {each.path: tuple(lengths[letter] for letter in each.shape) for each in filled}
     lengths |= {letter: n for path, a in statics.items() for letter, n in zip(letters[path], a.shape, strict=True)}
-    longest = sum(len(path) + 160 for path in letters)
+    longest = 1000 + sum(len(json.dumps(path)) + 160 for path in letters)
     start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
-    image, places = _Image(), {}
+    image, places = Image(), {}
     with h5py.File(image, "w", userblock_size=start) as file:
         preamble(file, width)
         made = {each.path: _allocate(file, each.path, shapes[each.path], each.dtype) for each in filled}

@@ -8,6 +8,7 @@ which takes its place with ``os.replace``.
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
 import os
 import struct
@@ -21,8 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError
-from wgflow.files import draft_of, replaced
+from wgflow.errors import InputError, TrajectoryError, describe
+from wgflow.files import replaced, sweep_drafts
 from wgflow.problems import Problem
 from wgflow.trajectory import layout, schema, skeleton
 from wgflow.trajectory.layout import Layout, write_at
@@ -49,11 +50,11 @@ class TrajectoryWriter:
     """
 
     def __init__(self, path: str | Path) -> None:
-        self.path = Path(path)
+        self.path = Path(path).resolve()  # one lock however the file is called
         self._held = contextlib.ExitStack()
         self._held.enter_context(_alone(self.path))
         try:
-            draft_of(self.path).unlink(missing_ok=True)  # left by a kill
+            sweep_drafts(self.path)
             self._open()
             self._drop_what_is_damaged()
         except BaseException:
@@ -104,14 +105,16 @@ class TrajectoryWriter:
             If the file cannot be written.
         """
         whole("capacity", capacity)
+        whole("particles", particles)
         if len(set(observables)) < len(observables):
             raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
         for name in observables:
-            if name in schema.OWN_OBSERVABLES or "/" in name or name.strip(". ") != name or not name:
+            if name in schema.RESERVED or "/" in name or name.strip(". ") != name or not 0 < len(name) <= 100:
                 raise InputError(
-                    f"observable {name!r}: expected a name without '/' other than {schema.OWN_OBSERVABLES}"
+                    f"observable {describe(name)}: expected at most 100 characters without '/', and none of the names "
+                    f"{', '.join(sorted(schema.RESERVED))}"
                 )
-        path = Path(path)
+        path = Path(path).resolve()
         documents = {"energy": energy.spec(), "flow": flow, "study": study, "provenance": provenance}
         arrays = _stored("data", energy.problem.arrays())
         if heldout is not None:
@@ -149,7 +152,10 @@ class TrajectoryWriter:
         OSError
             If the disk is full or has gone; committed frames stay intact.
         """
+        self._check_open()
         position, mass, numbers = self._parts(frame)
+        if self.frames == schema.MOST_FRAMES:
+            raise InputError(f"{self.path}: expected at most {schema.MOST_FRAMES} frames, got one more; record fewer")
         if self.frames == self.capacity:
             self._resize(min(2 * self.capacity, schema.MOST_FRAMES))
         digests = self._layout.digests
@@ -164,6 +170,7 @@ class TrajectoryWriter:
 
     def last(self) -> Frame | None:
         """Return the last committed frame, None if there is none."""
+        self._check_open()
         return next(self._rows.frames(self.frames - 1, self.frames)) if self.frames else None
 
     @property
@@ -201,12 +208,21 @@ class TrajectoryWriter:
             if kind is None:  # otherwise the first error is the one to show
                 raise
 
+    def _check_open(self) -> None:
+        if self._file.closed:
+            raise TrajectoryError(f"{self.path}: this writer has been closed; resume the file to go on")
+
     def _open(self) -> None:
         if not self.path.is_file():
             raise TrajectoryError(f"{self.path}: expected a trajectory file, got nothing there; run the study first")
         self._file = open(self.path, "r+b", buffering=0)
         try:
             self._layout = layout.read(self.path, self._file)
+            if self._layout.version > schema.MODULE_VERSION:
+                raise TrajectoryError(
+                    f"{self.path}: expected format version {'.'.join(map(str, schema.MODULE_VERSION))} or before to go "
+                    f"on with, got {'.'.join(map(str, self._layout.version))}; use the wgflow that wrote it"
+                )
             self._rows = Rows(self.path, self._file, self._layout)
         except BaseException:
             self._file.close()
@@ -220,7 +236,7 @@ class TrajectoryWriter:
     def _drop_what_is_damaged(self) -> None:
         """Leave the frames from the first on that match their digests; the run makes the others again."""
         self.frames = next((k for k in range(self._rows.count) if not self._rows.whole(k)), self._rows.count)
-        self.dropped = self._rows.count - self.frames
+        self.dropped = self._rows.count - self.frames  # a frame that was in flight was never committed
         digest, mark = (self._layout.places[path] for path in (schema.DIGEST, schema.FINISHED))
         if self.dropped and self._rows.finished:
             write_at(self._file, mark.offset, bytes(mark.size))
@@ -236,8 +252,9 @@ class TrajectoryWriter:
                 f"frame: expected observables {list(observables)}, as the file has, got {sorted(frame.observables)}"
             )
         shape = (self._layout.particles, self._layout.width)
-        theta, tau = np.asarray(frame.theta), np.asarray(frame.tau)
-        mass = np.ascontiguousarray(frame.mass, "<f8")
+        theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
+        if any(each.dtype.kind not in "biuf" for each in (theta, tau, mass)):
+            raise InputError(f"frame: expected real numbers, got {theta.dtype}, {tau.dtype}, {mass.dtype}")
         if theta.shape != (shape[0], shape[1] - 1) or tau.shape != shape[:1] or mass.shape != shape[:1]:
             got = f"theta {theta.shape}, tau {tau.shape}, mass {mass.shape}"
             raise InputError(f"frame: expected {shape[0]} particles of {shape[1] - 1} parameters, got {got}")
@@ -245,7 +262,11 @@ class TrajectoryWriter:
         position[:, :-1], position[:, -1] = theta, tau
         others = [frame.observables[name] for name in observables]
         known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
-        return position, mass, struct.pack(f"<qdddqd{len(others)}d", *known, *others)
+        try:
+            numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)
+        except (struct.error, TypeError) as error:
+            raise InputError(f"frame: expected numbers, got {describe([*known, *others])} ({error})") from error
+        return position, mass.astype("<f8", copy=False), numbers
 
     def _mark(self, target: Layout) -> bytes:
         return target.digests.of_finished(target.frames)
@@ -288,12 +309,17 @@ def emptied(rows: Rows, path: Path, capacity: int, without: Collection[str] = ()
 
     Raises
     ------
+    TrajectoryError
+        If what is to be copied is no longer what was sealed.
     OSError
         If it cannot be written.
     """
     found = rows.layout
-    filled = {each.path for each in (*found.elements, *schema.COMMIT)} | {f"{schema.GROUP}/id", *without}
-    static = {name: rows.array(name) for name in found.places if name not in filled}
+    wanted = {each.path for each in schema.STATIC} - {f"{schema.GROUP}/id", *without}
+    static = {name: rows.array(name) for name in found.places if name in wanted}
+    for name, values in static.items():
+        if hashlib.sha256(values.tobytes()).hexdigest() != found.places[name].sha256:
+            raise TrajectoryError(f"{rows.path}: damaged, {name} has changed since the file was sealed")
     documents = dict.fromkeys(schema.DOCUMENTS, "{}")
     documents |= {name: bytes(static.pop(f"parameters/{name}")[()]).decode("ascii")
                   for name in documents if f"parameters/{name}" in static}  # fmt: skip
