@@ -10,7 +10,7 @@ PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
     ["wgflow", "errors", "types", "files", "commands"],
-    ["rng"],
+    ["rng", "projections"],
     ["activations"],
     ["blocks", "regularisers"],
     ["problems"],
@@ -21,6 +21,7 @@ LAYERS = [
     ["integrators", "stepsize", "ingredients", "schedule", "clock"],
     ["flow", "trajectory"],
     ["workspace"],
+    ["theory"],
     ["analysis"],
     ["sims"],
 ]

@@ -9,11 +9,11 @@ from typing import Any
 import h5py
 import numpy as np
 
+from wgflow import projections
 from wgflow.errors import InputError
 from wgflow.files import replaced
 from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory.reader import Trajectory
-from wgflow.types import Array
 
 
 def to_netcdf(trajectory: Trajectory, out: Path, particles: bool = True, compress: bool = False) -> None:
@@ -62,8 +62,12 @@ def to_three_dimensions(
     if not len(trajectory):
         raise InputError(f"{trajectory.path}: expected frames to project, got none")
     axes = list(axes or ("pc1", "pc2", "tau"))
-    onto = _directions(trajectory, axes)
-    count = len(trajectory[0].tau)
+    count, width = trajectory[0].theta.shape
+    if len(axes) != 3 or any(axis not in projections.known(width) for axis in axes):
+        raise InputError(
+            f"axes: expected three of tau, pc1, pc2 or components of theta 0..{width - 1}, got {', '.join(axes)}"
+        )
+    onto = projections.directions(width, axes, lambda: projections.principal(frame.theta for frame in trajectory))
     with replaced(out) as draft, h5py.File(draft, "w") as file:
         skeleton.preamble(file, 3)
         options: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
@@ -80,38 +84,3 @@ def to_three_dimensions(
             group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
         file.create_group("parameters").attrs["axes"] = ", ".join(axes)
     return axes
-
-
-def _directions(trajectory: Trajectory, axes: Sequence[str]) -> Array:
-    """Matrix (P + 1, 3) that takes theta and tau of a particle to its point."""
-    width = trajectory[0].theta.shape[1]
-    known = ("tau", "pc1", "pc2", *map(str, range(width)))
-    if len(axes) != 3 or any(axis not in known for axis in axes):
-        raise InputError(
-            f"axes: expected three of tau, pc1, pc2 or components of theta 0..{width - 1}, got {', '.join(axes)}"
-        )
-    out = np.zeros((width + 1, 3))
-    leading = _principal(trajectory) if {"pc1", "pc2"} & set(axes) else np.zeros((width, 2))
-    for column, axis in enumerate(axes):
-        if axis.startswith("pc"):
-            out[:-1, column] = leading[:, int(axis[2]) - 1]
-        else:
-            out[-1 if axis == "tau" else int(axis), column] = 1.0
-    return out
-
-
-def _principal(trajectory: Trajectory) -> Array:
-    """Directions (P, 2) in which theta varies most over all frames and particles; their largest entry is positive."""
-    first = trajectory[0].theta
-    total, moments, rows = np.zeros(first.shape[1]), np.zeros((first.shape[1],) * 2), 0
-    centre = first.mean(axis=0)
-    for frame in trajectory:
-        moved = frame.theta - centre
-        total, moments, rows = total + moved.sum(axis=0), moments + moved.T @ moved, rows + len(moved)
-    mean = total / rows
-    _, vectors = np.linalg.eigh(moments / rows - np.outer(mean, mean))
-    leading = vectors[:, ::-1][:, :2]
-    if leading.shape[1] < 2:  # one parameter
-        leading = np.column_stack([leading, np.zeros(len(leading))])
-    signs = np.sign(leading[np.abs(leading).argmax(axis=0), range(2)])
-    return leading * np.where(signs == 0, 1.0, signs)
