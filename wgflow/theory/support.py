@@ -56,8 +56,8 @@ class Support:
     @property
     def ratio(self) -> float:
         """Smallest of 1 and the ratios of coverage, directions of theta and thinnest: "support like 94% of iid"."""
-        of_theta = [self.directions["theta"].ratio] if "theta" in self.directions else []
-        return float(min(1.0, self.coverage.ratio, self.thinnest.ratio, *of_theta))
+        parts = [self.coverage, self.thinnest, *(part for name, part in self.directions.items() if name == "theta")]
+        return min([1.0] + [part.ratio for part in parts if part.iid > 0])  # N <= P + 1 iid draws are thin themselves
 
 
 class _Target(NamedTuple):
@@ -183,9 +183,12 @@ def directions(theta: Array) -> Array:
 
 
 def thinnest(points: Array) -> float:
-    """Smallest standard deviation of points (N, d) in any direction, min over |u| = 1 of std(points @ u)."""
-    centred = points - points.mean(axis=0)
-    return float(np.sqrt(max(np.linalg.eigvalsh(centred.T @ centred / len(points))[0], 0.0)))
+    """Smallest standard deviation min over |u| = 1 of std(points @ u) of points (N, d); 0 if N <= d."""
+    count, dimensions = points.shape
+    if count <= dimensions:
+        return 0.0
+    sizes = np.linalg.svd(points - points.mean(axis=0), compute_uv=False)
+    return float(sizes[-1] / np.sqrt(count))
 
 
 def uniformity(tau: Array) -> float:
