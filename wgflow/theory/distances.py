@@ -143,7 +143,7 @@ def sliced(x: Array, y: Array, a: Array, b: Array, directions: int = 256, seed: 
     else:
         squares = np.array([_on_the_line(u[:, k], v[:, k], a, b) for k in range(directions)])
     value = float(np.sqrt(squares.mean()))
-    spread = float(squares.std(ddof=1)) / np.sqrt(directions)
+    spread = float(squares.std(ddof=1) / np.sqrt(directions))
     return Distance(value, "sliced", spread / (2 * value) if value else 0.0)
 
 

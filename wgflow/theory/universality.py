@@ -73,13 +73,12 @@ def gram(problem: Problem, theta: Array, rows: Index, kind: str = "scalar") -> A
     return total / len(theta)
 
 
-def spectrum(matrix: Array) -> tuple[Spectrum, Array, Array]:
-    """Spectrum of a Gram matrix (n, n), with its eigenvalues in increasing order and eigenvectors in columns."""
-    values, vectors = np.linalg.eigh(matrix)
+def spectrum(values: Array) -> Spectrum:
+    """Rank and extremes from the eigenvalues (n,) of a Gram matrix in increasing order."""
     tolerance = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
     rank = int(np.count_nonzero(values > tolerance))
     ends = rank < len(values) and (rank == 0 or values[-rank] >= _SPAN_ENDS * tolerance)
-    return Spectrum(len(values), rank, float(values[0]), float(values[-1]), bool(ends)), values, vectors
+    return Spectrum(len(values), rank, float(values[0]), float(values[-1]), bool(ends))
 
 
 def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1024, unknowns: int = 512) -> Assumption:
@@ -106,9 +105,9 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     repeated = len(problem.x) - len(np.unique(problem.start(), axis=0))
     width = problem.shape[1]
     rows = chosen(problem, whole("samples", samples), seed)
-    scalar, _, _ = spectrum(gram(problem, _theta(law, 2 * len(rows), seed), rows))
+    scalar = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * len(rows), seed), rows)))
     few = chosen(problem, max(1, whole("unknowns", unknowns) // width), seed)
-    matrix, _, _ = spectrum(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix"))
+    matrix = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix")))
     ratio = scalar.smallest / scalar.largest if scalar.largest > 0 else 0.0
     said = (
         f"At {len(rows)} of {len(problem.x)} samples the scalar kernel has rank {scalar.rank} of {scalar.size}, "
@@ -166,7 +165,8 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
     outputs = problem.shape[2]
     rows = chosen(problem, max(1, whole("unknowns", unknowns) // outputs), seed)
     matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
-    found, values, vectors = spectrum(matrix)
+    values, vectors = np.linalg.eigh(matrix)
+    found = spectrum(values)
     target = (problem.y - problem.start() @ problem.readout.T)[rows].ravel()
     inside = vectors[:, len(values) - found.rank :]
     missed = target - inside @ (inside.T @ target)
