@@ -10,14 +10,14 @@ from wgflow.errors import InputError, describe
 from wgflow.types import Array
 
 
-def principal(clouds: Iterable[Array], count: int) -> Array:
+def principal(clouds: Iterable[Array], count: int = 3) -> Array:
     """Directions in which the rows of some clouds vary most, all rows counting alike.
 
     Parameters
     ----------
     clouds : iterable of ndarray (N, P)
         The clouds, gone through once.
-    count : int
+    count : int, optional
         How many directions, >= 1.
 
     Returns
@@ -42,18 +42,17 @@ def principal(clouds: Iterable[Array], count: int) -> Array:
     return np.pad(leading * signs, ((0, 0), (0, count - leading.shape[1])))
 
 
-def directions(axes: Sequence[str], parameters: int, clouds: Callable[[], Iterable[Array]]) -> Array:
+def directions(axes: Sequence[str], parameters: int, leading: Callable[[], Array]) -> Array:
     """Matrix that takes theta and tau of particles, side by side, to their coordinates on some axes.
 
     Parameters
     ----------
     axes : sequence of str
-        Each ``"tau"``, the number of a component of theta from 0, or ``"pc1"``, ``"pc2"``, ``"pc3"``: directions in
-        which theta varies most.
+        Each ``"tau"``, the number of a component of theta from 0, or ``"pc1"``, ``"pc2"``, ``"pc3"``.
     parameters : int
         P.
-    clouds : callable
-        Gives the thetas (N, P) over which directions vary, if an axis asks for it.
+    leading : callable
+        Gives the directions (P, 3) that pc1 to pc3 mean, as :func:`principal` does; called if an axis asks for them.
 
     Returns
     -------
@@ -72,10 +71,10 @@ def directions(axes: Sequence[str], parameters: int, clouds: Callable[[], Iterab
                 f"axes: expected tau, pc1 to pc3, or components of theta 0..{parameters - 1}, got {describe(axis)}"
             )
     out = np.zeros((parameters + 1, len(axes)))
-    leading = principal(clouds(), 3) if any(axis.startswith("pc") for axis in axes) else np.zeros((parameters, 3))
+    found = leading() if any(axis.startswith("pc") for axis in axes) else np.zeros((parameters, 3))
     for column, axis in enumerate(axes):
         if axis.startswith("pc"):
-            out[:-1, column] = leading[:, int(axis[2]) - 1]
+            out[:-1, column] = found[:, int(axis[2]) - 1]
         else:
             out[-1 if axis == "tau" else int(axis), column] = 1.0
     return out

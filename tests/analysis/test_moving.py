@@ -10,7 +10,7 @@ import pytest
 
 import wgflow
 from wgflow.analysis import moving, report
-from wgflow.projections import directions
+from wgflow.projections import directions, principal
 from wgflow.trajectory import TrajectoryWriter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -49,7 +49,7 @@ def data(text):
 def test_coordinates_are_those_of_the_particles(trajectory):
     found = data(moving.moving(trajectory))
     frames = list(trajectory)
-    onto = directions(["tau", "pc1"], frames[0].theta.shape[1], lambda: (frame.theta for frame in frames))
+    onto = directions(["tau", "pc1"], frames[0].theta.shape[1], lambda: principal(f.theta for f in frames))
     for name, column in (("x", 0), ("y", 1)):
         places = np.stack([np.column_stack([f.theta, f.tau]) @ onto[:, column] for f in frames])
         slope, offset = np.polyfit(places.ravel(), np.ravel(found[name]), 1)

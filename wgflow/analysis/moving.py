@@ -13,7 +13,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from wgflow.analysis import style
-from wgflow.projections import directions
+from wgflow.projections import directions, principal
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame
 from wgflow.workspace import Workspace
@@ -44,7 +44,7 @@ def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
     tau = np.stack([frame.tau for frame in frames])
     axes = list(axes or (("tau", "pc1") if (tau != tau[0]).any() else ("pc1", "pc2")))
     chosen = np.unique(np.linspace(0, tau.shape[1] - 1, MOST_PARTICLES).astype(int))
-    onto = directions(axes, frames[0].theta.shape[1], lambda: (frame.theta for frame in frames))
+    onto = directions(axes, frames[0].theta.shape[1], lambda: principal(frame.theta for frame in frames))
     places = np.stack([np.column_stack([frame.theta, frame.tau])[chosen] @ onto for frame in frames])  # (F, n, 2)
     inner = (_LEFT, _WIDTH - 12, _HEIGHT - _BOTTOM, _TOP)
     x, x_ticks = _scaled(places[:, :, 0], *inner[:2], unit=axes[0] == "tau")

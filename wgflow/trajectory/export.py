@@ -11,7 +11,7 @@ import numpy as np
 
 from wgflow.errors import InputError
 from wgflow.files import replaced
-from wgflow.projections import directions
+from wgflow.projections import directions, principal
 from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory.reader import Trajectory
 
@@ -68,7 +68,7 @@ def to_three_dimensions(
     if len(axes) != 3:
         raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")
     count, parameters = trajectory[0].theta.shape
-    onto = directions(axes, parameters, lambda: (frame.theta for frame in trajectory))
+    onto = directions(axes, parameters, lambda: principal(frame.theta for frame in trajectory))
     image = skeleton.Image()  # in memory, since HDF5 cannot be trusted with a full disk
     with h5py.File(image, "w") as file:
         skeleton.preamble(file, 3)

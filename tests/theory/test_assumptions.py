@@ -1,0 +1,379 @@
+"""The assumptions panel: each line against a problem where it holds, one where it does not, and a twin."""
+
+import itertools
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow import rng as counter
+from wgflow.blocks import Ridge
+from wgflow.errors import InputError
+from wgflow.theory import reference
+from wgflow.theory.assumptions import assumptions, lipschitz, steepness
+from wgflow.theory.homogeneity import defect, homogeneity, linear_groups, radius
+from wgflow.theory.sard import critical_values, sard
+from wgflow.theory.universality import attainable, chosen, gram, lower_bound, spectrum, universal_kernel
+
+NAMES = [
+    "universal kernel",
+    "homogeneity",
+    "Lipschitz in depth",
+    "support in Q_r",
+    "isolated critical values",
+    "zero loss attainable",
+]
+
+
+def problem(samples=12, width=3, seed=0, **options):
+    x = counter.normal(seed, "x", (samples, width))
+    return wgflow.Problem(x, np.sin(x[:, 0]), **options)
+
+
+def panel(made, name):
+    return {each.name: each for each in made}[name]
+
+
+def test_the_panel_has_its_six_lines():
+    case = problem()
+    for depth, rho in (
+        ("gaps", wgflow.Particles.draw(case, 20)),
+        ({"name": "layers", "layers": 4}, wgflow.Particles.draw_layers(case, 4, 5)),
+        ({"name": "deposit", "layers": 4}, wgflow.Particles.draw(case, 20, tau="uniform")),
+        ("shallow", wgflow.Particles.draw(case, 20)),
+    ):
+        made = assumptions(wgflow.Energy(case, depth), rho, starts=8)
+        assert [each.name for each in made] == NAMES
+        assert all(each.verdict in ("pass", "fail", "unknown") and each.sentence and each.source for each in made)
+        assert made == assumptions(wgflow.Energy(case, depth), rho, starts=8)
+
+
+# --- universal kernel
+
+
+@pytest.mark.parametrize("kind", ["scalar", "matrix", "output"])
+def test_gram_against_loops(kind, monkeypatch):
+    case = problem(5, 2, readout=[[0.3, -1.0]])
+    theta = reference.initial(case)(7, 1)[0]
+    rows = np.array([0, 2, 3])
+    values = np.array([case.block.forward(case.x[rows], each, case.activation) for each in theta])  # (J, m, D)
+    if kind == "scalar":
+        expected = [[np.mean([v[i] @ v[k] for v in values]) for k in range(3)] for i in range(3)]
+    else:
+        flat = [(v @ case.readout.T if kind == "output" else v).ravel() for v in values]
+        expected = np.mean([np.outer(v, v) for v in flat], axis=0)
+    np.testing.assert_allclose(gram(case, theta, rows, kind), expected, rtol=1e-12, atol=1e-14)
+    monkeypatch.setattr("wgflow.theory.universality._AT_ONCE", 8)
+    np.testing.assert_allclose(gram(case, theta, rows, kind), expected, rtol=1e-12, atol=1e-14)
+
+
+def test_gram_of_relu_is_the_arc_cosine_kernel():
+    """E a.a relu(w.x) relu(w.x') = D |x||x'| (sin u + (pi - u) cos u)/(2 pi), Cho and Saul (2009); 40000 draws."""
+    case = problem(4, 3, block={"name": "ridge", "bias": False}, activation="relu")
+    theta = reference.initial(case, {"w": 1.0})(40_000, 3)[0]
+    found = gram(case, theta, np.arange(4))
+    size = np.linalg.norm(case.x, axis=1)
+    angle = np.arccos(np.clip(case.x @ case.x.T / np.outer(size, size), -1, 1))
+    expected = 3 * np.outer(size, size) * (np.sin(angle) + (np.pi - angle) * np.cos(angle)) / (2 * np.pi)
+    np.testing.assert_allclose(found, expected, rtol=0.1, atol=0.05)
+
+
+@pytest.mark.parametrize("activation", ["tanh", "relu", "sin"])
+def test_a_universal_kernel_passes(activation):
+    case = problem(activation=activation)
+    found = universal_kernel(case, reference.initial(case))
+    assert found.verdict == "pass"
+    assert found.number > 0
+    assert "rank 12 of 12" in found.sentence
+    assert "rank 36 of 36" in found.sentence
+
+
+def test_a_linear_block_fails():
+    case = problem(activation="linear")
+    found = universal_kernel(case, reference.initial(case))
+    assert found.verdict == "fail"
+    assert "rank 4 of 12" in found.sentence  # D and the constant
+
+
+def test_repeated_inputs_fail():
+    x = counter.normal(0, "x", (6, 2))
+    case = wgflow.Problem(np.vstack([x, x[:1]]), np.zeros(7))
+    assert universal_kernel(case, reference.initial(case)).verdict == "fail"
+
+
+def test_eigenvalues_below_rounding_are_no_verdict():
+    case = wgflow.Problem(np.linspace(-1, 1, 60)[:, None], np.zeros(60))
+    found = universal_kernel(case, reference.initial(case))
+    assert found.verdict == "unknown"
+    assert abs(found.number) < 1e-14
+
+
+def test_fewer_samples_are_said():
+    case = problem(30)
+    assert "At 10 of 30 samples" in universal_kernel(case, reference.initial(case), samples=10).sentence
+    rows = chosen(case, 10, 0)
+    assert len(np.unique(rows)) == 10
+    assert (np.diff(rows) > 0).all()
+
+
+def test_spectrum_of_a_known_matrix(rng):
+    turn = np.linalg.qr(rng.normal(size=(4, 4)))[0]
+    found = spectrum(np.linalg.eigvalsh(turn @ np.diag([3.0, 2.0, 1.0, 0.0]) @ turn.T))
+    assert found.rank == 3
+    assert found.largest == pytest.approx(3.0)
+    assert found.ends
+    decaying = spectrum(10.0 ** -np.arange(38.0, -1.0, -2.0))
+    assert (decaying.size, decaying.rank, decaying.ends) == (20, 8, False)
+    assert spectrum(np.zeros(2)).rank == 0
+
+
+# --- homogeneity and Q_r
+
+
+def test_every_declared_degree_is_seen(block, activation):
+    case = problem(block=block, activation=activation)
+    degree = case.block.degree(case.activation)
+    if degree is None:
+        assert min(defect(case, k) for k in (1, 2, 3)) > 1e-3
+    else:
+        assert defect(case, degree) < 1e-12
+        assert defect(case, degree + 1) > 0.1
+
+
+@pytest.mark.parametrize(
+    ("block", "activation", "verdict", "groups"),
+    [
+        ("ridge", "relu", "pass", ("a",)),
+        ("ridge", "tanh", "pass", ("a",)),
+        ("ridge", "squared_relu", "pass", ("a",)),
+        ("two_layer", "gelu", "pass", ("V",)),
+        ("matrix", "tanh", "fail", ()),
+        ("matrix", "squared_relu", "pass", ()),
+        ("matrix", "relu", "fail", ()),
+        ({"name": "ridge", "bias": False}, "linear", "pass", ("a", "w")),
+    ],
+)
+def test_homogeneity_of_pairs(block, activation, verdict, groups):
+    case = problem(block=block, activation=activation)
+    assert linear_groups(case) == groups
+    found = homogeneity(case)
+    assert found.verdict == verdict
+    assert found.number < 1e-12 or verdict == "fail"
+
+
+class Liar(Ridge):
+    """A block that says of itself what is not so."""
+
+    def degree(self, activation):
+        return 2
+
+
+def test_a_wrong_declaration_fails():
+    case = problem(block=Liar(), activation="tanh")
+    assert homogeneity(case).verdict == "fail"
+    assert "is not" in homogeneity(case).sentence
+
+
+def test_radius_of_the_support():
+    case = problem(width=2)
+    theta = np.zeros((3, 5))
+    theta[0, :2], theta[1, 2:4], theta[2, 0] = [3.0, 4.0], [6.0, 8.0], 100.0
+    found = radius(case, wgflow.Particles(theta, [0.1, 0.5, 0.9], [0.5, 0.5, 0.0]))
+    assert found.number == 5.0
+    assert "max |theta| = 10." in found.sentence
+    whole = radius(problem(width=2, block="matrix"), wgflow.Particles(np.ones((2, 6)), [0.5, 0.6]))
+    assert whole.number == pytest.approx(np.sqrt(6))
+
+
+# --- Lipschitz in depth
+
+
+def test_steepness_under_gaps_is_difference_over_gap():
+    case = problem(width=1)
+    theta, tau = np.array([[0.0, 0, 0], [3.0, 4, 0], [3.0, 4, 1]]), np.array([0.8, 0.4, 0.3])
+    energy = wgflow.Energy(case)
+    assert steepness(energy, wgflow.Particles(theta, tau))[0] == pytest.approx(5 / 0.4)
+    assert steepness(energy, wgflow.Particles(theta, [0.8, 0.3, 0.3]))[0] == np.inf
+    assert steepness(energy, wgflow.Particles(theta[:1], tau[:1]))[0] == 0.0
+    assert steepness(energy, wgflow.Particles(theta[[0, 0]], [0.5, 0.5]))[0] == 0.0
+
+
+def test_steepness_under_layers_against_permutations():
+    case = problem()
+    rho = wgflow.Particles.draw_layers(case, 4, 3)
+    parts = rho.theta.reshape(4, 3, -1)
+    steps = [
+        min(np.mean(((x - y[list(p)]) ** 2).sum(axis=1)) for p in itertools.permutations(range(3)))
+        for x, y in itertools.pairwise(parts)
+    ]
+    energy = wgflow.Energy(case, {"name": "layers", "layers": 4})
+    assert steepness(energy, rho)[0] == pytest.approx(4 * np.sqrt(max(steps)))
+
+
+def test_a_path_is_smoother_than_noise_and_a_bound_decides():
+    """One continuous path a particle: the constant settles with L; independent layers: it grows like L."""
+    case, values = problem(), {}
+    for coupling in ("path", "independent"):
+        for layers in (8, 32):
+            rho = wgflow.Particles.draw_layers(case, layers, 20, coupling=coupling)
+            energy = wgflow.Energy(case, {"name": "layers", "layers": layers})
+            values[coupling, layers] = steepness(energy, rho)[0]
+            for bound, verdict in ((None, "unknown"), (6.0, "pass" if coupling == "path" else "fail")):
+                assert lipschitz(energy, rho, reference.initial(case), bound).verdict == verdict
+    assert values["path", 32] < 1.2 * values["path", 8]
+    assert values["independent", 32] > 3 * values["independent", 8]
+
+
+def test_deposit_is_cut_into_slices_that_hold_something():
+    case = problem()
+    energy = wgflow.Energy(case, {"name": "deposit", "layers": 8})
+    rho = wgflow.Particles(counter.normal(0, "t", (4, 7)), [0.1, 0.2, 0.6, 0.7])
+    assert "of 2 slices" in steepness(energy, rho)[1]
+    assert steepness(energy, rho.moved(rho.theta, np.full(4, 0.9)))[0] == 0.0
+
+
+# --- Sard proxy
+
+
+def quadratic(matrix):
+    return lambda theta: (np.einsum("sp,pq,sq->s", theta, matrix, theta), 2 * theta @ matrix)
+
+
+def test_critical_values_of_a_quadratic_form(rng):
+    """Its minimum and maximum on the sphere are the extreme eigenvalues; the others are saddles."""
+    half = rng.normal(size=(6, 6))
+    matrix = half + half.T
+    found = critical_values(quadratic(matrix), rng.normal(size=(20, 6)))
+    np.testing.assert_allclose(found.value, np.linalg.eigvalsh(matrix)[[0, -1]], rtol=1e-8)
+    assert found.times.tolist() == [10, 10]
+    assert found.starts == 20
+
+
+def test_local_minima_are_told_apart(rng):
+    """g = sum_p c_p theta_p**4 with c < 0: local minima c_p at the axes; ascent ends at one value."""
+    c = -np.array([1.0, 1.5, 2.0])
+    found = critical_values(lambda t: (t**4 @ c, 4 * c * t**3), rng.normal(size=(80, 3)))
+    assert found.times.sum() == 80
+    np.testing.assert_allclose(found.value[:3], [-2.0, -1.5, -1.0], rtol=1e-8)
+    assert found.value[3:] == pytest.approx([1 / (1 / c).sum()], rel=1e-6)  # all starts of ascent
+
+
+def test_many_critical_values_are_not_isolated(rng):
+    """Negative control: a rough function, whose starts all end at values of their own."""
+    waves = 60 * rng.normal(size=(50, 4))
+    found = critical_values(
+        lambda t: (np.sin(t @ waves.T).sum(1), np.cos(t @ waves.T) @ waves), rng.normal(size=(30, 4))
+    )
+    assert len(found.value) > 0.8 * found.times.sum()
+
+
+def test_a_function_that_vanishes_has_one_critical_value(rng):
+    found = critical_values(lambda t: (np.zeros(len(t)), np.zeros(t.shape)), rng.normal(size=(6, 3)))
+    assert (found.value.tolist(), found.times.tolist()) == ([0.0], [6])
+
+
+def test_kinks_do_not_converge(rng):
+    """g = |theta|_1 has its minima at kinks, where no gradient vanishes: those starts are not counted."""
+    found = critical_values(lambda t: (np.abs(t).sum(1), np.sign(t)), rng.normal(size=(20, 3)))
+    np.testing.assert_allclose(found.value, [np.sqrt(3)], rtol=1e-9)
+    assert found.times.tolist() == [10]
+
+
+def test_sard_on_the_first_variation():
+    case = problem(40)
+    rho = wgflow.Particles.draw(case, 20)
+    energy = wgflow.Energy(case)
+    found = sard(energy, rho, starts=20)
+    assert found.verdict == "pass"
+    cloud = counter.normal(1, "cloud", (20_000, 7))
+    value = energy.first_variation(rho, cloud / np.linalg.norm(cloud, axis=1, keepdims=True), np.full(20_000, 0.5))
+
+    def field(theta):
+        return energy.first_variation_gradient(rho, theta, np.full(len(theta), 0.5))[:2]
+
+    ends = critical_values(field, counter.normal(2, "starts", (20, 7))).value
+    assert ends[0] <= value.min()
+    assert ends[-1] >= value.max()
+    assert ends[0] == pytest.approx(value.min(), rel=0.3)
+    assert sard(energy, rho, starts=20, iterations=3).verdict == "unknown"
+    with pytest.raises(InputError, match="t0"):
+        sard(energy, rho, 1.5)
+
+
+# --- zero loss
+
+
+def test_distinct_inputs_can_be_fitted():
+    case = problem(10)
+    found = attainable(case, reference.initial(case))
+    assert found.verdict == "pass"
+    assert found.number < 1e-20
+
+
+def test_random_features_leave_the_least_squares_residual():
+    """Against lstsq with the same features, where they do not suffice."""
+    case = problem(10, activation="linear")
+    law = reference.initial(case)
+    theta = reference.draws(law, 20, 0, 1, "features")[0][0]
+    features = np.array([case.block.forward(case.x, each, case.activation) @ case.readout[0] for each in theta]).T
+    target = case.y[:, 0] - case.x @ case.readout[0]
+    left = target - features @ np.linalg.lstsq(features, target, rcond=1e-10)[0]
+    found = attainable(case, law)
+    assert found.verdict == "unknown"
+    assert found.number == pytest.approx(left @ left / (target @ target), rel=1e-6)
+
+
+def test_equal_inputs_with_other_targets_fail_by_the_bound():
+    x = np.array([[0.0, 1.0], [0.0, 1.0], [2.0, 0.0]])
+    case = wgflow.Problem(x, [1.0, 3.0, 5.0])
+    found = attainable(case, reference.initial(case))
+    assert found.verdict == "fail"
+    assert found.number == pytest.approx(0.5 * (1 + 1 + 0) / 3)
+    energy = wgflow.Energy(case, "shallow")
+    for seed in range(5):  # no network is below it
+        assert energy(wgflow.Particles.draw(case, 9, seed)) >= found.number
+    assert attainable(case.replace(x, [1.0, 1.0, 5.0]), reference.initial(case)).verdict == "pass"
+
+
+def test_targets_outside_the_range_of_the_readout_fail():
+    y = np.array([[1.0, 1.0], [2.0, 0.0]])
+    case = wgflow.Problem(np.eye(2), y, readout=[[1.0, 0.0], [1.0, 0.0]])
+    assert lower_bound(case) == pytest.approx(0.5 * (0 + 2) / 2)  # (2, 0) is sqrt 2 from the diagonal
+    assert attainable(case, reference.initial(case)).verdict == "fail"
+
+
+def test_blocks_of_one_sign_are_not_said_to_fit():
+    case = problem(6, block="matrix", activation="gelu")
+    found = attainable(case, reference.initial(case))
+    assert found.verdict == "unknown"
+    assert "signs" in found.sentence
+
+
+def test_cross_entropy_does_not_attain_zero():
+    x, y = np.array([[0.0], [0.0], [1.0]]), np.eye(2)[[0, 1, 1]]
+    options = {"readout": [[1.0], [0.0]], "loss": "cross_entropy"}
+    mixed = wgflow.Problem(x, y, **options)
+    found = attainable(mixed, reference.initial(mixed))
+    assert found.verdict == "fail"
+    assert found.number == pytest.approx(np.log(2) * 2 / 3)
+    apart = wgflow.Problem(x[1:], y[1:], **options)
+    found = attainable(apart, reference.initial(apart))
+    assert (found.verdict, found.number) == ("fail", 0.0)
+    assert "not attained" in found.sentence
+
+
+def test_an_own_loss_is_unknown():
+    class Own:
+        name = "own"
+
+        def value(self, output, y):
+            return ((output - y) ** 4).sum(axis=1)
+
+        def gradient(self, output, y):
+            return 4 * (output - y) ** 3
+
+        def check(self, y):
+            pass
+
+    case = problem(loss=Own())
+    assert attainable(case, reference.initial(case)).verdict == "unknown"

@@ -1,0 +1,192 @@
+"""Distances against permutations, closed forms and the axioms."""
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats
+
+import wgflow
+from wgflow.errors import InputError
+from wgflow.theory.distances import between, by_depth, distance, sliced
+
+
+class Cloud(NamedTuple):
+    points: np.ndarray
+    mass: np.ndarray
+
+
+def cloud(seed, n, d, equal):
+    rng = np.random.default_rng(seed)
+    mass = np.full(n, 1 / n) if equal else rng.dirichlet(np.ones(n))
+    return Cloud(rng.normal(size=(n, d)), mass)
+
+
+def w2(a, b, method="auto"):
+    return between(a.points, b.points, a.mass, b.mass, method).value
+
+
+def measure(seed, n=6, width=2, layers=3):
+    rng = np.random.default_rng(seed)
+    return wgflow.Particles(rng.normal(size=(n, width)), (np.arange(n) % layers + 0.5) / layers)
+
+
+seeds, sizes, widths = st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 4)
+
+
+@given(seed=seeds, n=sizes, d=widths)
+def test_equal_masses_against_all_permutations(seed, n, d):
+    a, b = cloud(seed, n, d, True), cloud(seed + 1, n, d, True)
+    cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
+    best = min(np.mean([cost[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(n)))
+    for method in ("assignment", "programme"):
+        assert w2(a, b, method) == pytest.approx(np.sqrt(best), rel=1e-7)
+
+
+@given(seed=seeds, n=st.integers(1, 4), m=st.integers(1, 4))
+def test_masses_in_sixths_against_permutations_of_copies(seed, n, m):
+    """General masses as an assignment of equal copies: the twin of the linear programme."""
+    rng = np.random.default_rng(seed)
+    x, y = rng.normal(size=(n, 2)), rng.normal(size=(m, 2))
+    p, q = (np.bincount(np.append(np.arange(k), rng.integers(0, k, 6 - k)), minlength=k) for k in (n, m))
+    copies = Cloud(np.repeat(x, p, axis=0), np.full(6, 1 / 6)), Cloud(np.repeat(y, q, axis=0), np.full(6, 1 / 6))
+    found = between(x, y, p / 6, q / 6, "programme").value
+    assert found == pytest.approx(w2(*copies, "assignment"), rel=1e-7, abs=1e-9)
+
+
+@given(seed=seeds, n=sizes, d=widths, equal=st.booleans())
+def test_translation(seed, n, d, equal):
+    a = cloud(seed, n, d, equal)
+    v = np.random.default_rng(seed + 1).normal(size=d)
+    b = Cloud(a.points + v, a.mass)
+    assert w2(a, b, "programme") == pytest.approx(np.linalg.norm(v), rel=1e-7)
+    one = sliced(a.points, b.points, a.mass, b.mass, 400)  # sqrt(E (u.v)**2) = |v|/sqrt(d)
+    assert one.value == pytest.approx(np.linalg.norm(v) / np.sqrt(d), abs=6 * one.error + 1e-9)
+
+
+@given(seed=seeds, n=sizes, m=sizes, k=sizes, d=widths, equal=st.booleans())
+def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
+    a, b, c = (cloud(seed + i, size, d, equal) for i, size in enumerate((n, m, k)))
+    ab, bc, ac = w2(a, b), w2(b, c), w2(a, c)
+    assert w2(a, a) == pytest.approx(0.0, abs=1e-7)
+    assert ab == pytest.approx(w2(b, a), rel=1e-6)
+    assert ac <= (ab + bc) * (1 + 1e-7)
+    assert ab > 0
+    assert sliced(a.points, b.points, a.mass, b.mass, 50).value <= ab * (1 + 1e-7)
+
+
+@given(seed=seeds, n=sizes, m=sizes)
+def test_slices_of_the_line_are_the_distance(seed, n, m):
+    a, b = cloud(seed, n, 1, False), cloud(seed + 1, m, 1, False)
+    assert sliced(a.points, b.points, a.mass, b.mass, 3).value == pytest.approx(w2(a, b, "programme"), rel=1e-6)
+
+
+def test_slices_of_repeated_points_and_equal_masses_agree(rng):
+    """Twin of the sorted path: the same cloud with one mass cut in two takes the path of general masses."""
+    x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
+    mass = np.full(50, 0.02)
+    cut = np.append(mass, 0.005)
+    cut[0] = 0.015
+    whole, parted = sliced(x, y, mass, mass), sliced(np.vstack([x, x[:1]]), y, cut, mass)
+    assert whole.value == pytest.approx(parted.value, rel=1e-12)
+
+
+def test_gaussians_on_the_line():
+    """W2^2(N(m, s^2), N(m', s'^2)) = (m - m')^2 + (s - s')^2, on 1000 quantiles."""
+    z = stats.norm.ppf((np.arange(1000) + 0.5) / 1000)[:, None]
+    mass = np.full(1000, 1e-3)
+    found = between(1 + 2 * z, -0.5 + 0.7 * z, mass, mass)
+    assert found.method == "assignment"
+    assert found.value == pytest.approx(np.sqrt(1.5**2 + 1.3**2), rel=5e-3)
+
+
+def test_slices_of_isotropic_gaussians(rng):
+    """|alpha - beta|; at N = 4000 to a per cent or two."""
+    x, y = rng.normal(size=(4000, 5)), 3 * rng.normal(size=(4000, 5))
+    mass = np.full(4000, 1 / 4000)
+    found = between(x, y, mass, mass)
+    assert found.method == "sliced"
+    assert found.value == pytest.approx(2.0, rel=0.05)
+
+
+def test_pot_agrees(rng):
+    ot = pytest.importorskip("ot")
+    a, b = cloud(1, 30, 3, False), cloud(2, 40, 3, False)
+    cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
+    assert w2(a, b) == pytest.approx(np.sqrt(ot.emd2(a.mass, b.mass, cost)), rel=1e-7)
+
+
+def test_the_method_is_chosen_by_size_and_said(rng):
+    a, b = measure(1), measure(2)
+    assert distance(a, b).method == "assignment"
+    c = wgflow.Particles(b.theta[:4], b.tau[:4])
+    assert distance(a, c).method == "programme"
+    many = [wgflow.Particles(rng.normal(size=(n, 2)), np.full(n, 0.5)) for n in (1001, 1001)]
+    assert distance(*many).method == "sliced"
+    assert distance(*many).error > 0
+    assert distance(a, b, "sliced").method == "sliced"
+
+
+def test_depth_counts_by_its_scale():
+    theta = np.zeros((2, 1))
+    a, b = wgflow.Particles(theta, [0.1, 0.2]), wgflow.Particles(theta, [0.4, 0.5])
+    assert distance(a, b).value == pytest.approx(0.3)
+    assert distance(a, b, scale=10).value == pytest.approx(3.0)
+    assert distance(a, b, scale=0).value == 0.0
+
+
+def test_particles_without_mass_do_not_count():
+    a = wgflow.Particles([[0.0], [50.0]], [0.5, 0.5], [1.0, 0.0])
+    b = wgflow.Particles([[3.0]], [0.5], [1.0])
+    assert distance(a, b) == (3.0, "assignment", 0.0)
+
+
+@given(seed=seeds)
+def test_by_depth_against_its_layers(seed):
+    """sqrt(mean W2^2) and the largest, from permutations in each layer; at least W2 of the joint measures."""
+    a, b = measure(seed), measure(seed + 1)
+    squares = []
+    for k in range(3):
+        x, y = a.theta[k::3], b.theta[k::3]
+        squares.append(min(np.mean(((x - y[list(p)]) ** 2).sum(axis=1)) for p in itertools.permutations(range(2))))
+    found = by_depth(a, b, 3)
+    np.testing.assert_allclose(found.slices, np.sqrt(squares), rtol=1e-7)
+    assert found.conditional == pytest.approx(np.sqrt(np.mean(squares)))
+    assert found.largest == pytest.approx(np.sqrt(np.max(squares)))
+    assert distance(a, b).value <= found.conditional * (1 + 1e-7) <= found.largest * (1 + 2e-7)
+
+
+def test_by_depth_sees_depth_that_the_marginal_does_not():
+    """Negative control: the same theta at exchanged depths is 0 apart in theta and far apart by depth."""
+    a, b = wgflow.Particles([[0.0], [1.0]], [0.25, 0.75]), wgflow.Particles([[1.0], [0.0]], [0.25, 0.75])
+    assert distance(a, b, scale=0).value == 0.0
+    assert by_depth(a, b, 2).conditional == 1.0
+
+
+def test_slices_rescale_their_masses():
+    a = wgflow.Particles([[0.0], [2.0], [5.0]], [0.1, 0.2, 0.9], [0.2, 0.2, 0.6])
+    b = wgflow.Particles([[0.0], [5.0]], [0.1, 0.9], [0.5, 0.5])
+    found = by_depth(a, b, 2)
+    np.testing.assert_allclose(found.slices, [np.sqrt(2.0), 0.0], atol=1e-9)
+    assert found.method == "programme"
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: distance(measure(1), measure(2, width=3)), "as many parameters"),
+        (lambda: by_depth(measure(1), measure(2, width=3), 2), "a, b: expected as many"),
+        (lambda: distance(measure(1), wgflow.Particles([[0.0, 0.0]], [0.5], [0.5])), "equal mass"),
+        (lambda: distance(measure(1), measure(2, n=5), "assignment"), "expected equal masses"),
+        (lambda: distance(measure(1), measure(2), "sinkhorn"), "unknown method"),
+        (lambda: distance(measure(1), measure(2), scale=-1), "scale: expected"),
+        (lambda: distance(measure(1), measure(2), "sliced", directions=1), "directions: expected"),
+        (lambda: by_depth(measure(1), measure(2), 4), "in each of 4 slices"),
+    ],
+)
+def test_bad_input_is_refused(call, message):
+    with pytest.raises(InputError, match=message):
+        call()

@@ -1,0 +1,112 @@
+"""Homogeneity of (block, activation) in theta, declared and seen, and the set that holds the support.
+
+Global convergence is proved for f(x, c theta) = c**2 f(x, theta) (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem
+6.1) or for f = theta_[1] fhat(x, theta_[2]), partially 1-homogeneous (Theorem 6.2).
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from wgflow import rng
+from wgflow.particles import Particles
+from wgflow.problems import Problem
+from wgflow.theory.assumption import DING, LU, Assumption, Verdict
+from wgflow.types import Array
+
+_FACTORS = (0.5, 2.0, 3.0)
+_DEGREES = (1, 2, 3)  # tried where none is declared
+_TOLERANCE = 1e-10
+_TRIES, _SAMPLES = 8, 64
+
+
+def defect(problem: Problem, degree: int, seed: int = 0) -> float:
+    """Largest |f(x, c theta) - c**k f(x, theta)| over c in {1/2, 2, 3}, relative to c**k max |f|.
+
+    Parameters
+    ----------
+    problem : Problem
+        Block, activation and inputs: up to 64 samples at X(0), 8 draws of theta of order one.
+    degree : int
+        k.
+    seed : int, optional
+        Seed of theta.
+    """
+    return _defect(problem, slice(None), _FACTORS, degree, seed)
+
+
+def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
+    """Parameter groups in which f is linear, as a of the ridge block and V of the two-layer one, as seen."""
+    factors = (-1.0, *_FACTORS)
+    return tuple(
+        name for name, columns in problem.groups.items() if _defect(problem, columns, factors, 1, seed) <= _TOLERANCE
+    )
+
+
+def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
+    """Declared degree against the one seen, and whether a theorem covers it; its smoothness is not checked.
+
+    Returns
+    -------
+    Assumption
+        ``number`` is the relative defect of the declared degree, or of the group in which f is linear.
+    """
+    source = f"{DING}, Theorems 6.1 and 6.2"
+    name = f"{problem.block.name} with {problem.activation.name}"
+    declared = problem.block.degree(problem.activation)
+    groups = linear_groups(problem, seed)
+    tried = _DEGREES if declared is None else (declared,)
+    defects = {degree: defect(problem, degree, seed) for degree in tried}
+    degree = min(defects, key=defects.__getitem__)
+    seen = defects[degree] <= _TOLERANCE
+
+    def result(verdict: Verdict, number: float, sentence: str) -> Assumption:
+        return Assumption("homogeneity", verdict, number, sentence, source)
+
+    if declared is not None and not seen:
+        return result("fail", defects[degree], f"{name} says it is {declared}-homogeneous and is not.")
+    if seen and degree == 2:
+        return result("pass", defects[degree], f"{name} is 2-homogeneous in theta, as Theorem 6.1 asks.")
+    overall = f"{degree}-homogeneous in theta" if seen else "not homogeneous in theta"
+    if groups:
+        linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
+        said = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2, with "
+        return result("pass", linear, f"{said}a vector where the theorem has a number.")
+    return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
+
+
+def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
+    """Smallest r of the nested sets Q_r that hold the support: |theta_[1]| <= r, or |theta| <= r.
+
+    theta_[1] are the groups in which f is linear. Any finite number of particles passes; the number is what grows
+    along a run, and what the theorems' constants depend on. Particles of mass 0 are not in the support.
+    """
+    source = f"{LU}, nested sets Q_r; {DING}, section 5, supp in |theta_[1]| <= R"
+    theta = rho.theta[rho.mass > 0]
+    groups = linear_groups(problem, seed)
+    whole = _largest(theta)
+    if not groups:
+        return Assumption("support in Q_r", "pass", whole, f"max |theta| = {whole:.4g}.", source)
+    columns = np.concatenate([np.arange(theta.shape[1])[problem.groups[name]] for name in groups])
+    part = _largest(theta[:, columns])
+    said = f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}."
+    return Assumption("support in Q_r", "pass", part, said, source)
+
+
+def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:
+    x = problem.start()[:_SAMPLES]
+    worst = 0.0
+    for theta in rng.normal(seed, "homogeneity", (_TRIES, problem.shape[3])):
+        value = problem.block.forward(x, theta, problem.activation)
+        size = float(np.abs(value).max())
+        for factor in factors:
+            scaled = theta.copy()
+            scaled[columns] *= factor
+            difference = problem.block.forward(x, scaled, problem.activation) - factor**degree * value
+            if size > 0:
+                worst = max(worst, float(np.abs(difference).max()) / (abs(factor) ** degree * size))
+    return worst
+
+
+def _largest(theta: Array) -> float:
+    return float(np.linalg.norm(theta, axis=1).max()) if len(theta) else 0.0

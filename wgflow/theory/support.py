@@ -1,0 +1,215 @@
+"""Full support, as far as N points can have it: coverage, directions, covering radius, separation, depths.
+
+A stationary point of full support is a global minimiser (Lu, Ma, Lu, Lu and Ying, arXiv:2003.05508; the separation of
+spheres that Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1, ask for is a statement about directions). N
+particles never have full support, so every number stands beside that of N independent draws from a law that has it.
+The measures are this project's own (derived), not a paper's.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.errors import InputError
+from wgflow.theory.nearest import nearest, smallest_gap
+from wgflow.theory.reference import Beside, Law, beside, pooled
+from wgflow.theory.reference import draws as drawn
+from wgflow.types import Array, finite_array, whole
+
+QUANTILE = 0.95  # coverage of an iid cloud, by construction
+
+
+@dataclass(frozen=True)
+class Support:
+    """How much of a reference law's support N particles reach, each number beside that of N iid draws.
+
+    Attributes
+    ----------
+    coverage : Beside
+        Fraction of fresh draws (theta, tau) within r of the nearest particle, r the 95% quantile of that distance for N
+        iid draws; an iid cloud has 0.95.
+    directions : mapping of str to Beside
+        The same for theta/|theta|, under ``"theta"``, and for each parameter group under its name.
+    covering : Beside
+        Largest distance of a fresh draw from its nearest particle, in standard deviations of the law.
+    separation : Beside
+        Smallest distance between two particles, in the same unit; nan for one particle.
+    thinnest : Beside
+        Smallest standard deviation in any direction of (theta, tau), in the same unit. In high dimension the middle of
+        a sphere is nearer to its points than they are to each other, so that a cloud that shrank into a subspace can
+        score more coverage than an iid one: this number is what notices.
+    tau : Beside
+        Kolmogorov-Smirnov distance of the depths from the uniform law on [0, 1].
+    """
+
+    coverage: Beside
+    directions: Mapping[str, Beside]
+    covering: Beside
+    separation: Beside
+    thinnest: Beside
+    tau: Beside
+
+    @property
+    def ratio(self) -> float:
+        """Smallest of 1 and the ratios of coverage, directions of theta and thinnest: "support like 94% of iid"."""
+        parts = [self.coverage, self.thinnest, *(part for name, part in self.directions.items() if name == "theta")]
+        return min([1.0] + [part.ratio for part in parts if part.iid > 0])  # N <= P + 1 iid draws are thin themselves
+
+
+class _Target(NamedTuple):
+    """One view of the law: fresh draws, the radius within which an iid cloud has 95% of them, what iid clouds score."""
+
+    fresh: Array
+    radius: float
+    coverage: list[float]
+    covering: list[float]
+
+    def distances(self, cloud: Array) -> Array:
+        """Distances of the fresh draws from a cloud in this view; infinite from an empty one."""
+        return nearest(self.fresh, cloud) if len(cloud) else np.full(len(self.fresh), np.inf)
+
+
+class Yardstick:
+    """What N independent draws of a law score, kept to measure many clouds of N particles against.
+
+    Distances between pairs (theta, tau) are taken after dividing each column by the law's standard deviation; columns
+    that the law does not vary are left as they are.
+
+    Parameters
+    ----------
+    law : callable
+        ``law(count, seed) -> (theta, tau)``, e.g. of :mod:`wgflow.theory.reference`.
+    count : int
+        N >= 1, as many as the clouds to be measured have.
+    draws : int, optional
+        Q fresh draws, >= 20.
+    clouds : int, optional
+        Independent clouds of N iid draws behind means, standard deviations and the radius, >= 2.
+    seed : int, optional
+        Seed of everything drawn.
+    groups : mapping of str to slice, optional
+        Columns of theta whose directions are measured too, e.g. ``problem.groups``; a group that the law keeps at 0 has
+        none and is left out.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range, or the law does not return what it should.
+    """
+
+    def __init__(
+        self,
+        law: Law,
+        count: int,
+        draws: int = 2000,
+        clouds: int = 8,
+        seed: int = 0,
+        groups: Mapping[str, slice] | None = None,
+    ) -> None:
+        self.count = whole("count", count)
+        iid = drawn(law, count, seed, whole("clouds", clouds, least=2))
+        fresh = drawn(law, whole("draws", draws, least=20), seed, 1, "fresh draws")[0]
+        self.parameters = iid[0][0].shape[1]
+        theta, tau = pooled([*iid, fresh])
+        scale = np.append(theta.std(axis=0), tau.std())
+        self.scale = np.where(scale > 1e-12 * np.abs(np.append(theta, tau[:, None], 1)).max(axis=0), scale, 1.0)
+        self._joint = _target(self._points(*fresh), [self._points(*cloud) for cloud in iid])
+        self._separation = [_separation(self._points(*cloud)) for cloud in iid]
+        self._thinnest = [thinnest(self._points(*cloud)) for cloud in iid]
+        self._tau = [uniformity(depths) for _, depths in iid]
+        self._groups = {"theta": slice(None)} | dict(groups or {})
+        self._directions = {}
+        for name, columns in self._groups.items():
+            views = [directions(theta[:, columns]) for theta, _ in (fresh, *iid)]
+            if all(map(len, views)):
+                self._directions[name] = _target(views[0], views[1:])
+
+    def measure(self, theta: Array, tau: Array) -> Support:
+        """Measure N particles; those of mass 0 are not in the support and should be left out or count as missing.
+
+        Parameters
+        ----------
+        theta, tau : ndarray (N, P), (N,)
+            The particles. Other numbers of them than ``count`` are taken, and compared with ``count`` iid draws.
+
+        Raises
+        ------
+        InputError
+            If shapes do not fit or a number is not finite.
+        """
+        theta, tau = finite_array("theta", theta, 2), finite_array("tau", tau, 1)
+        if theta.shape[1] != self.parameters or len(tau) != len(theta):
+            raise InputError(
+                f"theta, tau: expected shapes (N, {self.parameters}) and (N,), got {theta.shape} and {tau.shape}"
+            )
+        points = self._points(theta, tau)
+        distance = self._joint.distances(points)
+        turned = {name: directions(theta[:, self._groups[name]]) for name in self._directions}
+        return Support(
+            _covered(self._joint, distance),
+            {name: _covered(view, view.distances(turned[name])) for name, view in self._directions.items()},
+            beside(distance.max(), self._joint.covering),
+            beside(_separation(points), self._separation),
+            beside(thinnest(points), self._thinnest),
+            beside(uniformity(tau), self._tau),
+        )
+
+    def _points(self, theta: Array, tau: Array) -> Array:
+        return np.column_stack([theta, tau]) / self.scale
+
+
+def support(
+    theta: Array,
+    tau: Array,
+    law: Law,
+    draws: int = 2000,
+    clouds: int = 8,
+    seed: int = 0,
+    groups: Mapping[str, slice] | None = None,
+) -> Support:
+    """Measure one cloud, theta (N, P) and tau (N,), with a :class:`Yardstick` made for it; arguments as there."""
+    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau)
+
+
+def directions(theta: Array) -> Array:
+    """Directions theta/|theta| of the rows (N, P) that are not 0."""
+    norms = np.linalg.norm(theta, axis=1)
+    moving = norms > 0
+    return np.asarray(theta[moving] / norms[moving, None])
+
+
+def thinnest(points: Array) -> float:
+    """Smallest standard deviation min over |u| = 1 of std(points @ u) of points (N, d); 0 if N <= d.
+
+    Through the covariance, so that less than 10**-8 of the largest is rounding.
+    """
+    count, dimensions = points.shape
+    if count <= dimensions:
+        return 0.0
+    centred = points - points.mean(axis=0)
+    return float(np.sqrt(max(np.linalg.eigvalsh(centred.T @ centred / count)[0], 0.0)))
+
+
+def uniformity(tau: Array) -> float:
+    """Kolmogorov-Smirnov distance sup_t |F(t) - t| of depths (N,) from the uniform law on [0, 1]."""
+    count, ordered = len(tau), np.sort(tau)
+    steps = np.arange(count + 1) / count
+    return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
+
+
+def _target(fresh: Array, iid: list[Array]) -> _Target:
+    distance = np.array([nearest(fresh, cloud) for cloud in iid])  # (clouds, Q)
+    radius = float(np.quantile(distance, QUANTILE))
+    return _Target(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
+
+
+def _covered(view: _Target, distance: Array) -> Beside:
+    return beside(float((distance <= view.radius).mean()), view.coverage)
+
+
+def _separation(points: Array) -> float:
+    return smallest_gap(points) if len(points) > 1 else float("nan")

@@ -1,0 +1,230 @@
+"""Whether the block can express enough: the universal kernel's Gram matrix, and the attainability of zero loss.
+
+The landscape theorems ask that {int f(x, theta) drho} is dense in the continuous functions. At M data points that says
+that K(x, x') = int f(x, theta) f(x', theta)^T drho_0(theta), over a reference law rho_0, has a Gram matrix of full
+rank.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow import rng
+from wgflow.problems import Problem
+from wgflow.theory.assumption import DING, LU, Assumption, Verdict
+from wgflow.theory.homogeneity import linear_groups
+from wgflow.theory.reference import Law, draws
+from wgflow.types import Array, Index, whole
+
+_AT_ONCE = 2**22  # numbers of features in memory
+_SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
+
+
+class Spectrum(NamedTuple):
+    """Spectrum of a Gram matrix.
+
+    Attributes
+    ----------
+    size : int
+        Rows of the matrix.
+    rank : int
+        Eigenvalues above size * eps times the largest.
+    smallest, largest : float
+        Extreme eigenvalues; a smallest below rounding may come out negative.
+    ends : bool
+        Whether the rank is not full and the last eigenvalue counted is 10**6 times the tolerance or more: a block that
+        spans finitely many functions, rather than eigenvalues that decay below rounding.
+    """
+
+    size: int
+    rank: int
+    smallest: float
+    largest: float
+    ends: bool
+
+
+def gram(problem: Problem, theta: Array, rows: Index, kind: str = "scalar") -> Array:
+    """Gram matrix of the kernel of J features at X(0) of some samples.
+
+    Parameters
+    ----------
+    problem : Problem
+        Block and data.
+    theta : ndarray (J, P)
+        Draws of the reference law.
+    rows : ndarray (m,), int64
+        Samples.
+    kind : {"scalar", "matrix", "output"}, optional
+        ``scalar``: mean_j f(x, theta_j) . f(x', theta_j), (m, m). ``matrix``: mean_j f(x, theta_j) f(x', theta_j)^T,
+        (m D, m D). ``output``: the same of W1 f, (m K, m K).
+
+    Returns
+    -------
+    ndarray
+        Summed over blocks of features, each evaluated through the block's own ``forward``.
+    """
+    total: Array = np.zeros((0, 0))
+    for features in _features(problem, theta, rows, kind):
+        part = features @ features.T
+        total = part if not total.size else total + part
+    return total / len(theta)
+
+
+def spectrum(values: Array) -> Spectrum:
+    """Rank and extremes from the eigenvalues (n,) of a Gram matrix in increasing order."""
+    tolerance = len(values) * np.finfo(np.float64).eps * max(values[-1], 0.0)
+    rank = int(np.count_nonzero(values > tolerance))
+    ends = rank < len(values) and (rank == 0 or values[-rank] >= _SPAN_ENDS * tolerance)
+    return Spectrum(len(values), rank, float(values[0]), float(values[-1]), bool(ends))
+
+
+def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1024, unknowns: int = 512) -> Assumption:
+    """Full rank of the Gram matrix at the data, of the scalar kernel and, on fewer samples, of the matrix-valued one.
+
+    Parameters
+    ----------
+    problem : Problem
+        The problem.
+    law : callable
+        Reference law; its depths are not used.
+    seed : int, optional
+        Seed of the features and of the choice of samples.
+    samples, unknowns : int, optional
+        Samples of the scalar kernel, and rows m D of the matrix-valued one, at most. Each takes twice as many features
+        as rows.
+
+    Returns
+    -------
+    Assumption
+        ``number`` is the smallest eigenvalue of the scalar kernel over its largest.
+    """
+    source = f"{LU}, assumption of a universal kernel; {DING}, section 5"
+    repeated = len(problem.x) - len(np.unique(problem.start(), axis=0))
+    width = problem.shape[1]
+    rows = chosen(problem, whole("samples", samples), seed)
+    scalar = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * len(rows), seed), rows)))
+    few = chosen(problem, max(1, whole("unknowns", unknowns) // width), seed)
+    matrix = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix")))
+    ratio = scalar.smallest / scalar.largest if scalar.largest > 0 else 0.0
+    said = (
+        f"At {len(rows)} of {len(problem.x)} samples the scalar kernel has rank {scalar.rank} of {scalar.size}, "
+        f"smallest eigenvalue {scalar.smallest:.2g} ({ratio:.2g} of the largest); at {len(few)} samples the "
+        f"matrix-valued one has rank {matrix.rank} of {matrix.size}."
+    )
+    verdict: Verdict = "unknown"
+    if repeated:
+        verdict, said = "fail", f"{said} {repeated} inputs repeat others, and no kernel tells them apart."
+    elif scalar.ends or matrix.ends:
+        verdict, said = "fail", f"{said} The spectrum ends at once: the block spans finitely many functions."
+    elif scalar.rank == scalar.size and matrix.rank == matrix.size:
+        verdict = "pass"
+    else:
+        said += " The eigenvalues decay below rounding, which a universal kernel of a smooth activation does too."
+    return Assumption("universal kernel", verdict, ratio, said, source)
+
+
+def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) -> Assumption:
+    """Whether some measure has zero loss: equal inputs with other targets, and a fit by random features.
+
+    Outputs lie in the range of W1 and are equal for equal inputs, so E >= mean_m |y_m - Pi ybar|**2 / 2 with ybar the
+    mean target of the inputs equal to x_m and Pi the projection onto that range. The fit is by least squares with the
+    features W1 f(X(0), theta_j), the network to first order in its blocks.
+
+    Parameters
+    ----------
+    problem, law, seed
+        As for :func:`universal_kernel`.
+    unknowns : int, optional
+        Numbers m K fitted, at most; twice as many features.
+
+    Returns
+    -------
+    Assumption
+        ``number`` is the lower bound of E where it is positive, else the squared residual over the squared targets.
+    """
+    source = f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
+
+    def result(verdict: Verdict, number: float, sentence: str) -> Assumption:
+        return Assumption("zero loss attainable", verdict, number, sentence, source)
+
+    if problem.loss.name == "cross_entropy":
+        bound = _entropy_bound(problem)
+        said = f"The cross-entropy of these targets is at least {bound:.3g}" + (
+            "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
+        )
+        return result("fail", bound, said)
+    if problem.loss.name != "squared":
+        return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
+    bound = lower_bound(problem)
+    if bound > 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())):
+        why = "equal inputs have different targets, or targets leave the range of the readout"
+        return result("fail", bound, f"E >= {bound:.3g} for every network: {why}.")
+    outputs = problem.shape[2]
+    rows = chosen(problem, max(1, whole("unknowns", unknowns) // outputs), seed)
+    matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
+    values, vectors = np.linalg.eigh(matrix)
+    found = spectrum(values)
+    target = (problem.y - problem.start() @ problem.readout.T)[rows].ravel()
+    inside = vectors[:, len(values) - found.rank :]
+    missed = target - inside @ (inside.T @ target)
+    total = float(target @ target)
+    residual = float(missed @ missed) / total if total > 0 else 0.0
+    said = (
+        f"{2 * outputs * len(rows)} random features leave {residual:.2g} of the squared targets at {len(rows)} of "
+        f"{len(problem.x)} samples (rank {found.rank} of {found.size})."
+    )
+    if residual <= 1e-20 and not linear_groups(problem, seed):
+        return result("unknown", residual, f"{said} But no parameter group sets their signs, and masses are >= 0.")
+    return result("pass" if residual <= 1e-20 else "unknown", residual, said)
+
+
+def lower_bound(problem: Problem) -> float:
+    """Lower bound of E under the squared loss: mean_m |y_m - Pi ybar_m|**2 / 2, see :func:`attainable`."""
+    _, group = np.unique(problem.start(), axis=0, return_inverse=True)
+    group = group.ravel()
+    sums = np.zeros((group.max() + 1, problem.y.shape[1]))
+    np.add.at(sums, group, problem.y)
+    mean = (sums / np.bincount(group)[:, None])[group]
+    onto = problem.readout @ np.linalg.pinv(problem.readout)
+    return float(0.5 * ((problem.y - mean @ onto.T) ** 2).sum(axis=1).mean())
+
+
+def chosen(problem: Problem, count: int, seed: int) -> Index:
+    """All samples, or ``count`` of them at random, in increasing order."""
+    total = len(problem.x)
+    if total <= count:
+        return np.arange(total)
+    return np.sort(rng.permutation(seed, "samples of a Gram matrix", total)[:count])
+
+
+def _theta(law: Law, count: int, seed: int) -> Array:
+    return draws(law, count, seed, 1, "features")[0][0]
+
+
+def _features(problem: Problem, theta: Array, rows: Index, kind: str) -> Iterator[Array]:
+    """Blocks of columns, each a feature at all samples, whose products sum to the Gram matrix."""
+    x = problem.start()[rows]
+    samples, width = x.shape
+    per = max(1, _AT_ONCE // (samples * width))
+    for low in range(0, len(theta), per):
+        values = np.stack([problem.block.forward(x, each, problem.activation) for each in theta[low : low + per]])
+        if kind == "output":
+            values = values @ problem.readout.T
+        if kind == "scalar":
+            yield values.transpose(1, 0, 2).reshape(samples, -1)
+        else:
+            yield values.reshape(len(values), -1).T
+
+
+def _entropy_bound(problem: Problem) -> float:
+    """Mean entropy of the mean target of equal inputs, below which no cross-entropy falls."""
+    _, group = np.unique(problem.start(), axis=0, return_inverse=True)
+    group = group.ravel()
+    sums = np.zeros((group.max() + 1, problem.y.shape[1]))
+    np.add.at(sums, group, problem.y)
+    mean = sums / np.bincount(group)[:, None]
+    inside = np.where(mean > 0, mean, 1.0)
+    return float(-(mean * np.log(inside)).sum(axis=1) @ np.bincount(group) / len(group))
