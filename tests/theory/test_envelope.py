@@ -33,6 +33,7 @@ def measure(problem, particles, scale, seed):
 
 def build(seed, scheme, block, activation, loss, half, samples, width, scale):
     rng = np.random.default_rng(seed)
+    scale = min(scale, 0.5) if activation == "squared_relu" else scale  # large ones overflow after a few layers
     outputs = 2 if loss == "cross_entropy" else 1
     y = rng.dirichlet(np.ones(2), samples) if outputs == 2 else rng.normal(size=(samples, 1))
     x, readout = rng.normal(size=(samples, width)), rng.normal(size=(outputs, width))
@@ -79,7 +80,7 @@ def test_never_violated_and_equal_to_the_definition(case):
     np.testing.assert_allclose(found.upper, [np.prod(1 + found.norm[k:]) ** 2 for k in range(net.layers + 1)])
     assert (found.lower <= found.ratio + 1e-10 * found.upper).all()
     assert (found.ratio <= found.upper * (1 + 1e-10)).all()
-    assert (found.smooth_lower >= found.lower).all()
+    assert (found.smooth_lower >= found.lower * (1 - 1e-12)).all()
     assert (found.smooth_upper >= found.upper * (1 - 1e-12)).all()
     if found.end_by_loss is None:
         assert problem.loss.name == "cross_entropy"
