@@ -12,10 +12,11 @@ from wgflow.analysis import ensemble, style
 from wgflow.analysis.figures import FIGURES
 from wgflow.errors import InputError
 from wgflow.sims import run
+from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.expansion import remainders
 from wgflow.workspace import Workspace
 
-SCRIPT = Path(__file__).parents[2] / "analysis" / "fig_ensemble.py"
+SCRIPTS = Path(__file__).parents[2] / "analysis"
 SMALL = ["--set", "flow.until=1.0", "--set", "flow.every=1.0", "--set", "depth.layers=4", "--set", "particles.count=8"]
 
 
@@ -27,12 +28,14 @@ def folder(tmp_path_factory):
     return next((place / "ensemble").iterdir())
 
 
-def test_the_script_redraws_the_runners_figure(folder, tmp_path):
+@pytest.mark.parametrize("figure", ["ensemble", "envelope"])
+def test_the_script_redraws_the_runners_figure(folder, tmp_path, figure):
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.png", "*.pdf", "*.csv", "events.jsonl"))
-    subprocess.run([sys.executable, str(SCRIPT), str(bare)], check=True, capture_output=True)
+    script = SCRIPTS / f"fig_{figure}.py"
+    subprocess.run([sys.executable, str(script), str(bare)], check=True, capture_output=True)
     for suffix in ("png", "pdf"):
-        assert (bare / f"ensemble.{suffix}").read_bytes() == (folder / f"ensemble.{suffix}").read_bytes()
+        assert (bare / f"{figure}.{suffix}").read_bytes() == (folder / f"{figure}.{suffix}").read_bytes()
 
 
 def test_rows_are_means_over_seeds(folder):
@@ -54,10 +57,28 @@ def test_rows_are_means_over_seeds(folder):
         assert [row[f"slope {order}"] for order in (1, 2, 3)] == pytest.approx([2, 3, 4], abs=0.05)
 
 
-def test_a_run_without_frames_is_refused(folder, tmp_path):
+def test_the_envelope_is_that_of_the_trajectories(folder):
+    rows = json.loads((folder / "summary.json").read_text())["envelope"]
+    with wgflow.Trajectory(folder / "members" / "a-1_seed-0.h5") as trajectory:
+        energy, frame = trajectory.energy(), trajectory[-1]
+    found = adjoint_envelope(energy, wgflow.Particles(frame.theta, frame.tau, frame.mass))
+    assert rows[1]["member"] == "a=1, seed=0"
+    assert (rows[1]["lower"], rows[1]["upper"]) == pytest.approx((found.lower[0], found.upper[0]), rel=1e-9)
+    assert rows[1]["ratio"] == pytest.approx(found.ratio[0], rel=1e-9)
+    assert len(rows) == 6  # start and end of three members
+
+
+@pytest.mark.parametrize("figure", ["ensemble", "envelope"])
+def test_a_run_without_frames_is_refused(folder, tmp_path, figure):
     (tmp_path / "study.json").write_text((folder / "study.json").read_text())
     with pytest.raises(InputError, match="expected members with frames, got none"):
-        ensemble.groups(Workspace(tmp_path))
+        FIGURES[figure](Workspace(tmp_path))
+
+
+def test_long_runs_are_sampled():
+    assert ensemble.spread(1, 9) == [0]
+    assert ensemble.spread(3, 9) == [0, 1, 2]
+    assert ensemble.spread(101, 5) == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize("change", ["depth={name='shallow'}", "depth.layers=1", "depth={name='gaps'}"])

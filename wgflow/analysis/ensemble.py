@@ -23,6 +23,7 @@ _DEPTHS = np.linspace(0.0, 1.0, 9)  # where they are compared
 SWAPS = (1, 2, 4, 8, 16, 32)
 _REPEATS = 32  # orders for each number of swaps
 _SEED = 0  # of the orders
+_FRAMES = 9  # frames of a member at most
 
 
 class Measured(NamedTuple):
@@ -80,21 +81,24 @@ class Group(NamedTuple):
 
 
 def groups(work: Workspace) -> list[Group]:
-    """Measure all frames of a run's members; of a group, those members that recorded most frames.
+    """Measure up to 9 frames of each of a run's members, start and end among them.
+
+    Of a group, the members that recorded most frames: others diverged on the way.
 
     Raises
     ------
     InputError
         If no member has a frame, a network has a single layer, or a file lacks its samples.
     """
-    found: dict[str, list[list[Measured]]] = {}
+    found: dict[str, list[tuple[int, list[Measured]]]] = {}
     for file in work.members():
         names = short_names([key for key in file.values if key != "seed"])
         label = ", ".join(f"{name} = {word(file.values[key])}" for key, name in names.items())
         with Trajectory(file.path) as trajectory:
             if len(trajectory):
                 energy = trajectory.energy()
-                found.setdefault(label, []).append([measured(energy, frame) for frame in trajectory])
+                frames = [measured(energy, trajectory[number]) for number in spread(len(trajectory), _FRAMES)]
+                found.setdefault(label, []).append((len(trajectory), frames))
     if not found:
         raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
     return [_mean(label, each) for label, each in found.items()]
@@ -123,9 +127,14 @@ def measured(energy: Energy, frame: Frame) -> Measured:
     )
 
 
-def _mean(label: str, members: list[list[Measured]]) -> Group:
-    longest = max(len(frames) for frames in members)
-    whole = [frames for frames in members if len(frames) == longest]  # the others diverged
+def spread(count: int, most: int) -> list[int]:
+    """Up to ``most`` of the numbers 0 to count - 1, evenly spread, both ends among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(most, count)).tolist()})
+
+
+def _mean(label: str, members: list[tuple[int, list[Measured]]]) -> Group:
+    most = max(count for count, _ in members)
+    whole = [frames for count, frames in members if count == most]
     means = [Measured(*(np.mean(each, axis=0) for each in zip(*at, strict=True))) for at in zip(*whole, strict=True)]
     return Group(label, means, len(whole))
 
