@@ -4,7 +4,7 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wgflow
@@ -66,6 +66,7 @@ def violated(found, norm, shift=0):
 
 @settings(max_examples=500)
 @given(case=cases)
+@example(case=build(0, {"name": "gaps"}, "ridge", "tanh", "squared", half=1, samples=1, width=1, scale=1.0))
 def test_never_violated_and_equal_to_the_definition(case):
     """Ratio and norms once more from the definition, sample by sample; then the inequality."""
     energy, rho = case
