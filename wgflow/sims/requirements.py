@@ -59,6 +59,16 @@ def _every_step(flow: FlowTable) -> bool:
     return flow.every in (None, flow.step, {"name": "steps", "n": 1})
 
 
+def _several_layers(name: str, planned: Sequence[Planned]) -> None:
+    for each in planned:
+        depth, count = each.member.depth, each.member.particles.count
+        if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
+            raise InputError(
+                f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = layers "
+                f"and depth.layers = 16, say{_ADVICE}"
+            )
+
+
 def _counts_steps(flow: FlowTable) -> bool:
     """Whether frames lie at flow times that depend on a member's step lengths."""
     return flow.every is None or (isinstance(flow.every, dict) and flow.every["name"] == "steps")
@@ -130,5 +140,6 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "convergence_rates": _sizes_and_reference,
         "convergence_loss": _sizes_and_reference,
         "convergence_models": _sizes_and_heldout,
+        "ensemble": _several_layers,
     }
 )

@@ -1,0 +1,122 @@
+"""Envelope of the adjoint: |p| cannot vanish before the loss does, nor grow faster than the blocks allow.
+
+Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) bound the adjoint below by the loss, |p(., t)| >= exp(-(C1 + C2 t)) E(rho);
+so do Ding, Chen, Li and Wright (arXiv:2110.02926), Lemma H.1. The discrete statement here, with its constants, is
+derived: p_k = (I + F_k'(X_k))' p_(k+1) gives |p_k| between (1 -+ |F_k'|) |p_(k+1)| for every sample.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.depth import Gaps, Network
+from wgflow.energy import Energy
+from wgflow.particles import Particles
+from wgflow.problems.losses import LOSSES
+from wgflow.theory.increments import layers, parts, tape_size
+from wgflow.types import Array
+
+
+class Envelope(NamedTuple):
+    """Size of the adjoint along depth beside its bounds; all arrays but ``norm`` belong to the L + 1 states X_k.
+
+    Attributes
+    ----------
+    t : ndarray (L + 1,)
+        Depth of the states: the sorted tau under Gaps with 0 in front, k/L otherwise.
+    ratio : ndarray (L + 1,)
+        E|p_k|**2 / E|p(1)|**2, the expectation over samples; the last is 1. NaN if p(1) = 0, where nothing is left.
+    lower, upper : ndarray (L + 1,)
+        prod_(j >= k) (1 - c_j J_j)_+**2 and prod_(j >= k) (1 + c_j J_j)**2, which hold exactly.
+    smooth_lower, smooth_upper : ndarray (L + 1,)
+        exp(-+2 sum_(j >= k) c_j J_j), the bounds of the continuum. The upper one holds here too, as it is the larger;
+        the lower one is above ``lower``, and the discrete network may fall below it.
+    norm : ndarray (L,)
+        c_j J_j, the largest over samples of the spectral norm of F_j'(X_j): step times Jacobian.
+    end : float
+        E|p(1)|**2.
+    end_by_loss : float or None
+        2 |W1|**2 E, which ``end`` equals for K = 1 and the squared loss, E without a regulariser; otherwise None.
+    """
+
+    t: Array
+    ratio: Array
+    lower: Array
+    upper: Array
+    smooth_lower: Array
+    smooth_upper: Array
+    norm: Array
+    end: float
+    end_by_loss: float | None
+
+
+def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
+    """Measure E|p_k|**2 along depth and bound it by the blocks' Jacobians.
+
+    prod_(j >= k) (1 - c_j J_j)_+**2 <= E|p_k|**2 / E|p(1)|**2 <= prod_(j >= k) (1 + c_j J_j)**2, derived (see the
+    module) from the adjoint of the discrete network, for any depth scheme. So E|p_k|**2 >= lower_k E|p(1)|**2, and for
+    K = 1 and the squared loss E|p(1)|**2 = 2 |W1|**2 E: the lower bound of Lu et al. with its constant.
+
+    Parameters
+    ----------
+    energy : Energy
+        Its problem and depth scheme; a regulariser plays no part in the adjoint.
+    rho : Particles
+        The measure.
+
+    Returns
+    -------
+    Envelope
+        Computed in float64, whatever the energy's precision.
+
+    Raises
+    ------
+    InputError
+        If rho does not fit the problem or the scheme.
+    """
+    energy.predict(rho, energy.problem.x[:1])  # refuses a measure that does not fit
+    problem, net = energy.problem, energy.depth.network(rho)
+    stack, start = layers(problem, net, rho.theta), problem.start()
+    square, norm = np.zeros(len(stack) + 1), np.zeros(len(stack))
+    loss = 0.0
+    for rows in parts(len(start), tape_size(problem, net)):
+        x, y, tape = start[rows], problem.y[rows], []
+        for layer in stack:
+            tape.append(layer.at(x))
+            x = x + tape[-1].value
+        output = x @ problem.readout.T
+        loss += float(problem.loss.value(output, y).sum())
+        p = problem.loss.gradient(output, y) @ problem.readout
+        square[-1] += np.vdot(p, p)
+        for k in reversed(range(len(stack))):
+            p = p + tape[k].pull(p)
+            square[k] += np.vdot(p, p)
+            norm[k] = tape[k].norm(norm[k])
+    square, loss = square / len(start), loss / len(start)
+    single = len(problem.readout) == 1 and problem.loss is LOSSES["squared"]
+    total = np.append(np.cumsum(norm[::-1])[::-1], 0.0)
+    with np.errstate(over="ignore"):  # an infinite upper bound is one
+        return Envelope(
+            t=_depths(energy, net),
+            ratio=square / square[-1] if square[-1] > 0 else np.full(len(square), np.nan),
+            lower=_from_end(np.maximum(1.0 - norm, 0.0)),
+            upper=_from_end(1.0 + norm),
+            smooth_lower=np.exp(-2.0 * total),
+            smooth_upper=np.exp(2.0 * total),
+            norm=norm,
+            end=float(square[-1]),
+            end_by_loss=2.0 * float(np.vdot(problem.readout, problem.readout)) * loss if single else None,
+        )
+
+
+def _from_end(factor: Array) -> Array:
+    """Squared products over j >= k, (L + 1,)."""
+    return np.append(np.cumprod(factor[::-1])[::-1], 1.0) ** 2
+
+
+def _depths(energy: Energy, net: Network) -> Array:
+    if isinstance(energy.depth, Gaps):
+        return np.append(0.0, np.cumsum(net.weight))
+    return np.linspace(0.0, 1.0, net.layers + 1)

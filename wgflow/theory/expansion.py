@@ -1,0 +1,176 @@
+"""Ensemble expansion: a deep residual network as an ensemble of shallow ones, order by order in the blocks' size.
+
+With every weight times alpha, X(1) = x + alpha A1 + alpha**2 A2 + alpha**3 A3 + O(alpha**4). The first two orders are
+those of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), after Veit, Wilber and Belongie (arXiv:1605.06431); the third is
+derived. It is a series in the size of the blocks, not in 1/L: A2 does not vanish as L grows.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow.depth import Network
+from wgflow.energy import Energy
+from wgflow.errors import InputError
+from wgflow.particles import Particles
+from wgflow.problems import Problem
+from wgflow.theory.increments import Layer, check_twice_differentiable, layers, parts
+from wgflow.types import Array, finite_array
+
+ALPHAS = (0.4, 0.2, 0.1, 0.05)  # block scales at which slopes are measured
+ORDERS = 4  # remainders after orders 0, 1, 2 and 3
+
+
+class Expansion(NamedTuple):
+    """Terms of X(1) in the block scale alpha at the states x = X(0); M samples, D state columns.
+
+    Attributes
+    ----------
+    start : ndarray (M, D)
+        x.
+    first : ndarray (M, D)
+        A1 = sum_a F_a(x): the shallow network of the same measure.
+    second : ndarray (M, D)
+        A2 = sum_(a < b) F_b'(x) F_a(x).
+    chain : ndarray (M, D)
+        sum_(a < b < c) F_c'(x) F_b'(x) F_a(x), the paths through three blocks.
+    hessian : ndarray (M, D)
+        1/2 sum_b F_b''(x)[A_(<b), A_(<b)], A_(<b) = sum_(a < b) F_a(x): over all pairs a, a' < b, which no path of
+        blocks describes. A3 = chain + hessian.
+    """
+
+    start: Array
+    first: Array
+    second: Array
+    chain: Array
+    hessian: Array
+
+    def terms(self, hessian: bool = True) -> Array:
+        """Coefficients of alpha**0 to alpha**3, (4, M, D); without the Hessian term the third is wrong."""
+        third = self.chain + self.hessian if hessian else self.chain
+        return np.stack([self.start, self.first, self.second, third])
+
+    def truncated(self, alpha: float, order: int, hessian: bool = True) -> Array:
+        """Sum of the terms up to an order 0 <= order <= 3 at a block scale, (M, D)."""
+        if order not in range(ORDERS):
+            raise InputError(f"order: expected 0, 1, 2 or 3, got {order!r}")
+        return np.asarray(np.tensordot(alpha ** np.arange(order + 1.0), self.terms(hessian)[: order + 1], 1))
+
+
+class Remainders(NamedTuple):
+    """What the expansion leaves of the outputs; A block scales.
+
+    Attributes
+    ----------
+    alpha : ndarray (A,)
+        Block scales, decreasing.
+    size : ndarray (4, A)
+        Root mean square over samples and outputs of the network's outputs minus orders 0 to q, for q = 0 to 3.
+    slope : ndarray (4,)
+        Exponents of alpha by least squares of the logarithms; q + 1 as alpha goes to 0. NaN where a remainder is 0 or
+        rounding.
+    without_hessian : ndarray (A,)
+        Size after order 3 with the Hessian term left out, a negative control: of order alpha**3.
+    slope_without : float
+        Its exponent.
+    """
+
+    alpha: Array
+    size: Array
+    slope: Array
+    without_hessian: Array
+    slope_without: float
+
+
+def expand(problem: Problem, net: Network, theta: Array) -> Expansion:
+    """Expand a network's final state in the size of its blocks, up to the third order.
+
+    One sweep along depth that carries the running sums B_q of order q: B1 += F(x), B2 += F'(x) B1, B3 += F'(x) B2 +
+    1/2 F''(x)[B1, B1], each with the sums of the layers before. Derived: truncated Taylor arithmetic in alpha.
+
+    Parameters
+    ----------
+    problem : Problem
+        Samples, block and activation. Remainders of order alpha**(q + 1) need an activation with q continuous
+        derivatives; at the kinks of a piecewise one, derivatives are those of a side.
+    net, theta : Network, ndarray (N, P)
+        The network, as ``energy.depth.network(rho)`` and ``rho.theta``.
+
+    Raises
+    ------
+    InputError
+        If a block or activation of your own cannot compute with complex numbers.
+    """
+    check_twice_differentiable(problem)
+    stack, start = layers(problem, net, theta), problem.start()
+    widest = max((int(count) for count in np.diff(net.first)), default=1)
+    made = [_swept(stack, start[rows]) for rows in parts(len(start), 8 * (widest + problem.shape[1] ** 2))]
+    return Expansion(start, *(np.concatenate(each) for each in zip(*made, strict=True)))
+
+
+def _swept(stack: list[Layer], x: Array) -> tuple[Array, Array, Array, Array]:
+    first, second, chain, hessian = (np.zeros(x.shape) for _ in range(4))
+    for layer in stack:
+        here = layer.at(x)
+        hessian += 0.5 * layer.curve(x, first)
+        chain += here.push(second)
+        second += here.push(first)
+        first += here.value
+    return first, second, chain, hessian
+
+
+def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Remainders:
+    """Measure how fast the expansion's remainders fall with the block scale.
+
+    Parameters
+    ----------
+    energy : Energy
+        Its problem and depth scheme.
+    rho : Particles
+        The measure; the network at scale alpha has all its weights times alpha.
+    alphas : array_like (A,), optional
+        At least two different block scales > 0.
+
+    Returns
+    -------
+    Remainders
+        Computed in float64, whatever the energy's precision.
+
+    Raises
+    ------
+    InputError
+        If the scales are not such, rho does not fit, or as :func:`expand`.
+    """
+    scales = np.unique(finite_array("alphas", alphas, 1))[::-1]
+    if len(scales) < 2 or scales[-1] <= 0:
+        raise InputError(f"alphas: expected at least two different block scales > 0, got {np.asarray(alphas).tolist()}")
+    problem, net = energy.problem, energy.depth.network(rho)
+    exact = Energy(problem, energy.depth, energy.backend, threads=energy.kernel.threads)  # in float64, no regulariser
+    exact.predict(rho, problem.x[:1])  # refuses a measure that does not fit
+    found = expand(problem, net, rho.theta)
+    terms = found.terms() @ problem.readout.T  # (4, M, K)
+    third = found.chain @ problem.readout.T
+    size, without = np.empty((ORDERS, len(scales))), np.empty(len(scales))
+    for i, alpha in enumerate(scales):
+        left = exact.kernel.outputs(net._replace(weight=alpha * net.weight), rho.theta, found.start)
+        for order in range(ORDERS):
+            if order == ORDERS - 1:
+                without[i] = _rms(left - alpha**order * third)
+            left = left - alpha**order * terms[order]
+            size[order, i] = _rms(left)
+    rounding = 64 * np.finfo(float).eps * _rms(terms[0] + terms[1])
+    slopes = [_slope(scales, each, rounding) for each in (*size, without)]
+    return Remainders(scales, size, np.array(slopes[:-1]), without, slopes[-1])
+
+
+def _rms(values: Array) -> float:
+    return float(np.sqrt(np.mean(values**2)))
+
+
+def _slope(scales: Array, size: Array, rounding: float) -> float:
+    if not (size > rounding).all():
+        return float("nan")
+    return float(np.polyfit(np.log(scales), np.log(size), 1)[0])
