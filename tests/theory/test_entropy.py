@@ -98,7 +98,8 @@ def test_principal_axes_of_many_clouds_are_those_of_all_rows(rng):
 
 
 @pytest.mark.parametrize(
-    ("axes", "message"), [((), "one to three"), (("0", "1", "2", "tau"), "one to three"), (("9",), "axes: expected tau")]
+    ("axes", "message"),
+    [((), "one to three"), (("0", "1", "2", "tau"), "one to three"), (("9",), "axes: expected tau")],
 )
 def test_bad_axes_are_refused(axes, message):
     with pytest.raises(InputError, match=message):
