@@ -21,6 +21,7 @@ LAYERS = [
     ["integrators", "stepsize", "ingredients", "schedule", "clock"],
     ["flow", "trajectory"],
     ["workspace"],
+    ["theory"],
     ["analysis"],
     ["sims"],
 ]
