@@ -1,0 +1,226 @@
+"""Stationarity: how far a measure is from rest, and what the flow's dissipation accounts for along a run."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow.energy import Energy
+from wgflow.errors import InputError, unknown
+from wgflow.particles import BOUNDARIES, Particles, project
+from wgflow.types import Array, finite_array, real
+
+
+class Residual(NamedTuple):
+    """Squared gradient of the first variation, integrated against the measure.
+
+    Attributes
+    ----------
+    theta : float
+        int |d_theta dE/drho|**2 drho, >= 0.
+    t : float
+        int |d_t dE/drho|**2 drho, >= 0, without what points out of [0, 1] at a wall. Under Gaps and Layers dE/drho is
+        constant in t inside every layer and under Shallow everywhere, so it is 0.
+    force : float
+        sum_i v_tau,i**2 / kappa_i of the scheme's own motion in depth, >= 0. Under Deposit the same as ``t``. Under
+        Gaps it belongs to Algorithm 1, which moves the boundary of two neighbours by their difference
+        g_l - g_(l+1): that is no derivative of dE/drho, and need not vanish where ``theta`` and ``t`` do.
+    """
+
+    theta: float
+    t: float
+    force: float
+
+    @property
+    def total(self) -> float:
+        """Residual int |grad dE/drho|**2 drho = theta + t; 0 exactly at stationary points of the Wasserstein flow."""
+        return self.theta + self.t
+
+
+def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "clip") -> Residual:
+    """Stationarity residual int |grad dE/drho|**2 drho.
+
+    It is the Wasserstein flow's dissipation under Deposit, Layers and Shallow. Under Gaps the integral runs over the
+    gaps, while Algorithm 1 with masses m_i moves theta by -(gap/m) grad and so dissipates gap/m times as much.
+
+    Parameters
+    ----------
+    energy : Energy
+        With its problem, scheme and regulariser.
+    rho : Particles
+        The measure, with all depths in [0, 1].
+    s : float, optional
+        Flow time, for a regulariser that depends on it.
+    boundary : {"clip", "reflect", "free"}, optional
+        Walls of depth as for :class:`wgflow.Flow`; ``clip`` leaves out motion out of [0, 1].
+
+    Raises
+    ------
+    InputError
+        If the measure does not fit the energy, leaves [0, 1], or the boundary is unknown.
+
+    Notes
+    -----
+    Stationary points: Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), section 3; the integrand is that of the dissipation
+    dE/ds = -int |grad dE/drho|**2 drho of Ding, Chen, Li and Wright (arXiv:2110.02926).
+    """
+    if boundary not in BOUNDARIES:
+        raise unknown("boundary", boundary, BOUNDARIES)
+    weights = energy.weights(rho)
+    _, by_theta, by_t = energy.first_variation_gradient(rho, rho.theta, rho.tau, s)
+    by_t = project(rho.tau, -by_t, boundary)
+    v_tau = project(rho.tau, energy.field(rho, s=s)[2], boundary)
+    return Residual(
+        float(weights @ np.einsum("np,np->n", by_theta, by_theta)),
+        float(weights @ by_t**2),
+        energy.dissipation(rho, np.zeros_like(rho.theta), v_tau),
+    )
+
+
+class Balance(NamedTuple):
+    """Energy-dissipation identity along a run's frames.
+
+    Attributes
+    ----------
+    s : ndarray (F,)
+        Flow time.
+    drop : ndarray (F,)
+        E(0) - E(s).
+    dissipated : ndarray (F,)
+        int_0^s of the dissipation, by the trapezoid rule over the frames.
+    defect : ndarray (F,)
+        drop - dissipated: what the identity leaves over, from the step length, the spacing of the frames, noise,
+        ingredients that move the measure, and jumps of E at order switches.
+    at_switches : ndarray (F,)
+        Part of the defect that arose between frames among which particles changed places in depth (Gaps). There E
+        jumps, which no dissipation explains; 0 if no switches were told.
+    """
+
+    s: Array
+    drop: Array
+    dissipated: Array
+    defect: Array
+    at_switches: Array
+
+    @property
+    def elsewhere(self) -> Array:
+        """Part of the defect that arose between frames without an order switch, (F,)."""
+        return self.defect - self.at_switches
+
+    @property
+    def relative(self) -> float:
+        """Largest |defect| over the largest |drop|; NaN if E never changed."""
+        scale = float(np.abs(self.drop).max())
+        return float(np.abs(self.defect).max()) / scale if scale > 0 else float("nan")
+
+
+def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: ArrayLike | None = None) -> Balance:
+    """Energy-dissipation identity E(0) - E(s) = int_0^s dissipation, checked on recorded frames.
+
+    Parameters
+    ----------
+    s, energy, dissipation : array_like (F,)
+        Flow time, increasing, and what the frames recorded there; F >= 2.
+    switches : array_like (F,), optional
+        Pairs of particles that had changed places by each frame, never decreasing, as frames record them.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two frames, lengths differ, or s does not increase.
+
+    Notes
+    -----
+    Holds for the continuous flow of E without explicit dependence on s: Ding, Chen, Li and Wright (arXiv:2110.02926).
+    With Euler steps of length h the defect is O(h), with frames Delta apart another O(Delta**2).
+    """
+    s, energy, dissipation = _series(s, energy, dissipation)
+    drop, dissipated = energy[0] - energy, _cumulative(s, dissipation)
+    defect = drop - dissipated
+    at_switches = np.zeros_like(s)
+    if switches is not None:
+        count = finite_array("switches", switches, 1)
+        if count.shape != s.shape or (np.diff(count) < 0).any():
+            raise InputError(f"switches: expected {len(s)} numbers that never decrease, got {len(count)} numbers")
+        at_switches[1:] = np.cumsum(np.where(np.diff(count) > 0, np.diff(defect), 0.0))
+    return Balance(s, drop, dissipated, defect, at_switches)
+
+
+class Lojasiewicz(NamedTuple):
+    """Polyak-Lojasiewicz ratio along a run, and the decay it predicts.
+
+    Attributes
+    ----------
+    s : ndarray (F,)
+        Flow time.
+    ratio : ndarray (F,)
+        dissipation / (E - inf E), >= 0; NaN where E <= inf E.
+    middle : ndarray (F - 1,)
+        Flow times half way between frames.
+    predicted : ndarray (F - 1,)
+        -d log(E - inf E)/ds as the ratio has it, its mean over each interval by the trapezoid rule.
+    seen : ndarray (F - 1,)
+        -d log(E - inf E)/ds between the frames. Beside ``predicted`` the same identity as :func:`balance`, now
+        relative to what is left of E.
+    """
+
+    s: Array
+    ratio: Array
+    middle: Array
+    predicted: Array
+    seen: Array
+
+    @property
+    def least(self) -> float:
+        """Least ratio m met: E(s) - inf E <= (E(0) - inf E) exp(-m s) so far; NaN if there is none."""
+        known = self.ratio[np.isfinite(self.ratio)]
+        return float(known.min()) if len(known) else float("nan")
+
+
+def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum: float = 0.0) -> Lojasiewicz:
+    """Polyak-Lojasiewicz ratio |grad E|**2 / (E - inf E) and the rate of decay beside the one seen.
+
+    E' = -dissipation = -ratio (E - inf E), so log(E - inf E) falls with slope -ratio; where the ratio stays above
+    m > 0, E converges exponentially with rate m.
+
+    Parameters
+    ----------
+    s, energy, dissipation : array_like (F,)
+        As for :func:`balance`.
+    infimum : float, optional
+        inf E; 0 where the problem can be fitted exactly.
+
+    Raises
+    ------
+    InputError
+        As :func:`balance`.
+
+    Notes
+    -----
+    |grad E|**2 >= m E along the flow is the local inequality of Barboni, Peyre and Vialard (arXiv:2403.12887).
+    """
+    s, energy, dissipation = _series(s, energy, dissipation)
+    above = energy - real("infimum", infimum)
+    above = np.where(above > 0, above, np.nan)
+    ratio, length = dissipation / above, np.diff(s)
+    seen = -np.diff(np.log(above)) / length
+    return Lojasiewicz(s, ratio, 0.5 * (s[1:] + s[:-1]), 0.5 * (ratio[1:] + ratio[:-1]), seen)
+
+
+def _series(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Array, Array, Array]:
+    """The three series of frames, checked."""
+    made = [finite_array(name, each, 1) for name, each in (("s", s), ("energy", energy), ("dissipation", dissipation))]
+    if len({len(each) for each in made}) > 1:
+        raise InputError(f"s, energy, dissipation: expected as many numbers each, got {[len(each) for each in made]}")
+    if len(made[0]) < 2:
+        raise InputError("s: expected at least two frames, got one; nothing can be said about a run without them")
+    if (np.diff(made[0]) <= 0).any():
+        raise InputError("s: expected flow times that increase from frame to frame, got some that do not")
+    return made[0], made[1], made[2]
+
+
+def _cumulative(s: Array, values: Array) -> Array:
+    """Integral from s_0 to each s by the trapezoid rule, (F,)."""
+    return np.concatenate([[0.0], np.cumsum(0.5 * np.diff(s) * (values[1:] + values[:-1]))])

@@ -1,0 +1,213 @@
+"""Transport of mass: birth-death and births as ingredients of a flow, for schemes in which mass counts.
+
+Moving particles cannot leave a stationary point; moving their masses, or putting a particle where dE/drho is lowest,
+can. Both act under Deposit and Shallow; under Gaps and Layers the marginal in depth is fixed and mass does not move.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import Any, ClassVar, cast
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+
+from wgflow import rng
+from wgflow.depth import Deposit, Shallow
+from wgflow.energy import Energy
+from wgflow.errors import InputError
+from wgflow.ingredients import Move
+from wgflow.particles import Particles
+from wgflow.theory.certificate import certificate
+from wgflow.types import Array, Spec, real, whole
+
+_SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
+
+
+class _Transport:
+    """What the ingredients here have in common."""
+
+    name: ClassVar[str]
+
+    def spec(self) -> Spec:
+        """Plain JSON of its options, with its name."""
+        return {"name": self.name} | {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
+
+
+@dataclass(frozen=True)
+class BirthDeath(_Transport):
+    """Fisher-Rao transport of mass, d mass_i/ds = -rate mass_i (V_i - <V, rho>) with V = dE/drho at the particles.
+
+    Over a step of length h mass_i <- mass_i exp(-rate h (V_i - <V, rho>)), brought back to the old total: masses stay
+    >= 0, and with the transport of the flow dE/ds = -dissipation - rate Var_rho(V), up to O(h).
+
+    With ``floor`` > 0 a particle whose mass falls below floor/N of the total dies: its mass goes to the others in
+    proportion, and its slot to a clone of a survivor, chosen with probability proportional to mass, that takes half
+    of the survivor's mass, moved by Gaussian noise of standard deviation ``jitter`` so that the two can part.
+
+    For a block linear in some parameters a (ridge, two_layer) V = a . d_a V, so Var_rho(V) <= max|a_i|**2 times the
+    dissipation in theta (derived): a stationary point of the plain flow is one of birth-death too, unless a is pinned.
+
+    Rotskoff, Jelassi, Bruna and Vanden-Eijnden (arXiv:1902.01843), whose particles jump; here the masses move, and
+    only the dead are put elsewhere.
+
+    Parameters
+    ----------
+    rate : float
+        > 0.
+    floor : float, optional
+        In [0, 1); 0, the default, keeps every particle where it is.
+    jitter : float, optional
+        Noise of a clone's parameters, >= 0.
+    seed : int, optional
+        0 <= seed < 2**64; clones are a function of (seed, step, particle).
+    """
+
+    rate: float
+    floor: float = 0.0
+    jitter: float = 0.0
+    seed: int = 0
+    name: ClassVar[str] = "birth_death"
+
+    def __post_init__(self) -> None:
+        real("rate of birth_death", self.rate, above=0.0)
+        real("floor of birth_death", self.floor, least=0.0)
+        real("jitter of birth_death", self.jitter, least=0.0)
+        if self.floor >= 1:
+            raise InputError(f"floor of birth_death: expected a share < 1 of the mean mass, got {self.floor:g}")
+        rng.uniform(self.seed, "birth_death", (1, 1))  # checks the seed
+
+    @property
+    def random(self) -> bool:
+        """Whether anything in it is random."""
+        return self.floor > 0
+
+    def __call__(self, rho: Particles, move: Move) -> Particles:
+        """Move masses over one step; raises InputError under schemes in which mass does not move."""
+        _check(self.name, move.energy)
+        value = move.energy.first_variation(rho, rho.theta, rho.tau, move.s + move.h)
+        exponent = -self.rate * move.h * (value - value[rho.mass > 0].min())  # of the heaviest growth 0: no overflow
+        mass = rho.mass * np.exp(np.minimum(exponent, 0.0))
+        mass *= rho.mass.sum() / mass.sum()
+        theta, tau = rho.theta, rho.tau
+        if self.floor > 0:
+            theta, tau, mass = self._resample(theta, tau, mass, move.step)
+        return Particles(theta, tau, mass, free=rho.free)
+
+    def _resample(self, theta: Array, tau: Array, mass: Array, step: int) -> tuple[Array, Array, Array]:
+        """Give the slots of the dead to clones of survivors."""
+        count, total = len(mass), mass.sum()
+        dead = np.flatnonzero(mass < self.floor * total / count)
+        if not len(dead):
+            return theta, tau, mass
+        theta, tau, mass = theta.copy(), tau.copy(), mass.copy()
+        mass[dead] = 0.0
+        mass *= total / mass.sum()
+        draws = rng.uniform(self.seed, "birth_death parents", (count, 1), step)[:, 0]
+        noise = rng.normal(self.seed, "birth_death jitter", theta.shape, step)
+        for slot in dead:
+            heap = np.cumsum(mass)
+            parent = min(int(np.searchsorted(heap, draws[slot] * heap[-1], side="right")), count - 1)
+            mass[slot] = mass[parent] = 0.5 * mass[parent]
+            theta[slot], tau[slot] = theta[parent] + self.jitter * noise[slot], tau[parent]
+        return theta, tau, mass
+
+
+@dataclass(frozen=True)
+class Birth(_Transport):
+    """Every so many steps put a particle where dE/drho is lowest, in the slot of the particle with the least mass.
+
+    The place is the minimiser of :func:`~wgflow.theory.certificate.certificate`. The least particle's mass goes to the
+    others in proportion, rho', and the newborn gets the share that is best: min over q of E((1 - q) rho' + q nu), found
+    by Brent's method on [0, share]. Where not even that is below E(rho), nothing is born: E never rises. Among
+    particles of equally little mass that goes whose dE/drho is highest.
+
+    A step of Frank and Wolfe between those of a gradient flow, after Rotskoff, Jelassi, Bruna and Vanden-Eijnden
+    (arXiv:1902.01843), who draw the newborn from a prior.
+
+    Parameters
+    ----------
+    every : int
+        Steps between births, >= 1; the first after so many steps.
+    radius : float
+        R > 0 of the ball searched; a fixed one, since a newborn sits at its edge.
+    starts : int, optional
+        Starts of the search, >= 3.
+    share : float, optional
+        Largest share of the mass that a newborn may get, in (0, 1].
+    seed : int, optional
+        0 <= seed < 2**64; the starts of a search are a function of (seed, step).
+    """
+
+    every: int
+    radius: float
+    starts: int = 32
+    share: float = 0.5
+    seed: int = 0
+    name: ClassVar[str] = "birth"
+    random: ClassVar[bool] = False  # what it does never raises E, so a rule may compare energies
+
+    def __post_init__(self) -> None:
+        whole("every of birth", self.every)
+        whole("starts of birth", self.starts, 3)
+        real("radius of birth", self.radius, above=0.0)
+        if real("share of birth", self.share, above=0.0) > 1:
+            raise InputError(f"share of birth: expected a share <= 1 of the mass, got {self.share:g}")
+        rng.uniform(self.seed, "birth", (1, 1))  # checks the seed
+
+    def __call__(self, rho: Particles, move: Move) -> Particles:
+        """Let a particle be born, if its step has come; raises InputError where mass does not move."""
+        _check(self.name, move.energy)
+        if (move.step + 1) % self.every or len(rho) < 2:
+            return rho
+        s = move.s + move.h
+        seed = int(rng.uniform(self.seed, "birth seeds", (1, 1), move.step)[0, 0] * 2**52)
+        found = certificate(move.energy, rho, self.radius, self.starts, seed=seed, s=s)
+        value = move.energy.first_variation(rho, rho.theta, rho.tau, s)
+        slot = int(np.lexsort((-value, rho.mass))[0])
+        theta, tau = rho.theta.copy(), rho.tau.copy()
+        theta[slot], tau[slot] = found.theta[0], found.t[0]
+        total, others = rho.mass.sum(), rho.mass.copy()
+        others[slot] = 0.0
+        others *= total / others.sum()
+        newborn = np.where(np.arange(len(rho)) == slot, total, 0.0)
+
+        def born(share: float) -> Particles:
+            return Particles(theta, tau, (1.0 - share) * others + share * newborn, free=rho.free)
+
+        search = minimize_scalar(
+            lambda share: move.energy(born(share), s=s),
+            bounds=(0.0, self.share), method="bounded", options={"xatol": _SHARE_TOLERANCE},
+        )  # fmt: skip
+        return born(float(search.x)) if search.fun < move.energy(rho, s=s) else rho
+
+
+def fisher_rao_dissipation(energy: Energy, rho: Particles, rate: float, s: float = 0.0) -> float:
+    """Rate at which birth-death alone lowers E: rate sum_i mass_i (V_i - <V, rho>)**2, derived.
+
+    Parameters
+    ----------
+    energy, rho : Energy, Particles
+        Under Deposit or Shallow.
+    rate : float
+        As for :class:`BirthDeath`.
+    s : float, optional
+        Flow time, for a regulariser that depends on it.
+
+    Raises
+    ------
+    InputError
+        Under schemes in which mass does not move.
+    """
+    _check("fisher_rao_dissipation", energy)
+    value = energy.first_variation(rho, rho.theta, rho.tau, s)
+    mean = rho.mass @ value / rho.mass.sum()
+    return float(real("rate", rate, least=0.0) * (rho.mass @ (value - mean) ** 2))
+
+
+def _check(name: str, energy: Energy) -> None:
+    """Refuse schemes whose marginal in depth is fixed."""
+    if not isinstance(energy.depth, Deposit | Shallow):
+        raise InputError(
+            f"{name}: expected depth deposit or shallow, where mass counts, got {energy.depth.name!r}; use one of those"
+        )
