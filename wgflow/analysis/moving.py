@@ -6,19 +6,20 @@ import html
 import json
 from collections.abc import Sequence
 from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from wgflow.analysis import style
+from wgflow.analysis.member import LEGIBLE, shown
+from wgflow.errors import InputError
 from wgflow.projections import directions, principal
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame
 from wgflow.workspace import Workspace
 
-MOST_PARTICLES, MOST_FRAMES = 256, 120  # of these as many are drawn, spread evenly
+MOST_PARTICLES, MOST_FRAMES = LEGIBLE, 120  # of these as many are drawn, spread evenly
 _WIDTH, _HEIGHT, _LOSS, _LEFT, _BOTTOM, _TOP = 820, 400, 90, 62, 44, 12
 
 
@@ -61,13 +62,12 @@ def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
         "colour": [f"var(--{colours[k * len(colours) // len(chosen)][1:]})" for k in order],
     }  # fmt: skip
     curve = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(cursor, loss, strict=True))
-    power = "{:.0e}" if fallen else "{:.3g}"
     drawing = "".join(
         [
             _ticks(x_ticks, "x", inner[2], inner[3]),
             _ticks(y_ticks, "y", inner[0], inner[1]),
             _ticks(s_ticks, "x", _HEIGHT + _LOSS, _HEIGHT + 14),
-            _ticks([(at, 10**value if fallen else value) for at, value in loss_ticks], "y", *inner[:2], form=power),
+            _ticks([(at, 10**value if fallen else value) for at, value in loss_ticks], "y", *inner[:2], form="{:.2g}"),
             _label(_said(axes[0]), (inner[0] + inner[1]) / 2, _HEIGHT - 6),
             _label(_said(axes[1]), 14, (inner[2] + inner[3]) / 2, turned=True),
             _label("flow time s", (inner[0] + inner[1]) / 2, _HEIGHT + _LOSS + 34),
@@ -105,15 +105,11 @@ def of_run(work: Workspace) -> str:
     str
         HTML; empty if no member has two frames.
     """
-    sizes: dict[int, Path] = {}
-    for path in work.trajectories():
-        with Trajectory(path) as trajectory:
-            if len(trajectory) > 1:
-                sizes.setdefault(trajectory.particles, path)
-    whole = [size for size in sizes if size <= MOST_PARTICLES]
-    if not sizes:
+    try:
+        path = shown(work, most=MOST_PARTICLES)
+    except InputError:
         return ""
-    with Trajectory(sizes[max(whole) if whole else min(sizes)]) as trajectory:
+    with Trajectory(path) as trajectory:
         return moving(trajectory)
 
 

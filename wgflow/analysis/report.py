@@ -1,18 +1,29 @@
-"""One page a run: what was asked, the answer, figures, tables, and how to have it again. Loads nothing from outside."""
+"""One page a run: what was asked, the answer, figures, tables, and how to have it again. Loads nothing from outside.
+
+Usage, to add what the theorems say along one member: python -m wgflow.analysis.report RUN_FOLDER
+"""
 
 from __future__ import annotations
 
+import argparse
 import html
 import json
 import math
 import re
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
+from pathlib import Path
 from string import Template
 
+from rich.console import Console
+
 from wgflow.analysis import style
+from wgflow.analysis.drawing import Drawing
+from wgflow.commands import Parser, say
+from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.types import Spec
-from wgflow.workspace import word
+from wgflow.workspace import Workspace, word
 
 _OPEN_ROWS = 40  # rows of a table beyond which it starts folded
 
@@ -120,3 +131,73 @@ def _versions(provenance: Spec) -> str:
         "machine": provenance["machine"],
     }
     return "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in entries.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a run's page again with the theorems along one of its members; 0, or 2 with one line for bad input."""
+    make = Parser(
+        prog="python -m wgflow.analysis.report",
+        description="Write a run's page again, with what the theorems say along one of its members (up to a minute).",
+    )
+    make.add_argument("run", type=Path, help="folder of a run: runs/<study>/<hash>")
+    make.add_argument("--member", metavar="LABEL", help="which one (default: the first of the largest N)")
+    make.add_argument("--starts", type=int, default=64, help="starts of each certificate's search (default: 64)")
+    make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
+    make.add_argument("--quiet", action="store_true", help="no progress")
+    try:
+        options = make.parse_args(arguments)
+        _with_theorems(Workspace(options.run), options)
+    except (InputError, TrajectoryError, WorkspaceError) as error:
+        say(str(error))
+        return 2
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 4
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
+    from rich.progress import Progress
+
+    from wgflow.analysis.along import along
+    from wgflow.analysis.figures import FIGURES
+    from wgflow.analysis.figures.theorems import drawing
+    from wgflow.analysis.member import shown
+    from wgflow.analysis.publish import publish
+    from wgflow.trajectory import Trajectory
+
+    study = work.study
+    path = shown(work, options.member)
+    statuses, made_by, notes = _ended(work)
+    console = Console(stderr=True)
+    with Progress(console=console, disable=options.quiet or not console.is_terminal, transient=True) as progress:
+        bar = progress.add_task("theorems", total=1.0)
+        with Trajectory(path) as trajectory:
+            found = along(
+                trajectory,
+                lambda what, share: progress.update(bar, description=what, completed=share),
+                options.starts,
+                options.seed,
+            )
+        theorems = drawing(found, path.stem)
+        draw: dict[str, Callable[[Workspace], Drawing]] = {"theorems": lambda work: theorems}
+        draw |= {name: FIGURES[name] for name in study["figure"] if name in FIGURES and name != "theorems"}
+        publish(work, draw, statuses, made_by, notes, lambda what: progress.update(bar, description=what))
+    sys.stdout.write(f"{found.verdict}\n{work.folder / 'report.html'}\n")
+
+
+def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:
+    """How members ended, what made them, and what is to be said of it, from the files of the run."""
+    told = {each["member"]: each for each in work.events() if "member" in each}
+    statuses = {each.label: told.get(each.label, {"event": "not finished"})["event"] for each in work.members()}
+    notes = [f"{label}: {told[label]['message']}." for label in statuses if told.get(label, {}).get("message")]
+    started = [each["provenance"] for each in work.events() if each["event"] == "started" and "provenance" in each]
+    if not started:
+        raise WorkspaceError(f"{work.folder}: expected events.jsonl to say what made the run, got nothing of it")
+    return statuses, started[-1], notes
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from wgflow.errors import InputError
 from wgflow.sims.terminal import console
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
@@ -48,47 +45,11 @@ def write(
     written, findings, tables : list of str, list of str, dict
         Names of the files, what the figures show, and their tables and the members' rows.
     """
-    from wgflow.analysis import summary
+    from wgflow.analysis.publish import publish
 
-    progress("summary")
-    rows = summary.rows(work, {label: outcome.status for label, outcome in outcomes.items()})
-    tables: dict[str, list[Spec]] = {}
-    findings, figures, written = [], [], []
-    work.write_json("summary.json", {"study": study.name, "members": rows, "provenance": made_by})
-    work.write_csv("summary.csv", rows)
-    for name, of in draw.items():
-        from wgflow.analysis import style
-
-        progress(name)
-        try:
-            with np.errstate(all="ignore"):  # members that diverged
-                drawing = of(work)
-        except InputError as error:  # the members' results do not depend on it
-            findings.append(f"{name} could not be drawn: {error}.")
-            continue
-        findings.append(drawing.finding)
-        tables |= drawing.tables
-        with style.drawn(drawing) as figure:
-            written += style.save(figure, work.folder / name)
-            figures.append((style.svg(figure), drawing.caption))
-    content = {"study": study.name, "question": study.question, "findings": findings, **tables, "members": rows}
-    work.write_json("summary.json", content | {"provenance": made_by})
-    for name, table in tables.items():
-        work.write_csv(f"{name}.csv", table)
-    tables["members"] = rows
-    if draw:
-        from wgflow.analysis import moving, report
-
-        progress("report")
-        ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
-        text = report.page(work.study, findings, figures, summary.readable(tables), made_by, ended, moving.of_run(work))
-        work.write_text("report.html", text)
-        written.insert(0, "report.html")
-    return (
-        ["summary.json", *(f"{name}.csv" for name in ("summary", *tables) if name != "members"), *written],
-        findings,
-        tables,
-    )
+    statuses = {label: outcome.status for label, outcome in outcomes.items()}
+    ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
+    return publish(work, draw, statuses, made_by, ended, progress)
 
 
 def show(study: Study, work: Workspace, written: list[str], findings: list[str], tables: dict[str, list[Spec]]) -> None:

@@ -12,6 +12,7 @@ from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
 from wgflow.analysis.figures.loss_and_particles import loss_and_particles
 from wgflow.analysis.figures.switching import switching
+from wgflow.analysis.figures.theorems import theorems
 from wgflow.errors import InputError
 from wgflow.workspace import Workspace
 
@@ -21,6 +22,7 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "convergence_rates": rates,
     "convergence_loss": loss,
     "convergence_models": worth,
+    "theorems": theorems,
     "ensemble": ensemble,
     "envelope": envelope,
 }

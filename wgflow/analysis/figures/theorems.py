@@ -1,0 +1,168 @@
+"""What the theorems say along one member's run: balance, stationarity, rate, support, certificates, adjoint."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.analysis import style
+from wgflow.analysis.along import Along, along
+from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.member import shown
+from wgflow.theory.envelope import Envelope
+from wgflow.trajectory import Trajectory
+from wgflow.types import Array, Spec
+from wgflow.workspace import Workspace
+
+_BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+
+
+def theorems(work: Workspace) -> Drawing:
+    """Six panels of the member that :func:`wgflow.analysis.member.shown` picks; takes up to a minute."""
+    with Trajectory(shown(work)) as trajectory:
+        return drawing(along(trajectory), trajectory.path.stem)
+
+
+def drawing(found: Along, label: str) -> Drawing:
+    """Figure of what was found along a run.
+
+    Parameters
+    ----------
+    found : Along
+        From :func:`wgflow.analysis.along.along`.
+    label : str
+        What the run is called.
+    """
+    caption = (
+        f"The theorems along {label}. Balance: E(0) − E(s) beside the dissipation integrated over the frames; they "
+        "agree where the flow is resolved, and jumps at order switches are the difference. Stationarity: ∫|∇δE/δρ|²dρ, "
+        "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as seen between frames. "
+        "Support: coverage, directions of θ and smallest spread in any direction, each over that of as many iid draws "
+        "of the initial law. Certificate: the steepest slope of E towards another measure on the ball |θ| ≤ R; hollow "
+        "where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run inside its bounds, the "
+        "continuum's dashed."
+    )
+    tables = {"theorems": rows(found), "assumptions": panel(found)}
+    return Drawing(found.verdict, caption, lambda: _draw(found), tables)
+
+
+def rows(found: Along) -> list[Spec]:
+    """Numbers behind the figure, a row for each frame that was measured."""
+    certified = dict(zip(found.certified.tolist(), found.certificates, strict=True))
+    out = []
+    for s, residual, support, travelled in zip(
+        found.s.tolist(), found.residual, found.support, found.travelled, strict=True
+    ):
+        row: Spec = {"s": s, "residual_theta": residual.theta, "residual_t": residual.t, "force_tau": residual.force}
+        row |= {"support_ratio": support.ratio, "coverage": support.coverage.value, "iid": support.coverage.iid}
+        row |= {"covering_radius": support.covering.value, "separation": support.separation.value}
+        row |= {"tau_from_uniform": support.tau.value, "travelled": travelled}
+        if s in certified:
+            row |= {"certificate": certified[s].value, "radius": certified[s].radius}
+        out.append(row)
+    return out
+
+
+def panel(found: Along) -> list[Spec]:
+    """What the theorems assume, with verdicts."""
+    return [
+        {"assumption": each.name, "verdict": each.verdict, "what was done": each.sentence, "source": each.source}
+        for each in found.assumptions
+    ]
+
+
+@style.styled
+def _draw(found: Along) -> Figure:
+    figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
+    _balance(axes[0], found)
+    _residual(axes[1], found)
+    _rate(axes[2], found)
+    _support(axes[3], found)
+    _certificates(axes[4], found)
+    _adjoint(axes[5], found)
+    for each in axes[:5]:
+        each.set_xlabel("flow time $s$")
+    return figure
+
+
+def _balance(axes: Axes, found: Along) -> None:
+    axes.plot(found.balance.s, found.balance.drop, color=_BLUE, label="$E(0) - E(s)$")
+    axes.plot(found.balance.s, found.balance.dissipated, color=_ORANGE, ls="--", label="dissipated")
+    if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
+        axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
+    axes.set_ylabel("energy")
+    axes.set_title(f"Balance: defect {100 * found.balance.relative:.2g}% of the descent")
+    axes.legend()
+
+
+def _residual(axes: Axes, found: Along) -> None:
+    series = {"in $\\theta$": [each.theta for each in found.residual], "in depth": [each.t for each in found.residual]}
+    for (name, values), colour in zip(series.items(), (_BLUE, _ORANGE), strict=True):
+        if max(values) > 0:
+            axes.plot(found.s, _positive(values), color=colour, label=name)
+    axes.set(yscale="log", ylabel=r"$\int|\nabla\delta E/\delta\rho|^2\,d\rho$")
+    axes.set_title(f"Stationary to {found.residual[-1].total:.1e}")
+    if len(axes.lines) > 1:
+        axes.legend()
+
+
+def _rate(axes: Axes, found: Along) -> None:
+    axes.plot(found.rate.middle, _positive(found.rate.seen), ".", ms=3.5, color=style.GREY, label="seen")
+    axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
+    axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
+    axes.set_title(f"Decay rate, least ratio {found.rate.least:.1e}")
+    axes.legend()
+
+
+def _support(axes: Axes, found: Along) -> None:
+    series = {
+        "coverage": [each.coverage.ratio for each in found.support],
+        r"directions of $\theta$": [each.directions["theta"].ratio for each in found.support if each.directions],
+        "smallest spread": [each.thinnest.ratio for each in found.support],
+    }
+    for (name, values), colour in zip(series.items(), style.COLOURS, strict=False):
+        if len(values) == len(found.s):
+            axes.plot(found.s, values, color=colour, label=name)
+    axes.axhline(1.0, color=style.INK, lw=0.9, ls=":")
+    axes.set_ylim(0, max(1.1, 1.05 * max(axes.get_ylim()[1], 0.0)))
+    axes.set_ylabel("over iid draws")
+    axes.set_title(f"Support like {100 * found.support[-1].ratio:.0f}% of an iid cloud's")
+    axes.legend(loc="lower left")
+
+
+def _certificates(axes: Axes, found: Along) -> None:
+    slope = np.array([-each.value for each in found.certificates])
+    some = np.array([each.found for each in found.certificates])
+    drawn = np.maximum(slope, found.certificates[0].tolerance)
+    axes.plot(found.certified, drawn, color=_GREEN, lw=1.1)
+    axes.plot(found.certified[some], drawn[some], "o", color=_GREEN, label="direction of descent found")
+    if (~some).any():
+        axes.plot(found.certified[~some], drawn[~some], "o", mfc=style.PAPER, mec=_GREEN, label="none found")
+    axes.set(yscale="log", ylabel=r"$-\inf_\nu\langle\delta E/\delta\rho, \nu-\rho\rangle$")
+    last = found.certificates[-1]
+    axes.set_title(f"Descent certificate, R = {last.radius:.3g}, {last.starts} starts")
+    axes.legend()
+
+
+def _adjoint(axes: Axes, found: Along) -> None:
+    for (name, envelope), colour in zip(found.envelopes.items(), (_ORANGE, _BLUE), strict=True):
+        lower, upper = _bounds(envelope)
+        axes.fill_between(envelope.t, lower, upper, color=colour, alpha=0.15, lw=0)
+        for bound in (envelope.smooth_lower, envelope.smooth_upper):
+            axes.plot(envelope.t, np.clip(bound, 1e-12, 1e12), color=colour, lw=0.9, ls="--")
+        axes.plot(envelope.t, envelope.ratio, color=colour, label=name)
+    axes.set(yscale="log", xlabel="depth $t$", ylabel=r"$E|p(t)|^2/E|p(1)|^2$")
+    axes.set_title("Adjoint inside its bounds")
+    axes.legend()
+
+
+def _bounds(envelope: Envelope) -> tuple[Array, Array]:
+    """Bounds that a logarithmic axis can show."""
+    return np.clip(envelope.lower, 1e-12, None), np.clip(envelope.upper, None, 1e12)
+
+
+def _positive(values: object) -> Array:
+    """Values for a logarithmic axis, gaps where they are not positive."""
+    array = np.asarray(values, float)
+    return np.where(array > 0, array, np.nan)

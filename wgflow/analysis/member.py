@@ -1,0 +1,45 @@
+"""Which member of a run stands for it where one has to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from wgflow.errors import InputError, unknown
+from wgflow.trajectory import Trajectory
+from wgflow.workspace import Workspace
+
+LEGIBLE = 256  # particles that a picture can show whole
+
+
+def shown(work: Workspace, label: str | None = None, most: int | None = None) -> Path:
+    """Trajectory of the member that stands for a run: of those with the largest N the first.
+
+    Parameters
+    ----------
+    work : Workspace
+        The run.
+    label : str, optional
+        The member to take instead, by its label or the name of its file.
+    most : int, optional
+        Largest N to take where there is a choice.
+
+    Raises
+    ------
+    InputError
+        If no member has two frames, or none goes by that label.
+    """
+    members = {member.label: member.path for member in work.members()}
+    if label is not None:
+        names = members | {path.stem: path for path in members.values()}
+        if label not in names:
+            raise unknown("member", label, names)
+        return names[label]
+    sizes: dict[int, Path] = {}
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            if len(trajectory) > 1 and not member.reference:
+                sizes.setdefault(trajectory.particles, member.path)
+    if not sizes:
+        raise InputError(f"{work.folder}: expected a member of at least two frames, got none; run the study first")
+    fitting = [size for size in sizes if most is None or size <= most]
+    return sizes[max(fitting) if fitting else min(sizes)]
