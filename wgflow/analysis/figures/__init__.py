@@ -8,6 +8,8 @@ from pathlib import Path
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.figures.convergence import loss, rates, worth
+from wgflow.analysis.figures.escape import escape
+from wgflow.analysis.figures.landscape import landscape
 from wgflow.analysis.figures.loss_and_particles import loss_and_particles
 from wgflow.analysis.figures.switching import switching
 from wgflow.errors import InputError
@@ -19,6 +21,8 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "convergence_rates": rates,
     "convergence_loss": loss,
     "convergence_models": worth,
+    "landscape": landscape,
+    "escape": escape,
 }
 
 
