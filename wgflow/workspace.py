@@ -193,9 +193,9 @@ class Workspace:
         keys = list(dict.fromkeys(key for row in rows for key in row))
         writer = csv.DictWriter(buffer, keys, lineterminator="\n")
         writer.writeheader()
-        writer.writerows(
-            {key: word(value) if isinstance(value, dict) else value for key, value in row.items()} for row in rows
-        )
+        for row in rows:
+            tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
+            writer.writerow(row | tables)
         return self.write_text(name, buffer.getvalue())
 
 
@@ -209,14 +209,23 @@ def word(value: Any) -> str:
     if isinstance(value, dict):
         options = ";".join(f"{key}={word(part)}" for key, part in value.items() if key != "name")
         return f"{value.get('name', '')}({options})" if options else str(value.get("name", ""))
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return "+".join(map(word, value)) or "none"
     return str(value)
 
 
 def words(values: Sequence[Any]) -> list[str]:
     """Values of one key as parts of labels: tables by their names alone where these tell them apart."""
-    names = [value.get("name") if isinstance(value, dict) else None for value in values]
+    names = [_named(value) for value in values]
     alone = None not in names and len(set(names)) == len(names)
     return [str(name) if alone else word(value) for name, value in zip(names, values, strict=True)]
+
+
+def _named(value: Any) -> str | None:
+    """Name of a table, names of a list of tables; None for anything else."""
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return "+".join(str(part.get("name")) for part in value) or "none"
+    return value.get("name") if isinstance(value, dict) else None
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

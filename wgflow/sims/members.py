@@ -7,21 +7,28 @@ import functools
 import itertools
 from typing import Any, NamedTuple
 
+import numpy as np
+
+from wgflow import ingredients
 from wgflow.clock import StepClock
 from wgflow.energy import Energy
 from wgflow.errors import InputError, StudyError, unknown
+from wgflow.errors import build as build_named
 from wgflow.flow import Flow
+from wgflow.ingredients import Ingredient
 from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
 from wgflow.workspace import short_names, words
 
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
+_TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 
 
 class Setup(NamedTuple):
@@ -154,7 +161,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
         {"name": flow_table.rule, "length": flow_table.step},
         flow_table.boundary,
         flow_table.mobility,
-        [each.model_dump() | {"seed": member.seed} for each in flow_table.ingredients],
+        [_ingredient(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
         flow_table.batch,
         member.seed,
     )
@@ -204,7 +211,16 @@ def _problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | N
 
 
 def _start(problem: Problem, member: Member) -> Particles:
-    """Draw the initial measure, under Layers by layers."""
+    """Draw the initial measure, under Layers by layers, and bring it to the support asked for."""
+    rho, support = _drawn(problem, member), member.particles.support
+    if support == "full":
+        return rho
+    theta = np.zeros_like(rho.theta) if support == "origin" else np.tile(rho.theta[:1], (len(rho), 1))
+    stays = support == "origin" or isinstance(member.depth, LayersTable)  # whose layers hold equally many
+    return Particles(theta, rho.tau if stays else np.full(len(rho), rho.tau[0]))
+
+
+def _drawn(problem: Problem, member: Member) -> Particles:
     table, depth = member.particles, member.depth
     if not isinstance(depth, LayersTable):
         return Particles.draw(problem, table.count, member.seed, table.scale, table.tau, table.part)
@@ -215,6 +231,18 @@ def _start(problem: Problem, member: Member) -> Particles:
         )
     per_layer = table.count // depth.layers
     return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling, table.part)
+
+
+def _ingredient(table: Spec, member: Member) -> Ingredient:
+    """Ingredient of a table: of the flow's own, or of the theory's, which only acts where mass counts."""
+    if table["name"] not in _TRANSPORT:
+        return ingredients.ingredient(table)
+    if member.depth.name not in ("deposit", "shallow"):
+        raise InputError(
+            f"flow.ingredients: expected depth deposit or shallow for {table['name']!r}, where mass counts, got "
+            f"{member.depth.name!r}"
+        )
+    return build_named("ingredient", table, _TRANSPORT)
 
 
 def _place(raw: Spec, table: str, key: str, value: Any) -> None:

@@ -134,6 +134,17 @@ def _sizes_and_heldout(name: str, planned: Sequence[Planned]) -> None:
         ) from error
 
 
+def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
+    """Requirement that the grid has these keys: a figure that compares their values."""
+
+    def check(name: str, planned: Sequence[Planned]) -> None:
+        for key in keys:
+            if any(key not in each.values for each in planned):
+                raise InputError(f"grid.{key}: expected several values to draw {name!r}, got none{_ADVICE}")
+
+    return check
+
+
 REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
     {
         "switching": _every_step_of_gaps,
@@ -141,5 +152,7 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "convergence_loss": _sizes_and_reference,
         "convergence_models": _sizes_and_heldout,
         "ensemble": _several_layers,
+        "landscape": _varies("particles.support"),
+        "escape": _varies("flow.ingredients", "particles.support"),
     }
 )

@@ -112,6 +112,9 @@ class ParticlesTable(Table):
         "independent", description="how the layers hang together at the start, under depth layers"
     )
     part: int = Field(0, ge=0, lt=1024, description="which N of the seed's endless list of particles, from 0")
+    support: Literal["full", "point", "origin"] = Field(
+        "full", description="full: as drawn; point: all particles like the first one drawn; origin: all parameters 0"
+    )
 
 
 class GapsTable(Table):
@@ -150,6 +153,25 @@ class LangevinTable(Table):
     tau_temperature: float = Field(0.0, ge=0, description="needs flow.boundary = reflect")
 
 
+class BirthDeathTable(Table):
+    """Fisher-Rao transport of mass, under depth deposit or shallow."""
+
+    name: Literal["birth_death"]
+    rate: float = Field(gt=0)
+    floor: float = Field(0.0, ge=0, lt=1, description="share of the mean mass below which a particle dies")
+    jitter: float = Field(0.0, ge=0, description="standard deviation of a clone's parameters about its parent's")
+
+
+class BirthTable(Table):
+    """Particles born where the first variation is lowest, under depth deposit or shallow."""
+
+    name: Literal["birth"]
+    every: int = Field(ge=1, description="steps between births")
+    radius: float = Field(gt=0, description="R of the ball |theta| <= R searched")
+    starts: int = Field(32, ge=3, description="starts of the search")
+    share: float = Field(0.5, gt=0, le=1, description="largest share of the mass a newborn may get")
+
+
 class QuadraticTable(Table):
     """strength e**(-decay s) |theta|**2, integrated against the measure."""
 
@@ -158,6 +180,7 @@ class QuadraticTable(Table):
     decay: float = Field(1.0, ge=0)
 
 
+IngredientChoice: TypeAlias = Annotated[LangevinTable | BirthDeathTable | BirthTable, Field(discriminator="name")]
 EveryChoice: TypeAlias = Annotated[
     Any, WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "object"}, {"type": "null"}]})
 ]
@@ -175,7 +198,7 @@ class FlowTable(Table):
     step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
     rule: Literal["constant", "descent"] = Field("constant", description="descent: backtracking on the energy")
     batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
-    ingredients: list[LangevinTable] = Field(default_factory=list, description="called after every step")
+    ingredients: list[IngredientChoice] = Field(default_factory=list, description="called after every step")
     integrator: str = Field("euler", description="method in s")
     boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
     mobility: dict[str, Annotated[float, Field(ge=0)]] = Field(

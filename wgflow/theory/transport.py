@@ -22,6 +22,7 @@ from wgflow.theory.certificate import certificate
 from wgflow.types import Array, Spec, real, whole
 
 _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
+_STEPS = 50  # of the search for its place, which the flow goes on with
 
 
 class _Transport:
@@ -162,7 +163,7 @@ class Birth(_Transport):
             return rho
         s = move.s + move.h
         seed = int(rng.uniform(self.seed, "birth seeds", (1, 1), move.step)[0, 0] * 2**52)
-        found = certificate(move.energy, rho, self.radius, self.starts, seed=seed, s=s)
+        found = certificate(move.energy, rho, self.radius, self.starts, steps=_STEPS, seed=seed, s=s)
         value = move.energy.first_variation(rho, rho.theta, rho.tau, s)
         slot = int(np.lexsort((-value, rho.mass))[0])
         theta, tau = rho.theta.copy(), rho.tau.copy()

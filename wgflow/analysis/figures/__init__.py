@@ -10,6 +10,8 @@ from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
+from wgflow.analysis.figures.escape import escape
+from wgflow.analysis.figures.landscape import landscape
 from wgflow.analysis.figures.loss_and_particles import loss_and_particles
 from wgflow.analysis.figures.switching import switching
 from wgflow.analysis.figures.theorems import theorems
@@ -25,6 +27,8 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "theorems": theorems,
     "ensemble": ensemble,
     "envelope": envelope,
+    "landscape": landscape,
+    "escape": escape,
 }
 
 
