@@ -19,6 +19,7 @@ from wgflow.theory.support import Support, Yardstick
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame, Index
 
+_NEGLIGIBLE = 1e-6  # slopes of E below this part of E at the start count as none
 MEASURED, CERTIFIED = 40, 9  # frames at which support and stationarity, and certificates, are computed
 
 
@@ -125,7 +126,8 @@ def along(
     for k, number in enumerate(certified):
         tell("descent certificates", 0.5 + 0.35 * k / len(certified))
         frame = trajectory[int(number)]
-        found.append(certificate(energy, _measure(frame), starts=starts, seed=seed, s=frame.s))
+        least = _NEGLIGIBLE * abs(first.energy)
+        found.append(certificate(energy, _measure(frame), starts=starts, seed=seed, s=frame.s, tolerance=least))
     tell("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     tell("assumptions", 0.9)
