@@ -20,6 +20,7 @@ from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame, Index
 
 _NEGLIGIBLE = 1e-6  # slopes of E below this part of E at the start count as none
+_STEPS = 100, 300  # of a certificate's search; the last one is the one that is quoted
 MEASURED, CERTIFIED = 40, 9  # frames at which support and stationarity, and certificates, are computed
 
 
@@ -127,7 +128,10 @@ def along(
         tell("descent certificates", 0.5 + 0.35 * k / len(certified))
         frame = trajectory[int(number)]
         least = _NEGLIGIBLE * abs(first.energy)
-        found.append(certificate(energy, _measure(frame), starts=starts, seed=seed, s=frame.s, tolerance=least))
+        steps = _STEPS[1] if number == len(trajectory) - 1 else _STEPS[0]
+        found.append(
+            certificate(energy, _measure(frame), starts=starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
+        )
     tell("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     tell("assumptions", 0.9)

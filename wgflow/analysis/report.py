@@ -25,6 +25,7 @@ from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.types import Spec
 from wgflow.workspace import Workspace, word
 
+_LONG = 60  # characters beyond which a column of text is set in lines
 _OPEN_ROWS = 40  # rows of a table beyond which it starts folded
 
 
@@ -109,7 +110,8 @@ def _table(rows: Sequence[Spec]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
     textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
-    kind = {key: ' class="text"' if key in textual else "" for key in keys}
+    long = {key for key in textual if any(len(_cell(row.get(key))) > _LONG for row in rows)}
+    kind = {key: f' class="text{" long" * (key in long)}"' if key in textual else "" for key in keys}
     head = "".join(f"<th{kind[key]}>{_text(key.replace('_', ' '))}</th>" for key in keys)
     lines = ("".join(f"<td{kind[key]}>{_prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
