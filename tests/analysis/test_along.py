@@ -1,21 +1,27 @@
 """The theorems along a trajectory, and the page that shows them."""
 
+import dataclasses
 import json
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 import wgflow
 from wgflow.analysis import report
-from wgflow.analysis.along import along, spread
+from wgflow.analysis.along import along
 from wgflow.analysis.figures.theorems import drawing, panel, rows
+from wgflow.analysis.member import spread
 from wgflow.errors import InputError, TrajectoryError
 from wgflow.sims import run
 from wgflow.theory.certificate import certificate
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.stationarity import residual
+from wgflow.theory.transport import BirthDeath
 from wgflow.trajectory import TrajectoryWriter
+from wgflow.workspace import Workspace
 
 SCHEMES = [{"name": "gaps"}, {"name": "deposit", "layers": 4}, {"name": "layers", "layers": 3}, {"name": "shallow"}]
 STUDY = """
@@ -58,7 +64,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
         assert each == residual(energy, measures[s], s)
     for s, each in zip(found.certified.tolist(), found.certificates, strict=True):
         steps = 300 if s == 1.0 else 100
-        assert each.value == certificate(energy, measures[s], starts=9, steps=steps, s=s).value
+        assert each.value == certificate(energy, measures[s], found.radius, starts=9, steps=steps, s=s).value
     for frame, envelope in zip((frames[0], frames[-1]), found.envelopes.values(), strict=True):
         np.testing.assert_array_equal(envelope.ratio, adjoint_envelope(energy, measures[frame.s]).ratio)
     np.testing.assert_allclose(found.balance.drop, [frames[0].energy - frame.energy for frame in frames])
@@ -68,8 +74,10 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert len(found.assumptions) == 6
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0.0, 1.0)
-    said = f"At s = 1 the measure is stationary to {found.residual[-1].total:.1e}; its support is like "
-    assert found.verdict.startswith(said)
+    rest = found.residual[-1]
+    assert found.verdict.startswith(f"At s = 1 the measure is stationary to {rest.total:.1e}")
+    assert ("Algorithm 1's own force" in found.verdict) == (energy.depth.name == "gaps")
+    assert f"support is like {100 * found.support[-1].ratio:.0f}% of an iid cloud's (iid clouds score" in found.verdict
     assert f"E = {frames[-1].energy:.3g}" in found.verdict
     drawn = drawing(found, "run")
     assert drawn.finding == found.verdict
@@ -78,6 +86,45 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert [row["s"] for row in table] == found.s.tolist()
     assert [row["certificate"] for row in table if "certificate" in row]
     assert {row["verdict"] for row in panel(found)} <= {"pass", "fail", "unknown"}
+
+
+def test_an_energy_that_depends_on_flow_time_balances(rng, tmp_path):
+    """dE/ds = -dissipation + dE/ds at a fixed measure; without the second the defect is most of the descent."""
+    problem = wgflow.Problem.padded(rng.normal(size=(20, 2)), rng.normal(size=20))
+    term = {"name": "quadratic", "strength": 0.3, "decay": 1.0}
+    energy = wgflow.Energy(problem, {"name": "deposit", "layers": 3}, regulariser=term)
+    flow = wgflow.Flow(energy, step=0.01)
+    frames = list(flow.run(wgflow.Particles.draw(problem, 12, tau="uniform"), until=1.0))
+    with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())) as trajectory:
+        found = along(trajectory, starts=3)
+        assert found.balance.relative < 0.02
+        plain = wgflow.theory.stationarity.balance(
+            *(trajectory.series(name) for name in ("s", "energy", "dissipation"))
+        )
+        assert plain.relative > 0.2
+
+
+def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
+    problem = wgflow.Problem.padded(rng.normal(size=(20, 2)), rng.normal(size=20))
+    energy = wgflow.Energy(problem, "shallow")
+    mover = BirthDeath(0.5)
+    flow = wgflow.Flow(energy, step=0.1, ingredients=[mover])
+    frames = list(flow.run(wgflow.Particles.draw(problem, 12), until=1.0))
+    with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())) as trajectory:
+        found = along(trajectory, starts=3, radius=7.0)
+    assert found.travelled_by == "sliced"
+    assert found.beside_the_flow == ["birth_death"]
+    assert {each.radius for each in found.certificates} == {7.0}
+    assert "without birth_death" in drawing(found, "run").draw().axes[0].get_title("left")
+
+
+def test_parameters_that_are_all_zero_have_a_ball(rng, tmp_path):
+    problem = wgflow.Problem.padded(rng.normal(size=(20, 2)), rng.normal(size=20))
+    energy = wgflow.Energy(problem, "shallow")
+    still = wgflow.Particles(np.zeros((5, problem.shape[3])), np.linspace(0, 1, 5))
+    frames = list(wgflow.Flow(energy, step=0.1).run(still, until=0.3))
+    with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy)) as trajectory:
+        assert along(trajectory, starts=3).radius == 1.0
 
 
 def test_runs_that_cannot_be_analysed(short, tmp_path):
@@ -92,6 +139,10 @@ def test_runs_that_cannot_be_analysed(short, tmp_path):
             pytest.raises(InputError, match=f"at least two frames, got {count}"),
         ):
             along(trajectory)
+    outside = [dataclasses.replace(frame, tau=frame.tau + 0.5) for frame in frames[:3]]
+    with wgflow.Trajectory(written(tmp_path / "free.h5", outside, energy)) as trajectory:
+        with pytest.raises(InputError, match=r"expected depths in \[0, 1\], where the theorems live, got"):
+            along(trajectory)
     with wgflow.Trajectory(short[0]) as trajectory:
         trajectory.close()
         with pytest.raises(TrajectoryError, match="has been closed"):
@@ -100,7 +151,7 @@ def test_runs_that_cannot_be_analysed(short, tmp_path):
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(1, 3, [0]), (3, 9, [0, 1, 2]), (11, 3, [0, 5, 10])])
 def test_frames_are_spread_evenly(count, most, expected):
-    assert spread(count, most).tolist() == expected
+    assert spread(count, most) == expected
 
 
 def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
@@ -122,12 +173,20 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     assert after["members"] == before["members"]
     assert after["assumptions"][0]["assumption"] == "universal kernel"
     assert (folder / "theorems.csv").is_file()
+    assert run.main(["theorems.toml", "--quiet"]) == 0
+    assert "were on this page before the study was run again" in (folder / "report.html").read_text()
+    with Workspace(folder).locked():
+        script = "import sys; from wgflow.analysis.report import main; sys.exit(main(sys.argv[1:]))"
+        refused = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
+    assert refused.returncode == 2
+    assert "another process is running this study" in refused.stderr
     assert report.main([str(folder), "--member", "count=6", "--starts", "6", "--quiet"]) == 0
     assert "The theorems along count-6" in (folder / "report.html").read_text()
     for arguments, words in (
         ([str(folder), "--member", "count=7"], "unknown member 'count=7' (str): did you mean 'count"),
         ([str(tmp_path)], "expected the folder of a run"),
         ([str(folder), "--starts", "x"], "invalid int value"),
+        ([str(folder), "--radius", "-1"], "radius: expected a finite number > 0, got -1.0"),
         ([str(folder), "--starts", "0"], "starts: expected a whole number >= 3"),
     ):
         capsys.readouterr()

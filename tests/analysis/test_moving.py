@@ -94,3 +94,20 @@ def test_in_a_browser_the_slider_moves_the_particles(trajectory, tmp_path):
     assert seen["start"] != seen["end"]
     assert seen["said"] == [f"s = {expected['s'][k]}, E = {expected['energy'][k]}" for k in (0, -1)]
     assert seen["trail"] > 2
+
+
+@pytest.mark.parametrize("value", [0.0, 1e17, -1e99, 1e300, np.inf])
+def test_constant_and_enormous_coordinates(value, tmp_path):
+    problem = wgflow.Problem.padded(np.ones((2, 1)), np.ones(2))
+    energy = wgflow.Energy(problem)
+    path, count = tmp_path / "run.h5", problem.shape[3]
+    with TrajectoryWriter.create(path, energy, 1) as writer:
+        for step in range(3):
+            theta = np.full((1, count), value)
+            writer.append(wgflow.types.Frame(step, step / 1.0, theta, np.array([0.5]), np.ones(1), 1.0, 0.0))
+    with wgflow.Trajectory(path) as found:
+        text = moving.moving(found)
+    assert (text == "") == (abs(value) > 1e100)
+    if text:
+        assert "NaN" not in text
+        assert "Infinity" not in text

@@ -1,6 +1,7 @@
 """Studies with transport of mass and degenerate starts, and the two bundled ones that use them."""
 
 import csv
+import json
 
 import numpy as np
 import pytest
@@ -114,3 +115,23 @@ def test_figures_state_their_finding(runs, name):
 def test_a_study_without_the_grid_they_need_is_refused(name, capsys, tmp_path):
     assert run.main(["teacher", "--out", str(tmp_path), "--set", f"figure={name}"]) == run.BAD_INPUT
     assert "expected several values to draw" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    "ingredients",
+    ["[{name='birth_death', rate=1.0}]", "[{name='birth', every=2, radius=3.0}]"],
+)
+def test_a_divergence_with_transport_is_a_divergence(tmp_path, monkeypatch, capsys, ingredients):
+    """Its last good frame is kept and the other members finish."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "far.toml").write_text(
+        'name = "far"\nfigure = "none"\n[problem]\nname = "sine"\nsamples = 20\nactivation = "relu"\n'
+        '[particles]\ncount = 8\n[depth]\nname = "shallow"\n[flow]\nuntil = 400.0\n'
+        f'every = 40.0\ningredients = {ingredients}\n[grid]\n"flow.step" = [0.1, 20.0]\n'
+    )
+    assert run.main(["far.toml", "--quiet"]) == run.DIVERGED
+    assert "diverged" in capsys.readouterr().err
+    (folder,) = tmp_path.glob("runs/far/*")
+    rows = json.loads((folder / "summary.json").read_text())["members"]
+    assert {row["flow.step"]: row["status"] for row in rows} == {0.1: "finished", 20.0: "diverged"}
+    assert len(list(folder.glob("members/*.h5"))) == 2

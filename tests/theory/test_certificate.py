@@ -324,3 +324,12 @@ def test_sign_and_size_at_a_fit(case):
     assert abs(signed_direction(fitted, rho).value) < 1e-20
     with pytest.raises(InputError, match="t: expected"):
         signed_direction(fitted, rho, t=1.5)
+
+
+def test_all_particles_at_depth_zero(rng):
+    """Under Gaps no layer then has any weight, so nothing can be changed at this time marginal."""
+    problem = wgflow.Problem.padded(rng.normal(size=(6, 1)), rng.normal(size=6))
+    rho = wgflow.Particles.draw(problem, 4)
+    found = certificate(wgflow.Energy(problem), wgflow.Particles(rho.theta, np.zeros(4)))
+    assert (found.value, found.found, len(found.weight)) == (0.0, False, 0)
+    assert "no descent direction" in found.verdict

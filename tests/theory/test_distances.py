@@ -190,3 +190,23 @@ def test_slices_rescale_their_masses():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e4, 1e150])
+def test_w2_scales_with_the_points(rng, scale):
+    """Unequal masses, as copies of equal ones: the programme beside the assignment, at any size of the numbers."""
+    copies = rng.integers(1, 4, size=12)
+    x, y = rng.normal(size=(12, 2)), rng.normal(size=(int(copies.sum()), 2))
+    a, b = copies / copies.sum(), np.full(len(y), 1 / len(y))
+    found = between(scale * x, scale * y, a, b, "programme")
+    exact = between(np.repeat(x, copies, axis=0), y, b, b, "assignment").value
+    assert found.method == "programme"
+    assert found.value == pytest.approx(scale * exact, rel=1e-6)
+
+
+def test_tiny_masses_far_away_count():
+    x, y = np.array([[0.0], [1e4]]), np.array([[0.0], [-1e4]])
+    far, less = 2e-8, 1e-8
+    found = between(x, y, np.array([1 - less, less]), np.array([1 - far, far]), "programme")
+    # what is far on the left comes from 0, what is far on the right goes to 0: crossing both would cost more
+    assert found.value == pytest.approx(np.sqrt((less + far) * 1e8), rel=1e-3)

@@ -235,3 +235,16 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
 def test_bad_input_is_refused(call, message):
     with pytest.raises(InputError, match=message):
         call()
+
+
+@pytest.mark.parametrize(("parameters", "count"), [(3, 20), (7, 32), (12, 200)])
+def test_iid_clouds_are_where_iid_clouds_are(parameters, count):
+    """The ratio of an iid cloud lies in what is said of iid clouds: among 40, 8 of them said, outside in about 2/9."""
+    law = reference.sphere(parameters)
+    yardstick = Yardstick(law, count, draws=500, seed=3)
+    found = [yardstick.measure(*law(count, 1000 + seed)) for seed in range(40)]
+    assert len(found[0].iid) == 8
+    inside = np.mean([min(each.iid) <= each.ratio <= max(each.iid) for each in found])
+    assert inside > 0.4  # fewer than 16 of 40 at a chance of 7/9: below 1e-6
+    shrunk = yardstick.measure(*(part * factor for part, factor in zip(law(count, 7), (0.02, 1.0), strict=True)))
+    assert shrunk.ratio < min(shrunk.iid)

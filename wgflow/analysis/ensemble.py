@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
 from wgflow.particles import Particles
@@ -125,11 +126,6 @@ def measured(energy: Energy, frame: Frame) -> Measured:
         mixed.kendall.reshape(-1, _REPEATS).mean(axis=1),
         mixed.energy.reshape(-1, _REPEATS).mean(axis=1) / mixed.base,
     )
-
-
-def spread(count: int, most: int) -> list[int]:
-    """Up to ``most`` of the numbers 0 to count - 1, evenly spread, both ends among them."""
-    return sorted({round(place) for place in np.linspace(0, count - 1, min(most, count)).tolist()})
 
 
 def _mean(label: str, members: list[tuple[int, list[Measured]]]) -> Group:

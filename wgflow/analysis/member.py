@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
+
 from wgflow.errors import InputError, unknown
 from wgflow.trajectory import Trajectory
 from wgflow.workspace import Workspace
@@ -43,3 +45,8 @@ def shown(work: Workspace, label: str | None = None, most: int | None = None) ->
         raise InputError(f"{work.folder}: expected a member of at least two frames, got none; run the study first")
     fitting = [size for size in sizes if most is None or size <= most]
     return sizes[max(fitting) if fitting else min(sizes)]
+
+
+def spread(count: int, most: int) -> list[int]:
+    """Numbers of at most so many of a run's frames, spread evenly, the first and the last among them."""
+    return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})

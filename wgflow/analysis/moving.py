@@ -12,7 +12,7 @@ import numpy as np
 from matplotlib.ticker import MaxNLocator
 
 from wgflow.analysis import style
-from wgflow.analysis.member import LEGIBLE, shown
+from wgflow.analysis.member import LEGIBLE, shown, spread
 from wgflow.errors import InputError
 from wgflow.projections import directions, principal
 from wgflow.trajectory import Trajectory
@@ -20,6 +20,7 @@ from wgflow.types import Array, Frame
 from wgflow.workspace import Workspace
 
 MOST_PARTICLES, MOST_FRAMES = LEGIBLE, 120  # of these as many are drawn, spread evenly
+_LARGEST = 1e100  # of a parameter; beyond it a run has diverged
 _WIDTH, _HEIGHT, _LOSS, _LEFT, _BOTTOM, _TOP = 820, 400, 90, 62, 44, 12
 
 
@@ -115,15 +116,20 @@ def of_run(work: Workspace) -> str:
 
 def _frames(trajectory: Trajectory) -> list[Frame]:
     """At most so many frames, the first and the last among them, finite ones only."""
-    numbers = np.unique(np.linspace(0, len(trajectory) - 1, min(MOST_FRAMES, len(trajectory))).astype(int))
-    found = [trajectory[int(number)] for number in numbers]
-    return [frame for frame in found if np.isfinite(frame.theta).all() and np.isfinite(frame.energy)]
+    found = [trajectory[number] for number in spread(len(trajectory), MOST_FRAMES)]
+    return [frame for frame in found if _drawable(frame)]
+
+
+def _drawable(frame: Frame) -> bool:
+    """Whether all numbers of a frame are finite and of a size that can be scaled."""
+    largest = max(float(np.abs(part).max()) for part in (frame.theta, frame.tau))
+    return bool(largest < _LARGEST and np.isfinite(frame.energy))
 
 
 def _scaled(values: Array, start: float, end: float, unit: bool = False) -> tuple[Array, list[tuple[float, float]]]:
     """Values as coordinates between two ends, and ticks (coordinate, value)."""
     low, high = (min(0.0, values.min()), max(1.0, values.max())) if unit else (values.min(), values.max())
-    margin = 0.02 * (high - low) or 1.0
+    margin = max(0.02 * (high / 2 - low / 2) * 2, 1e-6 * max(abs(low), abs(high))) or 1.0
     low, high = low - margin, high + margin
     ticks = [tick for tick in MaxNLocator(6, min_n_ticks=2).tick_values(low, high) if low <= tick <= high]
 

@@ -144,11 +144,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("run", type=Path, help="folder of a run: runs/<study>/<hash>")
     make.add_argument("--member", metavar="LABEL", help="which one (default: the first of the largest N)")
     make.add_argument("--starts", type=int, default=64, help="starts of each certificate's search (default: 64)")
+    make.add_argument("--radius", type=float, help="R of the certificates (default: twice the farthest particle)")
     make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
     make.add_argument("--quiet", action="store_true", help="no progress")
     try:
         options = make.parse_args(arguments)
-        _with_theorems(Workspace(options.run), options)
+        work = Workspace(options.run)
+        work.study  # noqa: B018 - says so if there is no run
+        with work.locked():
+            _with_theorems(work, options)
     except (InputError, TrajectoryError, WorkspaceError) as error:
         say(str(error))
         return 2
@@ -181,6 +185,7 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
                 trajectory,
                 lambda what, share: progress.update(bar, description=what, completed=share),
                 options.starts,
+                options.radius,
                 options.seed,
             )
         theorems = drawing(found, path.stem)

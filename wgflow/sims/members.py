@@ -153,6 +153,10 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
     depth = member.depth.model_dump()
     term = member.regulariser.model_dump() if member.regulariser else None
+    if any(each.name == "birth" for each in member.flow.ingredients) and 0 in member.flow.mobility.values():
+        raise InputError(
+            "flow.mobility: expected no group pinned at 0 with births, which move all of a particle; drop one"
+        )
     energy = Energy(problem, depth, backend, member.dtype, threads, term)
     flow_table = member.flow
     flow = Flow(

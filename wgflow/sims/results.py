@@ -49,6 +49,11 @@ def write(
 
     statuses = {label: outcome.status for label, outcome in outcomes.items()}
     ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
+    if (work.folder / "theorems.csv").is_file() and "theorems" not in draw:
+        ended.append(
+            "The theorems along a member were on this page before the study was run again; python -m "
+            f"wgflow.analysis.report {work.folder} adds them."
+        )
     return publish(work, draw, statuses, made_by, ended, progress)
 
 

@@ -185,6 +185,9 @@ def _anywhere(hunt: _Hunt) -> Found:
 def _in_layers(hunt: _Hunt, depths: int) -> tuple[Found, Array, int]:
     """Lowest points of all layers, the layers' weights, and at how many of them theta was searched."""
     layer, t, weight = _layers(hunt.energy, hunt.rho)
+    if not len(t):  # all gaps are 0: no layer does anything, and none can be changed
+        nowhere = np.empty(0)
+        return Found(np.empty((0, hunt.rho.theta.shape[1])), nowhere, nowhere, nowhere.astype(bool)), nowhere, 0
     groups = np.array_split(np.arange(len(t)), min(depths, len(t)))
     theta, near = [], np.argsort(hunt.rho.tau, kind="stable")
     middle = t[[each[len(each) // 2] for each in groups]]
@@ -200,7 +203,8 @@ def _in_layers(hunt: _Hunt, depths: int) -> tuple[Found, Array, int]:
 def _carried(hunt: _Hunt, found: Found, taken: Index, layer: Index, t: Array) -> Found:
     """Atoms of all layers: the minimiser taken over, or a particle of the layer's own that lies lower.
 
-    The pairing of these atoms is exact whatever was taken over, and never above that of rho itself.
+    The pairing of these atoms is exact whatever was taken over, and not above that of rho itself where all of rho lies
+    within the radius.
     """
     theta, settled = found.theta[taken], found.settled[taken]
     value = hunt.energy.first_variation(hunt.rho, theta, t, hunt.s)

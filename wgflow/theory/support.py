@@ -9,7 +9,7 @@ The measures are this project's own (derived), not a paper's.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -44,6 +44,8 @@ class Support:
         score more coverage than an iid one: this number is what notices.
     tau : Beside
         Kolmogorov-Smirnov distance of the depths from the uniform law on [0, 1].
+    iid : tuple of float
+        What :attr:`ratio` is for clouds of N iid draws: a smallest of several, it is below 1 for few particles.
     """
 
     coverage: Beside
@@ -52,6 +54,7 @@ class Support:
     separation: Beside
     thinnest: Beside
     tau: Beside
+    iid: tuple[float, ...] = ()
 
     @property
     def ratio(self) -> float:
@@ -128,6 +131,8 @@ class Yardstick:
             if all(map(len, views)):
                 self._directions[name] = _target(views[0], views[1:])
 
+        self._ratios = tuple(self._measure(*cloud).ratio for cloud in iid)
+
     def measure(self, theta: Array, tau: Array) -> Support:
         """Measure N particles; those of mass 0 are not in the support and should be left out or count as missing.
 
@@ -146,6 +151,9 @@ class Yardstick:
             raise InputError(
                 f"theta, tau: expected shapes (N, {self.parameters}) and (N,), got {theta.shape} and {tau.shape}"
             )
+        return replace(self._measure(theta, tau), iid=self._ratios)
+
+    def _measure(self, theta: Array, tau: Array) -> Support:
         points = self._points(theta, tau)
         distance = self._joint.distances(points)
         turned = {name: directions(theta[:, self._groups[name]]) for name in self._directions}

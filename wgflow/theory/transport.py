@@ -87,6 +87,8 @@ class BirthDeath(_Transport):
         """Move masses over one step; raises InputError under schemes in which mass does not move."""
         _check(self.name, move.energy)
         value = move.energy.first_variation(rho, rho.theta, rho.tau, move.s + move.h)
+        if not np.isfinite(value).all():
+            return rho  # the flow finds the divergence and says so
         exponent = -self.rate * move.h * (value - value[rho.mass > 0].min())  # of the heaviest growth 0: no overflow
         mass = rho.mass * np.exp(np.minimum(exponent, 0.0))
         mass *= rho.mass.sum() / mass.sum()
@@ -163,8 +165,12 @@ class Birth(_Transport):
             return rho
         s = move.s + move.h
         seed = int(rng.uniform(self.seed, "birth seeds", (1, 1), move.step)[0, 0] * 2**52)
+        if not np.isfinite(move.energy(rho, s=s)):
+            return rho  # the flow finds the divergence and says so
         found = certificate(move.energy, rho, self.radius, self.starts, steps=_STEPS, seed=seed, s=s)
         value = move.energy.first_variation(rho, rho.theta, rho.tau, s)
+        if not (np.isfinite(value).all() and np.isfinite(found.theta).all()):
+            return rho
         slot = int(np.lexsort((-value, rho.mass))[0])
         theta, tau = rho.theta.copy(), rho.tau.copy()
         theta[slot], tau[slot] = found.theta[0], found.t[0]

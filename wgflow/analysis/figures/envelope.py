@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.ensemble import spread
+from wgflow.analysis.member import spread
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.theory.envelope import Envelope, adjoint_envelope

@@ -10,6 +10,7 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.theory.certificate import certificate
 from wgflow.trajectory import Trajectory
@@ -49,7 +50,9 @@ class Course(NamedTuple):
 
 def landscape(work: Workspace) -> Drawing:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
-    files = work.members()
+    files = [file for file in work.members() if _frames(file)]
+    if not files:
+        raise InputError(f"{work.folder}: expected members with frames, got none")
     radius = max(_farthest(file) for file in files)
     courses = [_course(file, radius) for file in files]
     caption = (
@@ -57,6 +60,11 @@ def landscape(work: Workspace) -> Drawing:
         f"{radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
     )
     return Drawing(_finding(courses), caption, lambda: _draw(courses), {"landscape": _rows(courses)})
+
+
+def _frames(file: MemberFile) -> int:
+    with Trajectory(file.path) as trajectory:
+        return len(trajectory)
 
 
 def _farthest(file: MemberFile) -> float:
@@ -104,11 +112,14 @@ def _finding(courses: list[Course]) -> str:
             continue
         energy, slope = (np.array([getattr(each, name)[-1] for each in chosen]) for name in ("energy", "value"))
         if support == "full":
-            parts.append(f"from full support E falls to {_range(energy)} by s = {until:g}")
+            parts.append(
+                f"from full support E falls to {_range(energy)} by s = {until:g}, where the certificate still finds "
+                f"slopes of {_range(slope)}"
+            )
             continue
         rest = max(each.dissipation[-1] for each in chosen)
         parts.append(
-            f"with {words} it stays at {_range(energy)}, the gradient "
+            f"with {words} it is at {_range(energy)} then, the gradient "
             + ("being 0 exactly" if rest == 0 else f"squared down to {rest:.1g}")
             + f", while the certificate finds slopes of {_range(slope)}"
         )

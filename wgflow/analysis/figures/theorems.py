@@ -34,14 +34,15 @@ def drawing(found: Along, label: str) -> Drawing:
     label : str
         What the run is called.
     """
+    other = f" and for what is no descent ({', '.join(found.beside_the_flow)})" if found.beside_the_flow else ""
     caption = (
         f"The theorems along {label}. Balance: E(0) − E(s) beside the dissipation integrated over the frames; they "
-        "agree where the flow is resolved, and jumps at order switches are the difference. Stationarity: ∫|∇δE/δρ|²dρ, "
+        f"agree where the flow is resolved, but for jumps at order switches{other}. Stationarity: ∫|∇δE/δρ|²dρ, "
         "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as seen between frames. "
         "Support: coverage, directions of θ and smallest spread in any direction, each over that of as many iid draws "
-        "of the initial law. Certificate: the steepest slope of E towards another measure on the ball |θ| ≤ R; hollow "
-        "where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run inside its bounds, the "
-        "continuum's dashed."
+        "of the initial law. Certificate: the steepest slope of E found towards another measure on one ball |θ| ≤ R; "
+        "hollow where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run inside its "
+        "bounds, the continuum's dashed."
     )
     tables = {"theorems": rows(found), "assumptions": panel(found)}
     return Drawing(found.verdict, caption, lambda: _draw(found), tables)
@@ -57,7 +58,7 @@ def rows(found: Along) -> list[Spec]:
         row: Spec = {"s": s, "residual_theta": residual.theta, "residual_t": residual.t, "force_tau": residual.force}
         row |= {"support_ratio": support.ratio, "coverage": support.coverage.value, "iid": support.coverage.iid}
         row |= {"covering_radius": support.covering.value, "separation": support.separation.value}
-        row |= {"tau_from_uniform": support.tau.value, "travelled": travelled}
+        row |= {"tau_from_uniform": support.tau.value, f"travelled_{found.travelled_by}": travelled}
         if s in certified:
             row |= {"certificate": certified[s].value, "radius": certified[s].radius}
         out.append(row)
@@ -92,7 +93,10 @@ def _balance(axes: Axes, found: Along) -> None:
     if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
         axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
     axes.set_ylabel("energy")
-    axes.set_title(f"Balance: defect {100 * found.balance.relative:.2g}% of the descent")
+    if found.beside_the_flow:
+        axes.set_title(f"Balance of the flow alone, without {', '.join(found.beside_the_flow)}")
+    else:
+        axes.set_title(f"Balance: defect {100 * found.balance.relative:.2g}% of the descent")
     axes.legend()
 
 
