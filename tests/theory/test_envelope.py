@@ -1,7 +1,5 @@
 """The adjoint's envelope against the definition's adjoints, closed forms, and bounds that are wrong on purpose."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -228,15 +226,3 @@ def test_an_activation_of_your_own(case):
     problem, rho = case(activation=own)
     found = adjoint_envelope(wgflow.Energy(problem), rho)
     assert not violated(found, found.norm)
-
-
-@pytest.mark.slow
-def test_time_of_one_frame():
-    """N = 1000 under Gaps, M = 1024, D = 16 in under 2 s."""
-    rng = np.random.default_rng(0)
-    problem = wgflow.Problem(rng.normal(size=(1024, 16)), rng.normal(size=1024))
-    energy, rho = wgflow.Energy(problem), wgflow.Particles.draw(problem, 1000)
-    energy(rho)
-    start = time.perf_counter()
-    adjoint_envelope(energy, rho)
-    assert time.perf_counter() - start < 2.0

@@ -1,7 +1,5 @@
 """Support against laws whose distances are known, brute force, and clouds that lack some."""
 
-import time
-
 import numpy as np
 import pytest
 from hypothesis import given
@@ -41,17 +39,6 @@ def test_coincident_particles_are_zero_apart(rng):
     y = rng.normal(size=(20, 10))
     y[7] = y[3]
     assert smallest_gap(y, "product") == smallest_gap(y, "tree") == 0.0
-
-
-def test_fast_enough_in_150_dimensions():
-    law = reference.sphere(150)
-    yardstick, cloud = Yardstick(law, 1000, clouds=2), law(1000, 3)
-    best = np.inf
-    for _ in range(5):
-        start = time.perf_counter()
-        yardstick.measure(*cloud)
-        best = min(best, time.perf_counter() - start)
-    assert best < 0.2 * 4  # the target is 0.2 s; machines that run tests are shared
 
 
 @pytest.mark.parametrize("name", ["sphere", "ball", "box"])
