@@ -109,7 +109,10 @@ def test_damaged_files(run, write, server, tmp_path, count, finish):
         good += got == truth
         if "refused" in got:
             continue
-        assert truth["count"] - got["count"] in ((0, 1) if not got["finished"] else (0,))  # the last may be in flight
+        # The last frame of a file that is not finished may be in flight; a changed bit behind it announces one that is
+        # not there, which is an error for whoever asks for it.
+        fewer = truth["count"] - got["count"]
+        assert fewer == 0 or (not got["finished"] and (fewer == 1 or isinstance(got["frames"], str)))
         for name in ("parameters", "data"):
             assert got[name] == truth[name]
         for name in ("frames", "energy", "particle"):
