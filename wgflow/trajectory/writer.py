@@ -13,10 +13,10 @@ import json
 import os
 import struct
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,6 +27,7 @@ from wgflow.files import replaced, sweep_drafts
 from wgflow.problems import Problem
 from wgflow.trajectory import layout, schema, skeleton
 from wgflow.trajectory.layout import Layout, write_at
+from wgflow.trajectory.lock import alone
 from wgflow.trajectory.rows import Rows
 from wgflow.types import Frame, Spec, whole
 
@@ -52,7 +53,7 @@ class TrajectoryWriter:
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path).resolve()  # one lock however the file is called
         self._held = contextlib.ExitStack()
-        self._held.enter_context(_alone(self.path))
+        self._held.enter_context(alone(self.path))
         try:
             sweep_drafts(self.path)
             self._open()
@@ -119,7 +120,7 @@ class TrajectoryWriter:
         arrays = _stored("data", energy.problem.arrays())
         if heldout is not None:
             arrays |= _stored("heldout", {"x": heldout.x, "y": heldout.y})
-        with _alone(path), replaced(path) as draft:
+        with alone(path), replaced(path) as draft:
             skeleton.create(
                 draft,
                 frames=min(capacity, _FIRST_CAPACITY),
@@ -340,39 +341,3 @@ def _stored(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray
     """Arrays that go into the file; data that are too large do not."""
     inline = sum(array.nbytes for array in arrays.values()) <= schema.INLINE
     return {f"parameters/{group}/{name}": a for name, a in arrays.items() if inline or name in ("embed", "readout")}
-
-
-@contextlib.contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Keep other writers from a file. The lock is a file beside it, so that no reader's lock is ever in the way.
-
-    Raises
-    ------
-    TrajectoryError
-        If another writer has it.
-    """
-    lock = path.with_name(f".{path.name}.lock")
-    with _locked(lock, path):
-        try:
-            yield
-        finally:
-            lock.unlink(missing_ok=True)
-
-
-def _locked(lock: Path, path: Path) -> BinaryIO:
-    """Open and lock the file of that name that is there when the lock is had."""
-    while True:
-        file = lock.open("ab")
-        try:
-            import fcntl
-
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.close()
-            raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
-        except (ModuleNotFoundError, OSError):  # no locks on this system or disk
-            return file
-        with contextlib.suppress(FileNotFoundError):
-            if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
-                return file
-        file.close()  # its holder has just removed it, and somebody else may lock a new one

@@ -1,0 +1,47 @@
+"""One writer a file: a lock beside it, which readers and their locks never meet."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Iterator
+from pathlib import Path
+from typing import BinaryIO
+
+from wgflow.errors import TrajectoryError
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Keep other writers from a file. The lock is a file beside it, so that no reader's lock is ever in the way.
+
+    Raises
+    ------
+    TrajectoryError
+        If another writer has it.
+    """
+    lock = path.with_name(f".{path.name}.lock")
+    with _locked(lock, path):
+        try:
+            yield
+        finally:
+            lock.unlink(missing_ok=True)
+
+
+def _locked(lock: Path, path: Path) -> BinaryIO:
+    """Open and lock the file of that name that is there when the lock is had."""
+    while True:
+        file = lock.open("ab")
+        try:
+            import fcntl
+
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.close()
+            raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+        except (ModuleNotFoundError, OSError):  # no locks on this system or disk
+            return file
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # its holder has just removed it, and somebody else may lock a new one
