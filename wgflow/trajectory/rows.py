@@ -48,7 +48,7 @@ class Rows:
     def __init__(self, path: Path, file: io.FileIO, layout: Layout) -> None:
         self.path, self.layout = path, layout
         self._file = file
-        mark = bytes(self._read(schema.FINISHED))
+        mark = self.array(schema.FINISHED).tobytes()
         self.marked = any(mark)
         self.finished = mark == layout.digests.of_finished(layout.frames)
         self.last = layout.frames - 1 if self.finished else self._last_commit()
@@ -161,11 +161,9 @@ class Rows:
             last = begin + int(used[-1]) if used.size else last
         return last
 
-    def _read(self, path: str, start: int = 0, stop: int = 1) -> NDArray[Any]:
+    def _read(self, path: str, start: int, stop: int) -> NDArray[Any]:
         """Rows start..stop-1 of a dataset."""
         place = self.layout.places[path]
-        if path == schema.FINISHED:
-            return self.array(path)
         data = read_at(self._file, place.offset + start * place.stride, (stop - start) * place.stride)
         return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
 
