@@ -85,7 +85,7 @@ def test_a_walltime_ends_after_a_member(folder):
 def test_a_killed_member_starts_again(folder):
     arguments = ["numbers.toml", "--quiet", "--jobs", "1", "--set", "flow.until=1000.0"]
     child = subprocess.Popen([sys.executable, "-m", "wgflow.sims.run", *arguments])
-    for _ in range(600):
+    for _ in range(6000):
         time.sleep(0.02)
         if len(files(folder)) > 1:
             break
@@ -158,3 +158,20 @@ def test_a_target_changes_no_result(folder):
 def test_a_figure_that_needs_particles_says_so(folder, capsys):
     assert run.main(["numbers.toml", "--set", "figure=loss_and_particles"]) == 2
     assert "record: expected 'particles' to draw 'loss_and_particles', got 'numbers'" in capsys.readouterr().err
+
+
+def test_members_beside_the_grid():
+    raw = {
+        "name": "x", "problem": {"name": "sine", "samples": 8}, "depth": {"name": "layers", "layers": 2},
+        "flow": {"until": 1.0}, "grid": {"particles.per_layer": [1, 2], "seed": [0, 1]},
+        "also": [{"particles.per_layer": 8, "depth.layers": [2, 4]}],
+        "reference": {"particles.per_layer": 64, "seed": 9},
+    }  # fmt: skip
+    found = members.expand(study.validate(study.Study, raw, "x"))
+    assert [(each.member.count, each.member.seed, each.reference) for each in found] == [
+        (2, 0, False), (2, 1, False), (4, 0, False), (4, 1, False), (16, 0, False), (32, 0, False), (16, 1, False),
+        (32, 1, False), (128, 9, True),
+    ]  # fmt: skip
+    raw["also"] = [{"seed": [1, 2]}]
+    with pytest.raises(StudyError, match="also: expected members that the grid has not, got per_layer=1, seed=1 again"):
+        members.expand(study.validate(study.Study, raw, "x"))

@@ -96,7 +96,7 @@ class Planned(NamedTuple):
 
 
 def expand(study: Study) -> list[Planned]:
-    """Members of a study, one for each combination of grid values, the last key running fastest; then the reference.
+    """Members of a study: all combinations of grid values, the last key running fastest; those beside them; references.
 
     Raises
     ------
@@ -105,12 +105,15 @@ def expand(study: Study) -> list[Planned]:
     """
     base = study.model_dump(mode="python", include=set(Member.model_fields))
     members = _multiplied(base, "grid", study.grid)
+    for number, table in enumerate(study.also):
+        own = {key: listed(value) for key, value in table.items()}
+        members += _multiplied(base, f"also.{number}", study.grid | own, own)
     if study.reference:
         own = {key: listed(value) for key, value in study.reference.items()}
         members += _multiplied(base, "reference", study.grid | own, own)
     twice = _repeated([each.label for each in members])
     if twice:
-        raise StudyError([f"reference: expected members that the grid has not, got {twice[0]} again"])
+        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0]} again"])
     return members
 
 

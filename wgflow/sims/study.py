@@ -318,6 +318,10 @@ class Study(Member):
         default_factory=dict,
         description="dotted key -> value or values, in place of the grid's, of members to compare with",
     )
+    also: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="tables of further members beside the grid's: dotted key -> value or values in place of the grid's",
+    )
 
 
 _ABOUT = ("name", "question", "cost", "figure", "target")  # what does not change a result, and so is not hashed
@@ -360,6 +364,8 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     for table in _TABLES_OF_KEYS:
         if isinstance(raw.get(table), dict):
             raw[table] = _flatten(raw[table])
+    if isinstance(raw.get("also"), list):
+        raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
     _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
@@ -369,8 +375,9 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
 
 
 def _each_data_path(raw: Spec, change: Callable[[str], str]) -> None:
-    """Replace every path of a data file: in the problem, in the grid and in the reference."""
+    """Replace every path of a data file: in the problem, the grid, the reference and what there is beside them."""
     places = [raw[table] for table in _TABLES_OF_KEYS if isinstance(raw.get(table), dict)]
+    places += [each for each in listed(raw.get("also")) if isinstance(each, dict)]
     for problem in (raw.get("problem"), *(each for keys in places for each in listed(keys.get("problem")))):
         if isinstance(problem, dict) and isinstance(problem.get("path"), str):
             problem["path"] = change(problem["path"])
