@@ -1,7 +1,7 @@
 """Laws of the rms output error over depth L and width M_l, with a finite reference: constants, exponents, intervals.
 
-With the depth term A = L**-a - L_ref**-a and the width term B = (M_l**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2), minus
-for sub-samples of the reference and plus for an independent one, the laws are
+With the depth term A = |L**-a - L_ref**-a| and the width term B = (M_l**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2),
+minus for sub-samples of the reference and plus for an independent one, the laws are
 
     path          rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g = 1, 1/2, 0     Ding et al., arXiv:2110.02926, Theorem 5.1
     independent   rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g = 1, 1/2, 1/2   the same with independent layers, derived
@@ -25,7 +25,8 @@ from wgflow.errors import InputError, lookup
 from wgflow.types import Array, real
 
 RESAMPLES = 400  # each is a fit; the standard error from 400 is itself known to 4%
-_FLAT = 1e-12  # a term below this share of its first part counts as 0
+_FLAT = 1e-12  # a term that the reference cancels to this share counts as this
+_STEEP = 300.0  # logarithms above this are cut: no exponent that a fit could end at comes near
 _STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, all depth, all width
 _FREE = ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (0.5, 0.25, 0.25), (2.0, 1.0, 0.0))
 
@@ -178,7 +179,7 @@ def checked(squares: Array, sizes: Sizes) -> Array:
     array = np.array(squares, dtype=float)
     if array.ndim != 3 or array.shape[1:] != shape or len(array) == 0:
         raise InputError(f"squares: expected shape (seeds, {shape[0]}, {shape[1]}), got {array.shape}")
-    if sizes.nested and sizes.reference == (sizes.depths[-1], sizes.widths[-1]):
+    if sizes.nested and sizes.reference == (float(sizes.depths[-1]), float(sizes.widths[-1])):
         array[:, -1, -1] = np.nan
     if (array < 0).any() or np.isinf(array).any():
         raise InputError("squares: expected finite numbers >= 0 or NaN, got others; leave diverged runs out as NaN")
@@ -202,8 +203,8 @@ def require(observed: Array, law: Law) -> None:
     depths, widths = int(there.any(axis=1).sum()), int(there.any(axis=0).sum())
     if min(depths, widths) < fewest or there.sum() <= law.parameters:
         raise InputError(
-            f"squares: expected {fewest} depths, {fewest} widths and more than {law.parameters} sizes with an error for "
-            f"the law {law.name!r}, got {depths}, {widths} and {there.sum()}; enlarge the grid"
+            f"squares: expected {fewest} depths, {fewest} widths and more than {law.parameters} sizes with an error "
+            f"for the law {law.name!r}, got {depths}, {widths} and {there.sum()}; enlarge the grid"
         )
 
 
@@ -217,7 +218,8 @@ def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Arra
 def solve(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -> Array:
     """Parameters of :func:`predict` that are nearest to an rms error (nL, nM) in logarithms, NaN being left out."""
     there = ~np.isnan(observed)
-    depth, width = (each[there] for each in np.meshgrid(np.float64(sizes.depths), np.float64(sizes.widths), indexing="ij"))
+    grid = np.meshgrid(np.array(sizes.depths, float), np.array(sizes.widths, float), indexing="ij")
+    depth, width = grid[0][there], grid[1][there]
     target = np.log(observed[there])
     starts = [start] if start is not None else _starts(target, depth, width, sizes, law)
     found = [
@@ -247,7 +249,7 @@ def _logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> 
     """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
     a, b, g = law.exponents or p[2:]
     first, d_first = _depth_term(a, depth, sizes)
-    second, d_second = _width_term(b, g, depth, width, sizes)
+    second, by_b, by_g = _width_term(b, g, depth, width, sizes)
     if law.additive:
         second = second + 0.5 * np.log(sizes.dimension)
     power = 1.0 if law.additive else 2.0
@@ -256,32 +258,33 @@ def _logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> 
     share = np.exp(one - value)
     columns = [share, 1.0 - share]
     if not law.exponents:
-        columns += [share * d_first, (1.0 - share) * d_second[0], (1.0 - share) * d_second[1]]
+        columns += [share * d_first, (1.0 - share) * by_b, (1.0 - share) * by_g]
     return value / power, np.stack(np.broadcast_arrays(*columns), axis=-1)
 
 
 def _depth_term(a: float, depth: Array, sizes: Sizes) -> tuple[Array, Array]:
-    """Log of L**-a - L_ref**-a and its derivative by a."""
-    own = depth**-a
+    """Log of |L**-a - L_ref**-a| and its derivative by a."""
+    value, slope = -a * np.log(depth), -np.log(depth)
     if sizes.reference is None:
-        return np.log(own), -np.log(depth)
-    far = sizes.reference[0] ** -a
-    rest = np.maximum(own - far if sizes.nested or a > 0 else own, _FLAT * own)
-    return np.log(rest), (far * np.log(sizes.reference[0]) - own * np.log(depth)) / rest * (rest > _FLAT * own)
+        return value, slope
+    ratio = np.log(depth / sizes.reference[0])
+    share = np.exp(np.minimum(a * ratio, _STEEP))
+    rest = 1.0 - share
+    alive = np.abs(rest) > _FLAT
+    rest = np.where(alive, rest, _FLAT)
+    return value + np.log(np.abs(rest)), slope - np.where(alive, share * ratio / rest, 0.0)
 
 
-def _width_term(b: float, g: float, depth: Array, width: Array, sizes: Sizes) -> tuple[Array, tuple[Array, Array]]:
+def _width_term(b: float, g: float, depth: Array, width: Array, sizes: Sizes) -> tuple[Array, Array, Array]:
     """Log of (M**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2) and its derivatives by b and g."""
-    own = width ** (-2 * b) * depth ** (-2 * g)
+    value = -b * np.log(width) - g * np.log(depth)
     if sizes.reference is None:
-        return 0.5 * np.log(own), (-np.log(width), -np.log(depth))
-    deep, wide = sizes.reference
-    far = wide ** (-2 * b) * deep ** (-2 * g) * (-1.0 if sizes.nested else 1.0)
-    rest = np.maximum(own + far, _FLAT * own)
-    alive = (rest > _FLAT * own) / rest
-    slopes = (-(own * np.log(size) + far * np.log(end)) * alive for size, end in ((width, wide), (depth, deep)))
-    by_width, by_depth = slopes
-    return 0.5 * np.log(rest), (by_width, by_depth)
+        return value, -np.log(width), -np.log(depth)
+    by_depth, by_width = np.log(depth / sizes.reference[0]), np.log(width / sizes.reference[1])
+    share = np.exp(np.minimum(2 * b * by_width + 2 * g * by_depth, _STEEP)) * (-1.0 if sizes.nested else 1.0)
+    rest = np.maximum(1.0 + share, _FLAT)
+    slope = np.where(rest > _FLAT, share / rest, 0.0)
+    return value + 0.5 * np.log(rest), slope * by_width - np.log(width), slope * by_depth - np.log(depth)
 
 
 def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
