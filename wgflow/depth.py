@@ -126,6 +126,9 @@ class _Deposited(Depth):
         place, (count, reach) = self._place(stencil), stencil.layer.shape
         back = np.empty(len(place), np.int64)
         back[place] = np.arange(len(place))
+        if reach == 1:  # one layer a particle, whatever its depth in there: nothing to weigh, nothing moves
+            v_theta = np.take(slope, back, axis=0)
+            return np.negative(v_theta, out=v_theta), np.zeros(count)
         v_theta = -np.einsum("nr,nrp->np", stencil.weight, slope[back].reshape(count, reach, -1))
         v_tau = -np.einsum("nr,nr->n", stencil.slope, value[back].reshape(count, reach))
         return v_theta, v_tau

@@ -18,6 +18,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from wgflow.analysis.drawing import Drawing
 
@@ -88,11 +89,19 @@ def sequence(count: int) -> list[str]:
     return [SEQUENCE[round(place)] for place in places]
 
 
-def particle_axis(axes: Axes, sizes: Sequence[int]) -> None:
-    """Logarithmic axis of N with a tick at each size."""
-    axes.set(xscale="log", xlabel="particles $N$")
+def particle_axis(axes: Axes, sizes: Sequence[int], label: str = "particles $N$") -> None:
+    """Logarithmic axis of N, or of another number of that kind, with a tick at each size."""
+    axes.set(xscale="log", xlabel=label)
     axes.set_xticks(sorted(set(sizes)), [str(size) for size in sorted(set(sizes))])
     axes.minorticks_off()
+
+
+def log_ticks(axes: Axes) -> None:
+    """Logarithmic vertical axis with plain numbers at 1, 2 and 5 of each decade."""
+    axes.set_yscale("log")
+    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
+    axes.yaxis.set_minor_locator(NullLocator())
 
 
 def nothing(axes: Axes, why: str) -> Figure:

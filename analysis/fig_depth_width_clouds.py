@@ -1,0 +1,11 @@
+"""Redraw the flow from full and from degenerate supports, with its certificates from its trajectories.
+
+Usage: python analysis/fig_depth_width_clouds.py runs/depth_width_clouds/<hash> [folder to write to, by default the run's own]
+"""
+
+import sys
+
+from wgflow.analysis.figures import redraw
+
+if __name__ == "__main__":
+    print(*redraw("depth_width_clouds", sys.argv[1:]), sep="\n")

@@ -1,0 +1,104 @@
+"""Moments of a measure, and how smoothly its particles run through depth.
+
+Ding, Chen, Li and Wright (arXiv:2110.02926, Definition E.1) ask of the start that (1/M) sum_m |theta_m|**2 stays
+bounded, that supp is in {|theta_[1]| <= R}, and that
+
+    (1/M) sum_l sum_m int_(l/L)^((l+1)/L) |theta_m(t) - theta_m(l/L)|**2 dt <= C / L**2;
+
+their theorems then keep moments bounded along the flow. Of a network with L layers the left side is seen through the
+steps between its layers.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.errors import InputError
+from wgflow.particles import Particles
+from wgflow.theory.distances import conditionals
+from wgflow.types import Array, whole
+
+
+class Regularity(NamedTuple):
+    """Structure function of particles along depth.
+
+    Attributes
+    ----------
+    lags : ndarray (n,)
+        Differences of depth k/L, k = 1, 2, 4, ... up to L/4.
+    structure : ndarray (n,)
+        Mean over layers and particles of |theta_m(t + lag) - theta_m(t)|**2.
+    lipschitz : float
+        L times the root of the structure at one layer: of paths with a derivative the rms of |d theta/dt|, which stays
+        as L grows, while independent layers have L (2 Var theta)**(1/2). Its square bounds the C above.
+    holder : float
+        H of structure ~ lag**(2H), fitted over the lags: 1 for paths with a derivative, 1/2 for Brownian ones, 0 for
+        independent layers; NaN with a single lag or equal layers.
+    """
+
+    lags: Array
+    structure: Array
+    lipschitz: float
+    holder: float
+
+
+class Moments(NamedTuple):
+    """Second moments of theta.
+
+    Attributes
+    ----------
+    mean : float
+        L_rho = int_0^1 int |theta|**2 rho(dtheta, t) dt.
+    largest : float
+        sup over t of int |theta|**2 rho(dtheta, t).
+    radius : float
+        Largest |theta_k| over particles and columns: a ball of the supremum norm that holds the support.
+    """
+
+    mean: float
+    largest: float
+    radius: float
+
+
+def regularity(rho: Particles, layers: int) -> Regularity:
+    """Smoothness along depth of the particles of a network of L equally wide layers.
+
+    Parameters
+    ----------
+    rho : Particles
+        L M_l particles; the m-th of every layer, in the order of their indices, is taken for one path through depth, as
+        :meth:`wgflow.Particles.draw_layers` lays them out.
+    layers : int
+        L >= 2.
+
+    Raises
+    ------
+    InputError
+        If L is below 2 or layers are not equally wide.
+    """
+    whole("layers", layers, least=2)
+    rows = [row for row, _ in conditionals(rho, layers)]
+    if len({len(row) for row in rows}) > 1:
+        raise InputError(f"rho: expected equally many particles in each of {layers} layers, got {len(rho)} unequal")
+    theta = rho.theta[np.stack(rows)]  # (L, M_l, P)
+    steps = 2 ** np.arange(int(np.log2(max(1, layers // 4))) + 1)
+    structure = np.array([np.mean(np.sum((theta[k:] - theta[:-k]) ** 2, axis=2)) for k in steps])
+    holder = np.nan
+    if len(steps) > 1 and structure.min() > 0:
+        holder = 0.5 * float(np.polyfit(np.log(steps), np.log(structure), 1)[0])
+    return Regularity(steps / layers, structure, float(layers * np.sqrt(structure[0])), holder)
+
+
+def moments(rho: Particles, layers: int) -> Moments:
+    """Second moments over all depths and at the worst of L slices of depth.
+
+    Raises
+    ------
+    InputError
+        If a slice has no mass.
+    """
+    squares = np.sum(rho.theta**2, axis=1)
+    by_slice = [float(mass @ squares[row]) for row, mass in conditionals(rho, layers)]
+    return Moments(float(rho.mass @ squares / rho.mass.sum()), max(by_slice), float(np.abs(rho.theta).max()))
