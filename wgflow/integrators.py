@@ -1,11 +1,11 @@
-"""Explicit Runge-Kutta methods as tables, and the one step that all of them share."""
+"""Explicit Runge-Kutta methods as tables, some with an embedded one of lower order, and the step that all share."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wgflow.errors import lookup
+from wgflow.errors import InputError, describe, lookup
 from wgflow.types import Array
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
@@ -24,19 +24,45 @@ class Tableau(NamedTuple):
         Row j holds the weights of stages 0..j in the argument of stage j + 1.
     b : tuple of float
         Weights of the stages in the step.
+    b_low : tuple of float or None
+        Weights of the same stages in an embedded method of lower order, whose distance from the step estimates the
+        error of a step; None without one.
+    order_low : int
+        Order of the embedded method; 0 without one.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    b_low: tuple[float, ...] | None = None
+    order_low: int = 0
 
 
 EULER = Tableau("euler", 1, (), (1.0,))
-HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5))
+HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5), (1.0, 0.0), 1)
+# Shu and Osher (1988): the first two stages are Heun's, so that its step is at hand.
+SSP3 = Tableau("ssp3", 3, ((1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 2 / 3), (0.5, 0.5, 0.0), 2)
 RK4 = Tableau("rk4", 4, ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+# Cash and Karp (1990). A pair whose last stage is the next step's first would gain nothing here: the loop computes the
+# velocity where a step arrives anyway, with the walls and after the ingredients.
+CASH_KARP = Tableau(
+    "cash_karp",
+    5,
+    (
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (3 / 10, -9 / 10, 6 / 5),
+        (-11 / 54, 5 / 2, -70 / 27, 35 / 27),
+        (1631 / 55296, 175 / 512, 575 / 13824, 44275 / 110592, 253 / 4096),
+    ),
+    (37 / 378, 0.0, 250 / 621, 125 / 594, 0.0, 512 / 1771),
+    (2825 / 27648, 0.0, 18575 / 48384, 13525 / 55296, 277 / 14336, 1 / 4),
+    4,
+)
 
-INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, RK4)}
+INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, SSP3, RK4, CASH_KARP)}
+EMBEDDED = tuple(name for name, each in INTEGRATORS.items() if each.b_low is not None)  # those with an error estimate
 
 
 def integrator(choice: str | Tableau) -> Tableau:
@@ -52,10 +78,26 @@ def integrator(choice: str | Tableau) -> Tableau:
     return lookup("integrator", choice, INTEGRATORS)
 
 
-def step(
+def embedded(table: Tableau) -> tuple[float, ...]:
+    """Weights of the embedded method of lower order.
+
+    Raises
+    ------
+    InputError
+        If the method has none.
+    """
+    if table.b_low is None:
+        raise InputError(
+            f"integrator: expected one with an error estimate for steps that adapt ({', '.join(EMBEDDED)}), "
+            f"got {describe(table.name)}"
+        )
+    return table.b_low
+
+
+def stages(
     table: Tableau, drift: Drift, theta: Array, tau: Array, s: float, first: tuple[Array, Array], h: float
-) -> tuple[Array, Array]:
-    """One explicit step of d(theta, tau)/ds = drift(theta, tau, s).
+) -> list[tuple[Array, Array]]:
+    """Stages of one explicit step of d(theta, tau)/ds = drift(theta, tau, s).
 
     Parameters
     ----------
@@ -74,19 +116,37 @@ def step(
 
     Returns
     -------
-    theta, tau : ndarray (N, P), (N,)
-        State at s + h, not yet brought back into [0, 1].
+    list of (ndarray, ndarray)
+        Velocities (N, P), (N,) at each stage, the first one first; :func:`combine` makes steps of them.
     """
-    stages = [first]
+    made = [first]
     for row in table.a:
-        stages.append(drift(*_combine(theta, tau, row, stages, h), s + h * sum(row)))
-    return _combine(theta, tau, table.b, stages, h)
+        made.append(drift(*combine(theta, tau, row, made, h), s + h * sum(row)))
+    return made
 
 
-def _combine(
-    theta: Array, tau: Array, row: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
+def combine(
+    theta: Array, tau: Array, weights: tuple[float, ...], velocities: list[tuple[Array, Array]], h: float
 ) -> tuple[Array, Array]:
-    for weight, (v_theta, v_tau) in zip(row, stages, strict=True):
+    """Move a state along a weighted sum of velocities: (theta, tau) + h sum_j weights_j velocities_j.
+
+    Parameters
+    ----------
+    theta, tau : ndarray (N, P), (N,)
+        The state; left as it is.
+    weights : tuple of float
+        One for each of the velocities: a row of a table's ``a``, its ``b`` or its ``b_low``.
+    velocities : list of (ndarray, ndarray)
+        Velocities (N, P), (N,).
+    h : float
+        Step length in s.
+
+    Returns
+    -------
+    theta, tau : ndarray (N, P), (N,)
+        The state moved, not yet brought back into [0, 1].
+    """
+    for weight, (v_theta, v_tau) in zip(weights, velocities, strict=True):
         if weight:
             move = (h * weight) * v_theta
             move += theta

@@ -21,7 +21,7 @@ from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims.observables import OBSERVABLES
-from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
@@ -162,7 +162,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     flow = Flow(
         energy,
         flow_table.integrator,
-        {"name": flow_table.rule, "length": flow_table.step},
+        _rule(flow_table),
         flow_table.boundary,
         flow_table.mobility,
         [_ingredient(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
@@ -235,6 +235,12 @@ def _drawn(problem: Problem, member: Member) -> Particles:
         )
     per_layer = table.count // depth.layers
     return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling, table.part)
+
+
+def _rule(table: FlowTable) -> Spec:
+    """Step rule of a table, with the options that are given; the rule itself refuses those it has not."""
+    options = {name: getattr(table, name) for name in ("rtol", "atol", "smallest")}
+    return {"name": table.rule, "length": table.step} | {k: v for k, v in options.items() if v is not None}
 
 
 def _ingredient(table: Spec, member: Member) -> Ingredient:
