@@ -20,7 +20,7 @@ from wgflow.errors import DivergenceError, InputError, describe, unknown
 from wgflow.ingredients import Ingredient, Move
 from wgflow.particles import BOUNDARIES, Particles, confine, project
 from wgflow.schedule import Schedule, schedule
-from wgflow.stepsize import Estimate, StepRule, Trial, compare
+from wgflow.stepsize import StepRule, Trial
 from wgflow.types import Array, Frame, Index, Spec, real
 
 
@@ -211,9 +211,10 @@ class Flow:
             after = self.energy.depth.order(moved)
             changed = switches(order, after) if order is not None and after is not None else 0
 
-            def estimate() -> Estimate:
+            def estimate() -> integrators.Estimate:
                 low = integrators.combine(rho.theta, rho.tau, integrators.embedded(self.integrator), stages, h)
-                return compare(rho, arrived, self._settle(rho, *low, clock, frame), self.integrator.order_low)
+                settled = self._settle(rho, *low, clock, frame)
+                return integrators.compare(rho, arrived, settled, self.integrator.order_low)
 
             return Trial(moved, changed, lambda: self.energy(moved, s=clock.s), estimate)
 

@@ -1,14 +1,36 @@
-"""Explicit Runge-Kutta methods as tables, some with an embedded one of lower order, and the step that all share."""
+"""Explicit Runge-Kutta methods as tables, some with an embedded one of lower order, and what a step is made of."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
+import numpy as np
+
 from wgflow.errors import InputError, describe, lookup
+from wgflow.particles import Particles
 from wgflow.types import Array
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
+
+
+class Estimate(NamedTuple):
+    """How far apart the two solutions of an embedded pair lie after one step.
+
+    Attributes
+    ----------
+    error : float
+        Root mean square over the particles of |(theta, tau) - (theta, tau)_low|, >= 0; see :func:`rms`.
+    size : float
+        Root mean square of |(theta, tau)| over the particles, before or after the step, whichever is larger.
+    order : int
+        Order q of the lower solution: the error is O(h**(q + 1)).
+    """
+
+    error: float
+    size: float
+    order: int
 
 
 class Tableau(NamedTuple):
@@ -88,8 +110,8 @@ def embedded(table: Tableau) -> tuple[float, ...]:
     """
     if table.b_low is None:
         raise InputError(
-            f"integrator: expected one with an error estimate for steps that adapt ({', '.join(EMBEDDED)}), "
-            f"got {describe(table.name)}"
+            "integrator: expected one with an error estimate, since the step rule goes by it, got "
+            f"{describe(table.name)}; use one of {', '.join(EMBEDDED)}"
         )
     return table.b_low
 
@@ -152,3 +174,21 @@ def combine(
             move += theta
             theta, tau = move, tau + (h * weight) * v_tau
     return theta, tau
+
+
+def rms(mass: Array, theta: Array, tau: Array) -> float:
+    """sqrt(sum_i mass_i (|theta_i|**2 + tau_i**2) / sum_i mass_i) of displacements or places (N, P), (N,).
+
+    For the displacement between two measures with these masses, of sum 1, it is a bound from above on their Wasserstein
+    distance W2. Under Gaps the flow's own metric would give tau the weight 1/mass_i in place of mass_i; the size of a
+    state would then be that of N tau, and an error relative to it would say nothing about theta. Particles without mass
+    do not count.
+    """
+    squares = np.einsum("np,np->n", theta, theta) + tau**2
+    return math.sqrt(float(mass @ squares) / (float(mass.sum()) or 1.0))
+
+
+def compare(before: Particles, after: Particles, low: Particles, order: int) -> Estimate:
+    """Estimate from the state before a step, after it, and after the embedded method's step of the given order."""
+    error = rms(before.mass, after.theta - low.theta, after.tau - low.tau)
+    return Estimate(error, max(rms(before.mass, each.theta, each.tau) for each in (before, after)), order)

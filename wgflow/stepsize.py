@@ -8,50 +8,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-import numpy as np
-
 from wgflow.errors import DivergenceError, InputError, build, describe
+from wgflow.integrators import Estimate
 from wgflow.particles import Particles
-from wgflow.types import Array, Spec, real
+from wgflow.types import Spec, real
 
 _EPS = 2.0**-52  # distance from 1 to the next float64
 _LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
-
-
-class Estimate(NamedTuple):
-    """How far apart the two solutions of an embedded pair lie after one step.
-
-    Attributes
-    ----------
-    error : float
-        Root mean square over the particles of |(theta, tau) - (theta, tau)_low|, >= 0.
-    size : float
-        Root mean square of |(theta, tau)| over the particles, before or after the step, whichever is larger.
-    order : int
-        Order q of the lower solution: the error is O(h**(q + 1)).
-    """
-
-    error: float
-    size: float
-    order: int
-
-
-def rms(mass: Array, theta: Array, tau: Array) -> float:
-    """sqrt(sum_i mass_i (|theta_i|**2 + tau_i**2) / sum_i mass_i) of displacements or places (N, P), (N,).
-
-    Of the displacement between two measures with these masses it bounds their Wasserstein distance W2 from above. Under
-    Gaps the flow's own metric would give tau the weight 1/mass_i in place of mass_i; a relative error would then be one
-    in N tau, and say nothing about theta.
-    """
-    squares = np.einsum("np,np->n", theta, theta) + tau**2
-    return math.sqrt(float(mass @ squares) / (float(mass.sum()) or 1.0))
-
-
-def compare(before: Particles, after: Particles, low: Particles, order: int) -> Estimate:
-    """Estimate from the state before a step, after it, and after the embedded method's step of the given order."""
-    mass = before.mass
-    error = rms(mass, after.theta - low.theta, after.tau - low.tau)
-    return Estimate(error, max(rms(mass, each.theta, each.tau) for each in (before, after)), order)
 
 
 class Trial:
@@ -221,10 +184,10 @@ class Descent:
 class Adaptive:
     """Steps as long as the estimated error of each allows.
 
-    err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see :func:`rms`. A step with err <= 1
-    is taken, of the solution of higher order; the next length, after a refusal as after a success, is
-    h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the standard controller of Hairer, Norsett and Wanner
-    (Solving Ordinary Differential Equations I, section II.4). It remembers nothing but h, which frames keep.
+    err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see :func:`wgflow.integrators.rms`. A
+    step with err <= 1 is taken, of the solution of higher order; the next length, after a refusal as after a success,
+    is h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the standard controller of Hairer, Norsett and
+    Wanner (Solving Ordinary Differential Equations I, section II.4). It remembers nothing but h, which frames keep.
 
     E itself is never looked at. Where particles change places under Gaps velocities jump and err falls only like h; a
     pair pushed against each other does so over and over, at steps of about the tolerance over the jump, and
@@ -236,9 +199,9 @@ class Adaptive:
     length : float, optional
         First h to try, > 0.
     rtol, atol : float, optional
-        Error allowed in one step, relative to the size of the state (1e-13 <= rtol < 1) and absolute (>= 0). The error
-        at a given s falls like (rtol + atol)**(p/(q + 1)) or faster for a method of order p: in proportion, as all
-        pairs here have p = q + 1.
+        Error allowed in one step, relative to the size of the state (1e-13 <= rtol < 1) and absolute (>= 0). Where E is
+        smooth enough the error at a given s falls in proportion to both: steps are as long as tolerance**(1/(q + 1)),
+        and the solution taken is of order q + 1 (derived).
     smallest : float, optional
         Length below which no step is cut, > 0; such a step is taken as it is.
     """
@@ -255,7 +218,7 @@ class Adaptive:
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         real("atol", self.atol, least=0.0)
-        if not real("rtol", self.rtol) >= _LEAST_RTOL or self.rtol >= 1:
+        if not _LEAST_RTOL <= real("rtol", self.rtol) < 1:
             raise InputError(f"rtol: expected {_LEAST_RTOL:g} <= rtol < 1, got {describe(self.rtol)}")
 
     @property
@@ -288,6 +251,8 @@ class Adaptive:
     def _error(self, estimate: Estimate) -> float:
         """Error in units of the one allowed."""
         allowed = self.atol + self.rtol * estimate.size
+        if not math.isfinite(allowed):
+            return math.inf
         if allowed == 0:  # all particles at the origin, and no absolute tolerance
             return math.inf if estimate.error else 0.0
         return estimate.error / allowed

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -22,6 +23,7 @@ from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims.observables import OBSERVABLES
 from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.stepsize import STEP_RULES
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
@@ -238,9 +240,15 @@ def _drawn(problem: Problem, member: Member) -> Particles:
 
 
 def _rule(table: FlowTable) -> Spec:
-    """Step rule of a table, with the options that are given; the rule itself refuses those it has not."""
+    """Step rule of a table, with the options that are given."""
     options = {name: getattr(table, name) for name in ("rtol", "atol", "smallest")}
-    return {"name": table.rule, "length": table.step} | {k: v for k, v in options.items() if v is not None}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in sorted(options.keys() - {field.name for field in dataclasses.fields(STEP_RULES[table.rule])}):
+        raise InputError(
+            f"flow.{name}: expected a rule that has it, got flow.rule = {table.rule!r}; set the rule to adaptive or "
+            "drop the key"
+        )
+    return {"name": table.rule, "length": table.step} | options
 
 
 def _ingredient(table: Spec, member: Member) -> Ingredient:
