@@ -31,5 +31,5 @@ def test_a_study_chooses_the_tolerances():
 
 def test_tolerances_without_a_rule_that_has_them_are_refused():
     chosen = study.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
-    with pytest.raises(InputError, match="rtol: expected a rule that has it, got .* 'constant'; set the rule"):
+    with pytest.raises(InputError, match=r"rtol: expected a rule that has it, got .* 'constant'; set the rule"):
         members.build(members.expand(chosen)[0].member)
