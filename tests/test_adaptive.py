@@ -192,6 +192,7 @@ def test_a_divergence_halves_the_step_and_below_the_smallest_is_one():
 
     limit = 0.3
     assert Adaptive().advance(trial, 0.0, 0.0, 1.0).h == 0.25
+    assert Adaptive(smallest=0.28).advance(trial, 0.0, 0.0, 1.0).h == 0.28
     limit = 0.0
     with pytest.raises(DivergenceError, match="too far"):
         Adaptive().advance(trial, 0.0, 0.0, 1.0)
@@ -203,8 +204,9 @@ def test_the_norm_weighs_by_mass_and_counts_depth(rng):
     assert rms(mass, theta, tau) == pytest.approx(expected, rel=1e-14)
     assert rms(7 * mass, theta, tau) == pytest.approx(expected, rel=1e-14)
     a, b, c = (wgflow.Particles(rng.normal(size=(3, 2)), rng.uniform(size=3), mass) for _ in range(3))
-    found = compare(a, b, c, 4)
-    assert found == (distance(b, c), max(rms(mass, each.theta, each.tau) for each in (a, b)), 4)
+    for before, after in ((a, b), (b, a)):  # the larger one first, and last
+        found = compare(before, after, c, 4)
+        assert found == (distance(after, c), max(rms(mass, each.theta, each.tau) for each in (a, b)), 4)
 
 
 def test_the_norm_bounds_the_wasserstein_distance(rng):
@@ -309,10 +311,13 @@ def test_ends_of_depth(boundary):
     assert fine.tau.max() > 0.999
     assert fine.switches == 0
     for name in EMBEDDED:
-        errors, tolerances = [], (1e-3, 1e-5)
+        errors, counts, tolerances = [], [], (1e-3, 1e-5)
         for tolerance in tolerances:
-            last, _ = ended(wgflow.Flow(energy, name, adaptive(rtol=tolerance, atol=tolerance), **options), rho, 1.0)
+            flow = wgflow.Flow(energy, name, adaptive(rtol=tolerance, atol=tolerance), **options)
+            last, times = ended(flow, rho, 1.0)
             errors.append(distance(last, fine))
+            counts.append(len(times))
+        assert max(counts) < 300  # both solutions are brought back; compared before, they part at every bounce
         if boundary == "clip":
             assert max(np.array(errors) / tolerances) < 10
         else:  # it bounces by O(h), which the estimate sees in part
