@@ -123,3 +123,16 @@ def test_moved_checks_and_copies_unless_told_that_arrays_are_fresh():
         assert other.order.tolist() == [1, 0]
     with pytest.raises(InputError, match="tau"):
         rho.moved(theta, np.array([0.5, 1.5]))
+
+
+@pytest.mark.parametrize("coupling", ["path", "independent"])
+@pytest.mark.parametrize(("layers", "within"), [(1, 1), (3, 10), (4, 4), (7, 1000)])
+def test_a_smaller_network_is_a_sub_sample(coupling, layers, within):
+    larger = wgflow.Particles.draw_layers(PROBLEM, within, 3, 5, coupling=coupling).theta.reshape(within, 3, -1)
+    smaller = wgflow.Particles.draw_layers(PROBLEM, layers, 2, 5, coupling=coupling, within=within)
+    chosen = [int((k + 0.5) * within / layers) for k in range(layers)]
+    np.testing.assert_array_equal(smaller.theta.reshape(layers, 2, -1), larger[chosen, :2])
+    np.testing.assert_allclose(smaller.tau.reshape(layers, 2)[:, 0], (np.arange(layers) + 0.5) / layers)
+    if layers > 1:
+        with pytest.raises(InputError, match="within: expected a whole number >="):
+            wgflow.Particles.draw_layers(PROBLEM, layers, 2, 5, within=layers - 1)

@@ -125,6 +125,7 @@ class Particles:
         scale: Mapping[str, float] | None = None,
         coupling: str = "independent",
         part: int = 0,
+        within: int | None = None,
     ) -> Particles:
         """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
 
@@ -143,6 +144,9 @@ class Particles:
             ``independent``: fresh draws in each layer. ``path``: particle m follows one random path through all of
             them, theta_m(t) = cos(pi t / 2) Z_m + sin(pi t / 2) Z'_m, continuous in t as Ding, Chen, Li and Wright
             (arXiv:2110.02926, section 5) ask of an admissible initial process.
+        within : int, optional
+            Layers >= L of a larger network of which this one is a sub-sample: layer l starts as that network's layer
+            floor((l + 1/2) within / L), particle by particle. By default ``layers``.
 
         Raises
         ------
@@ -150,11 +154,13 @@ class Particles:
             If a number is out of range or a name is unknown.
         """
         whole("layers", layers)
+        within = whole("within", layers if within is None else within, least=layers)
         whole("per_layer", per_layer)
         whole("part", part, least=0)
         if coupling not in COUPLINGS:
             raise unknown("coupling", coupling, COUPLINGS)
-        t, spread = (np.arange(layers) + 0.5) / layers, _spread(problem, scale)
+        number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
+        t, spread = (number + 0.5) / within, _spread(problem, scale)
         low = part * per_layer
         size = (low + per_layer, problem.shape[3])
         if coupling == "path":
@@ -162,9 +168,11 @@ class Particles:
             theta = np.cos(np.pi / 2 * t)[:, None, None] * start + np.sin(np.pi / 2 * t)[:, None, None] * end
         else:
             theta = np.stack(
-                [rng.normal(seed, "initial theta, layers", size, step=layer)[low:] for layer in range(layers)]
+                [rng.normal(seed, "initial theta, layers", size, step=layer)[low:] for layer in number.tolist()]
             )
-        return cls(spread * theta.reshape(layers * per_layer, -1), np.repeat(t, per_layer))
+        theta = theta.reshape(layers * per_layer, -1)
+        theta *= spread
+        return cls(theta, np.repeat((np.arange(layers) + 0.5) / layers, per_layer))
 
     @functools.cached_property
     def order(self) -> Index:
@@ -221,15 +229,26 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
     return np.where(outward, 0.0, v_tau)
 
 
-def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
-    """Standard deviation of each column of theta, (P,)."""
-    _, width, _, parameters = problem.shape
+def scales(problem: Problem, scale: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Standard deviation by parameter group of the law that particles are drawn from; see :meth:`Particles.draw`.
+
+    Raises
+    ------
+    InputError
+        If a group is unknown or a number out of range.
+    """
+    width = problem.shape[1]
     spread = {name: width**-0.5 if name in _INNER else 1.0 for name in problem.groups}
     for name, value in (scale or {}).items():
         if name not in problem.groups:
             raise unknown("parameter group in scale", name, problem.groups)
         spread[name] = real(f"scale of {name}", value, least=0.0)
-    out = np.empty(parameters)
+    return spread
+
+
+def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
+    """Standard deviation of each column of theta, (P,)."""
+    spread, out = scales(problem, scale), np.empty(problem.shape[3])
     for name, columns in problem.groups.items():
         out[columns] = spread[name]
     return out

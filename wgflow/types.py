@@ -74,7 +74,7 @@ class Frame:
         Pairs of particles that have changed places in depth since the start (Gaps only; 0 otherwise).
     h : float
         Step length that will be tried next, > 0.
-    observables : mapping of str to float
+    observables : mapping of str to float or ndarray
         Whatever else the caller measured at this state.
     """
 
@@ -87,7 +87,7 @@ class Frame:
     dissipation: float
     switches: int = 0
     h: float = 0.0
-    observables: Mapping[str, float] = field(default_factory=dict)
+    observables: Mapping[str, Any] = field(default_factory=dict)
 
 
 def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:

@@ -50,6 +50,29 @@ def test_exact_powers_are_recovered_exactly():
     np.testing.assert_allclose(found.value, np.asarray(SIZES, float) ** -0.5, rtol=1e-8)
 
 
+def test_sub_samples_of_the_reference(rng):
+    """Exact powers of 1/N - 1/reference; then sub-sampled clouds of 1024, whose plain slope is too steep by 0.1."""
+    sizes = np.asarray(SIZES, float)
+    for r in (0.5, 1.0):
+        values = 3.0 * (1 / sizes - 1 / 600) ** r
+        found = estimate(SIZES, 5, mean(np.tile(values, (5, 1))), reference=600, nested=True)
+        assert found.rate.exponent == pytest.approx(r, abs=1e-12)
+        assert found.rate.constant == pytest.approx(3.0, rel=1e-10)
+        np.testing.assert_allclose(found.value, 3.0 * sizes**-r, rtol=1e-10)
+    plain, corrected = [], []
+    for k in range(60):
+        draws = rng.standard_normal((8, 600, 20))
+        whole = draws.mean(axis=1)
+        squares = np.stack([((draws[:, :n].mean(axis=1) - whole) ** 2).mean(axis=1) for n in SIZES], axis=1)
+        plain.append(estimate(SIZES, 8, rms(squares), f"{k}").rate.exponent)
+        corrected.append(estimate(SIZES, 8, rms(squares), f"{k}", reference=600, nested=True).rate)
+    assert np.mean(plain) > 0.6
+    assert np.mean([rate.exponent for rate in corrected]) == pytest.approx(0.5, abs=0.015)
+    assert sum(rate.low <= 0.5 <= rate.high for rate in corrected) >= 52  # 57 expected; fewer than 52: 1%
+    with pytest.raises(InputError, match="below the reference's 512"):
+        estimate(SIZES, 8, rms(squares), reference=512, nested=True)
+
+
 def test_a_negative_bias_has_a_rate_too():
     values = -(np.asarray(SIZES, float) ** -1.0)
     assert estimate(SIZES, 5, mean(np.tile(values, (5, 1)))).rate.exponent == pytest.approx(1.0)

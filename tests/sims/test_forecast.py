@@ -30,7 +30,9 @@ def planned(tmp_path):
 def test_loads(planned):
     found = forecast.loads(planned, 1, "cpu")
     assert len(found) == 8
-    assert [load.disk for load in found[:1]] == [5 * 3 * (5 + 2) * 8]  # frames, N, theta with tau and mass
+    assert [load.disk for load in found[:1]] == [
+        5 * (3 * (5 + 2) + 1) * 8
+    ]  # frames, N, theta with tau and mass; heldout
     assert found[0].seconds < found[-1].seconds
     assert found[0].memory < found[-1].memory
 

@@ -73,7 +73,7 @@ def damaged(whole, rng, kind, frames):
         case "longer":
             content += rng.bytes(int(rng.integers(1, 5000)))
         case "version":
-            content = content.replace(b'"version":[2,0]', b'"version":[%d,0]' % rng.integers(3, 9))
+            content = content.replace(b'"version":[2,1]', b'"version":[%d,1]' % rng.integers(3, 9))
         case "type":
             content = content.replace(b'"<f8"', rng.choice([b'"<f4"', b'"<i8"', b'"|O8"', b'"|S8"']), 1)
         case "number":
@@ -214,7 +214,7 @@ HOSTILE = {
     "a size that is not the file's": lambda front: front.update(size=10**18),
     "a front of brackets": lambda front: "[" * 5000,
     "a front that is a list": lambda front: "[1, 2]",
-    "a number of a million digits": lambda front: '{"version": [2, 0], "size": ' + "9" * 7000 + "}",
+    "a number of a million digits": lambda front: '{"version": [2, 1], "size": ' + "9" * 7000 + "}",
     "no places": lambda front: front.update(places=[]),
 }
 
@@ -241,10 +241,9 @@ def test_an_honest_front_that_is_sealed_again_is_read(run, write, tmp_path, serv
 def test_a_particle_of_gigabytes_takes_little_memory(tmp_path, width):
     """One particle of 2**22 numbers that are not there, and a commit for it; and one that is refused."""
     path = tmp_path / "hostile.h5"
-    digests = schema.Digests((), 1, width)
     places, offset = [], 8192
-    for each in (*schema.elements(()), *schema.COMMIT):
-        shape = [{"F": 1, "N": 1, "P+1": width, "B": digests.blocks, "32": 32}[letter] for letter in each.shape]
+    for each in (*schema.elements({}), *schema.COMMIT):
+        shape = [schema.lengths(1, 1, width, {})[letter] for letter in each.shape]
         places.append([each.path, each.dtype, shape, offset, ""])
         offset += int(np.prod(shape)) * np.dtype(each.dtype).itemsize
     for name in schema.DOCUMENTS:
@@ -259,7 +258,7 @@ def test_a_particle_of_gigabytes_takes_little_memory(tmp_path, width):
         file.seek(at[schema.DIGEST])
         file.write(b"1" * 32)
         block = schema.MAGIC + b"0" * 64 + b" 8192\n"
-        block += json.dumps({"version": [2, 0], "size": offset, "places": places}).encode() + b"\n"
+        block += json.dumps({"version": [2, 1], "size": offset, "places": places}).encode() + b"\n"
         file.seek(0)
         file.write(block.ljust(8192, b" "))
     script = (

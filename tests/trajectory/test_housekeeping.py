@@ -205,13 +205,13 @@ def test_bad_command_lines_write_nothing(run, write, monkeypatch, capsys, argume
 
 
 def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
-    """Format 2.1 has one more array, and one more number a frame: 2.0 reads it, and does not write to it."""
+    """Format 2.2 has one more array, and one more number a frame: 2.1 reads it, and does not write to it."""
     create, frames, path, energy = run
     more = [*schema.STATIC, schema.Element("parameters/data/weight", "<f8", ("M",), "of a sample")]
     stored = writer_module._stored
     with monkeypatch.context() as patch:
         patch.setattr(schema, "STATIC", tuple(more))
-        patch.setattr(schema, "MODULE_VERSION", (2, 1))
+        patch.setattr(schema, "MODULE_VERSION", (2, 2))
         weight = {"parameters/data/weight": np.ones(len(energy.problem.x))}
         patch.setattr(writer_module, "_stored", lambda group, arrays: stored(group, arrays) | weight)
         odd = [dataclasses.replace(frame, observables=frame.observables | {"added": 3.0}) for frame in frames]
@@ -220,7 +220,7 @@ def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
         np.testing.assert_array_equal(trajectory.series("half"), [frame.energy / 2 for frame in frames])
         assert trajectory[3].observables["added"] == 3.0
         assert trajectory.energy().problem.spec() == energy.problem.spec()
-    with pytest.raises(TrajectoryError, match=r"expected format version 2.0 or before to go on with, got 2.1"):
+    with pytest.raises(TrajectoryError, match=r"expected format version 2.1 or before to go on with, got 2.2"):
         wgflow.trajectory.TrajectoryWriter.resume(path)
 
 

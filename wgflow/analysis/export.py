@@ -90,13 +90,15 @@ def _coordinate(values: list[Any]) -> list[Any]:
 
 def _lengths(members: Sequence[MemberFile], particles: bool) -> dict[str, int]:
     """Largest length of each dimension of a member."""
-    out = {"frame": 0, "particle": 0, "component": 0}
+    out: dict[str, int] = {}
     for member in members:
         with Trajectory(member.path) as trajectory:
-            out["frame"] = max(out["frame"], len(trajectory))
+            of_series = variables(trajectory, particles=False).values()
+            found = [(dim, n) for dims, values in of_series for dim, n in zip(dims, values.shape, strict=True)]
             if particles and len(trajectory):
-                count, parameters = trajectory[0].theta.shape
-                out["particle"], out["component"] = max(out["particle"], count), max(out["component"], parameters)
+                found += zip(("particle", "component"), trajectory[0].theta.shape, strict=True)
+            for dim, n in found:
+                out[dim] = max(out.get(dim, 0), n)
     return out
 
 

@@ -39,12 +39,21 @@ def shown(work: Workspace, label: str | None = None, most: int | None = None) ->
     sizes: dict[int, Path] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            if len(trajectory) > 1 and not member.reference:
+            if len(trajectory) > 1 and trajectory.particles and not member.reference:
                 sizes.setdefault(trajectory.particles, member.path)
     if not sizes:
         raise InputError(f"{work.folder}: expected a member of at least two frames, got none; run the study first")
     fitting = [size for size in sizes if most is None or size <= most]
     return sizes[max(fitting) if fitting else min(sizes)]
+
+
+def particles(trajectory: Trajectory) -> int:
+    """N of a member's run, also if its file holds no particles."""
+    if trajectory.particles:
+        return trajectory.particles
+    study = trajectory.parameters["study"]
+    table, layers = study["particles"], study["depth"].get("layers", 1)
+    return int(table["count"] if table["per_layer"] is None else table["per_layer"] * layers)
 
 
 def spread(count: int, most: int) -> list[int]:

@@ -26,6 +26,20 @@ _FIXED_POINT = 8  # rounds for the reference's own error, each ten times nearer
 Statistic = Callable[[Array], Array]
 
 
+class Interval(NamedTuple):
+    """A number and its interval.
+
+    Attributes
+    ----------
+    value, low, high : float
+        The estimate and the ends of its interval, NaN where there are too few seeds for one.
+    """
+
+    value: float
+    low: float
+    high: float
+
+
 class Rate(NamedTuple):
     """A fitted rate, or why there is none.
 
@@ -101,8 +115,28 @@ def norm_of_mean(products: Array) -> Statistic:
     return statistic
 
 
+def spread(products: Array) -> Statistic:
+    """Standard deviation over seeds of vectors v_s, from their products v_s . v_t, (n, S, S): E|v - E v|^2's root.
+
+    A resample's variance is divided by its draws less one, as the sample's is.
+    """
+    squares = np.diagonal(products, axis1=1, axis2=2)
+
+    def statistic(weight: Array) -> Array:
+        drawn = weight.sum(axis=1, keepdims=True)
+        square = np.einsum("bs,nst,bt->bn", weight, products, weight, optimize=True)
+        return np.asarray(np.sqrt(np.maximum(weight @ squares.T - square / drawn, 0.0) / (drawn - 1.0)))
+
+    return statistic
+
+
 def estimate(
-    sizes: Sequence[int], seeds: int, statistic: Statistic, name: str = "", reference: float | None = None
+    sizes: Sequence[int],
+    seeds: int,
+    statistic: Statistic,
+    name: str = "",
+    reference: float | None = None,
+    nested: bool = False,
 ) -> Estimate:
     """Evaluate a statistic at every N and fit its rate.
 
@@ -120,6 +154,9 @@ def estimate(
         For root mean squares of distances to a reference of this N that is of the same law: its own error adds in
         square, so distances are C (N**(-2r) + reference**(-2r))**(1/2). The values returned and fitted are divided by
         (1 + (N/reference)**(2r))**(1/2), r being the fitted rate or 1/2 if there is none.
+    nested : bool, optional
+        For networks that are sub-samples of the reference, whose distances are C (1/N - 1/reference)**r: r = 1/2 for
+        the mean of N of its particles, r = 1 for an error of order 1/N. Values are divided by (1 - N/reference)**r.
 
     Returns
     -------
@@ -136,25 +173,30 @@ def estimate(
     Raises
     ------
     InputError
-        If the sizes are not increasing.
+        If the sizes are not increasing, or nested ones reach the reference's.
     """
     n = np.asarray(sizes, float)
     if len(n) == 0 or (n <= 0).any() or (np.diff(n) <= 0).any():
         raise InputError(f"sizes: expected increasing numbers of particles, got {list(sizes)}")
+    if nested and not (reference and n[-1] < reference):
+        raise InputError(
+            f"sizes: expected nested ones below the reference's {reference}, got {list(sizes)}; leave it out"
+        )
     value = statistic(np.ones((1, seeds)))[0]
     if seeds < 2:
         nothing = np.full(len(n), np.nan)
         return Estimate(tuple(sizes), value, nothing, nothing, _none(f"{seeds} seed, {FEWEST_SEEDS} are needed"))
-    weight = _resamples(seeds, name)
+    weight = resamples(seeds, name)
     drawn = statistic(weight)
-    error = _error(drawn, seeds)
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1))
+    error = standard_error(drawn, seeds)
+    reach = student(seeds)
     sign = np.sign(value[0]) or 1.0
     told = sign * value > reach * error
     usable = len(n) if told.all() else int(np.argmin(told))
     share = n / reference if reference else np.zeros(len(n))
-    rate = _fit(n[:usable], sign * value[:usable], sign * drawn[:, :usable], seeds, len(n), share[:usable])
-    own = _own_error(share, np.array(rate.exponent if rate else 0.5))
+    rate = _fit(n[:usable], sign * value[:usable], sign * drawn[:, :usable], seeds, len(n), share[:usable], nested)
+    power = np.array(rate.exponent if rate else 0.5)
+    own = (1.0 - share) ** power if nested else _own_error(share, power)
     return Estimate(tuple(sizes), value / own, (value - reach * error) / own, (value + reach * error) / own, rate)
 
 
@@ -173,7 +215,7 @@ def _exponents(value: Array, slope: Array, share: Array) -> Array:
     return np.asarray(exponent)
 
 
-def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: Array) -> Rate:
+def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: Array, nested: bool) -> Rate:
     """Line through the logarithms, with its interval, or the reason for none."""
     sizes = tuple(int(each) for each in n)
     if seeds < FEWEST_SEEDS:
@@ -181,18 +223,25 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     if len(n) < FEWEST_SIZES or n[-1] < LEAST_SPAN * n[0]:
         few = f"{len(n)} of {offered} sizes are told from 0" if len(n) < offered else f"{offered} sizes"
         return _none(f"{few}, {FEWEST_SIZES} that span a factor of {LEAST_SPAN:g} are needed", sizes)
-    x = np.log(n) - np.log(n).mean()
-    slope = x / (x @ x)
-    exponent = float(_exponents(value, slope, share))
-    good = (drawn > 0).all(axis=1)  # a resample whose value is not positive has no logarithm
-    error = float(_error(_exponents(drawn[good], slope, share), seeds))
-    reach = float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1)) * error
-    low, high = exponent - reach, exponent + reach
-    if good.sum() < RESAMPLES / 2 or not low > 0:
+    if nested:  # C (1/N - 1/reference)**r is a power of the size whose inverse is that difference
+        n, share = n / (1.0 - share), np.zeros(len(n))
+    (exponent, low, high), good = line(n, value, drawn, seeds, share)
+    if good < RESAMPLES / 2 or not low > 0:
         return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)
     logarithm = np.log(value / _own_error(share, np.array(exponent)))
     constant = float(np.exp(logarithm.mean() + exponent * np.log(n).mean()))
     return Rate(exponent, low, high, constant, sizes)
+
+
+def line(n: Array, value: Array, drawn: Array, seeds: int, share: Array | None = None) -> tuple[Interval, int]:
+    """Exponent of a power law through values (n,), whatever its sign, and how many resamples (B, n) have logarithms."""
+    x = np.log(n) - np.log(n).mean()
+    slope = x / (x @ x)
+    share = np.zeros(len(n)) if share is None else share
+    exponent = float(_exponents(value, slope, share))
+    good = (drawn > 0).all(axis=1)  # a resample whose value is not positive has no logarithm
+    reach = student(seeds) * float(standard_error(_exponents(drawn[good], slope, share), seeds))
+    return Interval(exponent, exponent - reach, exponent + reach), int(good.sum())
 
 
 def without_rate(found: Estimate, reason: str) -> Estimate:
@@ -205,14 +254,19 @@ def _none(reason: str, sizes: tuple[int, ...] = ()) -> Rate:
     return Rate(np.nan, np.nan, np.nan, np.nan, sizes, reason)
 
 
-def _error(drawn: Array, seeds: int) -> Array:
+def standard_error(drawn: Array, seeds: int) -> Array:
     """Standard error from resamples (B, ...); the bootstrap's own is too small by the factor of a variance over S."""
     return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
 
 
-def _resamples(seeds: int, name: str) -> Array:
-    """How often each seed is drawn in each resample, (B, S); resamples of a single seed are left out."""
+def student(seeds: int) -> float:
+    """Student's t of S - 1 degrees of freedom, by which a standard error is multiplied for an interval."""
+    return float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1))
+
+
+def resamples(seeds: int, name: str, number: int = RESAMPLES) -> Array:
+    """How often each of S seeds is drawn in each resample, (B, S); resamples of a single seed are left out."""
     key = int.from_bytes(hashlib.sha256(f"bootstrap {name}".encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
-    weight = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=RESAMPLES).astype(float)
+    weight = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=number).astype(float)
     return np.asarray(weight[(weight > 0).sum(axis=1) > 1])

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wgflow.analysis.member import particles
 from wgflow.analysis.switching import order_switching, records_every_step
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
@@ -52,13 +53,13 @@ def _row(values: Spec, path: object, status: str) -> Spec:
             return values | {"status": status}
         first, last = trajectory[0], trajectory[-1]
         row = values | {
-            "N": len(last.tau),
+            "N": particles(trajectory),
             "steps": last.step,
             "s": last.s,
             "energy_first": first.energy,
             "energy_last": last.energy,
         }
-        for name in last.observables:
+        for name in (name for name, value in last.observables.items() if np.ndim(value) == 0):
             row |= {f"{name}_first": first.observables[name], f"{name}_last": last.observables[name]}
         row |= {"dissipation_last": last.dissipation, "switches": last.switches}
         gaps = trajectory.parameters["energy"]["depth"]["name"] == "gaps"

@@ -16,7 +16,7 @@ import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
-from wgflow.problems.regression import sine, teacher
+from wgflow.problems.regression import gaussian, sine, teacher
 from wgflow.types import Array, finite_array
 
 
@@ -101,6 +101,7 @@ DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
     "digits": digits,
     "sine": sine,
     "teacher": teacher,
+    "gaussian": gaussian,
     "file": from_file,
 }
 

@@ -39,6 +39,36 @@ def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: i
     return x, np.sin(frequency * x) + noise * rng.normal(seed, "sine noise", (samples, 1))
 
 
+def gaussian(samples: int = 10, width: int = 10, outputs: int | None = None, seed: int = 0) -> tuple[Array, Array]:
+    """Standard Gaussian inputs and targets, independent of each other: nothing to learn but these samples.
+
+    The data of Chizat's experiments on depth and width (arXiv:2509.10167), with M = D = 10.
+
+    Parameters
+    ----------
+    samples, width : int
+        M >= 1 and D_in >= 1.
+    outputs : int, optional
+        K >= 1; by default ``width``.
+    seed : int
+        Seed of both.
+
+    Returns
+    -------
+    x, y : ndarray (M, D_in), (M, K)
+
+    Raises
+    ------
+    InputError
+        If a count is below 1.
+    """
+    outputs = width if outputs is None else outputs
+    for name, value in (("samples", samples), ("width", width), ("outputs", outputs)):
+        whole(name, value)
+    x = rng.normal(seed, "gaussian inputs", (samples, width))
+    return x, rng.normal(seed, "gaussian targets", (samples, outputs))
+
+
 def teacher(samples: int = 200, width: int = 3, layers: int = 4, units: int = 2, seed: int = 0) -> tuple[Array, Array]:
     """Outputs of a residual network with random ridge + tanh blocks: realisable, so E = 0 can be reached.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import heapq
 import json
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
@@ -72,7 +73,7 @@ def loads(planned: Sequence[Planned], threads: int, backend: str) -> list[Load]:
     rates: dict[str, Callable[[int], tuple[float, float]]] = {}
     for kind, same in kinds.items():
         rates[kind] = _calibrate(same, threads, backend, _BUDGET / (2 * len(kinds)))
-    return [_load(each, *rates[_kind(each)](each.member.particles.count), threads) for each in planned]
+    return [_load(each, *rates[_kind(each)](each.member.count), threads) for each in planned]
 
 
 def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Sequence[str]) -> Forecast:
@@ -99,9 +100,9 @@ def _calibrate(
     same: Sequence[Planned], threads: int, backend: str, budget: float
 ) -> Callable[[int], tuple[float, float]]:
     """Seconds of a step and of a frame as functions of N."""
-    ordered = sorted(same, key=lambda each: each.member.particles.count)
-    large = [each for each in ordered if each.member.particles.count <= _LARGE][-1:] or ordered[:1]
-    chosen = {each.member.particles.count: each for each in (ordered[0], large[0])}
+    ordered = sorted(same, key=lambda each: each.member.count)
+    large = [each for each in ordered if each.member.count <= _LARGE][-1:] or ordered[:1]
+    chosen = {each.member.count: each for each in (ordered[0], large[0])}
     measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
     (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
 
@@ -138,7 +139,7 @@ def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[
 
 def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
     for name in planned.member.observables:
-        OBSERVABLES[name](frame, setup.energy, setup.heldout)
+        OBSERVABLES[name].measure(frame, setup.scene)
 
 
 def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
@@ -149,8 +150,10 @@ def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> 
     units = problem.block.units(width) if isinstance(problem.block, Unfolding) else 1
     entries = units * len(setup.energy.depth.network(setup.start).particle)
     numbers = count * (parameters + 2) * 8
+    frame = sum(8 * math.prod(OBSERVABLES[name].shape(setup.scene)) for name in planned.member.observables)
+    frame += numbers if planned.member.record == "particles" else 0
     return Load(
-        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * numbers) + _OPEN,
-        disk=planned.frames * numbers,
+        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * frame) + _OPEN,
+        disk=planned.frames * frame,
         memory=memory(entries, samples, width, outputs, threads) + 12 * numbers,
     )

@@ -17,11 +17,12 @@ from wgflow.errors import InputError, StudyError, unknown
 from wgflow.errors import build as build_named
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
-from wgflow.particles import Particles
+from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
-from wgflow.sims.observables import OBSERVABLES
+from wgflow.sims import formulas
+from wgflow.sims.observables import OBSERVABLES, Scene
 from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.stepsize import STEP_RULES
 from wgflow.theory.transport import Birth, BirthDeath
@@ -52,6 +53,11 @@ class Setup(NamedTuple):
     heldout: Energy | None
     flow: Flow
     start: Particles
+
+    @property
+    def scene(self) -> Scene:
+        """What observables see of it."""
+        return Scene(self.energy, self.heldout, self.start)
 
 
 class Planned(NamedTuple):
@@ -92,7 +98,7 @@ class Planned(NamedTuple):
 
 
 def expand(study: Study) -> list[Planned]:
-    """Members of a study, one for each combination of grid values, the last key running fastest; then the reference.
+    """Members of a study: all combinations of grid values, the last key running fastest; those beside them; references.
 
     Raises
     ------
@@ -101,12 +107,15 @@ def expand(study: Study) -> list[Planned]:
     """
     base = study.model_dump(mode="python", include=set(Member.model_fields))
     members = _multiplied(base, "grid", study.grid)
+    for number, table in enumerate(study.also):
+        own = {key: listed(value) for key, value in table.items()}
+        members += _multiplied(base, f"also.{number}", study.grid | own, own)
     if study.reference:
         own = {key: listed(value) for key, value in study.reference.items()}
         members += _multiplied(base, "reference", study.grid | own, own)
     twice = _repeated([each.label for each in members])
     if twice:
-        raise StudyError([f"reference: expected members that the grid has not, got {twice[0]} again"])
+        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0]} again"])
     return members
 
 
@@ -160,18 +169,19 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
             "flow.mobility: expected no group pinned at 0 with births, which move all of a particle; drop one"
         )
     energy = Energy(problem, depth, backend, member.dtype, threads, term)
-    flow_table = member.flow
+    flow_table, scale = member.flow, _scale(problem, member)
+    names = _names(problem, member) | scales(problem, scale)
     flow = Flow(
         energy,
         flow_table.integrator,
         _rule(flow_table),
         flow_table.boundary,
-        flow_table.mobility,
+        {key: formulas.number(value, names, f"flow.mobility.{key}") for key, value in flow_table.mobility.items()},
         [_ingredient(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
         flow_table.batch,
         member.seed,
     )
-    start = _start(problem, member)
+    start = _start(problem, member, scale)
     energy.weights(start)  # the scheme looks at the measure
     flow.run(
         start, flow_table.until, flow_table.every
@@ -211,14 +221,37 @@ def _problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | N
     x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))
     targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
     parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
+    options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}
+    if table.state == "whole":
+        if x.shape[1] != y.shape[1]:
+            raise InputError(
+                f"problem.state: expected as many targets as inputs for 'whole', got {y.shape[1]} and {x.shape[1]}; "
+                "use 'padded'"
+            )
+        options["readout"] = np.eye(x.shape[1])
     make = Problem.padded if table.state == "padded" else Problem
-    problem = make(parts.x, parts.y, block=table.block, activation=table.activation, loss=table.loss)
+    problem = make(parts.x, parts.y, **options)
     return problem, problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
 
 
-def _start(problem: Problem, member: Member) -> Particles:
+def _names(problem: Problem, member: Member) -> dict[str, float]:
+    """What the letters of formulas stand for."""
+    samples, width, outputs, _ = problem.shape
+    values = (width, outputs, samples, member.count, getattr(member.depth, "layers", 1))
+    return dict(zip(formulas.LETTERS, values, strict=True))
+
+
+def _scale(problem: Problem, member: Member) -> dict[str, float]:
+    """Standard deviations given, formulas evaluated."""
+    names = _names(problem, member)
+    return {
+        key: formulas.number(value, names, f"particles.scale.{key}") for key, value in member.particles.scale.items()
+    }
+
+
+def _start(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:
     """Draw the initial measure, under Layers by layers, and bring it to the support asked for."""
-    rho, support = _drawn(problem, member), member.particles.support
+    rho, support = _drawn(problem, member, scale), member.particles.support
     if support == "full":
         return rho
     theta = np.zeros_like(rho.theta) if support == "origin" else np.tile(rho.theta[:1], (len(rho), 1))
@@ -226,17 +259,23 @@ def _start(problem: Problem, member: Member) -> Particles:
     return Particles(theta, rho.tau if stays else np.full(len(rho), rho.tau[0]))
 
 
-def _drawn(problem: Problem, member: Member) -> Particles:
+def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:
     table, depth = member.particles, member.depth
     if not isinstance(depth, LayersTable):
-        return Particles.draw(problem, table.count, member.seed, table.scale, table.tau, table.part)
-    if table.count % depth.layers:
+        for key in ("per_layer", "within"):
+            if getattr(table, key) is not None:
+                raise InputError(f"particles.{key}: expected depth layers, got {depth.name}; use particles.count alone")
+        return Particles.draw(problem, table.count, member.seed, scale, table.tau, table.part)
+    if member.count % depth.layers:
         near = max(1, round(table.count / depth.layers)) * depth.layers
         raise InputError(
             f"particles.count: expected a multiple of the {depth.layers} layers, got {table.count}; {near} would do"
         )
-    per_layer = table.count // depth.layers
-    return Particles.draw_layers(problem, depth.layers, per_layer, member.seed, table.scale, table.coupling, table.part)
+    if table.within is not None and table.within < depth.layers:
+        raise InputError(f"particles.within: expected at least the {depth.layers} layers, got {table.within}")
+    per_layer = member.count // depth.layers
+    draw = (member.seed, scale, table.coupling, table.part, table.within)
+    return Particles.draw_layers(problem, depth.layers, per_layer, *draw)
 
 
 def _rule(table: FlowTable) -> Spec:

@@ -40,6 +40,8 @@ def drawings(names: Sequence[str], planned: Sequence[Planned]) -> dict[str, Call
     for name in names:
         if name not in FIGURES:
             raise unknown("figure", name, (*FIGURES, "none"))
+        if name not in NUMBERS_SUFFICE and any(each.member.record == "numbers" for each in planned):
+            raise InputError(f"record: expected 'particles' to draw {name!r}, got 'numbers'{_ADVICE}")
         if name in REQUIREMENTS:
             REQUIREMENTS[name](name, planned)
     return {name: FIGURES[name] for name in names}
@@ -61,7 +63,7 @@ def _every_step(flow: FlowTable) -> bool:
 
 def _several_layers(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
-        depth, count = each.member.depth, each.member.particles.count
+        depth, count = each.member.depth, each.member.count
         if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
             raise InputError(
                 f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = layers "
@@ -92,7 +94,7 @@ def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
 
 def _group(name: str, planned: Sequence[Planned]) -> None:
     fitted = [each for each in planned if not each.reference]
-    sizes = sorted({each.member.particles.count for each in fitted})
+    sizes = sorted({each.member.count for each in fitted})
     if len(sizes) < 2:
         raise InputError(
             f"grid.particles.count: expected several N to draw {name!r}, got {sizes[0]} alone; "
@@ -100,7 +102,7 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
         )
     if len({each.member.seed for each in fitted}) < 2:
         raise InputError(f"grid.seed: expected several seeds to draw {name!r}, got one; give a list{_ADVICE}")
-    reference = [each.member.particles.count for each in planned if each.reference]
+    reference = [each.member.count for each in planned if each.reference]
     least = TIMES_LARGER * sizes[-1]
     if not reference or min(reference) < least:
         got = min(reference) if reference else "no reference"
@@ -145,6 +147,7 @@ def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
     return check
 
 
+NUMBERS_SUFFICE: frozenset[str] = frozenset()  # figures that need no particles
 REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
     {
         "switching": _every_step_of_gaps,

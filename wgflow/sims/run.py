@@ -272,7 +272,7 @@ def _dry_run(
     if len(shown) > _SHOWN:  # the first, and the longest
         shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda each: -each[1].seconds)[: _SHOWN // 2]
     for each, load in shown:
-        row = (each.member.particles.count, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
+        row = (each.member.count, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
         table.add_row(each.label or "the only one", *map(str, row))
     out = console()
     out.print(table)

@@ -80,9 +80,15 @@ def time_done(work: Workspace, planned: Planned) -> float:
         return 0.0
     with Trajectory(path) as trajectory:
         try:
-            return trajectory[-1].s if len(trajectory) else 0.0
+            s = trajectory[-1].s if len(trajectory) else 0.0
+            return s if trajectory.particles or s >= _ended(planned) else 0.0  # which starts again
         except TrajectoryError:
             return 0.0  # the run will find out how much of it is whole
+
+
+def _ended(planned: Planned) -> float:
+    """Flow time from which on a member has come to its end."""
+    return planned.member.flow.until * (1 - 1e-12)
 
 
 def run_member(
@@ -108,7 +114,8 @@ def run_member(
     advance : callable
         Told the flow time s after every step.
     check : callable
-        Called after every step, with whether a frame has been committed since the call began; raises to stop the run.
+        Called after every step, with whether a frame to go on from has been committed since the call began; raises to
+        stop the run.
 
     Returns
     -------
@@ -117,24 +124,25 @@ def run_member(
     """
     path = work.member(planned.label, planned.values).path
     measured = tuple(planned.member.observables)
-    if path.is_file():
+    kept = len(setup.start) if planned.member.record == "particles" else 0
+    if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):
         writer = TrajectoryWriter.resume(path)
-    else:
+    else:  # without particles there is no frame to go on from
         writer = TrajectoryWriter.create(
             path,
             setup.energy,
-            len(setup.start),
+            kept,
             flow=setup.flow.spec(),
             study=study,
             provenance=provenance,
             heldout=setup.heldout.problem if setup.heldout else None,
-            observables=measured,
+            observables={name: OBSERVABLES[name].shape(setup.scene) for name in measured},
             capacity=planned.frames,
         )
 
     def record(frame: Frame) -> None:
         with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
-            numbers = {name: OBSERVABLES[name](frame, setup.energy, setup.heldout) for name in measured}
+            numbers = {name: OBSERVABLES[name].measure(frame, setup.scene) for name in measured}
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:
@@ -142,13 +150,13 @@ def run_member(
         after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
         mended = f"{path}: frame {before} is damaged; {after} computed again" if writer.dropped else ""
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
-        if last and last.s >= until * (1 - 1e-12):
+        if last and last.s >= _ended(planned):
             writer.finish()
             return Outcome("finished", mended=mended)
 
         def on_step(step: int, s: float) -> None:
             advance(s)
-            check(writer.frames > before)
+            check(kept > 0 and writer.frames > before)
 
         try:
             for frame in setup.flow.run(last or setup.start, until, planned.member.flow.every, on_step):

@@ -10,14 +10,24 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, WithJsonSchema, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    WithJsonSchema,
+    field_validator,
+)
 
 from wgflow import activations, blocks, integrators
 from wgflow.errors import InputError, build, describe, named
 from wgflow.problems import losses
 from wgflow.schedule import Every, schedule
+from wgflow.sims import formulas
 from wgflow.sims.messages import locate, validate
-from wgflow.types import Spec
+from wgflow.types import Spec, real
 
 
 class Table(BaseModel):
@@ -32,8 +42,10 @@ class ProblemTable(Table):
     heldout: float = Field(0.0, ge=0, lt=1, description="fraction of the samples held out")
     split_seed: int = Field(0, ge=0, description="seed of the choice of held-out samples")
     standardise: bool = Field(True, description="scale columns of x and y by the training samples")
-    state: Literal["padded", "identity"] = Field(
-        "padded", description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns"
+    state: Literal["padded", "identity", "whole"] = Field(
+        "padded",
+        description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns; whole: "
+        "D = D_in = K, output the state itself",
     )
     block: Any = Field("ridge", description="residual block: its name, or a table with name and options")
     activation: Any = Field("tanh", description="activation inside the block: its name, or a table")
@@ -93,6 +105,16 @@ class TeacherTable(ProblemTable):
     seed: int = Field(0, ge=0)
 
 
+class GaussianTable(ProblemTable):
+    """Gaussian inputs and targets, independent of each other."""
+
+    name: Literal["gaussian"]
+    samples: int = Field(10, ge=1)
+    width: int = Field(10, ge=1, description="inputs D_in")
+    outputs: int | None = Field(None, ge=1, description="targets K; as many as inputs if left out")
+    seed: int = Field(0, ge=0)
+
+
 class FileTable(ProblemTable):
     """Your own data: a NumPy .npz file with arrays x and y."""
 
@@ -100,12 +122,29 @@ class FileTable(ProblemTable):
     path: str = Field(description="relative to the study file")
 
 
+def _amount(value: Any) -> Any:
+    """Check a number >= 0, or a formula that will have such a value once its names do."""
+    return formulas.check(value) if isinstance(value, str) else real("value", value, least=0.0)
+
+
+Amount: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_amount),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
+
+
 class ParticlesTable(Table):
     """The initial measure."""
 
     count: int = Field(32, ge=1, description="N")
-    scale: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="standard deviation by parameter group"
+    per_layer: int | None = Field(None, ge=1, description="particles of one layer, in place of N under depth layers")
+    within: int | None = Field(
+        None, ge=1, description="layers of a larger network of which this is a sub-sample, under depth layers"
+    )
+    scale: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="standard deviation by parameter group: a number, or a formula in D, K, M, N, L such as 'sqrt(D)'",
     )
     tau: Literal["grid", "uniform"] = Field("grid", description="law of the depths")
     coupling: Literal["independent", "path"] = Field(
@@ -206,8 +245,10 @@ class FlowTable(Table):
     ingredients: list[IngredientChoice] = Field(default_factory=list, description="called after every step")
     integrator: str = Field("euler", description="method in s")
     boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
-    mobility: dict[str, Annotated[float, Field(ge=0)]] = Field(
-        default_factory=dict, description="factor on the velocity by parameter group, and for tau"
+    mobility: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="factor on the velocity by parameter group, and for tau: a number, or a formula in D, K, M, N, L "
+        "and the groups' standard deviations by their names",
     )
 
     @field_validator("every")
@@ -226,7 +267,7 @@ class FlowTable(Table):
 
 
 ProblemChoice: TypeAlias = Annotated[
-    DiabetesTable | DigitsTable | SineTable | TeacherTable | FileTable, Field(discriminator="name")
+    DiabetesTable | DigitsTable | SineTable | TeacherTable | GaussianTable | FileTable, Field(discriminator="name")
 ]
 DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]
 
@@ -241,7 +282,25 @@ class Member(Table):
     flow: FlowTable
     regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
+    record: Literal["particles", "numbers"] = Field(
+        "particles",
+        description="what frames hold: all particles, or energy and observables alone (a member that is stopped on its "
+        "way then starts again)",
+    )
     dtype: Literal["float64", "float32"] = Field("float64", description="precision of the compiled kernels")
+
+    @property
+    def count(self) -> int:
+        """N."""
+        table, layers = self.particles, getattr(self.depth, "layers", 1)
+        return table.count if table.per_layer is None else table.per_layer * layers
+
+
+class TargetTable(Table):
+    """What a network is to reach, and how surely."""
+
+    eps: float = Field(gt=0, description="loss E at the end that is not to be exceeded")
+    eta: float = Field(gt=0, lt=1, description="probability over seeds with which it may be")
 
 
 Names: TypeAlias = Annotated[
@@ -258,14 +317,19 @@ class Study(Member):
     question: str = Field("", description="what the study asks")
     cost: str = Field("", description="what running it takes")
     figure: Names = Field(["loss_and_particles"], description="figures drawn at the end, or none")
+    target: TargetTable | None = Field(None, description="what the smallest network is wanted for; changes no result")
     grid: dict[str, list[Any]] = Field(default_factory=dict, description="dotted key -> values")
     reference: dict[str, Any] = Field(
         default_factory=dict,
         description="dotted key -> value or values, in place of the grid's, of members to compare with",
     )
+    also: list[dict[str, Any]] = Field(
+        default_factory=list,
+        description="tables of further members beside the grid's: dotted key -> value or values in place of the grid's",
+    )
 
 
-_ABOUT = ("name", "question", "cost", "figure")  # what does not change a result, and so is not hashed
+_ABOUT = ("name", "question", "cost", "figure", "target")  # what does not change a result, and so is not hashed
 _TABLES_OF_KEYS = ("grid", "reference")  # dotted key -> values
 
 
@@ -305,6 +369,8 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     for table in _TABLES_OF_KEYS:
         if isinstance(raw.get(table), dict):
             raw[table] = _flatten(raw[table])
+    if isinstance(raw.get("also"), list):
+        raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
     _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
@@ -314,8 +380,9 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
 
 
 def _each_data_path(raw: Spec, change: Callable[[str], str]) -> None:
-    """Replace every path of a data file: in the problem, in the grid and in the reference."""
+    """Replace every path of a data file: in the problem, the grid, the reference and what there is beside them."""
     places = [raw[table] for table in _TABLES_OF_KEYS if isinstance(raw.get(table), dict)]
+    places += [each for each in listed(raw.get("also")) if isinstance(each, dict)]
     for problem in (raw.get("problem"), *(each for keys in places for each in listed(keys.get("problem")))):
         if isinstance(problem, dict) and isinstance(problem.get("path"), str):
             problem["path"] = change(problem["path"])

@@ -121,14 +121,19 @@ def run_all(
 def _here(
     tasks: Sequence[Task], advance: Callable[[int, float], None], caught: list[int], deadline: float | None
 ) -> Iterator[tuple[Task, Outcome]]:
+    stepped = ended = False
+
     def check(progressed: bool) -> None:
+        nonlocal stepped
+        stepped = True
         stop_if(caught)
-        # A wall time too short for one frame would otherwise be requeued for ever.
-        if progressed and deadline is not None and time.monotonic() > deadline:
+        # A wall time too short for one frame, or one member without particles, would otherwise be requeued for ever.
+        if (progressed or ended) and deadline is not None and time.monotonic() > deadline:
             raise Stop
 
     for task in tasks:
         yield task, _run(task, functools.partial(advance, task.number), check)
+        ended = stepped  # a member that had ended before takes no step
 
 
 def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
@@ -246,12 +251,16 @@ def _work(task: Task) -> Outcome | None:
         _shared["reached"][task.number] = s
 
     def check(progressed: bool) -> None:
-        if stop.value or (progressed and deadline is not None and time.monotonic() > deadline):
+        _shared["stepped"] = True
+        late = deadline is not None and time.monotonic() > deadline
+        if stop.value or (late and (progressed or _shared.get("ended", False))):
             raise _Interrupted
 
     try:
         if stop.value:
             return None
-        return _run(task, advance, check)
+        outcome = _run(task, advance, check)
+        _shared["ended"] = _shared.get("stepped", False)
+        return outcome
     except _Interrupted:
         return None

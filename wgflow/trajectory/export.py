@@ -64,6 +64,8 @@ def to_three_dimensions(
     """
     if not len(trajectory):
         raise InputError(f"{trajectory.path}: expected frames to project, got none")
+    if not trajectory.particles:
+        raise InputError(f"{trajectory.path}: expected particles to project, got a run that recorded none")
     axes = list(axes or ("pc1", "pc2", "tau"))
     if len(axes) != 3:
         raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.errors import InputError
+from wgflow.trajectory import schema
 
 if TYPE_CHECKING:
     import xarray
@@ -34,8 +35,9 @@ def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
         If a frame does not match its digest.
     """
     names = ("s", "step", *trajectory.observables)
-    out: Variables = {name: (("frame",), trajectory.series(name)) for name in names}
-    if not particles or not len(trajectory):
+    series = {name: trajectory.series(name) for name in names}
+    out: Variables = {name: (("frame", *schema.axes(name, each.shape[1:])), each) for name, each in series.items()}
+    if not particles or not len(trajectory) or not trajectory.particles:
         return out
     first = trajectory[0]
     stacked = {name: np.empty((len(trajectory), *getattr(first, name).shape)) for name in ("theta", "tau", "mass")}

@@ -4,7 +4,7 @@ The block in front of HDF5's own bytes holds, as text::
 
     wgflow trajectory, H5MD 1.1
     <SHA-256 of the rest of this block and of every byte outside the frames>  <bytes of this block>
-    {"version": [2, 0], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
+    {"version": [2, 1], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
 
 All datasets are contiguous, so that reading and adding frames needs these offsets alone. HDF5 itself makes the file
 and then is out of it: a running file's metadata never changes, a damaged or hostile one is never parsed.
@@ -78,10 +78,10 @@ class Layout:
         By path.
     version : tuple of int
         Of the format.
-    observables : tuple of str
-        The caller's observables.
+    observables : dict of str to tuple of int
+        Shapes of the caller's observables at one frame, by name; () for a number.
     frames, particles, width : int
-        Frames there is room for, N, and P + 1.
+        Frames there is room for, N (0 for a file without particles), and P + 1.
     digests : Digests
         The digests of its frames.
 
@@ -98,11 +98,13 @@ class Layout:
         self.places, self.size, self.start = dict(places), size, start
         _require(schema.POSITION in places and len(places[schema.POSITION].shape) == 3, "no positions")
         self.frames, self.particles, self.width = places[schema.POSITION].shape
-        _require(min(self.frames, self.particles, self.width) >= 1, "an empty shape")
+        _require(min(self.frames, self.width) >= 1, "an empty shape")
         _require(self.width <= _MOST_WIDTH, "particles of more than 64 MiB")
         _require(self.frames <= schema.MOST_FRAMES, f"more than {schema.MOST_FRAMES} frames")
-        known = {path.split("/")[1] for path in places if path.startswith("observables/")}
-        self.observables = tuple(sorted(known - set(schema.OWN_OBSERVABLES)))
+        own = {path.split("/")[1]: place.shape[1:] for path, place in places.items() if path.startswith("observables/")}
+        self.observables = {name: own[name] for name in sorted(set(own) - set(schema.OWN_OBSERVABLES))}
+        for shape in self.observables.values():
+            _require(0 < math.prod(shape) <= schema.MOST_ENTRIES, "an observable that is empty or of more than 64 MiB")
         self.elements = schema.elements(self.observables)
         self.digests = schema.Digests(self.observables, self.particles, self.width)
         self._check()
@@ -110,7 +112,7 @@ class Layout:
 
     def _check(self) -> None:
         """Hold the places against the schema, the size of the file and each other."""
-        lengths = {"F": self.frames, "N": self.particles, "P+1": self.width, "B": self.digests.blocks, "32": 32}
+        lengths = schema.lengths(self.frames, self.particles, self.width, self.observables)
         for each in (*self.elements, *schema.COMMIT):
             shape = tuple(lengths[letter] for letter in each.shape)
             _require(each.path in self.places, f"{each.path} is missing")

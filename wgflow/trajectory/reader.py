@@ -117,7 +117,7 @@ class Trajectory(Sequence[Frame]):
 
     @property
     def particles(self) -> int:
-        """N."""
+        """N; 0 if the run recorded numbers along s alone."""
         return self._rows.layout.particles
 
     @property
@@ -126,7 +126,7 @@ class Trajectory(Sequence[Frame]):
         return self._rows.finished
 
     def series(self, name: str) -> NDArray[Any]:
-        """One number a frame, (F,): ``"s"``, ``"step"``, or any of :attr:`observables`.
+        """One number a frame, (F,), or array a frame, (F, ...): ``"s"``, ``"step"``, or any of :attr:`observables`.
 
         Raises
         ------

@@ -65,15 +65,15 @@ class Rows:
             If a frame does not match its digest.
         """
         parts = []
-        for begin in range(0, self.count, _RUN):
-            found = self._numbers(begin, min(self.count, begin + _RUN))
+        for begin in range(0, self.count, self._run):
+            found = self._numbers(begin, min(self.count, begin + self._run))
             checksums = found.pop(schema.BLOCKS)
             parts.append(found if block is None else found | {schema.BLOCKS: checksums[:, block]})
         parts = parts or [self._numbers(0, 0)]
         return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
 
     def _numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Numbers of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
+        """Numbers and arrays of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
 
         Raises
         ------
@@ -84,10 +84,18 @@ class Rows:
         out = {each.path: self._read(each.path, start, stop) for each in digests.numbers}
         blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
         packed = np.stack([np.ascontiguousarray(column).view("<i8") for column in out.values()], axis=1)
+        arrays = {each.path: self._read(each.path, start, stop) for each in digests.arrays}
         for k in range(stop - start):
-            if digests.of_frame(start + k, packed[k].tobytes(), blocks[k].tobytes()) != commits[k].tobytes():
+            numbers = packed[k].tobytes() + b"".join(values[k].tobytes() for values in arrays.values())
+            if digests.of_frame(start + k, numbers, blocks[k].tobytes()) != commits[k].tobytes():
                 raise self._damaged(start + k)
-        return out | {schema.BLOCKS: blocks}
+        return out | arrays | {schema.BLOCKS: blocks}
+
+    @property
+    def _run(self) -> int:
+        """Frames whose numbers and arrays are read at once."""
+        wide = sum(self.layout.places[each.path].stride for each in self.layout.digests.arrays)
+        return max(1, min(_RUN, _READ_BYTES // max(1, wide)))
 
     def frames(self, start: int, stop: int) -> Iterator[Frame]:
         """Frames start..stop-1, read in long runs.
@@ -98,7 +106,7 @@ class Rows:
             If a frame does not match its digest.
         """
         stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
-        run = min(max(1, _READ_BYTES // stride), _RUN)
+        run = min(max(1, _READ_BYTES // max(1, stride)), self._run)
         for begin in range(start, stop, run):
             end = min(stop, begin + run)
             numbers = self._numbers(begin, end)
@@ -193,5 +201,5 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         dissipation=float(extra.pop("dissipation")),
         switches=int(extra.pop("switches")),
         h=float(extra.pop("step_length")),
-        observables={name: float(value) for name, value in extra.items()},
+        observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
     )

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Any, NamedTuple
 
@@ -18,9 +18,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 H5MD_VERSION = (1, 1)
-MODULE_VERSION = (2, 0)
+MODULE_VERSION = (2, 1)
 MAGIC = b"wgflow trajectory, H5MD 1.1\n"
 MOST_FRAMES = 2**26
+MOST_ENTRIES = 2**23  # of an observable at one frame
 INLINE = 64 * 2**20  # bytes of problem data that are stored in the file; above, only shape and SHA-256 are
 GROUP = "particles/rho"
 POSITION, MASS = f"{GROUP}/position/value", f"{GROUP}/mass/value"
@@ -82,6 +83,7 @@ COMMIT = (
     Element(DIGEST, "|u1", ("F", "32"), "SHA-256 over all of the frame; zero until the frame is committed"),
     Element(FINISHED, "|u1", ("32",), "SHA-256 that marks a finished file; zero until then"),
 )
+_MEASURED = "measured by the caller; an array a frame has further dimensions"
 OWN_OBSERVABLES = ("energy", "dissipation", "switches", "step_length")
 RESERVED = frozenset(  # names an observable cannot have, since series and arrays of a run go by them
     (*OWN_OBSERVABLES, "s", "step", "time", "theta", "tau", "mass", "frame", "particle", "component")
@@ -94,14 +96,26 @@ DIMENSIONS: Mapping[str, str] = MappingProxyType(
 )  # fmt: skip
 
 
-def observable(name: str) -> Element:
-    """Element of an observable that the caller measured."""
-    return Element(f"observables/{name}/value", "<f8", ("F",), "measured by the caller")
+def observable(name: str, shape: tuple[int, ...] = ()) -> Element:
+    """Element of an observable that the caller measured: a number a frame, or an array of that shape."""
+    return Element(f"observables/{name}/value", "<f8", ("F", *axes(name, shape)), _MEASURED)
 
 
-def elements(observables: Iterable[str]) -> tuple[Element, ...]:
+def axes(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
+    """Letters of an observable's dimensions beyond F, which are also their names."""
+    return tuple(f"{name}_{k}" for k in range(len(shape)))
+
+
+def elements(observables: Mapping[str, tuple[int, ...]]) -> tuple[Element, ...]:
     """All elements written at every frame, in the order in which a frame's digest runs over them."""
-    return (*FRAMES, *(observable(name) for name in sorted(observables)))
+    return (*FRAMES, *(observable(name, observables[name]) for name in sorted(observables)))
+
+
+def lengths(frames: int, particles: int, width: int, observables: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
+    """Lengths of the dimensions of what is written at every frame, by letter."""
+    own = {letter: n for name, shape in observables.items() for letter, n in zip(axes(name, shape), shape, strict=True)}
+    blocks = -(-particles // block_particles(particles, width))
+    return {"F": frames, "N": particles, "P+1": width, "B": blocks, "32": 32} | own
 
 
 def block_particles(particles: int, width: int) -> int:
@@ -120,28 +134,36 @@ def block_particles(particles: int, width: int) -> int:
 class Digests:
     """The digests of a file's frames.
 
-    A frame's digest is the SHA-256 of a text that names its numbers, its place in the file, its numbers one by one and
-    the checksums of its blocks of particles; so a series is checked without reading particles, and a particle's path
-    without reading all of them.
+    A frame's digest is the SHA-256 of a text that names its numbers, its place in the file, its numbers one by one,
+    its observables that are arrays and the checksums of its blocks of particles; so a series is checked without reading
+    particles, and a particle's path without reading all of them.
 
     Parameters
     ----------
-    observables : iterable of str
-        The caller's observables.
+    observables : mapping of str to tuple of int
+        Shapes of the caller's observables at one frame, () for a number.
     particles, width : int
         N and P + 1.
+
+    Attributes
+    ----------
+    numbers, arrays : tuple of Element
+        What is one number a frame, and the caller's observables that are arrays.
     """
 
-    def __init__(self, observables: Iterable[str], particles: int, width: int) -> None:
+    def __init__(self, observables: Mapping[str, tuple[int, ...]], particles: int, width: int) -> None:
         self.numbers = tuple(each for each in elements(observables) if len(each.shape) == 1)
+        self.arrays = tuple(observable(name, shape) for name, shape in sorted(observables.items()) if shape)
         self.particles, self.block = particles, block_particles(particles, width)
-        self.blocks = -(-particles // self.block)
-        named = [[each.path, each.dtype] for each in self.numbers]
+        named: list[list[Any]] = [[each.path, each.dtype] for each in self.numbers]
+        named += [[observable(name).path, "<f8", *shape] for name, shape in sorted(observables.items()) if shape]
         about = json.dumps([named, [POSITION, "<f8", particles, width], [MASS, "<f8", particles], self.block])
         self._about = hashlib.sha256(about.encode())
 
     def of_blocks(self, position: NDArray[Any], mass: NDArray[Any]) -> NDArray[np.uint32]:
         """CRC-32 of each block of particles, from the first of one on; rows that lie one behind the other."""
+        if not mass.size:  # a file without particles
+            return np.empty(0, "<u4")
         rows, masses = position.data.cast("B"), mass.data.cast("B")
         long, short = self.block * position.itemsize * position.shape[1], self.block * mass.itemsize
         out = np.empty(-(-len(mass) // self.block), "<u4")
@@ -151,7 +173,7 @@ class Digests:
         return out
 
     def of_frame(self, number: int, numbers: bytes, blocks: bytes) -> bytes:
-        """SHA-256 of a frame from its place, its numbers and the checksums of its blocks."""
+        """SHA-256 of a frame from its place, its numbers (arrays behind them) and the checksums of its blocks."""
         digest = self._about.copy()
         digest.update(b"frame" + number.to_bytes(8, "little") + numbers + blocks)
         return digest.digest()

@@ -30,7 +30,7 @@ def create(
     frames: int,
     particles: int,
     width: int,
-    observables: tuple[str, ...],
+    observables: Mapping[str, tuple[int, ...]],
     documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
@@ -41,9 +41,9 @@ def create(
     path : Path
         Where; what is there is overwritten.
     frames, particles, width : int
-        Frames to make room for, N, and P + 1.
-    observables : tuple of str
-        The caller's observables.
+        Frames to make room for, N (0 for no particles), and P + 1.
+    observables : mapping of str to tuple of int
+        Shapes of the caller's observables at one frame, () for a number.
     documents : mapping of str to str
         JSON texts under ``parameters``.
     arrays : mapping of str to ndarray
@@ -153,7 +153,7 @@ def _image(
     frames: int,
     particles: int,
     width: int,
-    observables: tuple[str, ...],
+    observables: Mapping[str, tuple[int, ...]],
     documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
 ) -> tuple[Image, dict[str, Place], int]:
@@ -162,8 +162,7 @@ def _image(
     statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
     statics |= arrays
     letters = {each.path: each.shape for each in (*schema.elements(observables), *schema.COMMIT, *schema.STATIC)}
-    lengths = {"F": frames, "N": particles, "P+1": width, "32": 32}
-    lengths["B"] = schema.Digests(observables, particles, width).blocks
+    lengths = schema.lengths(frames, particles, width, observables)
     filled = (*schema.elements(observables), *schema.COMMIT)
     shapes = {each.path: tuple(lengths[letter] for letter in each.shape) for each in filled}
     lengths |= {letter: n for path, a in statics.items() for letter, n in zip(letters[path], a.shape, strict=True)}
@@ -176,7 +175,7 @@ def _image(
         made |= {path: file.create_dataset(path, data=values) for path, values in statics.items()}
         for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
             group["step"], group["time"] = made[schema.STEP], made[schema.TIME]
-        _name_dimensions(file, made, letters, lengths)
+        _name_dimensions(file, made, letters, lengths, observables)
         for path, data in made.items():
             offset = data.id.get_offset() or 0
             digest = hashlib.sha256(statics[path].tobytes()).hexdigest() if path in statics else ""
@@ -210,11 +209,16 @@ def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> h5py.
 
 
 def _name_dimensions(
-    file: Any, made: Mapping[str, h5py.Dataset], letters: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]
+    file: Any,
+    made: Mapping[str, h5py.Dataset],
+    letters: Mapping[str, tuple[str, ...]],
+    lengths: Mapping[str, int],
+    observables: Mapping[str, tuple[int, ...]],
 ) -> None:
     """Dimension scales at the root, so that NetCDF readers know every axis by name; they hold no numbers."""
     scales = {}
-    for letter, name in schema.DIMENSIONS.items():
+    own = [letter for name, shape in observables.items() for letter in schema.axes(name, shape)]
+    for letter, name in (*schema.DIMENSIONS.items(), *zip(own, own, strict=True)):
         if letter in lengths:
             scales[letter] = file.create_dataset(name, (lengths[letter],), np.int64)
             scales[letter].make_scale(

@@ -10,10 +10,12 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import math
 import os
 import struct
 import time
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any
@@ -74,7 +76,7 @@ class TrajectoryWriter:
         study: Spec | None = None,
         provenance: Spec | None = None,
         heldout: Problem | None = None,
-        observables: tuple[str, ...] = (),
+        observables: Sequence[str] | Mapping[str, tuple[int, ...]] = (),
         capacity: int = 64,
     ) -> TrajectoryWriter:
         """Start a new file, in place of any that is there.
@@ -86,30 +88,38 @@ class TrajectoryWriter:
         energy : Energy
             The energy that is descended, whose spec and data are stored.
         particles : int
-            N.
+            N; 0 for a file of numbers along s without particles, whose frames are no starts.
         flow, study, provenance : dict, optional
             Plain JSON to store with the run.
         heldout : Problem, optional
             The problem on held-out samples, whose data are stored.
-        observables : tuple of str, optional
-            Names of the observables each frame will carry.
+        observables : sequence of str, or mapping of str to tuple of int, optional
+            Names of the observables each frame will carry, or their shapes by name, at most two dimensions; () and
+            names alone are for numbers.
         capacity : int, optional
             Frames expected; the file grows if there are more.
 
         Raises
         ------
         InputError
-            If an observable has a name of the schema's own.
+            If an observable has a name of the schema's own or a shape that is none.
         TrajectoryError
             If another process is writing this file.
         OSError
             If the file cannot be written.
         """
         whole("capacity", capacity)
-        whole("particles", particles)
+        whole("particles", particles, least=0)
         if len(set(observables)) < len(observables):
             raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
-        for name in observables:
+        shapes = dict(observables) if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
+        for name, shape in shapes.items():
+            sizes = [whole(f"shape of observable {name!r}", n) for n in shape]
+            if len(shape) > 2 or math.prod(sizes) > schema.MOST_ENTRIES:
+                raise InputError(
+                    f"observable {name!r}: expected at most two dimensions and {schema.MOST_ENTRIES} entries, got "
+                    f"shape {shape}"
+                )
             if name in schema.RESERVED or "/" in name or name.strip(". ") != name or not 0 < len(name) <= 100:
                 raise InputError(
                     f"observable {describe(name)}: expected at most 100 characters without '/', and none of the names "
@@ -126,7 +136,7 @@ class TrajectoryWriter:
                 frames=min(capacity, _FIRST_CAPACITY),
                 particles=particles,
                 width=energy.problem.shape[3] + 1,
-                observables=tuple(sorted(observables)),
+                observables=shapes,
                 documents={name: json.dumps(content or {}, sort_keys=True) for name, content in documents.items()},
                 arrays=arrays,
             )
@@ -154,7 +164,7 @@ class TrajectoryWriter:
             If the disk is full or has gone; committed frames stay intact.
         """
         self._check_open()
-        position, mass, numbers = self._parts(frame)
+        position, mass, numbers, arrays = self._parts(frame)
         if self.frames == schema.MOST_FRAMES:
             raise InputError(f"{self.path}: expected at most {schema.MOST_FRAMES} frames, got one more; record fewer")
         if self.frames == self.capacity:
@@ -162,8 +172,9 @@ class TrajectoryWriter:
         digests = self._layout.digests
         blocks = digests.of_blocks(position, mass).tobytes()
         each = (numbers[at : at + 8] for at in range(0, len(numbers), 8))
-        commit = digests.of_frame(self.frames, numbers, blocks)
-        for (offset, stride), data in zip(self._spots, (position, mass, *each, blocks, commit), strict=True):
+        commit = digests.of_frame(self.frames, numbers + b"".join(arrays), blocks)
+        parts = (position, mass, *each, *arrays, blocks, commit)
+        for (offset, stride), data in zip(self._spots, parts, strict=True):
             write_at(self._file, offset + self.frames * stride, data)  # the commit comes last
         self.frames += 1
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
@@ -229,7 +240,8 @@ class TrajectoryWriter:
             self._file.close()
             raise
         self.frames = self._rows.count
-        order = [schema.POSITION, schema.MASS, *(each.path for each in self._layout.digests.numbers)]
+        digests = self._layout.digests
+        order = [schema.POSITION, schema.MASS, *(each.path for each in (*digests.numbers, *digests.arrays))]
         places = [self._layout.places[path] for path in (*order, schema.BLOCKS, schema.DIGEST)]
         self._spots = [(place.offset, place.stride) for place in places]
         self._position = np.empty((self._layout.particles, self._layout.width), "<f8")
@@ -245,13 +257,15 @@ class TrajectoryWriter:
         for k in reversed(range(self.frames, self._rows.last + 1)):  # backwards: never a gap between commits
             write_at(self._file, digest.offset + k * digest.stride, bytes(digest.stride))
 
-    def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes]:
-        """Position (N, P + 1), mass (N,) and the numbers of a frame, each as eight bytes."""
+    def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes, list[bytes]]:
+        """Position (N, P + 1), mass (N,), the numbers of a frame, each as eight bytes, and its arrays."""
         observables = self._layout.observables
         if set(frame.observables) != set(observables):
             raise InputError(
                 f"frame: expected observables {list(observables)}, as the file has, got {sorted(frame.observables)}"
             )
+        if not self._layout.particles:
+            frame = replace(frame, theta=np.empty((0, self._layout.width - 1)), tau=np.empty(0), mass=np.empty(0))
         shape = (self._layout.particles, self._layout.width)
         theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
         if any(each.dtype.kind not in "biuf" for each in (theta, tau, mass)):
@@ -261,13 +275,14 @@ class TrajectoryWriter:
             raise InputError(f"frame: expected {shape[0]} particles of {shape[1] - 1} parameters, got {got}")
         position = self._position
         position[:, :-1], position[:, -1] = theta, tau
-        others = [frame.observables[name] for name in observables]
+        others = [frame.observables[name] for name, shape in observables.items() if not shape]
+        arrays = [_array(name, frame.observables[name], shape) for name, shape in observables.items() if shape]
         known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
         try:
             numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)
         except (struct.error, TypeError) as error:
             raise InputError(f"frame: expected numbers, got {describe([*known, *others])} ({error})") from error
-        return position, mass.astype("<f8", copy=False), numbers
+        return position, mass.astype("<f8", copy=False), numbers, arrays
 
     def _mark(self, target: Layout) -> bytes:
         return target.digests.of_finished(target.frames)
@@ -335,6 +350,14 @@ def emptied(rows: Rows, path: Path, capacity: int, without: Collection[str] = ()
     )
     with open(path, "rb", buffering=0) as file:
         return layout.read(path, file)
+
+
+def _array(name: str, value: object, shape: tuple[int, ...]) -> bytes:
+    """Bytes of an observable that is an array."""
+    values = np.asarray(value)
+    if values.shape != shape or values.dtype.kind not in "biuf":
+        raise InputError(f"frame: expected observable {name!r} of shape {shape}, got {describe(value)}")
+    return values.astype("<f8").tobytes()
 
 
 def _stored(group: str, arrays: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[Any]]:
