@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.analysis.laws import LAWS, Law, Sizes, cell_rms, checked, predict, require, solve
+from wgflow.analysis.lawfit import cell_rms, checked, require, solve
+from wgflow.analysis.laws import LAWS, Law, Sizes, predict
 from wgflow.analysis.rates import FEWEST_SEEDS, Interval, student
 from wgflow.errors import InputError, describe, lookup
 from wgflow.types import Array
@@ -59,7 +60,7 @@ def compare(squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "indepe
     Parameters
     ----------
     squares : ndarray (S, nL, nM)
-        As for :func:`wgflow.analysis.laws.fit`.
+        As for :func:`wgflow.analysis.lawfit.fit`.
     sizes : Sizes
         Their L and M_l and the reference.
     laws : sequence of str, optional
