@@ -50,7 +50,7 @@ def test_a_term_that_depends_on_s_adds_its_rate():
     assert energy.rate_in_s(rho, 0.0) < -0.05
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("ssp3", 3), ("rk4", 4)])
 def test_order_of_the_integrators_on_a_nonlinear_flow(case, name, order):
     """By regression against much smaller steps; the spline is only C^1 in tau, so tau rests."""
     problem, rho = case()

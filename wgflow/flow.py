@@ -31,10 +31,11 @@ class Flow:
     ----------
     energy : Energy
         What to descend.
-    integrator : {"euler", "heun", "rk4"} or Tableau, optional
+    integrator : {"euler", "heun", "ssp3", "rk4", "cash_karp"} or Tableau, optional
         ``"euler"`` is gradient descent.
     step : float, dict or StepRule, optional
-        Step length h > 0 in s, or a rule such as ``{"name": "descent", "length": 0.1}``.
+        Step length h > 0 in s, or a rule such as ``{"name": "descent", "length": 0.1}`` or, with an integrator that has
+        an error estimate (``heun``, ``ssp3``, ``cash_karp``), ``{"name": "adaptive", "rtol": 1e-4}``.
     boundary : {"clip", "reflect", "free"}, optional
         What happens at the ends of [0, 1]: ``clip`` stops particles there (the projected gradient flow), ``reflect``
         sends them back, ``free`` (Gaps only) lets tau leave. A frame's dissipation counts a particle that rests at a
@@ -201,14 +202,21 @@ class Flow:
 
         def trial(h: float) -> Trial:
             state = (rho.theta, rho.tau, clock.s, velocity[1:], h)
-            theta, tau = integrators.step(self.integrator, self._drift(rho, clock, frame), *state)
-            moved = self._settle(rho, theta, tau, clock, frame)
+            stages = integrators.stages(self.integrator, self._drift(rho, clock, frame), *state)
+            end = integrators.combine(rho.theta, rho.tau, self.integrator.b, stages, h)
+            arrived = moved = self._settle(rho, *end, clock, frame)
             for each in self.ingredients:
                 made = _same_cloud(each(moved, Move(clock.step, clock.s, h, self.energy)), moved, each)
                 moved = self._settle(made, made.theta, made.tau, clock, frame)
             after = self.energy.depth.order(moved)
             changed = switches(order, after) if order is not None and after is not None else 0
-            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s))
+
+            def estimate() -> integrators.Estimate:
+                low = integrators.combine(rho.theta, rho.tau, integrators.embedded(self.integrator), stages, h)
+                settled = self._settle(rho, *low, clock, frame)
+                return integrators.compare(rho, arrived, settled, self.integrator.order_low)
+
+            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s), estimate)
 
         with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
             return self.rule.advance(trial, frame.energy, frame.dissipation, clock.reach(h))
@@ -292,9 +300,11 @@ class Flow:
         chancy = self.batch is not None or any(getattr(each, "random", False) for each in self.ingredients)
         if self.rule.adaptive and chancy:
             raise InputError(
-                f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies; "
-                "use constant steps"
+                f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies or "
+                "solutions; use constant steps"
             )
+        if getattr(self.rule, "estimates", False):
+            integrators.embedded(self.integrator)  # refuses a method without
 
 
 def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:

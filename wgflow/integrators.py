@@ -1,14 +1,36 @@
-"""Explicit Runge-Kutta methods as tables, and the one step that all of them share."""
+"""Explicit Runge-Kutta methods as tables, some with an embedded one of lower order, and what a step is made of."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import NamedTuple
 
-from wgflow.errors import lookup
+import numpy as np
+
+from wgflow.errors import InputError, describe, lookup
+from wgflow.particles import Particles
 from wgflow.types import Array
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
+
+
+class Estimate(NamedTuple):
+    """How far apart the two solutions of an embedded pair lie after one step.
+
+    Attributes
+    ----------
+    error : float
+        Root mean square over the particles of |(theta, tau) - (theta, tau)_low|, >= 0; see :func:`rms`.
+    size : float
+        Root mean square of |(theta, tau)| over the particles, before or after the step, whichever is larger.
+    order : int
+        Order q of the lower solution: the error is O(h**(q + 1)).
+    """
+
+    error: float
+    size: float
+    order: int
 
 
 class Tableau(NamedTuple):
@@ -24,19 +46,45 @@ class Tableau(NamedTuple):
         Row j holds the weights of stages 0..j in the argument of stage j + 1.
     b : tuple of float
         Weights of the stages in the step.
+    b_low : tuple of float or None
+        Weights of the same stages in an embedded method of lower order, whose distance from the step estimates the
+        error of a step; None without one.
+    order_low : int
+        Order of the embedded method; 0 without one.
     """
 
     name: str
     order: int
     a: tuple[tuple[float, ...], ...]
     b: tuple[float, ...]
+    b_low: tuple[float, ...] | None = None
+    order_low: int = 0
 
 
 EULER = Tableau("euler", 1, (), (1.0,))
-HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5))
+HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5), (1.0, 0.0), 1)
+# Shu and Osher (1988): the first two stages are Heun's, so that its step is at hand.
+SSP3 = Tableau("ssp3", 3, ((1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 2 / 3), (0.5, 0.5, 0.0), 2)
 RK4 = Tableau("rk4", 4, ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+# Cash and Karp (1990). A pair whose last stage is the next step's first would gain nothing here: the loop computes the
+# velocity where a step arrives anyway, with the walls and after the ingredients.
+CASH_KARP = Tableau(
+    "cash_karp",
+    5,
+    (
+        (1 / 5,),
+        (3 / 40, 9 / 40),
+        (3 / 10, -9 / 10, 6 / 5),
+        (-11 / 54, 5 / 2, -70 / 27, 35 / 27),
+        (1631 / 55296, 175 / 512, 575 / 13824, 44275 / 110592, 253 / 4096),
+    ),
+    (37 / 378, 0.0, 250 / 621, 125 / 594, 0.0, 512 / 1771),
+    (2825 / 27648, 0.0, 18575 / 48384, 13525 / 55296, 277 / 14336, 1 / 4),
+    4,
+)
 
-INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, RK4)}
+INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, SSP3, RK4, CASH_KARP)}
+EMBEDDED = tuple(name for name, each in INTEGRATORS.items() if each.b_low is not None)  # those with an error estimate
 
 
 def integrator(choice: str | Tableau) -> Tableau:
@@ -52,10 +100,26 @@ def integrator(choice: str | Tableau) -> Tableau:
     return lookup("integrator", choice, INTEGRATORS)
 
 
-def step(
+def embedded(table: Tableau) -> tuple[float, ...]:
+    """Weights of the embedded method of lower order.
+
+    Raises
+    ------
+    InputError
+        If the method has none.
+    """
+    if table.b_low is None:
+        raise InputError(
+            "integrator: expected one with an error estimate, since the step rule goes by it, got "
+            f"{describe(table.name)}; use one of {', '.join(EMBEDDED)}"
+        )
+    return table.b_low
+
+
+def stages(
     table: Tableau, drift: Drift, theta: Array, tau: Array, s: float, first: tuple[Array, Array], h: float
-) -> tuple[Array, Array]:
-    """One explicit step of d(theta, tau)/ds = drift(theta, tau, s).
+) -> list[tuple[Array, Array]]:
+    """Stages of one explicit step of d(theta, tau)/ds = drift(theta, tau, s).
 
     Parameters
     ----------
@@ -74,21 +138,57 @@ def step(
 
     Returns
     -------
-    theta, tau : ndarray (N, P), (N,)
-        State at s + h, not yet brought back into [0, 1].
+    list of (ndarray, ndarray)
+        Velocities (N, P), (N,) at each stage, the first one first; :func:`combine` makes steps of them.
     """
-    stages = [first]
+    made = [first]
     for row in table.a:
-        stages.append(drift(*_combine(theta, tau, row, stages, h), s + h * sum(row)))
-    return _combine(theta, tau, table.b, stages, h)
+        made.append(drift(*combine(theta, tau, row, made, h), s + h * sum(row)))
+    return made
 
 
-def _combine(
-    theta: Array, tau: Array, row: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
+def combine(
+    theta: Array, tau: Array, weights: tuple[float, ...], velocities: list[tuple[Array, Array]], h: float
 ) -> tuple[Array, Array]:
-    for weight, (v_theta, v_tau) in zip(row, stages, strict=True):
+    """Move a state along a weighted sum of velocities: (theta, tau) + h sum_j weights_j velocities_j.
+
+    Parameters
+    ----------
+    theta, tau : ndarray (N, P), (N,)
+        The state; left as it is.
+    weights : tuple of float
+        One for each of the velocities: a row of a table's ``a``, its ``b`` or its ``b_low``.
+    velocities : list of (ndarray, ndarray)
+        Velocities (N, P), (N,).
+    h : float
+        Step length in s.
+
+    Returns
+    -------
+    theta, tau : ndarray (N, P), (N,)
+        The state moved, not yet brought back into [0, 1].
+    """
+    for weight, (v_theta, v_tau) in zip(weights, velocities, strict=True):
         if weight:
             move = (h * weight) * v_theta
             move += theta
             theta, tau = move, tau + (h * weight) * v_tau
     return theta, tau
+
+
+def rms(mass: Array, theta: Array, tau: Array) -> float:
+    """sqrt(sum_i mass_i (|theta_i|**2 + tau_i**2) / sum_i mass_i) of displacements or places (N, P), (N,).
+
+    For the displacement between two measures with these masses, of sum 1, it is a bound from above on their Wasserstein
+    distance W2. Under Gaps the flow's own metric would give tau the weight 1/mass_i in place of mass_i; the size of a
+    state would then be that of N tau, and an error relative to it would say nothing about theta. Particles without mass
+    do not count.
+    """
+    squares = np.einsum("np,np->n", theta, theta) + tau**2
+    return math.sqrt(float(mass @ squares) / (float(mass.sum()) or 1.0))
+
+
+def compare(before: Particles, after: Particles, low: Particles, order: int) -> Estimate:
+    """Estimate from the state before a step, after it, and after the embedded method's step of the given order."""
+    error = rms(before.mass, after.theta - low.theta, after.tau - low.tau)
+    return Estimate(error, max(rms(before.mass, each.theta, each.tau) for each in (before, after)), order)

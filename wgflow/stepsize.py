@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from wgflow.errors import DivergenceError, InputError, build, describe
+from wgflow.integrators import Estimate
 from wgflow.particles import Particles
 from wgflow.types import Spec, real
 
 _EPS = 2.0**-52  # distance from 1 to the next float64
+_LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
 
 
 class Trial:
@@ -25,13 +28,20 @@ class Trial:
         Pairs of particles that change places on the way (Gaps only).
     """
 
-    def __init__(self, rho: Particles, switched: int, energy: Callable[[], float]) -> None:
-        self.rho, self.switched, self._energy = rho, switched, energy
+    def __init__(
+        self, rho: Particles, switched: int, energy: Callable[[], float], estimate: Callable[[], Estimate]
+    ) -> None:
+        self.rho, self.switched, self._energy, self._estimate = rho, switched, energy, estimate
 
     @functools.cached_property
     def energy(self) -> float:
         """E at the state, at the s of the step's start; computed when asked for."""
         return self._energy()
+
+    @functools.cached_property
+    def estimate(self) -> Estimate:
+        """Error estimate of the step, before ingredients; only for methods with an embedded one (InputError)."""
+        return self._estimate()
 
 
 class Taken(NamedTuple):
@@ -54,6 +64,8 @@ class Taken(NamedTuple):
 
 class StepRule(Protocol):
     """What a rule has to offer.
+
+    A rule that looks at :attr:`Trial.estimate` may say so by ``estimates = True``; a flow then refuses methods without.
 
     Attributes
     ----------
@@ -168,7 +180,92 @@ class Descent:
         return {"name": self.name, "length": self.length, "fraction": self.fraction, "smallest": self.smallest}
 
 
-STEP_RULES: dict[str, type[Any]] = {"constant": Constant, "descent": Descent}
+@dataclass(frozen=True)
+class Adaptive:
+    """Steps as long as the estimated error of each allows.
+
+    err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see :func:`wgflow.integrators.rms`. A
+    step with err <= 1 is taken, of the solution of higher order; the next length, after a refusal as after a success,
+    is h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the standard controller of Hairer, Norsett and
+    Wanner (Solving Ordinary Differential Equations I, section II.4). It remembers nothing but h, which frames keep.
+
+    E itself is never looked at. Where particles change places under Gaps velocities jump and err falls only like h; a
+    pair pushed against each other does so over and over, at steps of about the tolerance over the jump, and
+    ``smallest`` bounds what is spent on it. A particle pushed against a reflecting end bounces there by O(h), which the
+    estimate sees in part only.
+
+    Parameters
+    ----------
+    length : float, optional
+        First h to try, > 0.
+    rtol, atol : float, optional
+        Error allowed in one step, relative to the size of the state (1e-13 <= rtol < 1) and absolute (>= 0). Where E is
+        smooth enough the error at a given s falls in proportion to both: steps are as long as tolerance**(1/(q + 1)),
+        and the solution taken is of order q + 1 (derived).
+    smallest : float, optional
+        Length below which no step is cut, > 0; such a step is taken as it is.
+    """
+
+    length: float = 0.1
+    rtol: float = 1e-4
+    atol: float = 1e-6
+    smallest: float = 1e-10
+    name: ClassVar[str] = "adaptive"
+    adaptive: ClassVar[bool] = True
+    estimates: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        for name in ("length", "smallest"):
+            real("step" if name == "length" else name, getattr(self, name), above=0.0)
+        real("atol", self.atol, least=0.0)
+        if not _LEAST_RTOL <= real("rtol", self.rtol) < 1:
+            raise InputError(f"rtol: expected {_LEAST_RTOL:g} <= rtol < 1, got {describe(self.rtol)}")
+
+    @property
+    def first(self) -> float:
+        """First length to try."""
+        return float(self.length)
+
+    def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
+        """Shorten h until the estimated error is within the tolerances."""
+        del energy, dissipation
+        while True:
+            try:
+                candidate = trial(h)
+                error = self._error(candidate.estimate)
+            except DivergenceError:
+                if h <= self.smallest:
+                    raise
+                h = max(0.5 * h, self.smallest)
+                continue
+            then = max(h * _factor(error, candidate.estimate.order), self.smallest)
+            if error <= 1 or h <= self.smallest:
+                return Taken(candidate, h, then)
+            h = then
+
+    def spec(self) -> Spec:
+        """``{"name": "adaptive", "length": ..., "rtol": ..., "atol": ..., "smallest": ...}``."""
+        names = ("name", "length", "rtol", "atol", "smallest")
+        return {name: getattr(self, name) for name in names}
+
+    def _error(self, estimate: Estimate) -> float:
+        """Error in units of the one allowed."""
+        allowed = self.atol + self.rtol * estimate.size
+        if not math.isfinite(allowed):
+            return math.inf
+        if allowed == 0:  # all particles at the origin, and no absolute tolerance
+            return math.inf if estimate.error else 0.0
+        return estimate.error / allowed
+
+
+def _factor(error: float, order: int) -> float:
+    """What the next length is times the last, from an error in units of the one allowed."""
+    if not math.isfinite(error):
+        return 0.2
+    return min(max(0.9 * error ** (-1 / (order + 1)), 0.2), 5.0) if error > 0 else 5.0
+
+
+STEP_RULES: dict[str, type[Any]] = {"constant": Constant, "descent": Descent, "adaptive": Adaptive}
 
 
 def step_rule(choice: float | Spec | StepRule) -> StepRule:

@@ -44,7 +44,7 @@ def test_linear_continuum_is_consistent_with_itself(rng):
     )
 
 
-@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+@pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("ssp3", 3), ("rk4", 4), ("cash_karp", 5)])
 def test_integrators_have_their_order_on_the_exact_flow(name, order):
     exact_flow = exact.linear_flow()
     start = np.column_stack([[0.3, -0.2, 0.5], np.ones(3)])

@@ -38,6 +38,7 @@ CHANGES = [
     ("flow.every", {"name": "log", "per_decade": 8, "first": 1e-310}),
     ("flow", {"until": 1.0, "rule": "descent", "every": 1e-17}), ("flow", {"until": 1e9, "step": 1.0}),
     ("flow.every", {"name": "steps", "n": 0}), ("flow.every", [1.0]), ("flow.every", {"n": 3}),
+    ("flow.rule", "adaptive"), ("flow.rtol", 1e-3), ("flow.rtol", 2.0), ("flow.atol", -1.0), ("flow.smallest", 0),
     ("flow.integrator", "rk5"), ("flow.rule", "newton"), ("flow.boundary", "periodic"), ("flow.batch", 0),
     ("flow.batch", 21), ("flow.mobility", {"tau": -1.0}), ("flow.mobility", {"v": 1.0}),
     ("flow.ingredients", [{"name": "langevin"}]), ("flow.ingredients", [{"name": "cold", "temperature": 1.0}]),

@@ -1,8 +1,9 @@
 import pytest
 
-from wgflow.errors import BackendError
+from wgflow.errors import BackendError, InputError
 from wgflow.sims import members, study
 from wgflow.sims.run import studies_folder
+from wgflow.stepsize import Adaptive
 
 
 @pytest.fixture
@@ -19,3 +20,16 @@ def test_a_study_chooses_the_precision(single):
 def test_the_definition_has_one_precision(single):
     with pytest.raises(BackendError, match="float64 alone"):
         members.build(members.expand(single)[0].member, backend="reference")
+
+
+def test_a_study_chooses_the_tolerances():
+    keys = {"flow.rule": "adaptive", "flow.integrator": "heun", "flow.rtol": 1e-6, "flow.smallest": 0.01, "seed": 0}
+    chosen = study.load(studies_folder() / "quickstart.toml", keys)[0]
+    rule = members.build(members.expand(chosen)[0].member).flow.rule
+    assert rule == Adaptive(chosen.flow.step, rtol=1e-6, smallest=0.01)
+
+
+def test_tolerances_without_a_rule_that_has_them_are_refused():
+    chosen = study.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
+    with pytest.raises(InputError, match=r"rtol: expected a rule that has it, got .* 'constant'; set the rule"):
+        members.build(members.expand(chosen)[0].member)

@@ -207,6 +207,7 @@ def test_time_spent_goes_on_counting(study, tmp_path):
             for chance in ("", "batch", "noise", "both")
         ),
         *((name, {"name": "descent", "length": 0.1}, "") for name in ("euler", "heun", "rk4")),
+        *((name, {"name": "adaptive", "length": 0.1}, "") for name in ("heun", "ssp3", "cash_karp")),
     ],
 )
 def test_n_steps_and_n_more_are_2n_steps(tmp_path, depth, integrator, step, chance):

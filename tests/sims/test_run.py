@@ -434,6 +434,7 @@ def test_bad_data_files(tmp_path, monkeypatch, capsys, spoil, words):
         ["depth={name='deposit',layers=4}", "flow.integrator=heun"],
         ["depth={name='layers',layers=3}", "particles.coupling=path", "grid.particles.count=[3, 6]"],
         ["depth={name='shallow'}", "flow.rule=descent", "flow.every=0.3"],
+        ["flow.rule=adaptive", "flow.integrator=ssp3", "flow.rtol=1e-5", "flow.smallest=0.01", "flow.every=0.3"],
         ["depth={name='deposit',layers=4}", "flow.batch=7", "flow.ingredients=[{name='langevin',temperature=0.01}]"],
         [
             "problem.block={name='two_layer',hidden=2}",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import functools
 import itertools
 from typing import Any, NamedTuple
@@ -22,7 +23,8 @@ from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims import formulas
 from wgflow.sims.observables import OBSERVABLES, Scene
-from wgflow.sims.study import LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.stepsize import STEP_RULES
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
@@ -172,7 +174,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     flow = Flow(
         energy,
         flow_table.integrator,
-        {"name": flow_table.rule, "length": flow_table.step},
+        _rule(flow_table),
         flow_table.boundary,
         {key: formulas.number(value, names, f"flow.mobility.{key}") for key, value in flow_table.mobility.items()},
         [_ingredient(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
@@ -274,6 +276,18 @@ def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particl
     per_layer = member.count // depth.layers
     draw = (member.seed, scale, table.coupling, table.part, table.within)
     return Particles.draw_layers(problem, depth.layers, per_layer, *draw)
+
+
+def _rule(table: FlowTable) -> Spec:
+    """Step rule of a table, with the options that are given."""
+    options = {name: getattr(table, name) for name in ("rtol", "atol", "smallest")}
+    options = {name: value for name, value in options.items() if value is not None}
+    for name in sorted(options.keys() - {field.name for field in dataclasses.fields(STEP_RULES[table.rule])}):
+        raise InputError(
+            f"flow.{name}: expected a rule that has it, got flow.rule = {table.rule!r}; set the rule to adaptive or "
+            "drop the key"
+        )
+    return {"name": table.rule, "length": table.step} | options
 
 
 def _ingredient(table: Spec, member: Member) -> Ingredient:

@@ -235,7 +235,12 @@ class FlowTable(Table):
         "{name='at', s=[1, 5]}; one step if left out",
     )
     step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
-    rule: Literal["constant", "descent"] = Field("constant", description="descent: backtracking on the energy")
+    rule: Literal["constant", "descent", "adaptive"] = Field(
+        "constant", description="descent: backtracking on the energy; adaptive: by the estimated error of each step"
+    )
+    rtol: float | None = Field(None, gt=0, lt=1, description="rule adaptive: error allowed in a step beside the state")
+    atol: float | None = Field(None, ge=0, description="rule adaptive: absolute error allowed in a step")
+    smallest: float | None = Field(None, gt=0, description="rules that adapt: length below which no step is cut")
     batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
     ingredients: list[IngredientChoice] = Field(default_factory=list, description="called after every step")
     integrator: str = Field("euler", description="method in s")
