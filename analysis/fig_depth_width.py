@@ -1,4 +1,4 @@
-"""Redraw the flow from full and from degenerate supports, with its certificates from its trajectories.
+"""Redraw how far finite networks are from their limit in depth and width, from a run's trajectories.
 
 Usage: python analysis/fig_depth_width.py runs/depth_width/<hash> [folder to write to, by default the run's own]
 """

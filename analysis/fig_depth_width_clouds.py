@@ -1,6 +1,6 @@
-"""Redraw the flow from full and from degenerate supports, with its certificates from its trajectories.
+"""Redraw how far training takes particles from those of the reference, from a run's trajectories.
 
-Usage: python analysis/fig_depth_width_clouds.py runs/depth_width_clouds/<hash> [folder to write to, by default the run's own]
+Usage: python analysis/fig_depth_width_clouds.py runs/depth_width/<hash> [folder to write to, by default the run's own]
 """
 
 import sys

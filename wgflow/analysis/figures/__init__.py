@@ -7,8 +7,8 @@ from pathlib import Path
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures import depth_width
+from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
 from wgflow.analysis.figures.escape import escape

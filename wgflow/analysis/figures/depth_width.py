@@ -142,8 +142,8 @@ def apart(work: Workspace) -> Drawing:
         "At the last flow time. Left and middle: root mean square per parameter of the distance between the particles "
         "of a network and the same particles in the reference (circles), and the conditional Wasserstein distance of "
         "the two clouds, which forgets which is which (triangles): they coincide where no particle comes nearer to "
-        "another's place than to its own. Against M_l at the largest L, against L at the largest M_l of the grid; grey: "
-        "power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
+        "another's place than to its own. Against M_l at the largest L, against L at the largest M_l of the grid; "
+        "grey: power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
         "particles run smoothly through depth; the reference is the last point."
     )
     return Drawing(_said_of_clouds(rows), caption, lambda: _draw_apart(rows), {"depth_width_clouds": rows})
@@ -185,17 +185,12 @@ def _draw_apart(rows: Sequence[Spec]) -> Figure:
         for axes in (left, middle):
             style.nothing(axes, "no sub-samples of the reference")
     for k, coupling in enumerate(couplings):
-        colour, mine = style.COLOURS[k], [row for row in near if row["coupling"] == coupling]
+        colour, mine = style.COLOURS[k], _grid([row for row in near if row["coupling"] == coupling])
         if mine:
             deepest = [row for row in mine if row["layers"] == max(each["layers"] for each in mine)]
             common = max(row["per_layer"] for row in deepest)
-            _of(
-                left,
-                [row for row in mine if row["layers"] == max(each["layers"] for each in mine)],
-                "per_layer",
-                colour,
-            )
-            _of(middle, [row for row in mine if row["per_layer"] == common], "layers", colour)
+            _of(left, deepest, "per_layer", _WIDE, colour)
+            _of(middle, [row for row in mine if row["per_layer"] == common], "layers", _DEEP, colour)
         smooth = [row for row in rows if row["coupling"] == coupling and "lipschitz" in row]
         depths, values = _means(smooth, "layers", "lipschitz")
         right.plot(depths, values, "o-", color=colour, ms=4.5, lw=1.2)
