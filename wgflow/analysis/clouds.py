@@ -12,6 +12,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from wgflow.analysis.depth_width import shape
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.theory.distances import by_depth
@@ -50,27 +51,21 @@ def rows(work: Workspace) -> Iterator[Spec]:
         references = [each for each in listed if each[0].reference]
         if not references:
             raise InputError(f"coupling {coupling}: expected a reference with particles, got none")
-        (file, study) = max(references, key=lambda each: _shape(each[1]))
+        (file, study) = max(references, key=lambda each: shape(each[1]))
         with Trajectory(file.path) as trajectory:
-            cloud = trajectory[-1].theta.reshape(*_shape(study), -1)
+            cloud = trajectory[-1].theta.reshape(*shape(study), -1)
             yield _about(study, trajectory[-1].s) | _own(trajectory)
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
-            if other.reference or seen.get(_shape(its), 0) >= _DRAWS:
+            if other.reference or seen.get(shape(its), 0) >= _DRAWS:
                 continue
-            seen[_shape(its)] = seen.get(_shape(its), 0) + 1
+            seen[shape(its)] = seen.get(shape(its), 0) + 1
             with Trajectory(other.path) as trajectory:
                 yield _about(its, trajectory[-1].s) | _own(trajectory) | _apart(trajectory, its, study, cloud)
 
 
-def _shape(study: Spec) -> tuple[int, int]:
-    """L and M_l of a member."""
-    table, depth = study["particles"], study["depth"]["layers"]
-    return depth, table["count"] // depth if table["per_layer"] is None else table["per_layer"]
-
-
 def _about(study: Spec, s: float) -> Spec:
-    depth, width = _shape(study)
+    depth, width = shape(study)
     part, coupling = study["particles"]["part"], study["particles"]["coupling"]
     return {"coupling": coupling, "layers": depth, "per_layer": width, "seed": study["seed"], "part": part, "s": s}
 
@@ -89,7 +84,7 @@ def _own(trajectory: Trajectory) -> Spec:
 
 def _apart(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
     """Distances between a network's particles and the same ones in the reference."""
-    depth, width = _shape(study)
+    depth, width = shape(study)
     within, first = study["particles"]["within"], study["particles"]["part"] * width
     layers, per_layer, _ = cloud.shape
     if within != layers or study["seed"] != reference["seed"] or first + width > per_layer:

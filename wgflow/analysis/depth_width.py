@@ -186,15 +186,20 @@ def families(work: Workspace) -> list[Family]:
             s = trajectory.series("s")
             if not len(s) or s[-1] < study["flow"]["until"] * (1 - 1e-9):
                 continue  # diverged
-            table, depth = study["particles"], study["depth"]["layers"]
-            width = table["count"] // depth if table["per_layer"] is None else table["per_layer"]
+            table = study["particles"]
             outputs = trajectory.series("outputs").reshape(len(s), -1)
             run = Run(trajectory.series("energy"), outputs)
-            about = (member.reference, (depth, width), (study["seed"], table["part"]), table["within"])
+            about = (member.reference, shape(study), (study["seed"], table["part"]), table["within"])
             found.setdefault(table["coupling"], []).append((*about, s, run))
     if not found:
         raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
     return [_family(coupling, listed) for coupling, listed in found.items()]
+
+
+def shape(study: Spec) -> tuple[int, int]:
+    """L and M_l of a member's tables."""
+    table, depth = study["particles"], study["depth"]["layers"]
+    return depth, table["count"] // depth if table["per_layer"] is None else table["per_layer"]
 
 
 def _family(coupling: str, listed: list[_Listed]) -> Family:

@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 from scipy.optimize import least_squares
 
-from wgflow.analysis.laws import LAWS, Law, Sizes, logarithm, predict
+from wgflow.analysis.laws import LARGEST, LAWS, Law, Sizes, logarithm, predict
 from wgflow.analysis.rates import FEWEST_SEEDS, Interval, resamples, standard_error, student
 from wgflow.errors import InputError, lookup
 from wgflow.types import Array
@@ -138,7 +138,8 @@ def solve(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -
         )
         for each in starts
     ]
-    return np.asarray(min(found, key=lambda each: float(each.cost)).x)
+    best = min(found, key=lambda each: float(each.cost))
+    return np.asarray(np.clip(best.x, -LARGEST, LARGEST))
 
 
 def _starts(target: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> list[Array]:

@@ -23,6 +23,7 @@ from wgflow.errors import InputError
 from wgflow.types import Array, real
 
 _FLAT = 1e-12  # a term that the reference cancels to this share counts as this
+LARGEST = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
 _STEEP = 300.0  # logarithms above this are cut: no exponent that a fit could end at comes near
 
 
@@ -111,6 +112,7 @@ def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Arra
 
 def logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
     """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
+    p = np.clip(p, -LARGEST, LARGEST)
     a, b, g = law.exponents or (p[2], p[3], p[-1])
     first, d_first = _depth_term(a, depth, sizes)
     second, by_b, by_g = _width_term(b, g, depth, width, sizes)

@@ -9,19 +9,25 @@ from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
 from wgflow.sims.members import Planned
+from wgflow.sims.study import LayersTable
 
 if TYPE_CHECKING:
     from wgflow.analysis.drawing import Drawing
-    from wgflow.sims.study import FlowTable
+    from wgflow.sims.study import FlowTable, TargetTable
     from wgflow.workspace import Workspace
 
 _ADVICE = "; --set figure=none runs it without figures"
 _WITHIN = ("particles.count", "seed", "particles.part")  # what members of one group differ in
+_SIZES = ("depth.layers", "particles.per_layer", "particles.count", "particles.within")
+_DRAWS = ("seed", "particles.part", "particles.coupling")
+_FEWEST_CELLS = 5  # sizes: four constants of the law of E, and one to say how wrong they are
 TIMES_LARGER = 8  # N of the reference over the largest N fitted, so that its own error hardly shows
 
 
-def drawings(names: Sequence[str], planned: Sequence[Planned]) -> dict[str, Callable[[Workspace], Drawing]]:
-    """Figures of a study by name, after checking that its members are what they need.
+def drawings(
+    names: Sequence[str], planned: Sequence[Planned], target: TargetTable | None = None
+) -> dict[str, Callable[[Workspace], Drawing]]:
+    """Figures of a study by name, after checking that its members and its target are what they need.
 
     Raises
     ------
@@ -44,6 +50,8 @@ def drawings(names: Sequence[str], planned: Sequence[Planned]) -> dict[str, Call
             raise InputError(f"record: expected 'particles' to draw {name!r}, got 'numbers'{_ADVICE}")
         if name in REQUIREMENTS:
             REQUIREMENTS[name](name, planned)
+        if name in TARGETED:
+            _seeds_enough(name, planned, target)
     return {name: FIGURES[name] for name in names}
 
 
@@ -147,7 +155,99 @@ def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
     return check
 
 
-NUMBERS_SUFFICE: frozenset[str] = frozenset()  # figures that need no particles
+def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int], list[Planned]]:
+    """Members by L and M_l, which are all they may differ in beside draws and couplings; at least two of each."""
+    sizes: dict[tuple[int, int], list[Planned]] = {}
+    for each in planned:
+        if not isinstance(each.member.depth, LayersTable):
+            raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{_ADVICE}")
+        layers = each.member.depth.layers
+        sizes.setdefault((layers, each.member.count // layers), []).append(each)
+    strange = {key for each in planned for key in each.values} - {*_SIZES, *_DRAWS}
+    if strange:
+        raise InputError(
+            f"grid.{min(strange)}: expected sizes, seeds and couplings alone to draw {name!r}, got another key{_ADVICE}"
+        )
+    for what, key, place in (("depths", "depth.layers", 0), ("widths", "particles.per_layer", 1)):
+        seen = sorted({size[place] for size, listed in sizes.items() if not all(each.reference for each in listed)})
+        if len(seen) < 2:
+            raise InputError(
+                f"grid.{key}: expected at least two {what} to draw {name!r}, got {seen}; give a list such as "
+                f"[4, 8, 16]{_ADVICE}"
+            )
+    return sizes
+
+
+def _target(name: str, planned: Sequence[Planned]) -> None:
+    """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
+    sizes = _layers_over(name, planned)
+    if len({each.member.particles.coupling for each in planned}) > 1:
+        raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{_ADVICE}")
+    if len(sizes) < _FEWEST_CELLS:
+        raise InputError(
+            f"grid: expected at least {_FEWEST_CELLS} sizes (L, M_l) to draw {name!r}, got {len(sizes)}; enlarge the "
+            f"grid{_ADVICE}"
+        )
+    fewest = min(len(listed) for listed in sizes.values())
+    if fewest < 4:
+        raise InputError(f"grid.seed: expected at least 4 seeds to draw {name!r}, got {fewest}{_ADVICE}")
+
+
+def _seeds_enough(name: str, planned: Sequence[Planned], target: TargetTable | None) -> None:
+    """A target, and as many seeds as could ever show that it is met."""
+    from wgflow.analysis.failure import fewest_seeds
+
+    if target is None:
+        raise InputError(
+            f"target: expected eps and eta to draw {name!r}, got none; --set target.eps=0.1 --set target.eta=0.1, say"
+        )
+    seeds, least = len({each.member.seed for each in planned}), fewest_seeds(target.eta)
+    if seeds < least:
+        raise InputError(
+            f"grid.seed: expected at least {least} seeds for target.eta = {target.eta:g}, got {seeds}: even without a "
+            f"single failure {seeds} could not show it; give more, or raise target.eta{_ADVICE}"
+        )
+
+
+def _depths_widths_and_reference(name: str, planned: Sequence[Planned]) -> None:
+    """For every coupling a grid over L and M_l of several draws, and a larger reference."""
+    couplings: dict[str, list[Planned]] = {}
+    for each in planned:
+        couplings.setdefault(each.member.particles.coupling, []).append(each)
+    for coupling, listed in couplings.items():
+        sizes = _layers_over(name, listed)
+        fitted = {size: [one for one in its if not one.reference] for size, its in sizes.items()}
+        fitted = {size: its for size, its in fitted.items() if its}
+        usual = [size for size, its in fitted.items() if len(its) >= 4]
+        if len({depth for depth, _ in usual}) < 4 or len({width for _, width in usual}) < 4:
+            raise InputError(
+                f"grid: expected 4 depths and 4 widths of at least 4 draws each to draw {name!r}, got "
+                f"{len({depth for depth, _ in usual})} and {len({width for _, width in usual})} for coupling "
+                f"{coupling!r}{_ADVICE}"
+            )
+        references = [size for size, its in sizes.items() if any(one.reference for one in its)]
+        largest = (max(depth for depth, _ in fitted), max(width for _, width in usual))
+        if not references or max(references)[0] < largest[0] or max(references)[1] < largest[1]:
+            got = f"L, M_l = {max(references)}" if references else "no reference"
+            raise InputError(
+                f"reference: expected L and M_l of at least {largest} to draw {name!r}, got {got} for coupling "
+                f"{coupling!r}; set reference.depth.layers and reference.particles.per_layer{_ADVICE}"
+            )
+
+
+def _outputs(check: Callable[[str, Sequence[Planned]], None]) -> Callable[[str, Sequence[Planned]], None]:
+    """Requirement that members also record their outputs."""
+
+    def both(name: str, planned: Sequence[Planned]) -> None:
+        if any("outputs" not in each.member.observables for each in planned):
+            raise InputError(f"observables: expected 'outputs' among them to draw {name!r}; add it{_ADVICE}")
+        check(name, planned)
+
+    return both
+
+
+NUMBERS_SUFFICE = frozenset({"depth_width", "sizing"})  # figures that need no particles
+TARGETED = frozenset({"sizing"})  # figures that hold a study against its target
 REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
     {
         "switching": _every_step_of_gaps,
@@ -156,6 +256,9 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "convergence_models": _sizes_and_heldout,
         "ensemble": _several_layers,
         "landscape": _varies("particles.support"),
+        "depth_width": _outputs(_depths_widths_and_reference),
+        "depth_width_clouds": _depths_widths_and_reference,
+        "sizing": _target,
         "escape": _varies("flow.ingredients", "particles.support"),
     }
 )

@@ -138,7 +138,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     overrides = dict(_key_value(text, override_value) for text in options.overrides)
     study, content = load(study_path(options.study), overrides)
     planned = members.expand(study)
-    draw = requirements.drawings(study.figure, planned)
+    draw = requirements.drawings(study.figure, planned, study.target)
     from wgflow.kernels.threads import available_threads
     from wgflow.workspace import Workspace
 

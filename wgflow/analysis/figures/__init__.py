@@ -14,6 +14,7 @@ from wgflow.analysis.figures.envelope import envelope
 from wgflow.analysis.figures.escape import escape
 from wgflow.analysis.figures.landscape import landscape
 from wgflow.analysis.figures.loss_and_particles import loss_and_particles
+from wgflow.analysis.figures.sizing import sizing
 from wgflow.analysis.figures.switching import switching
 from wgflow.analysis.figures.theorems import theorems
 from wgflow.errors import InputError
@@ -30,6 +31,7 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "envelope": envelope,
     "landscape": landscape,
     "escape": escape,
+    "sizing": sizing,
     "depth_width": depth_width.errors,
     "depth_width_clouds": depth_width.apart,
 }
