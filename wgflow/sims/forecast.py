@@ -16,6 +16,7 @@ from wgflow.kernels.cpu import memory
 from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
 from wgflow.sims.observables import OBSERVABLES
+from wgflow.trajectory.schema import INLINE
 from wgflow.types import Frame
 
 _START = 1.3  # seconds a process takes to start and import, kernels on disk
@@ -25,6 +26,7 @@ _RECORD_BYTE = 1e-9  # for each byte of it
 _OPEN = 0.02  # seconds to make and finish a trajectory file
 _DRAWING = {"convergence_rates": 11.0, "convergence_models": 16.0, "ensemble": 11.0}  # seconds for figures that compute
 _PLAIN = 2.5  # seconds for any other figure with its share of the report
+_STRUCTURE = 40 * 2**10  # bytes of a file beside its numbers
 _LARGE = 256  # particles beyond which time grows in proportion
 _BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
 
@@ -142,6 +144,13 @@ def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
         OBSERVABLES[name].measure(frame, setup.scene)
 
 
+def _static(setup: Setup) -> int:
+    """Bytes of a file beside its frames: samples, as far as they are stored, and structure."""
+    problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
+    sizes = [sum(array.nbytes for array in each.arrays().values()) for each in problems]
+    return _STRUCTURE + sum(size for size in sizes if size <= INLINE)
+
+
 def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
     setup = members.build(planned.member)
     count, parameters = setup.start.theta.shape
@@ -154,6 +163,6 @@ def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> 
     frame += numbers if planned.member.record == "particles" else 0
     return Load(
         seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * frame) + _OPEN,
-        disk=planned.frames * frame,
+        disk=planned.frames * frame + _static(setup),
         memory=memory(entries, samples, width, outputs, threads) + 12 * numbers,
     )

@@ -50,8 +50,8 @@ def sizing(work: Workspace) -> Drawing:
     caption = (
         f"Left: networks of every size over {len(found.energies)} seeds, how many end above eps, and what the "
         "Clopper-Pearson bounds (95%) say of the target; line: where the fitted model puts the probability eta; "
-        "dotted: sizes of as many particles as the smallest that meets it. Right: probability of ending above eps with 95% "
-        "intervals, one colour for each L, and the model: E normal in the "
+        "dotted: sizes of as many particles as the smallest that meets it. Right: probability of ending above eps with "
+        "95% intervals, one colour for each L, and the model: E normal in the "
         f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
     )
     return Drawing(_answer(found), caption, lambda: _draw(found), {"sizing": list(_rows(found))})
