@@ -143,8 +143,8 @@ class Found(NamedTuple):
     ----------
     s : float
         Flow time.
-    free, product : Fit
-        The laws whose exponents are fitted: of L and M_l each, and of L M_l.
+    fitted : Fit
+        The law whose exponents are fitted: with paths those of L and of M_l, with independent layers that of L M_l.
     chosen : Choice
         The laws by what they predict of sizes left out.
     law : Fit
@@ -161,8 +161,7 @@ class Found(NamedTuple):
     """
 
     s: float
-    free: Fit
-    product: Fit
+    fitted: Fit
     chosen: Choice
     law: Fit
     width: Estimate
@@ -240,8 +239,7 @@ def found_at(family: Family, t: int) -> Found:
     depth, depth_width = _depth(family, t, name)
     return Found(
         s,
-        fit(squares, sizes, "free", name),
-        fit(squares, sizes, "product", name),
+        fit(squares, sizes, "free" if family.coupling == "path" else "product", name),
         chosen,
         fit(squares, sizes, chosen.laws[0], name),
         estimate(widths, draws, rates.rms(squares[:, -1, deepest]), f"{name} width", family.largest[1], family.nested),
@@ -290,11 +288,9 @@ def rows(found: Sequence[tuple[Family, Sequence[Found]]]) -> Iterator[Spec]:
     for family, at in found:
         for each in at:
             common: Spec = {"coupling": family.coupling, "s": each.s}
-            fitted = zip(("depth", "width", "depth of the width term"), each.free.exponents, strict=True)
-            product = zip(("depth", "L M_l"), each.product.exponents[:2], strict=True)
-            for law, of in (("free", fitted), ("product", product)):
-                for quantity, exponent in of:
-                    yield common | {"quantity": f"{quantity}, {law} law"} | _told(exponent)
+            names = ("depth", "width", "depth of the width term") if each.fitted.law == "free" else ("depth", "L M_l")
+            for quantity, exponent in zip(names, each.fitted.exponents, strict=False):
+                yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _told(exponent)
             for name, one in (("width", each.width), ("depth", each.depth)):
                 rate = one.rate
                 yield common | {

@@ -14,6 +14,7 @@ from wgflow.types import Array
 
 RESAMPLES = 400  # each is a fit; the standard error from 400 is itself known to 4%
 _STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, all depth, all width
+_STEPS = 60  # evaluations of a fit at most: one that takes more has an exponent that the sizes leave open
 _FREE = ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (0.5, 0.25, 0.25), (2.0, 1.0, 0.0))
 
 
@@ -135,6 +136,7 @@ def solve(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -
             each,
             jac=lambda p: logarithm(p, depth, width, sizes, law)[1],
             method="lm",
+            max_nfev=_STEPS,
         )
         for each in starts
     ]

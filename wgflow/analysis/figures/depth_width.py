@@ -50,14 +50,13 @@ def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
     out = []
     for family, at in found:
         last = at[-1]
-        exponents = last.free.exponents if family.coupling == "path" else last.product.exponents
         size = "M_l" if family.coupling == "path" else "L M_l"
         start = "With one path through all layers" if family.coupling == "path" else "With independent layers"
         gain = last.gain.exponent
         depth = last.depth.rate
         out.append(
             f"{start} the outputs' distance to the limit at s = {last.s:g} falls in width like ({size})^-"
-            f"{_interval(exponents[1])}, and in depth "
+            f"{_interval(last.fitted.exponents[1])}, and in depth "
             + (f"like L^-{depth.exponent:.2f} ({depth.low:.2f} to {depth.high:.2f})" if depth else f"({depth.reason})")
             + f"; over draws it fluctuates like L^-{_interval(gain.exponent)} at M_l = {last.gain.width}"
             + (", so that depth gains nothing there" if gain else "")
@@ -79,7 +78,7 @@ def _draw(found: Sequence[tuple[Family, list[Found]]]) -> Figure:
         last = at[-1]
         _over_sizes(left, family, last)
         name = "paths" if family.coupling == "path" else "independent layers"
-        exponent = (last.free if family.coupling == "path" else last.product).exponents[1].value
+        exponent = last.fitted.exponents[1].value
         size = "M_l" if family.coupling == "path" else "(L M_l)"
         left.set_title(f"{name}: error of width falls as ${size}^{{-{exponent:.2f}}}$")
         _against_depth(middle, last.depth)
@@ -124,7 +123,8 @@ def _gained(axes: Axes, family: Family, found: Found) -> None:
     guide = gain.spread[0] * (n / n[0]) ** -power
     axes.plot(n, guide, color=style.GREY, lw=1.2, ls=(0, (4, 3)), zorder=1)
     text = "$L^{-1/2}$" if power else "no gain"
-    axes.annotate(text, (n[1], guide[1]), (-30, -16), textcoords="offset points", color=style.GREY)
+    place = (n[1], guide[1]) if power else (n[0], guide[0])
+    axes.annotate(text, place, (-30, -16) if power else (0, 8), textcoords="offset points", color=style.GREY)
     axes.plot(n, gain.spread, "o", color=style.COLOURS[1], ms=5)
     style.log_ticks(axes)
     axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import to_rgba
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
 
 from wgflow.analysis import style
 from wgflow.analysis.depth_width import shape
@@ -154,7 +155,9 @@ def _diagram(axes: Axes, found: Sized) -> None:
     for (i, j), verdict in np.ndenumerate(found.phase.verdict):
         if verdict:
             image[j, i] = to_rgba(_COLOUR[str(verdict)], 0.28)
-            axes.text(i, j, f"{counted.failed[i, j]}/{counted.seeds[i, j]}", ha="center", va="center", fontsize=9.5)
+            text = f"{counted.failed[i, j]}/{counted.seeds[i, j]}"
+            halo = [withStroke(linewidth=3, foreground=to_rgba(style.PAPER, 0.8))]
+            axes.text(i, j, text, ha="center", va="center", fontsize=9.5, zorder=5, path_effects=halo)
         else:
             image[j, i, 3] = 0.0
     axes.imshow(image, origin="lower", aspect="auto", interpolation="nearest")

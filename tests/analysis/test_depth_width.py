@@ -1,0 +1,170 @@
+"""The depth-and-width study, reduced: exponents that are known, controls, and what is refused."""
+
+import json
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.analysis import clouds, depth_width
+from wgflow.analysis.figures import FIGURES, style
+from wgflow.sims import run
+from wgflow.workspace import Workspace
+
+STUDY = """
+name = "reduced"
+figure = "none"
+observables = ["outputs"]
+[problem]
+name = "teacher"
+samples = 16
+width = 3
+[particles]
+within = 256
+[depth]
+name = "layers"
+layers = 2
+[flow]
+step = 0.5
+until = 10.0
+every = 10.0
+[grid]
+"particles.coupling" = ["path", "independent"]
+"depth.layers" = [2, 4, 8, 16, 32]
+"particles.per_layer" = [4, 8, 16, 32]
+"particles.part" = [0, 1, 2, 3, 4, 5, 6, 7]
+[[also]]
+"particles.coupling" = "independent"
+"depth.layers" = [2, 4, 8, 16]
+"particles.per_layer" = 128
+"particles.part" = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+[reference]
+"depth.layers" = 256
+"particles.per_layer" = 256
+"particles.part" = 0
+"""
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("depth_width")
+    (folder / "reduced.toml").write_text(STUDY)
+    assert run.main([str(folder / "reduced.toml"), "--quiet", "--out", str(folder / "runs")]) == 0
+    (made,) = (folder / "runs" / "reduced").iterdir()
+    return Workspace(made)
+
+
+@pytest.fixture(scope="module")
+def families(work):
+    return {family.coupling: family for family in depth_width.families(work)}
+
+
+def test_what_was_read(families):
+    for family in families.values():
+        assert family.depths == (2, 4, 8, 16, 32)
+        assert family.largest == (256, 256)
+        assert family.nested
+        assert len(family.draws) == 8
+        np.testing.assert_array_equal(family.s, [0.0, 10.0])
+    assert families["path"].widths == (4, 8, 16, 32)
+    assert families["independent"].widths == (4, 8, 16, 32, 128)
+
+
+def test_squares_are_those_of_the_outputs(work, families):
+    """One cell again, from its particles."""
+    squares = families["path"].squares(1)
+    by_label = {member.label: member for member in work.members()}
+    label = "coupling=path, layers=8, per_layer=16, part=3"
+    (reference,) = [each for name, each in by_label.items() if each.reference and "path" in name]
+    outputs = []
+    for path in (by_label[label].path, reference.path):
+        with wgflow.Trajectory(path) as trajectory:
+            rho = wgflow.Particles(trajectory[-1].theta, trajectory[-1].tau)
+            outputs.append(trajectory.energy().predict(rho, trajectory.energy().problem.x))
+    assert squares[3, 2, 2] == pytest.approx(np.mean((outputs[0] - outputs[1]) ** 2), rel=1e-9)
+
+
+@pytest.mark.parametrize("coupling", ["path", "independent"])
+def test_exponents_of_width_and_depth(families, coupling):
+    """Seeded, so the same at every run."""
+    found = depth_width.found_at(families[coupling], 1)
+    assert found.fitted.exponents[1].value == pytest.approx(0.5, abs=0.1)
+    assert found.depth.rate.exponent == pytest.approx(1.0, abs=0.15)
+    assert found.chosen.laws[0] in ((coupling,) if coupling == "path" else (coupling, "additive"))
+
+
+def test_depth_gains_nothing_with_paths(families):
+    """The negative control, and its own: with independent layers it is refuted."""
+    path, independent = (depth_width.found_at(families[each], 1).gain for each in ("path", "independent"))
+    assert path.exponent.verdict == "holds"
+    assert independent.exponent.verdict == "refuted"
+    assert independent.exponent.exponent.value == pytest.approx(0.5, abs=0.15)
+
+
+def test_shuffled_widths_have_no_exponent(families):
+    """The exponent can fail: outputs that are not those of their size have none near 1/2."""
+    family = families["path"]
+    mixed = {size: family.runs[size[0], {4: 32, 8: 4, 16: 8, 32: 16}[size[1]]] for size in family.runs}
+    found = depth_width.found_at(family._replace(runs=mixed), 1)
+    assert abs(found.fitted.exponents[1].value - 0.5) > 0.1
+
+
+def test_clouds(work):
+    rows = list(clouds.rows(work))
+    assert {row["coupling"] for row in rows} == {"path", "independent"}
+    near = [row for row in rows if "coupled" in row]
+    for row in near:
+        assert 0 <= row["conditional"] <= row["coupled"] * (1 + 1e-12)
+        assert row["conditional"] <= row["largest"] * (1 + 1e-12)
+    for coupling, most in (("path", 20.0), ("independent", 1e9)):
+        mine = [row for row in near if row["coupling"] == coupling and row["layers"] == 32]
+        by_width = {row["per_layer"]: row["coupled"] for row in mine}
+        assert by_width[32] < 0.7 * by_width[4]
+        assert max(row["lipschitz"] for row in rows if row["coupling"] == coupling) < most
+    smooth = {row["coupling"]: row["holder"] for row in rows if row["per_layer"] == 256}
+    assert smooth["path"] > 0.8
+    assert abs(smooth["independent"]) < 0.05
+
+
+def test_a_coupled_distance_by_hand(work):
+    rows = [row for row in clouds.rows(work) if "coupled" in row]
+    row = next(r for r in rows if (r["coupling"], r["layers"], r["per_layer"], r["part"]) == ("path", 4, 8, 1))
+    by_label = {member.label: member.path for member in work.members()}
+    with wgflow.Trajectory(by_label["coupling=path, layers=4, per_layer=8, part=1"]) as trajectory:
+        mine = trajectory[-1].theta.reshape(4, 8, -1)
+    (path,) = [member.path for member in work.members() if member.reference and "path" in member.label]
+    with wgflow.Trajectory(path) as trajectory:
+        theirs = trajectory[-1].theta.reshape(256, 256, -1)[[32, 96, 160, 224], 8:16]
+    assert row["coupled"] == pytest.approx(np.sqrt(np.mean((mine - theirs) ** 2)))
+
+
+@pytest.mark.parametrize("name", ["depth_width", "depth_width_clouds"])
+def test_figures(work, name, tmp_path):
+    drawing = FIGURES[name](work)
+    assert "independent layers" in drawing.finding
+    assert not any("nan" in json.dumps(table) for table in drawing.tables.values())
+    with style.drawn(drawing) as figure:
+        style.save(figure, tmp_path / name)
+
+
+BAD = [
+    (["figure=depth_width", "observables=[]"], "observables: expected 'outputs' among them"),
+    (["figure=depth_width", "grid.depth.layers=[2]"], "grid.depth.layers: expected at least two depths"),
+    (["figure=depth_width", "grid.depth.layers=[2,4]", "also=[]"], "grid: expected 4 depths and 4 widths"),
+    (["figure=depth_width", "reference.depth.layers=8"], "particles.within: expected|reference: expected L and M_l"),
+    (["figure=depth_width", "grid.flow.step=[0.5,1.0]"], "grid.flow.step: expected sizes, seeds and couplings"),
+    (["figure=depth_width", "depth={name='deposit',layers=4}"], "grid.depth.layers|depth: expected layers"),
+    (["figure=depth_width_clouds", "record=numbers"], "record: expected 'particles'"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[" ".join(changes) for changes, _ in BAD])
+def test_what_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch, changes, message):
+    import re
+
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "reduced.toml").write_text(STUDY)
+    assert run.main(["reduced.toml", *(part for change in changes for part in ("--set", change))]) == 2
+    err = capsys.readouterr().err
+    assert re.search(message, err), err
+    assert not (tmp_path / "runs").exists()
