@@ -143,17 +143,59 @@ def readable(found: Mapping[str, Sequence[Spec]]) -> dict[str, list[Spec]]:
     """Tables under their headings, as a person wants them: rates in words at the last flow time, means over seeds."""
     out: dict[str, list[Spec]] = {}
     for name, rows in found.items():
-        if name == "rates":
-            last = {row["group"]: row["s"] for row in rows}
-            kept = [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
-            out["Rates in N at the last flow time"] = kept
-        elif name == "models":
-            out["Beside other models"] = [{k.replace("_", " "): v for k, v in row.items()} for row in rows]
+        if name in _IN_WORDS:
+            title, words_of = _IN_WORDS[name]
+            out[title] = words_of(rows)
         elif name == "members" and len(rows) > _LONG:
             out["Members, means over seeds"] = averages(rows)
-        else:
+        elif name not in _FILES_ALONE:
             out[name.capitalize()] = list(rows)
     return out
+
+
+def _rates(rows: Sequence[Spec]) -> list[Spec]:
+    last = {row["group"]: row["s"] for row in rows}
+    return [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
+
+
+def _models(rows: Sequence[Spec]) -> list[Spec]:
+    return [{k.replace("_", " "): v for k, v in row.items()} for row in rows]
+
+
+def _exponents(rows: Sequence[Spec]) -> list[Spec]:
+    told = [row for row in rows if row["s"] == rows[-1]["s"]]
+    return [
+        {
+            "start": row["coupling"],
+            "s": row["s"],
+            "of": row["quantity"],
+            "exponent": row["no_rate"] or f"{row['exponent']:.2f}",
+            "95% interval": "" if row["no_rate"] else f"{row['low']:.2f} to {row['high']:.2f}",
+        }
+        for row in told
+    ]
+
+
+def _sizes(rows: Sequence[Spec]) -> list[Spec]:
+    return [
+        {
+            "L": row["layers"],
+            "M_l": row["per_layer"],
+            "particles": row["particles"],
+            "mean E": row["mean_energy"],
+            "miss it": f"{row['failed']} of {row['seeds']}",
+            "95% interval": f"{row['low']:.2f} to {row['high']:.2f}",
+            "verdict": row["verdict"] + _more_seeds(row),
+            "predicted": f"{row['predicted']:.2f}",
+        }
+        for row in rows
+    ]
+
+
+def _more_seeds(row: Spec) -> str:
+    if row["verdict"] != "undecided":
+        return ""
+    return f" ({row['needed']} seeds)" if row["needed"] else " (at eta)"
 
 
 def _rate_in_words(row: Spec) -> Spec:
@@ -168,6 +210,13 @@ def _rate_in_words(row: Spec) -> Spec:
     }
 
 
+_IN_WORDS = {
+    "rates": ("Rates in N at the last flow time", _rates),
+    "models": ("Beside other models", _models),
+    "depth_width": ("Exponents at the last flow time", _exponents),
+    "sizing": ("Sizes", _sizes),
+}
+_FILES_ALONE = ("depth_width_energy", "depth_width_clouds")  # long tables that the figures show
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 _HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is
