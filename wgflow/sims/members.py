@@ -12,6 +12,7 @@ import numpy as np
 
 from wgflow import ingredients
 from wgflow.clock import StepClock
+from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
 from wgflow.errors import InputError, StudyError, unknown
 from wgflow.errors import build as build_named
@@ -25,6 +26,7 @@ from wgflow.sims import formulas
 from wgflow.sims.observables import OBSERVABLES, Scene
 from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.stepsize import STEP_RULES
+from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Spec
@@ -252,11 +254,39 @@ def _scale(problem: Problem, member: Member) -> dict[str, float]:
 def _start(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:
     """Draw the initial measure, under Layers by layers, and bring it to the support asked for."""
     rho, support = _drawn(problem, member, scale), member.particles.support
+    if member.particles.t0 is not None and support != "one_layer":
+        raise InputError(f"particles.t0: expected support one_layer, got {support}; drop t0")
     if support == "full":
         return rho
+    if support == "one_sided":
+        return _one_sided(problem, rho)
+    if support == "one_layer":
+        return _one_layer(rho, member)
     theta = np.zeros_like(rho.theta) if support == "origin" else np.tile(rho.theta[:1], (len(rho), 1))
     stays = support == "origin" or isinstance(member.depth, LayersTable)  # whose layers hold equally many
     return Particles(theta, rho.tau if stays else np.full(len(rho), rho.tau[0]))
+
+
+def _one_layer(rho: Particles, member: Member) -> Particles:
+    """Layer of t0 as drawn; every other one at the first particle drawn."""
+    if not isinstance(member.depth, LayersTable):
+        raise InputError(f"particles.support: expected depth layers for 'one_layer', got {member.depth.name}")
+    t0 = 0.5 if member.particles.t0 is None else member.particles.t0
+    theta = np.tile(rho.theta[:1], (len(rho), 1))
+    here = at_depth(build_depth(member.depth.model_dump()), rho, t0)
+    theta[here] = rho.theta[here]
+    return Particles(theta, rho.tau)
+
+
+def _one_sided(problem: Problem, rho: Particles) -> Particles:
+    """First column of a made sqrt(2) |theta|, so that a_1 > |(w, b)| with room to spare."""
+    if "a" not in problem.groups:
+        raise InputError(
+            f"particles.support: expected a block with a group 'a' for 'one_sided', got {problem.block.name}; use ridge"
+        )
+    theta = rho.theta.copy()
+    theta[:, problem.groups["a"].start] = np.sqrt(2.0) * np.linalg.norm(theta, axis=1)
+    return Particles(theta, rho.tau)
 
 
 def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:

@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
-from wgflow.sims.members import Planned
+from wgflow.sims.members import Planned, build
 from wgflow.sims.study import LayersTable
+from wgflow.theory.separation import kind
 
 if TYPE_CHECKING:
     from wgflow.analysis.drawing import Drawing
@@ -155,6 +156,18 @@ def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
     return check
 
 
+def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
+    """Several starts of homogeneous blocks whose particles stay in their layers."""
+    _varies("particles.support")(name, planned)
+    for each in planned:
+        if each.member.depth.name not in ("layers", "shallow"):
+            raise InputError(
+                f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
+                f"{each.member.depth.name}{_ADVICE}"
+            )
+        kind(build(each.member).energy.problem)
+
+
 def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int], list[Planned]]:
     """Members by L and M_l, which are all they may differ in beside draws and couplings; at least two of each."""
     sizes: dict[tuple[int, int], list[Planned]] = {}
@@ -260,5 +273,6 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "depth_width_clouds": _depths_widths_and_reference,
         "sizing": _target,
         "escape": _varies("flow.ingredients", "particles.support"),
+        "zero_loss": _homogeneous_in_layers,
     }
 )

@@ -151,8 +151,14 @@ class ParticlesTable(Table):
         "independent", description="how the layers hang together at the start, under depth layers"
     )
     part: int = Field(0, ge=0, lt=1024, description="which N of the seed's endless list of particles, from 0")
-    support: Literal["full", "point", "origin"] = Field(
-        "full", description="full: as drawn; point: all particles like the first one drawn; origin: all parameters 0"
+    support: Literal["full", "point", "origin", "one_layer", "one_sided"] = Field(
+        "full",
+        description="full: as drawn; point: all particles like the first one drawn; origin: all parameters 0; "
+        "one_layer: as drawn in the layer of t0, like the first one drawn in all others, under depth layers; "
+        "one_sided: the first column of a made sqrt(2) |theta|, so that all blocks push one way",
+    )
+    t0: float | None = Field(
+        None, ge=0, le=1, description="depth of the layer as drawn under support = one_layer, 0.5 if left out"
     )
 
 

@@ -70,8 +70,9 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     overall = f"{degree}-homogeneous in theta" if seen else "not homogeneous in theta"
     if groups:
         linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
-        said = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2, with "
-        return result("pass", linear, f"{said}a vector where the theorem has a number.")
+        said = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2"
+        number = problem.groups[groups[0]].stop - problem.groups[groups[0]].start == 1
+        return result("pass", linear, said + ("." if number else ", with a vector where the theorem has a number."))
     return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
 
 

@@ -63,8 +63,18 @@ class Support:
         return min([1.0] + [part.ratio for part in parts if part.iid > 0])  # N <= P + 1 iid draws are thin themselves
 
 
-class _Target(NamedTuple):
-    """One view of the law: fresh draws, the radius within which an iid cloud has 95% of them, what iid clouds score."""
+class View(NamedTuple):
+    """One view of a law: what is fresh in it and how near N iid draws come to that.
+
+    Attributes
+    ----------
+    fresh : ndarray (Q, d)
+        Fresh draws.
+    radius : float
+        Within which an iid cloud has 95% of them.
+    coverage, covering : list of float
+        Fraction within it, and distance of the farthest fresh draw, of each iid cloud.
+    """
 
     fresh: Array
     radius: float
@@ -120,7 +130,7 @@ class Yardstick:
         theta, tau = pooled([*iid, fresh])
         scale = np.append(theta.std(axis=0), tau.std())
         self.scale = np.where(scale > 1e-12 * np.abs(np.append(theta, tau[:, None], 1)).max(axis=0), scale, 1.0)
-        self._joint = _target(self._points(*fresh), [self._points(*cloud) for cloud in iid])
+        self._joint = view(self._points(*fresh), [self._points(*cloud) for cloud in iid])
         self._separation = [_separation(self._points(*cloud)) for cloud in iid]
         self._thinnest = [thinnest(self._points(*cloud)) for cloud in iid]
         self._tau = [uniformity(depths) for _, depths in iid]
@@ -129,7 +139,7 @@ class Yardstick:
         for name, columns in self._groups.items():
             views = [directions(theta[:, columns]) for theta, _ in (fresh, *iid)]
             if all(map(len, views)):
-                self._directions[name] = _target(views[0], views[1:])
+                self._directions[name] = view(views[0], views[1:])
 
         self._ratios = tuple(self._measure(*cloud).ratio for cloud in iid)
 
@@ -158,8 +168,8 @@ class Yardstick:
         distance = self._joint.distances(points)
         turned = {name: directions(theta[:, self._groups[name]]) for name in self._directions}
         return Support(
-            _covered(self._joint, distance),
-            {name: _covered(view, view.distances(turned[name])) for name, view in self._directions.items()},
+            covered(self._joint, distance),
+            {name: covered(each, each.distances(turned[name])) for name, each in self._directions.items()},
             beside(distance.max(), self._joint.covering),
             beside(_separation(points), self._separation),
             beside(thinnest(points), self._thinnest),
@@ -209,13 +219,15 @@ def uniformity(tau: Array) -> float:
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
 
 
-def _target(fresh: Array, iid: list[Array]) -> _Target:
+def view(fresh: Array, iid: list[Array]) -> View:
+    """View of fresh draws (Q, d) with the scores of iid clouds, two at least, (N, d) each."""
     distance = np.array([nearest(fresh, cloud) for cloud in iid])  # (clouds, Q)
     radius = float(np.quantile(distance, QUANTILE))
-    return _Target(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
+    return View(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
 
 
-def _covered(view: _Target, distance: Array) -> Beside:
+def covered(view: View, distance: Array) -> Beside:
+    """Fraction of the fresh draws at most a radius away, from their distances (Q,), beside the iid clouds'."""
     return beside(float((distance <= view.radius).mean()), view.coverage)
 
 

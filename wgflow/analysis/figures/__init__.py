@@ -17,6 +17,7 @@ from wgflow.analysis.figures.loss_and_particles import loss_and_particles
 from wgflow.analysis.figures.sizing import sizing
 from wgflow.analysis.figures.switching import switching
 from wgflow.analysis.figures.theorems import theorems
+from wgflow.analysis.figures.zero_loss import zero_loss
 from wgflow.errors import InputError
 from wgflow.workspace import Workspace
 
@@ -34,6 +35,7 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "sizing": sizing,
     "depth_width": depth_width.errors,
     "depth_width_clouds": depth_width.apart,
+    "zero_loss": zero_loss,
 }
 
 

@@ -1,0 +1,139 @@
+"""The study of zero loss: its starts, what it says of them, and what it refuses."""
+
+import csv
+
+import numpy as np
+import pytest
+
+from wgflow.analysis.figures import FIGURES
+from wgflow.analysis.zero_loss import RESTING, checked, courses
+from wgflow.errors import InputError
+from wgflow.sims import members, run, study
+from wgflow.theory.separation import one_signed_floor
+from wgflow.trajectory import Trajectory
+from wgflow.workspace import Workspace
+
+LINE = {"name": "sine", "samples": 12, "frequency": 0.4, "standardise": False, "state": "identity"}
+SMALL = {"problem": LINE, "particles": {"count": 24}, "flow": {"until": 1.0}, "depth": {"name": "layers", "layers": 4}}
+
+
+def start(**particles):
+    """Initial parameters by layer, (4, 6, P)."""
+    member = study.check_member(SMALL | {"particles": {"count": 24, **particles}}, "test")
+    return members.build(member).start.theta.reshape(4, 6, -1)
+
+
+@pytest.mark.parametrize(("t0", "layer"), [(None, 2), (0.0, 0), (0.3, 1), (1.0, 3)])
+def test_one_layer_is_as_drawn_and_the_others_are_a_point(t0, layer):
+    full, one = start(), start(support="one_layer", **({} if t0 is None else {"t0": t0}))
+    np.testing.assert_array_equal(one[layer], full[layer])
+    others = np.delete(one, layer, axis=0).reshape(-1, 3)
+    assert (others == full[0, 0]).all()
+    assert len(np.unique(one[layer], axis=0)) == 6
+
+
+def test_one_sided_is_a_cone():
+    full, cone = start(), start(support="one_sided")
+    np.testing.assert_array_equal(cone[..., 1:], full[..., 1:])
+    np.testing.assert_allclose(cone[..., 0], np.sqrt(2) * np.linalg.norm(full, axis=-1))
+    assert (cone[..., 0] ** 2 >= 2 * (cone[..., 1:] ** 2).sum(axis=-1)).all()
+
+
+@pytest.mark.parametrize(
+    ("tables", "message"),
+    [
+        (
+            {"particles": {"support": "one_layer"}, "depth": {"name": "deposit", "layers": 4}},
+            "expected depth layers for",
+        ),
+        ({"particles": {"count": 24, "t0": 0.5}}, "particles.t0: expected support one_layer, got full"),
+        ({"particles": {"count": 24, "support": "one_layer", "t0": 1.5}}, "t0"),
+        ({"problem": LINE | {"block": "matrix"}, "particles": {"count": 24, "support": "one_sided"}}, "a group 'a'"),
+    ],
+)
+def test_starts_that_cannot_be_are_refused(tables, message):
+    with pytest.raises(InputError, match=message):
+        members.build(study.check_member(SMALL | tables, "test"))
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    place = tmp_path_factory.mktemp("runs")
+    small = ["grid.seed=[0]", "problem.samples=20", "flow.until=40.0", "particles.per_layer=16"]
+    options = [part for each in small for part in ("--set", each)]
+    assert run.main(["zero_loss", "--out", str(place), "--quiet", *options]) == 0
+    (folder,) = place.glob("*/*")
+    return Workspace(folder)
+
+
+def test_what_is_said_of_a_member_is_in_its_trajectory(work):
+    found = courses(work)
+    assert len(found) == 15
+    for each, path in zip(found, work.trajectories(), strict=True):
+        with Trajectory(path) as trajectory:
+            energy, last = trajectory.energy(), trajectory[-1]
+            x, y = energy.problem.x, energy.problem.y
+            assert each.empty == pytest.approx(0.5 * np.mean((x - y) ** 2), rel=1e-12)
+            assert each.energy[-1] == last.energy
+            assert each.rate == pytest.approx(last.s * last.dissipation / last.energy)
+            assert each.one_sided[-1] == (len(np.unique(np.sign(last.theta[last.theta[:, 0] != 0, 0]))) < 2)
+            if each.block == "tanh":
+                assert np.isnan(each.floor)
+            else:
+                assert each.floor == one_signed_floor(energy.problem)
+                assert (each.energy[each.one_sided] >= each.floor * (1 - 1e-12)).all()  # the bound, at every frame
+
+
+def test_separated_starts_go_on_to_zero_and_relu_needs_one(work):
+    ends = {(each.block, each.support): each for each in courses(work)}
+    for (block, support), each in ends.items():
+        if support in ("full", "one_layer"):
+            assert each.separated
+            assert each.energy[-1] < 0.02 * each.empty  # at a twelfth of the study's flow time, and on its way
+            assert each.rate > 5 * RESTING
+            assert each.separation[0].verdict == "pass"
+        if block == "relu" and support in ("point", "one_sided"):
+            assert each.on_floor
+            assert each.rate < RESTING
+            assert each.energy[-1] > 0.4 * each.empty
+            assert {one.verdict for one in each.separation} == {"fail"}
+            assert not each.zero
+    for block in ("relu", "tanh"):  # the origin is stationary, but not for regularised_relu
+        assert ends[block, "origin"].energy[-1] == ends[block, "origin"].empty
+    assert ends["regularised_relu", "origin"].energy[-1] < 0.99 * ends["regularised_relu", "origin"].empty
+    assert ends["tanh", "point"].energy[-1] < 0.05 * ends["tanh", "point"].empty  # other ways there are
+
+
+def test_the_assumptions_that_can_be_checked(work):
+    panel = checked(work)
+    assert set(panel) == {"relu", "regularised_relu", "tanh"}
+    for lines in panel.values():
+        verdicts = {line.name: line.verdict for line in lines}
+        assert verdicts["homogeneity"] == verdicts["separation"] == "pass"
+        assert set(verdicts) == {"homogeneity", "universal kernel", "separation", "isolated critical values"}
+
+
+def test_the_figure_states_its_finding(work):
+    drawing = FIGURES["zero_loss"](work)
+    assert "From starts separated at t0 = 0.5" in drawing.finding
+    assert "of 3 runs with relu 2 at" in drawing.finding
+    assert drawing.finding.endswith(".")
+    with (work.folder / "zero_loss.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [float(row["energy_end"]) for row in rows] == [each.energy[-1] for each in courses(work)]
+    assert (work.folder / "zero_loss.png").stat().st_size > 10_000
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("particles.support=full", "grid.particles.support: expected several values"),
+        ("depth={name='deposit', layers=4}", "depth: expected layers or shallow"),
+        ("problem.block=matrix", "block"),
+    ],
+)
+def test_a_study_that_cannot_be_drawn_is_refused(change, message, capsys, tmp_path):
+    extra = ["--set", "particles.per_layer=4"] if "deposit" not in change else ["--set", "particles={count=16}"]
+    assert run.main(["zero_loss", "--out", str(tmp_path), "--set", change, *extra]) == run.BAD_INPUT
+    assert message in capsys.readouterr().err
+    assert not list(tmp_path.glob("*/*/members/*.h5"))

@@ -1,0 +1,279 @@
+"""Shadows against closed forms, clouds that lack a half of theirs, and Lemma H.2 along a run."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+from scipy import stats
+from scipy.spatial import ConvexHull
+
+import wgflow
+from wgflow.errors import InputError
+from wgflow.theory.reference import sphere
+from wgflow.theory.separation import Separator, at_depth, kind, one_signed_floor, separation, surrounds
+
+X = np.linspace(-3.0, 3.0, 15)[:, None]
+
+
+def line(activation="relu"):
+    """Problem of one column, whose target a flow along depth can reach: sin(0.4 x) rises with x."""
+    return wgflow.Problem(X, np.sin(0.4 * X), activation=activation)
+
+
+def normal(count, columns, seed=0):
+    return np.random.default_rng(seed).normal(size=(count, columns))
+
+
+@given(seed=st.integers(0, 2**32), count=st.integers(1, 12))
+def test_surrounding_in_the_plane_is_a_largest_gap_of_angles_below_half_a_turn(seed, count):
+    points = normal(count, 2, seed)
+    angles = np.sort(np.arctan2(points[:, 1], points[:, 0]))
+    gaps = np.append(np.diff(angles), 2 * np.pi - (angles[-1] - angles[0]))
+    assume(abs(gaps.max() - np.pi) > 1e-6)
+    assert surrounds(points) == bool(gaps.max() < np.pi)
+
+
+def test_surrounding_has_the_probability_of_wendel():
+    """A binomial count, at four standard deviations: fails once in 16000."""
+    count, columns, trials = 7, 3, 1500
+    chance = 1 - 2.0 ** (1 - count) * sum(math.comb(count - 1, j) for j in range(columns))
+    seen = sum(surrounds(normal(count, columns, seed)) for seed in range(trials))
+    assert abs(seen - trials * chance) < 4 * math.sqrt(trials * chance * (1 - chance))
+
+
+@given(seed=st.integers(0, 2**32), scale=st.sampled_from([1e-6, 1.0, 1e6]))
+def test_surrounding_outlives_linear_maps_and_lengths(seed, scale):
+    """Both are homeomorphisms that keep rays from the origin."""
+    rng = np.random.default_rng(seed)
+    points, matrix = rng.normal(size=(9, 3)), rng.normal(size=(3, 3)) + 3 * np.eye(3)
+    assert surrounds(scale * (points * rng.uniform(0.5, 2, (9, 1))) @ matrix) == surrounds(points)
+
+
+@pytest.mark.parametrize("columns", [2, 3, 5])
+def test_half_spaces_subspaces_and_points_surround_nothing(columns):
+    points = normal(200, columns)
+    assert surrounds(points)
+    half, flat = points.copy(), points.copy()
+    half[:, 0], flat[:, 0] = np.abs(half[:, 0]), 0.0
+    for lacking in (half, flat, np.tile(points[:1], (200, 1)), points[:columns], points[:0]):
+        assert not surrounds(lacking)
+
+
+def test_holes_of_clouds_whose_covering_angle_is_known():
+    """Point 180 degrees, circle and both poles 90, a cap of half-angle c 180 - c; fresh draws find nearly all of it."""
+    made = Separator(line(), 400, fresh=4000)
+    turn = 2 * np.pi * np.arange(400) / 400
+    circle = np.column_stack([np.cos(turn), np.sin(turn), 0 * turn])
+    poles = np.tile([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], (200, 1))
+    cap = np.column_stack([np.full(400, 2**0.5), np.cos(turn), np.sin(turn)])
+    cap[0] = [1.0, 0.0, 0.0]
+    wanted = {"point": 180.0, "circle": 90.0, "poles": 90.0, "cap": 180 - np.degrees(np.arctan(0.5**0.5))}
+    for cloud, angle in zip((poles[:1], circle, poles, cap), wanted.values(), strict=True):
+        found = made.measure(cloud)
+        assert angle - 4.0 < found.hole.value <= angle + 1e-6
+        assert found.verdict == "fail"
+    full = made.measure(normal(400, 3, seed=5))
+    assert full.verdict == "pass"
+    assert full.hole.value < 30.0
+    assert full.covered.value == pytest.approx(0.95, abs=0.03)
+
+
+def test_a_cloud_at_the_origin_casts_no_shadow():
+    found = Separator(line(), 8).measure(np.zeros((8, 3)))
+    assert (found.covered.value, found.hole.value, found.verdict, found.high) == (0.0, 180.0, "fail", 0.0)
+
+
+def test_holes_are_the_brute_force():
+    problem, cloud = line("tanh"), normal(20, 3, seed=3)
+    made = Separator(problem, 20, fresh=50, clouds=4, seed=2)
+    fresh = made._view.fresh
+    apart = np.sqrt(((fresh[:, None] - (cloud[:, 1:] / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
+    found = made.measure(cloud)
+    assert found.hole.value == pytest.approx(apart.max(), rel=1e-12)
+    assert found.covered.value == np.mean(apart <= made._view.radius)
+    assert (found.low, found.high) == (cloud[:, 0].min(), cloud[:, 0].max())
+
+
+@pytest.mark.parametrize("activation", ["relu", "tanh"])
+def test_an_iid_cloud_has_the_largest_hole_as_often_as_any_other(activation):
+    """Exchangeable, so with probability 1/(clouds + 1) = 1/4; a two-sided binomial test that fails once in 10**4."""
+    problem, above = line(activation), 0
+    for seed in range(120):
+        found = Separator(problem, 12, fresh=60, clouds=3, seed=seed).measure(normal(12, 3, seed=10_000 + seed))
+        above += found.hole.value > found.largest_iid
+    assert stats.binomtest(above, 120, 0.25).pvalue > 1e-4
+
+
+def test_lengths_change_nothing_for_2_homogeneous_blocks_and_theta_1_nothing_for_the_others():
+    cloud, factor = normal(32, 3, seed=1), np.random.default_rng(2).uniform(0.1, 9.0, (32, 1))
+    rays, lines = Separator(line(), 32), Separator(line("tanh"), 32)
+    assert rays.measure(factor * cloud).hole.value == pytest.approx(rays.measure(cloud).hole.value, rel=1e-9)
+    moved = cloud * np.column_stack([-factor, np.ones((32, 2))])
+    assert lines.measure(moved).hole == lines.measure(cloud).hole
+    assert lines.measure(factor * cloud).hole != lines.measure(cloud).hole  # the control: lengths of all of theta
+
+
+def test_kinds_and_the_shadow_of_a_vector():
+    assert kind(line("relu")) == "2-homogeneous"
+    assert kind(line("regularised_relu")) == kind(line("squared_relu")) == "partially 1-homogeneous"
+    with pytest.raises(InputError, match=r"block: expected .* 2-homogeneous or linear .* got matrix with tanh"):
+        kind(wgflow.Problem(X, X, block="matrix"))
+    made = Separator(wgflow.Problem.padded(X, X, activation="tanh"), 30)  # a in R^2, so [u | w | b]
+    cloud = normal(30, 5)
+    shadow = made.shadow(cloud)
+    assert shadow.shape == (30, 5)
+    cloud[:, :2] *= 7.0
+    np.testing.assert_allclose(made.shadow(cloud), shadow, rtol=1e-12)
+    cloud[:, :2] *= -1.0
+    assert not np.allclose(made.shadow(cloud), shadow)
+
+
+@pytest.mark.parametrize("depth", [{"name": "layers", "layers": 4}, "shallow", {"name": "deposit", "layers": 4}])
+def test_particles_at_a_depth_are_those_of_its_layer(depth):
+    scheme, tau = wgflow.Energy(line(), depth).depth, (np.arange(16) + 0.5) / 16
+    rho = wgflow.Particles(np.ones((16, 3)), tau)
+    here = at_depth(scheme, rho, 0.6)
+    assert here.tolist() == (list(range(16)) if depth == "shallow" else [8, 9, 10, 11])
+    with pytest.raises(InputError, match=r"t0: expected a depth in \[0, 1\], got 1\.5"):
+        at_depth(scheme, rho, 1.5)
+
+
+def test_dead_mass_is_no_support():
+    rho = wgflow.Particles(normal(6, 3), np.full(6, 0.5), [0.5, 0, 0, 0, 0.5, 0])
+    assert at_depth(wgflow.Energy(line(), "shallow").depth, rho, 0.5).tolist() == [0, 4]
+
+
+def test_the_panels_line():
+    energy = wgflow.Energy(line(), {"name": "layers", "layers": 2})
+    rho = wgflow.Particles.draw_layers(line(), 2, 40, seed=3)
+    assert separation(energy, rho).verdict == "pass"
+    theta = rho.theta.copy()
+    theta[rho.tau < 0.5] = theta[0]
+    mixed = rho.moved(theta, rho.tau)
+    assert separation(energy, mixed, t0=0.2).verdict == "fail"
+    assert separation(energy, mixed, t0=0.8).verdict == "pass"
+    gathered = wgflow.Particles(rho.theta * [1.0, 8.0, 1.0], rho.tau)
+    found = separation(energy, gathered)
+    assert found.verdict == "unknown"
+    assert "Theorem 6.1" in found.source
+    with pytest.raises(InputError, match="t0: expected a depth with particles, got none"):
+        separation(wgflow.Energy(line(), {"name": "deposit", "layers": 4}), wgflow.Particles([[1.0, 1, 1]], [0.9]), 0.1)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [({"count": 0}, "count"), ({"fresh": 3}, "fresh"), ({"clouds": 1}, "clouds"), ({"law": sphere(4)}, "law")],
+)
+def test_bad_arguments(arguments, message):
+    with pytest.raises(InputError, match=message):
+        Separator(line("tanh"), **({"count": 8} | arguments)).measure(normal(8, 3))
+
+
+def tracers(count, seed=0):
+    """Points of the unit sphere in R^3 and the triangles between neighbours, seen from outside in positive order."""
+    points = normal(count, 3, seed)
+    points /= np.linalg.norm(points, axis=1, keepdims=True)
+    triangles = ConvexHull(points).simplices
+    turned = np.linalg.det(points[triangles]) < 0
+    triangles[turned] = triangles[turned][:, ::-1]
+    return points, triangles
+
+
+def winding(points, triangles):
+    """How often a closed surface wraps the origin: signed solid angles over 4 pi (van Oosterom and Strackee 1983)."""
+    a, b, c = (points[triangles] / np.linalg.norm(points[triangles], axis=2, keepdims=True)).transpose(1, 0, 2)
+    dots = [np.einsum("td,td->t", *pair) for pair in ((a, b), (b, c), (c, a))]
+    return np.arctan2(np.linalg.det(np.stack([a, b, c], axis=1)), 1 + sum(dots)).sum() / (2 * np.pi)
+
+
+def carried(activation, points, until=6.0, h=0.05):
+    """Massless points at t0 = 1/2 carried by the velocity -grad dE/drho(., t0) of a run, by its own Euler steps."""
+    energy = wgflow.Energy(line(activation), {"name": "layers", "layers": 4})
+    rho = wgflow.Particles.draw_layers(energy.problem, 4, 16, seed=1)
+    here = at_depth(energy.depth, rho, 0.5)
+    points = np.concatenate([rho.theta[here], points])
+    for frame in wgflow.Flow(energy, step=h).run(rho, until=until):
+        last = wgflow.Particles(frame.theta, frame.tau, frame.mass)
+        np.testing.assert_allclose(points[: len(here)], last.theta[here], rtol=1e-9, atol=1e-12)  # a tracer is a block
+        if frame.s > until - h / 2:
+            break
+        points = points - h * energy.first_variation_gradient(last, points, np.full(len(points), 0.5))[1]
+    return points[len(here) :], frame
+
+
+def test_a_sphere_carried_by_the_flow_still_wraps_the_origin():
+    """Lemma H.2: the separation of spheres outlives the flow, here of a surface of tracers between them."""
+    start, triangles = tracers(1500)
+    assert winding(start, triangles) == pytest.approx(1.0, abs=1e-9)
+    end, frame = carried("relu", start)
+    assert frame.energy < 0.2
+    assert np.abs(end - start).max() > 0.5  # it did move
+    assert winding(end, triangles) == pytest.approx(1.0, abs=1e-9)
+    holes = [Separator(line(), n, fresh=400, clouds=2).measure(end[:n]).hole.value for n in (60, 300, 1500)]
+    assert holes[0] > holes[1] > holes[2]
+    assert holes[2] < 25.0
+    assert Separator(line(), 1500).measure(end).surrounds
+
+
+def test_what_is_missing_at_the_start_stays_missing():
+    """The control: a cap of directions is carried to a cap, whatever the number of tracers."""
+    start, triangles = tracers(1500)
+    start = start[start[:, 0] > 0.8]
+    end, _ = carried("relu", start)
+    found = Separator(line(), len(end)).measure(end)
+    assert not found.surrounds
+    assert found.hole.value > 90.0
+    assert found.verdict == "fail"
+    moved = tracers(1500)[0] + [3.0, 0.0, 0.0]  # and the winding number can be 0
+    assert winding(moved, triangles) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_a_plane_carried_by_the_flow_still_separates_theta_1():
+    """Lemma H.2, second kind: of the plane theta_1 = 0 over a wide square, as tracers, the shadow stays covered."""
+    side = np.linspace(-5.0, 5.0, 41)
+    plane = np.column_stack([np.zeros(41**2), *(part.ravel() for part in np.meshgrid(side, side))])
+    end, frame = carried("tanh", plane)
+    assert frame.energy < 0.4
+    assert np.abs(end[:, 0]).max() > 0.1
+    coarse, fine = (Separator(line("tanh"), len(each)).measure(each) for each in (end[::20], end))
+    assert fine.hole.value < 0.5 * coarse.hole.value
+    assert fine.surrounds
+    strip = end[plane[:, 1] > 0.5]
+    assert not Separator(line("tanh"), len(strip)).measure(strip).surrounds
+
+
+@given(seed=st.integers(0, 2**32), activation=st.sampled_from(["relu", "regularised_relu", "squared_relu"]))
+def test_blocks_of_one_sign_stay_above_their_floor(seed, activation):
+    problem = line(activation)
+    gap = X - np.sin(0.4 * X)
+    floor = one_signed_floor(problem)
+    assert floor == pytest.approx(0.5 * min(np.mean(gap[gap > 0] ** 2), np.mean(gap[gap < 0] ** 2)) * 7 / 15)
+    theta = normal(12, 3, seed)
+    theta[:, 0] = np.abs(theta[:, 0])
+    energy = wgflow.Energy(problem, {"name": "layers", "layers": 3})
+    rho = wgflow.Particles(theta, np.repeat([0.1, 0.5, 0.9], 4))
+    assert energy(rho) >= floor
+    assert energy(rho.moved(theta * [-1.0, 1.0, 1.0], rho.tau)) >= floor
+
+
+def test_both_signs_get_below_the_floor_and_other_problems_have_none():
+    problem = line()
+    rho = wgflow.Particles([[-2.0, 1.0, -1.0], [2.0, -1.0, -1.0]], [0.5, 0.5])
+    assert wgflow.Energy(problem, "shallow")(rho) < 0.5 * one_signed_floor(problem)
+    for other in (line("tanh"), wgflow.Problem.padded(X, X, activation="relu"), wgflow.Problem(X, X, block="matrix")):
+        with pytest.raises(InputError, match="problem: expected D = 1"):
+            one_signed_floor(other)
+
+
+@pytest.mark.parametrize(("activation", "kept"), [("relu", True), ("regularised_relu", False)])
+def test_relu_keeps_the_balance_that_keeps_the_sign(activation, kept):
+    """Of a**2 - w**2 - b**2 the flow of 2-homogeneous units changes nothing, by RK4 to its order; others move it."""
+    energy = wgflow.Energy(line(activation), {"name": "layers", "layers": 2})
+    rho = wgflow.Particles.draw_layers(energy.problem, 2, 8, seed=4)
+    balance = []
+    for frame in wgflow.Flow(energy, integrator="rk4", step=0.02).run(rho, until=2.0, every=2.0):
+        balance.append(frame.theta[:, 0] ** 2 - frame.theta[:, 1] ** 2 - frame.theta[:, 2] ** 2)
+    change = np.abs(balance[-1] - balance[0]).max()
+    assert (change < 1e-3) == kept

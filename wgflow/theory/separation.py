@@ -1,0 +1,300 @@
+"""Separation property of the particles of one depth, as far as N points can have it.
+
+Global convergence asks of the start, at one depth t0 alone, that every path between two sets meets its support: the
+spheres r_a S^(k-1) and r_b S^(k-1) for 2-homogeneous blocks (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1),
+{-r0} x R^(k-1) and {r0} x R^(k-1) for f = theta_[1] fhat(x, theta_[2]) with a number theta_[1] (Theorem 6.2). The flow
+keeps it (Lemma H.2). No finite set separates anything in more than one dimension, so what is measured is the straight
+paths: rays from the origin, lines along theta_[1]. All of them meet the support exactly if its *shadow*, theta/|theta|
+or theta_[2], is everything, which separation needs; a support that meets each straight path once, continuously, has
+both. Shadows of N particles stand beside those of N independent draws. The measures are this project's own (derived).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+import numpy as np
+from scipy.optimize import nnls
+
+from wgflow.depth import Depth
+from wgflow.energy import Energy
+from wgflow.errors import InputError, describe
+from wgflow.particles import Particles
+from wgflow.problems import Problem
+from wgflow.theory.assumption import DING, Assumption, Verdict
+from wgflow.theory.homogeneity import linear_groups
+from wgflow.theory.reference import Beside, Law, beside, draws, initial
+from wgflow.theory.support import View, covered, directions, view
+from wgflow.types import Array, Index, finite_array, real, whole
+
+Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
+_TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
+
+
+@dataclass(frozen=True)
+class Separation:
+    """How much of its shadow a cloud of N particles at one depth has, beside N iid draws.
+
+    Attributes
+    ----------
+    kind : {"2-homogeneous", "partially 1-homogeneous"}
+        Which theorem's sets are to be separated, and so which shadow is looked at.
+    covered : Beside
+        Fraction of the shadows of fresh draws that have a particle's within r, r the 95% quantile of that distance for
+        iid clouds, which have 0.95.
+    hole : Beside
+        Largest distance of such a shadow from the nearest particle's: the covering angle in degrees, or for the second
+        kind in standard deviations of the law.
+    largest_iid : float
+        Largest hole of the iid clouds.
+    low, high : float
+        Range of |theta|, within which the cloud can separate r_a S^(k-1) from r_b S^(k-1); or of theta_[1] (|theta_[1]|
+        if it is a vector), r0 being at least its size.
+    surrounds : bool
+        Whether the shadows lie in no closed half-space: no v != 0 has v . x <= 0 for all of them. Separation needs it.
+    """
+
+    kind: Kind
+    covered: Beside
+    hole: Beside
+    largest_iid: float
+    low: float
+    high: float
+    surrounds: bool
+
+    @property
+    def verdict(self) -> Verdict:
+        """Verdict: ``fail`` if a half-space is empty, ``pass`` if no iid cloud has a larger hole, else ``unknown``."""
+        if not self.surrounds:
+            return "fail"
+        return "pass" if self.hole.value <= self.largest_iid else "unknown"
+
+
+class Separator:
+    """What the shadows of N independent draws score, kept to measure clouds at one depth against.
+
+    Parameters
+    ----------
+    problem : Problem
+        Fixes the block, whose homogeneity decides the kind. Of a ridge block with one column, D = 1, a is the theorem's
+        theta_[1]. In more columns a = |a| u is no number times an inner parameter in R^(k-1): |a| >= 0 is taken as
+        theta_[1] and u as inner: the same block, and not literally the theorem's set. Where a = 0 there is no u.
+    count : int
+        N >= 1, as many as the clouds to be measured have.
+    law : callable, optional
+        ``law(count, seed) -> (theta, tau)``; by default the initial law with its default scales.
+    fresh : int, optional
+        Q fresh draws, >= 20.
+    clouds : int, optional
+        Iid clouds, >= 2: another iid cloud has a larger hole than all of them with probability 1/(clouds + 1).
+    seed : int, optional
+        Seed of everything drawn.
+
+    Raises
+    ------
+    InputError
+        If the block has neither homogeneity, a number is out of range, or the law does not return what it should.
+    """
+
+    def __init__(
+        self, problem: Problem, count: int, law: Law | None = None, fresh: int = 1000, clouds: int = 19, seed: int = 0
+    ) -> None:
+        self.kind: Kind = kind(problem)
+        self._problem, self._linear = problem, _linear(problem)
+        law = initial(problem) if law is None else law
+        drawn = draws(law, whole("count", count), seed, whole("clouds", clouds, 2))
+        drawn += draws(law, whole("fresh", fresh, 20), seed, 1, "fresh draws")
+        *iid, points = (self._raw(self._fitting("theta of the law", theta)) for theta, _ in drawn)
+        if not len(points) or not all(map(len, iid)):
+            raise InputError("law: expected draws whose shadow is somewhere, got a law that keeps them at 0")
+        spread = points.std(axis=0)
+        scaled = self.kind != "2-homogeneous" and len(points) > 1
+        self._scale = np.where(spread > 0, spread, 1.0) if scaled else np.ones(points.shape[1])
+        self._view: View = view(points / self._scale, [cloud / self._scale for cloud in iid])
+
+    def measure(self, theta: Array) -> Separation:
+        """Measure the particles of one depth, theta (N, P); those of mass 0 are not in the support.
+
+        Raises
+        ------
+        InputError
+            If the shape does not fit or a number is not finite.
+        """
+        theta = self._fitting("theta", theta)
+        shadow = self.shadow(theta)
+        distance, size = self._view.distances(shadow), self._size(theta)
+        iid = [self._unit(float(each)) for each in self._view.covering]
+        return Separation(
+            self.kind,
+            covered(self._view, distance),
+            beside(self._unit(float(distance.max())), iid),
+            max(iid),
+            float(size.min()),
+            float(size.max()),
+            surrounds(shadow),
+        )
+
+    def shadow(self, theta: Array) -> Array:
+        """Where the straight paths through particles theta (N, P) begin: directions, or inner parameters scaled."""
+        return self._raw(theta) / self._scale
+
+    def _fitting(self, name: str, theta: Array) -> Array:
+        theta, columns = finite_array(name, theta, 2), self._problem.shape[3]
+        if theta.shape[1] != columns:
+            raise InputError(f"{name}: expected {columns} columns, as the block has parameters, got {theta.shape[1]}")
+        return theta
+
+    def _raw(self, theta: Array) -> Array:
+        if self.kind == "2-homogeneous":
+            return directions(theta)
+        outer, inner = theta[:, self._linear], np.delete(theta, self._linear, axis=1)
+        if outer.shape[1] == 1:
+            return inner
+        moving = np.linalg.norm(outer, axis=1) > 0
+        return np.column_stack([directions(outer), inner[moving]])
+
+    def _size(self, theta: Array) -> Array:
+        outer = theta if self.kind == "2-homogeneous" else theta[:, self._linear]
+        return np.asarray(outer[:, 0] if outer.shape[1] == 1 else np.linalg.norm(outer, axis=1))
+
+    def _unit(self, distance: float) -> float:
+        """Distance in the unit of holes: on the sphere the angle of a chord, in degrees."""
+        return float(np.degrees(2 * np.arcsin(min(1.0, distance / 2)))) if self.kind == "2-homogeneous" else distance
+
+
+def kind(problem: Problem) -> Kind:
+    """Tell which theorem covers the block, 6.1 before 6.2.
+
+    Raises
+    ------
+    InputError
+        If neither does.
+    """
+    if problem.block.degree(problem.activation) == 2:
+        return "2-homogeneous"
+    if linear_groups(problem):
+        return "partially 1-homogeneous"
+    raise InputError(
+        f"block: expected one that is 2-homogeneous or linear in a parameter group, as Theorems 6.1 and 6.2 ask, got "
+        f"{problem.block.name} with {problem.activation.name}; use ridge, say"
+    )
+
+
+def surrounds(points: Array) -> bool:
+    """Whether points (N, d) lie in no closed half-space v . x <= 0, v != 0.
+
+    That is so exactly if they span R^d and some positive weights have sum_i weight_i x_i = 0 (Stiemke's lemma), which a
+    non-negative least squares problem decides. Independent points of a symmetric law in general position do with
+    probability 1 - 2**(1 - N) sum_(j < d) binom(N - 1, j) (Wendel 1962).
+    """
+    points = np.asarray(points)
+    if len(points) <= points.shape[1]:
+        return False
+    sizes = np.linalg.svd(points, compute_uv=False)
+    if sizes[-1] <= _TOLERANCE * sizes[0]:
+        return False
+    _, left = nnls(points.T, -points.sum(axis=0), maxiter=100 * len(points))  # weights 1 + its solution
+    return bool(left <= _TOLERANCE * np.abs(points).sum())
+
+
+def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
+    """Find the particles that the layer of depth t0 holds, those of mass 0 left out.
+
+    Parameters
+    ----------
+    depth : Depth
+        The scheme; a particle that it deposits on several layers counts for the one with most of it.
+    rho : Particles
+        The measure.
+    t0 : float
+        Depth in [0, 1].
+
+    Returns
+    -------
+    ndarray (n,), int64
+        Their rows; possibly none.
+
+    Raises
+    ------
+    InputError
+        If t0 lies outside.
+    """
+    if not 0 <= real("t0", t0) <= 1:
+        raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")
+    place, own = (depth.sample(rho, t) for t in (np.array([t0]), rho.tau))
+    layer = place.layer[0, place.weight[0].argmax()]
+    of = np.take_along_axis(own.layer, own.weight.argmax(axis=1)[:, None], axis=1)[:, 0]
+    return np.flatnonzero((of == layer) & (rho.mass > 0))
+
+
+def separation(
+    energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, seed: int = 0, clouds: int = 19
+) -> Assumption:
+    """Whether the particles at depth t0 look as if their support had the separation property.
+
+    Parameters
+    ----------
+    energy : Energy
+        E, with the problem and the depth scheme.
+    rho : Particles
+        The measure.
+    t0 : float, optional
+        Depth in [0, 1].
+    law, seed, clouds : callable, int, int, optional
+        As for :class:`Separator`.
+
+    Returns
+    -------
+    Assumption
+        ``number`` is the fraction of the shadow covered. ``fail`` if a closed half-space of shadows is empty, which
+        excludes the property for these points; ``pass`` if no iid cloud leaves a larger hole (an iid one fails to with
+        probability 1/(clouds + 1)); ``unknown`` in between, as for clouds that gathered along the flow.
+
+    Raises
+    ------
+    InputError
+        As for :class:`Separator`, or if no particle lies at t0.
+    """
+    here = at_depth(energy.depth, rho, t0)
+    if not len(here):
+        raise InputError(f"t0: expected a depth with particles, got none at {t0:g}")
+    found = Separator(energy.problem, len(here), law, clouds=clouds, seed=seed).measure(rho.theta[here])
+    unit = " degrees" if found.kind == "2-homogeneous" else " standard deviations"
+    said = (
+        f"At t0 = {t0:g} the shadows of {len(here)} particles cover {found.covered.value:.2f} of the law's "
+        f"(iid {found.covered.iid:.2f}); the largest hole is {found.hole.value:.3g}{unit} (iid {found.hole.iid:.3g}, "
+        f"at most {found.largest_iid:.3g} in {clouds} clouds); "
+        f"{'no half-space is' if found.surrounds else 'a half-space is'} empty."
+    )
+    theorem = "6.1" if found.kind == "2-homogeneous" else "6.2"
+    return Assumption("separation", found.verdict, found.covered.value, said, f"{DING}, Theorem {theorem}")
+
+
+def one_signed_floor(problem: Problem) -> float:
+    """Smaller of the two bounds E >= mean (X(0) - y)_+**2 / 2 and E >= mean (y - X(0))_+**2 / 2 (derived).
+
+    For D = 1, W1 = 1 and f = a sigma(w X + b) with sigma >= 0, X(1) >= X(0) while a >= 0 in all blocks, hence the
+    first; while a <= 0 in all of them, the second. With relu the flow keeps a**2 - w**2 - b**2 of every particle, and
+    so the sign of an a that is larger than (w, b).
+
+    Raises
+    ------
+    InputError
+        If the problem has another state, readout, loss or block, or an activation with negative values.
+    """
+    values = problem.activation.value(np.linspace(-40.0, 40.0, 2001))
+    names = (problem.block.name, problem.loss.name)
+    if problem.readout.tolist() != [[1.0]] or names != ("ridge", "squared") or (values < 0).any():
+        raise InputError(
+            f"problem: expected D = 1, W1 = 1, a ridge block, the squared loss and an activation >= 0, got D = "
+            f"{problem.shape[1]}, {problem.block.name}, {problem.loss.name}, {problem.activation.name}"
+        )
+    gap = problem.start() - problem.y
+    return 0.5 * min(float(np.mean(np.maximum(side, 0.0) ** 2)) for side in (gap, -gap))
+
+
+def _linear(problem: Problem) -> Index:
+    """Columns of theta_[1]: of the first group in which f is linear, if any."""
+    groups = linear_groups(problem)
+    return np.arange(problem.shape[3])[problem.groups[groups[0]]] if groups else np.empty(0, np.int64)
