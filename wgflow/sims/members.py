@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow import ingredients
+from wgflow import formulas, ingredients
 from wgflow.clock import StepClock
 from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
@@ -22,7 +22,6 @@ from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
-from wgflow.sims import formulas
 from wgflow.sims.observables import OBSERVABLES, Scene
 from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.stepsize import STEP_RULES

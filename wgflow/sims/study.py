@@ -21,11 +21,10 @@ from pydantic import (
     field_validator,
 )
 
-from wgflow import activations, blocks, integrators
+from wgflow import activations, blocks, formulas, integrators
 from wgflow.errors import InputError, build, describe, named
 from wgflow.problems import losses
 from wgflow.schedule import Every, schedule
-from wgflow.sims import formulas
 from wgflow.sims.messages import locate, validate
 from wgflow.types import Spec, real
 
