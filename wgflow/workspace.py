@@ -225,7 +225,8 @@ def _named(value: Any) -> str | None:
     """Name of a table, names of a list of tables; None for anything else."""
     if isinstance(value, list) and all(isinstance(part, dict) for part in value):
         return "+".join(str(part.get("name")) for part in value) or "none"
-    return value.get("name") if isinstance(value, dict) else None
+    name = value.get("name") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else None
 
 
 def short_names(keys: Sequence[str]) -> dict[str, str]:

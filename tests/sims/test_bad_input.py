@@ -51,7 +51,8 @@ CHANGES = [
     ("name", "a/b"), ("name", ""), ("dtype", "float16"), ("observables", ["heldout"]), ("observables", ["wide"]),
     ("observables", "heldout"), ("figure", "pie"), ("figure", ["loss_and_particles", "convergence_rates"]),
     ("grid", {"seed": []}), ("grid", {"seed": 3}), ("grid", {"seeds": [1]}), ("grid", {"flow.stpe": [1]}),
-    ("grid", {"seed": [1, 1]}), ("grid", {"particles.count.x": [1]}), ("reference", {"seed": 0}), ("regulariser", 1),
+    ("grid", {"seed": [1, 1]}), ("grid", {"particles.count.x": [1]}), ("reference", {"seed": 0}),
+    ("reference", {"name": {"name": []}}), ("regulariser", 1),
     ("regulariser", {"name": "quadratic", "strength": -1}),
 ]  # fmt: skip
 TEXTS = ["name = ", "[flow", "name = 'x'\nname = 'y'", "\0", "{}", "[[flow]]\nuntil = 1", "flow.until = 1\n[flow]", ""]
