@@ -125,7 +125,7 @@ def _key(value: object) -> str:
 def _group(label: str, files: list[MemberFile]) -> Group:
     with contextlib.ExitStack() as stack:
         opened = [(file, stack.enter_context(Trajectory(file.path))) for file in files]
-        whole = [(file, t) for file, t in opened if _reached_end(t)]
+        whole = [(file, t) for file, t in opened if reached_end(t)]
         stated = _stated(_shared_times([t for _, t in whole]))
         energies = _Energies()
         members = [(file, _member(t, stated, energies)) for file, t in whole]
@@ -141,9 +141,10 @@ def _group(label: str, files: list[MemberFile]) -> Group:
     return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
 
 
-def _reached_end(trajectory: Trajectory) -> bool:
+def reached_end(trajectory: Trajectory) -> bool:
+    """Whether the last frame of a study's member is the end of its flow time; otherwise it diverged or was stopped."""
     until: float = trajectory.parameters["study"]["flow"]["until"]
-    return len(trajectory) > 0 and trajectory[-1].s >= until * (1 - 1e-9)  # otherwise it diverged
+    return len(trajectory) > 0 and trajectory[-1].s >= until * (1 - 1e-9)
 
 
 def _shared_times(trajectories: Sequence[Trajectory]) -> Array:

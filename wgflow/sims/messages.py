@@ -10,6 +10,7 @@ from pydantic import BaseModel, ValidationError
 from wgflow.errors import StudyError, describe, suggest, unknown
 from wgflow.types import Spec
 
+ADVICE = "; --set figure=none runs it without figures"  # where a figure is what a study does not suit
 _Model = typing.TypeVar("_Model", bound=BaseModel)
 
 

@@ -8,7 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
+from wgflow.sims import hidden_width
 from wgflow.sims.members import Planned, build
+from wgflow.sims.messages import ADVICE
 from wgflow.sims.study import LayersTable
 from wgflow.theory.separation import kind
 
@@ -17,7 +19,6 @@ if TYPE_CHECKING:
     from wgflow.sims.study import FlowTable, TargetTable
     from wgflow.workspace import Workspace
 
-_ADVICE = "; --set figure=none runs it without figures"
 _WITHIN = ("particles.count", "seed", "particles.part")  # what members of one group differ in
 _SIZES = ("depth.layers", "particles.per_layer", "particles.count", "particles.within")
 _DRAWS = ("seed", "particles.part", "particles.coupling")
@@ -48,7 +49,7 @@ def drawings(
         if name not in FIGURES:
             raise unknown("figure", name, (*FIGURES, "none"))
         if name not in NUMBERS_SUFFICE and any(each.member.record == "numbers" for each in planned):
-            raise InputError(f"record: expected 'particles' to draw {name!r}, got 'numbers'{_ADVICE}")
+            raise InputError(f"record: expected 'particles' to draw {name!r}, got 'numbers'{ADVICE}")
         if name in REQUIREMENTS:
             REQUIREMENTS[name](name, planned)
         if name in TARGETED:
@@ -62,7 +63,7 @@ def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
         if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
             raise InputError(
                 f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
-                f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{_ADVICE}"
+                f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
             )
 
 
@@ -76,7 +77,7 @@ def _several_layers(name: str, planned: Sequence[Planned]) -> None:
         if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
             raise InputError(
                 f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = layers "
-                f"and depth.layers = 16, say{_ADVICE}"
+                f"and depth.layers = 16, say{ADVICE}"
             )
 
 
@@ -95,7 +96,7 @@ def _sizes_and_reference(name: str, planned: Sequence[Planned]) -> None:
     if alone:
         raise InputError(
             f"reference: expected members to compare it with to draw {name!r}, got a reference {alone[0][0].label} "
-            f"that differs from them in more than {', '.join(_WITHIN)}{_ADVICE}"
+            f"that differs from them in more than {', '.join(_WITHIN)}{ADVICE}"
         )
     for each_group in groups.values():
         _group(name, each_group)
@@ -107,17 +108,17 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
     if len(sizes) < 2:
         raise InputError(
             f"grid.particles.count: expected several N to draw {name!r}, got {sizes[0]} alone; "
-            f"give a list such as [16, 32, 64, 128]{_ADVICE}"
+            f"give a list such as [16, 32, 64, 128]{ADVICE}"
         )
     if len({each.member.seed for each in fitted}) < 2:
-        raise InputError(f"grid.seed: expected several seeds to draw {name!r}, got one; give a list{_ADVICE}")
+        raise InputError(f"grid.seed: expected several seeds to draw {name!r}, got one; give a list{ADVICE}")
     reference = [each.member.count for each in planned if each.reference]
     least = TIMES_LARGER * sizes[-1]
     if not reference or min(reference) < least:
         got = min(reference) if reference else "no reference"
         raise InputError(
             f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got {got}; "
-            f"set reference.particles.count = {least}{_ADVICE}"
+            f"set reference.particles.count = {least}{ADVICE}"
         )
     common = {each.member.seed for each in fitted} & {each.member.seed for each in planned if each.reference}
     if common:
@@ -128,20 +129,20 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
     if any(each.member.flow.rule != "constant" for each in planned) and any(
         _counts_steps(each.member.flow) for each in planned
     ):
-        raise InputError(f"flow.every: expected flow times that all members record to draw {name!r}, got none{_ADVICE}")
+        raise InputError(f"flow.every: expected flow times that all members record to draw {name!r}, got none{ADVICE}")
 
 
 def _sizes_and_heldout(name: str, planned: Sequence[Planned]) -> None:
     _sizes_and_reference(name, planned)
     if any(not each.member.problem.heldout for each in planned):
         raise InputError(
-            f"problem.heldout: expected samples held out to draw {name!r}, got 0; set it to 0.25, say{_ADVICE}"
+            f"problem.heldout: expected samples held out to draw {name!r}, got 0; set it to 0.25, say{ADVICE}"
         )
     try:
         import sklearn  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
-            f"figure: expected scikit-learn to draw {name!r}, got no such package; pip install 'wgflow[study]'{_ADVICE}"
+            f"figure: expected scikit-learn to draw {name!r}, got no such package; pip install 'wgflow[study]'{ADVICE}"
         ) from error
 
 
@@ -151,7 +152,7 @@ def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
     def check(name: str, planned: Sequence[Planned]) -> None:
         for key in keys:
             if any(key not in each.values for each in planned):
-                raise InputError(f"grid.{key}: expected several values to draw {name!r}, got none{_ADVICE}")
+                raise InputError(f"grid.{key}: expected several values to draw {name!r}, got none{ADVICE}")
 
     return check
 
@@ -163,7 +164,7 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
         if each.member.depth.name not in ("layers", "shallow"):
             raise InputError(
                 f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
-                f"{each.member.depth.name}{_ADVICE}"
+                f"{each.member.depth.name}{ADVICE}"
             )
         kind(build(each.member).energy.problem)
 
@@ -173,20 +174,20 @@ def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int],
     sizes: dict[tuple[int, int], list[Planned]] = {}
     for each in planned:
         if not isinstance(each.member.depth, LayersTable):
-            raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{_ADVICE}")
+            raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{ADVICE}")
         layers = each.member.depth.layers
         sizes.setdefault((layers, each.member.count // layers), []).append(each)
     strange = {key for each in planned for key in each.values} - {*_SIZES, *_DRAWS}
     if strange:
         raise InputError(
-            f"grid.{min(strange)}: expected sizes, seeds and couplings alone to draw {name!r}, got another key{_ADVICE}"
+            f"grid.{min(strange)}: expected sizes, seeds and couplings alone to draw {name!r}, got another key{ADVICE}"
         )
     for what, key, place in (("depths", "depth.layers", 0), ("widths", "particles.per_layer", 1)):
         seen = sorted({size[place] for size, listed in sizes.items() if not all(each.reference for each in listed)})
         if len(seen) < 2:
             raise InputError(
                 f"grid.{key}: expected at least two {what} to draw {name!r}, got {seen}; give a list such as "
-                f"[4, 8, 16]{_ADVICE}"
+                f"[4, 8, 16]{ADVICE}"
             )
     return sizes
 
@@ -195,15 +196,15 @@ def _target(name: str, planned: Sequence[Planned]) -> None:
     """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
     sizes = _layers_over(name, planned)
     if len({each.member.particles.coupling for each in planned}) > 1:
-        raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{_ADVICE}")
+        raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{ADVICE}")
     if len(sizes) < _FEWEST_CELLS:
         raise InputError(
             f"grid: expected at least {_FEWEST_CELLS} sizes (L, M_l) to draw {name!r}, got {len(sizes)}; enlarge the "
-            f"grid{_ADVICE}"
+            f"grid{ADVICE}"
         )
     fewest = min(len(listed) for listed in sizes.values())
     if fewest < 4:
-        raise InputError(f"grid.seed: expected at least 4 seeds to draw {name!r}, got {fewest}{_ADVICE}")
+        raise InputError(f"grid.seed: expected at least 4 seeds to draw {name!r}, got {fewest}{ADVICE}")
 
 
 def _seeds_enough(name: str, planned: Sequence[Planned], target: TargetTable | None) -> None:
@@ -218,7 +219,7 @@ def _seeds_enough(name: str, planned: Sequence[Planned], target: TargetTable | N
     if seeds < least:
         raise InputError(
             f"grid.seed: expected at least {least} seeds for target.eta = {target.eta:g}, got {seeds}: even without a "
-            f"single failure {seeds} could not show it; give more, or raise target.eta{_ADVICE}"
+            f"single failure {seeds} could not show it; give more, or raise target.eta{ADVICE}"
         )
 
 
@@ -236,7 +237,7 @@ def _depths_widths_and_reference(name: str, planned: Sequence[Planned]) -> None:
             raise InputError(
                 f"grid: expected 4 depths and 4 widths of at least 4 draws each to draw {name!r}, got "
                 f"{len({depth for depth, _ in usual})} and {len({width for _, width in usual})} for coupling "
-                f"{coupling!r}{_ADVICE}"
+                f"{coupling!r}{ADVICE}"
             )
         references = [size for size, its in sizes.items() if any(one.reference for one in its)]
         largest = (max(depth for depth, _ in fitted), max(width for _, width in usual))
@@ -244,7 +245,7 @@ def _depths_widths_and_reference(name: str, planned: Sequence[Planned]) -> None:
             got = f"L, M_l = {max(references)}" if references else "no reference"
             raise InputError(
                 f"reference: expected L and M_l of at least {largest} to draw {name!r}, got {got} for coupling "
-                f"{coupling!r}; set reference.depth.layers and reference.particles.per_layer{_ADVICE}"
+                f"{coupling!r}; set reference.depth.layers and reference.particles.per_layer{ADVICE}"
             )
 
 
@@ -253,13 +254,15 @@ def _outputs(check: Callable[[str, Sequence[Planned]], None]) -> Callable[[str, 
 
     def both(name: str, planned: Sequence[Planned]) -> None:
         if any("outputs" not in each.member.observables for each in planned):
-            raise InputError(f"observables: expected 'outputs' among them to draw {name!r}; add it{_ADVICE}")
+            raise InputError(f"observables: expected 'outputs' among them to draw {name!r}; add it{ADVICE}")
         check(name, planned)
 
     return both
 
 
-NUMBERS_SUFFICE = frozenset({"depth_width", "sizing"})  # figures that need no particles
+NUMBERS_SUFFICE = frozenset(
+    {"depth_width", "sizing", "hidden_width", "hidden_width_scales"}
+)  # figures that need no particles
 TARGETED = frozenset({"sizing"})  # figures that hold a study against its target
 REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
     {
@@ -274,5 +277,7 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "sizing": _target,
         "escape": _varies("flow.ingredients", "particles.support"),
         "zero_loss": _homogeneous_in_layers,
+        "hidden_width": hidden_width.depths_and_widths,
+        "hidden_width_scales": hidden_width.scales_and_repeats,
     }
 )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.figures import depth_width
+from wgflow.analysis.figures import depth_width, hidden_width
 from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
@@ -32,6 +32,8 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "envelope": envelope,
     "landscape": landscape,
     "escape": escape,
+    "hidden_width": hidden_width.errors,
+    "hidden_width_scales": hidden_width.scales,
     "sizing": sizing,
     "depth_width": depth_width.errors,
     "depth_width_clouds": depth_width.apart,
