@@ -22,6 +22,7 @@ LAYERS = [
     ["flow", "trajectory"],
     ["workspace"],
     ["theory"],
+    ["features"],
     ["analysis"],
     ["sims"],
 ]

@@ -32,8 +32,8 @@ def fingerprint() -> str:
 
 
 @functools.cache
-def folder() -> Path | None:
-    """Cache folder of these kernels under this compiler and CPU; None if turned off or nowhere writable."""
+def folder(*sources: Path) -> Path | None:
+    """Cache folder of these kernels, and of others' ``sources``, under this compiler and CPU; None if there is none."""
     if os.environ.get("WGFLOW_CACHE", "").lower() == "off":
         return None
     import llvmlite
@@ -43,6 +43,7 @@ def folder() -> Path | None:
     settings: Any = numba.config
     machine = f"{llvmlite.binding.get_host_cpu_name()} {platform.machine()}"
     machine += "".join(f" {getattr(settings, name, None)}" for name in ("CPU_NAME", "CPU_FEATURES", "BOUNDSCHECK"))
+    machine += "".join(f" {hashlib.sha256(each.read_bytes()).hexdigest()}" for each in sources)
     versions = f"{fingerprint()} {numba.__version__} {llvmlite.__version__} {sys.version} {machine}"
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     path = Path(base) / "wgflow" / hashlib.sha256(versions.encode()).hexdigest()[:16]
@@ -55,12 +56,15 @@ def folder() -> Path | None:
 
 
 @contextlib.contextmanager
-def exclusive() -> Iterator[None]:
-    """Hold the cache folder's lock, and point Numba at that folder while kernels are declared or compiled."""
+def exclusive(*sources: Path) -> Iterator[None]:
+    """Hold the cache folder's lock, and point Numba at that folder while kernels are declared or compiled.
+
+    ``sources`` are the files of compiled functions outside this folder.
+    """
     import numba
 
     with _in_process, contextlib.ExitStack() as stack:
-        path = folder()
+        path = folder(*sources)
         if path is None or not _lock(path / "lock", stack):
             # A network disk without locks, or no writable cache: a private folder, compiled afresh, never shared.
             path = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="wgflow-")))

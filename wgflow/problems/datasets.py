@@ -43,8 +43,13 @@ def diabetes() -> tuple[Array, Array]:
 
 
 @functools.cache
-def digits() -> tuple[Array, Array]:
+def digits(parity: bool = False) -> tuple[Array, Array]:
     """Handwritten digits of Alpaydin and Kaynak (1998): 1797 images, 64 grey values, 10 classes as one-hot rows.
+
+    Parameters
+    ----------
+    parity : bool, optional
+        One target instead, 1 for even digits and -1 for odd ones.
 
     Raises
     ------
@@ -52,7 +57,7 @@ def digits() -> tuple[Array, Array]:
         If scikit-learn, which ships the data, is not installed.
     """
     x, label = _shipped("digits")
-    return _frozen(x), _frozen(np.eye(10)[label])
+    return _frozen(x), _frozen(1.0 - 2.0 * (label % 2)[:, None] if parity else np.eye(10)[label])
 
 
 def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -12,10 +12,11 @@ from typing import NamedTuple
 
 from wgflow.blocks import Unfolding
 from wgflow.errors import DivergenceError
+from wgflow.features.system import System
 from wgflow.kernels.cpu import memory
-from wgflow.sims import members
+from wgflow.particles import Particles
+from wgflow.sims import members, networks
 from wgflow.sims.members import Planned, Setup
-from wgflow.sims.observables import OBSERVABLES
 from wgflow.trajectory.schema import INLINE
 from wgflow.types import Frame
 
@@ -75,7 +76,7 @@ def loads(planned: Sequence[Planned], threads: int, backend: str) -> list[Load]:
     rates: dict[str, Callable[[int], tuple[float, float]]] = {}
     for kind, same in kinds.items():
         rates[kind] = _calibrate(same, threads, backend, _BUDGET / (2 * len(kinds)))
-    return [_load(each, *rates[_kind(each)](each.member.count), threads) for each in planned]
+    return [_load(each, *rates[_kind(each)](_size(each)), threads) for each in planned]
 
 
 def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Sequence[str]) -> Forecast:
@@ -98,13 +99,19 @@ def _kind(planned: Planned) -> str:
     return json.dumps(raw, sort_keys=True)
 
 
+def _size(planned: Planned) -> int:
+    """What the time of a step is linear in: N, or m**2 of a network of features."""
+    return planned.member.count ** (2 if planned.member.network else 1)
+
+
 def _calibrate(
     same: Sequence[Planned], threads: int, backend: str, budget: float
 ) -> Callable[[int], tuple[float, float]]:
-    """Seconds of a step and of a frame as functions of N."""
-    ordered = sorted(same, key=lambda each: each.member.count)
-    large = [each for each in ordered if each.member.count <= _LARGE][-1:] or ordered[:1]
-    chosen = {each.member.count: each for each in (ordered[0], large[0])}
+    """Seconds of a step and of a frame as functions of the size."""
+    ordered = sorted(same, key=_size)
+    most = 2 * _LARGE if same[0].member.network else _LARGE
+    large = [each for each in ordered if each.member.count <= most][-1:] or ordered[:1]
+    chosen = {_size(each): each for each in (ordered[0], large[0])}
     measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
     (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
 
@@ -122,7 +129,7 @@ def _calibrate(
 def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[float, float]:
     """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
     setup = members.build(planned.member, backend, threads)
-    steps = setup.flow.run(setup.start, planned.member.flow.until, planned.member.flow.step)
+    steps = setup.run(None, planned.member, every=planned.member.flow.step)
     frame = next(steps)  # compiles
     _observe(planned, setup, frame)
     begun, count = time.perf_counter(), 0
@@ -141,7 +148,7 @@ def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[
 
 def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
     for name in planned.member.observables:
-        OBSERVABLES[name].measure(frame, setup.scene)
+        setup.observables[name].measure(frame, setup.scene)
 
 
 def _static(setup: Setup) -> int:
@@ -153,16 +160,22 @@ def _static(setup: Setup) -> int:
 
 def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
     setup = members.build(planned.member)
-    count, parameters = setup.start.theta.shape
-    problem = setup.energy.problem
-    samples, width, outputs, _ = problem.shape
-    units = problem.block.units(width) if isinstance(problem.block, Unfolding) else 1
-    entries = units * len(setup.energy.depth.network(setup.start).particle)
-    numbers = count * (parameters + 2) * 8
-    frame = sum(8 * math.prod(OBSERVABLES[name].shape(setup.scene)) for name in planned.member.observables)
+    numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
+    frame = sum(8 * math.prod(setup.observables[name].shape(setup.scene)) for name in planned.member.observables)
     frame += numbers if planned.member.record == "particles" else 0
     return Load(
         seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * frame) + _OPEN,
         disk=planned.frames * frame + _static(setup),
-        memory=memory(entries, samples, width, outputs, threads) + 12 * numbers,
+        memory=_memory(setup, threads) + 12 * numbers,
     )
+
+
+def _memory(setup: Setup, threads: int) -> int:
+    """Bytes of one evaluation."""
+    energy, start = setup.energy, setup.start
+    if isinstance(energy, System) or not isinstance(start, Particles):
+        return networks.memory(energy) if isinstance(energy, System) else 0
+    samples, width, outputs, _ = energy.problem.shape
+    block = energy.problem.block
+    units = block.units(width) if isinstance(block, Unfolding) else 1
+    return memory(units * len(energy.depth.network(start).particle), samples, width, outputs, threads)

@@ -6,6 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -14,21 +15,25 @@ from wgflow import formulas, ingredients
 from wgflow.clock import StepClock
 from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
-from wgflow.errors import InputError, StudyError, unknown
+from wgflow.errors import BackendError, InputError, StudyError, unknown
 from wgflow.errors import build as build_named
+from wgflow.features.motion import Motion
+from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
 from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
-from wgflow.sims.observables import OBSERVABLES, Scene
+from wgflow.sims import networks
+from wgflow.sims.networks import Begin
+from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, Observable, Scene
 from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
 from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
-from wgflow.types import Spec
+from wgflow.types import Frame, Spec
 from wgflow.workspace import short_names, words
 
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
@@ -40,25 +45,41 @@ class Setup(NamedTuple):
 
     Attributes
     ----------
-    energy : Energy
+    energy : Energy or System
         What is descended.
-    heldout : Energy or None
+    heldout : Energy or System or None
         The same on the held-out samples.
-    flow : Flow
+    flow : Flow or Motion
         The flow.
-    start : Particles
+    start : Particles or Begin
         The initial measure.
     """
 
-    energy: Energy
-    heldout: Energy | None
-    flow: Flow
-    start: Particles
+    energy: Energy | System
+    heldout: Energy | System | None
+    flow: Flow | Motion
+    start: Particles | Begin
 
     @property
     def scene(self) -> Scene:
         """What observables see of it."""
         return Scene(self.energy, self.heldout, self.start)
+
+    @property
+    def observables(self) -> Mapping[str, Observable]:
+        """What may be measured of it."""
+        return NETWORK_OBSERVABLES if isinstance(self.energy, System) else OBSERVABLES
+
+    def run(
+        self,
+        start: Frame | None,
+        member: Member,
+        on_step: Callable[[int, float], None] | None = None,
+        every: float | None = None,
+    ) -> Iterator[Frame]:
+        """Frames from a frame on, or from the start; those of the member, or at every so much of s."""
+        until, every = member.flow.until, every or member.flow.every
+        return self.flow.run(start or self.start, until, every, on_step)  # type: ignore[arg-type] # both of one kind
 
 
 class Planned(NamedTuple):
@@ -155,14 +176,19 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
+    known = NETWORK_OBSERVABLES if member.network else OBSERVABLES
     for name in member.observables:
-        if name not in OBSERVABLES:
-            raise unknown("observable", name, OBSERVABLES)
+        if name not in known:
+            raise unknown("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     problem, heldout = _problems(type(member.problem), member.problem.model_dump_json())
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
+    if member.network:
+        if backend == "gpu":
+            raise BackendError("backend: expected cpu or reference for a network of features, got gpu")
+        return Setup(*networks.build(member, problem, heldout))
     depth = member.depth.model_dump()
     term = member.regulariser.model_dump() if member.regulariser else None
     if any(each.name == "birth" for each in member.flow.ingredients) and 0 in member.flow.mobility.values():
@@ -205,6 +231,9 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
             f"flow.every: expected at most {MOST_FRAMES} frames, got {planned.frames:.3g}; record fewer of the "
             f"{planned.steps:.3g} steps"
         )
+    if isinstance(setup.energy, System):
+        return (networks.work(setup.energy) + 2e4) / flow.step
+    assert isinstance(setup.start, Particles)  # as the energy is
     samples, _, _, parameters = setup.energy.problem.shape
     entries = len(setup.energy.depth.network(setup.start).particle)
     return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
@@ -212,7 +241,8 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
 
 def backend_name(member: Member, backend: str) -> str:
     """Name of the kernels that a backend means for a member."""
-    return build(member, backend).energy.kernel.name
+    energy = build(member, backend).energy
+    return energy.backend
 
 
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again

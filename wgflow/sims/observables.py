@@ -1,18 +1,22 @@
 """What is measured at every frame beyond the energy, by name: numbers, or arrays of a fixed shape.
 
-To add one: a function of the frame and the scene, and a row in the table; an array's shape goes with it.
+To add one: a function of the frame and the scene, and a row in the table; an array's shape goes with it. Networks of
+features have a table of their own.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.energy import Energy
+from wgflow.features import flow, gram, initial
+from wgflow.features.system import state_of
 from wgflow.particles import Particles
 from wgflow.types import Array, Frame
+
+FIRST_UNITS = 512  # of a network, recorded as the observable "units"
 
 
 class Scene(NamedTuple):
@@ -20,17 +24,17 @@ class Scene(NamedTuple):
 
     Attributes
     ----------
-    energy : Energy
+    energy : Energy or System
         What is descended.
-    heldout : Energy or None
+    heldout : Energy or System or None
         The same on the held-out samples.
-    start : Particles
+    start : Particles or Begin
         The initial measure.
     """
 
-    energy: Energy
-    heldout: Energy | None
-    start: Particles
+    energy: Any
+    heldout: Any
+    start: Any
 
 
 def _number(scene: Scene) -> tuple[int, ...]:
@@ -55,7 +59,7 @@ class Observable(NamedTuple):
 
 def heldout(frame: Frame, scene: Scene) -> float:
     """Energy on the held-out samples; NaN if there are none."""
-    return np.nan if scene.heldout is None else scene.heldout(_measure(frame), s=frame.s)
+    return np.nan if scene.heldout is None else float(scene.heldout(_measure(frame), s=frame.s))
 
 
 def second_moment(frame: Frame, scene: Scene) -> float:
@@ -66,7 +70,7 @@ def second_moment(frame: Frame, scene: Scene) -> float:
 
 def outputs(frame: Frame, scene: Scene) -> Array:
     """Outputs of the network at the samples trained on, (M, K)."""
-    return scene.energy.predict(_measure(frame), scene.energy.problem.x)
+    return np.asarray(scene.energy.predict(_measure(frame), scene.energy.problem.x))
 
 
 def displacement(frame: Frame, scene: Scene) -> Array:
@@ -89,4 +93,60 @@ OBSERVABLES: dict[str, Observable] = {
     "second_moment": Observable(second_moment),
     "outputs": Observable(outputs, _samples_and_outputs),
     "displacement": Observable(displacement, lambda scene: (len(scene.energy.problem.groups),)),
+}
+
+
+def network_outputs(frame: Frame, scene: Scene) -> Array:
+    """Outputs of the network at the samples trained on, from its features, (N, 1)."""
+    return np.asarray(scene.energy.network.output(*state_of(scene.energy, frame))[:, None])
+
+
+def network_heldout(frame: Frame, scene: Scene) -> float:
+    """Mean loss of the network's weights on the held-out samples; NaN if there are none."""
+    if scene.heldout is None:
+        return np.nan
+    network, weights = scene.heldout.network, state_of(scene.energy, frame).weights
+    return float(network.loss_of(network.predict(weights, network.x)))
+
+
+def defect(frame: Frame, scene: Scene) -> float:
+    """Largest constraint defect: how far features are from those that the weights give."""
+    return flow.defect(scene.energy.network, state_of(scene.energy, frame)).largest
+
+
+def unit_spread(frame: Frame, scene: Scene) -> Array:
+    """Largest difference of two units' features, layer by layer from the second on, (L - 1,)."""
+    return initial.spread(state_of(scene.energy, frame).features)
+
+
+def eigenvalues(frame: Frame, scene: Scene) -> Array:
+    """Smallest eigenvalue of each layer's Gram matrix, (L,)."""
+    return gram.smallest_eigenvalues(scene.energy.network, state_of(scene.energy, frame).features)
+
+
+def units(frame: Frame, scene: Scene) -> Array:
+    """First units, 512 at most, with their features and the weights among them, as the rows of so small a network."""
+    system, count = scene.energy, _first(scene)
+    (inner, middle, outer), features = state_of(system, frame)
+    alpha, beta = ([each[:count] for each in some] for some in features)
+    among = [np.asarray(v)[:count, :count].T for v in middle]
+    return np.hstack([inner.T[:count], *alpha, *beta, *among, outer[:count, None]])
+
+
+def _first(scene: Scene) -> int:
+    return min(int(scene.energy.units), FIRST_UNITS)
+
+
+def _shape_of_units(scene: Scene) -> tuple[int, int]:
+    network, count = scene.energy.network, _first(scene)
+    return count, network.inputs + network.points * (2 * network.layers - 1) + count * (network.layers - 1) + 1
+
+
+NETWORK_OBSERVABLES: dict[str, Observable] = {
+    "heldout": Observable(network_heldout),
+    "outputs": Observable(network_outputs, lambda scene: (scene.energy.network.points, 1)),
+    "defect": Observable(defect),
+    "unit_spread": Observable(unit_spread, lambda scene: (scene.energy.network.layers - 1,)),
+    "units": Observable(units, _shape_of_units),
+    "eigenvalues": Observable(eigenvalues, lambda scene: (scene.energy.network.layers,)),
 }

@@ -8,10 +8,12 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
+from wgflow.problems import Problem
 from wgflow.sims import hidden_width
 from wgflow.sims.members import Planned, build
 from wgflow.sims.messages import ADVICE
-from wgflow.sims.study import LayersTable
+from wgflow.sims.networks import gaps_and_reference
+from wgflow.sims.sizes import cells_and_one_coupling, depths_widths_and_reference, seeds_enough, with_outputs
 from wgflow.theory.separation import kind
 
 if TYPE_CHECKING:
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from wgflow.workspace import Workspace
 
 _WITHIN = ("particles.count", "seed", "particles.part")  # what members of one group differ in
-_SIZES = ("depth.layers", "particles.per_layer", "particles.count", "particles.within")
-_DRAWS = ("seed", "particles.part", "particles.coupling")
-_FEWEST_CELLS = 5  # sizes: four constants of the law of E, and one to say how wrong they are
 TIMES_LARGER = 8  # N of the reference over the largest N fitted, so that its own error hardly shows
 
 
@@ -48,12 +47,17 @@ def drawings(
     for name in names:
         if name not in FIGURES:
             raise unknown("figure", name, (*FIGURES, "none"))
+        networks = [each.member.network is not None for each in planned]
+        if name in NETWORKS and not all(networks):
+            raise InputError(f"network: expected members with one to draw {name!r}, got residual blocks{ADVICE}")
+        if name not in (*NETWORKS, *EITHER) and any(networks):
+            raise InputError(f"network: expected residual blocks to draw {name!r}, got networks of features{ADVICE}")
         if name not in NUMBERS_SUFFICE and any(each.member.record == "numbers" for each in planned):
             raise InputError(f"record: expected 'particles' to draw {name!r}, got 'numbers'{ADVICE}")
         if name in REQUIREMENTS:
             REQUIREMENTS[name](name, planned)
         if name in TARGETED:
-            _seeds_enough(name, planned, target)
+            seeds_enough(name, planned, target)
     return {name: FIGURES[name] for name in names}
 
 
@@ -157,6 +161,27 @@ def _varies(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
     return check
 
 
+def _measured(*observables: str) -> Callable[[str, Sequence[Planned]], None]:
+    """Requirement that members record these observables."""
+
+    def check(name: str, planned: Sequence[Planned]) -> None:
+        for wanted in observables:
+            if any(wanted not in each.member.observables for each in planned):
+                raise InputError(f"observables: expected {wanted!r} among them to draw {name!r}; add it{ADVICE}")
+
+    return check
+
+
+def _all(*checks: Callable[[str, Sequence[Planned]], None]) -> Callable[[str, Sequence[Planned]], None]:
+    """Several requirements."""
+
+    def check(name: str, planned: Sequence[Planned]) -> None:
+        for each in checks:
+            each(name, planned)
+
+    return check
+
+
 def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
     """Several starts of homogeneous blocks whose particles stay in their layers."""
     _varies("particles.support")(name, planned)
@@ -166,103 +191,15 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
                 f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
                 f"{each.member.depth.name}{ADVICE}"
             )
-        kind(build(each.member).energy.problem)
+        problem = build(each.member).energy.problem
+        assert isinstance(problem, Problem)  # no network of features comes here
+        kind(problem)
 
 
-def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int], list[Planned]]:
-    """Members by L and M_l, which are all they may differ in beside draws and couplings; at least two of each."""
-    sizes: dict[tuple[int, int], list[Planned]] = {}
-    for each in planned:
-        if not isinstance(each.member.depth, LayersTable):
-            raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{ADVICE}")
-        layers = each.member.depth.layers
-        sizes.setdefault((layers, each.member.count // layers), []).append(each)
-    strange = {key for each in planned for key in each.values} - {*_SIZES, *_DRAWS}
-    if strange:
-        raise InputError(
-            f"grid.{min(strange)}: expected sizes, seeds and couplings alone to draw {name!r}, got another key{ADVICE}"
-        )
-    for what, key, place in (("depths", "depth.layers", 0), ("widths", "particles.per_layer", 1)):
-        seen = sorted({size[place] for size, listed in sizes.items() if not all(each.reference for each in listed)})
-        if len(seen) < 2:
-            raise InputError(
-                f"grid.{key}: expected at least two {what} to draw {name!r}, got {seen}; give a list such as "
-                f"[4, 8, 16]{ADVICE}"
-            )
-    return sizes
-
-
-def _target(name: str, planned: Sequence[Planned]) -> None:
-    """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
-    sizes = _layers_over(name, planned)
-    if len({each.member.particles.coupling for each in planned}) > 1:
-        raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{ADVICE}")
-    if len(sizes) < _FEWEST_CELLS:
-        raise InputError(
-            f"grid: expected at least {_FEWEST_CELLS} sizes (L, M_l) to draw {name!r}, got {len(sizes)}; enlarge the "
-            f"grid{ADVICE}"
-        )
-    fewest = min(len(listed) for listed in sizes.values())
-    if fewest < 4:
-        raise InputError(f"grid.seed: expected at least 4 seeds to draw {name!r}, got {fewest}{ADVICE}")
-
-
-def _seeds_enough(name: str, planned: Sequence[Planned], target: TargetTable | None) -> None:
-    """A target, and as many seeds as could ever show that it is met."""
-    from wgflow.analysis.failure import fewest_seeds
-
-    if target is None:
-        raise InputError(
-            f"target: expected eps and eta to draw {name!r}, got none; --set target.eps=0.1 --set target.eta=0.1, say"
-        )
-    seeds, least = len({each.member.seed for each in planned}), fewest_seeds(target.eta)
-    if seeds < least:
-        raise InputError(
-            f"grid.seed: expected at least {least} seeds for target.eta = {target.eta:g}, got {seeds}: even without a "
-            f"single failure {seeds} could not show it; give more, or raise target.eta{ADVICE}"
-        )
-
-
-def _depths_widths_and_reference(name: str, planned: Sequence[Planned]) -> None:
-    """For every coupling a grid over L and M_l of several draws, and a larger reference."""
-    couplings: dict[str, list[Planned]] = {}
-    for each in planned:
-        couplings.setdefault(each.member.particles.coupling, []).append(each)
-    for coupling, listed in couplings.items():
-        sizes = _layers_over(name, listed)
-        fitted = {size: [one for one in its if not one.reference] for size, its in sizes.items()}
-        fitted = {size: its for size, its in fitted.items() if its}
-        usual = [size for size, its in fitted.items() if len(its) >= 4]
-        if len({depth for depth, _ in usual}) < 4 or len({width for _, width in usual}) < 4:
-            raise InputError(
-                f"grid: expected 4 depths and 4 widths of at least 4 draws each to draw {name!r}, got "
-                f"{len({depth for depth, _ in usual})} and {len({width for _, width in usual})} for coupling "
-                f"{coupling!r}{ADVICE}"
-            )
-        references = [size for size, its in sizes.items() if any(one.reference for one in its)]
-        largest = (max(depth for depth, _ in fitted), max(width for _, width in usual))
-        if not references or max(references)[0] < largest[0] or max(references)[1] < largest[1]:
-            got = f"L, M_l = {max(references)}" if references else "no reference"
-            raise InputError(
-                f"reference: expected L and M_l of at least {largest} to draw {name!r}, got {got} for coupling "
-                f"{coupling!r}; set reference.depth.layers and reference.particles.per_layer{ADVICE}"
-            )
-
-
-def _outputs(check: Callable[[str, Sequence[Planned]], None]) -> Callable[[str, Sequence[Planned]], None]:
-    """Requirement that members also record their outputs."""
-
-    def both(name: str, planned: Sequence[Planned]) -> None:
-        if any("outputs" not in each.member.observables for each in planned):
-            raise InputError(f"observables: expected 'outputs' among them to draw {name!r}; add it{ADVICE}")
-        check(name, planned)
-
-    return both
-
-
-NUMBERS_SUFFICE = frozenset(
-    {"depth_width", "sizing", "hidden_width", "hidden_width_scales"}
-)  # figures that need no particles
+NETWORKS = frozenset({"feature_flow", "feature_rate", "degeneracy"})  # figures of networks of features
+EITHER = frozenset({"loss_and_particles"})  # figures of these and of residual blocks
+# figures that need no particles
+NUMBERS_SUFFICE = frozenset({"depth_width", "sizing", "hidden_width", "hidden_width_scales", *NETWORKS})
 TARGETED = frozenset({"sizing"})  # figures that hold a study against its target
 REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = MappingProxyType(
     {
@@ -272,9 +209,12 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "convergence_models": _sizes_and_heldout,
         "ensemble": _several_layers,
         "landscape": _varies("particles.support"),
-        "depth_width": _outputs(_depths_widths_and_reference),
-        "depth_width_clouds": _depths_widths_and_reference,
-        "sizing": _target,
+        "depth_width": with_outputs(depths_widths_and_reference),
+        "depth_width_clouds": depths_widths_and_reference,
+        "feature_flow": _measured("defect", "eigenvalues"),
+        "feature_rate": _all(_measured("units", "outputs"), gaps_and_reference),
+        "degeneracy": _all(_measured("unit_spread"), _varies("particles.count", "network.start")),
+        "sizing": cells_and_one_coupling,
         "escape": _varies("flow.ingredients", "particles.support"),
         "zero_loss": _homogeneous_in_layers,
         "hidden_width": hidden_width.depths_and_widths,

@@ -11,7 +11,6 @@ import numpy as np
 
 from wgflow.errors import DivergenceError, InputError, TrajectoryError
 from wgflow.sims.members import Planned, Setup
-from wgflow.sims.observables import OBSERVABLES
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 from wgflow.types import Frame, Spec
 from wgflow.workspace import Workspace
@@ -136,13 +135,13 @@ def run_member(
             study=study,
             provenance=provenance,
             heldout=setup.heldout.problem if setup.heldout else None,
-            observables={name: OBSERVABLES[name].shape(setup.scene) for name in measured},
+            observables={name: setup.observables[name].shape(setup.scene) for name in measured},
             capacity=planned.frames,
         )
 
     def record(frame: Frame) -> None:
         with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
-            numbers = {name: OBSERVABLES[name].measure(frame, setup.scene) for name in measured}
+            numbers = {name: setup.observables[name].measure(frame, setup.scene) for name in measured}
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:
@@ -159,7 +158,7 @@ def run_member(
             check(kept > 0 and writer.frames > before)
 
         try:
-            for frame in setup.flow.run(last or setup.start, until, planned.member.flow.every, on_step):
+            for frame in setup.run(last, planned.member, on_step):
                 if last is None or frame.step > last.step:  # otherwise the file has it
                     record(frame)
         except DivergenceError as error:

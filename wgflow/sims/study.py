@@ -80,6 +80,7 @@ class DigitsTable(ProblemTable):
     """Handwritten digits that scikit-learn ships: 64 grey values, 10 classes."""
 
     name: Literal["digits"]
+    parity: bool = Field(False, description="one target, 1 for even digits and -1 for odd ones; set loss = squared")
     loss: str = Field("cross_entropy", description="loss of one sample")
 
 
@@ -188,6 +189,36 @@ class ShallowTable(Table):
     name: Literal["shallow"]
 
 
+class NetworkTable(Table):
+    """A network of features in place of residual blocks in depth: Fang, Lee, Yang and Zhang (2021)."""
+
+    kind: Literal["resnet", "dnn"] = "resnet"
+    layers: int = Field(4, ge=2, description="hidden layers L")
+    h1: Any = Field("tanh", description="activation of a layer's features")
+    h2: Any = Field("tanh", description="activation of what a layer adds, in a resnet")
+    method: Literal["flow", "descent"] = Field(
+        "flow", description="flow: weights and features move as states of their own; descent: scaled gradient descent"
+    )
+    start: Literal["minimum_norm", "standard", "ideal"] = Field(
+        "minimum_norm",
+        description="minimum_norm: Algorithm 2 (4 for a dnn); standard: independent weights of variance sigma**2; "
+        "ideal: particles drawn from the population",
+    )
+    draw: Literal["features", "weights"] = Field(
+        "features", description="what minimum_norm draws: features given those below, or weights that are then replaced"
+    )
+    sigma: float = Field(1.0, gt=0, description="scale of the draws")
+    outer: float = Field(1.0, description="weights v_(L+1) of the last layer at the start, all equal")
+    ridge: float = Field(0.0, ge=0, description="penalty of the soft version of minimum_norm")
+
+    @field_validator("h1", "h2")
+    @classmethod
+    def _activations(cls, value: Any) -> Any:
+        named("activation", value)
+        activations.activation(value)
+        return value
+
+
 class LangevinTable(Table):
     """Noise and weight decay: mean-field Langevin dynamics."""
 
@@ -285,6 +316,7 @@ class Member(Table):
     particles: ParticlesTable = Field(default_factory=lambda: ParticlesTable())
     depth: DepthChoice = Field(default_factory=lambda: GapsTable(name="gaps"))
     flow: FlowTable
+    network: NetworkTable | None = Field(None, description="in place of depth: particles.count units a layer")
     regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
     record: Literal["particles", "numbers"] = Field(

@@ -190,6 +190,11 @@ class Trajectory(Sequence[Frame]):
         """
         if not self.parameters["energy"]:
             raise InputError(f"{self.path}: expected the energy's spec in it, got none; it was lost in a repair")
+        if "network" in self.parameters["energy"]:
+            raise InputError(
+                f"{self.path}: expected a measure of residual blocks, got a network of features; rebuild it with "
+                "wgflow.features.system.from_trajectory"
+            )
         if samples not in ("data", "heldout"):
             raise unknown("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
@@ -229,6 +234,24 @@ class Trajectory(Sequence[Frame]):
             If a frame does not match its digest.
         """
         return labelled.to_xarray(self, particles)
+
+    def samples(self, which: str = "data") -> dict[str, Array]:
+        """Arrays x and y (and embed, readout, if the system has them) that are stored with the run, by name.
+
+        Parameters
+        ----------
+        which : {"data", "heldout"}, optional
+            The samples trained on, or those held out.
+
+        Raises
+        ------
+        InputError
+            If there are none in the file.
+        """
+        found = self._arrays(which) if which in ("data", "heldout") else {}
+        if not {"x", "y"} <= set(found):
+            raise InputError(f"{self.path}: expected samples {which!r} in it, got none")
+        return found
 
     @property
     def holds_data(self) -> bool:

@@ -18,24 +18,56 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError, describe
 from wgflow.files import replaced, sweep_drafts
-from wgflow.problems import Problem
 from wgflow.trajectory import layout, schema, skeleton
 from wgflow.trajectory.layout import Layout, write_at
 from wgflow.trajectory.lock import alone
 from wgflow.trajectory.rows import Rows
-from wgflow.types import Frame, Spec, whole
+from wgflow.types import Array, Frame, Spec, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 _FIRST_CAPACITY = 2**20  # at most; a file with more frames grows
 _PIECE = 16 * 2**20
+
+
+class Held(Protocol):
+    """Samples."""
+
+    @property
+    def x(self) -> Array:
+        """Inputs (M, D_in)."""
+
+    @property
+    def y(self) -> Array:
+        """Targets (M, K)."""
+
+
+class Data(Protocol):
+    """Arrays that never change, and sizes."""
+
+    def arrays(self) -> dict[str, Array]:
+        """Arrays by name."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Samples, state width, outputs, and parameters of one particle."""
+
+
+class Described(Protocol):
+    """What a trajectory stores of the system that is run, as :class:`wgflow.Energy` has it."""
+
+    @property
+    def problem(self) -> Data:
+        """Its data."""
+
+    def spec(self) -> Spec:
+        """Plain JSON that describes it."""
 
 
 class TrajectoryWriter:
@@ -69,13 +101,13 @@ class TrajectoryWriter:
     def create(
         cls,
         path: str | Path,
-        energy: Energy,
+        energy: Described,
         particles: int,
         *,
         flow: Spec | None = None,
         study: Spec | None = None,
         provenance: Spec | None = None,
-        heldout: Problem | None = None,
+        heldout: Held | None = None,
         observables: Sequence[str] | Mapping[str, tuple[int, ...]] = (),
         capacity: int = 64,
     ) -> TrajectoryWriter:
@@ -85,8 +117,8 @@ class TrajectoryWriter:
         ----------
         path : str or Path
             Where; its folder must exist.
-        energy : Energy
-            The energy that is descended, whose spec and data are stored.
+        energy : Energy or Described
+            What is descended, whose spec and data are stored.
         particles : int
             N; 0 for a file of numbers along s without particles, whose frames are no starts.
         flow, study, provenance : dict, optional

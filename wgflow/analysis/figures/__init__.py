@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.figures import depth_width, hidden_width
+from wgflow.analysis.figures import depth_width, features, hidden_width
 from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
@@ -35,6 +35,9 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "hidden_width": hidden_width.errors,
     "hidden_width_scales": hidden_width.scales,
     "sizing": sizing,
+    "feature_flow": features.courses,
+    "feature_rate": features.rate,
+    "degeneracy": features.degeneracy,
     "depth_width": depth_width.errors,
     "depth_width_clouds": depth_width.apart,
     "zero_loss": zero_loss,

@@ -1,0 +1,228 @@
+"""Studies of networks of features, reduced: rates that are known, what degenerates and what does not."""
+
+import json
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.analysis import features, style
+from wgflow.analysis.figures import FIGURES
+from wgflow.features import coupling, flow
+from wgflow.features.system import from_trajectory, state_of
+from wgflow.sims import run
+from wgflow.workspace import Workspace
+
+RATE = """
+name = "rate"
+figure = "feature_rate"
+record = "numbers"
+observables = ["units", "outputs", "eigenvalues"]
+[problem]
+name = "gaussian"
+samples = 8
+width = 12
+outputs = 1
+[network]
+layers = 3
+method = "descent"
+[particles]
+count = 32
+[flow]
+step = 0.125
+until = 2.0
+every = 1.0
+[grid]
+"particles.count" = [32, 64, 128, 256, 512]
+seed = [0, 1, 2, 3, 4, 5]
+[[also]]
+"particles.count" = 64
+"flow.step" = [0.03125, 0.0625, 0.25, 0.5]
+[[also]]
+"particles.count" = 64
+"network.method" = "flow"
+"flow.integrator" = "rk4"
+[reference]
+"particles.count" = 1024
+"network.method" = "flow"
+"network.start" = "ideal"
+"flow.integrator" = "rk4"
+"flow.step" = 0.25
+"""
+
+DEGENERATE = """
+name = "spread"
+figure = "degeneracy"
+record = "numbers"
+observables = ["unit_spread"]
+[problem]
+name = "sine"
+samples = 12
+[network]
+layers = 4
+kind = "dnn"
+[particles]
+count = 32
+[flow]
+step = 0.1
+until = 1.0
+every = 1.0
+[grid]
+"network.start" = ["standard", "minimum_norm"]
+"particles.count" = [32, 128, 512]
+seed = [0, 1, 2]
+"""
+
+
+@pytest.fixture(scope="module")
+def make(tmp_path_factory):
+    def make(text, *changes):
+        folder = tmp_path_factory.mktemp("features")
+        (folder / "study.toml").write_text(text)
+        changes = [part for change in changes for part in ("--set", change)]
+        command = [str(folder / "study.toml"), "--quiet", "--jobs", "1", "--out", str(folder / "runs"), *changes]
+        assert run.main(command) == 0
+        (place,) = (folder / "runs").glob("*/*")
+        return Workspace(place)
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def rated(make):
+    return make(RATE)
+
+
+@pytest.fixture(scope="module")
+def gaps(rated):
+    return features.gaps(rated)
+
+
+def test_exponents_in_the_number_of_units(rated, gaps):
+    """-1/2 +- 0.1 in weights and features, with Gram matrices that are not singular; seeded, so always the same."""
+    for each in gaps:
+        for quantity in ("weights", "features"):
+            assert each.by_units[quantity].rate.exponent == pytest.approx(0.5, abs=0.1), (each.s, quantity)
+    assert gaps[-1].by_units["outputs"].value[-1] < 0.5 * gaps[-1].by_units["outputs"].value[0]
+    for member in rated.members():
+        if member.reference:
+            with wgflow.Trajectory(member.path) as trajectory:
+                assert trajectory.series("eigenvalues").min() > 1e-3
+
+
+def test_exponents_in_the_learning_rate(gaps):
+    assert gaps[0].by_rate == {}
+    for each in gaps[1:]:
+        assert each.m == 64
+        assert each.by_rate["weights"].sizes == (2, 4, 8, 16, 32)
+        for quantity, found in each.by_rate.items():
+            assert found.rate.exponent == pytest.approx(1.0, abs=0.1), (each.s, quantity)
+
+
+def test_the_farthest_feature_stays_under_its_envelope(gaps):
+    """Sup over units and points against sqrt(log m / m): the quotient does not grow by more than a quarter.
+
+    Seeded. Over other seeds the quotient of the largest m to that of the smallest scatters by about a tenth.
+    """
+    for each in gaps:
+        m = np.array(each.by_units["features"].sizes)
+        quotient = each.largest / np.sqrt(np.log(m) / m)
+        assert quotient[-1] < 1.25 * quotient[0]
+
+
+def test_an_uncoupled_flow_is_no_limit(rated):
+    """Negative control: beside the ideal particles of another seed descent stays as far away, whatever m is."""
+    ended = [each for each in map(features._ended, rated.members()) if each is not None]
+    usual = [each for each in ended if each.method == "descent" and each.step == 0.125]
+    other = {each.seed: each for each in ended if each.start == "ideal"}
+    far = {
+        m: np.sqrt(np.mean([np.mean(features._apart(each, other[(each.seed + 1) % 6], 2).alpha ** 2)
+                            for each in usual if each.units == m]))
+        for m in (32, 256)
+    }  # fmt: skip
+    assert far[256] > 0.7 * far[32]
+
+
+def test_parts_are_those_of_the_state(make):
+    work = make(RATE.replace('record = "numbers"\n', ""), "figure=none", "also=[]", "reference={}", "grid.seed=[0,1]")
+    for member in work.members()[:2]:
+        with wgflow.Trajectory(member.path) as trajectory:
+            system = from_trajectory(trajectory)
+            state = state_of(system, trajectory[-1])
+        ended = features._ended(member)
+        part = ended.parts[-1]
+        np.testing.assert_array_equal(part.alpha, np.hstack(state.features.alpha))
+        np.testing.assert_array_equal(part.beta, np.hstack(state.features.beta))
+        np.testing.assert_array_equal(part.among[1], state.weights.middle[1].T)
+        np.testing.assert_allclose(ended.outputs[-1], system.network.output(*state))
+
+
+def test_a_distance_is_that_of_the_library(make):
+    """Descent and flow of the same units, by coupling.apart."""
+    text = RATE.replace('record = "numbers"\n', "")
+    work = make(text, "figure=none", "also=[]", "reference={}", "grid={'network.method'=['descent','flow'],seed=[3]}")
+    states = []
+    for member in work.members():
+        with wgflow.Trajectory(member.path) as trajectory:
+            states.append(state_of(from_trajectory(trajectory), trajectory[-1]))
+    one, other = (features._ended(member) for member in work.members())
+    apart = coupling.apart(*states)
+    mine = features._apart(one, other, -1)
+    assert np.abs(mine.alpha).max() == pytest.approx(max(gap.largest for gap in apart.alpha))
+    assert np.mean(mine.among[0] ** 2) == pytest.approx(apart.weights[1].rms ** 2)
+    assert flow.State
+
+
+def test_units_become_one_and_minimum_norm_prevents_it(make):
+    work = make(DEGENERATE)
+    found = {each.start: each for each in features.spreads(work)}
+    powers = {
+        start: [features.falls(at.mean(axis=0)[:, -1], each.units) for at in (each.first, each.last)]
+        for start, each in found.items()
+    }
+    assert min(powers["standard"]) > 0.8  # layer 4: m**(-3/2) in the limit
+    assert max(powers["minimum_norm"]) < 0.1  # the negative control
+    assert found["standard"].first.shape == (3, 3, 3)
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    assert "DNN from weights of variance 1" in finding
+
+
+@pytest.mark.parametrize("name", ["feature_rate", "loss_and_particles"])
+def test_figures(rated, make, name, tmp_path):
+    work = (
+        rated
+        if name == "feature_rate"
+        else make(RATE.replace('record = "numbers"\n', ""), "figure=none", "also=[]", "reference={}", "grid.seed=[0]")
+    )
+    drawing = FIGURES[name](work)
+    assert drawing.finding
+    with style.drawn(drawing) as figure:
+        style.save(figure, tmp_path / name)
+
+
+def test_the_flow_and_descent_in_one_figure(make):
+    text = RATE.replace('["units", "outputs", "eigenvalues"]', '["defect", "eigenvalues", "unit_spread"]')
+    work = make(
+        text.replace('figure = "feature_rate"', 'figure = "feature_flow"'), "also=[]", "reference={}",
+        "grid={'network.method'=['descent','flow'],'network.kind'=['resnet','dnn'],seed=[3]}",
+    )  # fmt: skip
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    assert "gradient descent and the flow" in finding
+
+
+BAD = [
+    (["observables=['units']"], "observables: expected 'outputs' among them"),
+    (["grid.seed=[0,1]"], "expected at least 4 m and 4 seeds"),
+    (["reference.particles.count=128"], "reference: expected for every seed one of more than 512 units"),
+    (["reference.network.start=standard"], "with network.start = ideal"),
+    (["reference.seed=99"], "reference: expected for every seed"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), BAD, ids=[" ".join(changes) for changes, _ in BAD])
+def test_what_is_refused(tmp_path, capsys, changes, message):
+    (tmp_path / "rate.toml").write_text(RATE)
+    changes = [part for change in changes for part in ("--set", change)]
+    assert run.main([str(tmp_path / "rate.toml"), "--out", str(tmp_path / "runs"), *changes]) == 2
+    assert message in capsys.readouterr().err
+    assert not (tmp_path / "runs").exists()

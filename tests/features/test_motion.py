@@ -1,0 +1,124 @@
+"""Networks of features as frames: what is written comes back, and a run taken up takes the same steps."""
+
+import numpy as np
+import pytest
+
+import wgflow
+from wgflow.errors import DivergenceError, InputError
+from wgflow.features import flow
+from wgflow.features.initial import minimum_norm
+from wgflow.features.motion import Motion, rate
+from wgflow.features.system import System, from_trajectory, state_of
+from wgflow.trajectory import Trajectory, TrajectoryWriter
+
+UNITS = 6
+
+
+@pytest.fixture
+def system(twin, kind):
+    rng = np.random.default_rng(5)
+    return System(twin.make_network(rng, points=4, layers=3, kind=kind, backend="cpu"), UNITS)
+
+
+@pytest.fixture
+def begin(system):
+    made = minimum_norm(system.network, UNITS, seed=2)
+    return flow.State(made.weights, made.features)
+
+
+def same(a, b):
+    return all(np.array_equal(p, q) for p, q in zip(leaves(a), leaves(b), strict=True))
+
+
+def leaves(state):
+    weights, features = state
+    return [weights.inner, *map(np.asarray, weights.middle), weights.outer, *features.alpha, *features.beta]
+
+
+def test_units_are_the_state(system, begin):
+    units = system.pack(begin)
+    assert units.theta.shape == (UNITS, system.problem.shape[3])
+    back = system.unpack(units.theta)
+    assert np.array_equal(system.pack(back).theta, units.theta)
+    groups = system.groups()
+    assert groups["v_4"] == slice(system.problem.shape[3] - 1, system.problem.shape[3])
+    np.testing.assert_array_equal(units.theta[2, groups["alpha_3"]], begin.features.alpha[1][2])
+    np.testing.assert_array_equal(units.theta[2, groups["v_2"]], begin.weights.middle[0].dense()[:, 2])
+    with pytest.raises(InputError, match="theta: expected"):
+        system.unpack(units.theta[1:])
+
+
+@pytest.mark.parametrize("method", ["flow", "descent"])
+@pytest.mark.parametrize("integrator", ["euler", "rk4"])
+def test_frames_are_the_snapshots_of_the_library(system, begin, method, integrator):
+    frames = list(Motion(system, method, integrator, 0.05).run(begin, 0.5, 0.25))
+    dense = system.unpack(system.pack(begin).theta)
+    found = list(flow.run(system.network, dense, 10, 0.05, integrator, 5, flow=method == "flow"))
+    assert [frame.s for frame in frames] == pytest.approx([each.s for each in found])
+    for frame, each in zip(frames, found, strict=True):
+        assert frame.energy == pytest.approx(each.loss, rel=1e-12)
+        np.testing.assert_allclose(frame.theta, system.pack(each.state).theta, rtol=1e-10, atol=1e-12)
+
+
+@pytest.mark.parametrize("method", ["flow", "descent"])
+@pytest.mark.parametrize("stop", [1, 4])
+def test_a_run_through_a_file_takes_the_same_steps(system, begin, method, stop, tmp_path):
+    motion, path = Motion(system, method, "heun", 0.05), tmp_path / "run.h5"
+    whole = list(motion.run(begin, 0.5))
+    with TrajectoryWriter.create(path, system, UNITS) as writer:
+        for frame in whole[: stop + 1]:
+            writer.append(frame)
+    with Trajectory(path) as trajectory:
+        again = from_trajectory(trajectory)
+        assert again.spec() == system.spec()
+        rest = list(Motion(again, method, "heun", 0.05).run(trajectory[-1], 0.5))
+        assert same(state_of(again, trajectory[-1]), state_of(system, whole[stop]))
+    assert [frame.step for frame in rest] == [frame.step for frame in whole[stop:]]
+    for one, other in zip(rest, whole[stop:], strict=True):
+        assert one.theta.tobytes() == other.theta.tobytes()
+        assert (one.energy, one.dissipation) == (other.energy, other.dissipation)
+
+
+def test_dissipation_is_minus_the_slope_of_the_loss(system, begin):
+    drift = system.network.gradient(system.unpack(system.pack(begin).theta).weights)
+    h = 1e-4
+    losses = [frame.energy for frame in Motion(system, "descent", "rk4", h).run(begin, 2 * h)]
+    slope = (-3 * losses[0] + 4 * losses[1] - losses[2]) / (2 * h)
+    assert -slope == pytest.approx(rate(drift, system.network.inputs, UNITS), rel=1e-6)
+    frame = next(Motion(system, "flow").run(begin, 1.0))
+    assert frame.dissipation == pytest.approx(rate(drift, system.network.inputs, UNITS), rel=1e-10)
+
+
+def test_a_divergence_keeps_the_last_good_frame(system, begin):
+    frames = []
+    with pytest.raises(DivergenceError) as caught:
+        frames.extend(Motion(system, "descent", "euler", 1e6).run(begin, 1e9, 1e8))
+    assert caught.value.frame is not None
+    assert np.isfinite(caught.value.frame.energy)
+
+
+def test_a_network_is_not_a_measure_of_blocks(system, begin, tmp_path):
+    path = tmp_path / "run.h5"
+    with TrajectoryWriter.create(path, system, UNITS) as writer:
+        for frame in Motion(system).run(begin, 0.2):
+            writer.append(frame)
+        writer.finish()
+    with Trajectory(path) as trajectory:
+        assert trajectory.particle(3).theta.shape == (3, system.problem.shape[3])
+        with pytest.raises(InputError, match="got a network of features"):
+            trajectory.energy()
+    problem = wgflow.Problem.padded([[0.0], [1.0]], [0.0, 1.0])
+    energy = wgflow.Energy(problem, backend="reference")
+    other = tmp_path / "other.h5"
+    with TrajectoryWriter.create(other, energy, 2) as writer:
+        writer.append(next(wgflow.Flow(energy).run(wgflow.Particles.draw(problem, 2), 1.0)))
+    with Trajectory(other) as trajectory, pytest.raises(InputError, match="expected a run of a network of features"):
+        from_trajectory(trajectory)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"), [(("flows",), "method"), (("flow", "eule"), "integrator"), (("flow", "euler", 0.0), "step")]
+)
+def test_options_that_are_none(system, options, message):
+    with pytest.raises(InputError, match=message):
+        Motion(system, *options)

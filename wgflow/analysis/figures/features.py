@@ -1,0 +1,263 @@
+"""Networks of features: the flow beside gradient descent, its rates, and how far apart units stay."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.analysis import features, style
+from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.features import Gaps, Spread
+from wgflow.analysis.member import particles
+from wgflow.analysis.rates import Estimate
+from wgflow.trajectory import Trajectory
+from wgflow.types import Array, Spec
+from wgflow.workspace import Workspace
+
+_NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
+_STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
+_DASH = {"resnet": "-", "dnn": (0, (4, 2))}
+
+
+class _Course(NamedTuple):
+    kind: str
+    units: int
+    method: str
+    s: Array
+    energy: Array
+    defect: Array
+    spread: Array  # (F, L - 1)
+
+
+def courses(work: Workspace) -> Drawing:
+    """Loss along s by gradient descent and by the flow, the flow's constraint defect, and the spread of units."""
+    found = []
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            table = trajectory.parameters["study"]["network"]
+            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread")]
+            if len(series[0]) > 1:
+                found.append(_Course(table["kind"], particles(trajectory), table["method"], *series))
+    if not found:
+        return Drawing("No network has two frames.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+    caption = (
+        "Left: mean loss along flow time; lines: scaled gradient descent, circles: the neural feature flow as a "
+        "particle system of weights and features with states of their own; one colour for each m, Res-Net solid, DNN "
+        "dashed. Middle: how far the flow's features are from those its weights give (largest over units and points). "
+        "Right: largest difference of two units' features in each layer of the widest network. Fang, Lee, Yang and "
+        "Zhang (2021), Algorithms 1 and 3, Definition 2."
+    )
+    return Drawing(
+        _said(found), caption, lambda: _draw_courses(found), {"feature_flow": [_row(each) for each in found]}
+    )
+
+
+def _row(course: _Course) -> Spec:
+    return {
+        "kind": course.kind, "m": course.units, "method": course.method, "s": float(course.s[-1]),
+        "loss_first": float(course.energy[0]), "loss_last": float(course.energy[-1]),
+        "defect_largest": float(course.defect.max()), "spread_least": float(course.spread[-1].min()),
+    }  # fmt: skip
+
+
+def _said(found: Sequence[_Course]) -> str:
+    out = []
+    for kind in dict.fromkeys(each.kind for each in found):
+        largest = max(each.units for each in found if each.kind == kind)
+        same = {each.method: each for each in found if (each.kind, each.units) == (kind, largest)}
+        one = same.get("descent", next(iter(same.values())))
+        text = (
+            f"With m = {largest} the {_NAMES[kind]}'s loss falls from {one.energy[0]:.2g} to {one.energy[-1]:.2g} "
+            f"by s = {one.s[-1]:g}"
+        )
+        if {"descent", "flow"} <= set(same):
+            apart = np.abs(same["descent"].energy - same["flow"].energy).max()
+            text += f", gradient descent and the flow {apart:.1g} apart at most"
+        out.append(text + ".")
+    return " ".join(out)
+
+
+@style.styled
+def _draw_courses(found: Sequence[_Course]) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
+    sizes = sorted({each.units for each in found})
+    colour = {size: style.COLOURS[k % len(style.COLOURS)] for k, size in enumerate(sizes)}
+    for each in found:
+        shade, dash = colour[each.units], _DASH[each.kind]
+        if each.method == "descent":
+            left.plot(each.s, each.energy, ls=dash, color=shade, lw=1.4)
+        else:
+            thin = max(1, len(each.s) // 12)
+            left.plot(each.s[::thin], each.energy[::thin], "o", color=shade, ms=4, mfc="none")
+            middle.plot(each.s[1:], np.maximum(each.defect[1:], 1e-16), ls=dash, color=shade, lw=1.4)
+    widest = [each for each in found if each.units == sizes[-1] and each.method == "descent"] or found[-1:]
+    layers = style.sequence(widest[0].spread.shape[1])
+    for each in widest:
+        for k, shade in enumerate(layers):
+            right.plot(each.s, each.spread[:, k], color=shade, ls=_DASH[each.kind], lw=1.4)
+    left.set(xlabel="flow time $s$", ylabel="mean loss", yscale="log")
+    middle.set(xlabel="flow time $s$", ylabel="constraint defect", yscale="log")
+    right.set(xlabel="flow time $s$", ylabel="largest difference of two units", ylim=(0, None))
+    left.set_title("Does gradient descent follow the flow?")
+    middle.set_title("Do the flow's features stay their weights'?")
+    right.set_title(f"Do units stay apart (m = {widest[0].units})?")
+    kinds = [
+        Line2D([], [], color=style.GREY, ls=_DASH[kind], label=_NAMES[kind])
+        for kind in dict.fromkeys(each.kind for each in found)
+    ]
+    left.legend(
+        handles=[
+            *(Line2D([], [], color=colour[size], label=f"m = {size}") for size in sizes),
+            *kinds,
+            Line2D([], [], color=style.GREY, marker="o", mfc="none", ls="", label="the flow"),
+        ],
+        fontsize=9.5,
+    )
+    right.legend(
+        handles=[Line2D([], [], color=shade, label=f"layer {k + 2}") for k, shade in enumerate(layers)], fontsize=9.5
+    )
+    return figure
+
+
+def rate(work: Workspace) -> Drawing:
+    """Distance of gradient descent to the flow against m and against the learning rate, with exponents."""
+    found = features.gaps(work)
+    caption = (
+        "At the last flow time, root mean squares over seeds with 95% intervals. Left: gradient descent on m units "
+        "from minimum-norm weights against the flow of a larger cloud of ideal particles whose first units have the "
+        "same v_1 and the same Gaussian numbers; lines: C m^-r. Middle: the largest distance of a feature over units "
+        "and points, with the envelope sqrt(log m / m). Right: gradient descent against the flow of the same m units, "
+        "by learning rate. Theory (Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7): O(m^-1/2 + eta) up to "
+        "logarithms."
+    )
+    return Drawing(
+        _rates_said(found), caption, lambda: _draw_rates(found), {"feature_rate": list(features.rows(found))}
+    )
+
+
+def _rates_said(found: Sequence[Gaps]) -> str:
+    last = found[-1]
+    said = [f"{name} like m^-{_exponent(one)}" for name, one in last.by_units.items()]
+    text = f"At s = {last.s:g} gradient descent nears the flow in {', '.join(said)}"
+    if last.by_rate:
+        said = [f"{name} like eta^{_exponent(one)}" for name, one in last.by_rate.items()]
+        text += f"; at m = {last.m} in {', '.join(said)}"
+    return f"{text}."
+
+
+def _exponent(found: Estimate) -> str:
+    if not found.rate:
+        return f"? ({found.rate.reason})"
+    return f"{found.rate.exponent:.2f} ({found.rate.low:.2f} to {found.rate.high:.2f})"
+
+
+@style.styled
+def _draw_rates(found: Sequence[Gaps]) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
+    last = found[-1]
+    _powers(left, last.by_units, "units of a layer $m$", 0.5, "$m^{-1/2}$")
+    left.set_title("More units: nearer to the flow as $m^{-1/2}$?")
+    sizes = np.array(next(iter(last.by_units.values())).sizes, float)
+    middle.plot(sizes, last.largest, "o", color=style.COLOURS[2], ms=5)
+    envelope = np.sqrt(np.log(sizes) / sizes)
+    scale = np.exp(np.mean(np.log(last.largest / envelope)))
+    middle.plot(sizes, scale * envelope, color=style.GREY, lw=1.2, ls=(0, (4, 3)))
+    style.log_ticks(middle)
+    style.particle_axis(middle, [int(size) for size in sizes], "units of a layer $m$")
+    middle.set(ylabel="largest distance of a feature")
+    middle.set_title(r"Even the farthest, like $\sqrt{\log m/m}$?")
+    if last.by_rate:
+        _powers(right, last.by_rate, r"1 / learning rate $\eta$", 1.0, r"$\eta$")
+        right.set_title(r"Smaller steps: nearer as $\eta$?")
+    else:
+        style.nothing(right, "no members with other steps")
+    return figure
+
+
+def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, guide: str) -> None:
+    """Distances of several quantities with intervals and fitted powers, and theory's in grey."""
+    for k, (name, one) in enumerate(found.items()):
+        n, colour = np.array(one.sizes, float), style.COLOURS[k]
+        bars = [np.clip(np.nan_to_num(one.value - one.low), 0, 0.95 * one.value), np.nan_to_num(one.high - one.value)]
+        text = f"{name}: {one.rate.exponent:.2f}" if one.rate else f"{name}: no rate"
+        axes.errorbar(n, one.value, bars, fmt="o", color=colour, ms=4.5, lw=1.0, capsize=2.5, label=text)
+        if one.rate:
+            axes.plot(n, one.rate.constant * n**-one.rate.exponent, color=colour, lw=1.2)
+    first = next(iter(found.values()))
+    n = np.array(first.sizes, float)
+    axes.plot(n, 1.6 * first.value[0] * (n / n[0]) ** -power, color=style.GREY, lw=1.1, ls=(0, (4, 3)), label=guide)
+    style.log_ticks(axes)
+    style.particle_axis(axes, first.sizes, label)
+    axes.set_ylabel("rms distance")
+    axes.legend(fontsize=9.5, loc="lower left")
+
+
+def degeneracy(work: Workspace) -> Drawing:
+    """Largest difference of two units' features against m, layer by layer, for two starts."""
+    found = features.spreads(work)
+    caption = (
+        "Largest difference of two units' features over units and training points, mean over seeds, layer by layer "
+        "from the second on; full: at the start, open: after training. Grey: m^(-1/2). Fang, Lee, Yang and Zhang "
+        "(2021), Proposition 1."
+    )
+    table = [
+        {"kind": each.kind, "start": each.start, "layer": k + 2, "at": at,
+         "exponent": features.falls(values.mean(axis=0)[:, k], each.units)}
+        for each in found for at, values in (("start", each.first), ("end", each.last))
+        for k in range(each.first.shape[2])
+    ]  # fmt: skip
+    return Drawing(_degenerate_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": table})
+
+
+def _degenerate_said(found: Sequence[Spread]) -> str:
+    out = []
+    for each in found:
+        powers = [features.falls(each.first.mean(axis=0)[:, k], each.units) for k in range(each.first.shape[2])]
+        ends = each.first.mean(axis=0)[-1].min(), each.last.mean(axis=0)[-1].min()
+        how = ", ".join(f"m^-{power:.2f}" if power > 0 else f"m^{-power:.2f}" for power in powers)
+        out.append(
+            f"{_NAMES[each.kind]} from {_STARTS[each.start]}: in layers 2 to {1 + len(powers)} the spread of units "
+            f"goes like {how}; at m = {each.units[-1]} it is {ends[0]:.2g} at the start and {ends[1]:.2g} after "
+            "training in the least layer."
+        )
+    return " ".join(out)
+
+
+@style.styled
+def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
+    kinds, starts = (list(dict.fromkeys(values)) for values in zip(*((f.kind, f.start) for f in found), strict=True))
+    figure, axes = style.panels(len(starts), width=5.4, height=4.0, rows=len(kinds))
+    for panel, (kind, start) in zip(axes, [(kind, start) for kind in kinds for start in starts], strict=True):
+        each = next((one for one in found if (one.kind, one.start) == (kind, start)), None)
+        if each is None:
+            style.nothing(panel, "no members")
+            continue
+        n = np.array(each.units, float)
+        for k, shade in enumerate(style.sequence(each.first.shape[2])):
+            panel.plot(n, each.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
+            panel.plot(n, each.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
+        begin = each.first.mean(axis=0)[0].max()
+        panel.plot(n, begin * (n / n[0]) ** -0.5, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+        style.log_ticks(panel)
+        style.particle_axis(panel, each.units, "units of a layer $m$")
+        panel.set_ylabel("largest difference of two units")
+        what = _what_becomes(each)
+        panel.set_title(f"{_NAMES[kind]}, {_STARTS[start]}: {what}")
+        panel.legend(fontsize=9.5)
+    return figure
+
+
+def _what_becomes(each: Spread) -> str:
+    """What widening does to the units of the last layer, at the start and after training."""
+    first, last = (features.falls(at.mean(axis=0)[:, -1], each.units) > _FALLS for at in (each.first, each.last))
+    if first:
+        return "units become one" if last else "one, until training"
+    return "units become one in training" if last else "units stay apart"
+
+
+_FALLS = 0.2  # exponent of the last layer from which on units are said to become one

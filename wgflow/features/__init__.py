@@ -1,0 +1,1 @@
+"""The neural feature flow of Fang, Lee, Yang and Zhang: deep networks as measures over the features of their units."""

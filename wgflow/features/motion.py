@@ -1,0 +1,140 @@
+"""Running a network of features step by step, as frames that a trajectory keeps and can be taken up from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from wgflow.clock import StepClock
+from wgflow.errors import DivergenceError, InputError, describe
+from wgflow.features.flow import State, descent_step, flow_step, start
+from wgflow.features.history import LowRank, dense
+from wgflow.features.records import Drift
+from wgflow.features.system import System, Units
+from wgflow.integrators import Tableau, integrator
+from wgflow.schedule import Schedule, schedule
+from wgflow.types import Frame, Spec, real
+
+METHODS = ("flow", "descent")
+
+
+class Motion:
+    """The neural feature flow of a network, or scaled gradient descent on its weights.
+
+    Parameters
+    ----------
+    system : System
+        The network.
+    method : {"flow", "descent"}, optional
+        ``flow`` moves weights and features as states of their own; ``descent`` moves the weights and computes the
+        features anew, which under Euler's method is Algorithm 1 (Algorithm 3 for a DNN) of Fang, Lee, Yang and Zhang
+        (COLT 2021) with learning rate h.
+    method_in_s : str or Tableau, optional
+        Runge-Kutta method in s.
+    step : float, optional
+        Step length h > 0.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or h out of range.
+    """
+
+    def __init__(
+        self, system: System, method: str = "flow", method_in_s: str | Tableau = "euler", step: float = 0.1
+    ) -> None:
+        if method not in METHODS:
+            raise InputError(f"method: expected one of {', '.join(METHODS)}, got {describe(method)}")
+        self.system, self.method = system, method
+        self.integrator, self.h = integrator(method_in_s), real("step", step, above=0.0)
+
+    def run(
+        self,
+        begin: State | Units | Frame | Callable[[], State],
+        until: float,
+        every: float | Spec | Schedule | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Iterator[Frame]:
+        """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
+
+        A frame's ``theta`` are the units as :class:`~wgflow.features.system.System` writes them, its ``energy`` the
+        mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. A start may also be a
+        function that makes the state, called when the first frame is asked for.
+        """
+        step, s = (begin.step, begin.s) if isinstance(begin, Frame) else (0, 0.0)
+        clock = StepClock(step, s, real("until", until), None if every is None else schedule(every), self.h)
+        return self._loop(begin, clock, on_step)
+
+    def spec(self) -> Spec:
+        """Plain JSON of the options."""
+        return {"method": self.method, "integrator": self.integrator.name, "step": self.h}
+
+    def _loop(
+        self,
+        start: State | Units | Frame | Callable[[], State],
+        clock: StepClock,
+        on_step: Callable[[int, float], None] | None,
+    ) -> Iterator[Frame]:
+        if isinstance(start, Units | Frame):
+            state = self.system.unpack(np.asarray(start.theta))
+        else:
+            state = _dense(start if isinstance(start, State) else start())
+        good: Frame | None = None
+        begin, moved = True, False
+        while True:
+            if begin or clock.due or clock.done:
+                frame = self._frame(state, clock, good)
+                yield frame
+                good, begin = frame, False
+            if clock.done:
+                return
+            state = self._step(state, own=moved)  # from then on no caller holds it
+            moved = True
+            clock.tick(self.h)
+            if on_step is not None:
+                on_step(clock.step, clock.s)
+
+    def _step(self, state: State, own: bool) -> State:
+        network = self.system.network
+        with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
+            if self.method == "flow":
+                return flow_step(network, state, self.h, self.integrator, own)
+            weights = descent_step(network, state.weights, self.h, self.integrator, own)
+            return State(weights, state.features)
+
+    def _frame(self, state: State, clock: StepClock, good: Frame | None) -> Frame:
+        network, count = self.system.network, self.system.units
+        with np.errstate(over="ignore", invalid="ignore"):
+            now = state if self.method == "flow" else start(network, state.weights)
+            drift = network.drift(*now)
+        dissipation = rate(drift, network.inputs, count)
+        if not np.isfinite(drift.loss) or not np.isfinite(dissipation):
+            raise DivergenceError(
+                f"the network diverged at step {clock.step} (s = {clock.s:g}): its loss is not finite; try a smaller "
+                f"step than {self.h:g}",
+                good,
+            )
+        theta = self.system.pack(now).theta
+        mass = np.full(count, 1.0 / count)
+        return Frame(clock.step, clock.s, theta, np.zeros(count), mass, drift.loss, dissipation, 0, self.h)
+
+
+def rate(drift: Drift, inputs: int, units: int) -> float:
+    """-dE/ds = |Gv_1|^2/(d m) + sum_l |Gv_l|^2/m^2 + |Gv_(L+1)|^2/m along the scaled gradient, from its drifts."""
+    inner, middle, outer = drift.weights
+    total: Any = np.sum(inner**2) / (inputs * units) + np.sum(outer**2) / units
+    for each in middle:
+        if isinstance(each, LowRank):  # |A B^T|^2 = tr (A^T A)(B^T B)
+            total += np.sum((each.left.T @ each.left) * (each.right.T @ each.right)) / units**2
+        else:
+            total += np.sum(dense(each) ** 2) / units**2
+    return float(total)
+
+
+def _dense(state: State) -> State:
+    """State with matrices as arrays: a run taken up from a file, which has them so, then takes the same steps."""
+    weights = state.weights
+    middle = tuple(np.ascontiguousarray(dense(v)) for v in weights.middle)
+    return State(weights._replace(middle=middle), state.features)

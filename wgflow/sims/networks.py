@@ -1,0 +1,144 @@
+"""Members that are networks of features: their tables checked, their objects built."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from wgflow.errors import InputError
+from wgflow.features import coupling, initial, population
+from wgflow.features.flow import State
+from wgflow.features.flow import start as with_features
+from wgflow.features.motion import Motion
+from wgflow.features.network import Network
+from wgflow.features.system import System
+from wgflow.problems import Problem
+from wgflow.sims.messages import ADVICE
+from wgflow.sims.study import FlowTable, GapsTable, Member, NetworkTable
+from wgflow.types import Array
+
+if TYPE_CHECKING:
+    from wgflow.sims.members import Planned
+
+_OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
+    "particles": ("count",),
+    "flow": ("until", "every", "step", "integrator"),
+}
+_SAMPLE = 2**15  # particles behind the population's Gram matrices
+
+
+class Begin:
+    """Units that a network starts from, drawn when they are first asked for."""
+
+    def __init__(self, system: System, table: NetworkTable, seed: int) -> None:
+        self.system, self._table, self._seed = system, table, seed
+
+    def __len__(self) -> int:
+        return self.system.units
+
+    @functools.cached_property
+    def theta(self) -> Array:
+        """Units as rows, (m, P)."""
+        return self.system.pack(self()).theta
+
+    def __call__(self) -> State:
+        """Draw the state."""
+        table, network, units = self._table, self.system.network, self.system.units
+        if table.start == "standard":
+            return with_features(network, initial.standard(network, units, self._seed, table.sigma))
+        made = initial.minimum_norm(network, units, self._seed, table.sigma, table.outer, table.ridge, table.draw)
+        if table.start == "minimum_norm":
+            return State(made.weights, made.features)
+        return coupling.ideal(network, made, population.population(network, table.sigma, _SAMPLE))
+
+
+def check(member: Member) -> None:
+    """Refuse keys of other tables that a network has no use for.
+
+    Raises
+    ------
+    InputError
+        If one was given.
+    """
+    plain = Member(problem=member.problem, flow=FlowTable(until=member.flow.until))
+    for name, kept in _OWN.items():
+        table, default = getattr(member, name), getattr(plain, name)
+        for key in type(table).model_fields:
+            if key not in kept and getattr(table, key) != getattr(default, key):
+                raise InputError(f"{name}.{key}: a network of features has no use for it; leave it out")
+    if member.depth != GapsTable(name="gaps") or member.regulariser is not None or member.dtype != "float64":
+        raise InputError("network: expected neither depth nor regulariser nor dtype beside it; leave them out")
+
+
+def build(member: Member, problem: Problem, heldout: Problem | None) -> tuple[System, System | None, Motion, Begin]:
+    """Build the objects of a member that has a network.
+
+    Parameters
+    ----------
+    member : Member
+        Its tables.
+    problem, heldout : Problem, Problem or None
+        Samples to train on and held out, one target each.
+
+    Returns
+    -------
+    system, heldout, motion, begin : System, System or None, Motion, Begin
+
+    Raises
+    ------
+    InputError
+        If the tables do not fit together.
+    """
+    check(member)
+    table, flow = member.network, member.flow
+    assert table is not None  # the caller looked
+    if problem.y.shape[1] != 1:
+        raise InputError(f"problem: expected one target for a network of features, got {problem.y.shape[1]} columns")
+    if table.start == "ideal" and table.ridge:
+        raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
+    made = [_network(each, table, problem.loss.name) for each in (problem, heldout) if each is not None]
+    systems = [System(each, member.particles.count) for each in made]
+    motion = Motion(systems[0], table.method, flow.integrator, flow.step)
+    begin = Begin(systems[0], table, member.seed)
+    motion.run(begin, flow.until, flow.every)  # checks the times; nothing is drawn until a frame is asked for
+    return systems[0], systems[1] if len(systems) > 1 else None, motion, begin
+
+
+def _network(problem: Problem, table: NetworkTable, loss: str) -> Network:
+    options: dict[str, Any] = {"h1": table.h1, "h2": table.h2, "loss": loss}
+    return Network(problem.x, problem.y[:, 0], table.layers, table.kind, **options)
+
+
+def gaps_and_reference(name: str, planned: Sequence[Planned]) -> None:
+    """Networks by descent of several m and seeds, and for every seed one larger reference of ideal particles.
+
+    Raises
+    ------
+    InputError
+        If there is no such thing.
+    """
+    fitted = [each.member for each in planned if not each.reference]
+    references = {each.member.seed: each.member for each in planned if each.reference}
+    sizes = {each.count for each in fitted}
+    if len(sizes) < 4 or len({each.seed for each in fitted}) < 4:
+        raise InputError(f"grid: expected at least 4 m and 4 seeds to draw {name!r}, got fewer{ADVICE}")
+    for each in fitted:
+        limit = references.get(each.seed)
+        if limit is None or limit.count <= max(sizes) or limit.network is None or limit.network.start != "ideal":
+            raise InputError(
+                f"reference: expected for every seed one of more than {max(sizes)} units with network.start = ideal to "
+                f"draw {name!r}, got none for seed {each.seed}{ADVICE}"
+            )
+
+
+def work(system: System) -> float:
+    """Multiplications of one step, about."""
+    network, units = system.network, system.units
+    return 8.0 * network.points * (units**2 * (network.layers - 1) + units * network.inputs)
+
+
+def memory(system: System) -> int:
+    """Bytes of a step at its largest: weights, their change, features and their drifts."""
+    network, units = system.network, system.units
+    return 8 * (3 * units**2 * (network.layers - 1) + 12 * units * network.points * network.layers)
