@@ -7,6 +7,7 @@ particles do; Proposition 1: from weights of variance O(1) the units of a middle
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -15,11 +16,14 @@ import numpy as np
 from wgflow.analysis import rates
 from wgflow.analysis.rates import Estimate, estimate
 from wgflow.errors import InputError
+from wgflow.features.optimum import optimality_gap
+from wgflow.features.system import from_trajectory, state_of
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
 from wgflow.workspace import MemberFile, Workspace
 
-QUANTITIES = {"weights": "weights", "features": "features", "outputs": "outputs"}
+STRENGTH = 1e-4  # of the convex programme's regularisers
+_SMALL = 60  # units up to which it is solved in a second
 
 
 class Parts(NamedTuple):
@@ -222,6 +226,56 @@ def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
 
 def _most_common(values: Sequence[Any]) -> Any:
     return max(sorted(set(values)), key=values.count)
+
+
+class Bounded(NamedTuple):
+    """A network beside the best that its own features allow.
+
+    Attributes
+    ----------
+    kind, units : str, int
+        The network's.
+    s : ndarray (2,)
+        Flow times of the first and the last frame.
+    gap : ndarray (2,)
+        Regularised loss less a certified lower bound of the convex programme on the network's features.
+    """
+
+    kind: str
+    units: int
+    s: Array
+    gap: Array
+
+
+def bounded(work: Workspace) -> list[Bounded]:
+    """Optimality gaps at start and end, of networks by descent that are small enough for the convex programme.
+
+    Empty where cvxpy is not installed, or no file has particles.
+    """
+    if importlib.util.find_spec("cvxpy") is None:
+        return []
+    out = []
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            table = trajectory.parameters["study"]["network"]
+            small = 0 < trajectory.particles <= _SMALL and len(trajectory) > 1
+            if (
+                not small
+                or table["method"] != "descent"
+                or trajectory.parameters["energy"]["network"]["loss"] != "squared"
+            ):
+                continue
+            system = from_trajectory(trajectory)
+            ends = [trajectory[0], trajectory[-1]]
+        found = [optimality_gap(system.network, state_of(system, frame).weights, STRENGTH).gap for frame in ends]
+        out.append(Bounded(table["kind"], system.units, np.array([frame.s for frame in ends]), np.array(found)))
+    return out
+
+
+def together(s: Array, one: Array, other: Array) -> float:
+    """Flow time up to which two losses (F,) stay within a fifth of each other; the last one if they do to the end."""
+    apart = np.abs(one - other) > 0.2 * np.minimum(one, other)
+    return float(s[max(0, int(np.argmax(apart)) - 1)] if apart.any() else s[-1])
 
 
 def rows(found: Sequence[Gaps]) -> Iterator[Spec]:

@@ -52,8 +52,15 @@ def courses(work: Workspace) -> Drawing:
         "Right: largest difference of two units' features in each layer of the widest network. Fang, Lee, Yang and "
         "Zhang (2021), Algorithms 1 and 3, Definition 2."
     )
-    return Drawing(
-        _said(found), caption, lambda: _draw_courses(found), {"feature_flow": [_row(each) for each in found]}
+    said, table = _said(found) + _bounds_said(features.bounded(work)), [_row(each) for each in found]
+    return Drawing(said, caption, lambda: _draw_courses(found), {"feature_flow": table})
+
+
+def _bounds_said(found: Sequence[features.Bounded]) -> str:
+    return "".join(
+        f" On its own features the {_NAMES[each.kind]} of m = {each.units} is {each.gap[0]:.2g} above the convex "
+        f"optimum at the start and {each.gap[1]:.2g} at the end (regularisers of strength {features.STRENGTH:g})."
+        for each in found
     )
 
 
@@ -76,8 +83,8 @@ def _said(found: Sequence[_Course]) -> str:
             f"by s = {one.s[-1]:g}"
         )
         if {"descent", "flow"} <= set(same):
-            apart = np.abs(same["descent"].energy - same["flow"].energy).max()
-            text += f", gradient descent and the flow {apart:.1g} apart at most"
+            until = features.together(one.s, same["descent"].energy, same["flow"].energy)
+            text += f"; gradient descent and the flow stay within a fifth of each other until s = {until:g}"
         out.append(text + ".")
     return " ".join(out)
 
