@@ -218,7 +218,10 @@ def _family(coupling: str, listed: list[_Listed]) -> Family:
             runs.setdefault(size, {})[draw] = at_shared
         elif size == max(each[1] for each in references):
             reference, largest, seed = at_shared, size, draw[0]
-    nested = all(each[3] == largest[0] and each[2][0] == seed for each in listed)
+    nested = all(
+        within == largest[0] and draw[0] == seed and (draw[1] + 1) * size[1] <= largest[1]
+        for _, size, draw, within, _, _ in listed
+    )
     return Family(coupling, shared, runs, reference, largest, nested)
 
 
