@@ -151,7 +151,7 @@ def test_figures(work, name, tmp_path):
 BAD = [
     (["figure=depth_width", "observables=[]"], "observables: expected 'outputs' among them"),
     (["figure=depth_width", "grid.depth.layers=[2]"], "grid.depth.layers: expected at least two depths"),
-    (["figure=depth_width", "grid.depth.layers=[2,4]", "also=[]"], "grid: expected 4 depths and 4 widths"),
+    (["figure=depth_width", "grid.depth.layers=[2,4]", "also=[]"], "grid: expected 5 depths and 4 widths"),
     (["figure=depth_width", "reference.depth.layers=8"], "particles.within: expected|reference: expected L and M_l"),
     (["figure=depth_width", "grid.flow.step=[0.5,1.0]"], "grid.flow.step: expected sizes, seeds and couplings"),
     (["figure=depth_width", "depth={name='deposit',layers=4}"], "grid.depth.layers|depth: expected layers"),

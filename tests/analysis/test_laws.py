@@ -198,3 +198,20 @@ def test_what_is_refused(rng):
         compare(squares, SIZES, leave="seed")
     with pytest.raises(InputError, match="two different names"):
         compare(squares, SIZES, ("path", "path"))
+
+
+def test_a_vanishing_term_has_an_upper_end():
+    """Where noise hides the term of depth its constant is 0 up to an honest end: 60 studies covered 92%; 85% are asked
+    (missed by chance, at a true 92%, once in 30 other seeds).
+    """
+    sizes, law = Sizes((1, 3, 6, 12), (1, 3, 6, 12)), LAWS["independent"]
+    true = predict(np.log([0.08, 1.1]), sizes, law)
+    random = np.random.default_rng(0)
+    covered, ends = 0, []
+    for k in range(60):
+        found = fit(true**2 * random.chisquare(20, (5, *true.shape)) / 20, sizes, "independent", str(k))
+        covered += found.depth.low <= 0.08 <= found.depth.high
+        ends.append((found.depth.value, found.depth.high))
+    assert covered >= 51
+    assert min(high for _, high in ends) > 1e-2
+    assert min(value for value, _ in ends) == 0.0  # the boundary was met

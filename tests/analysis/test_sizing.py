@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wgflow.analysis.extrapolation import failure_probability, fit_energy
+from wgflow.analysis.extrapolation import failure_probability, fit_energy, fit_where_it_holds
 from wgflow.analysis.laws import Sizes
 from wgflow.analysis.sizing import smallest, sufficient
 from wgflow.errors import InputError
@@ -156,7 +156,7 @@ def test_no_size_meets_what_lies_below_the_limit(rng):
     model = fit_energy(energies(rng.standard_normal((12, 4, 4)), c=0.05), SIZES, "path", "linear")
     answer = smallest(model, 0.15, 0.1)
     assert answer.predicted is None
-    assert answer.text.startswith("no size meets it at this s: E tends to 0.")
+    assert "no size meets it at this s: it puts the limit of E at 0." in answer.text
     assert "above eps = 0.15" in answer.text
     assert not smallest(model, 0.3, 0.1).text.startswith("no size")
 
@@ -212,3 +212,37 @@ def test_what_is_refused(rng):
         fit_energy(np.where(np.arange(4) < 1, values, np.inf), SIZES)
     with pytest.raises(InputError, match="expected scale 'linear'"):
         sufficient(fit_energy(np.exp(values), SIZES, scale="log"), 0.3, 0.1)
+
+
+def test_small_sizes_that_do_not_follow_are_left_out(rng):
+    """A single layer and a single particle a layer that are worse than the law say nothing about large sizes."""
+    sizes = Sizes((1, 2, 4, 8, 16), (1, 2, 4, 8, 16))
+    depth, width = np.array(sizes.depths)[:, None], np.array(sizes.widths)[None, :]
+    law = 0.2 + 0.05 / depth + 0.1 / width
+    true = law + 0.1 * (depth == 1) + 0.2 * (width == 1)
+    values = true + 0.02 / np.sqrt(width) * rng.standard_normal((24, 5, 5))
+    whole, part = fit_energy(values, sizes, "path", "linear"), fit_where_it_holds(values, sizes, "path")
+    assert whole.misfit > 2
+    assert smallest(whole, 0.24, 0.1).text.startswith("the law of E misses the sizes by")
+    assert smallest(whole, 0.24, 0.1).predicted is None
+    assert sufficient(whole, 0.3, 0.1) is None
+    assert (part.sizes.depths, part.sizes.widths) == ((2, 4, 8, 16), (2, 4, 8, 16))
+    assert part.misfit < 1.5
+    assert part.limit.low < 0.2 < part.limit.high
+    assert "fitted from L = 2, M_l = 2 on" in smallest(part, 0.24, 0.1).text
+
+
+def test_a_misfit_lengthens_intervals(rng):
+    sizes = Sizes((2, 4, 8), (2, 4, 8))
+    noise = 0.01 * rng.standard_normal((16, 3, 3))
+    plain = fit_energy(0.2 + noise, sizes, "path", "linear")
+    bent = np.zeros((3, 3))
+    bent[1, 1] = 0.02
+    off = fit_energy(0.2 + bent + noise, sizes, "path", "linear")
+    assert plain.misfit < 2 < off.misfit
+    assert off.limit.high - off.limit.low > 1.5 * (plain.limit.high - plain.limit.low)
+
+
+def test_too_few_depths_for_a_law(rng):
+    with pytest.raises(InputError, match="expected at least 3 depths and 3 widths"):
+        fit_where_it_holds(rng.random((8, 2, 4)), Sizes((1, 2), (1, 2, 4, 8)))

@@ -25,6 +25,8 @@ from wgflow.errors import InputError, describe, lookup
 from wgflow.types import Array, real
 
 SCALES = ("linear", "log")
+FEWEST_SIDES = 3  # depths and widths below which a line through 1/L or 1/W has nothing left to contradict it
+HOLDS = 1.5  # misfit up to which a model is said to hold
 _FEWEST = 4  # sizes: three constants of the mean and one to say how wrong they are
 
 
@@ -65,7 +67,7 @@ class EnergyModel(NamedTuple):
         better; with the scale's density brought to that of E.
     misfit : float
         Root mean square of the cells' means about the model, in their standard errors: about 1 for a model that fits
-        independent cells, less if cells have random numbers in common. Intervals know nothing of a misfit above 1.
+        independent cells, less if cells have random numbers in common. A misfit above 1 lengthens all intervals.
     """
 
     scale: str
@@ -134,6 +136,45 @@ def fit_energy(
     score = {each: _score(cells[each], each) for each in tried}
     best = max(tried, key=lambda each: score[each])
     return _model(cells[best], sizes, coupling, best, score, f"{name} {coupling} {best}")
+
+
+def fit_where_it_holds(energies: Array, sizes: Sizes, coupling: str = "path", name: str = "") -> EnergyModel:
+    """Fit the model to the largest part of the grid on which it holds, small sizes being left out first.
+
+    The form is that of large L and W; a single layer, or a single particle a layer, need not follow it.
+
+    Parameters
+    ----------
+    energies, sizes, coupling, name : ndarray, Sizes, str, str
+        As for :func:`fit_energy`.
+
+    Returns
+    -------
+    EnergyModel
+        Of the sizes from some L and M_l on, at least three of each, most cells first, whose misfit is at most 1.5; of
+        the part with the least misfit if there is none. Its ``sizes`` say which.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than three depths or widths, or as :func:`fit_energy`.
+    """
+    values = grid(energies, sizes)
+    deep, wide = len(sizes.depths), len(sizes.widths)
+    if min(deep, wide) < FEWEST_SIDES:
+        raise InputError(
+            f"energies: expected at least {FEWEST_SIDES} depths and {FEWEST_SIDES} widths to tell a law of E by, got "
+            f"{deep} and {wide}; enlarge the grid"
+        )
+    parts = [(i, j) for i in range(deep - FEWEST_SIDES + 1) for j in range(wide - FEWEST_SIDES + 1)]
+    best: EnergyModel | None = None
+    for i, j in sorted(parts, key=lambda at: (-(deep - at[0]) * (wide - at[1]), at)):
+        model = fit_energy(values[:, i:, j:], Sizes(sizes.depths[i:], sizes.widths[j:]), coupling, None, name)
+        if model.misfit <= HOLDS:
+            return model
+        best = model if best is None or model.misfit < best.misfit else best
+    assert best is not None  # there is at least the whole grid
+    return best
 
 
 def failure_probability(
@@ -209,22 +250,23 @@ def _score(cells: _Cells, scale: str) -> float:
 
 
 def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[str, float], name: str) -> EnergyModel:
-    """The fit with all cells and its intervals."""
+    """The fit with all cells and its intervals, longer by the misfit where the form does not fit the cells."""
     seeds, keep = len(cells.value), np.ones(len(cells.mean))
     point = _solve(cells, np.ones((1, seeds)), keep)[0]
     drawn = _solve(cells, resamples(seeds, f"energy {name}"), keep)
+    number = cells.there.sum(axis=0)
+    off = (cells.mean - cells.design @ point[:3]) * np.sqrt(cells.effective * number) / math.exp(point[3])
+    misfit = math.sqrt(float((off**2).sum()) / (len(off) - 3))
+    longer = max(1.0, misfit)
     drawn = drawn[np.isfinite(drawn).all(axis=1)]  # a resample without any seed of some size has no fit
     if len(drawn) < RESAMPLES / 2:
         raise InputError("energies: expected more seeds at every size, got too many missing; leave such sizes out")
-    reach = student(seeds) * standard_error(drawn, seeds)
+    reach = longer * student(seeds) * standard_error(drawn, seeds)
     low, high, value = point - reach, point + reach, point.copy()
     for each in (value, low, high):
         each[3] = math.exp(each[3])
         each[0] = math.exp(each[0]) if scale == "log" else each[0]
     intervals = [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, high, strict=True)]
-    covariance = np.cov(drawn, rowvar=False) * seeds / (seeds - 1)
-    number = cells.there.sum(axis=0)
-    off = (cells.mean - cells.design @ point[:3]) * np.sqrt(cells.effective * number) / math.exp(point[3])
-    misfit = math.sqrt(float((off**2).sum()) / (len(off) - 3))
+    covariance = longer**2 * np.cov(drawn, rowvar=False) * seeds / (seeds - 1)
     limit, deep, wide, spread = intervals
     return EnergyModel(scale, coupling, sizes, seeds, point, covariance, limit, deep, wide, spread, score, misfit)

@@ -110,6 +110,16 @@ def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Arra
     return np.asarray(np.exp(logarithm(point, depth, width, sizes, law)[0]))
 
 
+def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
+    """Return A and B of a law with stated exponents, (nL, nM) each, B with the root of D if the law is additive."""
+    depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
+    shape = (len(sizes.depths), len(sizes.widths))
+    a, b, g = law.exponents or (np.nan, np.nan, np.nan)
+    root = np.sqrt(sizes.dimension) if law.additive else 1.0
+    first, second = _depth_term(a, depth, sizes)[0], _width_term(b, g, depth, width, sizes)[0]
+    return np.broadcast_to(np.exp(first), shape), np.broadcast_to(root * np.exp(second), shape)
+
+
 def logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
     """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
     p = np.clip(p, -LARGEST, LARGEST)

@@ -17,6 +17,7 @@ from wgflow.errors import InputError
 from wgflow.types import Array, real
 
 BEYOND = 4.0
+MISFIT = 2.0  # standard errors by which a model may miss the sizes it is fitted to before nothing is predicted by it
 _CANDIDATES = 300  # sizes tried along L and along M_l: every one up to about 60, then steps of 2%
 
 
@@ -106,10 +107,13 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     """
     level, eta = target(eps, eta)
     beyond = real("beyond", beyond, least=1.0)
+    if model.misfit > MISFIT:
+        text = f"the law of E misses the sizes by {model.misfit:.1f} of their standard errors, too far to predict by"
+        return Answer(None, None, text)
     if model.limit.low > level:
         low, high = model.limit.low, model.limit.high
-        text = f"no size meets it at this s: E tends to {model.limit.value:.4g} ({low:.4g} to {high:.4g})"
-        return Answer(None, None, f"{text}, above eps = {level:g}")
+        text = f"by the law of E fitted {_fitted(model)} no size meets it at this s: it puts the limit of E at "
+        return Answer(None, None, f"{text}{model.limit.value:.4g} ({low:.4g} to {high:.4g}), above eps = {level:g}")
     depths, widths = (_tried(each, beyond) for each in (model.sizes.depths, model.sizes.widths))
     value, low_end, high_end = failure_probability(model, level, depths[:, None], widths[None, :])
     found = []
@@ -134,7 +138,12 @@ def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, 
         if certain
         else "with the upper end of its 95% interval none"
     )
-    return f"smallest with a predicted probability of at most eta: {predicted}; {sure}"
+    return f"by the law of E fitted {_fitted(model)} the smallest that meets it is {predicted}; {sure}"
+
+
+def _fitted(model: EnergyModel) -> str:
+    """Which sizes the law was fitted to."""
+    return f"from L = {model.sizes.depths[0]}, M_l = {model.sizes.widths[0]} on (misfit {model.misfit:.1f})"
 
 
 def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
@@ -154,8 +163,8 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     Returns
     -------
     Bound or None
-        None if eps <= E_inf. Sufficient given the constants, which are estimates; far from necessary, since a normal
-        law's tail is far below Markov's bound.
+        None if eps <= E_inf, or the model misses the sizes or has a limit below 0. Sufficient given the constants,
+        which are estimates; far from necessary, since a normal law's tail is far below Markov's bound.
 
     Raises
     ------
@@ -169,8 +178,9 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
         )
     _, a, b, spread = model.point
     delta = level - model.limit.value
-    if delta <= 0:
+    if delta <= 0 or model.limit.value < 0 or model.misfit > MISFIT:
         return None
+    ends = f"{level - model.limit.high:.3g} to {level - model.limit.low:.3g}"
     deep, wide = 2 * abs(float(a)), 4 * (math.exp(2 * spread) + float(b) ** 2)
     depth = max(1, math.ceil(deep / delta))
     effective = wide / (delta**2 * eta)
@@ -178,7 +188,7 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     name = "M_l" if model.coupling == "path" else "L M_l"
     text = (
         f"a sufficient bound, not the size needed: L >= {deep:.3g}/delta and {name} >= {wide:.3g}/(delta^2 eta) with "
-        f"delta = eps - E_inf = {delta:.3g} give L = {depth}, M_l = {width}"
+        f"delta = eps - E_inf = {delta:.3g} ({ends}) give L = {depth}, M_l = {width}"
     )
     return Bound(delta, deep, wide, depth, width, text)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from wgflow.analysis.extrapolation import FEWEST_SIDES
 from wgflow.errors import InputError
 from wgflow.sims.members import Planned
 from wgflow.sims.messages import ADVICE
@@ -11,7 +12,7 @@ from wgflow.sims.study import LayersTable, TargetTable
 
 _SIZES = ("depth.layers", "particles.per_layer", "particles.count", "particles.within")
 _DRAWS = ("seed", "particles.part", "particles.coupling")
-_FEWEST_CELLS = 5  # sizes: four constants of the law of E, and one to say how wrong they are
+_AXES = (("depths", "depth.layers", 0), ("widths", "particles.per_layer", 1))
 
 
 def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int], list[Planned]]:
@@ -27,7 +28,7 @@ def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int],
         raise InputError(
             f"grid.{min(strange)}: expected sizes, seeds and couplings alone to draw {name!r}, got another key{ADVICE}"
         )
-    for what, key, place in (("depths", "depth.layers", 0), ("widths", "particles.per_layer", 1)):
+    for what, key, place in _AXES:
         seen = sorted({size[place] for size, listed in sizes.items() if not all(each.reference for each in listed)})
         if len(seen) < 2:
             raise InputError(
@@ -42,11 +43,13 @@ def cells_and_one_coupling(name: str, planned: Sequence[Planned]) -> None:
     sizes = _layers_over(name, planned)
     if len({each.member.particles.coupling for each in planned}) > 1:
         raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{ADVICE}")
-    if len(sizes) < _FEWEST_CELLS:
-        raise InputError(
-            f"grid: expected at least {_FEWEST_CELLS} sizes (L, M_l) to draw {name!r}, got {len(sizes)}; enlarge the "
-            f"grid{ADVICE}"
-        )
+    for what, key, place in _AXES:
+        seen = sorted({size[place] for size in sizes})
+        if len(seen) < FEWEST_SIDES:
+            raise InputError(
+                f"grid.{key}: expected at least {FEWEST_SIDES} {what} to draw {name!r}, got {seen}: too few to tell a "
+                f"law of E by; enlarge the grid{ADVICE}"
+            )
     fewest = min(len(listed) for listed in sizes.values())
     if fewest < 4:
         raise InputError(f"grid.seed: expected at least 4 seeds to draw {name!r}, got {fewest}{ADVICE}")
@@ -78,9 +81,9 @@ def depths_widths_and_reference(name: str, planned: Sequence[Planned]) -> None:
         fitted = {size: [one for one in its if not one.reference] for size, its in sizes.items()}
         fitted = {size: its for size, its in fitted.items() if its}
         usual = [size for size, its in fitted.items() if len(its) >= 4]
-        if len({depth for depth, _ in usual}) < 4 or len({width for _, width in usual}) < 4:
+        if len({depth for depth, _ in usual}) < 5 or len({width for _, width in usual}) < 4:
             raise InputError(
-                f"grid: expected 4 depths and 4 widths of at least 4 draws each to draw {name!r}, got "
+                f"grid: expected 5 depths and 4 widths of at least 4 draws each to draw {name!r}, got "
                 f"{len({depth for depth, _ in usual})} and {len({width for _, width in usual})} for coupling "
                 f"{coupling!r}{ADVICE}"
             )

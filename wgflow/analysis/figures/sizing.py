@@ -16,7 +16,7 @@ from matplotlib.patheffects import withStroke
 from wgflow.analysis import style
 from wgflow.analysis.depth_width import shape
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.extrapolation import EnergyModel, failure_probability, fit_energy
+from wgflow.analysis.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
 from wgflow.analysis.failure import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
 from wgflow.analysis.laws import Sizes
 from wgflow.analysis.sizing import Answer, Bound, smallest, sufficient
@@ -88,10 +88,12 @@ def sized(work: Workspace) -> Sized:
             energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
     eps, eta = target["eps"], target["eta"]
     counted = failures(energies, sizes, eps)
-    model = fit_energy(energies, sizes, coupling)
-    linear = model if model.scale == "linear" else fit_energy(energies, sizes, coupling, "linear")
+    model = fit_where_it_holds(energies, sizes, coupling)
+    kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
+    linear = model if model.scale == "linear" else fit_energy(kept, model.sizes, coupling, "linear")
     decided = phase(counted, sizes, eta)
-    answer, bound = smallest(model, eps, eta), sufficient(linear, eps, eta)
+    answer = smallest(model, eps, eta)
+    bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
     return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
 
 
@@ -114,8 +116,6 @@ def _answer(found: Sized) -> str:
             seen += f" {int(open_.sum())} are undecided; about {int(least)} seeds would decide the first."
     said = found.answer.text
     predicted = f"{said[0].upper()}{said[1:]}."
-    if found.model.misfit > 2:
-        predicted += f" (The model misses the cells by {found.model.misfit:.1f} of their standard errors.)"
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
     odd = [each for each in rises(found.energies, found.sizes, found.eps) if each.p < _RISES]
     more = "".join(f" {each.larger} fails more often than {each.smaller} (p = {each.p:.2g})." for each in odd)
