@@ -136,3 +136,15 @@ def test_a_smaller_network_is_a_sub_sample(coupling, layers, within):
     if layers > 1:
         with pytest.raises(InputError, match="within: expected a whole number >="):
             wgflow.Particles.draw_layers(PROBLEM, layers, 2, 5, within=layers - 1)
+
+
+@pytest.mark.parametrize("coupling", ["path", "independent"])
+def test_fresh_draws_share_nothing_between_sizes(coupling):
+    def draw(layers, per_layer, **options):
+        rho = wgflow.Particles.draw_layers(PROBLEM, layers, per_layer, 5, coupling=coupling, **options)
+        return rho.theta.reshape(layers, per_layer, -1)
+
+    np.testing.assert_array_equal(draw(2, 3)[0, 0], draw(2, 4)[0, 0])
+    assert not np.isclose(draw(2, 3, fresh=True), draw(2, 4, fresh=True)[:, :3]).any()
+    assert not np.isclose(draw(2, 3, fresh=True), draw(2, 3)).any()
+    np.testing.assert_array_equal(draw(2, 3, fresh=True), draw(2, 3, fresh=True))

@@ -126,11 +126,13 @@ class Particles:
         coupling: str = "independent",
         part: int = 0,
         within: int | None = None,
+        fresh: bool = False,
     ) -> Particles:
         """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
 
         Particle l * per_layer + m sits at tau = (l + 1/2)/L. The two couplings have the same marginal in every layer
-        and differ in how layers hang together, which decides the rate at which the network approaches its limit.
+        and differ in how layers hang together, which decides the rate at which the network approaches its limit. Layers
+        take their path at the middle (l + 1/2)/L of theirs, where Ding et al. take it at l/L.
 
         Parameters
         ----------
@@ -147,6 +149,8 @@ class Particles:
         within : int, optional
             Layers >= L of a larger network of which this one is a sub-sample: layer l starts as that network's layer
             floor((l + 1/2) within / L), particle by particle. By default ``layers``.
+        fresh : bool, optional
+            Draw anew for every size (L, M_l), so that networks of one seed have nothing in common.
 
         Raises
         ------
@@ -162,13 +166,16 @@ class Particles:
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
         t, spread = (number + 0.5) / within, _spread(problem, scale)
         low = part * per_layer
+        of = f" of {layers} by {per_layer}" if fresh else ""
         size = (low + per_layer, problem.shape[3])
         if coupling == "path":
-            start, end = (rng.normal(seed, f"initial theta, path {which}", size)[low:] for which in ("start", "end"))
+            start, end = (
+                rng.normal(seed, f"initial theta, path {which}{of}", size)[low:] for which in ("start", "end")
+            )
             theta = np.cos(np.pi / 2 * t)[:, None, None] * start + np.sin(np.pi / 2 * t)[:, None, None] * end
         else:
             theta = np.stack(
-                [rng.normal(seed, "initial theta, layers", size, step=layer)[low:] for layer in number.tolist()]
+                [rng.normal(seed, f"initial theta, layers{of}", size, step=layer)[low:] for layer in number.tolist()]
             )
         theta = theta.reshape(layers * per_layer, -1)
         theta *= spread

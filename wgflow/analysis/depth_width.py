@@ -156,6 +156,9 @@ class Found(NamedTuple):
         independent layers the norm of the mean distance to the reference.
     depth_width : int
         M_l of the networks behind it.
+    alone : float
+        Exponent in L of the distance to the reference where M_l is the reference's own, so that no error of width is
+        left; from one draw, so without an interval. NaN without such networks.
     gain : Gain
         What depth takes from the fluctuations over draws.
     """
@@ -167,6 +170,7 @@ class Found(NamedTuple):
     width: Estimate
     depth: Estimate
     depth_width: int
+    alone: float
     gain: Gain
 
 
@@ -233,6 +237,11 @@ def found_at(family: Family, t: int) -> Found:
     InputError
         If the grid is too small for the laws.
     """
+    if len(family.draws) < rates.FEWEST_SEEDS:
+        raise InputError(
+            f"coupling {family.coupling}: expected at least {rates.FEWEST_SEEDS} draws that sizes have in common, got "
+            f"{len(family.draws)}; did members diverge or go missing? run the study again"
+        )
     sizes, squares, s = family.sizes(), family.squares(t), float(family.s[t])
     name = f"{family.coupling} {s!r}"
     draws = len(squares)
@@ -248,6 +257,7 @@ def found_at(family: Family, t: int) -> Found:
         estimate(widths, draws, rates.rms(squares[:, -1, deepest]), f"{name} width", family.largest[1], family.nested),
         depth,
         depth_width,
+        _alone(family, t),
         _gain(family, t, name),
     )
 
@@ -259,9 +269,15 @@ def _column(squares: Array) -> Array:
 
 def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
     """Error of depth alone, from the widest networks with enough draws."""
-    widest = max(width for (_, width), runs in family.runs.items() if len(runs) >= rates.FEWEST_SEEDS)
-    draws = sorted(set.intersection(*(set(runs) for (_, width), runs in family.runs.items() if width == widest)))
-    at = sorted(depth for depth, width in family.runs if width == widest)
+    several = {size: set(runs) for size, runs in family.runs.items() if len(runs) >= rates.FEWEST_SEEDS}
+    widest = max(width for _, width in several)
+    draws = sorted(set.intersection(*(runs for (_, width), runs in several.items() if width == widest)))
+    at = sorted(depth for depth, width in several if width == widest)
+    if len(draws) < rates.FEWEST_SEEDS or len(at) < 2:
+        raise InputError(
+            f"coupling {family.coupling}: expected several depths of M_l = {widest} with at least {rates.FEWEST_SEEDS} "
+            "draws in common, got fewer; did members diverge or go missing? run the study again"
+        )
     if family.coupling == "path":
         deepest, at = at[-1], at[:-1]
         end = family.gaps(deepest, widest, t, draws)
@@ -270,6 +286,18 @@ def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
         return estimate(at, len(draws), statistic, f"{name} depth", deepest, True), widest
     products = _products([family.gaps(depth, widest, t, draws) for depth in at])
     return estimate(at, len(draws), rates.norm_of_mean(products), f"{name} depth", family.largest[0], True), widest
+
+
+def _alone(family: Family, t: int) -> float:
+    """Exponent in L of the distance to the reference of networks as wide as it, by 1/L - 1/L_ref."""
+    limit, width = family.largest
+    at = sorted(depth for depth, each in family.runs if each == width and depth < limit)
+    if len(at) < 3 or not family.nested:
+        return float("nan")
+    size = [np.sqrt(np.mean(family.gaps(depth, width, t, sorted(family.runs[depth, width])[:1]) ** 2)) for depth in at]
+    if not min(size) > 0:
+        return float("nan")
+    return float(np.polyfit(np.log(1 / np.array(at) - 1 / limit), np.log(size), 1)[0])
 
 
 def _products(gaps: Sequence[Array]) -> Array:
@@ -300,6 +328,9 @@ def rows(found: Sequence[tuple[Family, Sequence[Found]]]) -> Iterator[Spec]:
                     "quantity": name, "exponent": rate.exponent, "low": rate.low, "high": rate.high,
                     "no_rate": rate.reason,
                 }  # fmt: skip
+            if np.isfinite(each.alone):
+                row = {"exponent": each.alone, "low": None, "high": None, "no_rate": ""}
+                yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row
             yield common | {"quantity": "spread over draws against depth"} | _told(each.gain.exponent.exponent)
 
 

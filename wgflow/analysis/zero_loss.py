@@ -76,12 +76,12 @@ class Course(NamedTuple):
 
     @property
     def separated(self) -> bool:
-        """Whether the law it started from has the property at t0 (derived).
+        """Whether the law it started from has the property at t0 (derived), and its cloud does not contradict it.
 
         Gaussians have full support. A point separates nothing. ``one_sided`` is a cone about one direction: it leaves
         directions out, and it lies in no |theta_[1]| <= r0, so that paths at |theta_[2]| > r0 pass it by.
         """
-        return SEPARATED[self.support]
+        return SEPARATED[self.support] and self.separation[0].verdict != "fail"
 
     @property
     def zero(self) -> bool:

@@ -321,8 +321,8 @@ def _one_sided(problem: Problem, rho: Particles) -> Particles:
 def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:
     table, depth = member.particles, member.depth
     if not isinstance(depth, LayersTable):
-        for key in ("per_layer", "within"):
-            if getattr(table, key) is not None:
+        for key in ("per_layer", "within", "fresh"):
+            if getattr(table, key):
                 raise InputError(f"particles.{key}: expected depth layers, got {depth.name}; use particles.count alone")
         return Particles.draw(problem, table.count, member.seed, scale, table.tau, table.part)
     if member.count % depth.layers:
@@ -333,7 +333,7 @@ def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particl
     if table.within is not None and table.within < depth.layers:
         raise InputError(f"particles.within: expected at least the {depth.layers} layers, got {table.within}")
     per_layer = member.count // depth.layers
-    draw = (member.seed, scale, table.coupling, table.part, table.within)
+    draw = (member.seed, scale, table.coupling, table.part, table.within, table.fresh)
     return Particles.draw_layers(problem, depth.layers, per_layer, *draw)
 
 

@@ -142,6 +142,7 @@ class ParticlesTable(Table):
     within: int | None = Field(
         None, ge=1, description="layers of a larger network of which this is a sub-sample, under depth layers"
     )
+    fresh: bool = Field(False, description="draw anew for every L and M_l, under depth layers")
     scale: dict[str, Amount] = Field(
         default_factory=dict,
         description="standard deviation by parameter group: a number, or a formula in D, K, M, N, L such as 'sqrt(D)'",

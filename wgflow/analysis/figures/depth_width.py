@@ -17,6 +17,7 @@ from wgflow.analysis.rates import Estimate, Interval
 from wgflow.types import Array, Spec
 from wgflow.workspace import Workspace
 
+_SHOWN = 0.005  # exponents below it print as 0
 _GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of fluctuations that theory has
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
@@ -53,12 +54,11 @@ def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
         size = "M_l" if family.coupling == "path" else "L M_l"
         start = "With one path through all layers" if family.coupling == "path" else "With independent layers"
         gain = last.gain.exponent
-        depth = last.depth.rate
         out.append(
-            f"{start} the outputs' distance to the limit at s = {last.s:g} falls in width like ({size})^-"
-            f"{_interval(last.fitted.exponents[1])}, and in depth "
-            + (f"like L^-{depth.exponent:.2f} ({depth.low:.2f} to {depth.high:.2f})" if depth else f"({depth.reason})")
-            + f"; over draws it fluctuates like L^-{_interval(gain.exponent)} at M_l = {last.gain.width}"
+            f"{start} the outputs' distance to the reference at s = {last.s:g} falls in width like "
+            f"({size}){_interval(last.fitted.exponents[1])}; {_depth_said(family, last)}; "
+            f"over draws the outputs fluctuate like L{_interval(gain.exponent)} at "
+            f"M_l = {last.gain.width}"
             + (", so that depth gains nothing there" if gain else "")
             + f". Of the laws {last.chosen.laws[0]!r} predicts sizes left out of its fit best"
             + ("." if last.chosen.decided else f", though not for certain before {last.chosen.laws[1]!r}.")
@@ -66,8 +66,29 @@ def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
     return " ".join(out)
 
 
+def _depth_said(family: Family, found: Found) -> str:
+    """The error of depth alone: what it is and how it falls."""
+    if family.coupling == "path":
+        what = f"the error of depth alone (to the deepest network of the same {found.depth_width} paths a layer)"
+    else:
+        what = f"that of depth alone (the mean over draws at M_l = {found.depth_width})"
+    rate = found.depth.rate
+    if not rate:
+        return f"{what} has no rate ({rate.reason})"
+    text = f"{what} like L{_interval(Interval(rate.exponent, rate.low, rate.high))}"
+    if np.isfinite(found.alone):
+        text += f", to the reference with all of its paths like L{_power(found.alone)}"
+    return text
+
+
 def _interval(each: Interval) -> str:
-    return f"{each.value:.2f} ({each.low:.2f} to {each.high:.2f})".replace("-0.00 ", "0.00 ")
+    low, high = sorted((-each.low + 0.0, -each.high + 0.0))
+    return f"{_power(each.value)} ({low:.2f} to {high:.2f})"
+
+
+def _power(exponent: float) -> str:
+    """Power of a decay with that exponent."""
+    return f"^{-exponent:.2f}" if abs(exponent) >= _SHOWN else "^0.00"
 
 
 @style.styled
@@ -131,8 +152,10 @@ def _gained(axes: Axes, family: Family, found: Found) -> None:
     style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
     axes.set_ylabel("standard deviation over draws")
     exponent = gain.exponent.exponent
-    none = "deeper is not steadier" if gain.exponent else "deeper is steadier"
-    axes.set_title(f"{none}: exponent {abs(exponent.value):.2f}")
+    steadier = "deeper is steadier" if exponent.value > 0 else "deeper is less steady"
+    said = {"holds": "deeper is not steadier", "refuted": steadier, "undecided": "is deeper steadier? undecided"}
+    shown = f"{{{-exponent.value + 0.0:.2f}}}"
+    axes.set_title(f"{said[gain.exponent.verdict]}: $L^{shown}$")
 
 
 def apart(work: Workspace) -> Drawing:
