@@ -8,6 +8,7 @@ import pytest
 import wgflow
 from wgflow.analysis import clouds, depth_width
 from wgflow.analysis.figures import FIGURES, style
+from wgflow.errors import InputError
 from wgflow.sims import run
 from wgflow.workspace import Workspace
 
@@ -169,3 +170,51 @@ def test_what_is_refused_before_anything_runs(tmp_path, capsys, monkeypatch, cha
     err = capsys.readouterr().err
     assert re.search(message, err), err
     assert not (tmp_path / "runs").exists()
+
+
+def test_missing_members_are_said(work, families):
+    """Networks that diverged or were deleted leave too few draws in common: one clear error."""
+    family = families["path"]
+    few = family._replace(runs={size: dict(list(runs.items())[:2]) for size, runs in family.runs.items()})
+    with pytest.raises(InputError, match="expected at least 4 draws that sizes have in common, got 2"):
+        depth_width.found_at(few, 1)
+    torn = {
+        size: {draw: run for draw, run in runs.items() if (draw[1] + place) % 2}
+        for place, (size, runs) in enumerate(family.runs.items())
+    }
+    with pytest.raises(InputError, match="draws"):
+        depth_width.found_at(family._replace(runs=torn), 1)
+
+
+def test_the_error_of_depth_alone(families):
+    """Networks as wide as the reference differ from it by their depth: made up here from outputs that do so exactly."""
+    family = families["path"]
+    random = np.random.default_rng(0)
+    shift = random.normal(size=family.reference.outputs.shape)
+    made = {
+        (depth, 256): {
+            (0, 0): family.reference._replace(outputs=family.reference.outputs + (1 / depth - 1 / 256) * shift)
+        }
+        for depth in (2, 4, 8)
+    }
+    assert depth_width._alone(family._replace(runs=family.runs | made), 1) == pytest.approx(1.0)
+    assert np.isnan(depth_width._alone(family, 1))
+
+
+def test_with_a_fading_term_and_adaptive_steps(tmp_path):
+    """E_s of the JMLR paper and steps by an error estimate: sizes still meet at the stated flow times."""
+    (tmp_path / "reduced.toml").write_text(STUDY)
+    changes = [
+        "grid.depth.layers=[2,4]", "grid.particles.per_layer=[4,8]", "grid.particles.part=[0]", "also=[]",
+        "regulariser={name='quadratic'}", "flow.rule=adaptive", "flow.integrator=ssp3", "flow.rtol=1e-3",
+        "reference.depth.layers=32", "reference.particles.per_layer=32", "particles.within=32", "flow.until=2.0",
+        "flow.every=1.0",
+    ]  # fmt: skip
+    command = [str(tmp_path / "reduced.toml"), "--quiet", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    assert run.main([*command, *(part for change in changes for part in ("--set", change))]) == 0
+    (place,) = (tmp_path / "runs").glob("*/*")
+    found = depth_width.families(Workspace(place))
+    assert {family.coupling for family in found} == {"path", "independent"}
+    for family in found:
+        np.testing.assert_allclose(family.s, [0.0, 1.0, 2.0])
+        assert len(family.runs) == 4

@@ -192,11 +192,16 @@ def families(work: Workspace) -> list[Family]:
             table = study["particles"]
             outputs = trajectory.series("outputs").reshape(len(s), -1)
             run = Run(trajectory.series("energy"), outputs)
-            about = (member.reference, shape(study), (study["seed"], table["part"]), table["within"])
+            about = (member.reference, shape(study), (study["seed"], table["part"]), _within(table))
             found.setdefault(table["coupling"], []).append((*about, s, run))
     if not found:
         raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
     return [_family(coupling, listed) for coupling, listed in found.items()]
+
+
+def _within(table: Spec) -> int | None:
+    """Layers of the network that a member is a sub-sample of."""
+    return None if table.get("fresh") else table["within"]
 
 
 def shape(study: Spec) -> tuple[int, int]:

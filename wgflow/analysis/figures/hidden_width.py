@@ -34,7 +34,7 @@ def errors(work: Workspace) -> Drawing:
         f"Root mean square over {len(found.squares)} seeds, samples and outputs of h − h_ref at s = {found.s:g}, the "
         f"reference having L = {depth:g} and M = {width:g}. Lines: c1 √(D/(LM)) + c2/L (arXiv:2509.10167), D = "
         f"{sizes.dimension}, fitted to the logarithms at all sizes at once; 95% intervals from bootstrapping whole "
-        "seeds, whose draws are nested across sizes. Dotted: the two terms added in squares. The paper's code draws "
+        "seeds and know nothing of a law's own misfit. Dotted: the two terms added in squares. The paper's code draws "
         "lines of the first kind with c1 = 0.22 and c2 = 0.15, set by hand for other data. Right: dashed, the width "
         "term alone. The table has the fit with the reference's own error in the law, too."
     )
