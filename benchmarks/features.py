@@ -4,7 +4,8 @@ Usage: python benchmarks/features.py [m [N [L]]]
 
 The bar is 1.3 times the products. A drift has 2 (L - 1) products with m x m matrices and as many with N x N Gram
 matrices; an Euler step adds L - 1 updates of m x m matrices by rank N. Both are timed in turns with the same products
-on arrays of the same shapes, medians of the ratios. OPENBLAS_NUM_THREADS=1 gives the times on one core.
+on arrays of the same shapes, medians of the ratios, on one thread of BLAS: with two, products of one kind wake threads
+that those of another then wait for.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from collections.abc import Callable
 
 import numpy as np
 from scipy.linalg.blas import dgemm
+from threadpoolctl import threadpool_limits
 
 from wgflow.features.flow import State, flow_step
 from wgflow.features.initial import minimum_norm
@@ -66,7 +68,8 @@ def main(m: int = 2000, n: int = 100, layers: int = 4) -> None:
     print(f"m, N, L = {m}, {n}, {layers}: medians of {ROUNDS} turns")
     for kind in ("resnet", "dnn"):
         timed = works(kind, m, n, layers)
-        times = np.array([[seconds(work) for work in timed.values()] for _ in range(ROUNDS + 1)])[1:]
+        with threadpool_limits(1):
+            times = np.array([[seconds(work) for work in timed.values()] for _ in range(ROUNDS + 1)])[1:]
         print(kind)
         for k, name in enumerate(timed):
             ratio = np.median(times[:, k] / times[:, 3 * (k // 3)])

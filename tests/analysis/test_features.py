@@ -69,8 +69,8 @@ until = 1.0
 every = 1.0
 [grid]
 "network.start" = ["standard", "minimum_norm"]
-"particles.count" = [32, 128, 512]
-seed = [0, 1, 2]
+"particles.count" = [32, 64, 128, 512]
+seed = [0, 1, 2, 3]
 """
 
 
@@ -116,6 +116,8 @@ def test_exponents_in_the_learning_rate(gaps):
         assert each.m == 64
         assert each.by_rate["weights"].sizes == (2, 4, 8, 16, 32)
         for quantity, found in each.by_rate.items():
+            if quantity == "loss" and each is not gaps[-1]:
+                continue  # on the way the loss's term of first order is small beside that of second
             assert found.rate.exponent == pytest.approx(1.0, abs=0.1), (each.s, quantity)
 
 
@@ -176,13 +178,10 @@ def test_a_distance_is_that_of_the_library(make):
 def test_units_become_one_and_minimum_norm_prevents_it(make):
     work = make(DEGENERATE)
     found = {each.start: each for each in features.spreads(work)}
-    powers = {
-        start: [features.falls(at.mean(axis=0)[:, -1], each.units) for at in (each.first, each.last)]
-        for start, each in found.items()
-    }
-    assert min(powers["standard"]) > 0.8  # layer 4: m**(-3/2) in the limit
-    assert max(powers["minimum_norm"]) < 0.1  # the negative control
-    assert found["standard"].first.shape == (3, 3, 3)
+    powers = {start: [features.falls(each, 2, at) for at in (False, True)] for start, each in found.items()}
+    assert all(each.rate.exponent > 0.8 for each in powers["standard"])  # layer 4: m**(-3/2) in the limit
+    assert not any(each.rate for each in powers["minimum_norm"])  # the negative control
+    assert found["standard"].first.shape == (4, 4, 3)
     finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
     assert "DNN from weights of variance 1" in finding
 
@@ -201,10 +200,11 @@ def test_figures(rated, make, name, tmp_path):
 
 
 def test_the_flow_and_descent_in_one_figure(make):
-    text = RATE.replace('["units", "outputs", "eigenvalues"]', '["defect", "eigenvalues", "unit_spread"]')
+    text = RATE.replace('["units", "outputs", "eigenvalues"]', '["defect", "loss_of_weights", "unit_spread"]')
+    text = text.replace('figure = "feature_rate"', 'figure = "feature_flow"')
     work = make(
-        text.replace('figure = "feature_rate"', 'figure = "feature_flow"'), "also=[]", "reference={}",
-        "grid={'network.method'=['descent','flow'],'network.kind'=['resnet','dnn'],seed=[3]}",
+        text, "also=[]", "reference={}", "record=particles",
+        "grid={'network.method'=['descent','flow'],'network.kind'=['resnet','dnn']}",
     )  # fmt: skip
     finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
     assert "gradient descent and the flow" in finding
@@ -213,6 +213,14 @@ def test_the_flow_and_descent_in_one_figure(make):
 BAD = [
     (["observables=['units']"], "observables: expected 'outputs' among them"),
     (["grid.seed=[0,1]"], "expected at least 4 m and 4 seeds"),
+    (["network.start=standard"], "network: expected start = minimum_norm"),
+    (["network.draw=weights"], "network: expected start = minimum_norm, draw = features"),
+    (["flow.integrator=rk4"], "descent by euler"),
+    (["network.method=flow", "flow.integrator=rk4", "also=[]"], "network.method: expected descent"),
+    (["reference.flow.until=1.0"], "grid.flow.until: expected flow.integrator, flow.step"),
+    (["reference.problem.seed=1"], "grid.problem.seed: expected flow.integrator"),
+    (["network.sigma=2.0", "reference.network.sigma=1.0"], "grid.network.sigma: expected flow.integrator"),
+    (["grid.network.kind=['resnet','dnn']"], "grid.network.kind: expected"),
     (["reference.particles.count=128"], "reference: expected for every seed one of more than 512 units"),
     (["reference.network.start=standard"], "with network.start = ideal"),
     (["reference.seed=99"], "reference: expected for every seed"),
@@ -226,3 +234,57 @@ def test_what_is_refused(tmp_path, capsys, changes, message):
     assert run.main([str(tmp_path / "rate.toml"), "--out", str(tmp_path / "runs"), *changes]) == 2
     assert message in capsys.readouterr().err
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_learning_rate_is_not_rounded(make):
+    """Rates whose inverses are no whole numbers: the exponent is still 1."""
+    flow_too = "{'particles.count'=64,'network.method'='flow','flow.integrator'='rk4'}"
+    steps = f"also=[{{'particles.count'=64,'flow.step'=[0.8,0.4,0.2,0.1]}},{flow_too}]"
+    work = make(RATE.replace("until = 2.0\nevery = 1.0", "until = 4.0\nevery = 4.0"), steps, "figure=none")
+    found = features.gaps(work)[-1].by_rate
+    assert found["features"].sizes == (1.25, 2.5, 5.0, 8.0, 10.0)
+    assert found["features"].rate.exponent == pytest.approx(1.0, abs=0.05)
+
+
+def test_epsilon_of_definition_five(rated, gaps):
+    """Against the library's, which has all units; the study's first units are all of them up to m = 512."""
+    from wgflow.features.initial import minimum_norm
+    from wgflow.features.population import population
+
+    found = gaps[0].by_units["epsilon"]
+    assert found.rate.exponent == pytest.approx(0.5, abs=0.2)
+    (member,) = [each for each in rated.members() if each.reference and each.values["seed"] == 0]
+    with wgflow.Trajectory(member.path) as trajectory:
+        network = from_trajectory(trajectory).network
+    begin = minimum_norm(network, 32, 0)
+    own = coupling.epsilon(begin.weights, coupling.ideal(network, begin, population(network, 1.0, 2**15)))
+    ended = {(each.seed, each.units): each for each in map(features._ended, rated.members()) if each.step == 0.125}
+    (limit,) = [each for each in map(features._ended, rated.members()) if each.start == "ideal" and each.seed == 0]
+    assert features._epsilon(ended[0, 32], limit) == pytest.approx(max(own.middle), rel=1e-9)
+
+
+def test_a_flow_that_leaves_its_weights_is_said(make):
+    """A step too large for the flow: its loss is no loss of a network then, and the finding says from when on."""
+    text = RATE.replace('["units", "outputs", "eigenvalues"]', '["defect", "loss_of_weights", "unit_spread"]')
+    text = text.replace('figure = "feature_rate"', 'figure = "feature_flow"')
+    grid = "grid={'network.method'=['descent','flow']}"
+    work = make(text, "also=[]", "reference={}", grid, "flow.step=1.0", "flow.until=40.0", "flow.every=1.0")
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    assert "the flow being resolved until s = " in finding
+    small = make(text, "also=[]", "reference={}", grid, "flow.step=0.03125", "flow.until=2.0", "flow.every=1.0")
+    finding = json.loads((small.folder / "summary.json").read_text())["findings"][0]
+    assert "the flow's features staying those of its weights" in finding
+
+
+def test_a_divergence_is_no_internal_error(tmp_path, capsys):
+    text = RATE.replace('["units", "outputs", "eigenvalues"]', '["defect", "loss_of_weights", "unit_spread"]')
+    text = text.replace('figure = "feature_rate"', 'figure = "feature_flow"')
+    (tmp_path / "study.toml").write_text(text)
+    changes = ["also=[]", "reference={}", "grid={'network.method'=['descent','flow']}", "flow.step=8.0"]
+    changes += ["flow.until=800.0", "flow.every=8.0", "network.h1=relu", "network.h2=relu"]
+    command = [str(tmp_path / "study.toml"), "--quiet", "--jobs", "1", "--out", str(tmp_path / "runs")]
+    code = run.main([*command, *(part for change in changes for part in ("--set", change))])
+    err = capsys.readouterr().err
+    assert code in (0, run.DIVERGED)
+    assert "internal error" not in err
+    assert "Warning" not in err

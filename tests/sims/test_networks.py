@@ -1,6 +1,7 @@
 """Networks of features as members of studies."""
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -120,6 +121,10 @@ def member(**changes):
         ({"depth": {"name": "shallow"}}, "network: expected neither depth"),
         ({"dtype": "float32"}, "network: expected neither depth nor regulariser nor dtype"),
         ({"observables": ["second_moment"]}, "unknown observable"),
+        ({"problem": {"block": "matrix"}}, "problem.block: a network of features has no use for it"),
+        ({"problem": {"activation": "relu"}}, "problem.activation: a network of features has no use for it"),
+        ({"network": {"start": "standard", "ridge": 0.1}}, "network.ridge: has no effect"),
+        ({"network": {"kind": "dnn", "h2": "sin"}}, "network.h2: has no effect"),
         ({"observables": ["heldout"]}, "'heldout' needs samples held out"),
         ({"problem": {"name": "digits", "samples": 1}}, "unknown key"),
     ],
@@ -167,3 +172,27 @@ def test_a_forecast_of_networks(folder, capsys):
     assert run.main(["net.toml", "--dry-run", "--set", "grid.particles.count=[8,64,512]"]) == 0
     out = capsys.readouterr().out
     assert "12 members" in out
+
+
+def test_the_same_bits_for_any_number_of_threads(folder):
+    """Products of matrices large enough for a second thread of BLAS."""
+    changes = ["--set", "grid.particles.count=[300]", "--set", "problem.samples=200", "--set", "flow.until=0.5"]
+    found = []
+    for threads in ("1", "2"):
+        out = f"out{threads}"
+        command = [
+            sys.executable,
+            "-m",
+            "wgflow.sims.run",
+            "net.toml",
+            "--quiet",
+            "--jobs",
+            "1",
+            "--out",
+            out,
+            *changes,
+        ]
+        subprocess.run(command, check=True, env=os.environ | {"OPENBLAS_NUM_THREADS": threads})
+        found.append({name: content(path) for name, path in files(folder, out).items()})
+    assert len(found[0]) == 4
+    assert found[0] == found[1]

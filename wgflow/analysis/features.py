@@ -31,12 +31,15 @@ class Parts(NamedTuple):
 
     Attributes
     ----------
+    inner : ndarray (n, d)
+        Their v_1.
     alpha, beta : ndarray (n, (L - 1) N), (n, L N)
         Their features.
     among : ndarray (L - 1, n, n)
         Weights among them, target unit first.
     """
 
+    inner: Array
     alpha: Array
     beta: Array
     among: Array
@@ -59,6 +62,8 @@ class Ended(NamedTuple):
         Outputs.
     energy : ndarray (T,)
         Loss.
+    eigenvalues : ndarray (T,)
+        Least eigenvalue of any layer's Gram matrix.
     """
 
     units: int
@@ -69,6 +74,7 @@ class Ended(NamedTuple):
     parts: list[Parts]
     outputs: Array
     energy: Array
+    eigenvalues: Array
 
 
 class Gaps(NamedTuple):
@@ -79,13 +85,17 @@ class Gaps(NamedTuple):
     s : float
         Flow time.
     by_units : dict of str to Estimate
-        Rms distance of gradient descent on m units to the reference's flow, against m, by quantity.
+        Rms distance of gradient descent on m units to the reference's flow, against m: of the weights v_2..v_L, of the
+        features alpha, of the outputs and of the loss; at the start also ``epsilon``, Definition 5's largest difference
+        of those weights over 1 + |Theta_i| + |Theta_j|.
     largest : ndarray (n,)
         Largest distance of a feature over units and points, mean over seeds, against m.
     by_rate : dict of str to Estimate
         Rms distance of gradient descent to the flow of the same m units, against 1/h; none without such members.
     m : int
         Their m.
+    eigenvalue : float
+        Least eigenvalue of any layer's Gram matrix, of all networks.
     """
 
     s: float
@@ -93,6 +103,7 @@ class Gaps(NamedTuple):
     largest: Array
     by_rate: dict[str, Estimate]
     m: int
+    eigenvalue: float
 
 
 class Spread(NamedTuple):
@@ -139,10 +150,15 @@ def gaps(work: Workspace) -> list[Gaps]:
     out = []
     for t, s in enumerate(times):
         pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
-        by_units = _estimates(pairs, t, sizes, f"units {s!r}")
+        limit = references[seeds[0]].units
+        by_units = _estimates(pairs, t, sizes, f"units {s!r}", limit)
+        if not t:
+            squares = np.array([[_epsilon(a, b) ** 2 for a, b in row] for row in pairs])
+            by_units["epsilon"] = estimate(sizes, len(seeds), rates.rms(squares), "epsilon")
         largest = np.mean([[_largest(a, b, t) for a, b in row] for row in pairs], axis=0)
         by_rate, m = _by_rate(fitted, flows, t, f"rate {s!r}") if t else ({}, 0)  # at the start there is none
-        out.append(Gaps(float(s), by_units, largest, by_rate, m))
+        least = min(float(each.eigenvalues[t]) for each in found)
+        out.append(Gaps(float(s), by_units, largest, by_rate, m, least))
     return out
 
 
@@ -158,22 +174,37 @@ def _by_rate(
     steps = sorted({step for _, step in by_step}, reverse=True)
     seeds = [seed for seed in sorted({seed for seed, _ in by_step}) if all((seed, h) in by_step for h in steps)]
     pairs = [[(by_step[seed, h], flows[seed, m]) for h in steps] for seed in seeds]
-    return _estimates(pairs, t, tuple(round(1 / h) for h in steps), name), m
+    return _estimates(pairs, t, tuple(1 / h for h in steps), name), m
 
 
 def _estimates(
-    pairs: list[list[tuple[Ended, Ended]]], t: int, sizes: tuple[int, ...], name: str
+    pairs: list[list[tuple[Ended, Ended]]], t: int, sizes: Sequence[float], name: str, limit: int | None = None
 ) -> dict[str, Estimate]:
-    """Rms distances. Ideal particles start without error whatever their number, so none is taken out for it."""
+    """Rms distances, by quantity.
+
+    Features and weights of ideal particles start without error whatever their number, so none is taken out for it;
+    outputs and loss are means over the reference's units, of which those compared are a part.
+    """
     squares = {
         "weights": [[np.mean(_apart(a, b, t).among ** 2) for a, b in row] for row in pairs],
         "features": [[np.mean(_apart(a, b, t).alpha ** 2) for a, b in row] for row in pairs],
         "outputs": [[np.mean((a.outputs[t] - b.outputs[t]) ** 2) for a, b in row] for row in pairs],
+        "loss": [[(a.energy[t] - b.energy[t]) ** 2 for a, b in row] for row in pairs],
     }
-    return {
-        key: estimate(sizes, len(pairs), rates.rms(np.array(values)), f"{name} {key}")
-        for key, values in squares.items()
-    }
+    out = {}
+    for key, values in squares.items():
+        of = limit if key in ("outputs", "loss") else None
+        out[key] = estimate(sizes, len(pairs), rates.rms(np.array(values)), f"{name} {key}", of, of is not None)
+    return out
+
+
+def _epsilon(a: Ended, ideal: Ended) -> float:
+    """Largest |v_l - vbar_l| over 1 + |Theta_i| + |Theta_j| among the first units at the start, l = 2..L."""
+    apart = np.abs(_apart(a, ideal, 0).among)
+    n = apart.shape[1]
+    own = ideal.parts[0]
+    size = np.sqrt(np.sum(own.inner[:n] ** 2, axis=1) + np.sum(own.alpha[:n] ** 2, axis=1))
+    return float((apart / (1 + size[:, None] + size)).max())
 
 
 def _apart(a: Ended, b: Ended, t: int) -> Parts:
@@ -181,6 +212,7 @@ def _apart(a: Ended, b: Ended, t: int) -> Parts:
     one, other = a.parts[t], b.parts[t]
     n = min(len(one.alpha), len(other.alpha))
     return Parts(
+        one.inner[:n] - other.inner[:n],
         one.alpha[:n] - other.alpha[:n],
         one.beta[:n] - other.beta[:n],
         one.among[:, :n, :n] - other.among[:, :n, :n],
@@ -212,6 +244,7 @@ def _ended(member: MemberFile) -> Ended | None:
             parts,
             trajectory.series("outputs")[:, :, 0],
             trajectory.series("energy"),
+            trajectory.series("eigenvalues").min(axis=1),
         )
 
 
@@ -221,7 +254,7 @@ def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
     alpha, beta, among, _ = np.split(
         units[:, inputs:], np.cumsum([points * (layers - 1), points * layers, n * (layers - 1)]), axis=1
     )
-    return Parts(alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0))
+    return Parts(units[:, :inputs], alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0))
 
 
 def _most_common(values: Sequence[Any]) -> Any:
@@ -274,6 +307,8 @@ def bounded(work: Workspace) -> list[Bounded]:
 
 def together(s: Array, one: Array, other: Array) -> float:
     """Flow time up to which two losses (F,) stay within a fifth of each other; the last one if they do to the end."""
+    count = min(len(one), len(other))  # one may have diverged
+    s, one, other = s[:count], one[:count], other[:count]
     apart = np.abs(one - other) > 0.2 * np.minimum(one, other)
     return float(s[max(0, int(np.argmax(apart)) - 1)] if apart.any() else s[-1])
 
@@ -291,26 +326,36 @@ def rows(found: Sequence[Gaps]) -> Iterator[Spec]:
 
 
 def spreads(work: Workspace) -> list[Spread]:
-    """How far apart units stay, by kind and start of the network."""
+    """How far apart units stay, by kind and start of the network, of those that reached the end.
+
+    Raises
+    ------
+    InputError
+        If a kind and start has fewer than two seeds with all sizes.
+    """
     found: dict[tuple[str, str], dict[int, dict[int, tuple[Array, Array]]]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
-            spread = trajectory.series("unit_spread")
-            if not len(spread):
-                continue
+            spread, s = trajectory.series("unit_spread"), trajectory.series("s")
+            if not len(s) or s[-1] < study["flow"]["until"] * (1 - 1e-9):
+                continue  # diverged
             table = study["network"]
             sizes = found.setdefault((table["kind"], table["start"]), {})
             sizes.setdefault(study["particles"]["count"], {})[study["seed"]] = (spread[0], spread[-1])
     out = []
     for (kind, start), sizes in found.items():
         seeds = sorted(set.intersection(*(set(each) for each in sizes.values())))
+        if len(seeds) < 2:
+            raise InputError(f"{kind}, {start}: expected two seeds whose networks all reach the end, got {len(seeds)}")
         units = tuple(sorted(sizes))
         first, last = (np.array([[sizes[m][seed][k] for m in units] for seed in seeds]) for k in (0, 1))
         out.append(Spread(kind, start, units, first, last))
     return out
 
 
-def falls(values: Array, units: Sequence[int]) -> float:
-    """Exponent r of values ~ m**(-r), (n,), by a straight line through the logarithms."""
-    return -float(np.polyfit(np.log(units), np.log(values), 1)[0])
+def falls(found: Spread, layer: int, at_end: bool = False) -> Estimate:
+    """Root mean square over seeds of the spread of one layer's units, l = layer + 2, against m, with its exponent."""
+    values = (found.last if at_end else found.first)[:, :, layer]
+    name = f"spread {found.kind} {found.start} {layer} {at_end}"
+    return estimate(found.units, len(values), rates.rms(values**2), name)

@@ -49,7 +49,7 @@ class Rate(NamedTuple):
         r of C N**(-r) and its interval; NaN without a rate.
     constant : float
         C.
-    sizes : tuple of int
+    sizes : tuple of float
         N that were used.
     reason : str
         Why there is no rate; empty if there is one.
@@ -59,7 +59,7 @@ class Rate(NamedTuple):
     low: float
     high: float
     constant: float
-    sizes: tuple[int, ...]
+    sizes: tuple[float, ...]
     reason: str = ""
 
     def __bool__(self) -> bool:
@@ -71,7 +71,7 @@ class Estimate(NamedTuple):
 
     Attributes
     ----------
-    sizes : tuple of int
+    sizes : tuple of float
         N, increasing.
     value, low, high : ndarray (n,)
         The statistic and its interval at each N.
@@ -79,7 +79,7 @@ class Estimate(NamedTuple):
         Its decay with N.
     """
 
-    sizes: tuple[int, ...]
+    sizes: tuple[float, ...]
     value: Array
     low: Array
     high: Array
@@ -131,7 +131,7 @@ def spread(products: Array) -> Statistic:
 
 
 def estimate(
-    sizes: Sequence[int],
+    sizes: Sequence[float],
     seeds: int,
     statistic: Statistic,
     name: str = "",
@@ -142,8 +142,8 @@ def estimate(
 
     Parameters
     ----------
-    sizes : sequence of int (n,)
-        N, increasing.
+    sizes : sequence of float (n,)
+        N, or another number of that kind, increasing.
     seeds : int
         S >= 1, rows to draw from.
     statistic : callable
@@ -217,7 +217,7 @@ def _exponents(value: Array, slope: Array, share: Array) -> Array:
 
 def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: Array, nested: bool) -> Rate:
     """Line through the logarithms, with its interval, or the reason for none."""
-    sizes = tuple(int(each) for each in n)
+    sizes = tuple(int(each) if each == int(each) else float(each) for each in n)
     if seeds < FEWEST_SEEDS:
         return _none(f"{seeds} seeds, {FEWEST_SEEDS} are needed", sizes)
     if len(n) < FEWEST_SIZES or n[-1] < LEAST_SPAN * n[0]:
@@ -250,7 +250,7 @@ def without_rate(found: Estimate, reason: str) -> Estimate:
     return found._replace(low=unknown, high=unknown, rate=_none(reason))
 
 
-def _none(reason: str, sizes: tuple[int, ...] = ()) -> Rate:
+def _none(reason: str, sizes: tuple[float, ...] = ()) -> Rate:
     return Rate(np.nan, np.nan, np.nan, np.nan, sizes, reason)
 
 

@@ -25,6 +25,7 @@ from wgflow.analysis.drawing import Drawing
 # Okabe and Ito's palette, dark to light in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 SEQUENCE = ("#fcb761", "#f08f55", "#df6a57", "#c24a63", "#9c3270", "#722377", "#461f71", "#1b1a5c")  # small N to large
+_PLAIN = 1e5  # sizes that are printed in full from here on
 GREY, INK, PAPER, GRID = "#6b6b6b", "#1f2328", "#ffffff", "#e4e4e4"
 # The same on a dark page: one SVG serves both, its colours being looked up in the page's style sheet.
 _DARK = {
@@ -89,10 +90,10 @@ def sequence(count: int) -> list[str]:
     return [SEQUENCE[round(place)] for place in places]
 
 
-def particle_axis(axes: Axes, sizes: Sequence[int], label: str = "particles $N$") -> None:
+def particle_axis(axes: Axes, sizes: Sequence[float], label: str = "particles $N$") -> None:
     """Logarithmic axis of N, or of another number of that kind, with a tick at each size."""
     axes.set(xscale="log", xlabel=label)
-    axes.set_xticks(sorted(set(sizes)), [str(size) for size in sorted(set(sizes))])
+    axes.set_xticks(sorted(set(sizes)), [f"{size:g}" if size < _PLAIN else str(size) for size in sorted(set(sizes))])
     axes.minorticks_off()
 
 

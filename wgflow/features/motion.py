@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from wgflow.clock import StepClock
 from wgflow.errors import DivergenceError, InputError, describe
@@ -80,7 +82,8 @@ class Motion:
         if isinstance(start, Units | Frame):
             state = self.system.unpack(np.asarray(start.theta))
         else:
-            state = _dense(start if isinstance(start, State) else start())
+            with _one_thread():
+                state = _dense(start if isinstance(start, State) else start())
         good: Frame | None = None
         begin, moved = True, False
         while True:
@@ -98,7 +101,7 @@ class Motion:
 
     def _step(self, state: State, own: bool) -> State:
         network = self.system.network
-        with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
+        with _one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
             if self.method == "flow":
                 return flow_step(network, state, self.h, self.integrator, own)
             weights = descent_step(network, state.weights, self.h, self.integrator, own)
@@ -106,10 +109,10 @@ class Motion:
 
     def _frame(self, state: State, clock: StepClock, good: Frame | None) -> Frame:
         network, count = self.system.network, self.system.units
-        with np.errstate(over="ignore", invalid="ignore"):
+        with _one_thread(), np.errstate(over="ignore", invalid="ignore"):
             now = state if self.method == "flow" else start(network, state.weights)
             drift = network.drift(*now)
-        dissipation = rate(drift, network.inputs, count)
+            dissipation = rate(drift, network.inputs, count)
         if not np.isfinite(drift.loss) or not np.isfinite(dissipation):
             raise DivergenceError(
                 f"the network diverged at step {clock.step} (s = {clock.s:g}): its loss is not finite; try a smaller "
@@ -119,6 +122,16 @@ class Motion:
         theta = self.system.pack(now).theta
         mass = np.full(count, 1.0 / count)
         return Frame(clock.step, clock.s, theta, np.zeros(count), mass, drift.loss, dissipation, 0, self.h)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def _one_thread() -> Any:
+    """Products of matrices on one thread: their sums have an order that depends on how many there are."""
+    return _blas().limit(limits=1, user_api="blas")
 
 
 def rate(drift: Drift, inputs: int, units: int) -> float:

@@ -16,7 +16,7 @@ from wgflow.features.system import System
 from wgflow.problems import Problem
 from wgflow.sims.messages import ADVICE
 from wgflow.sims.study import FlowTable, GapsTable, Member, NetworkTable
-from wgflow.types import Array
+from wgflow.types import Array, Spec
 
 if TYPE_CHECKING:
     from wgflow.sims.members import Planned
@@ -25,6 +25,9 @@ _OWN = {  # keys of tables that a network has a use for; the others must stay wh
     "particles": ("count",),
     "flow": ("until", "every", "step", "integrator"),
 }
+_RATES = {  # what members behind rates may differ in
+    "particles.count", "seed", "flow.step", "flow.integrator", "network.method", "network.start",
+}  # fmt: skip
 _SAMPLE = 2**15  # particles behind the population's Gram matrices
 
 
@@ -67,6 +70,16 @@ def check(member: Member) -> None:
         for key in type(table).model_fields:
             if key not in kept and getattr(table, key) != getattr(default, key):
                 raise InputError(f"{name}.{key}: a network of features has no use for it; leave it out")
+    for key in ("block", "activation", "state"):
+        if getattr(member.problem, key) != type(member.problem).model_fields[key].default:
+            raise InputError(f"problem.{key}: a network of features has no use for it; leave it out")
+    table = member.network or NetworkTable()
+    unused = ("outer", "ridge", "draw") if table.start == "standard" else ()
+    for key in (*unused, *(("h2",) if table.kind == "dnn" else ())):
+        if getattr(table, key) != NetworkTable.model_fields[key].default:
+            raise InputError(
+                f"network.{key}: has no effect with start = {table.start}, kind = {table.kind}; leave it out"
+            )
     if member.depth != GapsTable(name="gaps") or member.regulariser is not None or member.dtype != "float64":
         raise InputError("network: expected neither depth nor regulariser nor dtype beside it; leave them out")
 
@@ -123,13 +136,46 @@ def gaps_and_reference(name: str, planned: Sequence[Planned]) -> None:
     sizes = {each.count for each in fitted}
     if len(sizes) < 4 or len({each.seed for each in fitted}) < 4:
         raise InputError(f"grid: expected at least 4 m and 4 seeds to draw {name!r}, got fewer{ADVICE}")
+    strange = {key for each in planned for key in each.values} - _RATES
+    if strange:
+        raise InputError(f"grid.{min(strange)}: expected {', '.join(sorted(_RATES))} alone to draw {name!r}{ADVICE}")
+    times = {(each.member.flow.until, str(each.member.flow.every)) for each in planned}
+    if len(times) > 1:
+        raise InputError(
+            f"flow.until, flow.every: expected the same of all members to draw {name!r}, got several{ADVICE}"
+        )
+    for each in fitted:
+        table = each.network
+        descends = table is not None and table.method == "descent" and each.flow.integrator == "euler"
+        if (
+            table is None
+            or table.start != "minimum_norm"
+            or table.draw != "features"
+            or table.ridge
+            or not (descends or table.method == "flow")
+        ):
+            raise InputError(
+                "network: expected start = minimum_norm, draw = features, ridge = 0 and descent by euler beside flows "
+                f"to draw {name!r}, got another{ADVICE}"
+            )
+    if not any(each.network is not None and each.network.method == "descent" for each in fitted):
+        raise InputError(f"network.method: expected descent to draw {name!r}, got flow alone{ADVICE}")
     for each in fitted:
         limit = references.get(each.seed)
+        other = limit is not None and limit.network is not None and limit.problem != each.problem
+        if other or (limit is not None and limit.network is not None and _made(limit) != _made(each)):
+            raise InputError(f"reference: expected the same problem and network to draw {name!r}, got another{ADVICE}")
         if limit is None or limit.count <= max(sizes) or limit.network is None or limit.network.start != "ideal":
             raise InputError(
                 f"reference: expected for every seed one of more than {max(sizes)} units with network.start = ideal to "
                 f"draw {name!r}, got none for seed {each.seed}{ADVICE}"
             )
+
+
+def _made(member: Member) -> Spec:
+    """What a network shares with its reference."""
+    assert member.network is not None  # the caller looked
+    return member.network.model_dump(exclude={"method", "start"})
 
 
 def work(system: System) -> float:

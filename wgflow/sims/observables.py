@@ -109,6 +109,11 @@ def network_heldout(frame: Frame, scene: Scene) -> float:
     return float(network.loss_of(network.predict(weights, network.x)))
 
 
+def loss_of_weights(frame: Frame, scene: Scene) -> float:
+    """Mean loss of the network that the weights make; that of a frame's features once the defect is small."""
+    return float(scene.energy.network.value(state_of(scene.energy, frame).weights))
+
+
 def defect(frame: Frame, scene: Scene) -> float:
     """Largest constraint defect: how far features are from those that the weights give."""
     return flow.defect(scene.energy.network, state_of(scene.energy, frame)).largest
@@ -146,6 +151,7 @@ NETWORK_OBSERVABLES: dict[str, Observable] = {
     "heldout": Observable(network_heldout),
     "outputs": Observable(network_outputs, lambda scene: (scene.energy.network.points, 1)),
     "defect": Observable(defect),
+    "loss_of_weights": Observable(loss_of_weights),
     "unit_spread": Observable(unit_spread, lambda scene: (scene.energy.network.layers - 1,)),
     "units": Observable(units, _shape_of_units),
     "eigenvalues": Observable(eigenvalues, lambda scene: (scene.energy.network.layers,)),

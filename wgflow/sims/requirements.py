@@ -172,6 +172,28 @@ def _measured(*observables: str) -> Callable[[str, Sequence[Planned]], None]:
     return check
 
 
+def _alone(*keys: str) -> Callable[[str, Sequence[Planned]], None]:
+    """Requirement that members differ in these keys alone."""
+
+    def check(name: str, planned: Sequence[Planned]) -> None:
+        strange = {key for each in planned for key in each.values} - set(keys)
+        if strange:
+            raise InputError(f"grid.{min(strange)}: expected {', '.join(keys)} alone to draw {name!r}{ADVICE}")
+
+    return check
+
+
+def _several(key: str, least: int) -> Callable[[str, Sequence[Planned]], None]:
+    """Requirement of so many values of a key."""
+
+    def check(name: str, planned: Sequence[Planned]) -> None:
+        got = len({json.dumps(each.values.get(key)) for each in planned})
+        if got < least:
+            raise InputError(f"grid.{key}: expected at least {least} values to draw {name!r}, got {got}{ADVICE}")
+
+    return check
+
+
 def _all(*checks: Callable[[str, Sequence[Planned]], None]) -> Callable[[str, Sequence[Planned]], None]:
     """Several requirements."""
 
@@ -211,9 +233,18 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "landscape": _varies("particles.support"),
         "depth_width": with_outputs(depths_widths_and_reference),
         "depth_width_clouds": depths_widths_and_reference,
-        "feature_flow": _measured("defect", "eigenvalues"),
+        "feature_flow": _all(
+            _measured("defect", "loss_of_weights", "unit_spread"),
+            _alone("network.kind", "particles.count", "network.method", "record", "flow.integrator", "flow.step"),
+        ),
         "feature_rate": _all(_measured("units", "outputs"), gaps_and_reference),
-        "degeneracy": _all(_measured("unit_spread"), _varies("particles.count", "network.start")),
+        "degeneracy": _all(
+            _measured("unit_spread"),
+            _varies("particles.count", "network.start"),
+            _alone("network.kind", "network.start", "particles.count", "seed"),
+            _several("particles.count", 4),
+            _several("seed", 4),
+        ),
         "sizing": cells_and_one_coupling,
         "escape": _varies("flow.ingredients", "particles.support"),
         "zero_loss": _homogeneous_in_layers,

@@ -21,6 +21,7 @@ from wgflow.workspace import Workspace
 
 _NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
 _STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
+_DETACHED = 0.02  # defect over spread of units from which on the flow counts as not resolved
 _DASH = {"resnet": "-", "dnn": (0, (4, 2))}
 
 
@@ -32,6 +33,7 @@ class _Course(NamedTuple):
     energy: Array
     defect: Array
     spread: Array  # (F, L - 1)
+    weights: Array  # (F,), loss of the network that the weights make
 
 
 def courses(work: Workspace) -> Drawing:
@@ -40,7 +42,7 @@ def courses(work: Workspace) -> Drawing:
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             table = trajectory.parameters["study"]["network"]
-            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread")]
+            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
             if len(series[0]) > 1:
                 found.append(_Course(table["kind"], particles(trajectory), table["method"], *series))
     if not found:
@@ -56,6 +58,20 @@ def courses(work: Workspace) -> Drawing:
     return Drawing(said, caption, lambda: _draw_courses(found), {"feature_flow": table})
 
 
+def _resolved(course: _Course) -> float:
+    """Flow time up to which features are those of their weights: a defect below 2% of the units' spread."""
+    off = course.defect > _DETACHED * course.spread.min(axis=1)
+    return float(course.s[max(0, int(np.argmax(off)) - 1)] if off.any() else course.s[-1])
+
+
+def _how_resolved(flow: _Course) -> str:
+    until, share = _resolved(flow), float((flow.defect / flow.spread.min(axis=1)).max())
+    if until < flow.s[-1]:
+        where = "where its features leave its weights (smaller steps go on)"
+        return f"the flow being resolved until s = {until:g} only, {where}"
+    return f"the flow's features staying those of its weights within {share:.1g} of the units' spread"
+
+
 def _bounds_said(found: Sequence[features.Bounded]) -> str:
     return "".join(
         f" On its own features the {_NAMES[each.kind]} of m = {each.units} is {each.gap[0]:.2g} above the convex "
@@ -68,7 +84,8 @@ def _row(course: _Course) -> Spec:
     return {
         "kind": course.kind, "m": course.units, "method": course.method, "s": float(course.s[-1]),
         "loss_first": float(course.energy[0]), "loss_last": float(course.energy[-1]),
-        "defect_largest": float(course.defect.max()), "spread_least": float(course.spread[-1].min()),
+        "loss_of_weights_last": float(course.weights[-1]), "defect_largest": float(course.defect.max()),
+        "resolved_until": _resolved(course), "spread_least": float(course.spread[-1].min()),
     }  # fmt: skip
 
 
@@ -84,7 +101,9 @@ def _said(found: Sequence[_Course]) -> str:
         )
         if {"descent", "flow"} <= set(same):
             until = features.together(one.s, same["descent"].energy, same["flow"].energy)
-            text += f"; gradient descent and the flow stay within a fifth of each other until s = {until:g}"
+            until = features.together(one.s, same["descent"].energy, same["flow"].energy)
+            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow stay within a fifth of each other "
+            text += f"until s = {until:g}"
         out.append(text + ".")
     return " ".join(out)
 
@@ -149,12 +168,16 @@ def rate(work: Workspace) -> Drawing:
 
 def _rates_said(found: Sequence[Gaps]) -> str:
     last = found[-1]
-    said = [f"{name} like m^-{_exponent(one)}" for name, one in last.by_units.items()]
+    units = last.by_units | {name: one for name, one in found[0].by_units.items() if name == "epsilon"}
+    said = [
+        f"{'epsilon_1 at the start' if name == 'epsilon' else name} like m^-{_exponent(one)}"
+        for name, one in units.items()
+    ]
     text = f"At s = {last.s:g} gradient descent nears the flow in {', '.join(said)}"
     if last.by_rate:
         said = [f"{name} like eta^{_exponent(one)}" for name, one in last.by_rate.items()]
         text += f"; at m = {last.m} in {', '.join(said)}"
-    return f"{text}."
+    return f"{text}. No layer's Gram matrix has an eigenvalue below {min(each.eigenvalue for each in found):.2g}."
 
 
 def _exponent(found: Estimate) -> str:
@@ -213,26 +236,35 @@ def degeneracy(work: Workspace) -> Drawing:
         "(2021), Proposition 1."
     )
     table = [
-        {"kind": each.kind, "start": each.start, "layer": k + 2, "at": at,
-         "exponent": features.falls(values.mean(axis=0)[:, k], each.units)}
-        for each in found for at, values in (("start", each.first), ("end", each.last))
-        for k in range(each.first.shape[2])
+        _exponent_row({"kind": each.kind, "start": each.start, "layer": k + 2, "at": ("start", "end")[at]},
+                      features.falls(each, k, bool(at)))
+        for each in found for k in range(each.first.shape[2]) for at in (0, 1)
     ]  # fmt: skip
     return Drawing(_degenerate_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": table})
+
+
+def _exponent_row(about: Spec, found: Estimate) -> Spec:
+    rate = found.rate
+    return about | {"exponent": rate.exponent, "low": rate.low, "high": rate.high, "no_rate": rate.reason}
 
 
 def _degenerate_said(found: Sequence[Spread]) -> str:
     out = []
     for each in found:
-        powers = [features.falls(each.first.mean(axis=0)[:, k], each.units) for k in range(each.first.shape[2])]
+        layers = range(each.first.shape[2])
+        said = [_decay(features.falls(each, k)) for k in layers]
         ends = each.first.mean(axis=0)[-1].min(), each.last.mean(axis=0)[-1].min()
-        how = ", ".join(f"m^-{power:.2f}" if power > 0 else f"m^{-power:.2f}" for power in powers)
         out.append(
-            f"{_NAMES[each.kind]} from {_STARTS[each.start]}: in layers 2 to {1 + len(powers)} the spread of units "
-            f"goes like {how}; at m = {each.units[-1]} it is {ends[0]:.2g} at the start and {ends[1]:.2g} after "
-            "training in the least layer."
+            f"{_NAMES[each.kind]} from {_STARTS[each.start]}: at the start the spread of units of layers 2 to "
+            f"{1 + len(said)} goes like {', '.join(said)}; at m = {each.units[-1]} the least of a layer is "
+            f"{ends[0]:.2g}, and {ends[1]:.2g} after training."
         )
     return " ".join(out)
+
+
+def _decay(found: Estimate) -> str:
+    rate = found.rate
+    return f"m^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})" if rate else "no power that falls"
 
 
 @style.styled
@@ -261,10 +293,15 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
 
 def _what_becomes(each: Spread) -> str:
     """What widening does to the units of the last layer, at the start and after training."""
-    first, last = (features.falls(at.mean(axis=0)[:, -1], each.units) > _FALLS for at in (each.first, each.last))
+    layer = each.first.shape[2] - 1
+    first, last = (_falling(features.falls(each, layer, at)) for at in (False, True))
     if first:
         return "units become one" if last else "one, until training"
     return "units become one in training" if last else "units stay apart"
+
+
+def _falling(found: Estimate) -> bool:
+    return bool(found.rate) and found.rate.exponent > _FALLS
 
 
 _FALLS = 0.2  # exponent of the last layer from which on units are said to become one
