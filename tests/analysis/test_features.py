@@ -247,7 +247,7 @@ def test_the_learning_rate_is_not_rounded(make):
 
 
 def test_epsilon_of_definition_five(rated, gaps):
-    """Against the library's, which has all units; the study's first units are all of them up to m = 512."""
+    """Against the library's, which has all units; the study's first units are all of them up to m = 256."""
     from wgflow.features.initial import minimum_norm
     from wgflow.features.population import population
 

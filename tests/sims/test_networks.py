@@ -75,7 +75,7 @@ def test_a_study_of_networks(folder, capsys):
             loss = np.mean((network.predict(state.weights, held["x"]) - held["y"][:, 0]) ** 2) / 2
             assert trajectory.series("heldout")[last] == pytest.approx(loss)
             units = trajectory.series("units")[last]
-            np.testing.assert_array_equal(units, frame.theta)  # fewer than 512: all of them
+            np.testing.assert_array_equal(units, frame.theta)  # fewer than 256: all of them
             assert frame.observables["outputs"].shape == (15, 1)
 
 

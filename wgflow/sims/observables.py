@@ -16,7 +16,7 @@ from wgflow.features.system import state_of
 from wgflow.particles import Particles
 from wgflow.types import Array, Frame
 
-FIRST_UNITS = 512  # of a network, recorded as the observable "units"
+FIRST_UNITS = 256  # of a network, recorded as the observable "units"
 
 
 class Scene(NamedTuple):
@@ -130,7 +130,7 @@ def eigenvalues(frame: Frame, scene: Scene) -> Array:
 
 
 def units(frame: Frame, scene: Scene) -> Array:
-    """First units, 512 at most, with their features and the weights among them, as the rows of so small a network."""
+    """First units, 256 at most, with their features and the weights among them, as the rows of so small a network."""
     system, count = scene.energy, _first(scene)
     (inner, middle, outer), features = state_of(system, frame)
     alpha, beta = ([each[:count] for each in some] for some in features)
