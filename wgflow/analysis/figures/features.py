@@ -34,6 +34,7 @@ class _Course(NamedTuple):
     defect: Array
     spread: Array  # (F, L - 1)
     weights: Array  # (F,), loss of the network that the weights make
+    heldout: float  # loss on held-out samples at the end; NaN without any
 
 
 def courses(work: Workspace) -> Drawing:
@@ -44,7 +45,8 @@ def courses(work: Workspace) -> Drawing:
             table = trajectory.parameters["study"]["network"]
             series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
             if len(series[0]) > 1:
-                found.append(_Course(table["kind"], particles(trajectory), table["method"], *series))
+                held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
+                found.append(_Course(table["kind"], particles(trajectory), table["method"], *series, held))
     if not found:
         return Drawing("No network has two frames.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
     caption = (
@@ -97,7 +99,7 @@ def _said(found: Sequence[_Course]) -> str:
         one = same.get("descent", next(iter(same.values())))
         text = (
             f"With m = {largest} the {_NAMES[kind]}'s loss falls from {one.energy[0]:.2g} to {one.energy[-1]:.2g} "
-            f"by s = {one.s[-1]:g}"
+            f"by s = {one.s[-1]:g}" + (f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else "")
         )
         if {"descent", "flow"} <= set(same):
             until = features.together(one.s, same["descent"].energy, same["flow"].energy)
