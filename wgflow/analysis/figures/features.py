@@ -46,7 +46,9 @@ def courses(work: Workspace) -> Drawing:
             series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
             if len(series[0]) > 1:
                 held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
-                found.append(_Course(table["kind"], particles(trajectory), table["method"], *series, held))
+                about = (table["kind"], particles(trajectory), table["method"])
+                s, energy, defect, spread, weights = series
+                found.append(_Course(*about, s, energy, defect, spread, weights, held))
     if not found:
         return Drawing("No network has two frames.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
     caption = (
