@@ -228,7 +228,7 @@ def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, gu
     style.log_ticks(axes)
     style.particle_axis(axes, first.sizes, label)
     axes.set_ylabel("rms distance")
-    axes.legend(fontsize=9.5, loc="lower left")
+    axes.legend(fontsize=9.5, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), columnspacing=1.0)
 
 
 def degeneracy(work: Workspace) -> Drawing:
@@ -305,7 +305,8 @@ def _what_becomes(each: Spread) -> str:
 
 
 def _falling(found: Estimate) -> bool:
-    return bool(found.rate) and found.rate.exponent > _FALLS
+    """Whether values fall over the sizes there are, by the slope alone: seeds may scatter too far for an interval."""
+    return float(np.polyfit(np.log(found.sizes), np.log(found.value), 1)[0]) < -_FALLS
 
 
 _FALLS = 0.2  # exponent of the last layer from which on units are said to become one
