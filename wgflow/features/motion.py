@@ -82,7 +82,7 @@ class Motion:
         if isinstance(start, Units | Frame):
             state = self.system.unpack(np.asarray(start.theta))
         else:
-            with _one_thread():
+            with one_thread():
                 state = _dense(start if isinstance(start, State) else start())
         good: Frame | None = None
         begin, moved = True, False
@@ -101,7 +101,7 @@ class Motion:
 
     def _step(self, state: State, own: bool) -> State:
         network = self.system.network
-        with _one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
             if self.method == "flow":
                 return flow_step(network, state, self.h, self.integrator, own)
             weights = descent_step(network, state.weights, self.h, self.integrator, own)
@@ -109,7 +109,7 @@ class Motion:
 
     def _frame(self, state: State, clock: StepClock, good: Frame | None) -> Frame:
         network, count = self.system.network, self.system.units
-        with _one_thread(), np.errstate(over="ignore", invalid="ignore"):
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             now = state if self.method == "flow" else start(network, state.weights)
             drift = network.drift(*now)
             dissipation = rate(drift, network.inputs, count)
@@ -129,7 +129,7 @@ def _blas() -> ThreadpoolController:
     return ThreadpoolController()
 
 
-def _one_thread() -> Any:
+def one_thread() -> Any:
     """Products of matrices on one thread: their sums have an order that depends on how many there are."""
     return _blas().limit(limits=1, user_api="blas")
 

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wgflow.features import flow, gram, initial
+from wgflow.features.motion import one_thread
 from wgflow.features.system import state_of
 from wgflow.particles import Particles
 from wgflow.types import Array, Frame
@@ -147,12 +148,22 @@ def _shape_of_units(scene: Scene) -> tuple[int, int]:
     return count, network.inputs + network.points * (2 * network.layers - 1) + count * (network.layers - 1) + 1
 
 
+def _alone(measure: Callable[[Frame, Scene], float | Array]) -> Callable[[Frame, Scene], float | Array]:
+    """Measure on one thread of BLAS, whose number would otherwise show in the last digits."""
+
+    def measured(frame: Frame, scene: Scene) -> float | Array:
+        with one_thread():
+            return measure(frame, scene)
+
+    return measured
+
+
 NETWORK_OBSERVABLES: dict[str, Observable] = {
-    "heldout": Observable(network_heldout),
-    "outputs": Observable(network_outputs, lambda scene: (scene.energy.network.points, 1)),
-    "defect": Observable(defect),
-    "loss_of_weights": Observable(loss_of_weights),
-    "unit_spread": Observable(unit_spread, lambda scene: (scene.energy.network.layers - 1,)),
-    "units": Observable(units, _shape_of_units),
-    "eigenvalues": Observable(eigenvalues, lambda scene: (scene.energy.network.layers,)),
+    "heldout": Observable(_alone(network_heldout)),
+    "outputs": Observable(_alone(network_outputs), lambda scene: (scene.energy.network.points, 1)),
+    "defect": Observable(_alone(defect)),
+    "loss_of_weights": Observable(_alone(loss_of_weights)),
+    "unit_spread": Observable(_alone(unit_spread), lambda scene: (scene.energy.network.layers - 1,)),
+    "units": Observable(_alone(units), _shape_of_units),
+    "eigenvalues": Observable(_alone(eigenvalues), lambda scene: (scene.energy.network.layers,)),
 }
