@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import clouds, depth_width
+from wgflow.analysis import clouds, depth_width, lawfit
 from wgflow.analysis.figures import FIGURES, style
 from wgflow.errors import InputError
 from wgflow.sims import run
@@ -141,7 +141,8 @@ def test_a_coupled_distance_by_hand(work):
 
 
 @pytest.mark.parametrize("name", ["depth_width", "depth_width_clouds"])
-def test_figures(work, name, tmp_path):
+def test_figures(work, name, tmp_path, monkeypatch):
+    monkeypatch.setattr(lawfit, "RESAMPLES", 100)
     drawing = FIGURES[name](work)
     assert "independent layers" in drawing.finding
     assert not any("nan" in json.dumps(table) for table in drawing.tables.values())
