@@ -36,7 +36,7 @@ def test_its_lines_run(capsys):
 
 def test_observables_and_keys_of_the_page():
     from wgflow.sims.observables import NETWORK_OBSERVABLES
-    from wgflow.sims.study import NetworkTable
+    from wgflow.sims.tables import NetworkTable
 
     for name in re.findall(r"observables? `(\w+)`", PAGE):
         assert name in NETWORK_OBSERVABLES

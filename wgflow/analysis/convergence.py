@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wgflow.analysis.member import reached_end
 from wgflow.analysis.rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.analysis.summary import QUANTITIES
 from wgflow.energy import Energy
@@ -139,12 +140,6 @@ def _group(label: str, files: list[MemberFile]) -> Group:
     estimates, coupled, seeds = _estimates(label, sizes, fitted, reference, stated)
     curves = {n: _curve([each for each in fitted if each.size == n]) for n in sizes} | {largest: _curve(reference)}
     return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
-
-
-def reached_end(trajectory: Trajectory) -> bool:
-    """Whether the last frame of a study's member is the end of its flow time; otherwise it diverged or was stopped."""
-    until: float = trajectory.parameters["study"]["flow"]["until"]
-    return len(trajectory) > 0 and trajectory[-1].s >= until * (1 - 1e-9)
 
 
 def _shared_times(trajectories: Sequence[Trajectory]) -> Array:

@@ -18,6 +18,7 @@ from wgflow.analysis.choice import Choice, compare
 from wgflow.analysis.gain import Equivalence, no_gain
 from wgflow.analysis.lawfit import Fit, fit
 from wgflow.analysis.laws import Sizes
+from wgflow.analysis.member import reached_end
 from wgflow.analysis.rates import Estimate, Interval, Statistic, estimate
 from wgflow.errors import InputError
 from wgflow.trajectory import Trajectory
@@ -187,8 +188,8 @@ def families(work: Workspace) -> list[Family]:
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
             s = trajectory.series("s")
-            if not len(s) or s[-1] < study["flow"]["until"] * (1 - 1e-9):
-                continue  # diverged
+            if not reached_end(trajectory):
+                continue
             table = study["particles"]
             outputs = trajectory.series("outputs").reshape(len(s), -1)
             run = Run(trajectory.series("energy"), outputs)

@@ -14,6 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wgflow.analysis import rates
+from wgflow.analysis.member import reached_end
 from wgflow.analysis.rates import Estimate, estimate
 from wgflow.errors import InputError
 from wgflow.features.optimum import optimality_gap
@@ -227,10 +228,9 @@ def _largest(a: Ended, b: Ended, t: int) -> float:
 def _ended(member: MemberFile) -> Ended | None:
     """First units of a network along s; nothing if it did not reach the end."""
     with Trajectory(member.path) as trajectory:
-        study = trajectory.parameters["study"]
-        s = trajectory.series("s")
-        if not len(s) or s[-1] < study["flow"]["until"] * (1 - 1e-9):
+        if not reached_end(trajectory):
             return None
+        study = trajectory.parameters["study"]
         network = trajectory.parameters["energy"]["network"]
         points, inputs = trajectory.parameters["energy"]["problem"]["data"]["x"]["shape"]
         parts = [_parts(each, inputs, points, network["layers"]) for each in trajectory.series("units")]
@@ -337,9 +337,9 @@ def spreads(work: Workspace) -> list[Spread]:
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
-            spread, s = trajectory.series("unit_spread"), trajectory.series("s")
-            if not len(s) or s[-1] < study["flow"]["until"] * (1 - 1e-9):
-                continue  # diverged
+            spread = trajectory.series("unit_spread")
+            if not reached_end(trajectory):
+                continue
             table = study["network"]
             sizes = found.setdefault((table["kind"], table["start"]), {})
             sizes.setdefault(study["particles"]["count"], {})[study["seed"]] = (spread[0], spread[-1])

@@ -13,9 +13,9 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.analysis.choice import Choice, compare
-from wgflow.analysis.convergence import reached_end
 from wgflow.analysis.lawfit import Fit, fit
 from wgflow.analysis.laws import Sizes
+from wgflow.analysis.member import reached_end
 from wgflow.errors import InputError
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec

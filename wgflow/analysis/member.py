@@ -56,6 +56,12 @@ def particles(trajectory: Trajectory) -> int:
     return int(table["count"] if table["per_layer"] is None else table["per_layer"] * layers)
 
 
+def reached_end(trajectory: Trajectory) -> bool:
+    """Whether the last frame of a study's member is the end of its flow time; otherwise it diverged or was stopped."""
+    s, until = trajectory.series("s"), trajectory.parameters["study"]["flow"]["until"]
+    return len(s) > 0 and bool(s[-1] >= until * (1 - 1e-9))
+
+
 def spread(count: int, most: int) -> list[int]:
     """Numbers of at most so many of a run's frames, spread evenly, the first and the last among them."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})

@@ -28,7 +28,8 @@ from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims import networks
 from wgflow.sims.networks import Begin
 from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, Observable, Scene
-from wgflow.sims.study import FlowTable, LayersTable, Member, ProblemTable, Study, check_member, listed
+from wgflow.sims.study import Member, Study, check_member, listed
+from wgflow.sims.tables import FlowTable, LayersTable, ProblemTable
 from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath

@@ -15,7 +15,8 @@ from wgflow.features.network import Network
 from wgflow.features.system import System
 from wgflow.problems import Problem
 from wgflow.sims.messages import ADVICE
-from wgflow.sims.study import FlowTable, GapsTable, Member, NetworkTable
+from wgflow.sims.study import Member
+from wgflow.sims.tables import FlowTable, GapsTable, NetworkTable
 from wgflow.types import Array, Spec
 
 if TYPE_CHECKING:

@@ -18,7 +18,8 @@ from wgflow.theory.separation import kind
 
 if TYPE_CHECKING:
     from wgflow.analysis.drawing import Drawing
-    from wgflow.sims.study import FlowTable, TargetTable
+    from wgflow.sims.study import TargetTable
+    from wgflow.sims.tables import FlowTable
     from wgflow.workspace import Workspace
 
 _WITHIN = ("particles.count", "seed", "particles.part")  # what members of one group differ in

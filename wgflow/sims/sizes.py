@@ -8,7 +8,8 @@ from wgflow.analysis.extrapolation import FEWEST_SIDES
 from wgflow.errors import InputError
 from wgflow.sims.members import Planned
 from wgflow.sims.messages import ADVICE
-from wgflow.sims.study import LayersTable, TargetTable
+from wgflow.sims.study import TargetTable
+from wgflow.sims.tables import LayersTable
 
 _SIZES = ("depth.layers", "particles.per_layer", "particles.count", "particles.within")
 _DRAWS = ("seed", "particles.part", "particles.coupling")

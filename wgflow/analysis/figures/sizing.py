@@ -19,6 +19,7 @@ from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
 from wgflow.analysis.failure import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
 from wgflow.analysis.laws import Sizes
+from wgflow.analysis.member import reached_end
 from wgflow.analysis.sizing import Answer, Bound, smallest, sufficient
 from wgflow.errors import InputError
 from wgflow.trajectory import Trajectory
@@ -74,9 +75,8 @@ def sized(work: Workspace) -> Sized:
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
-            s, until, coupling = trajectory.series("s"), study["flow"]["until"], study["particles"]["coupling"]
-            ended = len(s) > 0 and s[-1] >= until * (1 - 1e-9)
-            energy = float(trajectory.series("energy")[-1]) if ended else np.inf  # it diverged
+            until, coupling = study["flow"]["until"], study["particles"]["coupling"]
+            energy = float(trajectory.series("energy")[-1]) if reached_end(trajectory) else np.inf  # it diverged
             last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
     if not last:
         raise InputError(f"{work.folder}: expected members, got none; run the study first")
