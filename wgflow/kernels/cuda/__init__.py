@@ -1,0 +1,16 @@
+"""CUDA C++ sources of the GPU backend, as one text: what NVRTC compiles, and the tests on the host."""
+
+from __future__ import annotations
+
+from functools import cache
+from importlib import resources
+
+# In this order: later files use what earlier ones define. No #include, so that no path has to be found at run time.
+FILES = ("common.cu",)
+
+
+@cache
+def source() -> str:
+    """Text of all kernels; REAL is left to the compiler's options, float or double."""
+    folder = resources.files(__name__)
+    return "\n".join(f'#line 1 "{name}"\n' + (folder / name).read_text() for name in FILES)

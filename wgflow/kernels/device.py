@@ -1,0 +1,204 @@
+"""A CUDA device as the kernels see it: memory, launches and copies, through CuPy's RawModule.
+
+Everything else of the GPU backend asks a :class:`Device` alone, so that the tests can put the same CUDA source, compiled
+for the host, in its place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cache
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, DTypeLike, NDArray
+
+from wgflow.errors import BackendError
+from wgflow.kernels.cuda import source
+
+Argument = Any  # an array of the device, an int (long long in a kernel) or a float (double)
+
+
+class Pending(Protocol):
+    """Copies to the host that are under way."""
+
+    def wait(self) -> list[NDArray[Any]]:
+        """Arrays, once they have arrived."""
+
+
+class Device(Protocol):
+    """What the GPU kernels need of a device. Arrays of the device have ``shape``, ``dtype`` and ``nbytes``.
+
+    Attributes
+    ----------
+    name : str
+        As the vendor calls it.
+    processors : int
+        Multiprocessors.
+    shared : int
+        Bytes of shared memory that one block may ask for.
+    """
+
+    name: str
+    processors: int
+    shared: int
+
+    def free(self) -> int:
+        """Bytes of memory that can be had."""
+
+    def put(self, array: ArrayLike) -> Any:
+        """Copy of a host array, C-contiguous, on the device."""
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Array that nothing has been written to."""
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """Copy on the host; waits for the work that makes it."""
+
+    def fetch(self, arrays: Sequence[Any]) -> Pending:
+        """Begin to copy arrays to the host while the device goes on; they may be overwritten by later launches."""
+
+    def launch(
+        self, precision: str, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[Argument]
+    ) -> None:
+        """Start a kernel of :mod:`wgflow.kernels.cuda`, compiled for a precision, after those started before.
+
+        Parameters
+        ----------
+        precision : {"float32", "float64"}
+            What REAL is in the source.
+        kernel : str
+            Its name.
+        blocks, threads, shared : int
+            Blocks, threads of a block, bytes of shared memory of a block.
+        arguments : sequence
+            Arrays, ints (``long long``) and floats (``double``), in the kernel's order.
+        """
+
+
+class _Copies:
+    """Copies of arrays on a stream of their own, into pinned memory."""
+
+    def __init__(self, cupy: Any, arrays: Sequence[Any]) -> None:
+        # A snapshot on the device first: later launches may overwrite the arrays before they have crossed.
+        self._held = [array.copy() for array in arrays]
+        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream.wait_event(cupy.cuda.get_current_stream().record())
+        self._arrived = [self._start(cupy, array) for array in self._held]
+
+    def _start(self, cupy: Any, array: Any) -> NDArray[Any]:
+        pinned = cupy.cuda.alloc_pinned_memory(max(array.nbytes, 1))
+        host: NDArray[Any] = np.frombuffer(pinned, array.dtype, array.size).reshape(array.shape)
+        array.get(stream=self._stream, out=host, blocking=False)
+        return host
+
+    def wait(self) -> list[NDArray[Any]]:
+        """Arrays of one's own, out of the pinned memory."""
+        self._stream.synchronize()
+        self._held.clear()
+        return [each.copy() for each in self._arrived]
+
+
+class CupyDevice:
+    """The current CUDA device; see :class:`Device` for the contract.
+
+    Raises
+    ------
+    BackendError
+        If CuPy or a device cannot be had, with what to do about it.
+    """
+
+    def __init__(self) -> None:
+        self._cupy = _cupy()
+        number = self._cupy.cuda.Device().id
+        properties = self._cupy.cuda.runtime.getDeviceProperties(number)
+        self.name = properties["name"].decode()
+        self.processors = int(properties["multiProcessorCount"])
+        self.shared = int(properties["sharedMemPerBlockOptin"])
+        self._functions: dict[tuple[str, str], Any] = {}
+
+    def free(self) -> int:
+        """Bytes the device has left, with those that CuPy keeps for reuse."""
+        return int(self._cupy.cuda.runtime.memGetInfo()[0] + self._cupy.get_default_memory_pool().free_bytes())
+
+    def put(self, array: ArrayLike) -> Any:
+        """Copy of a host array, C-contiguous, on the device."""
+        return self._cupy.array(np.ascontiguousarray(array))
+
+    def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
+        """Array that nothing has been written to."""
+        return self._cupy.empty(shape, dtype)
+
+    def get(self, array: Any) -> NDArray[Any]:
+        """Copy on the host; waits for the work that makes it."""
+        host: NDArray[Any] = array.get()
+        return host
+
+    def fetch(self, arrays: Sequence[Any]) -> Pending:
+        """Begin to copy arrays to the host while the device goes on."""
+        return _Copies(self._cupy, arrays)
+
+    def launch(
+        self, precision: str, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[Argument]
+    ) -> None:
+        """Start a kernel on the current stream."""
+        typed = tuple(_typed(each) for each in arguments)
+        self._function(precision, kernel)((blocks,), (threads,), typed, shared_mem=shared)
+
+    def _function(self, precision: str, kernel: str) -> Any:
+        found = self._functions.get((precision, kernel))
+        if found is None:
+            module = _module(self._cupy, precision)
+            found = self._functions[precision, kernel] = module.get_function(kernel)
+            if self.shared > _STATIC:
+                found.max_dynamic_shared_size_bytes = self.shared
+        return found
+
+
+_STATIC = 48 * 1024  # shared memory a block may ask for without being allowed more
+
+
+@cache
+def _module(cupy: Any, precision: str) -> Any:
+    """All kernels, compiled at first use for the device at hand; CuPy keeps the result on disk."""
+    options = ("-std=c++17", f"-DREAL={'double' if precision == 'float64' else 'float'}")
+    return cupy.RawModule(code=source(), options=options)
+
+
+def _typed(argument: Argument) -> Argument:
+    if isinstance(argument, int):
+        return np.int64(argument)
+    return np.float64(argument) if isinstance(argument, float) else argument
+
+
+def _cupy() -> Any:
+    """CuPy with a device that answers."""
+    try:
+        import cupy
+    except ImportError as error:
+        raise BackendError(
+            f"backend 'gpu': CuPy cannot be imported ({error}); install wgflow[gpu12] or wgflow[gpu13] for the CUDA "
+            "version of the driver, or use --backend cpu; python -m wgflow.doctor says more"
+        ) from None
+    try:
+        count = cupy.cuda.runtime.getDeviceCount()
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise BackendError(
+            f"backend 'gpu': no CUDA device answers ({error}); check the driver with nvidia-smi, or use --backend cpu; "
+            "python -m wgflow.doctor says more"
+        ) from None
+    if count == 0:
+        raise BackendError("backend 'gpu': this machine shows no CUDA device; use --backend cpu")
+    return cupy
+
+
+@cache
+def current() -> Device:
+    """The device that ``backend="gpu"`` uses.
+
+    Raises
+    ------
+    BackendError
+        If there is none.
+    """
+    return CupyDevice()
