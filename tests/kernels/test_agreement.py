@@ -99,7 +99,6 @@ def test_nan_is_not_smoothed_over(name):
 @pytest.mark.parametrize(
     ("options", "error", "words"),
     [
-        ({"backend": "gpu"}, BackendError, "no GPU kernels; use --backend cpu"),
         ({"backend": "cuda"}, InputError, "unknown backend 'cuda'"),
         ({"threads": 0}, InputError, "threads: expected a whole number >= 1, got 0"),
         ({"dtype": "float16"}, InputError, "unknown dtype 'float16'"),

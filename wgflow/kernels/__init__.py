@@ -39,9 +39,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
 
     Parameters
     ----------
-    backend : {"cpu", "reference", "auto"}
+    backend : {"cpu", "reference", "gpu", "auto"}
         ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
-        of samples. ``auto`` is ``cpu`` in this version.
+        of samples. ``gpu`` runs the built-in ones on the current CUDA device. ``auto`` is ``cpu`` in this version.
     problem : Problem
         What the kernel will be asked about.
     threads : int, optional
@@ -74,7 +74,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         _only_double(dtype, "a block, activation or loss of your own")
         return Blocked(problem, threads)
     if backend == "gpu":
-        raise BackendError("backend 'gpu': this version has no GPU kernels; use --backend cpu (backend='cpu')")
+        from wgflow.kernels.gpu import Gpu
+
+        return Gpu(problem, dtype)
     raise unknown("backend", backend, (*BACKENDS, "auto"))
 
 

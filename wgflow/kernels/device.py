@@ -1,7 +1,7 @@
 """A CUDA device as the kernels see it: memory, launches and copies, through CuPy's RawModule.
 
-Everything else of the GPU backend asks a :class:`Device` alone, so that the tests can put the same CUDA source, compiled
-for the host, in its place.
+Everything else of the GPU backend asks a :class:`Device` alone, so that the tests can put the same CUDA source,
+compiled for the host, in its place.
 """
 
 from __future__ import annotations

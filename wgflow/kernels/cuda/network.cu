@@ -1,0 +1,225 @@
+// Forward and backward pass of a network of ridge units a sigma(w . x + b), in one launch.
+//
+// A block of threads keeps a tile of samples in shared memory and walks all groups of units in sequence, first forwards,
+// then backwards. A group is up to G consecutive units: several whole layers, or a piece of one wide layer. With layers
+// k(i) and weights c,
+//
+//     z_i = w_i . X + b_i + sum_(k(l) < k(i)) c_l (w_i . a_l) h_l,     X <- X + sum_i c_i a_i h_i,
+//     q_i = a_i . p + sum_(k(l) > k(i)) c_l (w_l . a_i) r_l,  r = q sigma'(z),     p <- p + sum_i c_i w_i r_i:
+//
+// exactly the sequence of layers, as matrix products and one small triangle a sample. X at every group's start and all h
+// lie on a tape, one for each block of threads and used again for its next tile: memory does not grow with M.
+
+// Columns of the table of groups, and flags: several layers; first piece of its layer; last piece.
+#define ENTRY 0
+#define COUNT 1
+#define SLOT 2
+#define SLOTS 3
+#define STATE 4
+#define FLAG 5
+#define FIELDS 6
+#define TRIANGLE 1
+#define OPENS 2
+#define CLOSES 4
+#define CHUNK 8  // rows of the triangle that one thread holds in registers; slots come in multiples of it
+
+// h in place of the products w . X in `z`, row by row of a group whose later units see the earlier ones.
+DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, int rows, int columns, int stride,
+                             int code, REAL eta, REAL* z, REAL* out_h, REAL* out_slope)
+{
+    EACH_HERE(m, columns) {
+        for (int low = 0; low < rows; low += CHUNK) {
+            REAL value[CHUNK];
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) value[i] = z[(low + i) * stride + m] + bias[low + i];
+            for (int k = 0; k < low; k++) {
+                const REAL h = z[k * stride + m];
+                const Four c = four(triangle + k * group + low), d = four(triangle + k * group + low + 4);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    value[i] += c.v[i] * h;
+                    value[4 + i] += d.v[i] * h;
+                }
+            }
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) {
+                REAL slope = REAL(0);
+                const REAL h = activate(code, eta, value[i], slope);
+#pragma unroll
+                for (int k = i + 1; k < CHUNK; k++) value[k] += triangle[(low + i) * group + low + k] * h;
+                z[(low + i) * stride + m] = h;
+                if (out_h) out_h[(low + i) * columns + m] = h;
+                if (out_slope) out_slope[(low + i) * columns + m] = slope;
+            }
+        }
+    }
+}
+
+// The same for a group without a triangle: every number on its own.
+DEVICE void forward_units(const REAL* bias, int rows, int columns, int stride, int code, REAL eta, REAL* z, REAL* out_h,
+                          REAL* out_slope)
+{
+    EACH_HERE(t, rows * columns) {
+        const int i = int(t) / columns, m = int(t) % columns;
+        REAL slope = REAL(0);
+        const REAL h = activate(code, eta, z[i * stride + m] + bias[i], slope);
+        z[i * stride + m] = h;
+        if (out_h) out_h[t] = h;
+        if (out_slope) out_slope[t] = slope;
+    }
+}
+
+// r = q sigma' in place of the products a . p in `q`, from the last row to the first.
+DEVICE void backward_triangle(const REAL* triangle, int group, int rows, int columns, int stride, int code,
+                              const REAL* h, const REAL* slope, REAL* q)
+{
+    EACH_HERE(m, columns) {
+        for (int low = rows - CHUNK; low >= 0; low -= CHUNK) {
+            REAL value[CHUNK];
+#pragma unroll
+            for (int i = 0; i < CHUNK; i++) value[i] = q[(low + i) * stride + m];
+            for (int k = low + CHUNK; k < rows; k++) {
+                const REAL r = q[k * stride + m];
+                const Four c = four(triangle + k * group + low), d = four(triangle + k * group + low + 4);
+#pragma unroll
+                for (int i = 0; i < 4; i++) {
+                    value[i] += c.v[i] * r;
+                    value[4 + i] += d.v[i] * r;
+                }
+            }
+#pragma unroll
+            for (int i = CHUNK - 1; i >= 0; i--) {
+                const REAL kept = slope ? slope[(low + i) * columns + m] : REAL(0);
+                const REAL r = value[i] * slope_from(code, h[(low + i) * stride + m], kept);
+#pragma unroll
+                for (int k = 0; k < i; k++) value[k] += triangle[(low + i) * group + low + k] * r;
+                q[(low + i) * stride + m] = r;
+            }
+        }
+    }
+}
+
+DEVICE void backward_units(int rows, int columns, int stride, int code, const REAL* h, const REAL* slope, REAL* q)
+{
+    EACH_HERE(t, rows * columns) {
+        const int i = int(t) / columns, m = int(t) % columns;
+        q[i * stride + m] *= slope_from(code, h[i * stride + m], slope ? slope[t] : REAL(0));
+    }
+}
+
+// All groups for the tiles of this block.
+//
+// start (D, all samples) and target (K, all samples); rows: which samples to use if `some`, else all; samples: how many.
+// groups (count, FIELDS); stacked parameters as `stack` makes them; readout (K', D') and its transpose, padded to
+// multiples of 4. tape: `tape_size` numbers a block, holding states (states, D', B), values (slots, B), their slopes
+// (slots, B) if kept, a sum begun by pieces of a wide layer (D', B) and the gradient in the outputs (K', B).
+// parts: (BLOCKS, slots, 2 D' + G + 4), written for every slot in use. mode: the outputs (K, samples) alone, or with the
+// loss of each sample, or with the gradient; what is not asked for is not touched.
+#define OUTPUTS 0
+#define LOSSES 1
+#define GRADIENT 2
+KERNEL network_pass(Int mode, const REAL* start, const REAL* target, const Int* rows, Int some, Int all_samples,
+                    Int samples, Int width, Int padded, Int group_size, Int tile, Int outputs, Int padded_outputs,
+                    const Int* groups, Int group_count, const REAL* w, const REAL* a, const REAL* cw, const REAL* ca,
+                    const REAL* bias, const REAL* below, const REAL* above, const REAL* readout, const REAL* turned,
+                    Int code, double eta_, Int loss, REAL* tape, Int tape_size, Int states, Int slots, REAL* out_output, double* out_loss,
+                    REAL* out_parts)
+{
+    SHARED(REAL, memory);
+    const int D = int(padded), G = int(group_size), B = int(tile), stride = B + 4, K = int(padded_outputs);
+    const int columns = 2 * D + G + 4;
+    const REAL eta = REAL(eta_);
+    const bool gradient = mode == GRADIENT, keep = gradient && KEEPS_SLOPE(code);
+    REAL* state = memory;                // (D', B): X, then p
+    REAL* other = state + D * stride;    // (D', B): X at a group's start
+    REAL* h = other + D * stride;        // (G, B)
+    REAL* r = h + G * stride;            // (G, B)
+    REAL* inward = r + G * stride;       // (D', G): w or a, turned
+    REAL* outward = inward + D * G;      // (G, D'): c a or c w
+    REAL* triangle = outward + D * G;    // (G, G)
+    REAL* shift = triangle + G * G;      // (G,)
+
+    REAL* tape_state = tape + BLOCK * tape_size;
+    REAL* tape_h = tape_state + (gradient ? states * D * B : 0);
+    REAL* tape_slope = tape_h + (gradient ? slots * B : 0);
+    REAL* begun = tape_slope + (keep ? slots * B : 0);
+    REAL* seed = begun + D * B;
+
+    bool add = false;
+    for (Int number = BLOCK; number * B < samples; number += BLOCKS, add = true) {
+        const Int low = number * B;
+        BARRIER();  // the last tile's sums have been taken from `state`
+        EACH_HERE(t, D * B) {  // unused columns repeat the last sample, so that they are as finite as it
+            const int d = int(t) / B, m = int(t) % B;
+            const Int at = low + m < samples ? low + m : samples - 1;
+            state[d * stride + m] = d < width ? start[d * all_samples + (some ? rows[at] : at)] : REAL(0);
+        }
+        for (Int g = 0; g < group_count; g++) {
+            const Int* group = groups + g * FIELDS;
+            const int n = int(group[SLOTS]), flag = int(group[FLAG]);
+            BARRIER();
+            copy(w + g * D * G, G, inward, G, D, G);
+            copy(ca + g * D * G, D, outward, D, n, D);
+            if (flag & TRIANGLE) copy(below + g * G * G, G, triangle, G, n, G);
+            EACH_HERE(i, n) shift[i] = bias[g * G + i];
+            if (gradient && (flag & OPENS)) copy(state, stride, tape_state + group[STATE] * D * B, B, D, B);
+            BARRIER();
+            product(inward, G, state, stride, n, B, D, nullptr, 0, h, stride);
+            BARRIER();
+            REAL* keep_h = gradient ? tape_h + group[SLOT] * B : nullptr;
+            REAL* keep_slope = keep ? tape_slope + group[SLOT] * B : nullptr;
+            if (flag & TRIANGLE)
+                forward_triangle(triangle, shift, G, n, B, stride, int(code), eta, h, keep_h, keep_slope);
+            else
+                forward_units(shift, n, B, stride, int(code), eta, h, keep_h, keep_slope);
+            BARRIER();
+            const REAL* base = flag & OPENS ? state : begun;
+            REAL* into = flag & CLOSES ? state : begun;
+            product(outward, D, h, stride, D, B, n, base, flag & OPENS ? stride : B, into, flag & CLOSES ? stride : B);
+        }
+        BARRIER();
+        product(turned, K, state, stride, K, B, D, nullptr, 0, seed, B);
+        BARRIER();
+        EACH_HERE(m, B) {
+            const Int at = low + m;
+            if (at < samples) {
+                for (Int k = 0; k < outputs; k++) out_output[k * samples + at] = seed[k * B + m];
+                if (mode != OUTPUTS) {
+                    const REAL* wanted = target + (some ? rows[at] : at);
+                    out_loss[at] = replace_by_gradient(int(loss), int(outputs), wanted, all_samples, seed + m, B);
+                }
+            }
+            if (gradient)  // nothing flows back from unused columns and padded outputs
+                for (Int k = at < samples ? outputs : 0; k < K; k++) seed[k * B + m] = REAL(0);
+        }
+        if (!gradient) continue;
+        BARRIER();
+        product(readout, D, seed, B, D, B, K, nullptr, 0, state, stride);
+        for (Int g = group_count - 1; g >= 0; g--) {
+            const Int* group = groups + g * FIELDS;
+            const int n = int(group[SLOTS]), flag = int(group[FLAG]);
+            BARRIER();
+            copy(a + g * D * G, G, inward, G, D, G);
+            copy(cw + g * D * G, D, outward, D, n, D);
+            if (flag & TRIANGLE) copy(above + g * G * G, G, triangle, G, n, G);
+            copy(tape_h + group[SLOT] * B, B, h, stride, n, B);
+            if (flag & CLOSES) copy(tape_state + group[STATE] * D * B, B, other, stride, D, B);
+            BARRIER();
+            product(inward, G, state, stride, n, B, D, nullptr, 0, r, stride);
+            BARRIER();
+            const REAL* slope = keep ? tape_slope + group[SLOT] * B : nullptr;
+            if (flag & TRIANGLE)
+                backward_triangle(triangle, G, n, B, stride, int(code), h, slope, r);
+            else
+                backward_units(n, B, stride, int(code), h, slope, r);
+            BARRIER();
+            correlate(h, r, other, state, stride, n, D, G, B, flag & TRIANGLE, add,
+                      out_parts + (BLOCK * slots + group[SLOT]) * columns, columns);
+            if (group[STATE] == 0) continue;  // nothing asks for the adjoint before the first layer
+            BARRIER();
+            const REAL* base = flag & CLOSES ? state : begun;
+            REAL* into = flag & OPENS ? state : begun;
+            product(outward, D, r, stride, D, B, n, base, flag & CLOSES ? stride : B, into, flag & OPENS ? stride : B);
+        }
+    }
+}

@@ -1,0 +1,148 @@
+// Before and after the pass: parameters stacked by group, and sums of all blocks put together as gradients.
+//
+// A particle's block is `units` ridge units. Row h of `table`, (units, 2 D + 1), says where [a | w | b] of unit h come
+// from: a column of theta, or the constants below. `target` (P,) is its inverse: the place in the table of a column.
+
+#define ZERO_HERE (-1)
+#define ONE_HERE (-2)
+
+DEVICE double parameter(const double* particle, Int place)
+{
+    return place >= 0 ? particle[place] : place == ONE_HERE ? 1.0 : 0.0;
+}
+
+// w and a turned, (D', G) a group; c w and c a, (G, D'); bias, (G,); and the triangles (G, G), row l for what unit l does
+// to the others: `below` c_l (w_j . a_l) for the later layers j, `above` c_l (w_l . a_j) for the earlier ones. Zeros pad.
+// `layer` (entries,) is the layer of each.
+KERNEL stack(const double* theta, Int parameters, const Int* particle, const double* weight, const Int* layer,
+             const Int* table, Int units, Int width, Int padded, Int group_size, const Int* groups, Int group_count,
+             REAL* out_w, REAL* out_a, REAL* out_cw, REAL* out_ca, REAL* out_bias, REAL* out_below, REAL* out_above)
+{
+    const Int D = padded, G = group_size, columns = 2 * width + 1;
+    for (Int g = BLOCK; g < group_count; g += BLOCKS) {
+        const Int entry = groups[g * FIELDS + ENTRY], count = groups[g * FIELDS + COUNT];
+        REAL *w = out_w + g * D * G, *a = out_a + g * D * G;
+        EACH_HERE(t, G * D) {
+            const Int i = t / D, d = t % D, unit = entry + i;
+            const bool there = i < count && d < width;
+            const double* own = there ? theta + particle[unit / units] * parameters : nullptr;
+            const Int* row = table + unit % units * columns;
+            const double c = there ? weight[unit / units] : 0.0;
+            const double out = there ? parameter(own, row[d]) : 0.0, in = there ? parameter(own, row[width + d]) : 0.0;
+            w[d * G + i] = REAL(in);
+            a[d * G + i] = REAL(out);
+            out_cw[g * D * G + t] = REAL(c * in);
+            out_ca[g * D * G + t] = REAL(c * out);
+        }
+        EACH_HERE(i, G) {
+            const Int unit = entry + i;
+            out_bias[g * G + i] =
+                i < count
+                    ? REAL(parameter(theta + particle[unit / units] * parameters, table[unit % units * columns + 2 * width]))
+                    : REAL(0);
+        }
+        if (!(groups[g * FIELDS + FLAG] & TRIANGLE)) continue;
+        BARRIER();
+        EACH_HERE(t, G * G) {
+            const Int k = t / G, j = t % G;
+            double dot = 0;
+            if (k < count && j < count && layer[(entry + k) / units] != layer[(entry + j) / units]) {
+                const REAL *in = w + (k < j ? j : k), *out = a + (k < j ? k : j);
+                for (Int d = 0; d < width; d++) dot += double(in[d * G]) * double(out[d * G]);
+                dot *= weight[(entry + k) / units];
+            }
+            out_below[g * G * G + t] = REAL(k < j ? dot : 0.0);
+            out_above[g * G * G + t] = REAL(k < j ? 0.0 : dot);
+        }
+    }
+}
+
+// Sums over the blocks of a pass, in their order.
+KERNEL add_blocks(const REAL* parts, Int blocks, Int size, double* out_total)
+{
+    EACH(t, size) {
+        double sum = 0;
+        for (Int block = 0; block < blocks; block++) sum += double(parts[block * size + t]);
+        out_total[t] = sum;
+    }
+}
+
+// Sum over samples behind the derivative of g in number `column` of [a | w | b] of a unit, with what the triangle adds.
+DEVICE double unit_sum(const double* total, const Int* group, Int g, const Int* layer, Int units, Int unit, Int column,
+                       Int width, Int D, Int G, const REAL* cw, const REAL* ca)
+{
+    const Int columns = 2 * D + G + 4, entry = group[ENTRY], slot = group[SLOT], i = unit - entry;
+    const double* row = total + (slot + i) * columns;
+    if (column == 2 * width) return row[2 * D + G];
+    const bool triangle = group[FLAG] & TRIANGLE;
+    double sum = column < width ? row[column] : row[D + column - width];
+    if (!triangle) return sum;
+    const Int own = layer[unit / units];
+    if (column < width) {
+        for (Int k = i + 1; k < group[COUNT]; k++)
+            if (layer[(entry + k) / units] != own) sum += row[2 * D + k] * double(cw[(g * G + k) * D + column]);
+    } else {
+        for (Int k = 0; k < i; k++)
+            if (layer[(entry + k) / units] != own)
+                sum += total[(slot + k) * columns + 2 * D + i] * double(ca[(g * G + k) * D + column - width]);
+    }
+    return sum;
+}
+
+// d_theta g, (entries, P), means over samples. `group_of` (entries * units,) is the group of each unit.
+KERNEL slopes(const double* total, Int entries, Int samples, const Int* groups, const Int* group_of, const Int* layer,
+              const Int* target, Int parameters, Int units, Int width, Int padded, Int group_size, const REAL* cw,
+              const REAL* ca, double* out_slope)
+{
+    const Int columns = 2 * width + 1;
+    EACH(t, entries * parameters) {
+        const Int place = target[t % parameters], unit = t / parameters * units + place / columns;
+        const Int g = group_of[unit];
+        out_slope[t] = unit_sum(total, groups + g * FIELDS, g, layer, units, unit, place % columns, width, padded,
+                                group_size, cw, ca) /
+                       double(samples);
+    }
+}
+
+// g_e = sum a . d_a g over the units of an entry: g is linear in a.
+KERNEL values(const double* total, Int entries, Int samples, const Int* groups, const Int* group_of, const Int* layer,
+              const Int* table, const double* theta, const Int* particle, Int parameters, Int units, Int width,
+              Int padded, Int group_size, const REAL* cw, const REAL* ca, const double* slope, double* out_value)
+{
+    EACH(e, entries) {
+        const double* own = theta + particle[e] * parameters;
+        double sum = 0;
+        for (Int u = 0; u < units; u++) {
+            const Int unit = e * units + u, g = group_of[unit];
+            for (Int d = 0; d < width; d++) {
+                const Int place = table[u * (2 * width + 1) + d];
+                if (place >= 0)
+                    sum += own[place] * slope[e * parameters + place];
+                else if (place == ONE_HERE)
+                    sum += unit_sum(total, groups + g * FIELDS, g, layer, units, unit, d, width, padded, group_size, cw,
+                                    ca) /
+                           double(samples);
+            }
+        }
+        out_value[e] = sum;
+    }
+}
+
+#define LANES 256
+
+// Mean of `count` numbers along a fixed binary tree; one block.
+KERNEL mean(const double* numbers, Int count, double* out_mean)
+{
+    SHARED(double, lane);
+    EACH_HERE(i, LANES) {
+        double sum = 0;
+        for (Int t = i; t < count; t += LANES) sum += numbers[t];
+        lane[i] = sum;
+    }
+    for (int half = LANES / 2; half > 0; half /= 2) {
+        BARRIER();
+        EACH_HERE(i, half) lane[i] += lane[i + half];
+    }
+    BARRIER();
+    if (THREAD == 0) out_mean[0] = lane[0] / double(count);
+}
