@@ -9,6 +9,8 @@ from hypothesis import HealthCheck, settings
 import wgflow
 from wgflow.activations import ACTIVATIONS
 from wgflow.depth import Network
+from wgflow.errors import BackendError
+from wgflow.kernels import device as devices
 from wgflow.kernels.reference import Reference
 
 # The first call of a kernel compiles it, so no deadline; CI always tries the same examples.
@@ -16,6 +18,15 @@ settings.register_profile(
     "wgflow", deadline=None, derandomize="CI" in os.environ, suppress_health_check=[HealthCheck.too_slow]
 )
 settings.load_profile("wgflow")
+
+
+def pytest_runtest_setup(item):
+    """Skip what needs a CUDA device where there is none, and say why there is none."""
+    if item.get_closest_marker("gpu") is not None:
+        try:
+            devices.current()
+        except BackendError as error:
+            pytest.skip(str(error))
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """The host device: the contract of wgflow.kernels.device.Device, with every launch checked."""
 
 import ctypes
-import gc
 import weakref
 from collections import Counter
 
@@ -93,7 +92,6 @@ class HostDevice:
         self._recorder = None if record is None else Recorder(record, self._text)
 
     def free(self):
-        gc.collect()
         return self._memory - self.held
 
     def put(self, array):

@@ -1,0 +1,283 @@
+"""The CUDA kernels against the NumPy definition: on the host through the shim, and on a device where there is one."""
+
+import numpy as np
+import pytest
+from hostcuda import HostDevice, compiler
+from hypothesis import example, given, settings
+from hypothesis import strategies as st
+
+import wgflow
+from wgflow.activations import ACTIVATIONS
+from wgflow.errors import BackendError, InputError
+from wgflow.kernels import device as devices
+from wgflow.kernels.cuda import source
+from wgflow.kernels.gpu import Gpu
+from wgflow.kernels.grouping import CLOSES, OPENS, TRIANGLE, group
+from wgflow.kernels.reference import Reference
+from wgflow.kernels.table import ONE, ZERO, tabulate
+from wgflow.kernels.uploaded import ACTIVATION_CODES, LOSS_CODES
+from wgflow.problems.losses import LOSSES
+
+pytestmark = pytest.mark.skipif(compiler() is None, reason="no g++ to compile the CUDA sources with")
+
+TOLERANCE = {"float64": 1e-12, "float32": 1e-5}
+BLOCKS = ["ridge", "matrix", "two_layer", {"name": "ridge", "bias": False}, {"name": "two_layer", "hidden": 1}]
+DEPTHS = ["gaps", "layers", "deposit", "hat", "shallow"]
+
+
+def drawn(seed, depth, block, particles, samples, width, outputs=1, activation="tanh", loss="squared", layers=3):
+    """A random problem, its network under a scheme and theta; some weights are 0, as queries have it."""
+    rng = np.random.default_rng(seed)
+    y = rng.normal(size=(samples, outputs))
+    if loss == "cross_entropy":
+        y = rng.dirichlet(np.ones(max(outputs, 2)), samples)
+    readout = rng.normal(size=(y.shape[1], width))
+    problem = wgflow.Problem(rng.normal(size=(samples, width)), y, block, activation, readout=readout, loss=loss)
+    theta = 0.4 * rng.normal(size=(particles, problem.shape[3]))
+    if depth == "layers":
+        layers = next(k for k in range(min(layers, particles), 0, -1) if particles % k == 0)
+        rho = wgflow.Particles(theta, (rng.permutation(particles) + 0.5) / particles)
+    else:
+        rho = wgflow.Particles(theta, rng.uniform(size=particles), rng.uniform(0.1, 2.0, particles) / particles)
+    spec = {"name": "deposit" if depth == "hat" else depth}
+    if depth in ("layers", "deposit", "hat"):
+        spec["layers"] = layers
+    if depth == "hat":
+        spec["shape"] = "hat"
+    net = wgflow.Energy(problem, spec, "reference").depth.network(rho)
+    weight = np.where(rng.uniform(size=len(net.weight)) < 0.05, 0.0, net.weight)
+    return problem, net._replace(weight=weight), theta
+
+
+def evaluations(kernel, problem, net, theta, rows=None):
+    """Everything a kernel computes."""
+    return (
+        *kernel.gradient(net, theta, rows),
+        kernel.energy(net, theta, rows),
+        kernel.outputs(net, theta, problem.start()),
+    )
+
+
+def off(found, wanted):
+    """Largest error of any of the results, relative to the largest number in it."""
+    return max(np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, wanted, strict=True))
+
+
+def condition(problem, outputs, rows):
+    """How much larger outputs and targets are than their difference: what the loss does to rounding of the outputs."""
+    y, o = (each if rows is None else each[rows] for each in (problem.y, outputs))
+    return max(1.0, (np.abs(o).max() + np.abs(y).max()) / np.abs(o - y).max())
+
+
+CASES = {
+    "seed": st.integers(0, 2**32),
+    "depth": st.sampled_from(DEPTHS),
+    "block": st.sampled_from(BLOCKS),
+    "particles": st.integers(1, 70),
+    "samples": st.integers(1, 150),
+    "width": st.integers(1, 12),
+    "outputs": st.integers(1, 5),
+    "activation": st.sampled_from(sorted(ACTIVATIONS)),
+    "loss": st.sampled_from(sorted(LOSSES)),
+    "layers": st.integers(1, 7),
+}
+
+
+SMALLEST = {
+    **{"seed": 0, "depth": "gaps", "block": "ridge", "particles": 1, "samples": 1, "width": 1, "outputs": 1},
+    **{"activation": "tanh", "loss": "squared", "layers": 1, "processors": 1, "layered": False, "batch": False},
+}
+
+
+@settings(max_examples=500)
+@given(**CASES, processors=st.integers(1, 8), layered=st.booleans(), batch=st.booleans())
+@example(**SMALLEST)
+@example(**SMALLEST | {"particles": 70, "samples": 150, "width": 12, "processors": 2, "activation": "sin"})
+@example(**SMALLEST | {"particles": 70, "samples": 150, "width": 12, "block": "two_layer", "depth": "deposit"})
+def test_gpu_equals_the_definition(processors, layered, batch, **case):
+    problem, net, theta = drawn(**case)
+    rows = np.random.default_rng(case["seed"]).integers(0, case["samples"], 7) if batch else None
+    wanted = evaluations(Reference(problem), problem, net, theta, rows)
+    for dtype, tolerance in TOLERANCE.items():
+        gpu = Gpu(problem, dtype, HostDevice(processors=processors), layered)
+        assert off(evaluations(gpu, problem, net, theta, rows), wanted) < tolerance * condition(
+            problem, wanted[-1], rows
+        )
+
+
+@settings(max_examples=40)
+@given(**CASES, layered=st.booleans(), dtype=st.sampled_from(sorted(TOLERANCE)))
+def test_order_and_number_of_threads_change_no_bit(layered, dtype, **case):
+    problem, net, theta = drawn(**case)
+    devices_ = HostDevice(), HostDevice(), HostDevice(reverse=True), HostDevice(threads_limit=32)
+    first, *others = (evaluations(Gpu(problem, dtype, each, layered), problem, net, theta) for each in devices_)
+    for other in others:
+        assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
+
+
+@pytest.mark.gpu
+@settings(max_examples=500)
+@given(**CASES, layered=st.booleans(), batch=st.booleans())
+def test_device_equals_the_definition(layered, batch, **case):
+    problem, net, theta = drawn(**case)
+    rows = np.random.default_rng(case["seed"]).integers(0, case["samples"], 7) if batch else None
+    wanted = evaluations(Reference(problem), problem, net, theta, rows)
+    for dtype, tolerance in TOLERANCE.items():
+        gpu = Gpu(problem, dtype, layered=layered)
+        found = evaluations(gpu, problem, net, theta, rows)
+        assert off(found, wanted) < tolerance * condition(problem, wanted[-1], rows)
+        again = evaluations(gpu, problem, net, theta, rows)
+        assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+
+
+@pytest.mark.parametrize(
+    ("right", "wrong"),
+    [
+        ("value[k] += triangle[(low + i) * group + low + k] * h;", "value[k] += REAL(0);"),
+        ("if (flag & CLOSES) copy(tape_state", "if (flag & TRIANGLE) copy(tape_h"),
+        ("const bool triangle = group[FLAG] & TRIANGLE;\n", "const bool triangle = false;\n"),
+        ("double(samples);\n    }\n}\n\n// g_e", "double(samples + 1);\n    }\n}\n\n// g_e"),
+    ],
+)
+def test_a_wrong_kernel_is_found(right, wrong):
+    text = source()
+    assert right in text
+    problem, net, theta = drawn(0, "gaps", "ridge", 40, 60, 5)
+    gpu = Gpu(problem, device=HostDevice(text=text.replace(right, wrong)))
+    assert not off(gpu.gradient(net, theta), Reference(problem).gradient(net, theta)) < 1e-6
+
+
+def test_launches_do_not_grow_with_depth():
+    counts = []
+    for particles in (8, 200):
+        problem, net, theta = drawn(0, "gaps", "ridge", particles, 20, 3)
+        device = HostDevice()
+        Gpu(problem, device=device).gradient(net, theta)
+        counts.append(sum(device.launched.values()))
+    assert counts == [6, 6]
+
+
+def test_memory_does_not_grow_with_samples():
+    peaks = []
+    for samples in (512, 2048):
+        problem, net, theta = drawn(0, "gaps", "ridge", 300, samples, 3)
+        device = HostDevice(processors=2)
+        gpu = Gpu(problem, device=device)
+        gpu.gradient(net, theta)
+        peaks.append(device.peak - samples * 8 * (3 + 1 + 1 + 1))  # states, targets, outputs and losses of all samples
+    assert peaks[1] <= peaks[0]
+
+
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+def test_layers_run_in_parts_where_memory_is_short(dtype):
+    problem, net, theta = drawn(0, "layers", "two_layer", 60, 150, 6, 2, "gelu", layers=4)
+    device = HostDevice(memory=400_000)
+    gpu = Gpu(problem, dtype, device, layered=True)
+    assert off(gpu.gradient(net, theta), Reference(problem).gradient(net, theta)) < TOLERANCE[dtype]
+    assert device.launched["layer_start"] > 1
+
+
+def test_states_too_wide_for_shared_memory_go_layer_by_layer():
+    problem, net, theta = drawn(0, "gaps", "ridge", 5, 20, 40)
+    device = HostDevice(shared=16 * 1024)
+    gpu = Gpu(problem, device=device)
+    assert off(gpu.gradient(net, theta), Reference(problem).gradient(net, theta)) < 1e-12
+    assert device.launched["network_pass"] == 0 < device.launched["layer_pull_back"]
+
+
+def test_wide_layers_go_one_by_one_by_themselves():
+    problem, net, _ = drawn(0, "shallow", "ridge", 200, 4, 64)
+    gpu = Gpu(problem, device=HostDevice())
+    assert gpu.layered(net.first)
+    assert not gpu.layered(np.arange(201))
+
+
+@pytest.mark.parametrize("name", sorted(ACTIVATIONS))
+@pytest.mark.parametrize("layered", [False, True])
+def test_nan_is_not_smoothed_over(name, layered):
+    problem, net, theta = drawn(0, "gaps", "ridge", 3, 20, 2, 1, name)
+    theta[1, 4] = np.nan  # a bias
+    energy, value, _ = Gpu(problem, device=HostDevice(), layered=layered).gradient(net, theta)
+    assert np.isnan(energy)
+    assert np.isnan(value).any()
+
+
+def test_first_variation_and_predictions_through_an_energy(monkeypatch):
+    monkeypatch.setattr(devices, "current", HostDevice)
+    problem, _, theta = drawn(3, "gaps", "ridge", 30, 40, 4)
+    rng = np.random.default_rng(0)
+    rho = wgflow.Particles(theta, rng.uniform(size=30))
+    points, t = rng.normal(size=(9, theta.shape[1])), rng.uniform(size=9)
+    fast, slow = (wgflow.Energy(problem, backend=name) for name in ("gpu", "reference"))
+    assert fast.backend == "gpu"
+    for a, b in zip(
+        fast.first_variation_gradient(rho, points, t), slow.first_variation_gradient(rho, points, t), strict=True
+    ):
+        np.testing.assert_allclose(a, b, rtol=0, atol=1e-13)
+    x = rng.normal(size=(5, 4))
+    np.testing.assert_allclose(fast.predict(rho, x), slow.predict(rho, x), rtol=0, atol=1e-13)
+
+
+@given(
+    st.lists(st.integers(0, 45), min_size=1, max_size=12).filter(any), st.integers(1, 4), st.sampled_from([8, 16, 32])
+)
+def test_groups_cover_a_network_in_order(counts, units, size):
+    first = np.concatenate([[0], np.cumsum(counts)])
+    made = group(first, units, size)
+    entry, count, slot, slots, state, flag = made.table.T
+    np.testing.assert_array_equal(entry, np.concatenate([[0], np.cumsum(count)[:-1]]))
+    assert count.sum() == first[-1] * units
+    assert (count <= size).all()
+    assert (slots >= count).all()
+    assert (slots % 8 == 0).all()
+    np.testing.assert_array_equal(slot, np.concatenate([[0], np.cumsum(slots)[:-1]]))
+    for k in range(len(count)):
+        layers = np.unique(np.repeat(made.layer, units)[entry[k] : entry[k] + count[k]])
+        assert bool(flag[k] & TRIANGLE) == (len(layers) > 1)
+        assert bool(flag[k] & OPENS) == (k == 0 or state[k] > state[k - 1])
+        assert bool(flag[k] & CLOSES) == (k == len(count) - 1 or state[k] < state[k + 1])
+        if flag[k] & TRIANGLE:
+            assert flag[k] & OPENS
+            assert flag[k] & CLOSES
+    np.testing.assert_array_equal(made.of_unit, np.repeat(np.arange(len(count)), count))
+    assert made.states == state[-1] + 1
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=str)
+def test_table_follows_unfold_and_fold(block):
+    block = wgflow.blocks.block(block)
+    width, parameters = 3, wgflow.blocks.width(block, 3)
+    table = tabulate(block, width, parameters)
+    theta = np.random.default_rng(0).normal(size=(1, parameters))
+    constants = {ZERO: 0.0, ONE: 1.0}
+    rows = [[constants[p] if p < 0 else theta[0, p] for p in row] for row in table.source]
+    np.testing.assert_array_equal(rows, block.unfold(theta, width))
+    slope = np.random.default_rng(1).normal(size=(table.units, 2 * width + 1))
+    np.testing.assert_array_equal(slope.ravel()[table.target], block.fold(slope, width)[0])
+
+
+def test_a_block_that_computes_its_units_is_refused():
+    class Doubled(wgflow.blocks.Ridge):
+        def unfold(self, theta, width):
+            return 2 * super().unfold(theta, width)
+
+    with pytest.raises(BackendError, match="does not take each parameter once and as it is"):
+        tabulate(Doubled(), 3, 7)
+
+
+def test_codes_cover_the_registries():
+    assert set(ACTIVATION_CODES) == set(ACTIVATIONS)
+    assert set(LOSS_CODES) == set(LOSSES)
+
+
+def test_bad_networks_and_problems(case):
+    problem, rho = case()
+    net = wgflow.Gaps().network(rho)
+    gpu = Gpu(problem, device=HostDevice())
+    with pytest.raises(InputError, match=r"expected 6 entries of particles 0\.\.4"):
+        gpu.gradient(net, rho.theta[:5])
+    own = wgflow.Problem.padded(
+        [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.activations.Activation("mine", np.tanh, np.cos)
+    )
+    with pytest.raises(BackendError, match="of your own computes in NumPy; use --backend cpu"):
+        Gpu(own, device=HostDevice())
