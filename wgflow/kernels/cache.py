@@ -26,8 +26,9 @@ _in_process = threading.RLock()
 def fingerprint() -> str:
     """Hash of the kernel sources alone, 12 hex digits; trajectories record it."""
     digest = hashlib.sha256()
-    for source in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    here = Path(__file__).parent
+    for source in sorted(each for each in here.rglob("*") if each.suffix in (".py", ".cu")):
+        digest.update(source.relative_to(here).as_posix().encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:12]
 
 
