@@ -22,7 +22,7 @@ LAYERS = [
     ["flow", "trajectory"],
     ["workspace"],
     ["theory"],
-    ["features"],
+    ["features", "cifar"],
     ["analysis"],
     ["sims"],
 ]

@@ -1,0 +1,64 @@
+"""Particles as convolutional residual blocks: Algorithm 1 of Lu, Ma, Lu, Lu and Ying on real images, with torch.
+
+>>> from wgflow import cifar                                          # doctest: +SKIP
+>>> model = cifar.from_resnet(my_resnet)                              # doctest: +SKIP
+>>> optimiser = torch.optim.SGD(cifar.parameter_groups(model, lr=0.1, weight_decay=1e-4), lr=0.1)  # doctest: +SKIP
+>>> loss(model(x), y).backward(); optimiser.step()                    # doctest: +SKIP
+>>> cifar.settle(model)                                               # doctest: +SKIP
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+# Public names and the module each comes from; imported on first use, so that nothing needs torch before it is used.
+_HOME = {
+    "ARCHITECTURES": "wgflow.cifar.architectures",
+    "MeanFieldStage": "wgflow.cifar.stage",
+    "PlainStage": "wgflow.cifar.stage",
+    "build": "wgflow.cifar.architectures",
+    "from_particles": "wgflow.cifar.bridge",
+    "from_resnet": "wgflow.cifar.convert",
+    "parameter_groups": "wgflow.cifar.stage",
+    "settle": "wgflow.cifar.stage",
+    "stages": "wgflow.cifar.stage",
+    "to_particles": "wgflow.cifar.bridge",
+    "to_resnet": "wgflow.cifar.convert",
+}
+__all__ = [
+    "ARCHITECTURES",
+    "MeanFieldStage",
+    "PlainStage",
+    "build",
+    "from_particles",
+    "from_resnet",
+    "parameter_groups",
+    "settle",
+    "stages",
+    "to_particles",
+    "to_resnet",
+]
+
+if TYPE_CHECKING:
+    from wgflow.cifar.architectures import ARCHITECTURES, build
+    from wgflow.cifar.bridge import from_particles, to_particles
+    from wgflow.cifar.convert import from_resnet, to_resnet
+    from wgflow.cifar.stage import MeanFieldStage, PlainStage, parameter_groups, settle, stages
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME:
+        raise AttributeError(f"module 'wgflow.cifar' has no attribute {name!r}")
+    try:
+        return getattr(importlib.import_module(_HOME[name]), name)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        from wgflow.errors import InputError
+
+        raise InputError(f"cifar.{name}: expected torch, got no such package; pip install 'wgflow[cifar]'") from error
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *_HOME])
