@@ -74,6 +74,10 @@ KERNEL shared_beyond(double* y, Int n) { SHARED(double, held); held[n] = y[0]; }
 KERNEL divide(Int* y, Int n) { y[0] = 7 / n; }
 DEVICE Int deep(Int n) { volatile Int much[512]; much[n % 512] = n; return n == 0 ? 0 : deep(n - 1) + much[n % 512]; }
 KERNEL recurse(Int* y, Int n) { y[0] = deep(n); }
+struct alignas(16) Pair { double x[2]; };
+KERNEL vector(double* y, Int n) { *reinterpret_cast<Pair*>(y + n) = Pair{{1.0, 2.0}}; }
+KERNEL local(double* y, Int n) { double own[4] = {1.0, 2.0, 3.0, 4.0}; y[0] = own[n]; }
+KERNEL square(Int* y) { y[0] *= y[0]; }
 KERNEL apart(const double* __restrict__ x, double* __restrict__ y) { y[0] = x[0]; }
 KERNEL high(unsigned long long* y) { y[0] = __umul64hi(y[0], y[1]); }
 KERNEL flags(int* y, const unsigned char* on) { EACH_HERE(i, 3) y[i] = on[i] ? min(3, y[i]) : max(-1, y[i]); }
@@ -208,6 +212,23 @@ def test_other_faults_are_errors(host):
         host.launch("float64", "recurse", 1, 1, 0, [y, 100_000])
     host.launch("float64", "recurse", 1, 1, 0, [y, 10])
     assert host.get(y) == 55
+
+
+@pytest.mark.parametrize(("kernel", "good", "bad"), [("vector", 2, 1), ("local", 3, 4)])
+def test_misaligned_vectors_and_local_indices_are_errors(host, kernel, good, bad):
+    y = host.empty(4, "float64")
+    host.launch("float64", kernel, 1, 1, 0, [y, good])
+    with pytest.raises(
+        HostError, match=rf"kernel {kernel}, block 0, thread 0: undefined: a misaligned .*( at test\.cu:\d+)?$"
+    ):
+        host.launch("float64", kernel, 1, 1, 0, [y, bad])
+
+
+def test_overflow_is_an_error(host):
+    y = host.put(np.array([2**31]))
+    host.launch("float64", "square", 1, 1, 0, [y])
+    with pytest.raises(HostError, match="overflow"):
+        host.launch("float64", "square", 1, 1, 0, [y])
 
 
 def test_faults_of_python_itself_are_left_alone():

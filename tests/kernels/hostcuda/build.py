@@ -13,12 +13,14 @@ from hostcuda.signature import signatures
 HERE = Path(__file__).parent
 # Sums in both orders of threads must round alike; -Wall finds what NVRTC warns of too; locals start as garbage.
 COMMON = ["-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Werror", "-Wno-unknown-pragmas", "-Wno-unused-function"]
-COMMON += ["-fvisibility=hidden", f"-I{HERE}"]
+COMMON += ["-fvisibility=hidden", "-g1", f"-I{HERE}"]
+# Undefined behaviour (a misaligned vector, an index beyond a local array, overflow) ends in an illegal instruction.
+TRAP = ["-fsanitize=alignment,bounds,shift,signed-integer-overflow", "-fsanitize-undefined-trap-on-error"]
 KINDS = {  # flags, the scheduler, what is made of it
-    "library": (["-shared", "-fPIC"], "fibers.h", "library.h"),
-    "ucontext": (["-shared", "-fPIC", "-DHOSTCUDA_UCONTEXT"], "fibers.h", "library.h"),
-    "thread": (["-g", "-fsanitize=thread", "-pthread", "-DHOSTCUDA_THREADS"], "threads.h", "replay.h"),
-    "address": (["-g", "-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "fibers.h", "replay.h"),
+    "library": (["-shared", "-fPIC", *TRAP], "fibers.h", "library.h"),
+    "ucontext": (["-shared", "-fPIC", "-DHOSTCUDA_UCONTEXT", *TRAP], "fibers.h", "library.h"),
+    "thread": (["-fsanitize=thread", "-pthread", "-DHOSTCUDA_THREADS"], "threads.h", "replay.h"),
+    "address": (["-fsanitize=address,undefined", "-fno-sanitize-recover=undefined"], "fibers.h", "replay.h"),
 }
 
 
@@ -74,3 +76,13 @@ def _compile(command, unit, made):
         if done.returncode:
             raise RuntimeError(f"the host's compiler refuses the CUDA source:\n{done.stderr[:4000]}")
         os.replace(target, made)
+
+
+def line_of(made, offset):
+    """Place in the source of an instruction, "tile.cu:42", or nothing where it cannot be told."""
+    tool = shutil.which("addr2line")
+    if tool is None or offset == 0:
+        return ""
+    done = subprocess.run([tool, "-e", str(made), hex(offset)], capture_output=True, text=True)
+    place = done.stdout.split(" (")[0].strip().rpartition("/")[2]
+    return "" if "?" in place else place

@@ -7,7 +7,7 @@ from collections import Counter
 import numpy as np
 
 from hostcuda.arrays import HostArray
-from hostcuda.build import build
+from hostcuda.build import build, line_of
 from hostcuda.replay import Recorder
 from hostcuda.signature import mismatch, signatures
 from wgflow.kernels.cuda import source
@@ -24,6 +24,7 @@ class Report(ctypes.Structure):
         ("thread", ctypes.c_int),
         ("touched", ctypes.c_int),
         ("address", ctypes.c_void_p),
+        ("instruction", ctypes.c_longlong),
     )
 
 
@@ -132,7 +133,7 @@ class HostDevice:
         run = _library(self._text, precision, self._kind).hostcuda_launch
         failed = run(self._numbers[kernel], blocks, threads, shared, bits, self._reverse, ctypes.byref(report))
         if failed:
-            raise HostError(self._told(kernel, arguments, report))
+            raise HostError(self._told(precision, kernel, arguments, report))
         for parameter, argument in zip(self._signatures[kernel], arguments, strict=True):
             if isinstance(argument, HostArray) and not argument.intact():
                 raise HostError(f"kernel {kernel}: a write just outside of {parameter.name} ({argument!r})")
@@ -170,8 +171,10 @@ class HostDevice:
             if alone and sum(each is argument for each in arguments) > 1:
                 raise HostError(f"kernel {kernel}: {parameter.name} is __restrict__, yet another argument is the same")
 
-    def _told(self, kernel, arguments, report):
+    def _told(self, precision, kernel, arguments, report):
+        where = line_of(build(self._text, precision, self._kind), report.instruction)
         text = f"kernel {kernel}, block {report.block}, thread {report.thread}: {report.message.decode()}"
+        text += f" at {where}" if where else ""
         if not report.touched:
             return text
         # The array that ends or begins nearest to where memory was touched.

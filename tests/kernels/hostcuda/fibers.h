@@ -7,12 +7,10 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <sys/mman.h>
+#include <ucontext.h>
 #include <unistd.h>
 
 #include <vector>
-#if !defined(__x86_64__) || defined(HOSTCUDA_UCONTEXT)
-#include <ucontext.h>
-#endif
 
 namespace hostcuda {
 
@@ -200,21 +198,29 @@ static void run_grid(const Grid& grid, bool backwards) {
 }
 
 sigjmp_buf escape;
-const int caught[] = {SIGSEGV, SIGBUS, SIGFPE};
+const int caught[] = {SIGSEGV, SIGBUS, SIGFPE, SIGILL};
+extern "C" const char __ehdr_start __attribute__((visibility("hidden")));  // the linker's: where the library begins
 
-static void on_fault(int number, siginfo_t* information, void*) {
+static void on_fault(int number, siginfo_t* information, void* context) {
     Report& report = *scheduler.report;
     report.block = place.block;
     report.thread = place.thread;
-    report.touched = number != SIGFPE;
     report.address = information->si_addr;
     const unsigned char* at = static_cast<const unsigned char*>(information->si_addr);
     const unsigned char* stack = scheduler.fibers[place.thread].stack;
     const char* what = "an access to memory that is not the kernel's";
     if (number == SIGFPE) what = "a division of an integer by zero";
+    else if (number == SIGILL) what = "undefined: a misaligned vector, an index beyond a local array, or overflow";
     else if (at >= stack - page && at < stack) what = "more than the stack of a thread";
     else if (at >= place.shared && at < place.shared + (1 << 20) + page) what = "an access beyond shared memory";
+    else report.touched = 1;
     snprintf(report.message, sizeof report.message, "%s", what);
+#if defined(__x86_64__) && defined(__linux__)
+    report.instruction = static_cast<ucontext_t*>(context)->uc_mcontext.gregs[REG_RIP] -
+                         reinterpret_cast<long long>(&__ehdr_start);
+#else
+    (void)context;
+#endif
     siglongjmp(escape, 1);
 }
 
@@ -229,14 +235,14 @@ static int run(int kernel, const Grid& grid, const uint64_t* arguments, bool bac
     mine.ss_sp = signal_stack;
     mine.ss_size = 1 << 16;
     sigaltstack(&mine, &before);
-    struct sigaction action = {}, old[3];
+    struct sigaction action = {}, old[4];
     action.sa_sigaction = on_fault;
     action.sa_flags = SA_SIGINFO | SA_ONSTACK;
-    for (int i = 0; i < 3; ++i) sigaction(caught[i], &action, &old[i]);
+    for (int i = 0; i < 4; ++i) sigaction(caught[i], &action, &old[i]);
     if (sigsetjmp(escape, 1) == 0)
         run_grid(grid, backwards);
     scheduler.unused = scheduler.stacks;  // those of threads that were given up too
-    for (int i = 0; i < 3; ++i) sigaction(caught[i], &old[i], nullptr);
+    for (int i = 0; i < 4; ++i) sigaction(caught[i], &old[i], nullptr);
     sigaltstack(&before, nullptr);
     return report->message[0] != 0;
 }

@@ -35,12 +35,13 @@ struct Grid {
     long long shared;
 };
 
-struct Report {  // of what went wrong; `address` where memory was touched that must not be
+struct Report {  // of what went wrong
     char message[1024];
     long long block;
     int thread;
-    int touched;
-    const void* address;
+    int touched;           // whether memory was, that must not be, and
+    const void* address;   // where
+    long long instruction;  // that did it, from the beginning of the library; 0 if not known
 };
 
 }  // namespace hostcuda

@@ -23,7 +23,7 @@ class Recorder:
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / "source.cu").write_text(text)
-        self._count = 0
+        self._count = len(list(self.folder.iterdir()))  # several devices may record into one folder
 
     def before(self, arguments):
         self._arrays = {}  # by address: what two arguments share is one buffer
