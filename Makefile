@@ -2,16 +2,18 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
+# `make test GPU=1` also compiles the CUDA kernels, for which no device is needed: CuPy and NVIDIA's compiler come along.
+WITH_GPU := $(if $(GPU),.venv/.ready-gpu)
 
 .PHONY: study test test-slow test-latest lint types bench clean
 
 study: $(READY)
 	$(BIN)/python -m wgflow.sims.run
 
-test: $(READY)
+test: $(READY) $(WITH_GPU)
 	$(BIN)/python -m pytest -m "not slow"
 
-test-slow: $(READY)
+test-slow: $(READY) $(WITH_GPU)
 	$(BIN)/python -m pytest
 
 test-latest:
@@ -36,6 +38,10 @@ $(READY): pyproject.toml constraints.txt
 		{ echo "wgflow needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[study,test]"
+	@touch $@
+
+.venv/.ready-gpu: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cupy-cuda12x nvidia-cuda-nvrtc-cu12
 	@touch $@
 
 clean:

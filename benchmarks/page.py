@@ -9,6 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import gpu_page
 import numpy as np
 from cases import Case
 from programs import PEAK, PROGRAMS
@@ -100,6 +101,7 @@ def markdown(results: dict[str, Any]) -> str:
     if "curves" in results:
         parts += [_curves(results["curves"]), _flow(results["flow"]), _memory(results["memory"])]
         parts += [_blocks(results["blocks"])]
+    parts.append(gpu_page.section(gpu_page.load(Path(__file__).parents[1] / "docs")))
     parts.append(LIMITS)
     parts.append(METHOD.format(share=turns.SHARE, warm=turns.WARM, pause=turns.PAUSE, peers=peers))
     return "\n".join(parts)

@@ -25,6 +25,7 @@ LAYERS = [
     ["features", "cifar"],
     ["analysis"],
     ["sims"],
+    ["doctor"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 APART = {("flow", "trajectory"), ("trajectory", "flow")}  # a writer cannot see a flow

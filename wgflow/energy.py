@@ -30,7 +30,8 @@ class Energy:
     depth : Depth, str or dict, optional
         How particles become layers; ``Gaps()`` by default.
     backend : {"cpu", "gpu", "reference", "auto"}, optional
-        Compiled kernels of the processor or of a CUDA device, or the plain NumPy definition.
+        Compiled kernels of the processor or of a CUDA device, or the plain NumPy definition; ``auto`` chooses between
+        the first two and says so in the log.
     dtype : {"float64", "float32"}, optional
         Precision of states, adjoints and sums over samples in compiled kernels; particles and velocities stay float64.
         Single precision is about twice as fast for wide states.

@@ -22,7 +22,7 @@ COMMANDS = [
     ["nothing"], ["no.toml"], ["folder.toml"], ["good.toml", "more"], ["good.toml", "--threads", "0"],
     ["good.toml", "--threads", "two"], ["good.toml", "--jobs", "-1"], ["good.toml", "--jobs", "1.5"],
     ["good.toml", "--walltime", "soon"], ["good.toml", "--walltime", "-5s"], ["good.toml", "--walltime", ""],
-    ["good.toml", "--walltime", "nan"], ["good.toml", "--backend", "tpu"], ["good.toml", "--backend", "gpu"],
+    ["good.toml", "--walltime", "nan"], ["good.toml", "--backend", "tpu"],
     ["good.toml", "--set"], ["good.toml", "--set", "=1"], ["good.toml", "--set", "flow.step"],
     ["good.toml", "--set", "flow=1"], ["good.toml", "--set", "flow.step.x=1"], ["good.toml", "--fresh", "--keep"],
     ["good.toml", "--unknown"], ["good.toml", "--out", "good.toml"], ["good.toml", "--out", "good.toml/x"],

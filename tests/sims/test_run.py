@@ -169,7 +169,6 @@ BAD = [
     (["small.toml", "--set", "grid.seed=[]"], "grid.seed: expected at least one value"),
     (["small.toml", "--set", "flow.step=[]"], "flow.step: expected a valid number, got [] (list)"),
     (["small.toml", "--set", "name.x=1"], "--set name.x: expected 'name' to be a table"),
-    (["small.toml", "--backend", "gpu"], "backend 'gpu': this version has no GPU kernels; use --backend cpu"),
     (["small.toml", "--backend", "tpu"], "unknown backend 'tpu'"),
     (["small.toml", "--threads", "0"], "--threads: expected a whole number >= 1, got '0'"),
     (["small.toml", "--walltime", "soon"], "--walltime: expected a duration such as 90s, 30m or 2h"),
@@ -211,7 +210,7 @@ def test_unwritable_folder(study, tmp_path, capsys):
 
 
 def test_debug_shows_the_traceback(study, capsys):
-    assert run.main([study, "--backend", "gpu", "--debug"]) == run.BAD_INPUT
+    assert run.main([study, "--backend", "tpu", "--debug"]) == run.BAD_INPUT
     assert "Traceback" in capsys.readouterr().err
 
 

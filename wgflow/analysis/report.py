@@ -126,9 +126,10 @@ def _cell(value: object) -> str:
 
 def _versions(provenance: Spec) -> str:
     packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+    device = f", {provenance['device']}" if "device" in provenance else ""
     entries = {
         "wgflow": f"{provenance['wgflow']}, kernels {provenance['kernels']}",
-        "backend": f"{provenance['backend']}, {provenance['threads']} threads",
+        "backend": f"{provenance['backend']}{device}, {provenance['threads']} threads",
         "Python": f"{provenance['python']}; {packages}",
         "machine": provenance["machine"],
     }

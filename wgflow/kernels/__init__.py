@@ -39,9 +39,11 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
 
     Parameters
     ----------
-    backend : {"cpu", "reference", "gpu", "auto"}
+    backend : {"cpu", "gpu", "reference", "auto"}
         ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
-        of samples. ``gpu`` runs the built-in ones on the current CUDA device. ``auto`` is ``cpu`` in this version.
+        of samples. ``gpu`` runs the built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem
+        on a machine with a device that works, else ``cpu``; which of them and why goes to the log
+        (:mod:`wgflow.kernels.choice`).
     problem : Problem
         What the kernel will be asked about.
     threads : int, optional
@@ -60,12 +62,16 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         threads = whole("threads", threads)
     if dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    if backend == "auto":
+        from wgflow.kernels import choice
+
+        backend = choice.announce(choice.automatic([(problem, dtype)]))
     if backend == "reference":
         _only_double(dtype, "backend 'reference'")
         from wgflow.kernels.reference import Reference
 
         return Reference(problem, threads)
-    if backend in ("cpu", "auto"):
+    if backend == "cpu":
         from wgflow.kernels.blocked import Blocked
         from wgflow.kernels.cpu import Cpu, compilable
 

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
-from wgflow.errors import BackendError
+from wgflow.kernels import checkup
 from wgflow.kernels.cuda import source
 
 Argument = Any  # an array of the device, an int (long long in a kernel) or a float (double)
@@ -113,7 +113,7 @@ class CupyDevice:
     """
 
     def __init__(self) -> None:
-        self._cupy = _cupy()
+        self._cupy = checkup.usable()
         self._cublas = importlib.import_module("cupy.cublas")
         number = self._cupy.cuda.Device().id
         properties = self._cupy.cuda.runtime.getDeviceProperties(number)
@@ -179,27 +179,6 @@ def _typed(argument: Argument) -> Argument:
     if isinstance(argument, int):
         return np.int64(argument)
     return np.float64(argument) if isinstance(argument, float) else argument
-
-
-def _cupy() -> Any:
-    """CuPy with a device that answers."""
-    try:
-        import cupy
-    except ImportError as error:
-        raise BackendError(
-            f"backend 'gpu': CuPy cannot be imported ({error}); install wgflow[gpu12] or wgflow[gpu13] for the CUDA "
-            "version of the driver, or use --backend cpu; python -m wgflow.doctor says more"
-        ) from None
-    try:
-        count = cupy.cuda.runtime.getDeviceCount()
-    except cupy.cuda.runtime.CUDARuntimeError as error:
-        raise BackendError(
-            f"backend 'gpu': no CUDA device answers ({error}); check the driver with nvidia-smi, or use --backend cpu; "
-            "python -m wgflow.doctor says more"
-        ) from None
-    if count == 0:
-        raise BackendError("backend 'gpu': this machine shows no CUDA device; use --backend cpu")
-    return cupy
 
 
 @cache

@@ -6,7 +6,7 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -21,6 +21,7 @@ from wgflow.features.motion import Motion
 from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
+from wgflow.kernels.choice import Choice, automatic
 from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
@@ -240,10 +241,27 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
     return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
 
 
-def backend_name(member: Member, backend: str) -> str:
-    """Name of the kernels that a backend means for a member."""
+def choose(planned: Sequence[Planned], backend: str) -> Choice:
+    """Backend of all members of a study, so that they can be compared: ``auto`` is decided once, by the largest.
+
+    Returns
+    -------
+    Choice
+        With an empty reason for a backend that was asked for by name.
+    """
+    if backend != "auto":
+        return Choice(backend, "")
+    if any(each.member.network for each in planned):
+        return Choice("cpu", "networks of features have no kernels for a GPU")
+    tables = {(each.member.problem.model_dump_json(), each.member.dtype): each.member for each in planned}
+    return automatic((_problems(type(one.problem), text)[0], dtype) for (text, dtype), one in tables.items())
+
+
+def made_with(member: Member, backend: str) -> Spec:
+    """Backend that a member's energy has, and the device's name if it computes on one, as results record them."""
     energy = build(member, backend).energy
-    return energy.backend
+    device = getattr(getattr(energy, "kernel", None), "device", None)
+    return {"backend": energy.backend} | ({"device": device.name} if device else {})
 
 
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again

@@ -22,6 +22,7 @@ from wgflow.sims.terminal import Stop, console, progress_bar, signals, stop_if, 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
 
+    from wgflow.kernels.choice import Choice
     from wgflow.sims.members import Planned
     from wgflow.sims.results import Draw
     from wgflow.sims.runner import Outcome
@@ -73,7 +74,11 @@ def parser() -> argparse.ArgumentParser:
     make.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides",
                       help="change a key of the study, e.g. flow.step=0.05 or grid.seed=[0,1]; repeatable")  # fmt: skip
     make.add_argument(
-        "--backend", default="auto", metavar="auto|cpu|reference|gpu", help="kernels to use (default: auto)"
+        "--backend",
+        default="auto",
+        metavar="auto|cpu|reference|gpu",
+        help="kernels to use (default: auto, the GPU where one works and the problem is large enough, else the CPU; "
+        "python -m wgflow.doctor shows what is there)",
     )
     make.add_argument(
         "--jobs", default=None, metavar="N", help="members run side by side (default: one a core from 8 members on)"
@@ -142,12 +147,17 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     from wgflow.kernels.threads import available_threads
     from wgflow.workspace import Workspace
 
+    chosen = members.choose(planned, options.backend)
+    options.backend = chosen.backend
+    if chosen.backend == "gpu" and jobs is None:
+        jobs = 1  # there is one device; processes that share it wait for one another
     jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, threads)
     loads = [members.load(one, options.backend, each) for one in planned]
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
+        _say_backend(chosen, options.quiet)
         return _dry_run(options, planned, jobs, each, work, list(draw))
-    tasks = _Tasks(options, planned, loads, jobs, each, deadline)
+    tasks = _Tasks(options, planned, chosen, loads, jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
 
@@ -156,6 +166,7 @@ class _Tasks(NamedTuple):
 
     options: argparse.Namespace
     planned: list[Planned]
+    chosen: Choice
     loads: list[float]  # work of each member for one unit of s
     jobs: int
     threads: int
@@ -166,11 +177,12 @@ def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
     from wgflow.sims import results, runner
-    from wgflow.sims.members import backend_name
+    from wgflow.sims.members import made_with
     from wgflow.workspace import provenance
 
     options, planned = tasks.options, tasks.planned
-    made_by = provenance(backend_name(planned[0].member, options.backend), tasks.threads) | {"jobs": tasks.jobs}
+    kernels = made_with(planned[0].member, options.backend)
+    made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
     listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
@@ -189,6 +201,7 @@ def _run(
             shutil.rmtree(work.folder / "members")
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
+        _say_backend(tasks.chosen, options.quiet)
         spent = work.seconds_spent()
         work.event("started", provenance=made_by)
         try:
@@ -207,6 +220,13 @@ def _run(
     if not options.quiet:
         results.show(study, work, *made)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
+
+
+def _say_backend(chosen: Choice, quiet: bool) -> None:
+    """Head a run with the backend that ``auto`` took and why; one asked for by name needs no reason."""
+    if chosen.reason and not quiet:
+        line = f"backend {chosen.backend}: {chosen.reason}"
+        console().print(line, soft_wrap=True, highlight=False, markup=False)
 
 
 def _run_members(

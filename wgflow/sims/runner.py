@@ -42,7 +42,7 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
     Raises
     ------
     InputError
-        If a member on disk was made by another version, other kernels or another backend.
+        If a member on disk was made by another version, other kernels, another backend or another device.
     """
     for planned in labels:
         path = work.member(planned.label, planned.values).path
@@ -64,6 +64,11 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
             raise InputError(
                 f"{path}: made by backend {then['backend']!r}, now {now['backend']!r}; "
                 f"use --backend {then['backend']}, or --mixed to go on with both, or --fresh to start again"
+            )
+        if then.get("device") != now.get("device") and not mixed:  # sums have another order on another model
+            raise InputError(
+                f"{path}: made on a device {then.get('device')!r}, now {now.get('device')!r}; use that device, or "
+                "--mixed to go on with both, or --fresh to start again"
             )
         if (then["wgflow"], then["kernels"]) != (now["wgflow"], now["kernels"]) and not keep:
             raise InputError(

@@ -1,0 +1,99 @@
+"""``auto``: the GPU where one works and the problem is large enough, and always a reason."""
+
+import logging
+
+import numpy as np
+import pytest
+from machines import FAULTS, Machine
+
+import wgflow
+from wgflow import kernels
+from wgflow.activations import Activation
+from wgflow.blocks import Ridge
+from wgflow.kernels import checkup, choice
+
+
+class Stub:
+    """A device that stores and does nothing."""
+
+    name, processors, shared = "Testing GPU", 4, 200_000
+
+    def put(self, array):
+        return np.asarray(array)
+
+
+class Doubled(Ridge):
+    """A block of one's own that unfolds, so the CPU compiles it, but into other numbers than its parameters."""
+
+    def unfold(self, theta, width):
+        return 2 * super().unfold(theta, width)
+
+
+def problem(samples, width=4, **options):
+    return wgflow.Problem(np.zeros((samples, width)), np.zeros(samples), **options)
+
+
+SMALL, LARGE = problem(8), problem(choice.THRESHOLD // 4)
+
+
+def decide(*problems, machine=None, device=Stub):
+    return choice.automatic([(each, "float64") for each in problems], machine or Machine(), device)
+
+
+def test_large_problem_and_a_device_that_works():
+    found = decide(SMALL, LARGE)
+    assert found == ("gpu", f"Testing GPU, M D = {choice.THRESHOLD}", False)
+
+
+def test_samples_times_width_decide():
+    assert decide(problem(choice.THRESHOLD // 4 - 1)).backend == "cpu"
+    assert decide(problem(choice.THRESHOLD // 32, 32)).backend == "gpu"
+    reason = decide(SMALL).reason
+    assert "M D = 32" in reason
+    assert str(choice.THRESHOLD) in reason
+
+
+def test_without_cupy_problems_are_not_even_looked_at():
+    def problems():
+        raise AssertionError
+        yield
+
+    assert choice.automatic(problems(), Machine(())) == ("cpu", "CuPy is not installed", False)
+
+
+@pytest.mark.parametrize("fault", [name for name in FAULTS if not name.startswith("no CuPy")])
+def test_broken_gpu_is_a_reason_for_the_cpu_and_said(fault, caplog):
+    machine, words = FAULTS[fault]
+    found = decide(LARGE, machine=machine, device=lambda: checkup.usable(machine))
+    assert found.backend == "cpu"
+    assert found.broken
+    assert words[0] in found.reason
+    with caplog.at_level(logging.WARNING):
+        assert choice.announce(found) == "cpu"
+    assert words[0] in caplog.text
+
+
+def test_small_problem_does_not_wake_the_device():
+    def device():
+        raise AssertionError
+
+    assert decide(SMALL, device=device).backend == "cpu"
+
+
+def test_what_the_gpu_kernels_cannot_do():
+    own = wgflow.Problem(LARGE.x, LARGE.y, activation=Activation("mine", np.tanh, np.cos, None))
+    assert "of your own" in decide(own).reason
+    found = decide(problem(choice.THRESHOLD // 4, block=Doubled()))
+    assert found.backend == "cpu"
+    assert "does not take each parameter once and as it is" in found.reason
+
+
+def test_choice_is_logged(caplog):
+    with caplog.at_level(logging.INFO, logger="wgflow.kernels"):
+        assert wgflow.Energy(SMALL, backend="auto").backend == "cpu"
+    assert "backend auto: cpu (" in caplog.text
+
+
+def test_select_asks_the_choice(monkeypatch):
+    monkeypatch.setattr(choice, "automatic", lambda problems: choice.Choice("reference", "for the test"))
+    assert kernels.select("auto", SMALL).name == "reference"
