@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from wgflow.kernels import checkup
-from wgflow.kernels.cuda import source
+from wgflow.kernels.cuda import options, source
 
 Argument = Any  # an array of the device, an int (long long in a kernel) or a float (double)
 
@@ -171,8 +171,7 @@ _STATIC = 48 * 1024  # shared memory a block may ask for without being allowed m
 @cache
 def _module(cupy: Any, precision: str) -> Any:
     """All kernels, compiled at first use for the device at hand; CuPy keeps the result on disk."""
-    options = ("-std=c++17", f"-DREAL={'double' if precision == 'float64' else 'float'}")
-    return cupy.RawModule(code=source(), options=options)
+    return cupy.RawModule(code=source(), options=options(precision))
 
 
 def _typed(argument: Argument) -> Argument:

@@ -14,3 +14,8 @@ def source() -> str:
     """Text of all kernels; REAL is left to the compiler's options, float or double."""
     folder = resources.files(__name__)
     return "\n".join(f'#line 1 "{name}"\n' + (folder / name).read_text() for name in FILES)
+
+
+def options(precision: str) -> tuple[str, ...]:
+    """What NVRTC is told, beside the architecture, for a precision: "float32" or "float64"."""
+    return "-std=c++17", f"-DREAL={'double' if precision == 'float64' else 'float'}"
