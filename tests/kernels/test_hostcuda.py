@@ -5,7 +5,7 @@ import sys
 
 import numpy as np
 import pytest
-from hostcuda import HostDevice, HostError, compiler, signatures
+from hostcuda import HostDevice, HostError, compiler, replay, signatures, unavailable
 
 from wgflow.kernels.cuda import source
 
@@ -336,3 +336,54 @@ def test_a_source_that_does_not_compile_says_where():
     host = HostDevice(text=COMMON + '#line 1 "mine.cu"\nKERNEL bad(Int* y) {\n\ny[0] = nothing; }\n')
     with pytest.raises(RuntimeError, match=r"mine\.cu:3:.*error"):
         host.launch("float64", "bad", 1, 1, 0, [host.empty(1, "int64")])
+
+
+@pytest.mark.parametrize(
+    ("kernel", "racing"),
+    [("total", False), ("total_racing", True), ("turn", False), ("turn_racing", True), ("blocks_racing", True)],
+)
+def test_real_threads_show_races_and_nothing_else(tmp_path, kernel, racing):
+    if unavailable():
+        pytest.skip(f"no ThreadSanitizer: {unavailable()}")
+    host = device(record=tmp_path)
+    x, y = host.put(np.arange(16)), host.empty(16, "int64")
+    real, sums = host.put(np.linspace(0, 1, 16)), host.empty(3, "float64")
+    if kernel.startswith("total"):
+        host.launch("float64", kernel, 3, 16, 16 * 8, [real, sums, 16])
+    elif kernel.startswith("turn"):
+        host.launch("float64", kernel, 1, 16, 16 * 8, [x, y])
+    else:
+        host.launch("float64", kernel, 5, 1, 0, [y])
+    found = replay(tmp_path)
+    assert found.repeated == {kernel}
+    assert ("data race" in found.said) == racing
+    if not racing:
+        assert (found.said, found.other) == ("", set())
+
+
+def test_a_repetition_compares_bits(tmp_path):
+    if unavailable():
+        pytest.skip(f"no ThreadSanitizer: {unavailable()}")
+    host = device(record=tmp_path)
+    host.launch("float64", "scale", 1, 4, 0, [host.put(np.ones(4)), host.empty(4, "float64"), 4, 2.0])
+    (path,) = tmp_path.glob("*.float64")
+    assert replay(tmp_path).other == set()
+    words = np.fromfile(path, np.int64)
+    words[-1] = np.array(3.0).view(np.int64)  # the last argument: other results than those recorded
+    words.tofile(path)
+    assert replay(tmp_path).other == {"scale"}
+
+
+@pytest.mark.slow
+def test_address_sanitizer_finds_bad_accesses(tmp_path):
+    if unavailable("address"):
+        pytest.skip(f"no AddressSanitizer: {unavailable('address')}")
+    host = device(record=tmp_path)
+    host.launch("float64", "scale", 1, 4, 0, [host.put(np.ones(4)), host.empty(4, "float64"), 4, 2.0])
+    (path,) = tmp_path.glob("*.float64")
+    assert replay(tmp_path, "address") == (set(), {"scale"}, "")
+    words = np.fromfile(path, np.int64)
+    assert words[-3] == 4
+    words[-3] = 5
+    words.tofile(path)
+    assert "heap-buffer-overflow" in replay(tmp_path, "address").said

@@ -5,7 +5,7 @@ from importlib import resources
 
 import numpy as np
 import pytest
-from hostcuda import HostDevice, compiler, replay, signatures
+from hostcuda import HostDevice, compiler, replay, signatures, unavailable
 
 import wgflow
 from wgflow.depth import Network
@@ -74,12 +74,19 @@ def recorded(folder, text, precision="float64"):
     return [run(precision, case, threads_limit=12, text=text, record=folder) for case in CASES]
 
 
+@pytest.fixture(scope="module")
+def sanitizer():
+    if unavailable():
+        pytest.skip(f"no ThreadSanitizer: {unavailable()}")
+
+
 def same(some, others):
     return all(
         np.array_equal(a, b) for one, other in zip(some, others, strict=True) for a, b in zip(one, other, strict=True)
     )
 
 
+@pytest.mark.usefixtures("sanitizer")
 @pytest.mark.parametrize("precision", ["float64", pytest.param("float32", marks=pytest.mark.slow)])
 def test_no_races(tmp_path, precision):
     recorded(tmp_path, source(), precision)
@@ -91,6 +98,8 @@ def test_no_races(tmp_path, precision):
 
 @pytest.mark.slow
 def test_no_bad_accesses(tmp_path):
+    if unavailable("address"):
+        pytest.skip(f"no AddressSanitizer: {unavailable('address')}")
     recorded(tmp_path, source())
     found = replay(tmp_path, "address")
     assert (found.said, found.other) == ("", set())
@@ -109,6 +118,7 @@ def without(at):
     return source()[:at] + "          " + source()[at + 10 :]
 
 
+@pytest.mark.usefixtures("sanitizer")
 def test_a_missing_barrier_is_found(tmp_path):
     """Where the outputs are made of the last state: few threads have work, and the next barrier is near."""
     (at,) = (at for at in BARRIERS if source()[at:].split("\n")[1].strip().startswith("product(turned"))
@@ -130,6 +140,7 @@ def needless(at):
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("sanitizer")
 @pytest.mark.parametrize("at", BARRIERS, ids=place)
 def test_every_barrier_is_needed_and_missed(at, tmp_path):
     if not place(at).startswith(("tile.cu", *FILES)):

@@ -6,6 +6,7 @@ Python itself cannot be loaded under ThreadSanitizer, so what a launch reads and
 import os
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,16 @@ def replay(folder, kind="thread"):
                 raise RuntimeError(f"the repetition of launches stopped ({done.returncode}): {done.stdout[-500:]}")
     other = {rest for word, rest in lines if word != "same"}
     return Replay(other, {rest for _, rest in lines}, said)
+
+
+@cache
+def unavailable(kind="thread"):
+    """Why launches cannot be repeated under a sanitizer here, or None."""
+    try:
+        done = _call(build("KERNEL nothing() {}", "float64", kind), [])
+    except RuntimeError as error:
+        return str(error)
+    return None if done.returncode == 0 else done.stderr[:500] or f"it ends with {done.returncode}"
 
 
 def _call(program, paths):

@@ -1,6 +1,7 @@
 """What the kernels of a CUDA text take, read from the text."""
 
 import re
+from functools import cache
 from typing import NamedTuple
 
 import numpy as np
@@ -19,6 +20,7 @@ class Parameter(NamedTuple):
     restrict: bool
 
 
+@cache
 def signatures(text):
     """Parameters of each kernel, by name, in the order of the text."""
     bare = re.sub(r"//[^\n]*|/\*.*?\*/", " ", text, flags=re.DOTALL)
