@@ -64,9 +64,9 @@ def off(found, wanted):
 
 
 def condition(problem, outputs, rows):
-    """How much larger outputs and targets are than their difference: what the loss does to rounding of the outputs."""
+    """How much larger outputs and targets are than the loss's gradient: what the loss does to their rounding."""
     y, o = (each if rows is None else each[rows] for each in (problem.y, outputs))
-    return max(1.0, (np.abs(o).max() + np.abs(y).max()) / np.abs(o - y).max())
+    return max(1.0, (np.abs(o).max() + np.abs(y).max()) / np.abs(problem.loss.gradient(o, y)).max())
 
 
 CASES = {

@@ -129,25 +129,11 @@ def test_a_missing_barrier_is_found(tmp_path):
     assert not same(forwards, [run("float64", case, text=without(at), reverse=True) for case in CASES])
 
 
-# Nothing is lost without these: the same thread writes before and reads after, or another barrier is as good.
-NEEDLESS = r"(BARRIER.*\s+if \(THREAD == 0\) out_(mean|sum))|(if \(THREAD == 0\) out_sum.*\s+BARRIER)"
-
-
-def needless(at):
-    lines = source()[: at + 200].split("\n")
-    number = source()[:at].count("\n")
-    return any(re.match(rf"\s*({NEEDLESS})", "\n".join(lines[low : low + 2])) for low in (number - 1, number))
-
-
 @pytest.mark.slow
 @pytest.mark.usefixtures("sanitizer")
 @pytest.mark.parametrize("at", BARRIERS, ids=place)
 def test_every_barrier_is_needed_and_missed(at, tmp_path):
     if not place(at).startswith(("tile.cu", *FILES)):
         pytest.skip("of kernels that a gradient does not start")
-    forwards = recorded(tmp_path, without(at))
-    backwards = [run("float64", case, text=without(at), reverse=True) for case in CASES]
-    found = "data race" in replay(tmp_path).said
-    assert found == (not needless(at))
-    if needless(at):
-        assert same(forwards, backwards)
+    recorded(tmp_path, without(at))
+    assert "data race" in replay(tmp_path).said

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
+from wgflow.errors import BackendError
 from wgflow.kernels import checkup
 from wgflow.kernels.cuda import options, source
 
@@ -38,14 +39,14 @@ class Device(Protocol):
         Multiprocessors.
     shared : int
         Bytes of shared memory that one block may ask for.
+    memory : int
+        Bytes of memory in all, so that what is planned by it does not depend on who else uses the device.
     """
 
     name: str
     processors: int
     shared: int
-
-    def free(self) -> int:
-        """Bytes of memory that can be had."""
+    memory: int
 
     def put(self, array: ArrayLike) -> Any:
         """Copy of a host array, C-contiguous, on the device."""
@@ -120,19 +121,25 @@ class CupyDevice:
         self.name = properties["name"].decode()
         self.processors = int(properties["multiProcessorCount"])
         self.shared = int(properties["sharedMemPerBlockOptin"])
+        self.memory = int(properties["totalGlobalMem"])
         self._functions: dict[tuple[str, str], Any] = {}
-
-    def free(self) -> int:
-        """Bytes the device has left, with those that CuPy keeps for reuse."""
-        return int(self._cupy.cuda.runtime.memGetInfo()[0] + self._cupy.get_default_memory_pool().free_bytes())
 
     def put(self, array: ArrayLike) -> Any:
         """Copy of a host array, C-contiguous, on the device."""
-        return self._cupy.array(np.ascontiguousarray(array))
+        host = np.ascontiguousarray(array)
+        made = self.empty(host.shape, host.dtype)
+        made.set(host)
+        return made
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Array that nothing has been written to."""
-        return self._cupy.empty(shape, dtype)
+        """Array that nothing has been written to; raises BackendError if there is no room for it."""
+        try:
+            return self._cupy.empty(shape, dtype)
+        except self._cupy.cuda.memory.OutOfMemoryError as error:
+            raise BackendError(
+                f"backend 'gpu': {self.name} has no room for another {np.dtype(dtype).name} array of shape {shape} "
+                f"({error}); free it of other programs, run fewer members at a time (--jobs 1), or use --backend cpu"
+            ) from None
 
     def get(self, array: Any) -> NDArray[Any]:
         """Copy on the host; waits for the work that makes it."""

@@ -17,6 +17,9 @@ from numpy.typing import NDArray
 from wgflow.kernels.uploaded import GRADIENT, LANES, SHARE, Launched, Task, Uploaded
 
 
+_RESIDENT = 4  # blocks of a multiprocessor, each of which sums rows in turn
+
+
 class _Layer(NamedTuple):
     """First entry, entries and units of a layer that has any."""
 
@@ -70,7 +73,7 @@ class Layered:
         numbers = 2 * on.width + on.outputs + widest
         if mode == GRADIENT:
             numbers += sum(on.width + each.units * (2 if on.keep else 1) for each in layers)
-        return min(samples, max(1, int(SHARE * on.device.free()) // (numbers * on.dtype.itemsize)))
+        return min(samples, max(1, int(SHARE * on.device.memory) // (numbers * on.dtype.itemsize)))
 
     def _part(self, task: Task, layers: list[_Layer], low: int, samples: int, made: _Results) -> None:
         """All layers for the samples low..low+samples-1."""
@@ -112,7 +115,16 @@ class Layered:
         on.device.multiply(a, adjoint, pulled)
         shape = (int(on.keep), layer.units, samples)
         on.run(
-            *("layer_pull_back", layer.units, on.code, value, slope, *shape, pulled, by_b),
+            *(
+                "layer_pull_back",
+                min(layer.units, _RESIDENT * on.device.processors),
+                on.code,
+                value,
+                slope,
+                *shape,
+                pulled,
+                by_b,
+            ),
             threads=LANES,
             shared=8 * LANES,
         )

@@ -76,7 +76,7 @@ class Persistent:
             rows += groups.states * self._padded + groups.slots * (2 if self._on.keep else 1)
         size = rows * tile + (groups.slots * self._columns if gradient else 0)
         resident = device.processors * max(1, min(_RESIDENT, device.shared // shared))
-        affordable = max(1, int(SHARE * device.free()) // (size * self._on.dtype.itemsize))
+        affordable = max(1, int(SHARE * device.memory) // (size * self._on.dtype.itemsize))
         return Plan(tile, min(-(-samples // tile), resident, affordable), shared, rows * tile)
 
     def launch(self, task: Task) -> Launched:

@@ -22,7 +22,7 @@ OUTPUTS, LOSSES, GRADIENT = 0, 1, 2  # what a pass is asked for
 
 THREADS = 128  # of a block
 LANES = 256  # of a sum over samples
-SHARE = 0.5  # of the free memory that one evaluation may take
+SHARE = 0.5  # of the memory that one evaluation may take
 
 
 class Launched(NamedTuple):

@@ -83,7 +83,7 @@ class HostDevice:
         self.shared = shared
         self.launched = Counter()
         self.sent = self.received = self.held = self.peak = 0
-        self._memory = memory
+        self.memory = memory
         self._reverse = reverse
         self._limit = threads_limit or 1024
         self._text = source() if text is None else text
@@ -91,9 +91,6 @@ class HostDevice:
         self._signatures = signatures(self._text)
         self._numbers = {name: number for number, name in enumerate(self._signatures)}
         self._recorder = None if record is None else Recorder(record, self._text)
-
-    def free(self):
-        return self._memory - self.held
 
     def put(self, array):
         array = np.asarray(array)
@@ -143,8 +140,8 @@ class HostDevice:
 
     def _allocate(self, shape, dtype):
         made = HostArray(shape, dtype)
-        if self.held + made.nbytes > self._memory:
-            raise MemoryError(f"host device: {made!r} does not fit beside {self.held} of {self._memory} bytes")
+        if self.held + made.nbytes > self.memory:
+            raise MemoryError(f"host device: {made!r} does not fit beside {self.held} of {self.memory} bytes")
         self.held += made.nbytes
         self.peak = max(self.peak, self.held)
         weakref.finalize(made, self._forget, made.nbytes)

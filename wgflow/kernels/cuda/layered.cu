@@ -76,9 +76,8 @@ KERNEL layer_pull_back(Int code, const REAL* value, const REAL* slope, Int keep,
             BARRIER();
             EACH_HERE(i, half) lane[i] += lane[i + half];
         }
-        BARRIER();
         if (THREAD == 0) out_sum[row] = lane[0];
-        BARRIER();
+        BARRIER();  // the next row takes the lanes
     }
 }
 

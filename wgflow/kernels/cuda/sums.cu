@@ -143,6 +143,5 @@ KERNEL mean(const double* numbers, Int count, double* out_mean)
         BARRIER();
         EACH_HERE(i, half) lane[i] += lane[i + half];
     }
-    BARRIER();
     if (THREAD == 0) out_mean[0] = lane[0] / double(count);
 }
