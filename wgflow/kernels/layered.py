@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 from wgflow.kernels.uploaded import GRADIENT, LANES, SHARE, Launched, Task, Uploaded
 
-
 _RESIDENT = 4  # blocks of a multiprocessor, each of which sums rows in turn
 
 
@@ -112,6 +111,7 @@ class Layered:
         on, (state, value, slope), samples = self._on, kept, adjoint.shape[1]
         _, a, cw, _, _ = self._parameters(task, layer)
         pulled, by_b = on.empty(layer.units, samples), on.doubles(layer.units)
+        blocks = min(layer.units, _RESIDENT * on.device.processors)
         on.device.multiply(a, adjoint, pulled)
         shape = (int(on.keep), layer.units, samples)
         on.run(
