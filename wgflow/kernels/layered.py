@@ -115,16 +115,7 @@ class Layered:
         on.device.multiply(a, adjoint, pulled)
         shape = (int(on.keep), layer.units, samples)
         on.run(
-            *(
-                "layer_pull_back",
-                min(layer.units, _RESIDENT * on.device.processors),
-                on.code,
-                value,
-                slope,
-                *shape,
-                pulled,
-                by_b,
-            ),
+            *("layer_pull_back", blocks, on.code, value, slope, *shape, pulled, by_b),
             threads=LANES,
             shared=8 * LANES,
         )
