@@ -19,6 +19,7 @@ LAYERS = [
     ["kernels"],
     ["energy"],
     ["integrators", "stepsize", "ingredients", "schedule", "clock"],
+    ["cloud"],
     ["flow", "trajectory"],
     ["workspace"],
     ["theory"],

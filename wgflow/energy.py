@@ -76,9 +76,13 @@ class Energy:
 
     def __call__(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> float:
         """E(rho) at flow time s, over all samples or over the rows ``batch``."""
-        self._check(rho)
-        net = self.depth.network(rho)
+        net = self.network(rho)
         return float(self.kernel.energy(net, rho.theta, self._batch(batch))) + self._penalty(net, rho.theta, s)
+
+    def network(self, rho: Particles) -> Network:
+        """Layers of a measure; raises InputError if it does not fit the problem or the scheme."""
+        self._check(rho)
+        return self.depth.network(rho)
 
     def network_energy(self, net: Network, theta: Array, s: float = 0.0) -> float:
         """Energy of layers given as they are, e.g. those of an order that is no longer the sorted one."""
@@ -114,8 +118,7 @@ class Energy:
 
     def field(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> tuple[float, Array, Array]:
         """Energy and velocities alone, (N, P) and (N,); arguments and errors as for :meth:`velocity`."""
-        self._check(rho)
-        net = self.depth.network(rho)
+        net = self.network(rho)
         energy, first, slope = self._gradient(net, rho.theta, self._batch(batch), s)
         return energy, *self.depth.velocity(rho, net, first, slope)
 
@@ -192,8 +195,7 @@ class Energy:
 
     def predict(self, rho: Particles, x: ArrayLike) -> Array:
         """Outputs W1 X(1) of the network for inputs x (M, D_in), (M, K)."""
-        self._check(rho)
-        return self.kernel.outputs(self.depth.network(rho), rho.theta, self.problem.start(x))
+        return self.kernel.outputs(self.network(rho), rho.theta, self.problem.start(x))
 
     def weights(self, rho: Particles) -> Array:
         """Weight of each particle in integrals over depth of rho, (N,): the gaps under Gaps, else the masses."""

@@ -5,23 +5,24 @@ A generator; files and stopping rules are the caller's.
 
 from __future__ import annotations
 
-import math
+from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
+from wgflow import cloud as clouds
 from wgflow import ingredients as recipes
 from wgflow import integrators, rng, stepsize
 from wgflow.clock import Clock, EventClock, StepClock
-from wgflow.depth import switches
+from wgflow.cloud import Cloud, Dynamics, Moment
 from wgflow.energy import Energy
 from wgflow.errors import DivergenceError, InputError, describe, unknown
-from wgflow.ingredients import Ingredient, Move
-from wgflow.particles import BOUNDARIES, Particles, confine, project
+from wgflow.ingredients import Ingredient, spec_of
+from wgflow.particles import BOUNDARIES, Particles
 from wgflow.schedule import Schedule, schedule
-from wgflow.stepsize import StepRule, Trial
-from wgflow.types import Array, Frame, Index, Spec, real
+from wgflow.stepsize import StepRule
+from wgflow.types import Frame, Index, Spec, real
 
 
 class Flow:
@@ -117,7 +118,9 @@ class Flow:
         Yields
         ------
         Frame
-            The start, one whenever ``every`` says, and the end. The next frame is computed when it is asked for.
+            The start, one whenever ``every`` says, and the end. The next frame is computed when it is asked for; on a
+            device steps beyond it have been started by then, and a divergence may be found some steps late, which
+            changes nothing but how often ``on_step`` has been called.
 
         Raises
         ------
@@ -149,7 +152,7 @@ class Flow:
             "step": self.rule.spec(),
             "boundary": self.boundary,
             "mobility": self.mobility,
-            "ingredients": [_spec(each) for each in self.ingredients],
+            "ingredients": [spec_of(each) for each in self.ingredients],
             "batch": self.batch,
             "seed": self.seed,
         }
@@ -160,122 +163,38 @@ class Flow:
         return cls(energy, **spec)
 
     def _loop(
-        self,
-        rho: Particles,
-        clock: Clock,
-        h: float,
-        switched: int,
-        on_step: Callable[[int, float], None] | None,
+        self, rho: Particles, clock: Clock, h: float, switched: int, on_step: Callable[[int, float], None] | None
     ) -> Iterator[Frame]:
-        good: Frame | None = None
+        cloud = clouds.place(self._dynamics(), rho, switched)
+        yield from _delivered(self._events(cloud, clock, h), on_step, cloud.ahead)
+
+    def _events(self, cloud: Cloud, clock: Clock, h: float) -> Iterator[_Event]:
+        """Steps made and frames begun, in the order of flow time."""
         begin = True
         while True:
             record = begin or clock.due or clock.done
-            whole = self._velocity(rho, clock.s, None) if record or self.batch is None else None
-            # The last frame needs no step, so no batch either.
-            used = whole if self.batch is None or clock.done else self._velocity(rho, clock.s, self._rows(clock.step))
-            dissipation = self._dissipation(rho, *whole[1:]) if whole is not None else math.nan
-            # A sum of squares is finite only if all of them are; if it is not, the parts are looked at.
-            if whole is None or used is not whole or not math.isfinite(whole[0] + dissipation):
-                self._check_finite(clock, good, *((whole or ()) + (used or ())))
-            if whole is not None:
-                energy = whole[0]
-                good = Frame(clock.step, clock.s, rho.theta, rho.tau, rho.mass, energy, dissipation, switched, h)
-                if record:
-                    yield good
-            if clock.done or used is None or good is None:
+            cloud.look(Moment(clock.step, clock.s, h), record, clock.done)
+            if record:
+                yield cloud.frame()
+            if clock.done:
                 return
             begin = False
-            taken = self._advance(rho, clock, good, used, h)
+            taken = cloud.advance(clock.reach(h))
             cut_short = taken.h < h and taken.h == clock.reach(h)  # by a frame in the way, not by the rule
             h = max(taken.then, h) if cut_short else taken.then
-            rho, switched = taken.trial.rho, switched + taken.trial.switched
             clock.tick(taken.h)
-            if on_step is not None:
-                on_step(clock.step, clock.s)
+            yield _Stepped(clock.step, clock.s)
 
-    def _advance(
-        self, rho: Particles, clock: Clock, frame: Frame, velocity: tuple[float, Array, Array], h: float
-    ) -> stepsize.Taken:
-        """One step as the rule decides, not beyond the clock's next event."""
-        order = self.energy.depth.order(rho)
-
-        def trial(h: float) -> Trial:
-            state = (rho.theta, rho.tau, clock.s, velocity[1:], h)
-            stages = integrators.stages(self.integrator, self._drift(rho, clock, frame), *state)
-            end = integrators.combine(rho.theta, rho.tau, self.integrator.b, stages, h)
-            arrived = moved = self._settle(rho, *end, clock, frame)
-            for each in self.ingredients:
-                made = _same_cloud(each(moved, Move(clock.step, clock.s, h, self.energy)), moved, each)
-                moved = self._settle(made, made.theta, made.tau, clock, frame)
-            after = self.energy.depth.order(moved)
-            changed = switches(order, after) if order is not None and after is not None else 0
-
-            def estimate() -> integrators.Estimate:
-                low = integrators.combine(rho.theta, rho.tau, integrators.embedded(self.integrator), stages, h)
-                settled = self._settle(rho, *low, clock, frame)
-                return integrators.compare(rho, arrived, settled, self.integrator.order_low)
-
-            return Trial(moved, changed, lambda: self.energy(moved, s=clock.s), estimate)
-
-        with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
-            return self.rule.advance(trial, frame.energy, frame.dissipation, clock.reach(h))
-
-    def _settle(self, rho: Particles, theta: Array, tau: Array, clock: Clock, frame: Frame) -> Particles:
-        """Measure at new places, brought back into [0, 1]."""
-        if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
-            raise DivergenceError(
-                f"the flow diverged in step {clock.step} (s = {clock.s:g}): a particle left the finite numbers; "
-                f"try a smaller step than {self.rule.first:g}",
-                frame,
-            )
-        return rho.moved(theta, confine(tau, self.boundary), free=self.boundary == "free", fresh=True)
-
-    def _check_finite(self, clock: Clock, good: Frame | None, *parts: Any) -> None:
-        if all(np.isfinite(part).all() for part in parts):
-            return
-        if good is None:
-            raise DivergenceError(
-                f"the energy or a velocity is not finite at the start (step {clock.step}); check the initial measure, "
-                "and a block of your own with wgflow.check_block"
-            )
-        raise DivergenceError(
-            f"the flow diverged at step {clock.step} (s = {clock.s:g}): the energy or a velocity is not finite; "
-            f"try a smaller step than {self.rule.first:g}",
-            good,
-        )
-
-    def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
-        """Energy, and the velocity with mobility and walls."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            energy, v_theta, v_tau = self.energy.field(rho, rows, s)
-            v_tau = project(rho.tau, v_tau, self.boundary)
-            if self.mobility:
-                v_theta, v_tau = self._mobility_theta * v_theta, self._mobility_tau * v_tau
-            return energy, v_theta, v_tau
-
-    def _drift(self, rho: Particles, clock: Clock, frame: Frame) -> integrators.Drift:
-        rows = self._rows(clock.step) if self.batch is not None else None  # one batch for all stages of a step
-
-        def drift(theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
-            return self._velocity(self._settle(rho, theta, tau, clock, frame), s, rows)[1:]
-
-        return drift
+    def _dynamics(self) -> Dynamics:
+        mobility = (self._mobility_theta, self._mobility_tau) if self.mobility else None
+        rows = None if self.batch is None else self._rows
+        return Dynamics(self.energy, self.integrator, self.rule, self.boundary, mobility, self.ingredients, rows)
 
     def _rows(self, step: int) -> Index:
         """Rows of the batch of a step, in increasing order; a function of (seed, step)."""
         samples = len(self.energy.problem.x)
         draws = rng.uniform(self.seed, "batch", (-(-samples // 4), 4), step).ravel()[:samples]
         return np.sort(np.argpartition(draws, (self.batch or samples) - 1)[: self.batch])
-
-    def _dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
-        """-dE/ds along the velocity with mobility: |v|**2 divided by the mobilities; what is pinned adds nothing."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if not self.mobility:
-                return self.energy.dissipation(rho, v_theta, v_tau)
-            root_theta = np.sqrt(np.where(self._mobility_theta > 0, self._mobility_theta, 1.0))
-            root_tau = np.sqrt(self._mobility_tau) if self._mobility_tau > 0 else 1.0
-            return self.energy.dissipation(rho, v_theta / root_theta, v_tau / root_tau)
 
     def _check(self) -> None:
         """Refuse options that are out of range or exclude each other."""
@@ -307,16 +226,33 @@ class Flow:
             integrators.embedded(self.integrator)  # refuses a method without
 
 
-def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
-    """Check what an ingredient returned: N is fixed for a run."""
-    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
-        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
-        raise InputError(
-            f"ingredient {_spec(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
-        )
-    return made
+class _Stepped(NamedTuple):
+    """A step that was made."""
+
+    step: int
+    s: float
 
 
-def _spec(each: Ingredient) -> Spec:
-    made: Spec = each.spec() if hasattr(each, "spec") else {"name": getattr(each, "__name__", type(each).__name__)}
-    return made
+_Event: TypeAlias = _Stepped | Callable[[], Frame]
+
+
+def _delivered(events: Iterator[_Event], on_step: Callable[[int, float], None] | None, ahead: int) -> Iterator[Frame]:
+    """Frames, with on_step called in between, in the order of the events.
+
+    A frame is handed over when ``ahead`` events have followed it, so that its copy from a device has as long to arrive.
+    """
+    waiting: deque[_Event] = deque()
+    end: StopIteration | DivergenceError | None = None
+    while end is None:
+        try:
+            waiting.append(next(events))
+        except (StopIteration, DivergenceError) as error:
+            end = error  # what happened before it is handed over first
+        while waiting and (isinstance(waiting[0], _Stepped) or len(waiting) > (ahead if end is None else 0)):
+            event = waiting.popleft()
+            if not isinstance(event, _Stepped):
+                yield event()
+            elif on_step is not None:
+                on_step(*event)
+    if isinstance(end, DivergenceError):
+        raise end

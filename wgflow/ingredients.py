@@ -108,3 +108,9 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
         If the name or an option is unknown, or it is neither.
     """
     return choice if callable(choice) else build("ingredient", choice, INGREDIENTS)
+
+
+def spec_of(each: Ingredient) -> Spec:
+    """Plain JSON of an ingredient; of one of your own without a spec, its name."""
+    made: Spec = each.spec() if hasattr(each, "spec") else {"name": getattr(each, "__name__", type(each).__name__)}
+    return made

@@ -54,17 +54,18 @@ class Quadratic:
         for name in ("strength", "decay"):
             real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
 
-    def _factor(self, s: float) -> float:
+    def factor(self, s: float) -> float:
+        """Return strength e**(-decay s)."""
         return self.strength * float(np.exp(-self.decay * s))
 
     def value(self, theta: Array, s: float) -> Array:
         """Return strength e**(-decay s) |theta|**2."""
-        out: Array = self._factor(s) * np.sum(theta**2, axis=1)
+        out: Array = self.factor(s) * np.sum(theta**2, axis=1)
         return out
 
     def gradient(self, theta: Array, s: float) -> Array:
         """2 strength e**(-decay s) theta."""
-        return 2.0 * self._factor(s) * theta
+        return 2.0 * self.factor(s) * theta
 
     def rate(self, theta: Array, s: float) -> Array:
         """-decay times the value."""

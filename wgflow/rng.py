@@ -18,6 +18,19 @@ from wgflow.types import Array, Index
 _WORDS = 4  # 64-bit words that Philox makes from one counter value
 
 
+def key(seed: int, stream: str) -> tuple[int, int]:
+    """Philox's key of a seed and a stream: two numbers, each 0 <= word < 2**64.
+
+    Raises
+    ------
+    InputError
+        If the seed is outside its range.
+    """
+    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+        raise InputError(f"seed: expected an integer with 0 <= seed < 2**64, got {describe(seed)}")
+    return int(seed), int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
+
+
 def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Array:
     """Uniform numbers in (0, 1), row i belonging to particle i.
 
@@ -42,12 +55,9 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
     InputError
         If the seed is outside its range.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
-        raise InputError(f"seed: expected an integer with 0 <= seed < 2**64, got {describe(seed)}")
     rows, columns = shape
     stride = -(-columns // _WORDS) * _WORDS  # whole counter values, so that a row starts at its own counter
-    tag = int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
-    bits = np.random.Philox(key=np.array([seed, tag], np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
+    bits = np.random.Philox(key=np.array(key(seed, stream), np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
     raw = bits.random_raw(rows * stride).reshape(rows, stride)[:, :columns]
     out: Array = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
     return out

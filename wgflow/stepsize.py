@@ -18,20 +18,26 @@ _LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
 
 
 class Trial:
-    """State that a step of some length would lead to.
-
-    Attributes
-    ----------
-    rho : Particles
-        The state.
-    switched : int
-        Pairs of particles that change places on the way (Gaps only).
-    """
+    """State that a step of some length would lead to; made of values, or of functions that find them when asked."""
 
     def __init__(
-        self, rho: Particles, switched: int, energy: Callable[[], float], estimate: Callable[[], Estimate]
+        self,
+        rho: Particles | Callable[[], Particles],
+        switched: int | Callable[[], int],
+        energy: Callable[[], float],
+        estimate: Callable[[], Estimate],
     ) -> None:
-        self.rho, self.switched, self._energy, self._estimate = rho, switched, energy, estimate
+        self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
+
+    @functools.cached_property
+    def rho(self) -> Particles:
+        """The state."""
+        return self._rho() if callable(self._rho) else self._rho
+
+    @functools.cached_property
+    def switched(self) -> int:
+        """Pairs of particles that change places on the way (Gaps only)."""
+        return self._switched() if callable(self._switched) else self._switched
 
     @functools.cached_property
     def energy(self) -> float:

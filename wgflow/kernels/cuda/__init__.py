@@ -6,7 +6,10 @@ from functools import cache
 from importlib import resources
 
 # In this order: later files use what earlier ones define. No #include, so that no path has to be found at run time.
-FILES = ("common.cu", "activation.cu", "tile.cu", "network.cu", "sums.cu", "layered.cu")
+FILES = (
+    *("common.cu", "activation.cu", "tile.cu", "network.cu", "sums.cu", "layered.cu"),
+    *("order.cu", "particles.cu", "noise.cu"),  # what a flow does between two gradients
+)
 
 
 @cache

@@ -1,0 +1,132 @@
+"""The cloud in NumPy arrays, for every energy, ingredient and rule."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from wgflow import integrators
+from wgflow.cloud import Dynamics, Moment, diverged, escaped
+from wgflow.depth import switches
+from wgflow.errors import InputError, describe
+from wgflow.ingredients import Ingredient, Move, spec_of
+from wgflow.particles import Particles, confine, project
+from wgflow.stepsize import Taken, Trial
+from wgflow.types import Array, Frame, Index
+
+
+class HostCloud:
+    """Particles in host memory; see :class:`wgflow.cloud.Cloud` for the contract.
+
+    Parameters
+    ----------
+    dynamics, rho, switched : Dynamics, Particles, int
+        As for :func:`wgflow.cloud.place`.
+    """
+
+    ahead = 0
+
+    def __init__(self, dynamics: Dynamics, rho: Particles, switched: int) -> None:
+        self._of, self._rho, self._switched = dynamics, rho, switched
+        self._energy, self._boundary = dynamics.energy, dynamics.boundary
+        self._good: Frame | None = None
+
+    def look(self, at: Moment, record: bool, last: bool) -> None:
+        """Compute the velocity at the state, and its energy if a frame is due."""
+        rho, rows = self._rho, self._of.rows
+        whole = self._velocity(rho, at.s, None) if record or rows is None else None
+        # The last frame needs no step, so no batch either.
+        used = whole if rows is None or last else self._velocity(rho, at.s, rows(at.step))
+        dissipation = self._dissipation(*whole[1:]) if whole is not None else math.nan
+        # A sum of squares is finite only if all of them are; if it is not, the parts are looked at.
+        if whole is None or used is not whole or not math.isfinite(whole[0] + dissipation):
+            self._check_finite(at, *((whole or ()) + (used or ())))
+        if whole is not None:
+            state = (rho.theta, rho.tau, rho.mass)
+            self._good = Frame(at.step, at.s, *state, whole[0], dissipation, self._switched, at.h)
+        self._at, self._used = at, used
+
+    def frame(self) -> Callable[[], Frame]:
+        """Hand over the frame."""
+        made = self._frame
+        return lambda: made
+
+    def advance(self, reach: float) -> Taken:
+        """Take one step of at most this length."""
+        order = self._energy.depth.order(self._rho)
+        with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
+            frame = self._frame
+            taken = self._of.rule.advance(lambda h: self._trial(h, order), frame.energy, frame.dissipation, reach)
+        self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
+        return taken
+
+    @property
+    def _frame(self) -> Frame:
+        if self._good is None:
+            raise RuntimeError("a cloud was asked for a frame before the loop looked at it")
+        return self._good
+
+    def _trial(self, h: float, order: Index | None) -> Trial:
+        """State that a step of length h leads to."""
+        rho, at, table = self._rho, self._at, self._of.integrator
+        assert self._used is not None
+        stages = integrators.stages(table, self._drift, rho.theta, rho.tau, at.s, self._used[1:], h)
+        arrived = moved = self._settle(rho, *integrators.combine(rho.theta, rho.tau, table.b, stages, h))
+        for each in self._of.ingredients:
+            made = _same_cloud(each(moved, Move(at.step, at.s, h, self._energy)), moved, each)
+            moved = self._settle(made, made.theta, made.tau)
+        after = self._energy.depth.order(moved)
+        changed = switches(order, after) if order is not None and after is not None else 0
+
+        def estimate() -> integrators.Estimate:
+            low = integrators.combine(rho.theta, rho.tau, integrators.embedded(table), stages, h)
+            return integrators.compare(rho, arrived, self._settle(rho, *low), table.order_low)
+
+        return Trial(moved, changed, lambda: self._energy(moved, s=at.s), estimate)
+
+    def _drift(self, theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
+        rows = None if self._of.rows is None else self._of.rows(self._at.step)  # one batch for all stages of a step
+        return self._velocity(self._settle(self._rho, theta, tau), s, rows)[1:]
+
+    def _settle(self, rho: Particles, theta: Array, tau: Array) -> Particles:
+        """Measure at new places, brought back into [0, 1]."""
+        if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
+            raise escaped(self._at, self._of.rule.first, self._good)
+        return rho.moved(theta, confine(tau, self._boundary), free=self._boundary == "free", fresh=True)
+
+    def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
+        """Energy, and the velocity with mobility and walls."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            energy, v_theta, v_tau = self._energy.field(rho, rows, s)
+            v_tau = project(rho.tau, v_tau, self._boundary)
+            if self._of.mobility is not None:
+                by_column, by_depth = self._of.mobility
+                v_theta, v_tau = by_column * v_theta, by_depth * v_tau
+            return energy, v_theta, v_tau
+
+    def _dissipation(self, v_theta: Array, v_tau: Array) -> float:
+        """-dE/ds along the velocity with mobility: |v|**2 divided by the mobilities; what is pinned adds nothing."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            if self._of.mobility is None:
+                return self._energy.dissipation(self._rho, v_theta, v_tau)
+            by_column, by_depth = self._of.mobility
+            root_theta = np.sqrt(np.where(by_column > 0, by_column, 1.0))
+            root_tau = np.sqrt(by_depth) if by_depth > 0 else 1.0
+            return self._energy.dissipation(self._rho, v_theta / root_theta, v_tau / root_tau)
+
+    def _check_finite(self, at: Moment, *parts: Any) -> None:
+        if not all(np.isfinite(part).all() for part in parts):
+            raise diverged(at, self._of.rule.first, self._good)
+
+
+def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
+    """Check what an ingredient returned: N is fixed for a run."""
+    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
+        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
+        raise InputError(
+            f"ingredient {spec_of(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
+        )
+    return made
