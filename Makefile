@@ -1,7 +1,10 @@
 # Everything runs in .venv, built from constraints.txt; the only requirements are Python >= 3.11 with venv, and make.
 PYTHON ?= python3
 BIN := .venv/bin
-READY := .venv/.ready
+# TORCH=1 adds PyTorch, which on most systems brings gigabytes; without it the tests of wgflow.cifar show as skipped.
+COMMA := ,
+EXTRAS := study,test$(if $(TORCH),$(COMMA)cifar)
+READY := .venv/.ready$(if $(TORCH),-torch)
 # `make test GPU=1` also compiles the CUDA kernels, for which no device is needed: CuPy and NVIDIA's compiler come along.
 WITH_GPU := $(if $(GPU),.venv/.ready-gpu)
 
@@ -37,7 +40,7 @@ $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "wgflow needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[study,test]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 .venv/.ready-gpu: $(READY)

@@ -192,6 +192,23 @@ def _sizes(rows: Sequence[Spec]) -> list[Spec]:
     ]
 
 
+def _trainings(rows: Sequence[Spec]) -> list[Spec]:
+    return [
+        {
+            "network": row["network"] + (f", {row['variant']}" if row["variant"] else ""),
+            "images": row["images"] + ("" if row["verified"] == "yes" else " (re-encoded)"),
+            "seeds": row["seeds"],
+            "epochs": row["epochs"],
+            "vanilla": f"{row['vanilla']:.2f} ± {row['vanilla_sd']:.2f}",
+            "mean-field": f"{row['mean_field']:.2f} ± {row['mean_field_sd']:.2f}",
+            "difference, 95%": f"{row['difference']:+.2f}, {row['low']:+.2f} to {row['high']:+.2f}",
+            "p of signs": f"{row['p_signs']:.2g}",
+            "paper": f"{row['paper_vanilla']:.2f}, {row['paper_mean_field']:.2f}" if row["paper_vanilla"] else "",
+        }
+        for row in rows
+    ]
+
+
 def _more_seeds(row: Spec) -> str:
     if row["verdict"] != "undecided":
         return ""
@@ -215,8 +232,9 @@ _IN_WORDS = {
     "models": ("Beside other models", _models),
     "depth_width": ("Exponents at the last flow time", _exponents),
     "sizing": ("Sizes", _sizes),
+    "cifar": ("Test error in %, vanilla beside mean-field", _trainings),
 }
-_FILES_ALONE = ("depth_width_energy", "depth_width_clouds")  # long tables that the figures show
+_FILES_ALONE = ("depth_width_energy", "depth_width_clouds", "cifar_depths")  # long tables that the figures show
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 _HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is

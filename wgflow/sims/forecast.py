@@ -11,11 +11,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from wgflow.blocks import Unfolding
+from wgflow.cifar.record import Course, Trained
 from wgflow.errors import DivergenceError
 from wgflow.features.system import System
 from wgflow.kernels.cpu import memory
 from wgflow.particles import Particles
-from wgflow.sims import members, networks
+from wgflow.sims import members, networks, trainings
 from wgflow.sims.members import Planned, Setup
 from wgflow.trajectory.schema import INLINE
 from wgflow.types import Frame
@@ -41,11 +42,14 @@ class Load(NamedTuple):
         Time it takes on one process.
     disk, memory : int
         Bytes of its trajectory, and at its largest beyond what any process has.
+    particles : int
+        N.
     """
 
     seconds: float
     disk: int
     memory: int
+    particles: int
 
 
 class Forecast(NamedTuple):
@@ -129,6 +133,8 @@ def _calibrate(
 def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[float, float]:
     """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
     setup = members.build(planned.member, backend, threads)
+    if isinstance(setup.flow, Course):
+        return setup.flow.probe(budget)
     steps = setup.run(None, planned.member, every=planned.member.flow.step)
     frame = next(steps)  # compiles
     _observe(planned, setup, frame)
@@ -161,18 +167,22 @@ def _static(setup: Setup) -> int:
 def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
     setup = members.build(planned.member)
     numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
+    beside = 8 * setup.energy.survey.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
     frame = sum(8 * math.prod(setup.observables[name].shape(setup.scene)) for name in planned.member.observables)
     frame += numbers if planned.member.record == "particles" else 0
     return Load(
         seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * frame) + _OPEN,
-        disk=planned.frames * frame + _static(setup),
+        disk=planned.frames * frame + _static(setup) + beside,
         memory=_memory(setup, threads) + 12 * numbers,
+        particles=len(setup.start),
     )
 
 
 def _memory(setup: Setup, threads: int) -> int:
     """Bytes of one evaluation."""
     energy, start = setup.energy, setup.start
+    if isinstance(energy, Trained):
+        return trainings.memory(energy)
     if isinstance(energy, System) or not isinstance(start, Particles):
         return networks.memory(energy) if isinstance(energy, System) else 0
     samples, width, outputs, _ = energy.problem.shape

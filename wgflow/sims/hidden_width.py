@@ -16,10 +16,10 @@ def _hidden_width(name: str, planned: Sequence[Planned], observables: Sequence[s
     """Networks of whole states in layers of a stated width, which differ in nothing but these keys."""
     for each in planned:
         table, got = each.member, set(each.values) - set(varied)
-        if table.depth.name != "layers" or table.particles.per_layer is None or table.problem.state != "whole":
+        if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":
             raise InputError(
                 f"figure: expected depth.name = layers, particles.per_layer and problem.state = whole to draw {name!r},"
-                f" got {table.depth.name}, {table.particles.per_layer} and {table.problem.state}{ADVICE}"
+                f" got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}{ADVICE}"
             )
         if got:
             raise InputError(f"grid: expected {', '.join(varied)} alone to draw {name!r}, got {min(got)} too{ADVICE}")
@@ -65,6 +65,6 @@ def scales_and_repeats(name: str, planned: Sequence[Planned]) -> None:
     _hidden_width(name, planned, ["outputs", "displacement"], keys)
     _several(name, planned, {"particles.scale.a": 2, "seed": 2})
     for each in planned:
-        block = each.member.problem.block
+        block = each.member.samples.block
         if (block["name"] if isinstance(block, dict) else block) != "ridge":
             raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}{ADVICE}")

@@ -7,11 +7,13 @@ import dataclasses
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from wgflow import formulas, ingredients
+from wgflow.cifar.record import Course, Start, Trained, machine
 from wgflow.clock import StepClock
 from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
@@ -26,11 +28,12 @@ from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
 from wgflow.schedule import Every, Steps, schedule
-from wgflow.sims import networks
+from wgflow.sims import networks, trainings
 from wgflow.sims.networks import Begin
-from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, Observable, Scene
+from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAINING_OBSERVABLES, Observable, Scene
 from wgflow.sims.study import Member, Study, check_member, listed
 from wgflow.sims.tables import FlowTable, LayersTable, ProblemTable
+from wgflow.sims.training_tables import ImagesTable
 from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
@@ -42,25 +45,30 @@ _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument o
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 
 
+_KNOWN: dict[type, Mapping[str, Observable]] = {
+    Energy: OBSERVABLES, System: NETWORK_OBSERVABLES, Trained: TRAINING_OBSERVABLES,
+}  # fmt: skip
+
+
 class Setup(NamedTuple):
     """Everything a member needs to run.
 
     Attributes
     ----------
-    energy : Energy or System
+    energy : Energy, System or Trained
         What is descended.
     heldout : Energy or System or None
         The same on the held-out samples.
-    flow : Flow or Motion
+    flow : Flow, Motion or Course
         The flow.
-    start : Particles or Begin
+    start : Particles, Begin or Start
         The initial measure.
     """
 
-    energy: Energy | System
+    energy: Energy | System | Trained
     heldout: Energy | System | None
-    flow: Flow | Motion
-    start: Particles | Begin
+    flow: Flow | Motion | Course
+    start: Particles | Begin | Start
 
     @property
     def scene(self) -> Scene:
@@ -70,7 +78,12 @@ class Setup(NamedTuple):
     @property
     def observables(self) -> Mapping[str, Observable]:
         """What may be measured of it."""
-        return NETWORK_OBSERVABLES if isinstance(self.energy, System) else OBSERVABLES
+        return _KNOWN[type(self.energy)]
+
+    def keep_beside(self, path: Path) -> None:
+        """Have a training keep its checkpoint beside a trajectory; a frame of any other flow is all it goes on from."""
+        if isinstance(self.flow, Course):
+            self.flow.checkpoint = path.with_suffix(".checkpoint")
 
     def run(
         self,
@@ -178,12 +191,15 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
-    known = NETWORK_OBSERVABLES if member.network else OBSERVABLES
+    images = member.training is not None or isinstance(member.problem, ImagesTable)
+    known = _KNOWN[Trained if images else System if member.network else Energy]
     for name in member.observables:
         if name not in known:
             raise unknown("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
+    if member.training is not None or isinstance(member.problem, ImagesTable):
+        return Setup(*trainings.build(member, backend, threads))
     problem, heldout = _problems(type(member.problem), member.problem.model_dump_json())
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
@@ -235,6 +251,8 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
         )
     if isinstance(setup.energy, System):
         return (networks.work(setup.energy) + 2e4) / flow.step
+    if isinstance(setup.energy, Trained):
+        return trainings.work(setup.energy)
     assert isinstance(setup.start, Particles)  # as the energy is
     samples, _, _, parameters = setup.energy.problem.shape
     entries = len(setup.energy.depth.network(setup.start).particle)
@@ -251,6 +269,9 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
     """
     if backend != "auto":
         return Choice(backend, "")
+    if any(each.member.training for each in planned):
+        found = machine(backend)
+        return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
     if any(each.member.network for each in planned):
         return Choice("cpu", "networks of features have no kernels for a GPU")
     tables = {(each.member.problem.model_dump_json(), each.member.dtype): each.member for each in planned}
@@ -260,8 +281,16 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
 def made_with(member: Member, backend: str) -> Spec:
     """Backend that a member's energy has, and the device's name if it computes on one, as results record them."""
     energy = build(member, backend).energy
-    device = getattr(getattr(energy, "kernel", None), "device", None)
-    return {"backend": energy.backend} | ({"device": device.name} if device else {})
+    if isinstance(energy, Trained):
+        name = energy.device
+    else:
+        name = getattr(getattr(getattr(energy, "kernel", None), "device", None), "name", None)
+    return {"backend": energy.backend} | ({"device": name} if name else {})
+
+
+def packages(planned: Sequence[Planned]) -> Spec:
+    """Versions of packages that these members need beside those of every run."""
+    return trainings.versions() if any(each.member.training for each in planned) else {}
 
 
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again

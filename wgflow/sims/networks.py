@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from wgflow.errors import InputError
@@ -16,7 +16,7 @@ from wgflow.features.system import System
 from wgflow.problems import Problem
 from wgflow.sims.messages import ADVICE
 from wgflow.sims.study import Member
-from wgflow.sims.tables import FlowTable, GapsTable, NetworkTable
+from wgflow.sims.tables import FlowTable, NetworkTable
 from wgflow.types import Array, Spec
 
 if TYPE_CHECKING:
@@ -65,12 +65,7 @@ def check(member: Member) -> None:
     InputError
         If one was given.
     """
-    plain = Member(problem=member.problem, flow=FlowTable(until=member.flow.until))
-    for name, kept in _OWN.items():
-        table, default = getattr(member, name), getattr(plain, name)
-        for key in type(table).model_fields:
-            if key not in kept and getattr(table, key) != getattr(default, key):
-                raise InputError(f"{name}.{key}: a network of features has no use for it; leave it out")
+    refuse_unused(member, _OWN, "a network of features")
     for key in ("block", "activation", "state"):
         if getattr(member.problem, key) != type(member.problem).model_fields[key].default:
             raise InputError(f"problem.{key}: a network of features has no use for it; leave it out")
@@ -81,8 +76,34 @@ def check(member: Member) -> None:
             raise InputError(
                 f"network.{key}: has no effect with start = {table.start}, kind = {table.kind}; leave it out"
             )
-    if member.depth != GapsTable(name="gaps") or member.regulariser is not None or member.dtype != "float64":
-        raise InputError("network: expected neither depth nor regulariser nor dtype beside it; leave them out")
+
+
+def refuse_unused(member: Member, own: Mapping[str, Sequence[str]], who: str) -> None:
+    """Refuse what a member that is no measure of residual blocks has no use for.
+
+    Parameters
+    ----------
+    member : Member
+        Its tables.
+    own : mapping of str to sequence of str
+        Keys it has a use for, by table.
+    who : str
+        What it is, for the message.
+
+    Raises
+    ------
+    InputError
+        If anything else is not what it is when left out.
+    """
+    plain = Member(problem=member.problem, flow=FlowTable(until=member.flow.until))
+    for name, kept in own.items():
+        table, default = getattr(member, name), getattr(plain, name)
+        for key in type(table).model_fields:
+            if key not in kept and getattr(table, key) != getattr(default, key):
+                raise InputError(f"{name}.{key}: {who} has no use for it; leave it out")
+    for name in ("depth", "regulariser", "dtype"):
+        if getattr(member, name) != getattr(plain, name):
+            raise InputError(f"{name}: {who} has no use for it; leave it out")
 
 
 def build(member: Member, problem: Problem, heldout: Problem | None) -> tuple[System, System | None, Motion, Begin]:

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow.cifar.record import MEASURED
 from wgflow.features import flow, gram, initial
 from wgflow.features.motion import one_thread
 from wgflow.features.system import state_of
@@ -167,3 +168,16 @@ NETWORK_OBSERVABLES: dict[str, Observable] = {
     "units": Observable(_alone(units), _shape_of_units),
     "eigenvalues": Observable(_alone(eigenvalues), lambda scene: (scene.energy.network.layers,)),
 }
+
+
+def _told(name: str) -> Callable[[Frame, Scene], float]:
+    """Measure what a training's frame already says."""
+
+    def measured(frame: Frame, scene: Scene) -> float:
+        del scene
+        return float(frame.observables[name])
+
+    return measured
+
+
+TRAINING_OBSERVABLES: dict[str, Observable] = {name: Observable(_told(name)) for name in MEASURED}

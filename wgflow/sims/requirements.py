@@ -14,6 +14,7 @@ from wgflow.sims.members import Planned, build
 from wgflow.sims.messages import ADVICE
 from wgflow.sims.networks import gaps_and_reference
 from wgflow.sims.sizes import cells_and_one_coupling, depths_widths_and_reference, seeds_enough, with_outputs
+from wgflow.sims.trainings import paired
 from wgflow.theory.separation import kind
 
 if TYPE_CHECKING:
@@ -51,6 +52,11 @@ def drawings(
         networks = [each.member.network is not None for each in planned]
         if name in NETWORKS and not all(networks):
             raise InputError(f"network: expected members with one to draw {name!r}, got residual blocks{ADVICE}")
+        images = [each.member.training is not None for each in planned]
+        if name in TRAININGS and not all(images):
+            raise InputError(f"training: expected members with one to draw {name!r}, got residual blocks{ADVICE}")
+        if name not in (*TRAININGS, *EITHER) and any(images):
+            raise InputError(f"training: expected residual blocks to draw {name!r}, got trainings of images{ADVICE}")
         if name not in (*NETWORKS, *EITHER) and any(networks):
             raise InputError(f"network: expected residual blocks to draw {name!r}, got networks of features{ADVICE}")
         if name not in NUMBERS_SUFFICE and any(each.member.record == "numbers" for each in planned):
@@ -139,7 +145,7 @@ def _group(name: str, planned: Sequence[Planned]) -> None:
 
 def _sizes_and_heldout(name: str, planned: Sequence[Planned]) -> None:
     _sizes_and_reference(name, planned)
-    if any(not each.member.problem.heldout for each in planned):
+    if any(not each.member.samples.heldout for each in planned):
         raise InputError(
             f"problem.heldout: expected samples held out to draw {name!r}, got 0; set it to 0.25, say{ADVICE}"
         )
@@ -220,6 +226,7 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
 
 
 NETWORKS = frozenset({"feature_flow", "feature_rate", "degeneracy"})  # figures of networks of features
+TRAININGS = frozenset({"cifar"})  # figures of trainings of networks of images
 EITHER = frozenset({"loss_and_particles"})  # figures of these and of residual blocks
 # figures that need no particles
 NUMBERS_SUFFICE = frozenset({"depth_width", "sizing", "hidden_width", "hidden_width_scales", *NETWORKS})
@@ -249,6 +256,7 @@ REQUIREMENTS: MappingProxyType[str, Callable[[str, Sequence[Planned]], None]] = 
         "sizing": cells_and_one_coupling,
         "escape": _varies("flow.ingredients", "particles.support"),
         "zero_loss": _homogeneous_in_layers,
+        "cifar": paired,
         "hidden_width": hidden_width.depths_and_widths,
         "hidden_width_scales": hidden_width.scales_and_repeats,
     }

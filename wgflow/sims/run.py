@@ -176,13 +176,13 @@ class _Tasks(NamedTuple):
 def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
-    from wgflow.sims import results, runner
-    from wgflow.sims.members import made_with
+    from wgflow.sims import members, results, runner
     from wgflow.workspace import provenance
 
     options, planned = tasks.options, tasks.planned
-    kernels = made_with(planned[0].member, options.backend)
+    kernels = members.made_with(planned[0].member, options.backend)
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
+    made_by["packages"] |= members.packages(planned)
     listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
@@ -292,7 +292,7 @@ def _dry_run(
     if len(shown) > _SHOWN:  # the first, and the longest
         shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda each: -each[1].seconds)[: _SHOWN // 2]
     for each, load in shown:
-        row = (each.member.count, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
+        row = (load.particles, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
         table.add_row(each.label or "the only one", *map(str, row))
     out = console()
     out.print(table)

@@ -127,6 +127,7 @@ def run_member(
         A divergence is an outcome, not an error: the other members go on.
     """
     path = work.member(planned.label, planned.values).path
+    setup.keep_beside(path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0
     if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):

@@ -17,6 +17,8 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from wgflow.cifar.data import digest_of_files
+from wgflow.cifar.layouts import LAYOUTS
 from wgflow.errors import InputError, describe
 from wgflow.sims.messages import locate, validate
 from wgflow.sims.tables import (
@@ -25,10 +27,11 @@ from wgflow.sims.tables import (
     GapsTable,
     NetworkTable,
     ParticlesTable,
-    ProblemChoice,
+    ProblemTable,
     QuadraticTable,
     Table,
 )
+from wgflow.sims.training_tables import ImagesTable, ProblemChoice, TrainingTable
 from wgflow.types import Spec
 
 
@@ -41,6 +44,7 @@ class Member(Table):
     depth: DepthChoice = Field(default_factory=lambda: GapsTable(name="gaps"))
     flow: FlowTable
     network: NetworkTable | None = Field(None, description="in place of depth: particles.count units a layer")
+    training: TrainingTable | None = Field(None, description="in place of depth: a network of images, s in epochs")
     regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
     record: Literal["particles", "numbers"] = Field(
@@ -55,6 +59,19 @@ class Member(Table):
         """N."""
         table, layers = self.particles, getattr(self.depth, "layers", 1)
         return table.count if table.per_layer is None else table.per_layer * layers
+
+    @property
+    def samples(self) -> ProblemTable:
+        """Problem of a member that is no training.
+
+        Raises
+        ------
+        InputError
+            If it has images.
+        """
+        if isinstance(self.problem, ImagesTable):
+            raise InputError(f"problem.name: expected vectors, got images {self.problem.name!r}")
+        return self.problem
 
 
 class TargetTable(Table):
@@ -132,24 +149,25 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
             raw[table] = _flatten(raw[table])
     if isinstance(raw.get("also"), list):
         raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
-    _each_data_path(raw, lambda data: str((path.parent / data).resolve()))
+    _each_data_path(raw, lambda data, name: str((path.parent / Path(data).expanduser()).resolve()))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
     # Which data a file holds decides the results, not where it lies.
-    _each_data_path(content, lambda data: f"sha256:{_file_digest(Path(data))}")
+    _each_data_path(content, lambda data, name: f"sha256:{_digest(Path(data), name)}")
     return study, content
 
 
-def _each_data_path(raw: Spec, change: Callable[[str], str]) -> None:
-    """Replace every path of a data file: in the problem, the grid, the reference and what there is beside them."""
+def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
+    """Replace every path of data, known with its problem's name: in the problem, the grid, and what is beside them."""
     places = [raw[table] for table in _TABLES_OF_KEYS if isinstance(raw.get(table), dict)]
     places += [each for each in listed(raw.get("also")) if isinstance(each, dict)]
     for problem in (raw.get("problem"), *(each for keys in places for each in listed(keys.get("problem")))):
         if isinstance(problem, dict) and isinstance(problem.get("path"), str):
-            problem["path"] = change(problem["path"])
+            problem["path"] = change(problem["path"], problem.get("name"))
+    name = raw["problem"].get("name") if isinstance(raw.get("problem"), dict) else None
     for keys in places:
         if "problem.path" in keys:
-            paths = [change(path) if isinstance(path, str) else path for path in listed(keys["problem.path"])]
+            paths = [change(path, name) if isinstance(path, str) else path for path in listed(keys["problem.path"])]
             keys["problem.path"] = paths
 
 
@@ -223,6 +241,11 @@ def _override(raw: Spec, key: str, value: Any) -> None:
         if not isinstance(place, dict):
             raise InputError(f"--set {key}: expected {parent!r} to be a table, got {describe(place)}")
     place[last] = value
+
+
+def _digest(path: Path, name: Any) -> str:
+    """Digest of a file, or of the files of a data set of images."""
+    return digest_of_files(path) if name in LAYOUTS else _file_digest(path)
 
 
 @functools.cache

@@ -294,7 +294,4 @@ class FlowTable(Table):
         return value
 
 
-ProblemChoice: TypeAlias = Annotated[
-    DiabetesTable | DigitsTable | SineTable | TeacherTable | GaussianTable | FileTable, Field(discriminator="name")
-]
 DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]

@@ -195,6 +195,11 @@ class Trajectory(Sequence[Frame]):
                 f"{self.path}: expected a measure of residual blocks, got a network of features; rebuild it with "
                 "wgflow.features.system.from_trajectory"
             )
+        if "training" in self.parameters["energy"]:
+            raise InputError(
+                f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
+                "weights are in the checkpoint beside the file, which wgflow.cifar.checkpoint.load reads"
+            )
         if samples not in ("data", "heldout"):
             raise unknown("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})

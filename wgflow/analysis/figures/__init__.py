@@ -8,6 +8,7 @@ from pathlib import Path
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.figures import depth_width, features, hidden_width
+from wgflow.analysis.figures.cifar import cifar
 from wgflow.analysis.figures.convergence import loss, rates, worth
 from wgflow.analysis.figures.ensemble import ensemble
 from wgflow.analysis.figures.envelope import envelope
@@ -41,6 +42,7 @@ FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
     "depth_width": depth_width.errors,
     "depth_width_clouds": depth_width.apart,
     "zero_loss": zero_loss,
+    "cifar": cifar,
 }
 
 

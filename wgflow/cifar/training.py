@@ -1,0 +1,292 @@
+"""Training a network on images, an epoch at a time: what a seed decides, and what a checkpoint must hold.
+
+Vanilla and mean-field networks with one seed start from the same weights, see the same images in the same order,
+cropped and flipped alike, for as many steps at the same rates; they differ in the stage alone.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import time
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from wgflow import rng
+from wgflow.cifar.architectures import build
+from wgflow.cifar.augment import crop_and_flip, draws
+from wgflow.cifar.data import Bytes, Images, Labels
+from wgflow.cifar.recipe import Recipe
+from wgflow.cifar.stage import MeanFieldStage, parameter_groups, settle, stages
+from wgflow.errors import InputError
+from wgflow.types import whole
+
+_EVALUATED = 512  # images at a time without gradients
+
+
+class Epoch(NamedTuple):
+    """What happened in an epoch.
+
+    Attributes
+    ----------
+    loss : float
+        Mean training loss of its steps, on augmented images, at the weights as they moved.
+    switches : int
+        Pairs of blocks that changed places in depth, step by step.
+    rate : float
+        Learning rate of its last step.
+    """
+
+    loss: float
+    switches: int
+    rate: float
+
+
+class Score(NamedTuple):
+    """How a network does on some images, as they are.
+
+    Attributes
+    ----------
+    loss : float
+        Mean cross-entropy.
+    error : float
+        Share that it gets wrong, 0 to 1.
+    """
+
+    loss: float
+    error: float
+
+
+class Trainer:
+    """A network on its way.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The network and how it is trained.
+    images : Images
+        What it is trained on.
+    seed : int
+        Decides initial weights, order of the images, crops and flips.
+    epochs : int
+        Length of training, which the ``one_cycle`` schedule looks at.
+    device : str, optional
+        ``"cpu"`` or ``"cuda"``.
+    threads : int, optional
+        Of torch on a CPU; as it is if left out. Sums of convolutions may depend on it in their last digits.
+
+    Attributes
+    ----------
+    model : torch.nn.Module
+        The network.
+    epoch : int
+        Epochs done.
+    last : Epoch
+        The last of them; NaN before the first.
+    switches : int
+        Pairs that changed places so far.
+
+    Raises
+    ------
+    InputError
+        If the network is unknown or the images do not fill a batch.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        images: Images,
+        seed: int,
+        epochs: int,
+        device: str = "cpu",
+        threads: int | None = None,
+    ) -> None:
+        self.recipe, self.seed, self.epochs, self.device = recipe, seed, whole("epochs", epochs), device
+        self.steps_per_epoch = len(images.train) // recipe.batch
+        if not self.steps_per_epoch:
+            raise InputError(f"batch: expected at most the {len(images.train)} images, got {recipe.batch}")
+        self._threads = threads
+        self._mixed = recipe.precision == "mixed" or (recipe.precision == "auto" and device == "cuda")
+        self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
+        self.model = network(recipe, images, seed).to(device)
+        self.model.to(memory_format=self._format)  # type: ignore[call-overload] # which its stubs lack
+        self._forward: Callable[[Tensor], Tensor] = torch.compile(self.model) if recipe.compiled else self.model
+        groups = parameter_groups(
+            self.model, recipe.lr, recipe.weight_decay, recipe.tau_rate * recipe.lr, recipe.tau_weight_decay
+        )
+        self._ratios = [group["lr"] / recipe.lr for group in groups]
+        self.optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov)
+        self.rates = recipe.rates(epochs, self.steps_per_epoch)
+        self._train = _on(device, images.train, images.train_labels)
+        self._test = _on(device, images.test, images.test_labels)
+        self._orders = [stage.order() for stage in stages(self.model)]
+        self._mean, self._sd = (each.to(device) for each in colours(images))
+        self.epoch, self.switches, self.last = 0, 0, Epoch(float("nan"), 0, float("nan"))
+
+    def train(self, on_step: Callable[[int], None] | None = None) -> Epoch:
+        """Train for one epoch.
+
+        Parameters
+        ----------
+        on_step : callable, optional
+            Told the steps done in this epoch, after each; may raise to stop, and the trainer is then of no further use.
+
+        Returns
+        -------
+        Epoch
+            Also kept as :attr:`last`.
+        """
+        total, switches = torch.zeros((), dtype=torch.float64, device=self.device), 0
+        with self.settings():
+            for step, (loss, changed) in enumerate(self.steps(), 1):
+                total, switches = total + loss, switches + changed
+                if on_step is not None:
+                    on_step(step)
+        rate = self.optimiser.param_groups[0]["lr"]
+        self.epoch, self.switches = self.epoch + 1, self.switches + switches
+        self.last = Epoch(float(total) / self.steps_per_epoch, switches, rate)
+        return self.last
+
+    def seconds(self, budget: float) -> float:
+        """Time of a step, from a few of them within about so many seconds; the trainer is then of no further use."""
+        times = [time.perf_counter()]
+        with self.settings():
+            for _ in self.steps():
+                times.append(time.perf_counter())
+                if len(times) > 2 and times[-1] - times[0] > budget:
+                    break
+        taken = [after - before for before, after in itertools.pairwise(times)]
+        return min(taken[1:], default=taken[0])  # the first one sets up what torch keeps
+
+    @torch.no_grad()
+    def score(self, which: str = "test", most: int | None = None) -> Score:
+        """Loss and error on the test images, or on the first of the training images as they are.
+
+        Parameters
+        ----------
+        which : {"test", "train"}, optional
+            Which images.
+        most : int, optional
+            At most so many.
+        """
+        pixels, labels = self._test if which == "test" else self._train
+        pixels, labels = pixels[:most], labels[:most]
+        loss, wrong = torch.zeros(2, dtype=torch.float64, device=self.device)
+        with self.settings():
+            self.model.eval()
+            for at in range(0, len(pixels), _EVALUATED):
+                with self._precision():
+                    outputs = self._forward(self._normalised(pixels[at : at + _EVALUATED])).float()
+                target = labels[at : at + _EVALUATED]
+                loss = loss + functional.cross_entropy(outputs, target, reduction="sum")
+                wrong = wrong + (outputs.argmax(dim=1) != target).sum()
+        return Score(float(loss) / len(pixels), float(wrong) / len(pixels))
+
+    @property
+    def finite(self) -> bool:
+        """Whether all parameters are finite."""
+        return all(bool(torch.isfinite(each).all()) for each in self.model.parameters())
+
+    def state(self) -> dict[str, Any]:
+        """Return everything that training goes on from; what is random is a function of the seed and the epoch."""
+        return {
+            "epoch": self.epoch,
+            "switches": self.switches,
+            "last": list(self.last),
+            "seed": self.seed,
+            "recipe": self.recipe.spec(),
+            "model": self.model.state_dict(),
+            "optimiser": self.optimiser.state_dict(),
+        }
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take a state up.
+
+        Raises
+        ------
+        InputError
+            If it is another training's.
+        """
+        if state.get("seed") != self.seed or state.get("recipe") != self.recipe.spec():
+            raise InputError("checkpoint: expected one of this training, got one of another seed or recipe; delete it")
+        self.model.load_state_dict(state["model"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        self._orders = [stage.order() for stage in stages(self.model)]
+        loss, switches, rate = state["last"]
+        self.epoch, self.switches, self.last = state["epoch"], state["switches"], Epoch(loss, switches, rate)
+
+    def steps(self) -> Iterator[tuple[Tensor, int]]:
+        """Take the steps of an epoch; after each its loss and how many pairs changed places."""
+        number, (pixels, labels), size = self.epoch, self._train, self.recipe.batch
+        padding = self.recipe.padding
+        order = torch.from_numpy(rng.permutation(self.seed, f"order of epoch {number}", len(pixels))).to(self.device)
+        drawn = torch.from_numpy(draws(self.seed, number, len(pixels), padding, self.recipe.flip)).to(self.device)
+        self.model.train()
+        for step in range(self.steps_per_epoch):
+            chosen = order[step * size : (step + 1) * size]
+            batch = crop_and_flip(self._normalised(pixels[chosen]), drawn[chosen], padding, self.recipe.outside)
+            yield self._step(batch, labels[chosen], self.rates.at(number * self.steps_per_epoch + step))
+
+    def _step(self, batch: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, int]:
+        """One step of the optimiser; the loss before it, and how many pairs changed places."""
+        for group, ratio in zip(self.optimiser.param_groups, self._ratios, strict=True):
+            group["lr"] = rate * ratio
+        with self._precision():
+            loss = functional.cross_entropy(self._forward(batch).float(), labels, label_smoothing=self.recipe.smoothing)
+        self.optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call] # torch's
+        self.optimiser.step()
+        settle(self.model)
+        before, self._orders = self._orders, [stage.order() for stage in stages(self.model)]
+        pairs = zip(before, self._orders, strict=True)
+        return loss.detach(), sum(MeanFieldStage.switches(*each) for each in pairs if not torch.equal(*each))
+
+    def _normalised(self, pixels: Tensor) -> Tensor:
+        """Pixels with mean 0 and deviation 1 in each channel, (B, C, H, W)."""
+        return ((pixels.float() - self._mean) / self._sd).contiguous(memory_format=self._format)
+
+    def _precision(self) -> contextlib.AbstractContextManager[Any]:
+        return torch.autocast(self.device, torch.bfloat16, enabled=self._mixed)
+
+    @contextlib.contextmanager
+    def settings(self) -> Iterator[None]:
+        """Threads and determinism of torch, which are the process's, for as long as it trains."""
+        threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
+        before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
+        if self._threads is not None:
+            torch.set_num_threads(self._threads)
+        torch.use_deterministic_algorithms(self.recipe.deterministic, warn_only=True)
+        cudnn.deterministic, cudnn.benchmark = self.recipe.deterministic, not self.recipe.deterministic
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)
+            torch.use_deterministic_algorithms(before[0])
+            cudnn.deterministic, cudnn.benchmark = before[1:]
+
+
+def network(recipe: Recipe, images: Images, seed: int) -> nn.Module:
+    """Network of a recipe with the weights of a seed, with as many channels and classes as the images have."""
+    options: Any = {"ends": recipe.ends, "axes": recipe.axes, "tau": recipe.tau}
+    mean_field, channels = recipe.method == "mean_field", images.train.shape[1]
+    return build(recipe.network, images.classes, mean_field, channels, seed=seed, **(options if mean_field else {}))
+
+
+def _on(device: str, pixels: Bytes, labels: Labels) -> tuple[Tensor, Tensor]:
+    return torch.tensor(pixels, device=device), torch.tensor(labels, device=device)
+
+
+def colours(images: Images) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of each channel over the training images, both (1, C, 1, 1), in float32."""
+    channels = images.train.shape[1]
+    counts = torch.stack(
+        [torch.bincount(torch.from_numpy(images.train[:, c].reshape(-1)), minlength=256) for c in range(channels)]
+    ).double()
+    values = torch.arange(256, dtype=torch.float64)
+    mean = (counts @ values) / counts.sum(dim=1)
+    variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / counts.sum(dim=1)
+    return mean.float().view(1, -1, 1, 1), variance.sqrt().float().view(1, -1, 1, 1)
