@@ -121,7 +121,7 @@ def place(dynamics: Dynamics, rho: Particles, switched: int) -> Cloud:
     from wgflow.cloud.resident import ResidentCloud, refusal
 
     gpu: Any = dynamics.energy.kernel
-    if getattr(gpu, "device", None) is None:
+    if not hasattr(gpu, "launch"):  # the contract of :class:`wgflow.cloud.board.DeviceKernel`
         return HostCloud(dynamics, rho, switched)
     reason = refusal(dynamics)
     if reason is None:

@@ -269,7 +269,7 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
     """
     if backend != "auto":
         return Choice(backend, "")
-    if any(each.member.training for each in planned):
+    if any(each.member.training or isinstance(each.member.problem, ImagesTable) for each in planned):
         found = machine(backend)
         return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
     if any(each.member.network for each in planned):
