@@ -49,7 +49,7 @@ class Load(NamedTuple):
     seconds: float
     disk: int
     memory: int
-    particles: int
+    particles: int = 0
 
 
 class Forecast(NamedTuple):

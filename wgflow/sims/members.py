@@ -191,14 +191,13 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
-    images = member.training is not None or isinstance(member.problem, ImagesTable)
-    known = _KNOWN[Trained if images else System if member.network else Energy]
+    known = _KNOWN[Trained if _has_images(member) else System if member.network else Energy]
     for name in member.observables:
         if name not in known:
             raise unknown("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
-    if member.training is not None or isinstance(member.problem, ImagesTable):
+    if _has_images(member):
         return Setup(*trainings.build(member, backend, threads))
     problem, heldout = _problems(type(member.problem), member.problem.model_dump_json())
     if "heldout" in member.observables and heldout is None:
@@ -235,6 +234,10 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     return Setup(energy, apart, flow, start)
 
 
+def _has_images(member: Member) -> bool:
+    return member.training is not None or isinstance(member.problem, ImagesTable)
+
+
 def load(planned: Planned, backend: str, threads: int | None = None) -> float:
     """Check that a member can be built, and tell its work for one unit of s, in units that take about equally long.
 
@@ -269,7 +272,7 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
     """
     if backend != "auto":
         return Choice(backend, "")
-    if any(each.member.training or isinstance(each.member.problem, ImagesTable) for each in planned):
+    if any(_has_images(each.member) for each in planned):
         found = machine(backend)
         return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
     if any(each.member.network for each in planned):
