@@ -53,12 +53,25 @@ CURVES = {
 LEVEL = [Case("gaps", 256, samples, width) for width in (4, 16, 64) for samples in (64, 256, 1024, 4096, 16384)]
 SMALL = """
 import numpy as np, wgflow
+from wgflow.kernels.gpu import Gpu
 rng = np.random.default_rng(0)
 for depth in (wgflow.Gaps(), wgflow.Layers(4), wgflow.Deposit(5), wgflow.Shallow()):
     for dtype in ("float64", "float32"):
         problem = wgflow.Problem(rng.normal(size=(70, 9)), rng.normal(size=70))
         rho = wgflow.Particles(rng.normal(size=(40, 19)), (np.arange(40) + 0.5) / 40)
         print(wgflow.Energy(problem, depth, "gpu", dtype).velocity(rho).energy)
+        energy = wgflow.Energy(problem, depth, "reference")
+        kernel = Gpu(problem, dtype, layered=True)
+        print(kernel.gradient(energy.depth.network(rho), rho.theta)[0])
+noise = {"name": "langevin", "temperature": 0.01, "decay": 0.1}
+for depth, options in (
+    (wgflow.Gaps(), {"integrator": "rk4", "boundary": "reflect", "ingredients": [noise | {"tau_temperature": 0.01}]}),
+    (wgflow.Gaps(), {"step": {"name": "descent"}, "mobility": {"a": 0.5}}),
+    (wgflow.Deposit(5), {"integrator": "heun", "step": {"name": "adaptive"}}),
+    (wgflow.Layers(4), {"batch": 20}),
+):
+    flow = wgflow.Flow(wgflow.Energy(problem, depth, "gpu", regulariser="quadratic"), **options)
+    print([frame.energy for frame in flow.run(rho, until=0.5)][-1])
 """
 
 

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.errors import DivergenceError, InputError
 from wgflow.ingredients import INGREDIENTS, Langevin, ingredient
 from wgflow.regularisers import REGULARISERS, Quadratic, regulariser
 
@@ -215,3 +215,16 @@ def test_energy_with_a_regulariser_is_rebuilt(problem):
     again = wgflow.Energy.from_spec(energy.spec(), problem.arrays())
     rho = wgflow.Particles.draw(problem, 4)
     assert again(rho, s=0.3) == energy(rho, s=0.3)
+
+
+def test_noise_that_overflows_is_a_divergence_not_a_bad_input(case):
+    problem, rho = case()
+    theta = rho.theta.copy()
+    theta[:, -1] = 1e308  # a bias, out of tanh's sight
+    flow = wgflow.Flow(
+        wgflow.Energy(problem, backend="reference"),
+        step=1.0,
+        ingredients=[{"name": "langevin", "temperature": 0.0, "decay": 4.0}],
+    )
+    with pytest.raises(DivergenceError, match="a particle left the finite numbers"):
+        list(flow.run(wgflow.Particles(theta, rho.tau, rho.mass), until=3.0))

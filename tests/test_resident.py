@@ -4,6 +4,7 @@ import itertools
 import logging
 import math
 import re
+import shutil
 from typing import NamedTuple
 
 import numpy as np
@@ -15,6 +16,7 @@ from scipy.special import ndtri
 
 import wgflow
 from wgflow import rng as numbers
+from wgflow.cloud import board
 from wgflow.cloud.board import Launcher
 from wgflow.cloud.layers import Deposited, Sorted
 from wgflow.depth import Deposit, Gaps, switches
@@ -315,25 +317,61 @@ def test_a_wrong_kernel_is_found(right, wrong):
     assert not off(frames_of(gpu, rho, 0.8, 0.2), frames_of(cpu, rho, 0.8, 0.2)) < 1e-10
 
 
-def test_no_races_in_a_flow(tmp_path):
-    """Every kernel of a flow on real threads under ThreadSanitizer."""
-    device = HostDevice(record=tmp_path / "launches", threads_limit=4)
+# Of few particles every loop goes round too, if what a block reads together is less.
+SMALL = "#define SPAN 256", "#define SPAN 8"
+OWN = set(re.findall(r"KERNEL (\w+)", source().split('#line 1 "order.cu"')[1]))
+BARRIERS = [at.start() for at in re.finditer(r"\bBARRIER\(\);", source()) if at.start() > source().find(SMALL[0])]
+
+
+class Recorded(HostDevice):
+    """Records the kernels of a flow alone, on a few threads of one block, which then has several tiles in turn."""
+
+    def launch(self, precision, kernel, blocks, *rest):
+        recorder = self._recorder
+        self._recorder = recorder if kernel in OWN else None
+        super().launch(precision, kernel, 1 if kernel in OWN else blocks, *rest)
+        self._recorder = recorder
+
+
+@pytest.fixture(scope="module")
+def launches(tmp_path_factory):
+    """Folder with the launches of flows that between them start every kernel of a flow."""
+    folder = tmp_path_factory.mktemp("launches")
     rng = np.random.default_rng(0)
     problem = wgflow.Problem.padded(rng.normal(size=(5, 1)), rng.normal(size=5))
-    rho = wgflow.Particles.draw(problem, 9)
-    gaps, deposit = (twins(problem, depth, device, "quadratic")[0] for depth in SCHEMES[0:3:2])
-    frames_of(wgflow.Flow(gaps, ingredients=[{"name": "langevin", "temperature": 0.1}]), rho, 0.1)
-    frames_of(wgflow.Flow(gaps, "heun", {"name": "adaptive"}), rho, 0.1, 0.1)
-    frames_of(wgflow.Flow(deposit, step={"name": "descent"}), rho, 0.1, 0.1)
-    try:
-        found = replay(tmp_path / "launches")
-    except RuntimeError as error:
-        pytest.skip(str(error))
+    rho = wgflow.Particles(rng.normal(size=(20, problem.shape[3])), rng.uniform(size=20))
+    device = Recorded(record=folder, text=source().replace(*SMALL), threads_limit=4)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(board, "_SPAN", 8)
+        gaps, deposit = (twins(problem, depth, device, "quadratic")[0] for depth in SCHEMES[0:3:2])
+        frames_of(wgflow.Flow(gaps, ingredients=[{"name": "langevin", "temperature": 0.1}]), rho, 0.1)
+        frames_of(wgflow.Flow(deposit, "heun", {"name": "adaptive", "rtol": 0.1}), rho, 0.1, 0.1)
+        frames_of(wgflow.Flow(deposit, step={"name": "descent"}), rho, 0.1, 0.1)
+    return folder
+
+
+def test_no_races_in_a_flow(launches):
+    """Every kernel of a flow on real threads under ThreadSanitizer."""
+    found = replay(launches)
     assert found.said == ""
     assert not found.other
-    own = set(re.findall(r"KERNEL (\w+)", source().split('#line 1 "order.cu"')[1]))
-    assert len(own) == 15
-    assert own <= found.repeated
+    assert found.repeated == OWN
+
+
+def where(at):
+    """File and line of a place in the source."""
+    name, _, before = source()[:at].split('#line 1 "')[-1].partition('"')
+    return f"{name}:{before.count(chr(10))}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("at", BARRIERS, ids=where)
+def test_every_barrier_of_a_flow_is_needed_and_missed(at, launches, tmp_path):
+    """The same launches, repeated by kernels without it."""
+    folder = shutil.copytree(launches, tmp_path / "launches")
+    text = source()[:at] + "          " + source()[at + 10 :]
+    (folder / "source.cu").write_text(text.replace(*SMALL))
+    assert "data race" in replay(folder).said
 
 
 @on_both

@@ -88,7 +88,8 @@ class Langevin:
         noise = rng.normal(self.seed, "langevin", (count, parameters + 1), move.step)
         theta = (1.0 - move.h * self.decay) * rho.theta + np.sqrt(2 * self.temperature * move.h) * noise[:, :-1]
         tau = rho.tau + np.sqrt(2 * self.tau_temperature * move.h) * noise[:, -1]
-        return rho.moved(theta, tau, free=True)  # the flow brings tau back into [0, 1]
+        # The flow brings tau back into [0, 1], and finds what is no longer finite.
+        return rho.moved(theta, tau, free=True, fresh=True)
 
     def spec(self) -> Spec:
         """Plain JSON from which :func:`ingredient` rebuilds it."""

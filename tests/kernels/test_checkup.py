@@ -13,7 +13,7 @@ def by_name(table):
     return pytest.mark.parametrize(("machine", "words"), table.values(), ids=table)
 
 
-@by_name(FAULTS)
+@by_name(FAULTS | BY_KERNEL)
 def test_fault_is_an_error_with_its_remedy(machine, words):
     with pytest.raises(BackendError) as caught:
         checkup.usable(machine)
@@ -57,6 +57,8 @@ def test_surprises_of_a_broken_installation_are_faults_too():
     cupy = fake_cupy()
     cupy.cuda.runtime.runtimeGetVersion = lambda: 1 / 0
     assert "ZeroDivisionError: division by zero" in checkup.examine(Machine(cupy=cupy)).fault
+    with pytest.raises(checkup.Fault, match="ZeroDivisionError: division by zero"):
+        checkup.usable(Machine(cupy=cupy))
 
 
 def test_without_a_driver_cupy_is_not_imported():
@@ -99,5 +101,43 @@ def test_device_of_this_machine_or_advice():
     if not checkup.examine().fault:
         assert device.CupyDevice().processors > 0
         return
+    with pytest.raises(BackendError, match="or use --backend cpu"):
+        device.CupyDevice()
+
+
+class OutOfMemoryError(MemoryError):
+    pass
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (OutOfMemoryError("out of memory, 8 bytes\nmore"), r"no memory left \(OutOfMemoryError: out of .*--jobs 1\)"),
+        (RuntimeError("IllegalAddress: no"), r"failed \(RuntimeError: IllegalAddress: no\); python -m wgflow.doctor"),
+    ],
+)
+@pytest.mark.parametrize("method", ["put", "empty", "get", "fetch", "multiply", "launch"])
+def test_trouble_of_a_device_is_said_with_a_remedy(monkeypatch, method, error, words):
+    class Trouble:
+        def __getattr__(self, name):
+            raise error
+
+    made = object.__new__(device.CupyDevice)
+    made._cupy = made._cublas = Trouble()
+    made._functions, made.shared = {}, 0
+    arguments = {
+        "put": (np.zeros(3),),
+        "empty": (3, float),
+        "get": (Trouble(),),
+        "fetch": ([Trouble()],),
+        "multiply": (0, 0, 0),
+        "launch": ("float64", "stack", 1, 1, 0, ()),
+    }
+    with pytest.raises(BackendError, match=words):
+        getattr(made, method)(*arguments[method])
+
+
+def test_a_device_that_surprises_at_its_beginning_is_a_backend_error(monkeypatch):
+    monkeypatch.setattr(checkup, "usable", fake_cupy)  # it has no cuBLAS module and few properties
     with pytest.raises(BackendError, match="or use --backend cpu"):
         device.CupyDevice()

@@ -1,8 +1,10 @@
 """The CUDA kernels against the NumPy definition: on the host through the shim, and on a device where there is one."""
 
+import importlib
+
 import numpy as np
 import pytest
-from hostcuda import HostDevice, compiler
+from hostcuda import HostDevice, compiler, signatures
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -276,8 +278,26 @@ def test_bad_networks_and_problems(case):
     gpu = Gpu(problem, device=HostDevice())
     with pytest.raises(InputError, match=r"expected 6 entries of particles 0\.\.4"):
         gpu.gradient(net, rho.theta[:5])
+    with pytest.raises(InputError, match=r"expected 6 entries .* of particles -1\.\.5"):
+        gpu.gradient(net._replace(particle=np.where(net.particle == 0, -1, net.particle)), rho.theta)
+    with pytest.raises(InputError, match=r"theta: expected shape \(N, 7\), got \(6, 6\)"):
+        gpu.gradient(net, rho.theta[:, :6])
+    for rows in ([-1], [7], []):
+        with pytest.raises(InputError, match=r"batch: expected one row or more in 0\.\.6"):
+            gpu.gradient(net, rho.theta, np.array(rows, int))
+    with pytest.raises(InputError, match=r"start: expected states of shape \(M, 3\), got \(4, 5\)"):
+        gpu.outputs(net, rho.theta, np.zeros((4, 5)))
     own = wgflow.Problem.padded(
         [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.activations.Activation("mine", np.tanh, np.cos)
     )
     with pytest.raises(BackendError, match="of your own computes in NumPy; use --backend cpu"):
         Gpu(own, device=HostDevice())
+
+
+def test_the_sanitizers_program_starts_every_kernel(monkeypatch):
+    host = HostDevice()
+    monkeypatch.setattr(devices, "current", lambda: host)
+    monkeypatch.syspath_prepend("benchmarks")
+    program = importlib.import_module("gpu").SMALL
+    exec(compile(program, "SMALL", "exec"), {"print": lambda *_: None})
+    assert set(host.launched) == set(signatures(source()))

@@ -6,8 +6,9 @@ Every fault is one sentence with its remedy, the same in the command's error, in
 
 from __future__ import annotations
 
+import contextlib
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib import resources
 from typing import Any, NamedTuple
 
@@ -87,7 +88,7 @@ class State(NamedTuple):
 
 
 def usable(system: System = HERE) -> Any:
-    """CuPy with a device that answers and a compiler.
+    """CuPy with a device that answers and a compiler whose kernels run on it.
 
     Parameters
     ----------
@@ -99,12 +100,21 @@ def usable(system: System = HERE) -> Any:
     Fault
         The first one found, with its remedy.
     """
-    cupy = _module(system)
-    _check_driver(cupy, system.driver())
-    _check_devices(cupy)
-    _check_library(cupy, "NVRTC, which compiles the kernels,", cupy.cuda.nvrtc.getVersion)
-    _check_library(cupy, "cuBLAS", cupy.cuda.device.get_cublas_handle)
-    return cupy
+    with surprises(system.driver()):
+        cupy = _answering(system)
+        try_kernel(cupy)
+        return cupy
+
+
+@contextlib.contextmanager
+def surprises(driver: int) -> Iterator[None]:
+    """Turn whatever CuPy does with a broken installation into a :class:`Fault`: it is a finding, not a crash."""
+    try:
+        yield
+    except Fault:
+        raise
+    except Exception as error:
+        raise Fault(f"CuPy fails ({type(error).__name__}: {_first_line(error)}); {_reinstall(driver)}") from error
 
 
 def installed(system: System = HERE) -> dict[str, str]:
@@ -130,16 +140,15 @@ def examine(system: System = HERE) -> State:
     packaged = {name: version for name in COMPILERS if (version := system.version(name))}
     compiler, runtime, cards, fault = "", "", tuple[Card, ...](), ""
     try:
-        # Without a driver CuPy is not even imported: half a second, and a warning of its own.
-        cupy = usable(system)
-        runtime = _spoken(cupy.cuda.runtime.runtimeGetVersion())
-        compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
-        cards = tuple(_card(cupy, number) for number in range(cupy.cuda.runtime.getDeviceCount()))
-        try_kernel(cupy)
+        with surprises(driver):
+            # Without a driver CuPy is not even imported: half a second, and a warning of its own.
+            cupy = _answering(system)
+            runtime = _spoken(cupy.cuda.runtime.runtimeGetVersion())
+            compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+            cards = tuple(_card(cupy, number) for number in range(cupy.cuda.runtime.getDeviceCount()))
+            try_kernel(cupy)
     except Fault as error:
         fault = error.plain
-    except Exception as error:  # anything else CuPy does with a broken installation is a finding, not a crash
-        fault = f"CuPy fails ({type(error).__name__}: {_first_line(error)}); {_reinstall(driver)}"
     wheel = ", ".join(f"{name} {version}" for name, version in packaged.items())
     nvrtc = f"{compiler} ({wheel})" if compiler and wheel else compiler or wheel
     return State(wheels, system.release(), _spoken(driver), runtime, nvrtc, system.headers(), cards, fault)
@@ -182,6 +191,16 @@ def try_kernel(cupy: Any) -> None:
         ) from None
     if not np.array_equal(found, np.arange(THREADS)[::-1] ** 2):
         raise Fault("a small kernel gives wrong numbers; do not trust this device")
+
+
+def _answering(system: System) -> Any:
+    """CuPy with a device that answers and its libraries; nothing has run on it yet."""
+    cupy = _module(system)
+    _check_driver(cupy, system.driver())
+    _check_devices(cupy)
+    _check_library(cupy, "NVRTC, which compiles the kernels,", cupy.cuda.nvrtc.getVersion)
+    _check_library(cupy, "cuBLAS", cupy.cuda.device.get_cublas_handle)
+    return cupy
 
 
 def _module(system: System) -> Any:

@@ -70,7 +70,8 @@ def automatic(
     if most < THRESHOLD:
         return Choice("cpu", f"M D = {most} is small for a GPU, which pays from about {THRESHOLD} on")
     try:
-        there = device()
+        with checkup.surprises(system.driver()):
+            there = device()
     except checkup.Fault as error:
         return Choice("cpu", error.plain, broken=True)
     try:

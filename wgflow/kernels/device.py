@@ -6,9 +6,10 @@ compiled for the host, in its place.
 
 from __future__ import annotations
 
+import contextlib
 import importlib
-from collections.abc import Sequence
-from functools import cache
+from collections.abc import Callable, Sequence
+from functools import cache, wraps
 from typing import Any, Protocol
 
 import numpy as np
@@ -97,11 +98,31 @@ class _Copies:
         array.get(stream=self._stream, out=host, blocking=False)
         return host
 
+    def __del__(self) -> None:
+        # Memory that CuPy hands out again must not be written to any more; a copy nobody waited for may be under way.
+        with contextlib.suppress(Exception):
+            self._stream.synchronize()
+
     def wait(self) -> list[NDArray[Any]]:
         """Arrays of one's own, out of the pinned memory."""
         self._stream.synchronize()
         self._held.clear()
         return [each.copy() for each in self._arrived]
+
+
+def _advised(method: Callable[..., Any]) -> Callable[..., Any]:
+    """Have a method of a device turn CUDA's errors into ones that say what to do."""
+
+    @wraps(method)
+    def call(self: CupyDevice, *arguments: Any, **options: Any) -> Any:
+        try:
+            return method(self, *arguments, **options)
+        except BackendError:
+            raise
+        except Exception as error:  # CuPy's, NVRTC's, cuBLAS's and the driver's have no common class
+            raise self.failed(error) from error
+
+    return call
 
 
 class CupyDevice:
@@ -110,11 +131,17 @@ class CupyDevice:
     Raises
     ------
     BackendError
-        If CuPy or a device cannot be had, with what to do about it.
+        If CuPy or a device cannot be had, or it fails later, with what to do about it.
     """
+
+    name = "the device"
 
     def __init__(self) -> None:
         self._cupy = checkup.usable()
+        self._begin()
+
+    @_advised
+    def _begin(self) -> None:
         self._cublas = importlib.import_module("cupy.cublas")
         number = self._cupy.cuda.Device().id
         properties = self._cupy.cuda.runtime.getDeviceProperties(number)
@@ -124,6 +151,7 @@ class CupyDevice:
         self.memory = int(properties["totalGlobalMem"])
         self._functions: dict[tuple[str, str], Any] = {}
 
+    @_advised
     def put(self, array: ArrayLike) -> Any:
         """Copy of a host array, C-contiguous, on the device."""
         host = np.ascontiguousarray(array)
@@ -131,36 +159,48 @@ class CupyDevice:
         made.set(host)
         return made
 
+    @_advised
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Array that nothing has been written to; raises BackendError if there is no room for it."""
-        try:
-            return self._cupy.empty(shape, dtype)
-        except self._cupy.cuda.memory.OutOfMemoryError as error:
-            raise BackendError(
-                f"backend 'gpu': {self.name} has no room for another {np.dtype(dtype).name} array of shape {shape} "
-                f"({error}); free it of other programs, run fewer members at a time (--jobs 1), or use --backend cpu"
-            ) from None
+        """Array that nothing has been written to."""
+        return self._cupy.empty(shape, dtype)
 
+    @_advised
     def get(self, array: Any) -> NDArray[Any]:
         """Copy on the host; waits for the work that makes it."""
         host: NDArray[Any] = array.get()
         return host
 
+    @_advised
     def fetch(self, arrays: Sequence[Any]) -> Pending:
         """Begin to copy arrays to the host while the device goes on."""
         return _Copies(self._cupy, arrays)
 
+    @_advised
     def multiply(self, a: Any, b: Any, out: Any, turn_a: bool = False, turn_b: bool = False, add: bool = False) -> None:
         """Product by cuBLAS, in full precision: CuPy leaves TF32 off unless its environment variable asks for it."""
         turn = {False: "N", True: "T"}
         self._cublas.gemm(turn[turn_a], turn[turn_b], a, b, out=out, beta=1.0 if add else 0.0)
 
+    @_advised
     def launch(
         self, precision: str, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[Argument]
     ) -> None:
         """Start a kernel on the current stream."""
         typed = tuple(_typed(each) for each in arguments)
         self._function(precision, kernel)((blocks,), (threads,), typed, shared_mem=shared)
+
+    def failed(self, error: Exception) -> BackendError:
+        """Error that says what became of the device and what to do."""
+        said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
+        if "OutOfMemory" in said or "MemoryAllocation" in said or "ALLOC_FAILED" in said:
+            return BackendError(
+                f"backend 'gpu': {self.name} has no memory left ({said}); free it of other programs, run fewer members "
+                "at a time (--jobs 1), or use --backend cpu"
+            )
+        return BackendError(
+            f"backend 'gpu': {self.name} failed ({said}); python -m wgflow.doctor --backend gpu tries it out, or use "
+            "--backend cpu"
+        )
 
     def _function(self, precision: str, kernel: str) -> Any:
         found = self._functions.get((precision, kernel))
@@ -189,7 +229,9 @@ def _typed(argument: Argument) -> Argument:
 
 @cache
 def current() -> Device:
-    """The device that ``backend="gpu"`` uses.
+    """The device that ``backend="gpu"`` uses: the current one at first use, for the life of the process.
+
+    CUDA_VISIBLE_DEVICES says which of several that is.
 
     Raises
     ------

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from wgflow.depth import Network
-from wgflow.errors import BackendError, InputError
+from wgflow.errors import BackendError, InputError, describe
 from wgflow.kernels import device as devices
 from wgflow.kernels.device import Device
 from wgflow.kernels.layered import Layered
@@ -65,24 +65,27 @@ class Gpu:
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
         """Outputs W1 X(1), (M, K)."""
+        width = self.problem.shape[1]
+        if start.ndim != 2 or start.shape[1] != width:
+            raise InputError(f"start: expected states of shape (M, {width}), got {start.shape}")
         launched = self._launch(Task(OUTPUTS, net.first, *self._arrays(net, theta), self._on.put(start.T), None))
         return np.ascontiguousarray(self.device.get(launched.output).T, np.float64)
 
     def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
         """E = mean over samples of the loss."""
-        launched = self.launch(net.first, *self._arrays(net, theta), batch, False)
+        launched = self.launch(net.first, *self._arrays(net, theta), self._rows(batch), False)
         return float(self.device.get(launched.energy)[0])
 
     def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
         """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
-        launched = self.launch(net.first, *self._arrays(net, theta), batch)
+        launched = self.launch(net.first, *self._arrays(net, theta), self._rows(batch))
         energy, value, slope = self.device.fetch([launched.energy, launched.value, launched.slope]).wait()
         return float(energy[0]), value, slope
 
     def launch(
         self, first: Index, particle: Any, weight: Any, theta: Any, rows: Index | None = None, gradient: bool = True
     ) -> Launched:
-        """Start an evaluation of a network whose particles are on the device; waits for nothing.
+        """Start an evaluation of a network whose particles are on the device; waits for nothing but rows to cross.
 
         Parameters
         ----------
@@ -113,12 +116,24 @@ class Gpu:
     def _launch(self, task: Task) -> Launched:
         return (self._layered if self.layered(task.first) else self._persistent).launch(task)
 
+    def _rows(self, batch: Index | None) -> Index | None:
+        """Rows as they are, if there are such samples."""
+        samples = len(self.problem.x)
+        if batch is not None and (len(batch) == 0 or batch.min() < 0 or batch.max() >= samples):
+            raise InputError(f"batch: expected one row or more in 0..{samples - 1}, got {describe(batch)}")
+        return batch
+
     def _arrays(self, net: Network, theta: Array) -> tuple[Any, Any, Any]:
         """Particle, weight and theta on the device."""
-        if len(net.particle) != net.first[-1] or len(net.weight) != net.first[-1] or net.particle.max() >= len(theta):
+        parameters = self.problem.shape[3]
+        if theta.ndim != 2 or theta.shape[1] != parameters:
+            raise InputError(f"theta: expected shape (N, {parameters}), got {theta.shape}")
+        entries, known = int(net.first[-1]), net.particle.min() >= 0 and net.particle.max() < len(theta)
+        if len(net.particle) != entries or len(net.weight) != entries or not known:
             raise InputError(  # compiled code would read past the end
                 f"depth scheme: expected {net.first[-1]} entries of particles 0..{len(theta) - 1}, got "
-                f"{len(net.particle)} with {len(net.weight)} weights, up to particle {net.particle.max()}"
+                f"{len(net.particle)} with {len(net.weight)} weights, of particles {net.particle.min()}.."
+                f"{net.particle.max()}"
             )
         put = self.device.put
         particle, weight = np.asarray(net.particle, np.int64), np.asarray(net.weight, np.float64)

@@ -15,7 +15,7 @@ from wgflow.kernels.uploaded import GRADIENT, SHARE, Launched, Task, Uploaded
 from wgflow.types import Index
 
 _TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
-_RESIDENT = 4  # blocks of one multiprocessor at most
+_RESIDENT = 4  # blocks of one multiprocessor at most; not measured yet
 
 
 class Plan(NamedTuple):
