@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import io
+import lzma
 import tarfile
 
 import numpy as np
@@ -169,6 +170,12 @@ def test_damaged_archives_are_a_clear_error(tmp_path):
         data._read.cache_clear()
         with pytest.raises(InputError, match=r"expected (a whole archive|cifar-10-batches-bin/)"):
             data.images("cifar10", archive, verify=False)
+    spoilt = bytearray(lzma.compress(raw))
+    spoilt[len(spoilt) // 2] ^= 0xFF
+    archive.write_bytes(spoilt)
+    data._read.cache_clear()
+    with pytest.raises(InputError, match="expected a whole archive"):
+        data.images("cifar10", archive, verify=False)
     with tarfile.open(archive, "w:gz") as tar:  # a whole one, of something else
         info = tarfile.TarInfo("elsewhere/data_batch_1.bin")
         info.size = 3
@@ -181,6 +188,9 @@ def test_damaged_archives_are_a_clear_error(tmp_path):
 def test_nothing_there_says_where_to_get_it(tmp_path):
     for path in (None, tmp_path, tmp_path / "nowhere"):
         with pytest.raises(InputError, match=r"get cifar-100-binary\.tar\.gz from https://www\.cs\.toronto\.edu"):
+            data.images("cifar100", path)
+    for path in ("~nobodyatall/x", "a" + chr(0)):
+        with pytest.raises(InputError, match="path: expected where cifar100 lies, got"):
             data.images("cifar100", path)
     with pytest.raises(InputError, match="did you mean 'cifar10'"):
         data.images("cifar1O", tmp_path)

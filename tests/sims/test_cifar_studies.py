@@ -396,3 +396,17 @@ def test_unknown_tables_and_keys_of_images(folder):
     del folder
     with pytest.raises(StudyError, match=r"problem\.heldout: unknown key"):
         planned(problem__heldout=0.5)
+
+
+@pytest.mark.parametrize(
+    ("key", "words"),
+    [
+        ("training.axes=9", "training.axes: expected at most the"),
+        ("training.padding=8", "training.padding: expected less than the images' 8 pixels, got 8"),
+    ],
+)
+def test_what_some_members_cannot_have_is_said_before_any_is_trained(folder, capsys, key, words):
+    Path("z.toml").write_text(STUDY)
+    assert run.main(["z.toml", "--set", key]) == run.BAD_INPUT
+    assert words in capsys.readouterr().err
+    assert not Path("runs").exists()

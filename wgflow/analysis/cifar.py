@@ -223,9 +223,9 @@ def sentence(of: Comparison) -> str:
     """What a comparison found, in words that claim no more than its pairs can show."""
     row, test = rows([of])[0], of.test
     paper = published(of)
-    arm = f" ({of.variant})" if of.variant else ""
+    arm, pairs = f" ({of.variant})" if of.variant else "", "1 pair" if test.pairs == 1 else f"{test.pairs} pairs"
     told = (
-        f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {test.pairs} pairs: test error "
+        f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
         f"{_with_sd(row, 'vanilla')}% vanilla, {_with_sd(row, 'mean_field')}% mean-field{arm}, difference "
         f"{test.difference:+.2f} (95% {test.low:+.2f} to {test.high:+.2f}; signs p = {test.p_signs:.2g}, "
         f"{test.p_least:.2g} at the least); {verdict(test)}"

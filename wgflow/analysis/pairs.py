@@ -65,11 +65,13 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Paired:
     Raises
     ------
     InputError
-        If they are not as many, or none.
+        If they are not as many, none, or not finite.
     """
     if len(first) != len(second) or not len(first):
         raise InputError(f"pairs: expected as many numbers on both sides, not none, got {len(first)} and {len(second)}")
     difference = np.asarray(second, float) - np.asarray(first, float)
+    if not np.isfinite(difference).all():
+        raise InputError(f"pairs: expected finite numbers, got differences {difference.tolist()}")
     count, mean = len(difference), float(difference.mean())
     half = student(count) * float(difference.std(ddof=1)) / np.sqrt(count) if count > 1 else np.inf
     lower, higher = int((difference < 0).sum()), int((difference > 0).sum())
@@ -91,7 +93,7 @@ def _p_signs(difference: Array) -> float:
 
 def verdict(test: Paired, first: str = "vanilla", second: str = "mean-field") -> str:
     """In words what the pairs show, claiming no more than they can."""
-    if test.low <= 0 <= test.high:
+    if test.low <= 0 <= test.high or test.low == test.high:  # equal differences leave no spread to judge by
         return "these pairs do not tell the two apart"
     better = f"{second if test.difference < 0 else first} is lower"
     return f"{better}" + ("" if test.p_signs < 0.05 else ", though the test that assumes no Gaussian cannot confirm it")

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import lzma
 import tarfile
 import zlib
 from collections.abc import Mapping
@@ -105,7 +106,11 @@ def images(name: str, path: str | Path | None = None, verify: bool = True) -> Im
         raise unknown("images", name, (*LAYOUTS, "digit_images"))
     if path is None:
         raise InputError(f"path: expected where {name} lies, got none; {_advice(LAYOUTS[name])}")
-    return _read(name, Path(path).expanduser().resolve(), verify)
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, too long, a NUL in it
+        raise InputError(f"path: expected where {name} lies, got {str(path)!r} ({error})") from error
+    return _read(name, place, verify)
 
 
 def digit_images() -> Images:
@@ -228,7 +233,7 @@ def _from_archive(archive: Path, layout: Layout) -> dict[str, bytes]:
                 opened = tar.extractfile(member) if name and member.isfile() else None
                 if name and opened is not None:
                     out[name] = opened.read()
-    except (OSError, EOFError, tarfile.TarError, zlib.error) as error:
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(
             f"{archive}: expected a whole archive, got a damaged one ({error}); {_advice(layout)}"
         ) from error

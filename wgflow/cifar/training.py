@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import os
 import time
 from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
@@ -110,6 +111,8 @@ class Trainer:
         if not self.steps_per_epoch:
             raise InputError(f"batch: expected at most the {len(images.train)} images, got {recipe.batch}")
         self._threads = threads
+        if device == "cuda" and recipe.deterministic:
+            os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
         self._mixed = recipe.precision == "mixed" or (recipe.precision == "auto" and device == "cuda")
         self._format = torch.channels_last if recipe.channels_last else torch.contiguous_format
         self.model = network(recipe, images, seed).to(device)

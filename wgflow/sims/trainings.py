@@ -69,9 +69,15 @@ def build(member: Member, backend: str, threads: int | None) -> tuple[Trained, N
     except InputError as error:
         hint = "; --set problem.path=/where/it/is" if problem.path is None and problem.name in LAYOUTS else ""
         raise InputError(f"problem.{error}{hint}" if str(error).startswith("path") else f"problem: {error}") from error
+    side = min(found.train.shape[2:])
+    if recipe.padding >= side:
+        raise InputError(f"training.padding: expected less than the images' {side} pixels, got {recipe.padding}")
     if recipe.batch > len(found.train):
         raise InputError(f"training.batch: expected at most the {len(found.train)} images, got {recipe.batch}")
     system = Trained(recipe, found, backend)
+    if recipe.axes > min(system.survey.blocks):  # said before the vanilla half of a study is trained for nothing
+        blocks = min(system.survey.blocks)
+        raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
     course, start = Course(system, member.seed, threads), Start(system)
     course.run(
         start, member.flow.until, member.flow.every

@@ -1,0 +1,34 @@
+"""Pairs of numbers: intervals, the test over signs, and verdicts that claim no more than they can."""
+
+import itertools
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from wgflow.analysis.pairs import compare, verdict
+from wgflow.errors import InputError
+
+
+@pytest.mark.parametrize("count", [2, 3, 6, 11])
+def test_intervals_and_p_values_against_scipy_and_all_signs(count, rng):
+    first, second = rng.normal(size=(2, count))
+    found, difference = compare(first, second), second - first
+    wanted = stats.ttest_rel(second, first).confidence_interval(0.95)
+    np.testing.assert_allclose((found.low, found.high), wanted)
+    means = [abs(np.dot(signs, difference)) for signs in itertools.product((-1, 1), repeat=count)]
+    assert found.p_signs == pytest.approx(np.mean(np.array(means) >= abs(difference.sum()) * (1 - 1e-12)))
+    assert found.p_least == 2.0 ** (1 - count) <= found.p_signs
+
+
+def test_verdicts():
+    assert verdict(compare([0] * 6, [-1, -1.1, -0.9, -1, -1.05, -0.95])) == "mean-field is lower"
+    assert "cannot confirm" in verdict(compare([0] * 3, [-1, -1.1, -0.9]))
+    assert "do not tell" in verdict(compare([0] * 3, [-1, 1, 0.5]))
+    assert "do not tell" in verdict(compare([1, 2], [0.9375, 1.9375]))  # equal differences: nothing to judge by
+
+
+@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan, 1.0], [1.0, 2.0])])
+def test_pairs_that_are_none_are_refused(first, second):
+    with pytest.raises(InputError, match="pairs: expected"):
+        compare(first, second)
