@@ -51,7 +51,7 @@ def with_gpu(monkeypatch):
 
     monkeypatch.setattr(kernels, "select", select)
     monkeypatch.setattr(
-        "wgflow.sims.members.automatic", lambda problems: choice.Choice("gpu", f"Testing GPU, {len(list(problems))}")
+        "wgflow.sims.backends.automatic", lambda problems: choice.Choice("gpu", f"Testing GPU, {len(list(problems))}")
     )
     monkeypatch.setattr(Card, "name", "Testing GPU")
 
@@ -113,7 +113,7 @@ def test_gpu_that_cannot_be_used_is_one_line_and_nothing_is_written(study, tmp_p
 
 def test_broken_gpu_under_auto_is_said_and_the_cpu_used(tmp_path, study, capsys, monkeypatch):
     monkeypatch.setattr(
-        "wgflow.sims.members.automatic", lambda problems: choice.Choice("cpu", "NVRTC was not found", broken=True)
+        "wgflow.sims.backends.automatic", lambda problems: choice.Choice("cpu", "NVRTC was not found", broken=True)
     )
     assert run.main([study]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "backend cpu: NVRTC was not found"
@@ -130,14 +130,14 @@ def test_members_on_one_device_run_one_after_another(study, with_gpu, monkeypatc
 
 
 def test_largest_member_decides_for_all(study, monkeypatch):
-    from wgflow.sims import members
+    from wgflow.sims import backends, members
     from wgflow.sims.study import load
 
     made, _ = load(run.study_path(study), {"grid": {"problem.samples": [10, 50]}})
     planned = members.expand(made)
     looked_at = []
-    monkeypatch.setattr(members, "automatic", lambda problems: looked_at.extend(problems) or choice.Choice("cpu", "x"))
-    members.choose(planned, "auto")
+    monkeypatch.setattr(backends, "automatic", lambda problems: looked_at.extend(problems) or choice.Choice("cpu", "x"))
+    backends.choose(planned, "auto")
     assert sorted(problem.shape[0] for problem, _ in looked_at) == [10, 50]
     assert {dtype for _, dtype in looked_at} == {"float64"}
-    assert members.choose(planned, "gpu") == ("gpu", "", False)
+    assert backends.choose(planned, "gpu") == ("gpu", "", False)

@@ -6,14 +6,14 @@ import copy
 import dataclasses
 import functools
 import itertools
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
 from wgflow import formulas, ingredients
-from wgflow.cifar.record import Course, Start, Trained, machine
+from wgflow.cifar.record import Course, Start, Trained
 from wgflow.clock import StepClock
 from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
@@ -23,7 +23,6 @@ from wgflow.features.motion import Motion
 from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
-from wgflow.kernels.choice import Choice, automatic
 from wgflow.particles import Particles, scales
 from wgflow.problems import Problem
 from wgflow.problems.datasets import DATASETS, split
@@ -191,15 +190,15 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
-    known = _KNOWN[Trained if _has_images(member) else System if member.network else Energy]
+    known = _KNOWN[Trained if has_images(member) else System if member.network else Energy]
     for name in member.observables:
         if name not in known:
             raise unknown("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
-    if _has_images(member):
+    if has_images(member):
         return Setup(*trainings.build(member, backend, threads))
-    problem, heldout = _problems(type(member.problem), member.problem.model_dump_json())
+    problem, heldout = problems(type(member.problem), member.problem.model_dump_json())
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
     if member.network:
@@ -234,7 +233,8 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     return Setup(energy, apart, flow, start)
 
 
-def _has_images(member: Member) -> bool:
+def has_images(member: Member) -> bool:
+    """Whether it is a training of a network of images, or meant to be."""
     return member.training is not None or isinstance(member.problem, ImagesTable)
 
 
@@ -262,42 +262,8 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
     return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
 
 
-def choose(planned: Sequence[Planned], backend: str) -> Choice:
-    """Backend of all members of a study, so that they can be compared: ``auto`` is decided once, by the largest.
-
-    Returns
-    -------
-    Choice
-        With an empty reason for a backend that was asked for by name.
-    """
-    if backend != "auto":
-        return Choice(backend, "")
-    if any(_has_images(each.member) for each in planned):
-        found = machine(backend)
-        return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
-    if any(each.member.network for each in planned):
-        return Choice("cpu", "networks of features have no kernels for a GPU")
-    tables = {(each.member.problem.model_dump_json(), each.member.dtype): each.member for each in planned}
-    return automatic((_problems(type(one.problem), text)[0], dtype) for (text, dtype), one in tables.items())
-
-
-def made_with(member: Member, backend: str) -> Spec:
-    """Backend that a member's energy has, and the device's name if it computes on one, as results record them."""
-    energy = build(member, backend).energy
-    if isinstance(energy, Trained):
-        name = energy.device
-    else:
-        name = getattr(getattr(getattr(energy, "kernel", None), "device", None), "name", None)
-    return {"backend": energy.backend} | ({"device": name} if name else {})
-
-
-def packages(planned: Sequence[Planned]) -> Spec:
-    """Versions of packages that these members need beside those of every run."""
-    return trainings.versions() if any(each.member.training for each in planned) else {}
-
-
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again
-def _problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | None]:
+def problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | None]:
     """Problem of a table, given as JSON, on the samples to train on and on those held out, if any."""
     table: Any = kind.model_validate_json(text)
     x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))

@@ -129,7 +129,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
-    from wgflow.sims import members, requirements, sweep
+    from wgflow.sims import backends, members, requirements, sweep
     from wgflow.sims.study import load, override_value, schema
 
     if options.print_schema:
@@ -147,7 +147,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     from wgflow.kernels.threads import available_threads
     from wgflow.workspace import Workspace
 
-    chosen = members.choose(planned, options.backend)
+    chosen = backends.choose(planned, options.backend)
     options.backend = chosen.backend
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
@@ -176,13 +176,13 @@ class _Tasks(NamedTuple):
 def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
-    from wgflow.sims import members, results, runner
+    from wgflow.sims import backends, results, runner
     from wgflow.workspace import provenance
 
     options, planned = tasks.options, tasks.planned
-    kernels = members.made_with(planned[0].member, options.backend)
+    kernels = backends.made_with(planned[0].member, options.backend)
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
-    made_by["packages"] |= members.packages(planned)
+    made_by["packages"] |= backends.packages(planned)
     listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line

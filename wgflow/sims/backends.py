@@ -1,0 +1,46 @@
+"""What the members of a study compute with: the backend that a name comes to, and what results record of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wgflow.cifar.record import Trained, machine
+from wgflow.kernels.choice import Choice, automatic
+from wgflow.sims import trainings
+from wgflow.sims.members import Planned, build, has_images, problems
+from wgflow.sims.study import Member
+from wgflow.types import Spec
+
+
+def choose(planned: Sequence[Planned], backend: str) -> Choice:
+    """Backend of all members of a study, so that they can be compared: ``auto`` is decided once, by the largest.
+
+    Returns
+    -------
+    Choice
+        With an empty reason for a backend that was asked for by name.
+    """
+    if backend != "auto":
+        return Choice(backend, "")
+    if any(has_images(each.member) for each in planned):
+        found = machine(backend)
+        return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
+    if any(each.member.network for each in planned):
+        return Choice("cpu", "networks of features have no kernels for a GPU")
+    tables = {(each.member.problem.model_dump_json(), each.member.dtype): each.member for each in planned}
+    return automatic((problems(type(one.problem), text)[0], dtype) for (text, dtype), one in tables.items())
+
+
+def made_with(member: Member, backend: str) -> Spec:
+    """Backend that a member's energy has, and the device's name if it computes on one, as results record them."""
+    energy = build(member, backend).energy
+    if isinstance(energy, Trained):
+        name = energy.device
+    else:
+        name = getattr(getattr(getattr(energy, "kernel", None), "device", None), "name", None)
+    return {"backend": energy.backend} | ({"device": name} if name else {})
+
+
+def packages(planned: Sequence[Planned]) -> Spec:
+    """Versions of packages that these members need beside those of every run."""
+    return trainings.versions() if any(each.member.training for each in planned) else {}
