@@ -1,7 +1,9 @@
 """Other people's networks: found, converted, trained, and given back."""
 
 import copy
+import random
 
+import numpy as np
 import pytest
 
 from wgflow.errors import InputError
@@ -11,6 +13,7 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402 # torch first
 
 from wgflow import cifar  # noqa: E402
+from wgflow.cifar import blocks as cifar_blocks  # noqa: E402
 from wgflow.cifar.adapters import Rest, Scaled, difference, split  # noqa: E402
 from wgflow.cifar.stage import MeanFieldStage, PlainStage  # noqa: E402
 
@@ -265,3 +268,184 @@ def test_five_lines():
     assert all(0 <= depth <= 1 for stage in cifar.stages(model) for depth in stage.tau.tolist())
     assert any((stage.steps() != 1).any() for stage in cifar.stages(model))
     assert isinstance(cifar.stages(model)[0], MeanFieldStage)
+
+
+class Doubling(nn.Sequential):
+    """No row of blocks, whatever its base class says."""
+
+    def forward(self, x):
+        for block in self:
+            x = 2 * block(x)
+        return x
+
+
+class Named(nn.Sequential):
+    """A row of blocks under a name of its own."""
+
+
+def with_activation(activation, **options):
+    block = Block(4, 4, **options)
+    block.relu = activation
+    return block
+
+
+def test_containers_with_a_forward_of_their_own_are_left_alone():
+    torch.manual_seed(0)
+    for container in (Doubling(Block(4, 4), Block(4, 4)), nn.Sequential(Block(4, 4), Block(4, 4))):
+        container.forward = lambda x, container=container: 3 * container[1](container[0](x))
+        with pytest.raises(InputError, match=r"no forward of its own, got none in ModuleDict"):
+            cifar.from_resnet(nn.ModuleDict({"blocks": container}))
+    model = nn.Sequential(Doubling(Block(4, 4), Block(4, 4)), nn.Sequential(Block(4, 4), Block(4, 4)))
+    mean_field = cifar.from_resnet(model)
+    assert [type(part) for part in mean_field[0]] == [Block, Block]
+    assert torch.equal(mean_field(images(1, 4)), model(images(1, 4)))
+    with pytest.raises(InputError, match=r"stage '0': expected a torch.nn.Sequential without .*, got Doubling"):
+        cifar.from_resnet(model, stages=["0"])
+    named = cifar.from_resnet(Named(Block(4, 4), Block(4, 4)))
+    assert type(named) is Named
+    assert [len(stage) for stage in cifar.stages(named)] == [2]
+
+
+@pytest.mark.parametrize("options", [{}, {"stages": [""], "rule": difference}])
+def test_a_block_that_stands_twice_is_refused(options):
+    torch.manual_seed(0)
+    again, tied = Block(4, 4), [Block(4, 4), Block(4, 4)]
+    tied[1].conv2.weight = tied[0].conv2.weight
+    for blocks in ([again, Block(4, 4), again], [again, again], tied):
+        with pytest.raises(
+            InputError, match=r"with parameters of their own, got 0\.branches\.\d\.block\.conv\d\.weight"
+        ):
+            cifar.from_resnet(nn.Sequential(*blocks), **options)
+    elsewhere = nn.ModuleDict({"row": nn.Sequential(again, Block(4, 4)), "other": again})
+    with pytest.raises(InputError, match=r"got other\.conv1\.weight which is row\.0\.branches\.0\.block"):
+        cifar.from_resnet(elsewhere)
+
+
+def test_what_stands_twice_and_is_no_block_stays_twice():
+    """A relu, and a whole Sequential: each is met as often as before, there and back."""
+    torch.manual_seed(0)
+    relu, row = nn.ReLU(), nn.Sequential(Block(4, 4), Block(4, 4))
+    model, x = nn.Sequential(row, nn.Conv2d(4, 4, 1), relu, nn.Conv2d(4, 4, 1), relu, row).eval(), images(1, 4)
+    mean_field = cifar.from_resnet(model)
+    assert mean_field[0] is mean_field[5]
+    assert len(cifar.stages(mean_field)) == 1
+    assert torch.equal(mean_field(x), model(x))
+    cifar.stages(mean_field)[0].place([1.0, 0.3])
+    torch.testing.assert_close(cifar.to_resnet(mean_field)(x), mean_field(x), rtol=1e-4, atol=1e-5)
+    flat = nn.Sequential(relu, MeanFieldStage([nn.Conv2d(4, 4, 1), nn.Conv2d(4, 4, 1)]), nn.Conv2d(4, 4, 1), relu)
+    torch.testing.assert_close(cifar.to_resnet(flat)(x), flat(x))
+
+
+class Slope(nn.Module):
+    """An activation whose print shows nothing of its slope."""
+
+    def __init__(self, slope):
+        super().__init__()
+        self.slope = slope
+
+    def forward(self, x):
+        return nn.functional.leaky_relu(x, self.slope)
+
+
+@pytest.mark.parametrize("kind", [nn.LeakyReLU, Slope])
+def test_runs_end_where_the_closing_activation_changes(kind):
+    torch.manual_seed(0)
+    model, x = nn.Sequential(*(with_activation(kind(s)) for s in (0.01, 0.01, 0.9, 0.9, 0.5))), images(1, 4)
+    mean_field = cifar.from_resnet(model)
+    assert [len(stage) for stage in cifar.stages(mean_field)] == [2, 2]
+    assert torch.equal(mean_field(x), model(x))
+    with pytest.raises(InputError, match=r"blocks that end with one activation, got .* at 0 and .* at 2"):
+        cifar.from_resnet(model, stages="")
+    inner = nn.Sequential(*(with_activation(kind(s), order="pre") for s in (0.01, 0.9)))  # each keeps its own inside
+    assert torch.equal(cifar.from_resnet(inner)(x), inner(x))
+
+
+class Skipped(Block):
+    """Stochastic depth, so rare that a trial does not meet it."""
+
+    def __init__(self, chance):
+        super().__init__(4, 4)
+        self.chance = chance
+
+    def forward(self, x):
+        return self.relu(x) if self.training and self.chance() < 1e-12 else super().forward(x)
+
+
+def test_blocks_that_take_random_numbers_are_refused():
+    numpys = np.random.RandomState(0).get_state()
+    for chance in (lambda: torch.rand(()), random.random, lambda: np.random.rand(), None):  # noqa: NPY002
+        state, block = random.getstate(), Skipped(chance or (lambda: 0.5))
+        np.random.set_state(numpys)  # noqa: NPY002
+        assert (split(block) is None) == (chance is not None)
+        assert random.getstate() == state
+        assert np.random.get_state()[2] == numpys[2]  # noqa: NPY002
+    idle = Block(4, 4)
+    idle.drop = nn.Dropout(0.0)
+    assert split(idle) is None
+
+
+def test_parametrised_last_layers():
+    """A step would be written to a number that is computed anew: refused, or kept beside the branch."""
+    torch.manual_seed(0)
+    norm, x = nn.utils.parametrizations.weight_norm, images(1, 4)
+    pre, post = [Block(4, 4, order="pre") for _ in range(3)], [Block(4, 4), Block(4, 4)]
+    assert isinstance(split(pre[0])[0], Rest)
+    mean_field = cifar.from_resnet(nn.Sequential(*pre)).eval()
+    for block in (*pre, *post):
+        norm(block.conv2)
+    assert split(pre[0]) is None
+    row = cifar.from_resnet(nn.Sequential(*post)).eval()  # their last layer is a normalisation
+    cifar.stages(row)[0].place([1.0, 0.3])
+    torch.testing.assert_close(cifar.to_resnet(row)(x), row(x), rtol=1e-4, atol=1e-5)
+    own = MeanFieldStage([cifar_blocks.basic(4, 4) for _ in range(2)], tau=[1.0, 0.3]).eval()
+    for branch in own.branches:
+        norm(branch.convolutions[-1])
+    cifar.stages(mean_field)[0].place([0.5, 0.2, 0.9])
+    for stage in (own, mean_field):
+        with torch.no_grad():
+            torch.testing.assert_close(cifar.to_resnet(stage)(x), stage(x), rtol=1e-4, atol=1e-5)
+    assert any(isinstance(part, Scaled) for part in cifar.to_resnet(own).modules())
+    assert not any(isinstance(part, Scaled) for part in cifar.to_resnet(mean_field).modules())
+
+
+class Timed(Block):
+    def forward(self, x, t):
+        return super().forward(x)
+
+
+class Picky(Block):
+    def forward(self, x):
+        if x.shape[-1] != 9:
+            raise ValueError("only 9")
+        return super().forward(x)
+
+
+def test_what_cannot_be_tried_or_read_is_refused_in_words():
+    torch.manual_seed(0)
+    assert split(Timed(4, 4)) is None
+    assert split(Picky(4, 4)) is None
+    assert split(with_activation(nn.PReLU())) is None  # one of a stage cannot stand for those of its blocks
+    inside = nn.Sequential(*(with_activation(nn.PReLU(init=s), order="pre") for s in (0.1, 0.7)))
+    assert torch.equal(cifar.from_resnet(inside)(images(1, 4)), inside(images(1, 4)))
+    for wrong, told in (
+        ({"rule": 3}, "rule: .*got 3"),
+        ({"stages": 3}, "stages: .*got 3"),
+        ({"stages": [3]}, "got 3|stage 3"),
+    ):
+        with pytest.raises(InputError, match=told):
+            cifar.from_resnet(made(), **wrong)
+    for convert in (cifar.from_resnet, cifar.to_resnet):
+        with pytest.raises(InputError, match=r"model: expected a torch\.nn\.Module, got 3"):
+            convert(3)
+    assert [len(stage) for stage in cifar.stages(cifar.from_resnet(made(), stages="layer2"))] == [2]
+
+
+@pytest.mark.parametrize("training", [True, False])
+@pytest.mark.parametrize("rule", [split, difference])
+def test_the_mode_is_copied(training, rule):
+    model = cifar.from_resnet(made().train(training), stages=["layer1"], rule=rule)
+    for each in (model, cifar.to_resnet(model)):
+        assert {module.training for module in each.modules()} == {training}
+    vanilla = cifar.build("resnet20", seed=2).train(training)
+    for each in (cifar.from_resnet(vanilla), cifar.to_resnet(cifar.from_resnet(vanilla))):
+        assert {module.training for module in each.modules()} == {training}

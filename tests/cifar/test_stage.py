@@ -301,3 +301,35 @@ def test_importing_wgflow_imports_no_torch():
     script = "import sys, wgflow.sims.run, wgflow.cifar; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "False"
     assert set(cifar.__all__) == set(cifar._HOME) <= set(dir(cifar))
+
+
+class Head(torch.nn.Module):
+    """Somebody's branch with a layer, or a parameter, that is called last."""
+
+    def __init__(self, last):
+        super().__init__()
+        self.first, self.last = torch.nn.Conv2d(4, 4, 1), last
+
+    def forward(self, x):
+        return self.last(self.first(x)) if isinstance(self.last, torch.nn.Module) else self.last * self.first(x)
+
+
+@pytest.mark.parametrize("layer", [True, False])
+def test_a_layer_called_last_is_no_offer(layer):
+    torch.manual_seed(0)
+    lasts = [torch.nn.Conv2d(4, 4, 1) if layer else torch.nn.Parameter(torch.ones(())) for _ in range(3)]
+    stage = MeanFieldStage([Head(last) for last in lasts], tau=[0.7, 0.2, 0.9])
+    torch.testing.assert_close(stage(images(1)), by_hand(stage, images(1)))
+    assert MeanFieldStage(branches(0))._scalable
+    assert not stage._scalable
+
+
+def test_depths_loaded_as_they_are_become_double():
+    source, stage = MeanFieldStage(branches(0), tau=[0.25, 0.75, 0.5, 1.0]), MeanFieldStage(branches(1))
+    state = {name: t.half() if t.is_floating_point() else t for name, t in source.state_dict().items()}
+    stage.load_state_dict(state, assign=True)
+    assert stage.branches[0].last.dtype == torch.float16
+    assert (stage.u.dtype, state["u"].dtype) == (torch.float64, torch.float16)
+    assert torch.equal(stage.u, source.u)
+    assert any(p is stage.u for p in stage.parameters())
+    assert stage.u.requires_grad

@@ -7,18 +7,25 @@ many others have it:
     pre-activation    x -> x + conv_k(act(bn_k( ... conv_1(act(bn_1(x))))))        (He et al., arXiv:1603.05027)
 
 Names do not tell them apart, or from a block with something more in it. So a copy of the block is given random
-weights and is compared, in float64 and in both modes, with the form: it is taken only if it computes the same.
+weights and is compared, in float64 and in both modes, with the form: it is taken only if it computes the same, and
+takes no random numbers: a block that is dropped now and then computes the same most of the time.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TypeAlias, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
+
+from wgflow.cifar.shapes import owns
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]
@@ -41,7 +48,7 @@ class Rest(nn.Module):
 
     def __init__(self, block: nn.Module, post: bool) -> None:
         super().__init__()
-        self.block, self.post = block, post
+        self.block, self.post, self.training = block, post, block.training
 
     @property
     def last(self) -> Tensor:
@@ -61,11 +68,19 @@ class Rest(nn.Module):
 
     @torch.no_grad()
     def fold(self, step: float) -> nn.Module:
-        """Multiply the branch by a step, in place, and return its block, which then computes after(x + step f(x))."""
+        """Multiply the branch by a step, in place, and return its block, which then computes after(x + step f(x)).
+
+        For a last layer that owns its numbers (:attr:`foldable`).
+        """
         self._final.weight.mul_(step)
         if self._final.bias is not None:
             self._final.bias.mul_(step)
         return self.block
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the last layer's weight and bias are parameters, so that a step can be written to them."""
+        return owns(self._final)
 
     @property
     def _final(self) -> nn.Conv2d | nn.BatchNorm2d:
@@ -87,7 +102,7 @@ class Difference(nn.Module):
 
     def __init__(self, block: nn.Module) -> None:
         super().__init__()
-        self.block = block
+        self.block, self.training = block, block.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Branch at x."""
@@ -117,15 +132,35 @@ def difference(block: nn.Module) -> Split:
 
 
 def split(block: nn.Module) -> Split | None:
-    """Branch, and what comes after the addition, of a block of one of the two forms; None for another."""
+    """Branch, and what comes after the addition, of a block of one of the two forms; None for another.
+
+    Another is also a block that takes random numbers (dropout, stochastic depth), a dropout of rate 0 included, since a
+    rate may be set later; one whose last layer is parametrised, as by a weight norm; and one that ends with an
+    activation that has parameters, as PReLU does, since a stage has one for all of its blocks.
+    """
     layers = _layers(block)
     if not layers or any(norm.weight is None for _, norm in layers):
         return None
+    if any(isinstance(module, _DropoutNd) for module in block.modules()):
+        return None
     for post in (True, False):
-        after = copy.deepcopy(_activation(block)) if post else None
-        if _agrees(block, post, after):
-            return Rest(block, post), after
+        branch, activation = Rest(block, post), _activation(block)
+        if not branch.foldable or (post and activation.state_dict()) or not _agrees(block, post):
+            continue
+        after = copy.deepcopy(activation).train(block.training) if post else None
+        return branch, after
     return None
+
+
+def closing(after: nn.Module | None) -> object:
+    """What two closing activations have in common if they compute the same: classes, options, numbers."""
+    if after is None:
+        return None
+    options = [
+        (type(m), {key: repr(each) for key, each in vars(m).items() if not key.startswith("_") and key != "training"})
+        for m in after.modules()
+    ]
+    return repr(after), options, {name: tensor.tolist() for name, tensor in after.state_dict().items()}
 
 
 def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -143,26 +178,49 @@ def _activation(block: nn.Module) -> nn.Module:
     return next((each for each in kept if isinstance(each, nn.Module)), nn.ReLU())
 
 
-@torch.no_grad()
-def _agrees(block: nn.Module, post: bool, after: nn.Module | None) -> bool:
+def _agrees(block: nn.Module, post: bool) -> bool:
     """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
     trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
-    for tensor in (*trial.parameters(), *trial.buffers()):
-        if tensor.is_floating_point():
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=chance, dtype=tensor.dtype))  # > 0, as variances are
-            if tensor.dim() > 1:
-                tensor.sub_(1.0)
-    x = torch.randn(2, _layers(block)[0][0].in_channels, 8, 8, generator=chance, dtype=torch.float64)
-    with torch.random.fork_rng(devices=[]):  # a dropout inside shall not take anybody's random numbers
-        for training in (True, False):
-            one, other = copy.deepcopy(trial).train(training), copy.deepcopy(trial).train(training)
-            try:
-                expected, change = one(x.clone()), Rest(other, post)(x.clone())
-            except RuntimeError:  # shapes that do not fit together
-                return False
-            if not isinstance(expected, Tensor) or expected.shape != x.shape or change.shape != x.shape:
-                return False
-            got = x + change if after is None else after(x + change)
-            if (got - expected).abs().max() > 1e-9 * expected.abs().max():
-                return False
-    return True
+    with torch.no_grad():
+        for tensor in (*trial.parameters(), *trial.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=chance, dtype=tensor.dtype))  # variances are > 0
+                if tensor.dim() > 1:
+                    tensor.sub_(1.0)
+        x = torch.randn(2, _layers(block)[0][0].in_channels, 8, 8, generator=chance, dtype=torch.float64)
+        return all(_same(copy.deepcopy(trial).train(mode), post, x) for mode in (True, False))
+
+
+def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
+    """Whether a block returns at x what the form does, without taking random numbers."""
+    branch = Rest(copy.deepcopy(block), post)
+    with _chance_kept():
+        before = _chance()
+        try:
+            expected = block(x.clone())
+            drawn = _chance() != before
+            change = branch(x.clone())
+        except Exception:  # somebody else's code: other arguments, shapes that do not fit, a check of its own
+            return False
+    if drawn or not isinstance(expected, Tensor) or expected.shape != x.shape or change.shape != x.shape:
+        return False
+    got = _activation(branch.block)(x + change) if post else x + change
+    return bool((got - expected).abs().max() <= 1e-9 * expected.abs().max())
+
+
+def _chance() -> tuple[object, ...]:
+    """States of the generators that a block may take numbers from: torch's, Python's, numpy's."""
+    _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 # theirs, not ours
+    return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(key).tobytes(), position
+
+
+@contextmanager
+def _chance_kept() -> Iterator[None]:
+    """Leave those generators as they were: trying a block shall take nobody's random numbers."""
+    python, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
+    try:
+        with torch.random.fork_rng(devices=[]):
+            yield
+    finally:
+        random.setstate(python)
+        np.random.set_state(numpys)  # noqa: NPY002

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from wgflow.cifar.shapes import owns
 from wgflow.errors import unknown
 
 SHORTCUTS = ("identity", "projection")
@@ -47,9 +48,14 @@ class Branch(nn.Module):
 
     @torch.no_grad()
     def fold(self, step: float) -> Branch:
-        """Multiply the branch by a step, in place, and return it."""
+        """Multiply the branch by a step, in place, and return it; for a last weight of its own (:attr:`foldable`)."""
         self.last.mul_(step)
         return self
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the last weight is a parameter, not computed from others, so that a step can be written to it."""
+        return owns(self.convolutions[-1])
 
     def activated(self, x: Tensor) -> Tensor:
         """Compute relu(norm_1(x)), which a block that changes the shape takes its shortcut from."""

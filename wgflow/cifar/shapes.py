@@ -1,12 +1,14 @@
-"""Shapes that the blocks of one stage have to have: of their parameters, and of the state they return."""
+"""What the blocks of one stage have to have: equal shapes, a change that fits the state, a last weight to be scaled."""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 
 from torch import Tensor, nn
 
-from wgflow.errors import InputError
+from wgflow.errors import InputError, describe
+from wgflow.types import whole
 
 
 def shapes(branch: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
@@ -38,3 +40,34 @@ def fitting(x: Tensor, change: Tensor) -> Tensor:
             "leave blocks that change the shape outside of the stage"
         )
     return change
+
+
+def offers_last(branch: nn.Module) -> bool:
+    """Whether a branch offers a weight to be scaled: a tensor ``last``, and ``forward(x, last)`` that takes another.
+
+    Both are asked for, since ``last`` is a name that a layer may have as well.
+    """
+    names = list(inspect.signature(branch.forward).parameters)
+    return names[1:2] == ["last"] and isinstance(getattr(branch, "last", None), Tensor)
+
+
+def owns(layer: nn.Module) -> bool:
+    """Whether weight and bias of a layer are numbers of its own.
+
+    They are not where a parametrisation, a weight norm's hook or a pruning mask computes them from others: what is
+    written to them is then lost.
+    """
+    own = dict(layer.named_parameters(recurse=False))
+    return all(name in own or getattr(layer, name, None) is None for name in ("weight", "bias"))
+
+
+def axis_sizes(axes: int | list[int] | tuple[int, ...], count: int) -> list[int]:
+    """Blocks on each depth axis of a stage of ``count``, refused with InputError where they do not add up."""
+    if isinstance(axes, list | tuple):
+        sizes = [whole("axes", size) for size in axes]
+    else:
+        number = min(whole("axes", axes), count + 1)  # one too many leaves an axis of size 0, refused below
+        sizes = [count // number + (k < count % number) for k in range(number)]
+    if sum(sizes) != count or min(sizes, default=0) < 1:
+        raise InputError(f"axes: expected at most {count} axes, or sizes >= 1 with sum {count}, got {describe(axes)}")
+    return sizes

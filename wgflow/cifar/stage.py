@@ -16,10 +16,10 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from wgflow import depth
-from wgflow.cifar.shapes import fitting, same_shapes
-from wgflow.errors import InputError, describe, unknown
+from wgflow.cifar.shapes import axis_sizes, fitting, offers_last, same_shapes
+from wgflow.errors import InputError, unknown
 from wgflow.particles import BOUNDARIES
-from wgflow.types import Array, finite_array, real, whole
+from wgflow.types import Array, finite_array, real
 
 
 class PlainStage(nn.Module):
@@ -82,8 +82,9 @@ class MeanFieldStage(PlainStage):
     ----------
     branches : iterable of torch.nn.Module
         n residual branches x -> f(x; theta_i), *without* the skip, with parameters and buffers of equal shapes. A
-        branch may offer a weight ``last`` in which it is linear and take another one, ``branch(x, last)``
-        (:class:`wgflow.cifar.blocks.Branch` does): then that weight is multiplied by the step in place of f(x).
+        branch may offer a tensor ``last`` in which it is linear and take another one, ``forward(x, last=None)``
+        (:class:`wgflow.cifar.blocks.Branch` does): then that weight is multiplied by the step in place of f(x), if
+        all branches have both. A layer that is called ``last`` is none.
     tau : array_like (n,), optional
         Initial depths, in [0, 1] unless the ends are free; by default (i + 1)/n.
     ends : {"clip", "reflect", "free"}, optional
@@ -115,8 +116,8 @@ class MeanFieldStage(PlainStage):
         super().__init__(branches, after)
         if ends not in BOUNDARIES:
             raise unknown("ends", ends, BOUNDARIES)
-        self.ends, self.sizes = ends, _sizes(axes, len(self))
-        self._scalable = all(hasattr(branch, "last") for branch in self.branches)
+        self.ends, self.sizes = ends, axis_sizes(axes, len(self))
+        self._scalable = all(offers_last(branch) for branch in self.branches)
         start = np.concatenate([np.arange(1, size + 1) for size in self.sizes])
         there = next((parameter.device for parameter in self.branches.parameters()), None)
         self.u = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=there))
@@ -209,6 +210,11 @@ class MeanFieldStage(PlainStage):
             self.u.grad = None if slope is None else slope.to(depths.dtype)
         return self
 
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        if self.u.dtype != torch.float64:  # load_state_dict(assign=True) takes the tensor as it is
+            self.u = nn.Parameter(self.u.detach().double(), requires_grad=self.u.requires_grad)
+
     @torch.compiler.disable
     def _order(self) -> list[int]:
         u = self.u.detach().cpu().numpy()  # the one time in a forward that the host waits for a device
@@ -283,18 +289,6 @@ def parameter_groups(
         },
     ]
     return [group for group in groups if group["params"]]
-
-
-def _sizes(axes: int | list[int] | tuple[int, ...], count: int) -> list[int]:
-    """Blocks on each depth axis."""
-    if isinstance(axes, list | tuple):
-        sizes = [whole("axes", size) for size in axes]
-    else:
-        number = min(whole("axes", axes), count + 1)  # one too many leaves an axis of size 0, refused below
-        sizes = [count // number + (k < count % number) for k in range(number)]
-    if sum(sizes) != count or min(sizes, default=0) < 1:
-        raise InputError(f"axes: expected at most {count} axes, or sizes >= 1 with sum {count}, got {describe(axes)}")
-    return sizes
 
 
 def _units(tau: Array, size: Array | Any) -> Array:
