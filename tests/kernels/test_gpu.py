@@ -12,6 +12,7 @@ import wgflow
 from wgflow.activations import ACTIVATIONS
 from wgflow.errors import BackendError, InputError
 from wgflow.kernels import device as devices
+from wgflow.kernels.cpu import Cpu
 from wgflow.kernels.cuda import source
 from wgflow.kernels.gpu import Gpu
 from wgflow.kernels.grouping import CLOSES, OPENS, TRIANGLE, group
@@ -52,12 +53,10 @@ def drawn(seed, depth, block, particles, samples, width, outputs=1, activation="
 
 
 def evaluations(kernel, problem, net, theta, rows=None):
-    """Everything a kernel computes."""
-    return (
-        *kernel.gradient(net, theta, rows),
-        kernel.energy(net, theta, rows),
-        kernel.outputs(net, theta, problem.start()),
-    )
+    """Everything a kernel computes; the gradient is one thing, as a value alone is a sum that may cancel by chance."""
+    energy, value, slope = kernel.gradient(net, theta, rows)
+    gradient, outputs = np.append(value, slope), kernel.outputs(net, theta, problem.start())
+    return energy, gradient, kernel.energy(net, theta, rows), outputs
 
 
 def off(found, wanted):
@@ -65,10 +64,18 @@ def off(found, wanted):
     return max(np.abs(a - b).max() / (np.abs(b).max() or 1.0) for a, b in zip(found, wanted, strict=True))
 
 
-def condition(problem, outputs, rows):
-    """How much larger outputs and targets are than the loss's gradient: what the loss does to their rounding."""
-    y, o = (each if rows is None else each[rows] for each in (problem.y, outputs))
-    return max(1.0, (np.abs(o).max() + np.abs(y).max()) / np.abs(problem.loss.gradient(o, y)).max())
+def close(found, wanted, dtype, problem, net, theta, rows):
+    """Whether results are within the tolerance, or what the loss and the network do to rounding lets none be.
+
+    The loss magnifies it by (|output| + |target|) / |gradient|. What the network does is seen on the processor's kernel
+    in the same precision, whose sums have another order: up to ten times its error is the problem's.
+    """
+    y, o = (each if rows is None else each[rows] for each in (problem.y, wanted[-1]))
+    condition = max(1.0, (np.abs(o).max() + np.abs(y).max()) / np.abs(problem.loss.gradient(o, y)).max())
+    if off(found, wanted) < TOLERANCE[dtype] * condition:
+        return True
+    other = evaluations(Cpu(problem, 1, dtype), problem, net, theta, rows)
+    return off(found, wanted) < 10 * off(other, wanted) < 1000 * TOLERANCE[dtype] * condition
 
 
 CASES = {
@@ -100,11 +107,10 @@ def test_gpu_equals_the_definition(processors, layered, batch, **case):
     problem, net, theta = drawn(**case)
     rows = np.random.default_rng(case["seed"]).integers(0, case["samples"], 7) if batch else None
     wanted = evaluations(Reference(problem), problem, net, theta, rows)
-    for dtype, tolerance in TOLERANCE.items():
+    for dtype in TOLERANCE:
         gpu = Gpu(problem, dtype, HostDevice(processors=processors), layered)
-        assert off(evaluations(gpu, problem, net, theta, rows), wanted) < tolerance * condition(
-            problem, wanted[-1], rows
-        )
+        found = evaluations(gpu, problem, net, theta, rows)
+        assert close(found, wanted, dtype, problem, net, theta, rows)
 
 
 @settings(max_examples=40)
@@ -124,10 +130,10 @@ def test_device_equals_the_definition(layered, batch, **case):
     problem, net, theta = drawn(**case)
     rows = np.random.default_rng(case["seed"]).integers(0, case["samples"], 7) if batch else None
     wanted = evaluations(Reference(problem), problem, net, theta, rows)
-    for dtype, tolerance in TOLERANCE.items():
+    for dtype in TOLERANCE:
         gpu = Gpu(problem, dtype, layered=layered)
         found = evaluations(gpu, problem, net, theta, rows)
-        assert off(found, wanted) < tolerance * condition(problem, wanted[-1], rows)
+        assert close(found, wanted, dtype, problem, net, theta, rows)
         again = evaluations(gpu, problem, net, theta, rows)
         assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
 
