@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from wgflow.kernels.uploaded import GRADIENT, LANES, SHARE, Launched, Task, Uploaded
 
-_RESIDENT = 4  # blocks of a multiprocessor, each of which sums rows in turn
+_RESIDENT = 8  # blocks of a multiprocessor, each of which sums rows in turn
+_PIECE = 1024  # of a row, for a block of threads: PIECE in layered.cu
 
 
 class _Layer(NamedTuple):
@@ -86,8 +87,8 @@ class Layered:
             value, slope = on.empty(layer.units, samples), on.empty(layer.units if on.keep and gradient else 1, samples)
             on.device.multiply(w, state, value)
             kept = int(on.keep and gradient)
-            count = layer.units * samples
-            on.each("layer_activate", count, bias, on.code, on.eta, layer.units, samples, kept, value, slope)
+            pieces = min(layer.units * -(-samples // _PIECE), 65536)
+            on.run("layer_activate", pieces, bias, on.code, on.eta, layer.units, samples, kept, value, slope)
             if gradient:
                 tape.append((state, value, slope))
                 state = on.empty(on.width, samples)

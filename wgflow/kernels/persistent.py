@@ -11,11 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.kernels.grouping import Groups, group
-from wgflow.kernels.uploaded import GRADIENT, SHARE, Launched, Task, Uploaded
+from wgflow.kernels.uploaded import GRADIENT, SHARE, THREADS, Launched, Task, Uploaded
 from wgflow.types import Index
 
 _TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
-_RESIDENT = 4  # blocks of one multiprocessor at most; not measured yet
+# Threads of a multiprocessor that its registers suffice for, by bytes of a number: TWO_BLOCKS in common.cu.
+_RESIDENT = {4: 512, 8: 256}
 
 
 class Plan(NamedTuple):
@@ -25,6 +26,8 @@ class Plan(NamedTuple):
     ----------
     tile : int
         Samples of a block of threads, B.
+    threads : int
+        Threads of a block: one for every 4 x 4 numbers of a state, from 128 to 256.
     blocks : int
         Blocks of threads, each with a tape and partial sums of its own.
     shared : int
@@ -34,6 +37,7 @@ class Plan(NamedTuple):
     """
 
     tile: int
+    threads: int
     blocks: int
     shared: int
     tape: int
@@ -66,18 +70,20 @@ class Persistent:
 
     def plan(self, samples: int, groups: Groups, mode: int = GRADIENT) -> Plan:
         """Sizes of a pass: the widest tile of which there are enough for all multiprocessors, and that fits."""
-        device, gradient = self._on.device, mode == GRADIENT
+        on, gradient = self._on, mode == GRADIENT
+        device = on.device
         fitting = [tile for tile in _TILES if self._bytes(tile) <= device.shared]
         enough = [tile for tile in fitting if -(-samples // tile) >= device.processors]
         tile = enough[0] if enough else fitting[-1]
         shared = self._bytes(tile)
         rows = self._padded + self._outputs  # of the tape: a sum begun, the gradient in the outputs
         if gradient:
-            rows += groups.states * self._padded + groups.slots * (2 if self._on.keep else 1)
+            rows += groups.states * self._padded + groups.slots * (2 if on.keep else 1)
         size = rows * tile + (groups.slots * self._columns if gradient else 0)
-        resident = device.processors * max(1, min(_RESIDENT, device.shared // shared))
-        affordable = max(1, int(SHARE * device.memory) // (size * self._on.dtype.itemsize))
-        return Plan(tile, min(-(-samples // tile), resident, affordable), shared, rows * tile)
+        threads = min(256, max(THREADS, self._padded * tile // 16 // 32 * 32))
+        resident = device.processors * max(1, min(_RESIDENT[on.dtype.itemsize] // threads, device.shared // shared))
+        affordable = max(1, int(SHARE * device.memory) // (size * on.dtype.itemsize))
+        return Plan(tile, threads, min(-(-samples // tile), resident, affordable), shared, rows * tile)
 
     def launch(self, task: Task) -> Launched:
         """Start an evaluation; waits for nothing."""
@@ -93,6 +99,7 @@ class Persistent:
             *(task.start.shape[1], samples, *sizes, plan.tile, on.outputs, self._outputs, table, count),
             *(w, a, cw, ca, bias, below, above, self._readout, self._turned, on.code, on.eta, on.loss),
             *(on.empty(plan.blocks * plan.tape), plan.tape, groups.states, groups.slots, output, loss, parts),
+            threads=plan.threads,
             shared=plan.shared,
         )
         energy = on.mean(task, loss)

@@ -27,7 +27,7 @@ def signatures(text):
     bare = re.sub(r"^[ \t]*#[^\n]*(\\\n[^\n]*)*", "", bare, flags=re.MULTILINE)
     return {
         name: [_parameter(name, each) for each in inside.split(",") if each.strip()]
-        for name, inside in re.findall(r"KERNEL\s+(\w+)\s*\(([^)]*)\)", bare)
+        for name, inside in re.findall(r"KERNEL\s+(?:TWO_BLOCKS\s+)?(\w+)\s*\(([^)]*)\)", bare)
     }
 
 

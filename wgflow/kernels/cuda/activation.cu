@@ -2,37 +2,48 @@
 
 #define KEEPS_SLOPE(code) ((code) >= 3)  // the slope of the others follows from the value
 
-// sigma(z), and sigma'(z) for those whose slope is kept.
-DEVICE REAL activate(int code, REAL eta, REAL z, REAL& slope)
-{
-    switch (code) {
-    case 0:
-        return z;
-    case 1:
-        return tanh(z);
-    case 2:
-        return z <= REAL(0) ? REAL(0) : z;
-    case 3: {
-        const REAL t = z <= REAL(0) ? REAL(0) : z;
-        slope = t + t;
-        return t * t;
+// A code as a type, so that a loop over units has no switch in it.
+template <int code> struct Activation {
+    // sigma(z), and sigma'(z) for those whose slope is kept.
+    static DEVICE REAL value(REAL eta, REAL z, REAL& slope)
+    {
+        if constexpr (code == 0) {
+            return z;
+        } else if constexpr (code == 1) {
+            return tanh(z);
+        } else if constexpr (code == 2) {
+            return z <= REAL(0) ? REAL(0) : z;
+        } else if constexpr (code == 3) {
+            const REAL t = z <= REAL(0) ? REAL(0) : z;
+            slope = t + t;
+            return t * t;
+        } else if constexpr (code == 4) {
+            const REAL t = z <= -eta ? REAL(0) : z + eta;
+            const bool bent = z <= eta;
+            slope = bent ? t / (REAL(2) * eta) : (z > eta ? REAL(1) : z);
+            return bent ? t * t / (REAL(4) * eta) : z;
+        } else if constexpr (code == 5) {
+            const REAL t = REAL(0.5) * (REAL(1) + erf(z * REAL(0.70710678118654752)));
+            slope = t + z * REAL(0.39894228040143268) * exp(REAL(-0.5) * z * z);
+            return z * t;
+        } else {
+            slope = cos(z);
+            return sin(z);
+        }
     }
-    case 4: {
-        const REAL t = z <= -eta ? REAL(0) : z + eta;
-        const bool bent = z <= eta;
-        slope = bent ? t / (REAL(2) * eta) : (z > eta ? REAL(1) : z);
-        return bent ? t * t / (REAL(4) * eta) : z;
+};
+
+// A statement with `Sigma` as the activation of a code; one switch, outside of all loops.
+#define WITH_ACTIVATION(code, Sigma, ...)                                 \
+    switch (int(code)) {                                                  \
+    case 0: { typedef Activation<0> Sigma; __VA_ARGS__; break; }          \
+    case 1: { typedef Activation<1> Sigma; __VA_ARGS__; break; }          \
+    case 2: { typedef Activation<2> Sigma; __VA_ARGS__; break; }          \
+    case 3: { typedef Activation<3> Sigma; __VA_ARGS__; break; }          \
+    case 4: { typedef Activation<4> Sigma; __VA_ARGS__; break; }          \
+    case 5: { typedef Activation<5> Sigma; __VA_ARGS__; break; }          \
+    default: { typedef Activation<6> Sigma; __VA_ARGS__; }                \
     }
-    case 5: {
-        const REAL t = REAL(0.5) * (REAL(1) + erf(z * REAL(0.70710678118654752)));
-        slope = t + z * REAL(0.39894228040143268) * exp(REAL(-0.5) * z * z);
-        return z * t;
-    }
-    default:
-        slope = cos(z);
-        return sin(z);
-    }
-}
 
 // sigma' from the value h, or the one kept.
 DEVICE REAL slope_from(int code, REAL h, REAL kept)

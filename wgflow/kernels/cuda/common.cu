@@ -19,7 +19,10 @@
 
 typedef long long Int;
 
+// For a kernel that wants two blocks of 256 threads on a multiprocessor in float32, one in float64: registers for them.
+#define TWO_BLOCKS __launch_bounds__(256, 8 / sizeof(REAL))
+
 // First and last index of a thread's share when all threads of all blocks stride over `count` things.
 #define EACH(i, count) for (Int i = BLOCK * THREADS + THREAD; i < (count); i += BLOCKS * THREADS)
-// The same within one block.
-#define EACH_HERE(i, count) for (Int i = THREAD; i < (count); i += THREADS)
+// The same within one block, for less than 2^31 things.
+#define EACH_HERE(i, count) for (int i = THREAD; i < (count); i += THREADS)

@@ -30,14 +30,29 @@ KERNEL layer_start(const REAL* start, const Int* rows, Int some, Int all_samples
     }
 }
 
+// sigma(z + b) in place of z for a piece of a row.
+template <class Sigma> DEVICE void activate_piece(int count, REAL shift, REAL eta, REAL* value, REAL* out_slope)
+{
+#pragma unroll 4
+    EACH_HERE(m, count) {
+        REAL slope = REAL(0);
+        value[m] = Sigma::value(eta, value[m] + shift, slope);
+        if (out_slope) out_slope[m] = slope;
+    }
+}
+
+#define PIECE 1024  // of a row
+
 // h = sigma(z + b) in place of z, (count, samples), and the slope if it is kept.
 KERNEL layer_activate(const REAL* bias, Int code, double eta, Int count, Int samples, Int keep, REAL* out_value,
                       REAL* out_slope)
 {
-    EACH(t, count * samples) {
-        REAL slope = REAL(0);
-        out_value[t] = activate(int(code), REAL(eta), out_value[t] + bias[t / samples], slope);
-        if (keep) out_slope[t] = slope;
+    const Int pieces = (samples + PIECE - 1) / PIECE;
+    for (Int piece = BLOCK; piece < count * pieces; piece += BLOCKS) {
+        const Int row = piece / pieces, low = piece % pieces * PIECE, at = row * samples + low;
+        const int here = samples - low < PIECE ? int(samples - low) : PIECE;
+        REAL* kept = keep ? out_slope + at : nullptr;
+        WITH_ACTIVATION(code, Sigma, activate_piece<Sigma>(here, bias[row], REAL(eta), out_value + at, kept))
     }
 }
 
@@ -56,22 +71,28 @@ KERNEL layer_losses(Int mode, Int loss, Int outputs, const REAL* target, const I
     }
 }
 
+// r = q sigma' in place of q for every so many of a row, and their sum.
+DEVICE double pull_back(int code, Int from, Int samples, const REAL* __restrict__ h, const REAL* __restrict__ slope,
+                        REAL* __restrict__ q)
+{
+    double sum = 0;
+#pragma unroll 4
+    for (Int m = from; m < samples; m += LANES) {
+        q[m] *= slope_from(code, h[m], slope ? slope[m] : REAL(0));
+        sum += double(q[m]);
+    }
+    return sum;
+}
+
 // r = q sigma' in place of q, (count, samples), and its sums over samples, (count,); a block a row.
 KERNEL layer_pull_back(Int code, const REAL* value, const REAL* slope, Int keep, Int count, Int samples, REAL* out_q,
                        double* out_sum)
 {
     SHARED(double, lane);
     for (Int row = BLOCK; row < count; row += BLOCKS) {
-        REAL* q = out_q + row * samples;
-        EACH_HERE(i, LANES) {
-            double sum = 0;
-            for (Int m = i; m < samples; m += LANES) {
-                const Int t = row * samples + m;
-                q[m] *= slope_from(int(code), value[t], keep ? slope[t] : REAL(0));
-                sum += double(q[m]);
-            }
-            lane[i] = sum;
-        }
+        const Int at = row * samples;
+        const REAL* kept = keep ? slope + at : nullptr;
+        EACH_HERE(i, LANES) lane[i] = pull_back(int(code), i, samples, value + at, kept, out_q + at);
         for (int half = LANES / 2; half > 0; half /= 2) {
             BARRIER();
             EACH_HERE(i, half) lane[i] += lane[i + half];

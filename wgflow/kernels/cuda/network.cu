@@ -24,8 +24,9 @@
 #define CHUNK 8  // rows of the triangle that one thread holds in registers; slots come in multiples of it
 
 // h in place of the products w . X in `z`, row by row of a group whose later units see the earlier ones.
-DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, int rows, int columns, int stride,
-                             int code, REAL eta, REAL* z, REAL* out_h, REAL* out_slope)
+template <class Sigma>
+DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, int rows, int columns,
+                             int stride, REAL eta, REAL* z, REAL* out_h, REAL* out_slope)
 {
     EACH_HERE(m, columns) {
         for (int low = 0; low < rows; low += CHUNK) {
@@ -44,7 +45,7 @@ DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, 
 #pragma unroll
             for (int i = 0; i < CHUNK; i++) {
                 REAL slope = REAL(0);
-                const REAL h = activate(code, eta, value[i], slope);
+                const REAL h = Sigma::value(eta, value[i], slope);
 #pragma unroll
                 for (int k = i + 1; k < CHUNK; k++) value[k] += triangle[(low + i) * group + low + k] * h;
                 z[(low + i) * stride + m] = h;
@@ -56,13 +57,14 @@ DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, 
 }
 
 // The same for a group without a triangle: every number on its own.
-DEVICE void forward_units(const REAL* bias, int rows, int columns, int stride, int code, REAL eta, REAL* z, REAL* out_h,
+template <class Sigma>
+DEVICE void forward_units(const REAL* bias, int rows, int columns, int stride, REAL eta, REAL* z, REAL* out_h,
                           REAL* out_slope)
 {
     EACH_HERE(t, rows * columns) {
         const int i = int(t) / columns, m = int(t) % columns;
         REAL slope = REAL(0);
-        const REAL h = activate(code, eta, z[i * stride + m] + bias[i], slope);
+        const REAL h = Sigma::value(eta, z[i * stride + m] + bias[i], slope);
         z[i * stride + m] = h;
         if (out_h) out_h[t] = h;
         if (out_slope) out_slope[t] = slope;
@@ -118,7 +120,7 @@ DEVICE void backward_units(int rows, int columns, int stride, int code, const RE
 #define OUTPUTS 0
 #define LOSSES 1
 #define GRADIENT 2
-KERNEL network_pass(Int mode, const REAL* start, const REAL* target, const Int* rows, Int some, Int all_samples,
+KERNEL TWO_BLOCKS network_pass(Int mode, const REAL* start, const REAL* target, const Int* rows, Int some, Int all_samples,
                     Int samples, Int width, Int padded, Int group_size, Int tile, Int outputs, Int padded_outputs,
                     const Int* groups, Int group_count, const REAL* w, const REAL* a, const REAL* cw, const REAL* ca,
                     const REAL* bias, const REAL* below, const REAL* above, const REAL* readout, const REAL* turned,
@@ -154,24 +156,26 @@ KERNEL network_pass(Int mode, const REAL* start, const REAL* target, const Int* 
             const Int at = low + m < samples ? low + m : samples - 1;
             state[d * stride + m] = d < width ? start[d * all_samples + (some ? rows[at] : at)] : REAL(0);
         }
-        for (Int g = 0; g < group_count; g++) {
+        for (int g = 0; g < int(group_count); g++) {
             const Int* group = groups + g * FIELDS;
             const int n = int(group[SLOTS]), flag = int(group[FLAG]);
             BARRIER();
-            copy(w + g * D * G, G, inward, G, D, G);
-            copy(ca + g * D * G, D, outward, D, n, D);
-            if (flag & TRIANGLE) copy(below + g * G * G, G, triangle, G, n, G);
-            EACH_HERE(i, n) shift[i] = bias[g * G + i];
+            copy(w + Int(g) * (D * G), G, inward, G, D, G);
+            copy(ca + Int(g) * (D * G), D, outward, D, n, D);
+            if (flag & TRIANGLE) copy(below + Int(g) * (G * G), G, triangle, G, n, G);
+            EACH_HERE(i, n) shift[i] = bias[Int(g) * G + i];
             if (gradient && (flag & OPENS)) copy(state, stride, tape_state + group[STATE] * D * B, B, D, B);
             BARRIER();
             product(inward, G, state, stride, n, B, D, nullptr, 0, h, stride);
             BARRIER();
             REAL* keep_h = gradient ? tape_h + group[SLOT] * B : nullptr;
             REAL* keep_slope = keep ? tape_slope + group[SLOT] * B : nullptr;
-            if (flag & TRIANGLE)
-                forward_triangle(triangle, shift, G, n, B, stride, int(code), eta, h, keep_h, keep_slope);
-            else
-                forward_units(shift, n, B, stride, int(code), eta, h, keep_h, keep_slope);
+            if (flag & TRIANGLE) {
+                WITH_ACTIVATION(code, Sigma, forward_triangle<Sigma>(triangle, shift, G, n, B, stride, eta, h, keep_h,
+                                                                     keep_slope))
+            } else {
+                WITH_ACTIVATION(code, Sigma, forward_units<Sigma>(shift, n, B, stride, eta, h, keep_h, keep_slope))
+            }
             BARRIER();
             const REAL* base = flag & OPENS ? state : begun;
             REAL* into = flag & CLOSES ? state : begun;
@@ -195,13 +199,13 @@ KERNEL network_pass(Int mode, const REAL* start, const REAL* target, const Int* 
         if (!gradient) continue;
         BARRIER();
         product(readout, D, seed, B, D, B, K, nullptr, 0, state, stride);
-        for (Int g = group_count - 1; g >= 0; g--) {
+        for (int g = int(group_count) - 1; g >= 0; g--) {
             const Int* group = groups + g * FIELDS;
             const int n = int(group[SLOTS]), flag = int(group[FLAG]);
             BARRIER();
-            copy(a + g * D * G, G, inward, G, D, G);
-            copy(cw + g * D * G, D, outward, D, n, D);
-            if (flag & TRIANGLE) copy(above + g * G * G, G, triangle, G, n, G);
+            copy(a + Int(g) * (D * G), G, inward, G, D, G);
+            copy(cw + Int(g) * (D * G), D, outward, D, n, D);
+            if (flag & TRIANGLE) copy(above + Int(g) * (G * G), G, triangle, G, n, G);
             copy(tape_h + group[SLOT] * B, B, h, stride, n, B);
             if (flag & CLOSES) copy(tape_state + group[STATE] * D * B, B, other, stride, D, B);
             BARRIER();

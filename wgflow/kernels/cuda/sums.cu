@@ -18,16 +18,16 @@ KERNEL stack(const double* theta, Int parameters, const Int* particle, const dou
              const Int* table, Int units, Int width, Int padded, Int group_size, const Int* groups, Int group_count,
              REAL* out_w, REAL* out_a, REAL* out_cw, REAL* out_ca, REAL* out_bias, REAL* out_below, REAL* out_above)
 {
-    const Int D = padded, G = group_size, columns = 2 * width + 1;
+    const int D = int(padded), G = int(group_size), H = int(units), columns = 2 * int(width) + 1;
     for (Int g = BLOCK; g < group_count; g += BLOCKS) {
-        const Int entry = groups[g * FIELDS + ENTRY], count = groups[g * FIELDS + COUNT];
+        const int entry = int(groups[g * FIELDS + ENTRY]), count = int(groups[g * FIELDS + COUNT]);
         REAL *w = out_w + g * D * G, *a = out_a + g * D * G;
         EACH_HERE(t, G * D) {
-            const Int i = t / D, d = t % D, unit = entry + i;
+            const int i = t / D, d = t % D, e = (entry + i) / H;
             const bool there = i < count && d < width;
-            const double* own = there ? theta + particle[unit / units] * parameters : nullptr;
-            const Int* row = table + unit % units * columns;
-            const double c = there ? weight[unit / units] : 0.0;
+            const double* own = there ? theta + particle[e] * parameters : nullptr;
+            const Int* row = table + (entry + i) % H * columns;
+            const double c = there ? weight[e] : 0.0;
             const double out = there ? parameter(own, row[d]) : 0.0, in = there ? parameter(own, row[width + d]) : 0.0;
             w[d * G + i] = REAL(in);
             a[d * G + i] = REAL(out);
@@ -35,21 +35,20 @@ KERNEL stack(const double* theta, Int parameters, const Int* particle, const dou
             out_ca[g * D * G + t] = REAL(c * out);
         }
         EACH_HERE(i, G) {
-            const Int unit = entry + i;
-            out_bias[g * G + i] =
-                i < count
-                    ? REAL(parameter(theta + particle[unit / units] * parameters, table[unit % units * columns + 2 * width]))
-                    : REAL(0);
+            const int unit = entry + i;
+            const double* own = i < count ? theta + particle[unit / H] * parameters : nullptr;
+            out_bias[g * G + i] = own ? REAL(parameter(own, table[unit % H * columns + 2 * width])) : REAL(0);
         }
         if (!(groups[g * FIELDS + FLAG] & TRIANGLE)) continue;
         BARRIER();
         EACH_HERE(t, G * G) {
-            const Int k = t / G, j = t % G;
+            const int k = t / G, j = t % G;
             double dot = 0;
-            if (k < count && j < count && layer[(entry + k) / units] != layer[(entry + j) / units]) {
+            if (k < count && j < count && layer[(entry + k) / H] != layer[(entry + j) / H]) {
                 const REAL *in = w + (k < j ? j : k), *out = a + (k < j ? k : j);
-                for (Int d = 0; d < width; d++) dot += double(in[d * G]) * double(out[d * G]);
-                dot *= weight[(entry + k) / units];
+#pragma unroll 4
+                for (int d = 0; d < int(width); d++) dot += double(in[d * G]) * double(out[d * G]);
+                dot *= weight[(entry + k) / H];
             }
             out_below[g * G * G + t] = REAL(k < j ? dot : 0.0);
             out_above[g * G * G + t] = REAL(k < j ? 0.0 : dot);
@@ -68,23 +67,23 @@ KERNEL add_blocks(const REAL* parts, Int blocks, Int size, double* out_total)
 }
 
 // Sum over samples behind the derivative of g in number `column` of [a | w | b] of a unit, with what the triangle adds.
-DEVICE double unit_sum(const double* total, const Int* group, Int g, const Int* layer, Int units, Int unit, Int column,
-                       Int width, Int D, Int G, const REAL* cw, const REAL* ca)
+DEVICE double unit_sum(const double* total, const Int* group, Int g, const Int* layer, int units, int unit, int column,
+                       int width, int D, int G, const REAL* cw, const REAL* ca)
 {
-    const Int columns = 2 * D + G + 4, entry = group[ENTRY], slot = group[SLOT], i = unit - entry;
-    const double* row = total + (slot + i) * columns;
+    const int columns = 2 * D + G + 4, entry = int(group[ENTRY]), count = int(group[COUNT]), i = unit - entry;
+    const double *rows = total + group[SLOT] * columns, *row = rows + i * columns;
     if (column == 2 * width) return row[2 * D + G];
     const bool triangle = group[FLAG] & TRIANGLE;
     double sum = column < width ? row[column] : row[D + column - width];
     if (!triangle) return sum;
     const Int own = layer[unit / units];
     if (column < width) {
-        for (Int k = i + 1; k < group[COUNT]; k++)
+        for (int k = i + 1; k < count; k++)
             if (layer[(entry + k) / units] != own) sum += row[2 * D + k] * double(cw[(g * G + k) * D + column]);
     } else {
-        for (Int k = 0; k < i; k++)
+        for (int k = 0; k < i; k++)
             if (layer[(entry + k) / units] != own)
-                sum += total[(slot + k) * columns + 2 * D + i] * double(ca[(g * G + k) * D + column - width]);
+                sum += rows[k * columns + 2 * D + i] * double(ca[(g * G + k) * D + column - width]);
     }
     return sum;
 }
@@ -94,12 +93,12 @@ KERNEL slopes(const double* total, Int entries, Int samples, const Int* groups, 
               const Int* target, Int parameters, Int units, Int width, Int padded, Int group_size, const REAL* cw,
               const REAL* ca, double* out_slope)
 {
-    const Int columns = 2 * width + 1;
+    const int columns = 2 * int(width) + 1;
     EACH(t, entries * parameters) {
-        const Int place = target[t % parameters], unit = t / parameters * units + place / columns;
+        const int place = int(target[t % parameters]), unit = int(t / parameters * units) + place / columns;
         const Int g = group_of[unit];
-        out_slope[t] = unit_sum(total, groups + g * FIELDS, g, layer, units, unit, place % columns, width, padded,
-                                group_size, cw, ca) /
+        out_slope[t] = unit_sum(total, groups + g * FIELDS, g, layer, int(units), unit, place % columns, int(width),
+                                int(padded), int(group_size), cw, ca) /
                        double(samples);
     }
 }
@@ -113,14 +112,15 @@ KERNEL values(const double* total, Int entries, Int samples, const Int* groups, 
         const double* own = theta + particle[e] * parameters;
         double sum = 0;
         for (Int u = 0; u < units; u++) {
-            const Int unit = e * units + u, g = group_of[unit];
-            for (Int d = 0; d < width; d++) {
+            const int unit = int(e * units + u);
+            const Int g = group_of[unit];
+            for (int d = 0; d < int(width); d++) {
                 const Int place = table[u * (2 * width + 1) + d];
                 if (place >= 0)
                     sum += own[place] * slope[e * parameters + place];
                 else if (place == ONE_HERE)
-                    sum += unit_sum(total, groups + g * FIELDS, g, layer, units, unit, d, width, padded, group_size, cw,
-                                    ca) /
+                    sum += unit_sum(total, groups + g * FIELDS, g, layer, int(units), unit, d, int(width), int(padded),
+                                    int(group_size), cw, ca) /
                            double(samples);
             }
         }

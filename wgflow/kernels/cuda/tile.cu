@@ -7,79 +7,156 @@ struct alignas(16) Four {
 DEVICE Four four(const REAL* place) { return *reinterpret_cast<const Four*>(place); }
 DEVICE void put_four(REAL* place, const Four& numbers) { *reinterpret_cast<Four*>(place) = numbers; }
 
-// out[i][m] = base[i][m] + sum_k a[k][i] b[k][m], with base = 0 where there is none. `rows`, `columns` and all strides
-// are multiples of 4. Eight threads side by side take eight columns of tiles, so that a warp reads each number once.
+// Two numbers for each of across * down threads. A warp reads 16 bytes a thread of shared memory in half the time if
+// neighbours (0 and 1, 2 and 3, ...), or else those two apart, read the same; so that this holds both for what depends on
+// `i` alone and for what depends on `j` alone, the last bit of a thread's number is i's and the next is j's. `across` is
+// even.
+struct Pair {
+    int i, j;
+};
+DEVICE Pair interleaved(unsigned thread, unsigned across, unsigned down)
+{
+    const unsigned half = across / 2, two = 2 - down % 2, rest = thread / 2 / two;
+    return {int(rest % half * 2 + thread % 2), int(rest / half * two + thread / 2 % two)};
+}
+
+// Columns of a and b, two k at a time.
+struct Two {
+    Four u[2], v[2];
+};
+struct Strip {
+    const REAL *a, *b;
+    int a_stride, b_stride;
+    DEVICE Two next()
+    {
+        Two two;
+#pragma unroll
+        for (int k = 0; k < 2; k++, a += a_stride, b += b_stride) two.u[k] = four(a), two.v[k] = four(b);
+        return two;
+    }
+};
+
+// sum[r][c] += sum_k u[k][r] v[k][c], in the order of k.
+DEVICE void gather(REAL (&sum)[4][4], const Two& two)
+{
+#pragma unroll
+    for (int k = 0; k < 2; k++)
+#pragma unroll
+        for (int r = 0; r < 4; r++)
+#pragma unroll
+            for (int c = 0; c < 4; c++) sum[r][c] += two.u[k].v[r] * two.v[k].v[c];
+}
+
+// out[i][m] = base[i][m] + sum_k a[k][i] b[k][m], with base = 0 where there is none. `rows`, `columns`, `inner` and all
+// strides are multiples of 4, and `columns` is 8, 16 or a multiple of 32. Each thread asks for its next numbers while it
+// works on the last ones.
 DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, int rows, int columns, int inner,
                     const REAL* base, int base_stride, REAL* out, int out_stride)
 {
-    const int across = columns / 4 < 8 ? columns / 4 : 8, down = rows / 4;
-    EACH_HERE(t, down * (columns / 4)) {
-        const int i = 4 * ((int(t) / across) % down);
-        const int m = 4 * (int(t) / (across * down) * across + int(t) % across);
+    const int across = columns < 32 ? columns / 4 : 8, down = rows / 4, strips = columns / 4 / across;
+    EACH_HERE(t, across * down * strips) {
+        const Pair at = interleaved(t, across, down * strips);
+        const int i = 4 * (at.j % down), m = 4 * (at.j / down * across + at.i);
         REAL sum[4][4];
 #pragma unroll
         for (int r = 0; r < 4; r++) {
-            const Four from = base ? four(base + (i + r) * Int(base_stride) + m) : Four{};
+            const Four from = base ? four(base + (i + r) * base_stride + m) : Four{};
 #pragma unroll
             for (int c = 0; c < 4; c++) sum[r][c] = from.v[c];
         }
-#pragma unroll 4
-        for (int k = 0; k < inner; k++) {
-            const Four u = four(a + Int(k) * a_stride + i), v = four(b + k * b_stride + m);
-#pragma unroll
-            for (int r = 0; r < 4; r++)
-#pragma unroll
-                for (int c = 0; c < 4; c++) sum[r][c] += u.v[r] * v.v[c];
+        Strip strip = {a + i, b + m, a_stride, b_stride};
+        Two even = strip.next(), odd;
+#pragma unroll 1
+        for (int more = inner - 4; more; more -= 4) {
+            odd = strip.next();
+            gather(sum, even);
+            even = strip.next();
+            gather(sum, odd);
         }
+        odd = strip.next();
+        gather(sum, even);
+        gather(sum, odd);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             Four into;
 #pragma unroll
             for (int c = 0; c < 4; c++) into.v[c] = sum[r][c];
-            put_four(out + (i + r) * Int(out_stride) + m, into);
+            put_four(out + (i + r) * out_stride + m, into);
         }
     }
 }
 
+// Four samples of four rows of u and of v.
+struct Square {
+    Four u[4], v[4];
+};
+struct Rows {
+    const REAL *u, *v;
+    int u_stride, v_stride;
+    DEVICE Square next()
+    {
+        Square made;
+#pragma unroll
+        for (int k = 0; k < 4; k++) made.u[k] = four(u + k * u_stride), made.v[k] = four(v + k * v_stride);
+        u += 4, v += 4;
+        return made;
+    }
+};
+DEVICE void gather(REAL (&sum)[4][4], const Square& s)
+{
+#pragma unroll
+    for (int r = 0; r < 4; r++)
+#pragma unroll
+        for (int c = 0; c < 4; c++)
+#pragma unroll
+            for (int k = 0; k < 4; k++) sum[r][c] += s.u[r].v[k] * s.v[c].v[k];
+}
+
 // Sums over the samples of a tile for the rows of one group, in the columns [h p | r x | h r | r] of a row of `out`:
 // what d_a, d_w, the triangle and d_b are made of. The third part only if `triangle`. Added to what is there if `add`.
+// `rows` is a multiple of 8.
 DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p, int stride, int rows, int width,
                       int group, int samples, bool triangle, bool add, REAL* out, int out_stride)
 {
     const int down = rows / 4, wide = width / 4, parts = 2 * wide + (triangle ? down : 0);
     EACH_HERE(t, down * parts) {
-        const int i = int(t) % down, part = int(t) / down;  // rows i, i + down, ...: their banks differ
+        const Pair at = interleaved(t, down, parts);
+        const int i = at.i, part = at.j;  // rows i, i + down, ...: their banks differ
         const bool second = part >= wide && part < 2 * wide, third = part >= 2 * wide;
-        const REAL* u = second ? r : h;
-        const REAL* v = third ? r : second ? x : p;
         const int column = 4 * (third ? part - 2 * wide : second ? part - wide : part);
-        REAL sum[4][4] = {}, total[4] = {};
-        for (int m = 0; m < samples; m += 4) {
-            Four left[4], right[4];
-#pragma unroll
-            for (int k = 0; k < 4; k++) {
-                left[k] = four(u + (i + k * down) * stride + m);
-                right[k] = four(v + (column + k) * stride + m);
-            }
-#pragma unroll
-            for (int row = 0; row < 4; row++) {
-#pragma unroll
-                for (int c = 0; c < 4; c++)
-#pragma unroll
-                    for (int k = 0; k < 4; k++) sum[row][c] += left[row].v[k] * right[c].v[k];
-                total[row] += (left[row].v[0] + left[row].v[1]) + (left[row].v[2] + left[row].v[3]);
-            }
+        const REAL* u = (second ? r : h) + i * stride;
+        const REAL* v = (third ? r : second ? x : p) + column * stride;
+        REAL sum[4][4] = {};
+        Rows rows_of = {u, v, down * stride, stride};
+        Square even = rows_of.next(), odd;
+#pragma unroll 1
+        for (int more = samples - 8; more; more -= 8) {
+            odd = rows_of.next();
+            gather(sum, even);
+            even = rows_of.next();
+            gather(sum, odd);
         }
-        const int place = column + (third ? 2 * width : second ? width : 0);
+        odd = rows_of.next();
+        gather(sum, even);
+        gather(sum, odd);
+        REAL* place = out + Int(i) * out_stride + column + (third ? 2 * width : second ? width : 0);
 #pragma unroll
-        for (int row = 0; row < 4; row++) {
-            REAL* line = out + Int(i + row * down) * out_stride;
-            Four into = add ? four(line + place) : Four{};
+        for (int row = 0; row < 4; row++, place += down * out_stride) {
+            Four into = add ? four(place) : Four{};
 #pragma unroll
             for (int c = 0; c < 4; c++) into.v[c] += sum[row][c];
-            put_four(line + place, into);
-            if (part == wide) line[2 * width + group] = total[row] + (add ? line[2 * width + group] : REAL(0));
+            put_four(place, into);
         }
+    }
+    for (int i = THREADS - 1 - THREAD; i < rows; i += THREADS) {  // by the threads that have least of the above
+        Four total = {};
+        for (int m = 0; m < samples; m += 4) {
+            const Four some = four(r + i * stride + m);
+#pragma unroll
+            for (int k = 0; k < 4; k++) total.v[k] += some.v[k];
+        }
+        REAL* place = out + Int(i) * out_stride + 2 * width + group;
+        *place = (total.v[0] + total.v[1]) + (total.v[2] + total.v[3]) + (add ? *place : REAL(0));
     }
 }
 
