@@ -291,7 +291,7 @@ def measure(options: argparse.Namespace, parts: tuple[str, ...]) -> int:
     for line in wrong:
         print(line, file=sys.stderr)
     if not options.quick and not wrong:
-        gpu_page.replace(folder / "benchmarks.md", results)
+        gpu_page.replace(folder / "benchmarks.md", results, gpu_page.load(folder, "benchmarks_gpu_code"))
     return 1 if wrong else 0
 
 

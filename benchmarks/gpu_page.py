@@ -1,5 +1,7 @@
 """The part of the benchmark page that is about GPUs, from docs/benchmarks_gpu.json, which is there once measured.
 
+What the compiler made of the kernels needs no GPU: docs/benchmarks_gpu_code.json, by gpu_code.py.
+
 Usage: python benchmarks/gpu_page.py     writes that part of docs/benchmarks.md again
 """
 
@@ -43,33 +45,62 @@ counts 14 N M D multiplications and additions for `Gaps`, 12 N M D for `Layers`.
 """.format(allowed=ALLOWED["float32"], chunk=CHUNK, side=SIDE)
 
 
-def load(docs: Path) -> dict[str, Any] | None:
+CODE = """\
+### What the code allows
+
+Counts, not times: inner loops of the pass in {precision} as compiled for {architecture}, by
+`python benchmarks/gpu_code.py`. A multiprocessor issues four instructions a cycle, so that no loop can reach more
+of the peak than the share of multiply-adds in it. What is around the loops comes on top: a product's thread has
+some 80 further instructions for its 4 × 4 numbers. A read of shared memory takes two cycles of 128 bytes (a test
+counts them from the addresses), as long as the arithmetic it serves at the peak. Weights, values and states of the
+next group are on their way from memory while a group is at work.
+"""
+
+
+def load(docs: Path, name: str = "benchmarks_gpu") -> dict[str, Any] | None:
     """Results as they were kept; None before there are any."""
-    path = docs / "benchmarks_gpu.json"
+    path = docs / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def replace(page: Path, results: dict[str, Any] | None) -> None:
+def replace(page: Path, results: dict[str, Any] | None, counted: dict[str, Any] | None) -> None:
     """Write the part of the page again; nothing happens where there is no page."""
     if page.is_file():
         text = page.read_text()
         begun = text.index(HEADING)
         rest = re.search(r"^## ", text[begun + 3 :], re.M)
         end = begun + 3 + rest.start() if rest else len(text)
-        page.write_text(text[:begun] + section(results) + "\n" + text[end:])
+        page.write_text(text[:begun] + section(results, counted) + "\n" + text[end:])
 
 
-def section(results: dict[str, Any] | None) -> str:
+def section(results: dict[str, Any] | None, counted: dict[str, Any] | None = None) -> str:
     """Heading, tables and method; the tables say "not measured" where there is nothing to say."""
+    allowed = code(counted) if counted else []
     if results is None or "table" not in results:
-        return "\n".join([HEADING, "", _nothing(), "", METHOD])
+        return "\n".join([HEADING, "", _nothing(), "", METHOD, *allowed])
     rows = _by_case(results["table"])
     parts = [HEADING, "", _machine(results["machine"]), "", *_summary(rows), ""]
     for case, found in rows.items():
         parts += [f"### {case.label}\n", *_case(found), ""]
     if "sizes" in results:
         parts += [*_sizes(results["sizes"]), ""]
-    return "\n".join([*parts, *_checks(results), "", METHOD])
+    return "\n".join([*parts, *_checks(results), "", METHOD, *allowed])
+
+
+def code(counted: dict[str, Any]) -> list[str]:
+    """What the compiler made of the inner loops."""
+    lines = [
+        CODE.format(**counted),
+        "| loop | in | loops | instructions | multiply-adds | share | reads, shared | global |",
+    ]
+    lines.append("|---|---|---:|---:|---:|---:|---:|---:|")
+    for each in counted["loops"]:
+        share = each["multiplications"] / each["instructions"]
+        counts = each["loops"], each["instructions"], each["multiplications"]
+        reads = each["shared"], each["global"]
+        numbers = " | ".join(str(number) for number in (*counts, f"{share:.0%}", *reads))
+        lines.append(f"| `{each['function']}` | {each['file']} | {numbers} |")
+    return [*lines, ""]
 
 
 def failures(results: dict[str, Any]) -> list[str]:
@@ -245,4 +276,4 @@ def _checks(results: dict[str, Any]) -> list[str]:
 
 if __name__ == "__main__":
     place = Path(__file__).parents[1] / "docs"
-    replace(place / "benchmarks.md", load(place))
+    replace(place / "benchmarks.md", load(place), load(place, "benchmarks_gpu_code"))

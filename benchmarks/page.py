@@ -101,7 +101,8 @@ def markdown(results: dict[str, Any]) -> str:
     if "curves" in results:
         parts += [_curves(results["curves"]), _flow(results["flow"]), _memory(results["memory"])]
         parts += [_blocks(results["blocks"])]
-    parts.append(gpu_page.section(gpu_page.load(Path(__file__).parents[1] / "docs")))
+    docs = Path(__file__).parents[1] / "docs"
+    parts.append(gpu_page.section(gpu_page.load(docs), gpu_page.load(docs, "benchmarks_gpu_code")))
     parts.append(LIMITS)
     parts.append(METHOD.format(share=turns.SHARE, warm=turns.WARM, pause=turns.PAUSE, peers=peers))
     return "\n".join(parts)

@@ -50,7 +50,7 @@ def test_without_results_every_number_is_not_measured(page):
 
 def test_page_in_the_repository_is_what_was_measured(page):
     text = (ROOT / "docs" / "benchmarks.md").read_text()
-    assert page.section(page.load(ROOT / "docs")) in text
+    assert page.section(page.load(ROOT / "docs"), page.load(ROOT / "docs", "benchmarks_gpu_code")) in text
 
 
 def test_ratio_is_to_the_best_of_the_others_like_with_like(page, results):
@@ -90,14 +90,14 @@ def test_failed_checks_are_failures(page, results, part):
 def test_part_is_replaced_and_the_rest_left_alone(page, results, tmp_path):
     path = tmp_path / "page.md"
     path.write_text("# Page\n\n## Before\n\ntext\n\n## On a GPU\n\nold\n\n### Old case\n\n## After\n\nmore\n")
-    page.replace(path, results)
+    page.replace(path, results, None)
     first = path.read_text()
     assert first.startswith("# Page\n\n## Before\n\ntext\n\n## On a GPU\n\nTesting GPU")
     assert first.endswith("\n## After\n\nmore\n")
     assert "old" not in first.lower().split("### growth")[0].replace("threshold", "")
-    page.replace(path, results)
+    page.replace(path, results, None)
     assert path.read_text() == first
-    page.replace(tmp_path / "none.md", results)
+    page.replace(tmp_path / "none.md", results, None)
     assert not (tmp_path / "none.md").exists()
 
 
@@ -137,3 +137,38 @@ def test_a_process_that_hangs_is_ended(page, tmp_path):
     assert gpu.run_within([sys.executable, "-c", "import time; time.sleep(60)"], 0.5) is None
     assert time.monotonic() - began < 30
     assert gpu.run_within([sys.executable, "-c", "raise SystemExit(3)"], 30) == 3
+
+
+LISTING = """
+.text.other:
+        /*0000*/                   FFMA R0, R1, R2, R0 ;
+.text.network_pass:
+.L_x_1:
+\t//## File "/tmp/tile.cu", line 47
+{multiply}
+        /*0210*/                   LDS.128 R4, [R5] ;
+        /*0220*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
+        /*0230*/              @!P0 BRA `(.L_x_1) ;
+        /*0240*/               @P1 BRA `(.L_x_2) ;
+.L_x_2:
+        /*0250*/                   EXIT ;
+"""
+
+
+def test_inner_loops_are_counted_from_a_listing(monkeypatch, page):
+    import gpu_code
+
+    monkeypatch.setattr(
+        gpu_code, "source", lambda: '#line 1 "tile.cu"\n' + "\n" * 40 + "DEVICE void add(int k)\n" + "\n" * 9
+    )
+    multiply = "\n".join(f"        /*{16 * k:04x}*/                   FFMA.FTZ R0, R1, R2, R0 ;" for k in range(32))
+    found = gpu_code.loops(*gpu_code.instructions(LISTING.format(multiply=multiply), "network_pass"), "FFMA")
+    assert found == [
+        {
+            **{"function": "add", "file": "tile.cu", "instructions": 35, "multiplications": 32},
+            **{"shared": 1, "global": 1, "loops": 1},
+        }
+    ]
+    assert "| `add` | tile.cu | 1 | 35 | 32 | 91% | 1 | 1 |" in page.code(
+        {"architecture": "sm_90", "precision": "float32", "loops": found}
+    )

@@ -29,8 +29,9 @@ KERNEL traced_product(Int rows, Int columns, Int inner, Int* log, REAL* out)
 {
     SHARED(REAL, memory);
     trace = log;
-    product(memory, int(rows), memory + rows * inner, int(columns) + 4, int(rows), int(columns), int(inner), nullptr, 0,
-            out, int(columns));
+    const int bits = columns < 16 ? 3 : columns < 32 ? 4 : columns < 64 ? 5 : 6;
+    product(memory, int(rows), memory + rows * inner, int(columns) + 4, int(rows), bits, int(inner), nullptr, 0, out,
+            int(columns));
     trace = nullptr;
 }
 KERNEL traced_correlate(Int rows, Int columns, Int width, Int triangle, Int* log, REAL* out)
@@ -98,8 +99,8 @@ def test_cost_is_counted():
     assert cycles(128 * lanes) == 32
     assert cycles(16 * (lanes // 2)) == 2
     assert cycles(16 * (lanes % 8)) == 4
-    plain = "return {int(thread % across), int(thread / across)};"
-    start = source().index("const unsigned half = across / 2")
+    plain = "return {thread % (1 << bits), thread >> bits};"
+    start = source().index("const int rest = thread >> (pairs")
     end = source().index("\n}", start)
     text = source()[:start] + plain + source()[end:]
     assert set(read("traced_product", 32, 64, 16, text=text)) == {2, 4}

@@ -142,7 +142,7 @@ def test_device_equals_the_definition(layered, batch, **case):
     ("right", "wrong"),
     [
         ("value[k] += triangle[(low + i) * group + low + k] * h;", "value[k] += REAL(0);"),
-        ("if (flag & CLOSES) copy(tape_state", "if (flag & TRIANGLE) copy(tape_h"),
+        ("send_rows(tape_state + (group[STATE] * D << bits), x", "send_rows(tape_state, x"),
         ("const bool triangle = group[FLAG] & TRIANGLE;\n", "const bool triangle = false;\n"),
         ("double(samples);\n    }\n}\n\n// g_e", "double(samples + 1);\n    }\n}\n\n// g_e"),
     ],

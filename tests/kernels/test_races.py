@@ -121,12 +121,22 @@ def without(at):
 @pytest.mark.usefixtures("sanitizer")
 def test_a_missing_barrier_is_found(tmp_path):
     """Where the outputs are made of the last state: few threads have work, and the next barrier is near."""
-    (at,) = (at for at in BARRIERS if source()[at:].split("\n")[1].strip().startswith("product(turned"))
+    (at,) = (at for at in BARRIERS if source()[at:].split("\n")[1].strip().startswith("const Int* final"))
     forwards = recorded(tmp_path, without(at))
     found = replay(tmp_path)
     assert "ThreadSanitizer: data race" in found.said
     assert re.search(r"network\.cu:\d+", found.said)
     assert not same(forwards, [run("float64", case, text=without(at), reverse=True) for case in CASES])
+
+
+WAITS = [match.start() for match in re.finditer(r"\bLANDED\(\d\);", source())]
+
+
+@pytest.mark.parametrize("at", WAITS, ids=place)
+def test_every_wait_for_copies_is_needed_and_missed(at):
+    """Backwards the host copies as late as it may, forwards at once."""
+    text = source()[:at] + "          " + source()[at + 10 :]
+    assert not same(*([run("float64", case, text=text, reverse=each) for case in CASES] for each in (False, True)))
 
 
 @pytest.mark.slow

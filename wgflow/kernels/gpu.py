@@ -85,7 +85,7 @@ class Gpu:
     def launch(
         self, first: Index, particle: Any, weight: Any, theta: Any, rows: Index | None = None, gradient: bool = True
     ) -> Launched:
-        """Start an evaluation of a network whose particles are on the device; waits for nothing but rows to cross.
+        """Start an evaluation of a network whose particles are on the device; waits for nothing.
 
         Parameters
         ----------

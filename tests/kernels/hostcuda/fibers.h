@@ -1,7 +1,8 @@
 // Blocks one after another, their threads as fibers: each runs until its next barrier, then the next one runs.
 //
 // Backwards, the threads of every stretch between two barriers run from the last to the first, and so do the blocks. A
-// kernel without a race gives the same bits both ways.
+// kernel without a race gives the same bits both ways. Copies that a thread begins take place at once forwards, and as
+// late as they may backwards.
 #pragma once
 
 #include <setjmp.h>
@@ -162,6 +163,8 @@ static bool ended(int threads) {
 
 static void run_block(int threads, bool backwards) {
     scheduler.fibers.resize(threads);
+    of_threads.assign(threads, {});
+    late = backwards;
     bool start = true;
     do {
         for (int t = 0; t < threads; ++t) advance(backwards ? threads - 1 - t : t, start);

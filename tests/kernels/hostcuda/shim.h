@@ -10,7 +10,9 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include <atomic>
 #include <utility>
+#include <vector>
 
 namespace hostcuda {
 
@@ -28,6 +30,46 @@ Place place;
 
 void barrier(const char* file, int line);
 
+// Copies that a thread has begun: they take place at once, or, if `late`, when the thread waits for them. A device does
+// either or something in between. `closed` is how many each batch, and those before it, hold.
+struct Copy {
+    void* to;
+    const void* from;
+};
+struct Sent {
+    std::vector<Copy> copies;
+    std::vector<size_t> closed;
+};
+bool late;
+std::atomic<bool> any_sent;
+#ifdef HOSTCUDA_THREADS
+thread_local Sent own;
+inline Sent& sent() { return own; }
+#else
+std::vector<Sent> of_threads;
+inline Sent& sent() { return of_threads[place.thread]; }
+#endif
+
+inline void send(void* to, const void* from) {
+    any_sent.store(true, std::memory_order_relaxed);
+    if (reinterpret_cast<uintptr_t>(to) % 16 || reinterpret_cast<uintptr_t>(from) % 16) __builtin_trap();
+    if (late)
+        sent().copies.push_back({to, from});
+    else
+        memcpy(to, from, 16);
+}
+
+// Until all batches but the last n have taken place; numbers that nobody waits for do not arrive.
+inline void landed(size_t n) {
+    Sent& mine = sent();
+    if (mine.closed.size() <= n) return;
+    const size_t batches = mine.closed.size() - n, many = mine.closed[batches - 1];
+    for (size_t i = 0; i < many; ++i) memcpy(mine.copies[i].to, mine.copies[i].from, 16);
+    mine.copies.erase(mine.copies.begin(), mine.copies.begin() + many);
+    mine.closed.erase(mine.closed.begin(), mine.closed.begin() + batches);
+    for (size_t& each : mine.closed) each -= many;
+}
+
 }  // namespace hostcuda
 
 #define WGFLOW_HOST 1
@@ -39,6 +81,9 @@ void barrier(const char* file, int line);
 #define THREADS (hostcuda::place.threads)
 #define BLOCK (hostcuda::place.block)
 #define BLOCKS (hostcuda::place.blocks)
+#define SEND(to, from) hostcuda::send(to, from)
+#define SENT() hostcuda::sent().closed.push_back(hostcuda::sent().copies.size())
+#define LANDED(n) hostcuda::landed(n)
 
 // What CUDA has built in. Neither __shared__ nor __syncthreads nor warp functions: the source must not use them.
 #define __launch_bounds__(...)

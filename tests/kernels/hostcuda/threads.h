@@ -24,7 +24,9 @@ void barrier(const char*, int) {
     turn = 1 - turn;
 }
 
-static int run(int kernel, const Grid& grid, const uint64_t* arguments, bool, Report* report) {
+// Copies that a thread begins take place at once, or as late as they may.
+static int run(int kernel, const Grid& grid, const uint64_t* arguments, bool copy_late, Report* report) {
+    late = copy_late;
     const long long most = 1024, wave = grid.threads < most ? most / grid.threads : 1;
     *report = {};
     for (long long low = 0; low < grid.blocks; low += wave) {

@@ -1,7 +1,7 @@
 // What all kernels share. REAL is float or double, by the compiler's options.
 //
 // Rules that keep the source testable without a device: shared memory through SHARED alone, no warp shuffles, no
-// atomics on floating-point numbers, no #include. Kernels take pointers, long long and double, nothing else; threads of
+// atomics on floating-point numbers, no #include, and no assembler but that of the copies below. Kernels take pointers, long long and double, nothing else; threads of
 // a block stride over the work, so that any number of them gives the same bits.
 
 #ifndef WGFLOW_HOST  // on the host the tests define these instead
@@ -15,6 +15,21 @@
 #define THREADS ((int)blockDim.x)
 #define BLOCK ((long long)blockIdx.x)
 #define BLOCKS ((long long)gridDim.x)
+
+// Copies of 16 bytes from global to shared memory that go on while a thread does other work. SENT() closes a batch of a
+// thread's; LANDED(n) waits until all but its last n batches are there, for the others to see after the next barrier.
+#if __CUDA_ARCH__ >= 800
+#define SEND(to, from)                                                       \
+    asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(          \
+                     (unsigned)__cvta_generic_to_shared(to)),                \
+                 "l"(__cvta_generic_to_global(from)) : "memory")
+#define SENT() asm volatile("cp.async.commit_group;" ::: "memory")
+#define LANDED(n) asm volatile("cp.async.wait_group %0;" ::"n"(n) : "memory")
+#else
+#define SEND(to, from) (*reinterpret_cast<int4*>(to) = *reinterpret_cast<const int4*>(from))
+#define SENT()
+#define LANDED(n)
+#endif
 #endif
 
 typedef long long Int;

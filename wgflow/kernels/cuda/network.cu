@@ -23,6 +23,23 @@
 #define CLOSES 4
 #define CHUNK 8  // rows of the triangle that one thread holds in registers; slots come in multiples of it
 
+// value[i] += sum_k triangle[k][i] x[k] over `count` rows, a multiple of CHUNK, in their order.
+DEVICE void add_rows(const REAL* triangle, int group, const REAL* x, int stride, int count, REAL (&value)[CHUNK])
+{
+    for (int done = 0; done < count; done += CHUNK) {
+#pragma unroll
+        for (int k = 0; k < CHUNK; k++, triangle += group, x += stride) {
+            const REAL factor = *x;
+            const Four low = four(triangle), high = four(triangle + 4);
+#pragma unroll
+            for (int i = 0; i < 4; i++) {
+                value[i] += low.v[i] * factor;
+                value[4 + i] += high.v[i] * factor;
+            }
+        }
+    }
+}
+
 // h in place of the products w . X in `z`, row by row of a group whose later units see the earlier ones.
 template <class Sigma>
 DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, int rows, int columns,
@@ -33,15 +50,7 @@ DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, 
             REAL value[CHUNK];
 #pragma unroll
             for (int i = 0; i < CHUNK; i++) value[i] = z[(low + i) * stride + m] + bias[low + i];
-            for (int k = 0; k < low; k++) {
-                const REAL h = z[k * stride + m];
-                const Four c = four(triangle + k * group + low), d = four(triangle + k * group + low + 4);
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    value[i] += c.v[i] * h;
-                    value[4 + i] += d.v[i] * h;
-                }
-            }
+            add_rows(triangle + low, group, z + m, stride, low, value);
 #pragma unroll
             for (int i = 0; i < CHUNK; i++) {
                 REAL slope = REAL(0);
@@ -58,11 +67,11 @@ DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, 
 
 // The same for a group without a triangle: every number on its own.
 template <class Sigma>
-DEVICE void forward_units(const REAL* bias, int rows, int columns, int stride, REAL eta, REAL* z, REAL* out_h,
+DEVICE void forward_units(const REAL* bias, int rows, int bits, int stride, REAL eta, REAL* z, REAL* out_h,
                           REAL* out_slope)
 {
-    EACH_HERE(t, rows * columns) {
-        const int i = int(t) / columns, m = int(t) % columns;
+    EACH_HERE(t, rows << bits) {
+        const int i = t >> bits, m = t - (i << bits);
         REAL slope = REAL(0);
         const REAL h = Sigma::value(eta, z[i * stride + m] + bias[i], slope);
         z[i * stride + m] = h;
@@ -80,15 +89,8 @@ DEVICE void backward_triangle(const REAL* triangle, int group, int rows, int col
             REAL value[CHUNK];
 #pragma unroll
             for (int i = 0; i < CHUNK; i++) value[i] = q[(low + i) * stride + m];
-            for (int k = low + CHUNK; k < rows; k++) {
-                const REAL r = q[k * stride + m];
-                const Four c = four(triangle + k * group + low), d = four(triangle + k * group + low + 4);
-#pragma unroll
-                for (int i = 0; i < 4; i++) {
-                    value[i] += c.v[i] * r;
-                    value[4 + i] += d.v[i] * r;
-                }
-            }
+            const int next = low + CHUNK;
+            add_rows(triangle + next * group + low, group, q + next * stride + m, stride, rows - next, value);
 #pragma unroll
             for (int i = CHUNK - 1; i >= 0; i--) {
                 const REAL kept = slope ? slope[(low + i) * columns + m] : REAL(0);
@@ -101,35 +103,50 @@ DEVICE void backward_triangle(const REAL* triangle, int group, int rows, int col
     }
 }
 
-DEVICE void backward_units(int rows, int columns, int stride, int code, const REAL* h, const REAL* slope, REAL* q)
+DEVICE void backward_units(int rows, int bits, int stride, int code, const REAL* h, const REAL* slope, REAL* q)
 {
-    EACH_HERE(t, rows * columns) {
-        const int i = int(t) / columns, m = int(t) % columns;
+    EACH_HERE(t, rows << bits) {
+        const int i = t >> bits, m = t - (i << bits);
         q[i * stride + m] *= slope_from(code, h[i * stride + m], slope ? slope[t] : REAL(0));
     }
 }
 
-// All groups for the tiles of this block.
+// Begin to copy w or a of a group, and its triangle.
+DEVICE void send_units(const Int* group, int g, int D, int G, const REAL* units, const REAL* corner, REAL* inward,
+                       REAL* triangle)
+{
+    send(units + Int(g) * (D * G), inward, D * G);
+    if (group[FLAG] & TRIANGLE) send(corner + Int(g) * (G * G), triangle, int(group[SLOTS]) * G);
+}
+
+// Begin to copy h of a group from the tape, and X at its start if that is not there already.
+DEVICE void send_kept(const Int* group, int D, int bits, const REAL* tape_state, const REAL* tape_h, REAL* h, REAL* x)
+{
+    send_rows(tape_h + (group[SLOT] << bits), h, int(group[SLOTS]), bits);
+    if (group[FLAG] & CLOSES) send_rows(tape_state + (group[STATE] * D << bits), x, D, bits);
+}
+
+// All groups for the tiles of this block. What a group needs is on its way while the one before is at work.
 //
 // start (D, all samples) and target (K, all samples); rows: which samples to use if `some`, else all; samples: how many.
 // groups (count, FIELDS); stacked parameters as `stack` makes them; readout (K', D') and its transpose, padded to
-// multiples of 4. tape: `tape_size` numbers a block, holding states (states, D', B), values (slots, B), their slopes
+// multiples of 4; tile B = 8, 16, 32 or 64. tape: `tape_size` numbers a block, holding states (states, D', B), values (slots, B), their slopes
 // (slots, B) if kept, a sum begun by pieces of a wide layer (D', B) and the gradient in the outputs (K', B).
 // parts: (BLOCKS, slots, 2 D' + G + 4), written for every slot in use. mode: the outputs (K, samples) alone, or with the
 // loss of each sample, or with the gradient; what is not asked for is not touched.
 #define OUTPUTS 0
 #define LOSSES 1
 #define GRADIENT 2
-KERNEL TWO_BLOCKS network_pass(Int mode, const REAL* start, const REAL* target, const Int* rows, Int some, Int all_samples,
-                    Int samples, Int width, Int padded, Int group_size, Int tile, Int outputs, Int padded_outputs,
-                    const Int* groups, Int group_count, const REAL* w, const REAL* a, const REAL* cw, const REAL* ca,
-                    const REAL* bias, const REAL* below, const REAL* above, const REAL* readout, const REAL* turned,
-                    Int code, double eta_, Int loss, REAL* tape, Int tape_size, Int states, Int slots, REAL* out_output, double* out_loss,
-                    REAL* out_parts)
+KERNEL TWO_BLOCKS network_pass(
+    Int mode, const REAL* start, const REAL* target, const Int* rows, Int some, Int all_samples, Int samples, Int width,
+    Int padded, Int group_size, Int tile, Int outputs, Int padded_outputs, const Int* groups, Int group_count,
+    const REAL* w, const REAL* a, const REAL* cw, const REAL* ca, const REAL* bias, const REAL* below,
+    const REAL* above, const REAL* readout, const REAL* turned, Int code, double eta_, Int loss, REAL* tape,
+    Int tape_size, Int states, Int slots, REAL* out_output, double* out_loss, REAL* out_parts)
 {
     SHARED(REAL, memory);
     const int D = int(padded), G = int(group_size), B = int(tile), stride = B + 4, K = int(padded_outputs);
-    const int columns = 2 * D + G + 4;
+    const int columns = 2 * D + G + 4, count = int(group_count), bits = B < 16 ? 3 : B < 32 ? 4 : B < 64 ? 5 : 6;
     const REAL eta = REAL(eta_);
     const bool gradient = mode == GRADIENT, keep = gradient && KEEPS_SLOPE(code);
     REAL* state = memory;                // (D', B): X, then p
@@ -150,23 +167,26 @@ KERNEL TWO_BLOCKS network_pass(Int mode, const REAL* start, const REAL* target, 
     bool add = false;
     for (Int number = BLOCK; number * B < samples; number += BLOCKS, add = true) {
         const Int low = number * B;
-        BARRIER();  // the last tile's sums have been taken from `state`
         EACH_HERE(t, D * B) {  // unused columns repeat the last sample, so that they are as finite as it
-            const int d = int(t) / B, m = int(t) % B;
+            const int d = t >> bits, m = t - (d << bits);
             const Int at = low + m < samples ? low + m : samples - 1;
             state[d * stride + m] = d < width ? start[d * all_samples + (some ? rows[at] : at)] : REAL(0);
         }
-        for (int g = 0; g < int(group_count); g++) {
+        for (int g = 0; g < count; g++) {
             const Int* group = groups + g * FIELDS;
             const int n = int(group[SLOTS]), flag = int(group[FLAG]);
+            if (g == 0) {
+                send_units(group, g, D, G, w, below, inward, triangle);
+                send(bias, shift, n);
+                SENT();
+            }
             BARRIER();
-            copy(w + Int(g) * (D * G), G, inward, G, D, G);
-            copy(ca + Int(g) * (D * G), D, outward, D, n, D);
-            if (flag & TRIANGLE) copy(below + Int(g) * (G * G), G, triangle, G, n, G);
-            EACH_HERE(i, n) shift[i] = bias[Int(g) * G + i];
-            if (gradient && (flag & OPENS)) copy(state, stride, tape_state + group[STATE] * D * B, B, D, B);
+            send(ca + Int(g) * (D * G), outward, n * D);
+            SENT();
+            if (gradient && (flag & OPENS)) keep_rows(state, tape_state + (group[STATE] * D << bits), D, bits);
+            LANDED(1);  // all but that
             BARRIER();
-            product(inward, G, state, stride, n, B, D, nullptr, 0, h, stride);
+            product(inward, G, state, stride, n, bits, D, nullptr, 0, h, stride);
             BARRIER();
             REAL* keep_h = gradient ? tape_h + group[SLOT] * B : nullptr;
             REAL* keep_slope = keep ? tape_slope + group[SLOT] * B : nullptr;
@@ -174,15 +194,28 @@ KERNEL TWO_BLOCKS network_pass(Int mode, const REAL* start, const REAL* target, 
                 WITH_ACTIVATION(code, Sigma, forward_triangle<Sigma>(triangle, shift, G, n, B, stride, eta, h, keep_h,
                                                                      keep_slope))
             } else {
-                WITH_ACTIVATION(code, Sigma, forward_units<Sigma>(shift, n, B, stride, eta, h, keep_h, keep_slope))
+                WITH_ACTIVATION(code, Sigma, forward_units<Sigma>(shift, n, bits, stride, eta, h, keep_h, keep_slope))
             }
+            LANDED(0);
             BARRIER();
+            if (g + 1 < count) {
+                send_units(group + FIELDS, g + 1, D, G, w, below, inward, triangle);
+                send(bias + Int(g + 1) * G, shift, int(group[FIELDS + SLOTS]));
+                SENT();
+            }
             const REAL* base = flag & OPENS ? state : begun;
             REAL* into = flag & CLOSES ? state : begun;
-            product(outward, D, h, stride, D, B, n, base, flag & OPENS ? stride : B, into, flag & CLOSES ? stride : B);
+            product(outward, D, h, stride, D, bits, n, base, flag & OPENS ? stride : B, into, flag & CLOSES ? stride : B);
         }
         BARRIER();
-        product(turned, K, state, stride, K, B, D, nullptr, 0, seed, B);
+        const Int* final = groups + (count - 1) * FIELDS;
+        if (gradient) {
+            send_units(final, count - 1, D, G, a, above, inward, triangle);
+            SENT();
+            send_kept(final, D, bits, tape_state, tape_h, h, other);
+            SENT();
+        }
+        product(turned, K, state, stride, K, bits, D, nullptr, 0, seed, B);
         BARRIER();
         EACH_HERE(m, B) {
             const Int at = low + m;
@@ -198,32 +231,40 @@ KERNEL TWO_BLOCKS network_pass(Int mode, const REAL* start, const REAL* target, 
         }
         if (!gradient) continue;
         BARRIER();
-        product(readout, D, seed, B, D, B, K, nullptr, 0, state, stride);
-        for (int g = int(group_count) - 1; g >= 0; g--) {
+        product(readout, D, seed, B, D, bits, K, nullptr, 0, state, stride);
+        for (int g = count - 1; g >= 0; g--) {
             const Int* group = groups + g * FIELDS;
             const int n = int(group[SLOTS]), flag = int(group[FLAG]);
             BARRIER();
-            copy(a + Int(g) * (D * G), G, inward, G, D, G);
-            copy(cw + Int(g) * (D * G), D, outward, D, n, D);
-            if (flag & TRIANGLE) copy(above + Int(g) * (G * G), G, triangle, G, n, G);
-            copy(tape_h + group[SLOT] * B, B, h, stride, n, B);
-            if (flag & CLOSES) copy(tape_state + group[STATE] * D * B, B, other, stride, D, B);
+            send(cw + Int(g) * (D * G), outward, n * D);
+            SENT();
+            LANDED(2);  // a and the triangle
             BARRIER();
-            product(inward, G, state, stride, n, B, D, nullptr, 0, r, stride);
+            product(inward, G, state, stride, n, bits, D, nullptr, 0, r, stride);
+            LANDED(1);  // h and X
             BARRIER();
             const REAL* slope = keep ? tape_slope + group[SLOT] * B : nullptr;
             if (flag & TRIANGLE)
                 backward_triangle(triangle, G, n, B, stride, int(code), h, slope, r);
             else
-                backward_units(n, B, stride, int(code), h, slope, r);
+                backward_units(n, bits, stride, int(code), h, slope, r);
+            LANDED(0);
             BARRIER();
+            if (g > 0) {
+                send_units(group - FIELDS, g - 1, D, G, a, above, inward, triangle);
+                SENT();
+            }
             correlate(h, r, other, state, stride, n, D, G, B, flag & TRIANGLE, add,
                       out_parts + (BLOCK * slots + group[SLOT]) * columns, columns);
+            BARRIER();  // before the next tile too
+            if (g > 0) {
+                send_kept(group - FIELDS, D, bits, tape_state, tape_h, h, other);
+                SENT();
+            }
             if (group[STATE] == 0) continue;  // nothing asks for the adjoint before the first layer
-            BARRIER();
             const REAL* base = flag & CLOSES ? state : begun;
             REAL* into = flag & OPENS ? state : begun;
-            product(outward, D, r, stride, D, B, n, base, flag & CLOSES ? stride : B, into, flag & OPENS ? stride : B);
+            product(outward, D, r, stride, D, bits, n, base, flag & CLOSES ? stride : B, into, flag & OPENS ? stride : B);
         }
     }
 }

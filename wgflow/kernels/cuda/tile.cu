@@ -7,17 +7,17 @@ struct alignas(16) Four {
 DEVICE Four four(const REAL* place) { return *reinterpret_cast<const Four*>(place); }
 DEVICE void put_four(REAL* place, const Four& numbers) { *reinterpret_cast<Four*>(place) = numbers; }
 
-// Two numbers for each of across * down threads. A warp reads 16 bytes a thread of shared memory in half the time if
-// neighbours (0 and 1, 2 and 3, ...), or else those two apart, read the same; so that this holds both for what depends on
-// `i` alone and for what depends on `j` alone, the last bit of a thread's number is i's and the next is j's. `across` is
-// even.
+// Two numbers from that of a thread: i below 2^bits, and j. A warp reads 16 bytes a thread of shared memory in half the
+// time if neighbours (0 and 1, 2 and 3, ...), or else those two apart, read the same; so that this holds both for what
+// depends on i alone and for what depends on j alone, the last bit is i's, and the next is j's if `j` come in `pairs`.
 struct Pair {
     int i, j;
 };
-DEVICE Pair interleaved(unsigned thread, unsigned across, unsigned down)
+DEVICE Pair interleaved(int thread, int bits, bool pairs)
 {
-    const unsigned half = across / 2, two = 2 - down % 2, rest = thread / 2 / two;
-    return {int(rest % half * 2 + thread % 2), int(rest / half * two + thread / 2 % two)};
+    const int rest = thread >> (pairs ? 2 : 1), high = rest >> (bits - 1);
+    const int i = (rest - (high << (bits - 1))) * 2 + thread % 2;
+    return {i, pairs ? high * 2 + thread / 2 % 2 : high};
 }
 
 // Columns of a and b, two k at a time.
@@ -37,7 +37,7 @@ struct Strip {
 };
 
 // sum[r][c] += sum_k u[k][r] v[k][c], in the order of k.
-DEVICE void gather(REAL (&sum)[4][4], const Two& two)
+DEVICE void add_outer(REAL (&sum)[4][4], const Two& two)
 {
 #pragma unroll
     for (int k = 0; k < 2; k++)
@@ -47,16 +47,14 @@ DEVICE void gather(REAL (&sum)[4][4], const Two& two)
             for (int c = 0; c < 4; c++) sum[r][c] += two.u[k].v[r] * two.v[k].v[c];
 }
 
-// out[i][m] = base[i][m] + sum_k a[k][i] b[k][m], with base = 0 where there is none. `rows`, `columns`, `inner` and all
-// strides are multiples of 4, and `columns` is 8, 16 or a multiple of 32. Each thread asks for its next numbers while it
-// works on the last ones.
-DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, int rows, int columns, int inner,
+// out[i][m] = base[i][m] + sum_k a[k][i] b[k][m] for m < 2^bits, with base = 0 where there is none. `rows`, `inner` and
+// all strides are multiples of 4; bits is 3 or more. Each thread asks for its next numbers while it works on the last.
+DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, int rows, int bits, int inner,
                     const REAL* base, int base_stride, REAL* out, int out_stride)
 {
-    const int across = columns < 32 ? columns / 4 : 8, down = rows / 4, strips = columns / 4 / across;
-    EACH_HERE(t, across * down * strips) {
-        const Pair at = interleaved(t, across, down * strips);
-        const int i = 4 * (at.j % down), m = 4 * (at.j / down * across + at.i);
+    EACH_HERE(t, (rows / 4) << (bits - 2)) {
+        const Pair at = interleaved(t, bits - 2, rows % 8 == 0);
+        const int i = 4 * at.j, m = 4 * at.i;
         REAL sum[4][4];
 #pragma unroll
         for (int r = 0; r < 4; r++) {
@@ -69,13 +67,13 @@ DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, in
 #pragma unroll 1
         for (int more = inner - 4; more; more -= 4) {
             odd = strip.next();
-            gather(sum, even);
+            add_outer(sum, even);
             even = strip.next();
-            gather(sum, odd);
+            add_outer(sum, odd);
         }
         odd = strip.next();
-        gather(sum, even);
-        gather(sum, odd);
+        add_outer(sum, even);
+        add_outer(sum, odd);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             Four into;
@@ -102,7 +100,9 @@ struct Rows {
         return made;
     }
 };
-DEVICE void gather(REAL (&sum)[4][4], const Square& s)
+
+// sum[r][c] += sum_k u[r][k] v[c][k], in the order of k.
+DEVICE void add_inner(REAL (&sum)[4][4], const Square& s)
 {
 #pragma unroll
     for (int r = 0; r < 4; r++)
@@ -119,9 +119,11 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
                       int group, int samples, bool triangle, bool add, REAL* out, int out_stride)
 {
     const int down = rows / 4, wide = width / 4, parts = 2 * wide + (triangle ? down : 0);
-    EACH_HERE(t, down * parts) {
-        const Pair at = interleaved(t, down, parts);
+    const int bits = down > 4 ? 3 : down > 2 ? 2 : 1;
+    EACH_HERE(t, parts << bits) {
+        const Pair at = interleaved(t, bits, true);
         const int i = at.i, part = at.j;  // rows i, i + down, ...: their banks differ
+        if (i >= down) continue;
         const bool second = part >= wide && part < 2 * wide, third = part >= 2 * wide;
         const int column = 4 * (third ? part - 2 * wide : second ? part - wide : part);
         const REAL* u = (second ? r : h) + i * stride;
@@ -132,13 +134,13 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
 #pragma unroll 1
         for (int more = samples - 8; more; more -= 8) {
             odd = rows_of.next();
-            gather(sum, even);
+            add_inner(sum, even);
             even = rows_of.next();
-            gather(sum, odd);
+            add_inner(sum, odd);
         }
         odd = rows_of.next();
-        gather(sum, even);
-        gather(sum, odd);
+        add_inner(sum, even);
+        add_inner(sum, odd);
         REAL* place = out + Int(i) * out_stride + column + (third ? 2 * width : second ? width : 0);
 #pragma unroll
         for (int row = 0; row < 4; row++, place += down * out_stride) {
@@ -160,12 +162,25 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
     }
 }
 
-// Copy `rows` rows of `columns` numbers, a multiple of 4, between places of different strides.
-DEVICE void copy(const REAL* from, int from_stride, REAL* to, int to_stride, int rows, int columns)
+#define AT_ONCE (16 / int(sizeof(REAL)))  // numbers of a copy that goes on by itself
+
+// Begin to copy `count` numbers, a multiple of 4, from global memory to shared memory.
+DEVICE void send(const REAL* from, REAL* to, int count)
 {
-    const int across = columns / 4;
-    EACH_HERE(t, rows * across) {
-        const int i = int(t) / across, m = 4 * (int(t) % across);
-        put_four(to + Int(i) * to_stride + m, four(from + Int(i) * from_stride + m));
+    EACH_HERE(t, count / AT_ONCE) SEND(to + t * AT_ONCE, from + t * AT_ONCE);
+}
+
+// The same for rows of B = 2^bits numbers, B + 4 apart in shared memory.
+DEVICE void send_rows(const REAL* from, REAL* to, int rows, int bits)
+{
+    EACH_HERE(t, (rows << bits) / AT_ONCE) {
+        const int at = t * AT_ONCE;
+        SEND(to + at + 4 * (at >> bits), from + at);
     }
+}
+
+// Copy rows of 2^bits numbers, 2^bits + 4 apart in shared memory, to global memory.
+DEVICE void keep_rows(const REAL* from, REAL* to, int rows, int bits)
+{
+    EACH_HERE(t, (rows << bits) / 4) put_four(to + 4 * t, four(from + 4 * t + 4 * (4 * t >> bits)));
 }
