@@ -51,9 +51,10 @@ CODE = """\
 Counts, not times: inner loops of the pass in {precision} as compiled for {architecture}, by
 `python benchmarks/gpu_code.py`. A multiprocessor issues four instructions a cycle, so that no loop can reach more
 of the peak than the share of multiply-adds in it. What is around the loops comes on top: a product's thread has
-some 80 further instructions for its 4 × 4 numbers. A read of shared memory takes two cycles of 128 bytes (a test
-counts them from the addresses), as long as the arithmetic it serves at the peak. Weights, values and states of the
-next group are on their way from memory while a group is at work.
+some 80 further instructions for its 4 × 4 numbers, and not every thread has work in every step. `add_outer` makes
+the products with states and adjoints, `add_inner` the sums over samples, `add_rows` the triangles inside a group. A
+read of 16 bytes a thread takes two cycles of shared memory (a test counts them from the addresses): as long as the
+arithmetic at the peak for the first two, more than twice as long for the triangles, which reads therefore bound.
 """
 
 

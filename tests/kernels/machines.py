@@ -83,8 +83,9 @@ def fake_cupy(
 class Machine(System):
     """Packages, a driver and a CuPy, or an error in its place."""
 
-    def __init__(self, packages=("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12"), driver=13000, cupy=None):
+    def __init__(self, packages=("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12"), driver=13000, cupy=None, switch=None):
         self.packages, self._driver, self._cupy, self.imported = packages, driver, cupy or fake_cupy(), 0
+        self._switch = switch
 
     def version(self, package):
         return "14.2.0" if package in self.packages else None
@@ -94,6 +95,9 @@ class Machine(System):
 
     def release(self):
         return "580.1" if self._driver else ""
+
+    def switch(self, name):
+        return name == self._switch
 
     def cupy(self):
         self.imported += 1
@@ -123,6 +127,8 @@ FAULTS = {
     "device refuses": (Machine(cupy=fake_cupy("cudaErrorNoDevice")), ["no CUDA device (cudaErrorNoDevice)"]),
     "busy device": (Machine(cupy=fake_cupy(busy=True)), ["does not answer (cudaErrorDevicesUnavailable)"]),
     "no compiler": (Machine(cupy=fake_cupy(nvrtc=None)), ["NVRTC", "libnvrtc.so.12", "wgflow[gpu12], which brings"]),
+    "rounding switched on": (Machine(switch="CUPY_TF32"), ["CUPY_TF32 is set", "rounded to ten bits", "unset it"]),
+    "sharing switched on": (Machine(switch="CUPY_ENABLE_UMP"), ["CUPY_ENABLE_UMP is set", "no copies"]),
     "no BLAS": (
         Machine(cupy=fake_cupy(blas=False)),
         ["cuBLAS cannot be had (libcublas", "wgflow[gpu12], which brings"],

@@ -30,8 +30,8 @@ KERNEL traced_product(Int rows, Int columns, Int inner, Int* log, REAL* out)
     SHARED(REAL, memory);
     trace = log;
     const int bits = columns < 16 ? 3 : columns < 32 ? 4 : columns < 64 ? 5 : 6;
-    product(memory, int(rows), memory + rows * inner, int(columns) + 4, int(rows), bits, int(inner), nullptr, 0, out,
-            int(columns));
+    product<false>(memory, int(rows), memory + rows * inner, int(columns) + 4, int(rows), bits, int(inner), nullptr, 0,
+                   out, int(columns));
     trace = nullptr;
 }
 KERNEL traced_correlate(Int rows, Int columns, Int width, Int triangle, Int* log, REAL* out)

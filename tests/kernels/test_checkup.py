@@ -124,7 +124,7 @@ def test_trouble_of_a_device_is_said_with_a_remedy(monkeypatch, method, error, w
 
     made = object.__new__(device.CupyDevice)
     made._cupy = made._cublas = Trouble()
-    made._functions, made.shared = {}, 0
+    made._functions, made.shared, made._side = {}, 0, None
     arguments = {
         "put": (np.zeros(3),),
         "empty": (3, float),

@@ -145,28 +145,30 @@ def test_order_and_number_of_threads_change_no_bit(layered, dtype, **case):
         assert all(np.array_equal(a, b) for a, b in zip(first, other, strict=True))
 
 
-@pytest.mark.gpu
-@settings(max_examples=500)
-@given(**CASES, layered=st.booleans(), batch=st.booleans())
-def test_device_equals_the_definition(layered, batch, **case):
-    problem, net, theta = drawn(**case)
-    rows = np.random.default_rng(case["seed"]).integers(0, case["samples"], 7) if batch else None
-    wanted = evaluations(Reference(problem), problem, net, theta, rows)
-    for dtype in TOLERANCE:
-        gpu = Gpu(problem, dtype, layered=layered)
-        found = evaluations(gpu, problem, net, theta, rows)
-        assert close(found, wanted, dtype, problem, net, theta, rows)
-        again = evaluations(gpu, problem, net, theta, rows)
-        assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))
+@pytest.mark.parametrize("dtype", sorted(TOLERANCE))
+@pytest.mark.parametrize("width", [3, 16, 64, 300])
+def test_several_tiles_of_a_block_with_all_its_threads(width, dtype):
+    """One multiprocessor, so that each block takes several tiles, in the sizes that large problems get."""
+    problem, net, theta = drawn(0, "gaps", "ridge", 41, 300, width, 2)
+    wanted = evaluations(Reference(problem), problem, net, theta)
+    found = []
+    for reverse in (False, True):
+        gpu = Gpu(problem, dtype, HostDevice(processors=1, reverse=reverse))
+        plan = gpu._persistent.plan(300, group(net.first, 1, 32))
+        assert plan.blocks * plan.tile < 300
+        assert plan.threads == (256 if plan.tile * width >= 4096 else 128)
+        found.append(evaluations(gpu, problem, net, theta))
+        assert off(found[-1], wanted) < TOLERANCE[dtype]
+    assert all(np.array_equal(a, b) for a, b in zip(*found, strict=True))
 
 
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
         ("value[k] += triangle[(low + i) * group + low + k] * h;", "value[k] += REAL(0);"),
-        ("send_rows(tape_state + (group[STATE] * D << bits), x", "send_rows(tape_state, x"),
+        ("send_rows(tape_state + (group.state * D << bits), x", "send_rows(tape_state, x"),
         ("const bool triangle = group[FLAG] & TRIANGLE;\n", "const bool triangle = false;\n"),
-        ("double(samples);\n    }\n}\n\n// g_e", "double(samples + 1);\n    }\n}\n\n// g_e"),
+        ("double(samples);\n    }\n}\n\n// Sum over", "double(samples + 1);\n    }\n}\n\n// Sum over"),
     ],
 )
 def test_a_wrong_kernel_is_found(right, wrong):

@@ -18,6 +18,10 @@ from wgflow.errors import BackendError
 from wgflow.kernels.system import COMPILERS, HERE, WHEELS, System
 
 OLDEST, NEWEST = 12, 13  # CUDA versions that wgflow has an extra for
+SWITCHES = {  # of CuPy's, that would change results without a word
+    "CUPY_TF32": "products in float32 are rounded to ten bits",
+    "CUPY_ENABLE_UMP": "arrays of the host are no copies, and the device may write to them",
+}
 
 
 class Fault(BackendError):
@@ -195,6 +199,9 @@ def try_kernel(cupy: Any) -> None:
 
 def _answering(system: System) -> Any:
     """CuPy with a device that answers and its libraries; nothing has run on it yet."""
+    for name, effect in SWITCHES.items():
+        if system.switch(name):
+            raise Fault(f"the environment variable {name} is set, with which {effect}; unset it")
     cupy = _module(system)
     _check_driver(cupy, system.driver())
     _check_devices(cupy)

@@ -83,12 +83,12 @@ class Device(Protocol):
 
 
 class _Copies:
-    """Copies of arrays on a stream of their own, into pinned memory."""
+    """Copies of arrays on another stream, into pinned memory."""
 
-    def __init__(self, cupy: Any, arrays: Sequence[Any]) -> None:
+    def __init__(self, cupy: Any, stream: Any, arrays: Sequence[Any]) -> None:
         # A snapshot on the device first: later launches may overwrite the arrays before they have crossed.
         self._held = [array.copy() for array in arrays]
-        self._stream = cupy.cuda.Stream(non_blocking=True)
+        self._stream = stream
         self._stream.wait_event(cupy.cuda.get_current_stream().record())
         self._arrived = [self._start(cupy, array) for array in self._held]
 
@@ -149,6 +149,7 @@ class CupyDevice:
         self.processors = int(properties["multiProcessorCount"])
         self.shared = int(properties["sharedMemPerBlockOptin"])
         self.memory = int(properties["totalGlobalMem"])
+        self._side = self._cupy.cuda.Stream(non_blocking=True)  # of copies
         self._functions: dict[tuple[str, str], Any] = {}
 
     @_advised
@@ -170,11 +171,11 @@ class CupyDevice:
     @_advised
     def fetch(self, arrays: Sequence[Any]) -> Pending:
         """Begin to copy arrays to the host while the device goes on."""
-        return _Copies(self._cupy, arrays)
+        return _Copies(self._cupy, self._side, arrays)
 
     @_advised
     def multiply(self, a: Any, b: Any, out: Any, turn_a: bool = False, turn_b: bool = False, add: bool = False) -> None:
-        """Product by cuBLAS, in full precision: CuPy leaves TF32 off unless its environment variable asks for it."""
+        """Product by cuBLAS, in full precision; the checkup refuses CuPy's switch for TF32."""
         turn = {False: "N", True: "T"}
         self._cublas.gemm(turn[turn_a], turn[turn_b], a, b, out=out, beta=1.0 if add else 0.0)
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from wgflow.kernels.uploaded import GRADIENT, LANES, SHARE, Launched, Task, Uploaded
 
 _RESIDENT = 8  # blocks of a multiprocessor, each of which sums rows in turn
+_SUMMED = 2**15  # samples that a product sums in single precision; parts are added in double
 _PIECE = 1024  # of a row, for a block of threads: PIECE in layered.cu
 
 
@@ -26,6 +27,25 @@ class _Layer(NamedTuple):
     entry: int
     entries: int
     units: int
+
+
+class _Kept(NamedTuple):
+    """What a layer's gradient needs: X, H and sigma' there, a and c w."""
+
+    state: Any
+    value: Any
+    slope: Any
+    a: Any
+    cw: Any
+
+
+class _Scratch(NamedTuple):
+    """R, and sums over the samples of a part: d_b, d_a and d_w by unit. Layers of one size use the same, in turn."""
+
+    pulled: Any
+    by_b: Any
+    by_a: Any
+    by_w: Any
 
 
 class _Results(NamedTuple):
@@ -73,27 +93,29 @@ class Layered:
         numbers = 2 * on.width + on.outputs + widest
         if mode == GRADIENT:
             numbers += sum(on.width + each.units * (2 if on.keep else 1) for each in layers)
-        return min(samples, max(1, int(SHARE * on.device.memory) // (numbers * on.dtype.itemsize)))
+        most = _SUMMED if mode == GRADIENT and on.precision == "float32" else samples
+        return min(samples, most, max(1, int(SHARE * on.device.memory) // (numbers * on.dtype.itemsize)))
 
     def _part(self, task: Task, layers: list[_Layer], low: int, samples: int, made: _Results) -> None:
         """All layers for the samples low..low+samples-1."""
         on, gradient = self._on, task.mode == GRADIENT
-        state = on.empty(on.width, samples)
+        state, unused = on.empty(on.width, samples), on.empty(1)
         rows, size = on.rows(task), task.start.shape[1]
         on.each("layer_start", on.width * samples, task.start, *rows, size, low, on.width, samples, state)
         tape = []
         for layer in layers:
-            w, _, _, ca, bias = self._parameters(task, layer)
-            value, slope = on.empty(layer.units, samples), on.empty(layer.units if on.keep and gradient else 1, samples)
+            w, a, cw, ca, bias = self._parameters(task, layer)
+            kept, copied = int(on.keep and gradient), on.width if gradient else 0
+            value, slope = on.empty(layer.units, samples), on.empty(layer.units, samples) if kept else unused
+            after = on.empty(on.width, samples) if gradient else state
             on.device.multiply(w, state, value)
-            kept = int(on.keep and gradient)
-            pieces = min(layer.units * -(-samples // _PIECE), 65536)
-            on.run("layer_activate", pieces, bias, on.code, on.eta, layer.units, samples, kept, value, slope)
+            pieces = min((layer.units + copied) * -(-samples // _PIECE), 65536)
+            given = (bias, on.code, on.eta, layer.units, samples, kept, state, copied)
+            on.run("layer_activate", pieces, *given, value, slope, after)
+            on.device.multiply(ca, value, after, turn_a=True, add=True)
             if gradient:
-                tape.append((state, value, slope))
-                state = on.empty(on.width, samples)
-                on.each("layer_copy", on.width * samples, tape[-1][0], on.width * samples, state)
-            on.device.multiply(ca, value, state, turn_a=True, add=True)
+                tape.append(_Kept(state, value, slope, a, cw))
+            state = after
         seed = on.empty(on.outputs, samples)
         on.device.multiply(self._readout, state, seed)
         wanted = (on.wanted, *rows, size, low, samples, task.samples, seed)
@@ -102,16 +124,28 @@ class Layered:
             return
         adjoint = on.empty(on.width, samples)
         on.device.multiply(self._readout, seed, adjoint, turn_a=True)
+        scratch: dict[int, _Scratch] = {}
         for k in range(len(layers) - 1, -1, -1):
-            self._back(task, layers[k], tape.pop(), adjoint, low, made, last=k == 0)
+            units = layers[k].units
+            if units not in scratch:
+                wide = on.empty(units, on.width), on.empty(units, on.width)
+                scratch[units] = _Scratch(on.empty(units, samples), on.doubles(units), *wide)
+            self._back(task, layers[k], tape.pop(), scratch[units], adjoint, low, made, last=k == 0)
 
     def _back(
-        self, task: Task, layer: _Layer, kept: tuple[Any, Any, Any], adjoint: Any, low: int, made: _Results, last: bool
+        self,
+        task: Task,
+        layer: _Layer,
+        kept: _Kept,
+        scratch: _Scratch,
+        adjoint: Any,
+        low: int,
+        made: _Results,
+        last: bool,
     ) -> None:
         """Gradients of one layer, and the adjoint in front of it unless nothing asks for it."""
-        on, (state, value, slope), samples = self._on, kept, adjoint.shape[1]
-        _, a, cw, _, _ = self._parameters(task, layer)
-        pulled, by_b = on.empty(layer.units, samples), on.doubles(layer.units)
+        on, (state, value, slope, a, cw), samples = self._on, kept, adjoint.shape[1]
+        pulled, by_b, by_a, by_w = scratch
         blocks = min(layer.units, _RESIDENT * on.device.processors)
         on.device.multiply(a, adjoint, pulled)
         shape = (int(on.keep), layer.units, samples)
@@ -120,13 +154,13 @@ class Layered:
             threads=LANES,
             shared=8 * LANES,
         )
-        by_a, by_w = on.empty(layer.units, on.width), on.empty(layer.units, on.width)
         on.device.multiply(value, adjoint, by_a, turn_b=True)
         on.device.multiply(pulled, state, by_w, turn_b=True)
-        own = (task.theta, on.parameters, task.particle, on.source, on.target, on.units, on.width)
-        span = (layer.entry, layer.entries, task.samples, int(low > 0))
-        count = layer.entries * (on.parameters + 1)
-        on.each("layer_slopes", count, by_a, by_w, by_b, *own, *span, made.value, made.slope)
+        span = (on.units, on.width, layer.entry, layer.entries, task.samples, int(low > 0))
+        count = layer.entries * on.parameters
+        on.each("layer_slopes", count, by_a, by_w, by_b, on.parameters, on.target, *span, made.slope)
+        own = (task.theta, on.parameters, task.particle, on.source)
+        on.each_entry("layer_values", layer.entries, by_a, *own, *span, made.value)
         if not last:
             on.device.multiply(cw, pulled, adjoint, turn_a=True, add=True)
 

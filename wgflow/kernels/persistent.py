@@ -17,6 +17,7 @@ from wgflow.types import Index
 _TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
 # Threads of a multiprocessor that its registers suffice for, by bytes of a number: TWO_BLOCKS in common.cu.
 _RESIDENT = {4: 512, 8: 256}
+_OWN = 1024  # bytes of shared memory that a block costs beside what it asks for
 
 
 class Plan(NamedTuple):
@@ -81,7 +82,8 @@ class Persistent:
             rows += groups.states * self._padded + groups.slots * (2 if on.keep else 1)
         size = rows * tile + (groups.slots * self._columns if gradient else 0)
         threads = min(256, max(THREADS, self._padded * tile // 16 // 32 * 32))
-        resident = device.processors * max(1, min(_RESIDENT[on.dtype.itemsize] // threads, device.shared // shared))
+        fit = (device.shared + _OWN) // (shared + _OWN)
+        resident = device.processors * max(1, min(_RESIDENT[on.dtype.itemsize] // threads, fit))
         affordable = max(1, int(SHARE * device.memory) // (size * on.dtype.itemsize))
         return Plan(tile, threads, min(-(-samples // tile), resident, affordable), shared, rows * tile)
 
@@ -111,7 +113,7 @@ class Persistent:
         common, shape = (total, entries, samples, table, of_unit, layer), (on.units, *sizes, cw, ca)
         on.each("slopes", entries * on.parameters, *common, on.target, on.parameters, *shape, slope)
         own = (on.source, task.theta, task.particle, on.parameters)
-        on.each("values", entries, *common, *own, *shape, slope, value)
+        on.each_entry("values", entries, *common, *own, *shape, slope, value)
         return Launched(energy, value, slope, output)
 
     def _stack(self, task: Task, groups: Groups, table: Any, layer: Any) -> list[Any]:

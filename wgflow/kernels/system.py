@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import re
 import sys
 from importlib import metadata
@@ -39,6 +40,10 @@ class System:
             found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text())
             return found[0] if found else ""
         return ""
+
+    def switch(self, name: str) -> bool:
+        """Whether an environment variable of CuPy's is on."""
+        return os.environ.get(name, "0") not in ("", "0")
 
     def cupy(self) -> Any:
         """The module; raises ImportError."""

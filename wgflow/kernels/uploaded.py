@@ -22,6 +22,7 @@ OUTPUTS, LOSSES, GRADIENT = 0, 1, 2  # what a pass is asked for
 
 THREADS = 128  # of a block
 LANES = 256  # of a sum over samples
+ENTRY_LANES = 64  # of a sum over the units and columns of an entry
 SHARE = 0.5  # of the memory that one evaluation may take
 
 
@@ -135,6 +136,11 @@ class Uploaded:
     def each(self, kernel: str, size: int, *arguments: Any) -> None:
         """Start a kernel whose threads share so many independent numbers."""
         self.run(kernel, max(1, min(-(-size // THREADS), 65536)), *arguments)
+
+    def each_entry(self, kernel: str, entries: int, *arguments: Any) -> None:
+        """Start a kernel whose blocks make a sum for each of some entries, one after the other."""
+        blocks = min(entries, 8 * self.device.processors)
+        self.run(kernel, blocks, *arguments, threads=ENTRY_LANES, shared=8 * ENTRY_LANES)
 
     def mean(self, task: Task, loss: Any) -> Any:
         """Mean of the samples' losses, (1,); not written where they were not asked for."""

@@ -9,7 +9,7 @@ import numpy as np
 from hostcuda.arrays import HostArray
 from hostcuda.build import build, line_of
 from hostcuda.replay import Recorder
-from hostcuda.signature import mismatch, signatures
+from hostcuda.signature import bounded, mismatch, signatures
 from wgflow.kernels.cuda import source
 
 
@@ -155,7 +155,8 @@ class HostDevice:
             raise HostError(f"precision {precision!r}: expected float32 or float64")
         if kernel not in self._signatures:
             raise HostError(f"no kernel {kernel!r}; there are {', '.join(self._signatures)}")
-        if not (0 < blocks < 2**31 and 0 < threads <= 1024 and 0 <= shared <= self.shared):
+        most = 256 if kernel in bounded(self._text) else 1024
+        if not (0 < blocks < 2**31 and 0 < threads <= most and 0 <= shared <= self.shared):
             raise HostError(f"kernel {kernel}: {blocks} blocks of {threads} threads with {shared} bytes shared")
         parameters = self._signatures[kernel]
         if len(parameters) != len(arguments):

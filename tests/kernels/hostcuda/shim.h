@@ -81,6 +81,7 @@ inline void landed(size_t n) {
 #define THREADS (hostcuda::place.threads)
 #define BLOCK (hostcuda::place.block)
 #define BLOCKS (hostcuda::place.blocks)
+#define STORE_SHARED(to, v) (*reinterpret_cast<Four*>(to) = {{(v)[0], (v)[1], (v)[2], (v)[3]}})
 #define SEND(to, from) hostcuda::send(to, from)
 #define SENT() hostcuda::sent().closed.push_back(hostcuda::sent().copies.size())
 #define LANDED(n) hostcuda::landed(n)

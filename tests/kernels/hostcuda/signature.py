@@ -31,6 +31,12 @@ def signatures(text):
     }
 
 
+@cache
+def bounded(text):
+    """Kernels that may have 256 threads a block at most; a device refuses more."""
+    return set(re.findall(r"KERNEL\s+TWO_BLOCKS\s+(\w+)", re.sub(r"//[^\n]*", " ", text)))
+
+
 def _parameter(kernel, text):
     words = re.findall(r"\w+|\*", text)
     name, kinds = words[-1], [word for word in words[:-1] if word not in ("const", "__restrict__")]

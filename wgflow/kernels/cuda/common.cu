@@ -1,8 +1,9 @@
 // What all kernels share. REAL is float or double, by the compiler's options.
 //
 // Rules that keep the source testable without a device: shared memory through SHARED alone, no warp shuffles, no
-// atomics on floating-point numbers, no #include, and no assembler but that of the copies below. Kernels take pointers, long long and double, nothing else; threads of
-// a block stride over the work, so that any number of them gives the same bits.
+// atomics on floating-point numbers, no #include, and no assembler but that of the copies and stores below. Kernels take
+// pointers, long long and double, nothing else; threads of a block stride over the work, so that any number of them
+// gives the same bits.
 
 #ifndef WGFLOW_HOST  // on the host the tests define these instead
 #define KERNEL extern "C" __global__ void
@@ -15,6 +16,11 @@
 #define THREADS ((int)blockDim.x)
 #define BLOCK ((long long)blockIdx.x)
 #define BLOCKS ((long long)gridDim.x)
+
+// Four floats to shared memory in one store; the compiler splits it into four, whose banks conflict.
+#define STORE_SHARED(to, v)                                                                                        \
+    asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"((unsigned)__cvta_generic_to_shared(to)),         \
+                 "f"(float((v)[0])), "f"(float((v)[1])), "f"(float((v)[2])), "f"(float((v)[3])) : "memory")
 
 // Copies of 16 bytes from global to shared memory that go on while a thread does other work. SENT() closes a batch of a
 // thread's; LANDED(n) waits until all but its last n batches are there, for the others to see after the next barrier.

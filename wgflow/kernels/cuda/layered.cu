@@ -31,7 +31,8 @@ KERNEL layer_start(const REAL* start, const Int* rows, Int some, Int all_samples
 }
 
 // sigma(z + b) in place of z for a piece of a row.
-template <class Sigma> DEVICE void activate_piece(int count, REAL shift, REAL eta, REAL* value, REAL* out_slope)
+template <class Sigma>
+DEVICE void activate_piece(int count, REAL shift, REAL eta, REAL* __restrict__ value, REAL* __restrict__ out_slope)
 {
 #pragma unroll 4
     EACH_HERE(m, count) {
@@ -41,22 +42,31 @@ template <class Sigma> DEVICE void activate_piece(int count, REAL shift, REAL et
     }
 }
 
+DEVICE void copy_piece(int count, const REAL* __restrict__ from, REAL* __restrict__ to)
+{
+#pragma unroll 4
+    EACH_HERE(m, count) to[m] = from[m];
+}
+
 #define PIECE 1024  // of a row
 
-// h = sigma(z + b) in place of z, (count, samples), and the slope if it is kept.
-KERNEL layer_activate(const REAL* bias, Int code, double eta, Int count, Int samples, Int keep, REAL* out_value,
-                      REAL* out_slope)
+// h = sigma(z + b) in place of z, (count, samples), and the slope if it is kept; and a copy of the state, of `width` rows
+// or none.
+KERNEL layer_activate(const REAL* bias, Int code, double eta, Int count, Int samples, Int keep, const REAL* state,
+                      Int width, REAL* out_value, REAL* out_slope, REAL* out_state)
 {
     const Int pieces = (samples + PIECE - 1) / PIECE;
-    for (Int piece = BLOCK; piece < count * pieces; piece += BLOCKS) {
+    for (Int piece = BLOCK; piece < (count + width) * pieces; piece += BLOCKS) {
         const Int row = piece / pieces, low = piece % pieces * PIECE, at = row * samples + low;
         const int here = samples - low < PIECE ? int(samples - low) : PIECE;
+        if (row >= count) {
+            copy_piece(here, state + at - count * samples, out_state + at - count * samples);
+            continue;
+        }
         REAL* kept = keep ? out_slope + at : nullptr;
         WITH_ACTIVATION(code, Sigma, activate_piece<Sigma>(here, bias[row], REAL(eta), out_value + at, kept))
     }
 }
-
-KERNEL layer_copy(const REAL* from, Int count, REAL* out_to) { EACH(t, count) out_to[t] = from[t]; }
 
 // Outputs (K, all) from those of a part, (K, samples), the losses if asked for, and the gradients in place of the outputs.
 KERNEL layer_losses(Int mode, Int loss, Int outputs, const REAL* target, const Int* rows, Int some, Int all_samples,
@@ -93,38 +103,51 @@ KERNEL layer_pull_back(Int code, const REAL* value, const REAL* slope, Int keep,
         const Int at = row * samples;
         const REAL* kept = keep ? slope + at : nullptr;
         EACH_HERE(i, LANES) lane[i] = pull_back(int(code), i, samples, value + at, kept, out_q + at);
-        for (int half = LANES / 2; half > 0; half /= 2) {
-            BARRIER();
-            EACH_HERE(i, half) lane[i] += lane[i + half];
-        }
+        sum_lanes(lane, LANES);
         if (THREAD == 0) out_sum[row] = lane[0];
         BARRIER();  // the next row takes the lanes
     }
 }
 
-// Means over `total` samples for the entries of a layer, added to what other parts gave if `add`: d_theta g, (E, P), and
-// g = sum a . d_a g, (E,), from the sums by unit d_a, d_w, (count, D), and d_b, (count,).
-KERNEL layer_slopes(const REAL* by_a, const REAL* by_w, const double* by_b, const double* theta, Int parameters,
-                    const Int* particle, const Int* table, const Int* target, Int units, Int width, Int entry,
-                    Int entries, Int total, Int add, double* out_value, double* out_slope)
+// d_theta g of the entries of a layer, (E, P): means over `total` samples from the sums by unit d_a, d_w, (count, D), and
+// d_b, (count,), added to what other parts of the samples gave if `add`.
+KERNEL layer_slopes(const REAL* by_a, const REAL* by_w, const double* by_b, Int parameters, const Int* target, Int units,
+                    Int width, Int entry, Int entries, Int total, Int add, double* out_slope)
 {
-    const Int columns = 2 * width + 1;
-    EACH(t, entries * (parameters + 1)) {
-        const Int e = t / (parameters + 1), p = t % (parameters + 1);
-        double sum = 0;
-        if (p < parameters) {
-            const Int unit = e * units + target[p] / columns, c = target[p] % columns;
-            sum = c < width ? double(by_a[unit * width + c])
-                            : c < 2 * width ? double(by_w[unit * width + c - width]) : by_b[unit];
-        } else {
-            const double* own = theta + particle[entry + e] * parameters;
-            for (Int u = 0; u < units; u++)
-                for (Int d = 0; d < width; d++) {
-                    const double a = parameter(own, table[u * columns + d]);
-                    if (a != 0) sum += a * double(by_a[(e * units + u) * width + d]);
-                }
-        }
-        double* into = p < parameters ? out_slope + (entry + e) * parameters + p : out_value + entry + e;
+    const int D = int(width), columns = 2 * D + 1;
+    EACH(t, entries * parameters) {
+        const Int e = t / parameters, p = t - e * parameters;
+        const int place = int(target[p]), c = place % columns;
+        const Int unit = e * units + place / columns;
+        const double sum =
+            c < D ? double(by_a[unit * D + c]) : c < 2 * D ? double(by_w[unit * D + c - D]) : by_b[unit];
+        double* into = out_slope + entry * parameters + t;
         *into = sum / double(total) + (add ? *into : 0.0);
+    }
+}
+
+// g = sum a . d_a g of the entries of a layer, (E,), likewise; a block an entry.
+KERNEL layer_values(const REAL* by_a, const double* theta, Int parameters, const Int* particle, const Int* table,
+                    Int units, Int width, Int entry, Int entries, Int total, Int add, double* out_value)
+{
+    SHARED(double, lane);
+    const int D = int(width);
+    for (Int e = BLOCK; e < entries; e += BLOCKS) {
+        const double* own = theta + particle[entry + e] * parameters;
+        const REAL* mine = by_a + e * units * D;
+        EACH_HERE(i, ENTRY_LANES) {
+            double sum = 0;
+            for (int t = i; t < int(units) * D; t += ENTRY_LANES) {
+                const Int place = table[t / D * (2 * D + 1) + t % D];
+                if (place >= 0)
+                    sum += own[place] * double(mine[t]);
+                else if (place == ONE_HERE)
+                    sum += double(mine[t]);
+            }
+            lane[i] = sum;
+        }
+        sum_lanes(lane, ENTRY_LANES);
+        if (THREAD == 0) out_value[entry + e] = lane[0] / double(total) + (add ? out_value[entry + e] : 0.0);
+        BARRIER();  // the next entry takes the lanes
     }
 }

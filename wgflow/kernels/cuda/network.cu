@@ -111,29 +111,41 @@ DEVICE void backward_units(int rows, int bits, int stride, int code, const REAL*
     }
 }
 
+// A row of the table, read one group ahead.
+struct Group {
+    Int slot, state;
+    int number, slots, flag;
+};
+DEVICE Group group_at(const Int* groups, int number)
+{
+    const Int* row = groups + number * FIELDS;
+    return {row[SLOT], row[STATE], number, int(row[SLOTS]), int(row[FLAG])};
+}
+
 // Begin to copy w or a of a group, and its triangle.
-DEVICE void send_units(const Int* group, int g, int D, int G, const REAL* units, const REAL* corner, REAL* inward,
+DEVICE void send_units(const Group& group, int D, int G, const REAL* units, const REAL* corner, REAL* inward,
                        REAL* triangle)
 {
-    send(units + Int(g) * (D * G), inward, D * G);
-    if (group[FLAG] & TRIANGLE) send(corner + Int(g) * (G * G), triangle, int(group[SLOTS]) * G);
+    send(units + Int(group.number) * (D * G), inward, D * G);
+    if (group.flag & TRIANGLE) send(corner + Int(group.number) * (G * G), triangle, group.slots * G);
 }
 
 // Begin to copy h of a group from the tape, and X at its start if that is not there already.
-DEVICE void send_kept(const Int* group, int D, int bits, const REAL* tape_state, const REAL* tape_h, REAL* h, REAL* x)
+DEVICE void send_kept(const Group& group, int D, int bits, const REAL* tape_state, const REAL* tape_h, REAL* h, REAL* x)
 {
-    send_rows(tape_h + (group[SLOT] << bits), h, int(group[SLOTS]), bits);
-    if (group[FLAG] & CLOSES) send_rows(tape_state + (group[STATE] * D << bits), x, D, bits);
+    send_rows(tape_h + (group.slot << bits), h, group.slots, bits);
+    if (group.flag & CLOSES) send_rows(tape_state + (group.state * D << bits), x, D, bits);
 }
 
-// All groups for the tiles of this block. What a group needs is on its way while the one before is at work.
+// All groups for the tiles of this block. What a group needs first, its units' weights, values and states, is on its way
+// while the one before is at work; what its last product needs, while its own first one is.
 //
 // start (D, all samples) and target (K, all samples); rows: which samples to use if `some`, else all; samples: how many.
 // groups (count, FIELDS); stacked parameters as `stack` makes them; readout (K', D') and its transpose, padded to
-// multiples of 4; tile B = 8, 16, 32 or 64. tape: `tape_size` numbers a block, holding states (states, D', B), values (slots, B), their slopes
-// (slots, B) if kept, a sum begun by pieces of a wide layer (D', B) and the gradient in the outputs (K', B).
-// parts: (BLOCKS, slots, 2 D' + G + 4), written for every slot in use. mode: the outputs (K, samples) alone, or with the
-// loss of each sample, or with the gradient; what is not asked for is not touched.
+// multiples of 4; tile B = 8, 16, 32 or 64. tape: `tape_size` numbers a block, holding states (states, D', B), values
+// (slots, B), their slopes (slots, B) if kept, a sum begun by pieces of a wide layer (D', B) and the gradient in the
+// outputs (K', B). parts: (BLOCKS, slots, 2 D' + G + 4), written for every slot in use. mode: the outputs (K, samples)
+// alone, or with the loss of each sample, or with the gradient; what is not asked for is not touched.
 #define OUTPUTS 0
 #define LOSSES 1
 #define GRADIENT 2
@@ -172,24 +184,24 @@ KERNEL TWO_BLOCKS network_pass(
             const Int at = low + m < samples ? low + m : samples - 1;
             state[d * stride + m] = d < width ? start[d * all_samples + (some ? rows[at] : at)] : REAL(0);
         }
+        Group next = group_at(groups, 0);
+        send_units(next, D, G, w, below, inward, triangle);
+        send(bias, shift, next.slots);
+        SENT();
         for (int g = 0; g < count; g++) {
-            const Int* group = groups + g * FIELDS;
-            const int n = int(group[SLOTS]), flag = int(group[FLAG]);
-            if (g == 0) {
-                send_units(group, g, D, G, w, below, inward, triangle);
-                send(bias, shift, n);
-                SENT();
-            }
+            const Group group = next;
+            const int n = group.slots, flag = group.flag;
+            if (g + 1 < count) next = group_at(groups, g + 1);
             BARRIER();
             send(ca + Int(g) * (D * G), outward, n * D);
             SENT();
-            if (gradient && (flag & OPENS)) keep_rows(state, tape_state + (group[STATE] * D << bits), D, bits);
+            if (gradient && (flag & OPENS)) keep_rows(state, tape_state + (group.state * D << bits), D, bits);
             LANDED(1);  // all but that
             BARRIER();
-            product(inward, G, state, stride, n, bits, D, nullptr, 0, h, stride);
+            product<true>(inward, G, state, stride, n, bits, D, nullptr, 0, h, stride);
             BARRIER();
-            REAL* keep_h = gradient ? tape_h + group[SLOT] * B : nullptr;
-            REAL* keep_slope = keep ? tape_slope + group[SLOT] * B : nullptr;
+            REAL* keep_h = gradient ? tape_h + (group.slot << bits) : nullptr;
+            REAL* keep_slope = keep ? tape_slope + (group.slot << bits) : nullptr;
             if (flag & TRIANGLE) {
                 WITH_ACTIVATION(code, Sigma, forward_triangle<Sigma>(triangle, shift, G, n, B, stride, eta, h, keep_h,
                                                                      keep_slope))
@@ -199,23 +211,23 @@ KERNEL TWO_BLOCKS network_pass(
             LANDED(0);
             BARRIER();
             if (g + 1 < count) {
-                send_units(group + FIELDS, g + 1, D, G, w, below, inward, triangle);
-                send(bias + Int(g + 1) * G, shift, int(group[FIELDS + SLOTS]));
+                send_units(next, D, G, w, below, inward, triangle);
+                send(bias + Int(g + 1) * G, shift, next.slots);
                 SENT();
             }
             const REAL* base = flag & OPENS ? state : begun;
             REAL* into = flag & CLOSES ? state : begun;
-            product(outward, D, h, stride, D, bits, n, base, flag & OPENS ? stride : B, into, flag & CLOSES ? stride : B);
+            product<false>(outward, D, h, stride, D, bits, n, base, flag & OPENS ? stride : B, into,
+                           flag & CLOSES ? stride : B);
         }
         BARRIER();
-        const Int* final = groups + (count - 1) * FIELDS;
-        if (gradient) {
-            send_units(final, count - 1, D, G, a, above, inward, triangle);
+        if (gradient) {  // the last group is still `next`
+            send_units(next, D, G, a, above, inward, triangle);
             SENT();
-            send_kept(final, D, bits, tape_state, tape_h, h, other);
+            send_kept(next, D, bits, tape_state, tape_h, h, other);
             SENT();
         }
-        product(turned, K, state, stride, K, bits, D, nullptr, 0, seed, B);
+        product<false>(turned, K, state, stride, K, bits, D, nullptr, 0, seed, B);
         BARRIER();
         EACH_HERE(m, B) {
             const Int at = low + m;
@@ -231,19 +243,20 @@ KERNEL TWO_BLOCKS network_pass(
         }
         if (!gradient) continue;
         BARRIER();
-        product(readout, D, seed, B, D, bits, K, nullptr, 0, state, stride);
+        product<true>(readout, D, seed, B, D, bits, K, nullptr, 0, state, stride);
         for (int g = count - 1; g >= 0; g--) {
-            const Int* group = groups + g * FIELDS;
-            const int n = int(group[SLOTS]), flag = int(group[FLAG]);
+            const Group group = next;
+            const int n = group.slots, flag = group.flag;
+            if (g > 0) next = group_at(groups, g - 1);
             BARRIER();
             send(cw + Int(g) * (D * G), outward, n * D);
             SENT();
             LANDED(2);  // a and the triangle
             BARRIER();
-            product(inward, G, state, stride, n, bits, D, nullptr, 0, r, stride);
+            product<true>(inward, G, state, stride, n, bits, D, nullptr, 0, r, stride);
             LANDED(1);  // h and X
             BARRIER();
-            const REAL* slope = keep ? tape_slope + group[SLOT] * B : nullptr;
+            const REAL* slope = keep ? tape_slope + (group.slot << bits) : nullptr;
             if (flag & TRIANGLE)
                 backward_triangle(triangle, G, n, B, stride, int(code), h, slope, r);
             else
@@ -251,20 +264,21 @@ KERNEL TWO_BLOCKS network_pass(
             LANDED(0);
             BARRIER();
             if (g > 0) {
-                send_units(group - FIELDS, g - 1, D, G, a, above, inward, triangle);
+                send_units(next, D, G, a, above, inward, triangle);
                 SENT();
             }
             correlate(h, r, other, state, stride, n, D, G, B, flag & TRIANGLE, add,
-                      out_parts + (BLOCK * slots + group[SLOT]) * columns, columns);
+                      out_parts + (BLOCK * slots + group.slot) * columns, columns);
             BARRIER();  // before the next tile too
             if (g > 0) {
-                send_kept(group - FIELDS, D, bits, tape_state, tape_h, h, other);
+                send_kept(next, D, bits, tape_state, tape_h, h, other);
                 SENT();
             }
-            if (group[STATE] == 0) continue;  // nothing asks for the adjoint before the first layer
+            if (group.state == 0) continue;  // nothing asks for the adjoint before the first layer
             const REAL* base = flag & CLOSES ? state : begun;
             REAL* into = flag & OPENS ? state : begun;
-            product(outward, D, r, stride, D, bits, n, base, flag & CLOSES ? stride : B, into, flag & OPENS ? stride : B);
+            product<false>(outward, D, r, stride, D, bits, n, base, flag & CLOSES ? stride : B, into,
+                           flag & OPENS ? stride : B);
         }
     }
 }

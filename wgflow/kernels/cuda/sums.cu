@@ -103,28 +103,43 @@ KERNEL slopes(const double* total, Int entries, Int samples, const Int* groups, 
     }
 }
 
-// g_e = sum a . d_a g over the units of an entry: g is linear in a.
+// Sum over lanes along a fixed binary tree, in lane[0] for thread 0; `lanes` is a power of two.
+DEVICE void sum_lanes(double* lane, int lanes)
+{
+    for (int half = lanes / 2; half > 0; half /= 2) {
+        BARRIER();
+        EACH_HERE(i, half) lane[i] += lane[i + half];
+    }
+}
+
+#define ENTRY_LANES 64
+
+// g_e = sum a . d_a g over the units of an entry: g is linear in a. A block an entry.
 KERNEL values(const double* total, Int entries, Int samples, const Int* groups, const Int* group_of, const Int* layer,
               const Int* table, const double* theta, const Int* particle, Int parameters, Int units, Int width,
               Int padded, Int group_size, const REAL* cw, const REAL* ca, const double* slope, double* out_value)
 {
-    EACH(e, entries) {
+    SHARED(double, lane);
+    const int D = int(width);
+    for (Int e = BLOCK; e < entries; e += BLOCKS) {
         const double* own = theta + particle[e] * parameters;
-        double sum = 0;
-        for (Int u = 0; u < units; u++) {
-            const int unit = int(e * units + u);
-            const Int g = group_of[unit];
-            for (int d = 0; d < int(width); d++) {
-                const Int place = table[u * (2 * width + 1) + d];
+        EACH_HERE(i, ENTRY_LANES) {
+            double sum = 0;
+            for (int t = i; t < int(units) * D; t += ENTRY_LANES) {
+                const int u = t / D, d = t % D, unit = int(e * units) + u;
+                const Int place = table[u * (2 * D + 1) + d], g = group_of[unit];
                 if (place >= 0)
                     sum += own[place] * slope[e * parameters + place];
                 else if (place == ONE_HERE)
-                    sum += unit_sum(total, groups + g * FIELDS, g, layer, int(units), unit, d, int(width), int(padded),
+                    sum += unit_sum(total, groups + g * FIELDS, g, layer, int(units), unit, d, D, int(padded),
                                     int(group_size), cw, ca) /
                            double(samples);
             }
+            lane[i] = sum;
         }
-        out_value[e] = sum;
+        sum_lanes(lane, ENTRY_LANES);
+        if (THREAD == 0) out_value[e] = lane[0];
+        BARRIER();  // the next entry takes the lanes
     }
 }
 
@@ -139,9 +154,6 @@ KERNEL mean(const double* numbers, Int count, double* out_mean)
         for (Int t = i; t < count; t += LANES) sum += numbers[t];
         lane[i] = sum;
     }
-    for (int half = LANES / 2; half > 0; half /= 2) {
-        BARRIER();
-        EACH_HERE(i, half) lane[i] += lane[i + half];
-    }
+    sum_lanes(lane, LANES);
     if (THREAD == 0) out_mean[0] = lane[0] / double(count);
 }

@@ -6,6 +6,13 @@ struct alignas(16) Four {
 
 DEVICE Four four(const REAL* place) { return *reinterpret_cast<const Four*>(place); }
 DEVICE void put_four(REAL* place, const Four& numbers) { *reinterpret_cast<Four*>(place) = numbers; }
+DEVICE void put_four_shared(REAL* place, const Four& numbers)
+{
+    if constexpr (sizeof(REAL) == 4)
+        STORE_SHARED(place, numbers.v);
+    else
+        put_four(place, numbers);
+}
 
 // Two numbers from that of a thread: i below 2^bits, and j. A warp reads 16 bytes a thread of shared memory in half the
 // time if neighbours (0 and 1, 2 and 3, ...), or else those two apart, read the same; so that this holds both for what
@@ -49,6 +56,8 @@ DEVICE void add_outer(REAL (&sum)[4][4], const Two& two)
 
 // out[i][m] = base[i][m] + sum_k a[k][i] b[k][m] for m < 2^bits, with base = 0 where there is none. `rows`, `inner` and
 // all strides are multiples of 4; bits is 3 or more. Each thread asks for its next numbers while it works on the last.
+// `shared` says that `out` is in shared memory.
+template <bool shared>
 DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, int rows, int bits, int inner,
                     const REAL* base, int base_stride, REAL* out, int out_stride)
 {
@@ -79,7 +88,10 @@ DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, in
             Four into;
 #pragma unroll
             for (int c = 0; c < 4; c++) into.v[c] = sum[r][c];
-            put_four(out + (i + r) * out_stride + m, into);
+            if constexpr (shared)
+                put_four_shared(out + (i + r) * out_stride + m, into);
+            else
+                put_four(out + (i + r) * out_stride + m, into);
         }
     }
 }
