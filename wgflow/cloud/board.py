@@ -12,7 +12,7 @@ from wgflow.types import Array, Index
 LENGTH = 16  # doubles of the board
 _ROWS, _LANES, _FOLD, _SPAN = 8, 32, 256, 256  # TILE_ROWS, TILE_LANES, FOLD and SPAN of the source
 _THREADS = 256
-_SEARCH_THREADS = 64  # of a block that counts who lies in front of its particles: small blocks, so that there are many
+_ORDERED, _SHARES = 16, 8  # ORDERED and SHARES of the source
 _MOST_BLOCKS = 4096
 _TROUBLE, _STATES = 0, 8
 
@@ -111,7 +111,7 @@ class Launcher:
 
     def search(self, kernel: str, count: int, *arguments: Any) -> None:
         """Start a kernel in which each of so many things is compared with all others."""
-        self._start(kernel, -(-count // _SEARCH_THREADS), _SEARCH_THREADS, 16 * _SPAN, arguments)
+        self._start(kernel, -(-count // _ORDERED), _ORDERED * _SHARES, 24 * _ORDERED * _SHARES, arguments)
 
     def runs(self, kernel: str, count: int, *arguments: Any) -> None:
         """Start a kernel with a block for each run of things."""

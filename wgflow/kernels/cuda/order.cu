@@ -1,44 +1,53 @@
 // Order along depth, and where particles lie in the layers. Everything is counted in integers, so exact.
 
-#define SPAN 256  // particles or entries that a block reads together
+#define SPAN 256  // entries that a block reads together
+
+#define ORDERED 16  // particles that a block places together
+#define SHARES 8    // parts of all particles that each of them is compared with side by side
 
 // Order of the particles by (tau, index), by counting those in front of each; the gap to the one just in front, with
 // tau^(-1) = 0; and inverted[i], how many were in front of i by their ranks `before` and are behind it now.
-// shared: 2 SPAN doubles.
+// shared: 3 ORDERED SHARES numbers of 8 bytes.
 KERNEL order_gaps(Int count, const double* tau, const Int* before, Int compare, Int* order, Int* rank, double* gap,
                   Int* inverted) {
-    SHARED(double, depth);
-    Int* old = reinterpret_cast<Int*>(depth + SPAN);
-    for (Int low = BLOCK * THREADS; low < count; low += BLOCKS * THREADS) {
-        const Int i = low + THREAD;
-        const bool mine = i < count;
-        const double here = mine ? tau[i] : 0.0;
-        const Int was = mine && compare ? before[i] : 0;
-        double last = 0.0;  // depth of the one just in front
-        Int place = 0, passed = 0;
-        for (Int from = 0; from < count; from += SPAN) {
-            const Int some = count - from < SPAN ? count - from : SPAN;
-            BARRIER();
-            EACH_HERE(j, some) {
-                depth[j] = tau[from + j];
-                old[j] = compare ? before[from + j] : 0;
+    SHARED(double, lasts);
+    Int* places = reinterpret_cast<Int*>(lasts + ORDERED * SHARES);
+    Int* passes = places + ORDERED * SHARES;
+    const int all = int(count);
+    for (int low = int(BLOCK) * ORDERED; low < all; low += int(BLOCKS) * ORDERED) {
+        EACH_HERE(task, ORDERED * SHARES) {
+            const int i = low + task / SHARES;
+            const double here = i < all ? tau[i] : 0.0;
+            const Int was = i < all && compare ? before[i] : 0;
+            double last = 0.0;  // depth of the one just in front
+            int place = 0, passed = 0;
+#pragma unroll 4
+            for (int j = i < all ? task % SHARES : all; j < all; j += SHARES) {
+                const double there = tau[j];
+                const bool front = there < here || (there == here && j < i);
+                if (front && (place == 0 || there >= last)) last = there;
+                place += front;
+                if (compare) passed += !front && before[j] < was;
             }
-            BARRIER();
-            for (Int j = 0; mine && j < some; ++j) {
-                const double there = depth[j];
-                if (there < here || (there == here && from + j < i)) {
-                    if (place == 0 || there >= last) last = there;
-                    ++place;
-                } else if (old[j] < was) {
-                    ++passed;
-                }
-            }
+            lasts[task] = last, places[task] = place, passes[task] = passed;
         }
-        if (!mine) continue;
-        order[place] = i;
-        rank[i] = place;
-        gap[place] = place == 0 ? here : here - last;
-        inverted[i] = passed;
+        BARRIER();
+        EACH_HERE(row, ORDERED) {
+            const int i = low + row;
+            Int place = 0, passed = 0;
+            double last = 0.0;
+            for (int share = row * SHARES; share < (row + 1) * SHARES; ++share) {
+                if (places[share] > 0 && (place == 0 || lasts[share] >= last)) last = lasts[share];
+                place += places[share];
+                passed += passes[share];
+            }
+            if (i >= all) continue;
+            order[place] = i;
+            rank[i] = place;
+            gap[place] = place == 0 ? tau[i] : tau[i] - last;
+            inverted[i] = passed;
+        }
+        BARRIER();  // the next particles take the shared memory
     }
 }
 
