@@ -21,12 +21,14 @@ settings.load_profile("wgflow")
 
 
 def pytest_runtest_setup(item):
-    """Skip what needs a CUDA device where there is none, and say why there is none."""
+    """Skip what needs a CUDA device where there is none, and what stands in for one where that is not to be had."""
     if item.get_closest_marker("gpu") is not None:
         try:
             devices.current()
         except BackendError as error:
             pytest.skip(str(error))
+    elif reason := getattr(item.module, "HOST_LACKS", ""):
+        pytest.skip(reason)
 
 
 @pytest.fixture

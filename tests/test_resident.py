@@ -28,7 +28,7 @@ from wgflow.regularisers import Quadratic
 from wgflow.stepsize import Constant
 from wgflow.trajectory import TrajectoryWriter
 
-pytestmark = pytest.mark.skipif(compiler() is None, reason="no g++ to compile the CUDA sources with")
+HOST_LACKS = "" if compiler() else "no g++ to compile the CUDA sources with"
 
 WAYS = [{}, {"reverse": True}, {"threads_limit": 24}]
 on_both = pytest.mark.parametrize("current", [False, pytest.param(True, marks=pytest.mark.gpu)], ids=["host", "device"])
