@@ -48,7 +48,12 @@ def _cupy_program(run: Callable[[], Any], result: Callable[[Any], Result | None]
 
 
 def kernel(
-    case: Case, device: str, dtype: str = "float32", tile: int | None = None, layered: bool | None = None
+    case: Case,
+    device: str,
+    dtype: str = "float32",
+    tile: int | None = None,
+    layered: bool | None = None,
+    group: int | None = None,
 ) -> Program:
     """wgflow: the kernels alone, particles and results on the device, as inside a flow."""
     from wgflow.kernels import persistent
@@ -61,6 +66,7 @@ def kernel(
         own = wgflow.Energy(problem, depth, "cpu", dtype).kernel
         return on_host(lambda: own.gradient(net, rho.theta), lambda found: _weighted(net, found[0], found[1], found[2]))
     gpu = Gpu(problem, dtype, layered=layered)
+    gpu._persistent._size = group or gpu._persistent._size
     put, get = gpu.device.put, gpu.device.get
     sent = put(net.particle.astype(np.int64)), put(net.weight.astype(np.float64)), put(rho.theta)
 
@@ -188,4 +194,5 @@ def _variant(**options: Any) -> Callable[[Case, str], Program]:
 
 
 PROGRAMS |= {f"tile{size}": Named(f"tiles of {size}", "tiles", _variant(tile=size, layered=False)) for size in TILES}
+PROGRAMS["group16"] = Named("groups of 16", "tiles", _variant(group=16, layered=False))
 PROGRAMS["layered"] = Named("layer by layer", "tiles", _variant(layered=True))
