@@ -300,8 +300,8 @@ def test_order_and_number_of_threads_change_no_bit(way, **case):
 @pytest.mark.parametrize(
     ("right", "wrong"),
     [
-        ("if (place == 0 || there >= last) last = there;", "last = there;"),
-        ("else if (old[j] < was)", "else if (old[j] <= was)"),
+        ("(front && (place == 0 || there >= last))", "(front)"),
+        ("before[j] < was", "before[j] <= was"),
         ("c[0] = (Word)(row * quads + quad) + 1;", "c[0] = (Word)(row * quads + quad);"),
         ("if (folded < 0.0) folded += 2.0;", ""),
         ("value[place + 1] : 0.0", "value[place + 1] : 1e-6"),

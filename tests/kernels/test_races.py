@@ -132,7 +132,7 @@ def test_a_missing_barrier_is_found(tmp_path):
 WAITS = [match.start() for match in re.finditer(r"\bLANDED\(\d\);", source())]
 
 
-@pytest.mark.parametrize("at", WAITS, ids=place)
+@pytest.mark.parametrize("at", [WAITS[0], *(pytest.param(at, marks=pytest.mark.slow) for at in WAITS[1:])], ids=place)
 def test_every_wait_for_copies_is_needed_and_missed(at):
     """Backwards the host copies as late as it may, forwards at once."""
     text = source()[:at] + "          " + source()[at + 10 :]

@@ -27,20 +27,25 @@ DEVICE Pair interleaved(int thread, int bits, bool pairs)
     return {i, pairs ? high * 2 + thread / 2 % 2 : high};
 }
 
+// Adds up what a source has next, 2 `pairs` times: each thread asks for numbers while it works on those before.
+template <class Source> DEVICE void add_up(Source from, int pairs, REAL (&sum)[4][4])
+{
+    auto even = from.next(), odd = even;
+#pragma unroll 1
+    for (int more = pairs - 1; more; more--) {
+        odd = from.next();
+        from.add(sum, even);
+        even = from.next();
+        from.add(sum, odd);
+    }
+    odd = from.next();
+    from.add(sum, even);
+    from.add(sum, odd);
+}
+
 // Columns of a and b, two k at a time.
 struct Two {
     Four u[2], v[2];
-};
-struct Strip {
-    const REAL *a, *b;
-    int a_stride, b_stride;
-    DEVICE Two next()
-    {
-        Two two;
-#pragma unroll
-        for (int k = 0; k < 2; k++, a += a_stride, b += b_stride) two.u[k] = four(a), two.v[k] = four(b);
-        return two;
-    }
 };
 
 // sum[r][c] += sum_k u[k][r] v[k][c], in the order of k.
@@ -54,9 +59,21 @@ DEVICE void add_outer(REAL (&sum)[4][4], const Two& two)
             for (int c = 0; c < 4; c++) sum[r][c] += two.u[k].v[r] * two.v[k].v[c];
 }
 
+struct Columns {
+    const REAL *a, *b;
+    int a_stride, b_stride;
+    DEVICE Two next()
+    {
+        Two two;
+#pragma unroll
+        for (int k = 0; k < 2; k++, a += a_stride, b += b_stride) two.u[k] = four(a), two.v[k] = four(b);
+        return two;
+    }
+    DEVICE void add(REAL (&sum)[4][4], const Two& two) { add_outer(sum, two); }
+};
+
 // out[i][m] = base[i][m] + sum_k a[k][i] b[k][m] for m < 2^bits, with base = 0 where there is none. `rows`, `inner` and
-// all strides are multiples of 4; bits is 3 or more. Each thread asks for its next numbers while it works on the last.
-// `shared` says that `out` is in shared memory.
+// all strides are multiples of 4; bits is 3 or more. `shared` says that `out` is in shared memory.
 template <bool shared>
 DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, int rows, int bits, int inner,
                     const REAL* base, int base_stride, REAL* out, int out_stride)
@@ -71,18 +88,7 @@ DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, in
 #pragma unroll
             for (int c = 0; c < 4; c++) sum[r][c] = from.v[c];
         }
-        Strip strip = {a + i, b + m, a_stride, b_stride};
-        Two even = strip.next(), odd;
-#pragma unroll 1
-        for (int more = inner - 4; more; more -= 4) {
-            odd = strip.next();
-            add_outer(sum, even);
-            even = strip.next();
-            add_outer(sum, odd);
-        }
-        odd = strip.next();
-        add_outer(sum, even);
-        add_outer(sum, odd);
+        add_up(Columns{a + i, b + m, a_stride, b_stride}, inner / 4, sum);
 #pragma unroll
         for (int r = 0; r < 4; r++) {
             Four into;
@@ -100,18 +106,6 @@ DEVICE void product(const REAL* a, int a_stride, const REAL* b, int b_stride, in
 struct Square {
     Four u[4], v[4];
 };
-struct Rows {
-    const REAL *u, *v;
-    int u_stride, v_stride;
-    DEVICE Square next()
-    {
-        Square made;
-#pragma unroll
-        for (int k = 0; k < 4; k++) made.u[k] = four(u + k * u_stride), made.v[k] = four(v + k * v_stride);
-        u += 4, v += 4;
-        return made;
-    }
-};
 
 // sum[r][c] += sum_k u[r][k] v[c][k], in the order of k.
 DEVICE void add_inner(REAL (&sum)[4][4], const Square& s)
@@ -123,6 +117,20 @@ DEVICE void add_inner(REAL (&sum)[4][4], const Square& s)
 #pragma unroll
             for (int k = 0; k < 4; k++) sum[r][c] += s.u[r].v[k] * s.v[c].v[k];
 }
+
+struct Rows {
+    const REAL *u, *v;
+    int u_stride, v_stride;
+    DEVICE Square next()
+    {
+        Square made;
+#pragma unroll
+        for (int k = 0; k < 4; k++) made.u[k] = four(u + k * u_stride), made.v[k] = four(v + k * v_stride);
+        u += 4, v += 4;
+        return made;
+    }
+    DEVICE void add(REAL (&sum)[4][4], const Square& s) { add_inner(sum, s); }
+};
 
 // Sums over the samples of a tile for the rows of one group, in the columns [h p | r x | h r | r] of a row of `out`:
 // what d_a, d_w, the triangle and d_b are made of. The third part only if `triangle`. Added to what is there if `add`.
@@ -141,18 +149,7 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
         const REAL* u = (second ? r : h) + i * stride;
         const REAL* v = (third ? r : second ? x : p) + column * stride;
         REAL sum[4][4] = {};
-        Rows rows_of = {u, v, down * stride, stride};
-        Square even = rows_of.next(), odd;
-#pragma unroll 1
-        for (int more = samples - 8; more; more -= 8) {
-            odd = rows_of.next();
-            add_inner(sum, even);
-            even = rows_of.next();
-            add_inner(sum, odd);
-        }
-        odd = rows_of.next();
-        add_inner(sum, even);
-        add_inner(sum, odd);
+        add_up(Rows{u, v, down * stride, stride}, samples / 8, sum);
         REAL* place = out + Int(i) * out_stride + column + (third ? 2 * width : second ? width : 0);
 #pragma unroll
         for (int row = 0; row < 4; row++, place += down * out_stride) {
