@@ -144,7 +144,7 @@ LISTING = """
         /*0000*/                   FFMA R0, R1, R2, R0 ;
 .text.network_pass:
 .L_x_1:
-\t//## File "/tmp/tile.cu", line 47
+\t//## File "tile.cu", line 47
 {multiply}
         /*0210*/                   LDS.128 R4, [R5] ;
         /*0220*/                   LDG.E.128 R4, desc[UR4][R2.64] ;
