@@ -1,6 +1,9 @@
 """Shared fixtures. No global seed: every test says which numbers it draws."""
 
 import os
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -29,6 +32,54 @@ def pytest_runtest_setup(item):
             pytest.skip(str(error))
     elif reason := getattr(item.module, "HOST_LACKS", ""):
         pytest.skip(reason)
+
+
+PATIENCE = 600  # seconds: not how long anything takes, but when a test that will never end is given up
+
+
+@pytest.fixture(scope="session")
+def wait_until():
+    """Wait for an event, however slow the machine: poll a condition until it holds."""
+
+    def wait(condition, process=None):
+        given_up = time.monotonic() + PATIENCE
+        while not condition():
+            assert process is None or process.poll() is None, f"the process ended with {process.returncode} before"
+            assert time.monotonic() < given_up, "waited in vain"
+            time.sleep(0.01)
+
+    return wait
+
+
+STRUCK = """
+import os, sys
+from wgflow.sims import run
+from wgflow.trajectory import TrajectoryWriter
+
+number, left = int(sys.argv[1]), int(sys.argv[2])
+append = TrajectoryWriter.append
+
+def struck(self, frame):
+    global left
+    append(self, frame)
+    left -= 1
+    if left == 0:
+        os.kill(os.getpid(), number)
+
+TrajectoryWriter.append = struck
+sys.exit(run.main(sys.argv[3:]))
+"""
+
+
+@pytest.fixture(scope="session")
+def struck():
+    """Run the command in a process that sends itself a signal once it has committed so many frames (with one job)."""
+
+    def start(number, frames, *arguments, **options):
+        command = [sys.executable, "-c", STRUCK, str(int(number)), str(frames), *map(str, arguments)]
+        return subprocess.Popen(command, **options)
+
+    return start
 
 
 @pytest.fixture

@@ -129,14 +129,11 @@ def test_numbers_of_two_devices_do_not_meet(page, monkeypatch, tmp_path):
 
 def test_a_process_that_hangs_is_ended(page, tmp_path):
     import sys
-    import time
 
     import gpu
 
-    began = time.monotonic()
-    assert gpu.run_within([sys.executable, "-c", "import time; time.sleep(60)"], 0.5) is None
-    assert time.monotonic() - began < 30
-    assert gpu.run_within([sys.executable, "-c", "raise SystemExit(3)"], 30) == 3
+    assert gpu.run_within([sys.executable, "-c", "import signal; signal.pause()"], 0.5) is None
+    assert gpu.run_within([sys.executable, "-c", "raise SystemExit(3)"], 600) == 3
 
 
 LISTING = """

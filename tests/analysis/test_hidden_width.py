@@ -3,9 +3,6 @@
 import csv
 import json
 import signal
-import subprocess
-import sys
-import time
 
 import numpy as np
 import pytest
@@ -139,17 +136,11 @@ def content(path):
 
 
 @pytest.fixture(scope="module")
-def killed(tmp_path_factory):
+def killed(tmp_path_factory, struck):
     """Folder of the reduced study, killed half-way and taken up again."""
     place = tmp_path_factory.mktemp("killed")
-    child = subprocess.Popen([sys.executable, "-m", "wgflow.sims.run", *REDUCED, "--out", str(place)])
-    for _ in range(3000):
-        time.sleep(0.04)
-        if len(files(place)) > 20:
-            break
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
-    assert 20 < len(files(place)) < 81
+    assert struck(signal.SIGKILL, 2 * 25 + 1, *REDUCED, "--out", place).wait() == -signal.SIGKILL
+    assert len(files(place)) == 26
     assert run.main([*REDUCED, "--out", str(place)]) == 0
     (folder,) = place.glob("*/*")
     return folder

@@ -1,9 +1,9 @@
 import json
 import os
 import pty
+import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -106,12 +106,11 @@ def test_files_that_did_not_change_are_not_read_again(study, tmp_path, monkeypat
     assert look.look() == first
 
 
-def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path):
-    """A real terminal, a real run; the watcher ends by itself."""
-    command = [sys.executable, "-m", "wgflow.sims.run", study, "--quiet", "--set", "flow.until=300.0"]
-    runner = subprocess.Popen(command)
-    while runner.poll() is None and not list(tmp_path.glob("runs/watched/*/members/*.h5")):
-        time.sleep(0.05)
+def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck):
+    """A real terminal, a real run, which stands still until the watcher has drawn it; the watcher ends by itself."""
+    options = [study, "--quiet", "--jobs", "1", "--set", "flow.until=30.0"]
+    runner = struck(signal.SIGSTOP, 50, *options)
+    os.waitid(os.P_PID, runner.pid, os.WSTOPPED | os.WNOWAIT)
     ours, theirs = pty.openpty()
     watcher = subprocess.Popen(
         [sys.executable, "-m", "wgflow.analysis.watch", "runs", "--interval", "0.1"],
@@ -128,9 +127,11 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path):
         if not piece:
             break
         seen += piece
+        if b"E along s" in seen:
+            runner.send_signal(signal.SIGCONT)
     os.close(ours)
-    assert watcher.wait(timeout=60) == 0
-    assert runner.wait(timeout=60) == 0
+    assert watcher.wait() == 0
+    assert runner.wait() == 0
     shown = seen.decode()
     assert "2 of 2 finished" in shown
     assert shown.count("E along s") > 1  # it moved

@@ -3,7 +3,6 @@
 import gc
 import os
 import threading
-import time
 import weakref
 from concurrent.futures import ThreadPoolExecutor
 
@@ -110,7 +109,7 @@ def test_a_forked_child_has_threads_of_its_own():
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 4
 
 
-def test_an_energy_that_is_let_go_frees_its_arrays():
+def test_an_energy_that_is_let_go_frees_its_arrays(wait_until):
     rng = np.random.default_rng(0)
     problem = wgflow.Problem(rng.normal(size=(1000, 8)), rng.normal(size=1000))
     rho = wgflow.Particles.draw(problem, 400, tau="uniform")
@@ -118,9 +117,4 @@ def test_an_energy_that_is_let_go_frees_its_arrays():
     energy.velocity(rho)
     kernel = weakref.ref(energy.kernel)
     del energy
-    for _ in range(100):  # a helper may be about to go to sleep
-        gc.collect()
-        if kernel() is None:
-            return
-        time.sleep(0.05)
-    raise AssertionError("the kernel is still held")
+    wait_until(lambda: gc.collect() < 0 or kernel() is None)  # a helper may be about to go to sleep

@@ -2,12 +2,10 @@
 
 import csv
 import json
-import os
 import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import numpy as np
@@ -133,24 +131,11 @@ def test_processes_side_by_side_give_the_same_numbers_and_a_second_run_does_noth
     assert {path: path.stat().st_mtime_ns for path in of(folder).glob("members/*")} == before
 
 
-def test_a_study_killed_on_its_way_ends_with_the_numbers_of_one_left_alone(folder):
+def test_a_study_killed_on_its_way_ends_with_the_numbers_of_one_left_alone(folder, struck):
     options = [*ALONE, "--set", "figure=none", "--set", "flow.until=5", "--set", "grid.seed=[0]"]
     assert run.main(["pics.toml", *options, "--out", "whole"]) == 0
-    command = [sys.executable, "-m", "wgflow.sims.run", "pics.toml", *options]
-    for signal_number, frames, code in ((signal.SIGKILL, 2, -signal.SIGKILL), (signal.SIGTERM, 4, run.REQUEUE)):
-        process = subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])})
-        try:
-            reached, until = 0, time.monotonic() + 100
-            while reached < frames and process.poll() is None and time.monotonic() < until:
-                for path in folder.glob("runs/pics/*/members/method-vanilla*.h5"):
-                    with wgflow.Trajectory(path) as trajectory:
-                        reached = len(trajectory)
-                time.sleep(0.002)
-            process.send_signal(signal_number)
-            assert process.wait(60) == code
-        finally:
-            process.kill()
-            process.wait()
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGTERM, run.REQUEUE)):
+        assert struck(number, 2, "pics.toml", *options, "--jobs", "1").wait() == code
     assert run.main(["pics.toml", *options]) == 0
     assert files(folder) == files(folder, "whole")
     weights = [checkpoint.load(next(of(folder, out).glob("members/*vanilla*.checkpoint"))) for out in ("runs", "whole")]

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -84,16 +83,11 @@ def test_a_study_of_networks(folder, capsys):
             assert frame.observables["outputs"].shape == (15, 1)
 
 
-def test_the_same_again_and_after_a_kill(folder):
-    assert run.main(["net.toml", "--quiet", "--jobs", "1", "--out", "whole", "--set", "flow.until=400.0"]) == 0
-    arguments = ["net.toml", "--quiet", "--jobs", "1", "--set", "flow.until=400.0"]
-    child = subprocess.Popen([sys.executable, "-m", "wgflow.sims.run", *arguments])
-    for _ in range(6000):
-        time.sleep(0.02)
-        if len(files(folder)) > 1:
-            break
-    child.send_signal(signal.SIGKILL)
-    assert child.wait() == -signal.SIGKILL
+def test_the_same_again_and_after_a_kill(folder, struck):
+    assert run.main(["net.toml", "--quiet", "--jobs", "1", "--out", "whole", "--set", "flow.until=20.0"]) == 0
+    arguments = ["net.toml", "--quiet", "--jobs", "1", "--set", "flow.until=20.0"]
+    assert struck(signal.SIGKILL, 41 + 20, *arguments).wait() == -signal.SIGKILL
+    assert len(files(folder)) == 2
     assert run.main(arguments) == 0
     twins = files(folder, "whole")
     assert {name: content(path) for name, path in files(folder).items()} == {
