@@ -1,28 +1,33 @@
 # Everything runs in .venv, built from constraints.txt; the only requirements are Python >= 3.11 with venv, and make.
 PYTHON ?= python3
 BIN := .venv/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+# The study needs none of the tools that the tests need.
+STUDY := .venv/.ready-study
 # TORCH=1 adds PyTorch, which on most systems brings gigabytes; without it the tests of wgflow.cifar show as skipped.
 COMMA := ,
 EXTRAS := study,test$(if $(TORCH),$(COMMA)cifar)
-READY := .venv/.ready$(if $(TORCH),-torch)
+READY := .venv/.ready-test$(if $(TORCH),-torch)
 # `make test GPU=1` also compiles the CUDA kernels, for which no device is needed: CuPy and NVIDIA's compiler come along.
 WITH_GPU := $(if $(GPU),.venv/.ready-gpu)
+# One worker a core; each takes the tests that follow one another, which share their fixtures, and helps out at the end.
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 
 .PHONY: study test test-slow test-latest lint types bench clean
 
-study: $(READY)
+study: $(STUDY)
 	$(BIN)/python -m wgflow.sims.run
 
 test: $(READY) $(WITH_GPU)
-	$(BIN)/python -m pytest -m "not slow"
+	$(PYTEST) -m "not slow"
 
 test-slow: $(READY) $(WITH_GPU)
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-latest:
 	$(PYTHON) -m venv .venv-latest
 	.venv-latest/bin/python -m pip install --quiet --upgrade -e ".[study,test]"
-	.venv-latest/bin/python -m pytest -m "not slow"
+	.venv-latest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(READY)
 	$(BIN)/ruff check .
@@ -32,19 +37,25 @@ types: $(READY)
 	$(BIN)/mypy
 
 bench: $(READY)
-	$(BIN)/python -m pip install --quiet -c constraints.txt -e ".[bench]"
+	$(INSTALL) -e ".[bench]"
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/run.py
 
-$(READY): pyproject.toml constraints.txt
+.venv/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 		{ echo "wgflow needs Python >= 3.11; set PYTHON=/path/to/python3.11"; exit 2; }
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+
+$(STUDY): pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e ".[study]"
 	@touch $@
 
+$(READY): pyproject.toml constraints.txt | .venv/bin/python
+	$(INSTALL) -e ".[$(EXTRAS)]"
+	@touch $@ $(STUDY)
+
 .venv/.ready-gpu: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt cupy-cuda12x nvidia-cuda-nvrtc-cu12
+	$(INSTALL) cupy-cuda12x nvidia-cuda-nvrtc-cu12
 	@touch $@
 
 clean:
