@@ -15,7 +15,7 @@ from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.regularisers import Regulariser
-from wgflow.types import Array, Index, Spec, Velocity, finite_array
+from wgflow.types import Array, Index, Spec, Velocity, finite_array, refuse_masked
 
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 
@@ -258,6 +258,7 @@ class Energy:
     def _batch(self, batch: ArrayLike | None) -> Index | None:
         if batch is None:
             return None
+        refuse_masked("batch", batch)
         rows = np.asarray(batch)
         samples = len(self.problem.x)
         if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":

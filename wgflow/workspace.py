@@ -13,15 +13,16 @@ import math
 import os
 import platform
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import wgflow
 from wgflow.errors import WorkspaceError
-from wgflow.files import replaced
+from wgflow.files import replaced, sweep_drafts
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
@@ -119,6 +120,31 @@ class Workspace:
     def open(self) -> None:
         """Make the folder, if it is not there."""
         (self.folder / "members").mkdir(parents=True, exist_ok=True)
+
+    def clear(self, paths: Iterable[Path]) -> None:
+        """Remove the trajectories of earlier runs, and what lies beside them, so that a run can start again.
+
+        A linked ``members/`` stays linked, and loses the files of the given members alone, since others may share that
+        folder. Of a linked file the link is removed and not what it leads to.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            The members' trajectories.
+
+        Raises
+        ------
+        OSError
+            If something cannot be removed.
+        """
+        folder = self.folder / "members"
+        if not folder.is_symlink():
+            shutil.rmtree(folder)
+            return
+        for path in paths:
+            for each in (path, path.with_suffix(".checkpoint")):
+                each.unlink(missing_ok=True)
+                sweep_drafts(each)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

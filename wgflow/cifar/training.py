@@ -24,7 +24,7 @@ from wgflow.cifar.data import Bytes, Images, Labels
 from wgflow.cifar.recipe import Recipe
 from wgflow.cifar.stage import MeanFieldStage, parameter_groups, settle, stages
 from wgflow.errors import InputError
-from wgflow.types import whole
+from wgflow.types import refuse_masked, whole
 
 _EVALUATED = 512  # images at a time without gradients
 
@@ -107,6 +107,8 @@ class Trainer:
         threads: int | None = None,
     ) -> None:
         self.recipe, self.seed, self.epochs, self.device = recipe, seed, whole("epochs", epochs), device
+        for name in ("train", "train_labels", "test", "test_labels"):
+            refuse_masked(f"images: {name}", getattr(images, name))
         self.steps_per_epoch = len(images.train) // recipe.batch
         if not self.steps_per_epoch:
             raise InputError(f"batch: expected at most the {len(images.train)} images, got {recipe.batch}")
