@@ -118,8 +118,21 @@ class Workspace:
         self.write_json("study.json", study)
 
     def open(self) -> None:
-        """Make the folder, if it is not there."""
-        (self.folder / "members").mkdir(parents=True, exist_ok=True)
+        """Make the folder, if it is not there.
+
+        Raises
+        ------
+        WorkspaceError
+            If a file, or a link to a folder that is gone, stands in its place.
+        """
+        folder = self.folder / "members"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise WorkspaceError(
+                f"{folder}: expected a folder, got a file or a link that leads nowhere; make the folder that it leads "
+                "to, or remove it"
+            ) from error
 
     def clear(self, paths: Iterable[Path]) -> None:
         """Remove the trajectories of earlier runs, and what lies beside them, so that a run can start again.
