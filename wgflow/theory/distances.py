@@ -105,7 +105,7 @@ def between(
 ) -> Distance:
     """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',) >= 0; see :func:`distance`."""
     x, y, a, b = _measures(x, y, a, b)
-    total, other = float(a.sum()), float(b.sum())
+    total, other = _total(a), _total(b)
     if not (total > 0 and abs(total - other) <= _EQUAL * total):
         raise InputError(f"mass: expected two measures of equal mass > 0, got {total:g} and {other:g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
@@ -143,8 +143,9 @@ def sliced(x: Array, y: Array, a: Array, b: Array, directions: int = 256, seed: 
         If a number is out of range, or masses do not have the sum 1.
     """
     x, y, a, b = _measures(x, y, a, b)
-    if not max(abs(a.sum() - 1), abs(b.sum() - 1)) <= _EQUAL:
-        raise InputError(f"mass: expected two measures of mass 1, got {a.sum():g} and {b.sum():g}; rescale them")
+    total, other = _total(a), _total(b)
+    if not max(abs(total - 1), abs(other - 1)) <= _EQUAL:
+        raise InputError(f"mass: expected two measures of mass 1, got {total:g} and {other:g}; rescale them")
     return _sliced(x, y, a, b, directions, seed)
 
 
@@ -234,6 +235,11 @@ def _measures(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array, Arr
             where = int(np.argmax(mass < 0))
             raise InputError(f"mass of {name}: expected weights >= 0, got {mass[where]} for point {where}")
     return x, y, a, b
+
+
+def _total(mass: Array) -> float:
+    with np.errstate(over="ignore"):  # an infinite sum is refused
+        return float(mass.sum())
 
 
 def _choice(a: Array, b: Array) -> str:

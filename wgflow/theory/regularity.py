@@ -95,7 +95,7 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     if len(steps) > 1 and structure.min() > 0:
         holder = 0.5 * float(np.polyfit(np.log(steps), np.log(structure), 1)[0])
     with np.errstate(over="ignore"):  # of paths beyond 1e154 the square is infinite
-        return Regularity(steps / layers, size**2 * structure, size * float(layers * np.sqrt(structure[0])), holder)
+        return Regularity(steps / layers, structure * size * size, size * float(layers * np.sqrt(structure[0])), holder)
 
 
 def moments(rho: Particles, layers: int) -> Moments:
