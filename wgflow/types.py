@@ -125,10 +125,40 @@ def refuse_masked(name: str, value: object) -> None:
     elif isinstance(value, np.ma.MaskedArray) and value.dtype.names is None:
         masked = np.argwhere(np.ma.getmaskarray(value))
         if len(masked):
+            first = _at(masked[0])
             raise InputError(
-                f"{name}: expected numbers without gaps, got {len(masked)} masked, the first{_at(masked[0])}; "
-                "remove or impute them"
+                f"{name}: expected numbers without gaps, got {len(masked)} masked{first}; remove or impute them"
             )
+
+
+def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an array of real numbers") -> NDArray[Any]:
+    """View a caller's numbers as a plain array.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls them, for the message.
+    value : array_like
+        Nothing masked; no complex numbers, no strings of digits.
+    kinds : str, optional
+        Kinds of types allowed, as NumPy abbreviates them.
+    what : str, optional
+        What is expected, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is anything else, or another library's object does not give its numbers away.
+    """
+    refuse_masked(name, value)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in kinds:
+            raise TypeError(f"of type {array.dtype}")
+    except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name}: expected {what}, got {describe(value)} ({reason})") from error
+    return array
 
 
 def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool = False) -> Array:
@@ -150,16 +180,9 @@ def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool =
     InputError
         If it is anything else.
     """
-    refuse_masked(name, value)
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":  # no complex numbers, no strings of digits
-            raise TypeError
-        with np.errstate(over="ignore"):  # a wider float beyond float64 becomes infinite, which is refused below
-            array = np.array(array, dtype=np.float64, order="C")
-    except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:  # also of other libraries
-        reason = f" ({str(error).splitlines()[0]})" if str(error) else ""
-        raise InputError(f"{name}: expected an array of real numbers, got {describe(value)}{reason}") from error
+    array = numbers(name, value)
+    with np.errstate(over="ignore"):  # a wider float beyond float64 becomes infinite, which is refused below
+        array = np.array(array, dtype=np.float64, order="C")
     if column and array.ndim == 1:
         array = array[:, None]
     if array.ndim != dimensions or array.size == 0:
@@ -168,17 +191,17 @@ def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool =
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
         raise InputError(
-            f"{name}: expected finite numbers, got {len(bad)} that are not, the first {array[tuple(bad[0])]}"
-            f"{_at(bad[0])}; remove or impute them"
+            f"{name}: expected finite numbers, got {len(bad)} that are not{_at(bad[0], array[tuple(bad[0])])}; "
+            "remove or impute them"
         )
     array.flags.writeable = False
     return array
 
 
-def _at(place: Index) -> str:
-    """Place of an entry in words."""
+def _at(place: Index, value: object = "") -> str:
+    """First of several entries in words, with its place."""
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place.tolist(), strict=False))
-    return f" at {where}" if where else ""
+    return f", the first {value}{' ' if str(value) else ''}at {where}" if where else ""
 
 
 def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:

@@ -275,6 +275,7 @@ def test_wrong_frames_are_refused(run):
             ({"observables": {"half": None}}, "frame: expected numbers"),
             ({"step": 0.5}, "frame: expected numbers"),
             ({"theta": frames[0].theta + 1j}, "frame: expected real numbers"),
+            ({"observables": {"half": np.ma.masked}}, "frame: observable 'half': .* got 1 masked;"),
             ({"mass": np.ma.masked_array(frames[0].mass, mask=[0, 0, 1, 0])}, "frame: mass: .* 1 masked, the first at"),
         ):
             with pytest.raises(InputError, match=words):

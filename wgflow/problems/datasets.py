@@ -164,7 +164,7 @@ def _standardise(name: str, values: Array, train: Index) -> Array:
     A column far from 0 has lost digits of its mean to rounding; what is left of it afterwards is taken off once more.
     """
     found = column_spread(values[train])
-    _say_constant(name, np.flatnonzero(found.constant), len(found.constant))
+    say_constant(name, np.flatnonzero(found.constant), len(found.constant))
     scaled = (values / found.unit - found.mean) / np.where(found.constant, 1.0, found.deviation)
     scaled = np.where(found.constant, 0.0, scaled)
     left = column_spread(scaled[train])
@@ -172,10 +172,10 @@ def _standardise(name: str, values: Array, train: Index) -> Array:
     return np.where(again, (scaled - left.mean) / np.where(again, left.deviation, 1.0), scaled)
 
 
-def _say_constant(name: str, constant: Index, count: int) -> None:
-    """Log a warning with the names of the columns that become 0, if there are any."""
+def say_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
+    """Log a warning that names the columns, of so many, that standardising makes 0, if there are any."""
     if not len(constant):
         return
     listed = ", ".join(map(str, constant[:_LISTED].tolist())) + (", ..." if len(constant) > _LISTED else "")
-    are, they = ("column %s of %d is", "it is") if len(constant) == 1 else ("columns %s of %d are", "they are")
+    are, they = (f"{what} %s of %d is", "it is") if len(constant) == 1 else (f"{what}s %s of %d are", "they are")
     logger.warning(f"%s: {are} constant over the training samples; standardised, {they} 0", name, listed, count)

@@ -117,7 +117,7 @@ class Separator:
         self._view: View = view(points / self._scale, [cloud / self._scale for cloud in iid])
 
     def measure(self, theta: Array) -> Separation:
-        """Measure the particles of one depth, theta (N, P); those of mass 0 are not in the support.
+        """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
 
         Raises
         ------

@@ -200,9 +200,10 @@ def support(
     clouds: int = 8,
     seed: int = 0,
     groups: Mapping[str, slice] | None = None,
+    mass: Array | None = None,
 ) -> Support:
     """Measure one cloud, theta (N, P) and tau (N,), with a :class:`Yardstick` made for it; arguments as there."""
-    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau)
+    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau, mass)
 
 
 def directions(theta: Array) -> Array:

@@ -301,6 +301,8 @@ class TrajectoryWriter:
         shape = (self._layout.particles, self._layout.width)
         for name in ("theta", "tau", "mass"):
             refuse_masked(f"frame: {name}", getattr(frame, name))
+        for name, value in frame.observables.items():
+            refuse_masked(f"frame: observable {name!r}", value)
         theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
         if any(each.dtype.kind not in "biuf" for each in (theta, tau, mass)):
             raise InputError(f"frame: expected real numbers, got {theta.dtype}, {tau.dtype}, {mass.dtype}")
@@ -388,7 +390,6 @@ def emptied(rows: Rows, path: Path, capacity: int, without: Collection[str] = ()
 
 def _array(name: str, value: object, shape: tuple[int, ...]) -> bytes:
     """Bytes of an observable that is an array."""
-    refuse_masked(f"frame: observable {name!r}", value)
     values = np.asarray(value)
     if values.shape != shape or values.dtype.kind not in "biuf":
         raise InputError(f"frame: expected observable {name!r} of shape {shape}, got {describe(value)}")
