@@ -435,3 +435,9 @@ def test_chance_is_refused(options):
 def test_bad_options(options, words):
     with pytest.raises(InputError, match=words):
         wgflow.Flow(setting()[0], "heun", adaptive(**options))
+
+
+@pytest.mark.parametrize("size", [1e-200, 1e160])
+def test_the_norm_of_numbers_of_any_size(size, rng):
+    mass, theta, tau = np.array([1.0, 3.0, 0.5]), rng.normal(size=(3, 2)), rng.normal(size=3)
+    assert rms(mass, size * theta, size * tau) / size == pytest.approx(rms(mass, theta, tau), rel=1e-12)

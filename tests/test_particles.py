@@ -148,3 +148,26 @@ def test_fresh_draws_share_nothing_between_sizes(coupling):
     assert not np.isclose(draw(2, 3, fresh=True), draw(2, 4, fresh=True)[:, :3]).any()
     assert not np.isclose(draw(2, 3, fresh=True), draw(2, 3)).any()
     np.testing.assert_array_equal(draw(2, 3, fresh=True), draw(2, 3, fresh=True))
+
+
+def recorded(tau, mass, theta=None):
+    theta = np.arange(2.0 * len(tau)).reshape(-1, 2) if theta is None else theta
+    return wgflow.Frame(0, 0.0, theta, np.asarray(tau), np.asarray(mass), 0.0, 0.0)
+
+
+def test_a_frame_hands_out_the_measure_it_records():
+    problem = wgflow.Problem.padded([[-1.0], [0.3], [1.0]], [1.0, 0.2, -1.0])
+    energy = wgflow.Energy(problem, {"name": "deposit", "layers": 3}, backend="reference")
+    drawn = wgflow.Particles.draw(problem, 4, 1)
+    rho = wgflow.Particles(3 * drawn.theta, drawn.tau, [0.1, 0.6, 0.0, 0.3])
+    *_, last = wgflow.Flow(energy, step=0.1).run(rho, until=0.3)
+    assert energy(last.particles) == last.energy
+    assert energy(wgflow.Particles(last.theta, last.tau)) != pytest.approx(last.energy, rel=1e-3)
+    assert not last.particles.free
+
+
+def test_a_frame_that_left_the_interval_is_free():
+    assert recorded([-0.2, 1.3], [0.5, 0.5]).particles.free
+    assert not recorded([0.0, 1.0], [0.5, 0.5]).particles.free
+    with pytest.raises(InputError, match="frame: expected particles, got a frame without any"):
+        recorded([], [], np.empty((0, 2))).particles  # noqa: B018

@@ -15,7 +15,7 @@ from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.regularisers import Regulariser
-from wgflow.types import Array, Index, Spec, Velocity, finite_array
+from wgflow.types import Array, Index, Spec, Velocity, finite_array, numbers
 
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 
@@ -258,9 +258,9 @@ class Energy:
     def _batch(self, batch: ArrayLike | None) -> Index | None:
         if batch is None:
             return None
-        rows = np.asarray(batch)
+        rows = numbers("batch", batch, "iu", "a non-empty list of row numbers")
         samples = len(self.problem.x)
-        if rows.ndim != 1 or rows.size == 0 or rows.dtype.kind not in "iu":
+        if rows.ndim != 1 or rows.size == 0:
             raise InputError(f"batch: expected a non-empty list of row numbers, got {rows.dtype} of shape {rows.shape}")
         if rows.min() < 0 or rows.max() >= samples:
             raise InputError(f"batch: expected rows in 0..{samples - 1}, got {rows.min()}..{rows.max()}")

@@ -62,7 +62,7 @@ class StudyError(InputError):
 
 def describe(value: object) -> str:
     """Value and type in a form short enough for one line of an error message."""
-    text = repr(value)
+    text = " ".join(repr(value).splitlines())
     if len(text) > 60:
         text = text[:57] + "..."
     return f"{text} ({type(value).__name__})"

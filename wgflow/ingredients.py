@@ -1,7 +1,8 @@
 """Ingredients of a flow: what happens to the particles between two steps besides descending.
 
 An ingredient is called after every step with the measure and the :class:`Move` just made, and returns the measure to go
-on from, with as many particles. Anything random in it has to be a function of (seed, step, particle).
+on from, with as many particles and their masses (``rho.moved(theta, tau)`` keeps them). Anything random in it has to be
+a function of (seed, step, particle).
 """
 
 from __future__ import annotations

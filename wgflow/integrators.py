@@ -10,6 +10,7 @@ import numpy as np
 
 from wgflow.errors import InputError, describe, lookup
 from wgflow.particles import Particles
+from wgflow.scaling import largest, unit
 from wgflow.types import Array
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
@@ -184,8 +185,10 @@ def rms(mass: Array, theta: Array, tau: Array) -> float:
     state would then be that of N tau, and an error relative to it would say nothing about theta. Particles without mass
     do not count.
     """
+    size = float(unit(max(largest(theta), largest(tau))))
+    theta, tau = theta / size, tau / size
     squares = np.einsum("np,np->n", theta, theta) + tau**2
-    return math.sqrt(float(mass @ squares) / (float(mass.sum()) or 1.0))
+    return size * math.sqrt(float(mass @ squares) / (float(mass.sum()) or 1.0))
 
 
 def compare(before: Particles, after: Particles, low: Particles, order: int) -> Estimate:

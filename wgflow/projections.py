@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from wgflow.errors import InputError, describe
+from wgflow.scaling import unit
 from wgflow.types import Array
 
 
@@ -31,6 +32,8 @@ def principal(clouds: Iterable[Array], count: int = 3) -> Array:
             centre = cloud.mean(axis=0)
             total, moments = np.zeros(cloud.shape[1]), np.zeros((cloud.shape[1],) * 2)
         largest = float(np.abs(cloud - centre).max())
+        if not moments.any():  # so far all rows are one: those of a tiny cloud must not underflow
+            scale = min(scale, float(unit(largest)))
         if largest > scale:  # a divergence's last state must not overflow
             total, moments, scale = total * (scale / largest), moments * (scale / largest) ** 2, largest
         moved = (cloud - centre) / scale

@@ -19,6 +19,8 @@ h      one flow step
 
 from __future__ import annotations
 
+import contextlib
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, TypeAlias
@@ -26,6 +28,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+import wgflow
 from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
@@ -89,8 +92,76 @@ class Frame:
     h: float = 0.0
     observables: Mapping[str, Any] = field(default_factory=dict)
 
+    @property
+    def particles(self) -> wgflow.Particles:
+        """The empirical measure with its masses; ``free`` where a depth lies outside [0, 1].
 
-def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:
+        Raises
+        ------
+        InputError
+            If the frame holds no particles, as those of a run that recorded numbers alone, or an entry is not finite.
+        """
+        if not np.size(self.tau):
+            raise InputError(
+                "frame: expected particles, got a frame without any, of a run that recorded numbers alone; "
+                "set record = 'particles' in the study"
+            )
+        free = bool(((self.tau < 0) | (self.tau > 1)).any())
+        return wgflow.Particles(self.theta, self.tau, self.mass, free=free)
+
+
+def refuse_masked(name: str, value: object) -> None:
+    """Refuse arrays of NumPy with masked entries, also inside lists: a plain array would forget the mask.
+
+    Raises
+    ------
+    InputError
+        If an entry is masked.
+    """
+    if isinstance(value, list | tuple):
+        for each in value:
+            if isinstance(each, list | tuple | np.ma.MaskedArray):
+                refuse_masked(name, each)
+    elif isinstance(value, np.ma.MaskedArray) and value.dtype.names is None:
+        masked = np.argwhere(np.ma.getmaskarray(value))
+        if len(masked):
+            first = _at(masked[0])
+            raise InputError(
+                f"{name}: expected numbers without gaps, got {len(masked)} masked{first}; remove or impute them"
+            )
+
+
+def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an array of real numbers") -> NDArray[Any]:
+    """View a caller's numbers as a plain array.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls them, for the message.
+    value : array_like
+        Nothing masked; no complex numbers, no strings of digits.
+    kinds : str, optional
+        Kinds of types allowed, as NumPy abbreviates them.
+    what : str, optional
+        What is expected, for the message.
+
+    Raises
+    ------
+    InputError
+        If it is anything else, or another library's object does not give its numbers away.
+    """
+    refuse_masked(name, value)
+    try:
+        array = np.asarray(value)
+        if array.dtype.kind not in kinds:
+            raise TypeError(f"of type {array.dtype}")
+    except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:
+        reason = str(error).partition("\n")[0]
+        raise InputError(f"{name}: expected {what}, got {describe(value)} ({reason})") from error
+    return array
+
+
+def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool = False) -> Array:
     """Copy a caller's numbers into a read-only float64 array, row by row in memory.
 
     Parameters
@@ -98,34 +169,39 @@ def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:
     name : str
         What the caller calls them, for the message.
     value : array_like
-        Real, finite, not empty.
+        Real, finite, not empty, nothing masked. Whole numbers beyond 2**53 are rounded to float64.
     dimensions : int
         Dimensions the array must have.
+    column : bool, optional
+        Whether a list of numbers stands for a matrix with one column.
 
     Raises
     ------
     InputError
         If it is anything else.
     """
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in "biuf":  # no complex numbers, no strings of digits
-            raise TypeError
+    array = numbers(name, value)
+    with np.errstate(over="ignore"):  # a wider float beyond float64 becomes infinite, which is refused below
         array = np.array(array, dtype=np.float64, order="C")
-    except (TypeError, ValueError) as error:
-        raise InputError(f"{name}: expected an array of real numbers, got {describe(value)}") from error
+    if column and array.ndim == 1:
+        array = array[:, None]
     if array.ndim != dimensions or array.size == 0:
         word = "matrix" if dimensions == 2 else "list"
         raise InputError(f"{name}: expected a non-empty {word} of {dimensions} dimension(s), got shape {array.shape}")
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        at = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), bad[0].tolist(), strict=False))
         raise InputError(
-            f"{name}: expected finite numbers, got {len(bad)} that are not, the first {array[tuple(bad[0])]} at {at}; "
+            f"{name}: expected finite numbers, got {len(bad)} that are not{_at(bad[0], array[tuple(bad[0])])}; "
             "remove or impute them"
         )
     array.flags.writeable = False
     return array
+
+
+def _at(place: Index, value: object = "") -> str:
+    """First of several entries in words, with its place."""
+    where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place.tolist(), strict=False))
+    return f", the first {value}{' ' if str(value) else ''}at {where}" if where else ""
 
 
 def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:
@@ -145,11 +221,14 @@ def real(name: str, value: object, *, above: float = -np.inf, least: float = -np
     InputError
         If it is anything else.
     """
-    good = isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool)
-    if not good or not (above < value < np.inf and value >= least):  # type: ignore[operator] # good says it is a number
+    number = math.nan
+    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+        with contextlib.suppress(OverflowError), np.errstate(over="ignore"):  # a whole number, or a wider float
+            number = float(value)
+    if not (above < number < np.inf and number >= least):
         bound = f" > {above:g}" if above > -np.inf else f" >= {least:g}" if least > -np.inf else ""
         raise InputError(f"{name}: expected a finite number{bound}, got {describe(value)}")
-    return float(value)  # type: ignore[arg-type]
+    return number
 
 
 def whole(name: str, value: object, least: int = 1) -> int:

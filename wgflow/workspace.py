@@ -13,15 +13,16 @@ import math
 import os
 import platform
 import re
+import shutil
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import wgflow
 from wgflow.errors import WorkspaceError
-from wgflow.files import replaced
+from wgflow.files import replaced, sweep_drafts
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
@@ -117,8 +118,46 @@ class Workspace:
         self.write_json("study.json", study)
 
     def open(self) -> None:
-        """Make the folder, if it is not there."""
-        (self.folder / "members").mkdir(parents=True, exist_ok=True)
+        """Make the folder, if it is not there.
+
+        Raises
+        ------
+        WorkspaceError
+            If a file, or a link to a folder that is gone, stands in its place.
+        """
+        folder = self.folder / "members"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise WorkspaceError(
+                f"{folder}: expected a folder, got a file or a link that leads nowhere; make the folder that it leads "
+                "to, or remove it"
+            ) from error
+
+    def clear(self, paths: Iterable[Path]) -> None:
+        """Remove the trajectories of earlier runs, and what lies beside them, so that a run can start again.
+
+        A linked ``members/`` stays linked, and loses the files of the given members alone, since others may share that
+        folder. Of a linked file the link is removed and not what it leads to.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            The members' trajectories.
+
+        Raises
+        ------
+        OSError
+            If something cannot be removed.
+        """
+        folder = self.folder / "members"
+        if not folder.is_symlink():
+            shutil.rmtree(folder)
+            return
+        for path in paths:
+            for each in (path, path.with_suffix(".checkpoint")):
+                each.unlink(missing_ok=True)
+                sweep_drafts(each)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:

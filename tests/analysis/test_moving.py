@@ -111,3 +111,16 @@ def test_constant_and_enormous_coordinates(value, tmp_path):
     if text:
         assert "NaN" not in text
         assert "Infinity" not in text
+
+
+def test_the_caption_says_that_masses_differ(trajectory, tmp_path):
+    """Under Gaps masses of this run differ; of equal ones there is nothing to say."""
+    said = "Masses differ, and all particles are drawn alike."
+    assert said in moving.moving(trajectory)
+    energy, frame = trajectory.energy(), trajectory[0]
+    path = tmp_path / "equal.h5"
+    with TrajectoryWriter.create(path, energy, 6) as writer:
+        for each in wgflow.Flow(energy, step=0.1).run(wgflow.Particles(frame.theta, frame.tau), until=0.3):
+            writer.append(each)
+    with wgflow.Trajectory(path) as equal:
+        assert said not in moving.moving(equal)

@@ -226,3 +226,12 @@ def test_what_does_not_fit_is_refused():
         stage.branches[0].last.fill_(float("nan"))
     with pytest.raises(InputError, match="finite"):
         cifar.to_particles(stage)
+
+
+def test_a_stage_has_no_place_for_unequal_masses():
+    stage = stage_of(0, "resnet_digits")
+    rho = cifar.to_particles(stage)
+    masses = np.linspace(1.0, 2.0, len(rho))
+    with pytest.raises(InputError, match="mass: expected equal weights, as a stage moves all its blocks alike"):
+        cifar.from_particles(stage, wgflow.Particles(rho.theta, rho.tau, masses, free=True))
+    cifar.from_particles(stage, wgflow.Particles(rho.theta, rho.tau, np.full(len(rho), 3.0), free=True))

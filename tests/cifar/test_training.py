@@ -202,6 +202,21 @@ def test_colours_are_means_and_deviations_of_each_channel():
     np.testing.assert_allclose(sd.flatten(), pixels.std(axis=(0, 2, 3)), rtol=1e-6)
 
 
+def test_a_constant_channel_becomes_0_and_is_named(caplog):
+    """Grey images in three planes of which one is empty: 0/0 would make every loss NaN."""
+    some = images(40, 20)
+    planes = [np.concatenate([each, np.full_like(each, 7)], axis=1) for each in (some.train, some.test)]
+    planes[1][:, 1] += 3  # test images differ in what was constant
+    mean, sd = training.colours(some._replace(train=planes[0], test=planes[1]))
+    normalised = (torch.from_numpy(planes[1]).float() - mean) / sd
+    assert (normalised[:, 1] == 0).all()
+    assert normalised[:, 0].std() == pytest.approx(1.0, abs=0.2)
+    (record,) = caplog.records
+    assert record.getMessage() == (
+        "images: channel 1 of 2 is constant over the training samples; standardised, it is 0"
+    )
+
+
 def same(a, b):
     """Whether two states are equal to the last bit."""
     if isinstance(a, torch.Tensor):

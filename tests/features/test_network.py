@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 from wgflow.activations import Activation
 from wgflow.errors import InputError
 from wgflow.features.history import LowRank, dense
+from wgflow.features.initial import regress
 from wgflow.features.network import Network
 from wgflow.features.records import Features, Weights
 
@@ -197,3 +198,18 @@ def test_bad_shapes(twin, rng):
         network.drift(weights, Features(features.alpha, features.beta[:2]))
     with pytest.raises(InputError, match="x: expected 2 columns"):
         network.predict(weights, np.zeros((3, 5)))
+
+
+def test_masked_weights_and_features_are_refused(twin):
+    rng = np.random.default_rng(0)
+    network = twin.make_network(rng)
+    weights = twin.make_weights(rng, network, 4)
+    masked = np.ma.masked_less(weights.outer, weights.outer.max())
+    with pytest.raises(InputError, match="weights: expected numbers without gaps, got 3 masked"):
+        network.features(weights._replace(outer=masked))
+    features = network.features(weights)
+    odd = features._replace(beta=(np.ma.masked_array(features.beta[0], mask=True), *features.beta[1:]))
+    with pytest.raises(InputError, match=r"features: .* masked"):
+        network.output(weights, odd)
+    with pytest.raises(InputError, match=r"alpha: .* masked"):
+        regress(features.beta[0], odd.beta[0])

@@ -8,7 +8,7 @@ import pytest
 
 import wgflow
 from wgflow.errors import InputError, StudyError
-from wgflow.sims import members, run, study
+from wgflow.sims import members, observables, run, study
 
 STUDY = """
 name = "numbers"
@@ -166,3 +166,22 @@ def test_members_beside_the_grid():
     raw["also"] = [{"seed": [1, 2]}]
     with pytest.raises(StudyError, match="also: expected members that the grid has not, got per_layer=1, seed=1 again"):
         members.expand(study.validate(study.Study, raw, "x"))
+
+
+def test_displacement_counts_by_mass(case):
+    """Birth-death leaves particles of little mass far away, which hardly belong to the measure."""
+    problem, rho = case(particles=3)
+    start = wgflow.Particles(rho.theta, rho.tau)
+    shift = np.array([[1.0], [2.0], [1e3]]) * np.ones(rho.theta.shape)
+
+    def measured(mass, size=1.0):
+        scene = observables.Scene(wgflow.Energy(problem, "shallow"), None, start)
+        theta = start.theta + shift if size == 1.0 else size * shift
+        scene = scene if size == 1.0 else scene._replace(start=start.moved(0 * theta, start.tau))
+        return observables.displacement(wgflow.Frame(1, 0.1, theta, rho.tau, np.array(mass), 0.0, 0.0), scene)
+
+    assert measured([0.75, 0.25, 0.0]) == pytest.approx(np.full(3, np.sqrt(0.75 + 0.25 * 4)))
+    assert measured([1.0, 1.0, 2.0]) == pytest.approx(np.full(3, np.sqrt((1 + 4 + 2e6) / 4)))
+    assert measured([0.2, 0.2, 0.2]) == pytest.approx(np.full(3, np.sqrt((1 + 4 + 1e6) / 3)))
+    for size in (1e-200, 1e200):
+        assert measured([0.75, 0.25, 0.0], size) / size == pytest.approx(np.full(3, np.sqrt(0.75 + 0.25 * 4)))

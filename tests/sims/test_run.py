@@ -12,7 +12,7 @@ import pytest
 
 import wgflow
 import wgflow.errors
-from wgflow.sims import run
+from wgflow.sims import members, run
 from wgflow.workspace import Workspace
 
 STUDY = """
@@ -82,10 +82,10 @@ def test_a_study_from_file_to_figure(study, tmp_path, capsys):
 
 def test_the_same_command_again_changes_nothing_but_provenance(study, tmp_path):
     assert run.main([study, "--quiet"]) == 0
-    members = {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")}
+    kept = {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")}
     before = json.loads((folder(tmp_path) / "summary.json").read_text())
     assert run.main([study, "--quiet"]) == 0
-    assert {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")} == members
+    assert {path: path.read_bytes() for path in folder(tmp_path).glob("members/*.h5")} == kept
     after = json.loads((folder(tmp_path) / "summary.json").read_text())
     assert after["members"] == before["members"]
 
@@ -447,3 +447,66 @@ def test_every_option_stops_and_resumes_to_the_same_run(study, tmp_path, changes
     (whole,) = (tmp_path / "whole" / "small").iterdir()
     for path in (whole / "members").iterdir():
         assert content(path) == content(folder(tmp_path) / "members" / path.name)
+
+
+def test_fresh_keeps_a_linked_folder_and_what_is_not_its_own(study, tmp_path):
+    """Trajectories moved to another disk, whose folder they share, with the run's folder and --out linked as well."""
+    options = [study, "--quiet", "--set", "figure=none", "--set", "flow.until=0.5"]
+    assert run.main(options) == 0
+    place, disk = folder(tmp_path), tmp_path / "disk"
+    names = sorted(path.name for path in (place / "members").iterdir())
+    (place / "members").rename(disk)
+    (place / "members").symlink_to(disk)
+    place.rename(tmp_path / "elsewhere")
+    place.symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs").rename(tmp_path / "real")
+    (tmp_path / "runs").symlink_to(tmp_path / "real")
+    stem = names[0].removesuffix(".h5")
+    (disk / "other.h5").write_text("of another study")
+    leftovers = [disk / f".{names[0]}.1.new", disk / f"{stem}.checkpoint", disk / f".{stem}.checkpoint.1.new"]
+    for path in [disk / names[0], *leftovers]:
+        path.write_text("damaged")
+    assert run.main(options) == run.BAD_INPUT
+    assert run.main([*options, "--fresh"]) == 0
+    assert (place / "members").is_symlink()
+    assert sorted(path.name for path in disk.iterdir()) == sorted([*names, "other.h5"])
+    assert (disk / "other.h5").read_text() == "of another study"
+
+
+def test_fresh_removes_a_link_to_a_file_and_leaves_the_file(study, tmp_path):
+    options = [study, "--quiet", "--set", "figure=none", "--set", "flow.until=0.5"]
+    assert run.main(options) == 0
+    member = next((folder(tmp_path) / "members").iterdir())
+    member.rename(tmp_path / "kept.h5")
+    member.symlink_to(tmp_path / "kept.h5")
+    before = (tmp_path / "kept.h5").read_bytes()
+    assert run.main([*options, "--fresh"]) == 0
+    assert not member.is_symlink()
+    assert (tmp_path / "kept.h5").read_bytes() == before
+
+
+def test_a_folder_of_members_that_is_gone_is_named(study, tmp_path, capsys):
+    options = [study, "--quiet", "--set", "figure=none", "--set", "flow.until=0.5"]
+    assert run.main(options) == 0
+    place = folder(tmp_path) / "members"
+    place.rename(tmp_path / "disk")
+    place.symlink_to(tmp_path / "gone")
+    assert run.main(options) == run.BAD_INPUT
+    assert lines(capsys)[-1].endswith(
+        "members: expected a folder, got a file or a link that leads nowhere; make the folder that it leads to, or "
+        "remove it"
+    )
+
+
+def test_constant_columns_are_said_once(tmp_path, monkeypatch, caplog):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("wgflow.sims.members._said", set())
+    members.problems.cache_clear()
+    np.savez("own.npz", x=np.column_stack([np.linspace(0, 1, 12), np.full(12, 7.0)]), y=np.linspace(1, 2, 12))
+    table = (
+        '[problem]\nname = "file"\npath = "own.npz"\n[flow]\nuntil = 1.0\n[grid]\n"problem.split_seed" = [0, 1, 2]\n'
+    )
+    (tmp_path / "own.toml").write_text('name = "own"\n' + table)
+    assert run.main(["own.toml", "--dry-run"]) == 0
+    said = "x: column 1 of 2 is constant over the training samples; standardised, it is 0"
+    assert [record.getMessage() for record in caplog.records] == [said]

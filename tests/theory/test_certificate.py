@@ -333,3 +333,11 @@ def test_all_particles_at_depth_zero(rng):
     found = certificate(wgflow.Energy(problem), wgflow.Particles(rho.theta, np.zeros(4)))
     assert (found.value, found.found, len(found.weight)) == (0.0, False, 0)
     assert "no descent direction" in found.verdict
+
+
+def test_particles_without_mass_set_no_radius(rng):
+    problem = wgflow.Problem.padded(rng.normal(size=(6, 1)), rng.normal(size=6))
+    theta = np.vstack([wgflow.Particles.draw(problem, 3).theta, np.full(problem.shape[3], 1e200)])
+    rho = wgflow.Particles(theta, np.full(4, 0.5), [0.5, 0.3, 0.2, 0.0])
+    found = certificate(wgflow.Energy(problem, "shallow", backend="reference"), rho, starts=3, steps=1)
+    assert found.radius == 2 * np.linalg.norm(theta[:3], axis=1).max()

@@ -192,7 +192,7 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
-@pytest.mark.parametrize("scale", [1e-6, 1e-4, 1.0, 1e4, 1e150])
+@pytest.mark.parametrize("scale", [1e-200, 1e-6, 1e-4, 1.0, 1e4, 1e150, 1e200])
 def test_w2_scales_with_the_points(rng, scale):
     """Unequal masses, as copies of equal ones: the programme beside the assignment, at any size of the numbers."""
     copies = rng.integers(1, 4, size=12)
@@ -210,3 +210,75 @@ def test_tiny_masses_far_away_count():
     found = between(x, y, np.array([1 - less, less]), np.array([1 - far, far]), "programme")
     # what is far on the left comes from 0, what is far on the right goes to 0: crossing both would cost more
     assert found.value == pytest.approx(np.sqrt((less + far) * 1e8), rel=1e-3)
+
+
+HALF = np.array([0.5, 0.5])
+LINE = np.array([[0.0], [1.0]])
+
+
+@pytest.mark.parametrize("call", [between, sliced])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"a": [1.5, -0.5]}, "mass of x: expected weights >= 0, got -0.5 for point 1"),
+        ({"b": [-1e-12, 1 + 1e-12]}, "mass of y: expected weights >= 0"),
+        ({"a": [0.5, np.nan]}, "mass of x: expected finite numbers"),
+        ({"a": [0.5, np.inf]}, "mass of x: expected finite numbers"),
+        ({"a": np.ma.masked_array([0.5, 0.5], mask=[0, 1])}, "mass of x: .* masked"),
+        ({"a": [0.0, 0.0]}, "mass: expected two measures of"),
+        ({"a": [0.0, 0.0], "b": [0.0, 0.0]}, "mass: expected two measures of"),
+        ({"a": [1e308, 1e308], "b": [1e308, 1e308]}, "mass: expected two measures of"),
+        ({"a": [0.5, 0.25]}, "mass: expected two measures of"),
+        ({"a": [1.0]}, "mass of x: expected one for each of 2 points, got 1"),
+        ({"b": [[0.5], [0.5]]}, "mass of y: expected a non-empty list"),
+        ({"x": [[0.0], [np.nan]]}, "x: expected finite numbers"),
+        ({"y": np.ma.masked_array(LINE, mask=[[0], [1]])}, "y: .* masked"),
+        ({"y": LINE + 1j}, "y: expected an array of real numbers"),
+        ({"y": [[0.0, 1.0], [2.0, 3.0]]}, "x, y: expected points with as many columns, got 1 and 2"),
+    ],
+)
+def test_measures_that_are_none_are_refused(call, change, message):
+    with pytest.raises(InputError, match=message):
+        call(**{"x": LINE, "y": LINE + 1, "a": HALF, "b": HALF} | change)
+
+
+SIZES = [1e-320, 1e-300, 1e-170, 1e-80, 1e80, 1e160, 1e300]
+
+
+@pytest.mark.parametrize("size", SIZES)
+@pytest.mark.parametrize("method", ["assignment", "programme", "sliced"])
+def test_numbers_of_any_size_have_their_distance(size, method, rng):
+    x, y, mass = rng.integers(-9, 9, (6, 2)), rng.integers(-9, 9, (6, 2)), np.full(6, 1 / 6)
+    one = between(x, y, mass, mass, method)
+    found = between(size * x, size * y, mass, mass, method)
+    assert found.method == method
+    few = 1e-2 if size == 1e-320 else 1e-7  # of so small a size numbers have a few digits
+    assert found.value / size == pytest.approx(one.value, rel=few)
+    assert found.error / size == pytest.approx(one.error, rel=few)
+
+
+def test_only_the_differences_of_large_numbers_count():
+    """Far away as a whole, with ends beyond the largest difference, and nearly the same for all their extent."""
+    for x, y, expected in (
+        ([[1e200, 0.0]], [[1e200, 3e-4]], 3e-4),
+        ([[-1.5e308]], [[1.5e307]], 1.65e308),
+        ([[1.0, 0.0]], [[1.0, 2e-170]], 2e-170),
+        ([[0.0], [1.0]], [[4e-170], [1.0]], 4e-170 / np.sqrt(2)),
+    ):
+        mass = np.full(len(x), 1 / len(x))
+        assert between(x, y, mass, mass).value == pytest.approx(expected, rel=1e-12)
+        assert between(x, y, mass, mass, "programme").value == pytest.approx(expected, rel=1e-7)
+        if len(x[0]) == 1:
+            assert sliced(x, y, mass, mass).value == pytest.approx(expected, rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e170])
+def test_distances_of_measures_of_any_size(size):
+    a, b = measure(1), measure(2)
+    one, found = by_depth(a, b, 3), by_depth(*(rho.moved(size * rho.theta, rho.tau) for rho in (a, b)), 3)
+    np.testing.assert_allclose(found.slices / size, one.slices, rtol=1e-12)
+    assert found.conditional / size == pytest.approx(one.conditional)
+    rho = wgflow.Particles(a.theta * size, a.tau)
+    assert distance(a.moved(0 * a.theta, a.tau), rho, scale=0).value / size == pytest.approx(
+        np.sqrt((a.theta**2).sum(axis=1).mean())
+    )

@@ -1,14 +1,18 @@
 """Nearest-neighbour entropy against closed forms, occupancy against its expectation."""
 
+from typing import ClassVar
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy.spatial import cKDTree
 
 from wgflow import projections
 from wgflow.errors import InputError
 from wgflow.theory import reference
 from wgflow.theory.entropy import entropy, occupancy, project, projected_entropy
+from wgflow.theory.nearest import nearest, neighbour, smallest_gap
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -113,3 +117,44 @@ def test_bad_numbers_are_refused(rng):
         entropy(rng.normal(size=(9, 4)))
     with pytest.raises(InputError, match="cells"):
         occupancy(rng.normal(size=(9, 2)), np.zeros(9), reference.box(2), ("0",), 1)
+
+
+class Counted:
+    """A tree that tells how many points it holds and how often it was asked."""
+
+    seen: ClassVar[list] = []
+
+    def __init__(self, points):
+        self.tree = cKDTree(points)
+        self.seen.append(len(points))
+
+    def query(self, points, **options):
+        self.seen.append(len(points))
+        return self.tree.query(points, **options)
+
+
+def test_points_at_one_place_are_one_point_of_the_tree(monkeypatch, rng):
+    """A tree cannot part identical points: a search among N of them looks at all, N**2 in all."""
+    monkeypatch.setattr("wgflow.theory.nearest.cKDTree", Counted)
+    places = rng.normal(size=(10, 2))
+    for cloud, distinct in ((np.full((2000, 3), 0.1), 1), (np.repeat(places, 200, axis=0), 10)):
+        Counted.seen.clear()
+        assert entropy(cloud, 3) == -np.inf
+        assert (nearest(cloud[:50] + 1, cloud) > 0).all()
+        assert smallest_gap(cloud) == 0.0
+        assert Counted.seen == [distinct, distinct, distinct, 50]
+
+
+@given(seed=st.integers(0, 2**32), k=st.integers(1, 8), d=st.integers(1, 3))
+def test_neighbours_among_copies_are_those_of_all_distances(seed, k, d):
+    cloud = np.random.default_rng(seed).integers(-1, 2, size=(12, d)).astype(float)
+    apart = np.sort(np.sqrt(((cloud[:, None] - cloud[None]) ** 2).sum(axis=2)), axis=1)
+    np.testing.assert_array_equal(neighbour(cloud, k), apart[:, k])
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e170, 1e300])
+def test_entropy_of_numbers_of_any_size(size, rng):
+    points = rng.normal(size=(60, 2))
+    assert entropy(size * points) == pytest.approx(entropy(points) + 2 * np.log(size), rel=1e-12)
+    lines = projections.principal([size * points])
+    np.testing.assert_allclose(lines, projections.principal([points]), atol=1e-9)

@@ -75,3 +75,18 @@ def test_unequal_layers_are_refused():
         regularity(rho, 2)
     with pytest.raises(InputError, match="layers: expected a whole number >= 2"):
         regularity(rho, 1)
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e170])
+def test_paths_of_any_size(size, random):
+    rho = wgflow.Particles(np.cumsum(random.normal(size=(48, 2)), axis=0), np.repeat((np.arange(16) + 0.5) / 16, 3))
+    one, found = (regularity(each, 16) for each in (rho, rho.moved(size * rho.theta, rho.tau)))
+    assert found.lipschitz / size == pytest.approx(one.lipschitz)
+    assert found.holder == pytest.approx(one.holder)
+
+
+def test_paths_of_unequal_mass_are_refused_and_those_without_are_no_support():
+    with pytest.raises(InputError, match="mass: expected equal weights"):
+        regularity(wgflow.Particles([[1.0], [2.0]], [0.2, 0.8], [0.3, 0.7]), 2)
+    gone = wgflow.Particles([[1.0], [2.0], [50.0]], [0.1, 0.6, 0.7], [0.5, 0.5, 0.0])
+    assert moments(gone, 2) == (2.5, 4.0, 2.0)

@@ -235,3 +235,49 @@ def test_iid_clouds_are_where_iid_clouds_are(parameters, count):
     assert inside > 0.4  # fewer than 16 of 40 at a chance of 7/9: below 1e-6
     shrunk = yardstick.measure(*(part * factor for part, factor in zip(law(count, 7), (0.02, 1.0), strict=True)))
     assert shrunk.ratio < min(shrunk.iid)
+
+
+@pytest.mark.parametrize("size", [1e-300, 1e-170, 1e170, 1e300])
+@pytest.mark.parametrize("method", ["tree", "product"])
+def test_neighbours_of_numbers_of_any_size(size, method, rng):
+    x, y = rng.normal(size=(9, 3)), rng.normal(size=(12, 3))
+    np.testing.assert_allclose(nearest(size * x, size * y, method) / size, nearest(x, y, method), rtol=1e-12)
+    assert smallest_gap(size * y, method) / size == pytest.approx(smallest_gap(y, method), rel=1e-12)
+    np.testing.assert_allclose(directions(size * y), directions(y), rtol=1e-12)
+    assert thinnest(size * y) / size == pytest.approx(thinnest(y), rel=1e-12)
+
+
+@pytest.mark.parametrize("size", [1e-170, 1e170])
+def test_support_beside_a_law_of_any_size(size):
+    law = reference.ball(3)
+    large = lambda count, seed: (size * law(count, seed)[0], law(count, seed)[1])  # noqa: E731
+    theta, tau = law(40, 1)
+    one, found = (support(scale * theta, tau, each, 50, 3) for scale, each in ((1.0, law), (size, large)))
+    for name in ("coverage", "covering", "separation", "thinnest", "tau"):
+        np.testing.assert_allclose(getattr(found, name), getattr(one, name), rtol=1e-9)
+
+
+def test_a_law_that_keeps_a_column_is_not_divided_by_rounding():
+    """The deviation of 0.1 taken 300 times is 1e-17, and that of 1e12 + N(0, 1) is 1."""
+    ball = reference.ball(2)
+
+    def law(count, seed):
+        theta, tau = ball(count, seed)
+        return np.column_stack([np.full(count, 0.1), 1e12 + theta[:, 0]]), tau
+
+    scale = Yardstick(law, 300, 50, 2).scale
+    assert scale[0] == 1.0
+    assert scale[1] == pytest.approx(0.5, rel=0.1)
+
+
+def test_depths_count_by_their_mass():
+    assert uniformity(np.array([0.2, 0.9]), np.array([3.0, 1.0])) == pytest.approx(0.75 - 0.2)
+    assert uniformity(np.array([0.9, 0.2]), np.array([2.0, 2.0])) == uniformity(np.array([0.2, 0.9]))
+    yardstick = Yardstick(reference.box(1), 3, 50, 2)
+    theta, tau = np.array([[0.1], [0.2], [50.0]]), np.array([0.2, 0.9, 0.5])
+    found = yardstick.measure(theta, tau, np.array([0.75, 0.25, 0.0]))
+    assert found.tau.value == pytest.approx(0.55)
+    assert found.covering.value == yardstick.measure(theta[:2], tau[:2]).covering.value
+    for mass in ([0.5, 0.5], [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0], np.ma.masked_array([1.0, 1, 1], mask=[1, 0, 0])):
+        with pytest.raises(InputError, match="mass: expected"):
+            yardstick.measure(theta, tau, mass)

@@ -275,6 +275,8 @@ def test_wrong_frames_are_refused(run):
             ({"observables": {"half": None}}, "frame: expected numbers"),
             ({"step": 0.5}, "frame: expected numbers"),
             ({"theta": frames[0].theta + 1j}, "frame: expected real numbers"),
+            ({"observables": {"half": np.ma.masked}}, "frame: observable 'half': .* got 1 masked;"),
+            ({"mass": np.ma.masked_array(frames[0].mass, mask=[0, 0, 1, 0])}, "frame: mass: .* 1 masked, the first at"),
         ):
             with pytest.raises(InputError, match=words):
                 writer.append(dataclasses.replace(frames[0], **change))
@@ -339,3 +341,22 @@ def test_appending_frames_of_another_type(run, same):
         writer.append(odd)
     with wgflow.Trajectory(path) as trajectory:
         assert same(trajectory[0], dataclasses.replace(odd, theta=odd.theta.astype(float)))
+
+
+@pytest.mark.parametrize("moving", [True, False])
+def test_points_in_three_dimensions_have_the_masses_of_their_frame(run, write, moving, capsys):
+    """As birth-death leaves them, a row a frame; masses that never change are one row for all, as H5MD has it."""
+    create, frames, path, _ = run
+    shares = [np.roll([0.1, 0.2, 0.3, 0.4], k if moving else 0) for k in range(len(frames))]
+    frames = [dataclasses.replace(frame, mass=mass) for frame, mass in zip(frames, shares, strict=True)]
+    write(create, frames)
+    out = path.with_name("points.h5")
+    assert main(["export", str(path), str(out)]) == 0
+    with h5py.File(out) as file:
+        group = file["particles/rho/mass"]
+        if moving:
+            np.testing.assert_array_equal(group["value"], shares)
+            assert group["step"] == file["particles/rho/position/step"]
+            np.testing.assert_array_equal(group["time"], [frame.s for frame in frames])
+        else:
+            np.testing.assert_array_equal(group, shares[0])

@@ -11,6 +11,7 @@ from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
 from wgflow.particles import Particles
+from wgflow.scaling import norms
 from wgflow.theory import distances, reference
 from wgflow.theory.assumptions import Assumption, assumptions
 from wgflow.theory.certificate import Certificate, certificate
@@ -43,7 +44,7 @@ class Along(NamedTuple):
     travelled_by : str
         How it was computed, the same way at all: ``"assignment"`` (W2) or ``"sliced"``.
     radius : float
-        R of all certificates: twice the largest |theta_i| among their frames, unless it was given.
+        R of all certificates: twice the largest |theta_i| of particles with mass, unless it was given.
     beside_the_flow : list of str
         What else moved the measure, so that dissipation alone does not account for E.
     certified : ndarray (C,)
@@ -142,7 +143,7 @@ def along(
         frame = trajectory[number]
         rho = _measure(frame)
         residuals.append(residual(energy, rho, frame.s, boundary))
-        supports.append(yardstick.measure(frame.theta[frame.mass > 0], frame.tau[frame.mass > 0]))
+        supports.append(yardstick.measure(frame.theta, frame.tau, frame.mass))
         travelled.append(distances.distance(_measure(first), rho, by, seed=seed).value)
     found = []
     for k, number in enumerate(certified):
@@ -186,7 +187,7 @@ def _measure(frame: Frame) -> Particles:
             f"tau: expected depths in [0, 1], where the theorems live, got {frame.tau.min():g} to {frame.tau.max():g} "
             f"at s = {frame.s:g}; run with boundary clip or reflect"
         )
-    return Particles(frame.theta, frame.tau, frame.mass)
+    return frame.particles
 
 
 def _comparable(trajectory: Trajectory, numbers: Sequence[int]) -> str:
@@ -197,8 +198,9 @@ def _comparable(trajectory: Trajectory, numbers: Sequence[int]) -> str:
 
 
 def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
-    """Twice the farthest particle of some frames, or 1 if all their parameters are 0."""
-    farthest = max(float(np.linalg.norm(trajectory[number].theta, axis=1).max()) for number in numbers)
+    """Twice the farthest particle with mass of some frames, or 1 if all their parameters are 0."""
+    clouds = (frame.theta[frame.mass > 0] for frame in (trajectory[number] for number in numbers))
+    farthest = max(float(norms(cloud).max(initial=0.0)) for cloud in clouds)
     return 2.0 * farthest if farthest > 0 else 1.0
 
 

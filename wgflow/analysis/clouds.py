@@ -73,7 +73,7 @@ def _about(study: Spec, s: float) -> Spec:
 def _own(trajectory: Trajectory) -> Spec:
     """What a network's cloud is like by itself."""
     frame, layers = trajectory[-1], trajectory.parameters["study"]["depth"]["layers"]
-    rho = Particles(frame.theta, frame.tau, frame.mass)
+    rho = frame.particles
     out: Spec = {}
     if layers > 1:
         found = regularity(rho, layers)

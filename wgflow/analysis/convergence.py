@@ -19,7 +19,6 @@ from wgflow.analysis.rates import Estimate, Statistic, estimate, mean, norm_of_m
 from wgflow.analysis.summary import QUANTITIES
 from wgflow.energy import Energy
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame, Spec
 from wgflow.workspace import MemberFile, Workspace, words
@@ -199,7 +198,7 @@ def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Memb
 
 def _predict(energy: Energy, frame: Frame, x: Array) -> Array:
     with np.errstate(all="ignore"):
-        return energy.predict(Particles(frame.theta, frame.tau, frame.mass, free=True), x).ravel()
+        return energy.predict(frame.particles, x).ravel()
 
 
 def _curve(members: Sequence[_Member]) -> Curve:

@@ -10,7 +10,6 @@ import numpy as np
 from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.theory.ablation import deletion, path_lengths, permutation
 from wgflow.theory.expansion import ALPHAS, ORDERS, remainders
 from wgflow.theory.similarity import gradient_similarity
@@ -107,7 +106,7 @@ def groups(work: Workspace) -> list[Group]:
 
 def measured(energy: Energy, frame: Frame) -> Measured:
     """Apply the theory of ensembles to one frame."""
-    rho = Particles(frame.theta, frame.tau, frame.mass, free=True)
+    rho = frame.particles
     drawn, fitted = remainders(energy, rho, SCALES), remainders(energy, rho, ALPHAS)
     size = np.sqrt(np.mean(energy.predict(rho, energy.problem.x) ** 2))
     queries = rho.theta[:: -(-len(rho) // _QUERIES)]

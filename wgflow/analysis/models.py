@@ -12,7 +12,6 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
@@ -59,7 +58,7 @@ def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Pr
         with Trajectory(file.path) as trajectory:
             train, heldout = trajectory.energy("data"), trajectory.energy("heldout")
             frame = trajectory[-1]
-        rho = Particles(frame.theta, frame.tau, frame.mass, free=True)
+        rho = frame.particles
         found.append(_score(name, rho.theta.size, train.problem, heldout.problem, lambda x: train.predict(rho, x)))  # noqa: B023
     if not found:
         raise InputError("models: expected members to score, got none")

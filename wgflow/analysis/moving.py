@@ -78,10 +78,12 @@ def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
             '<g class="trails"></g><g class="dots"></g>',
         ]
     )
+    equal = all(frame.mass.min() == frame.mass.max() for frame in frames)
+    alike = "" if equal else " Masses differ, and all particles are drawn alike."
     shown = f"{len(chosen)} of {tau.shape[1]}" if len(chosen) < tau.shape[1] else str(tau.shape[1])
     caption = (
         f"{shown} particles in {_said(axes[0])} and {_said(axes[1])}, coloured by their depth at the start (light to "
-        f"dark); below, the loss. Move the slider, or use the arrow keys on it. {trajectory.path.stem}"
+        f"dark); below, the loss. Move the slider, or use the arrow keys on it.{alike} {trajectory.path.stem}"
     )
     script = resources.files(__package__).joinpath("moving.js").read_text(encoding="utf-8")
     return (

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from wgflow.depth import Gaps, switches
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Index
 
@@ -62,7 +61,7 @@ def order_switching(trajectory: Trajectory, threads: int | None = None) -> Switc
     found: list[tuple[int, float, int, float]] = []
     before: NDArray[np.int64] | None = None
     for frame in trajectory:
-        rho = Particles(frame.theta, frame.tau, frame.mass, free=True)
+        rho = frame.particles
         after = energy.depth.order(rho)
         if before is not None and (pairs := switches(before, after)):
             with np.errstate(all="ignore"):  # the last state before a divergence may overflow here

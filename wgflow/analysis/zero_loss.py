@@ -15,7 +15,6 @@ import numpy as np
 from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.problems import Problem
 from wgflow.theory import reference
 from wgflow.theory.assumption import Assumption
@@ -24,7 +23,7 @@ from wgflow.theory.sard import sard
 from wgflow.theory.separation import Kind, Separation, Separator, at_depth, one_signed_floor, separation
 from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
-from wgflow.types import Array, Frame
+from wgflow.types import Array
 from wgflow.workspace import MemberFile, Workspace
 
 ZERO = 1e-3  # of the loss without blocks: an end below it that still falls counts as zero
@@ -117,7 +116,7 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
             name = _block(energy.problem)
             if not len(trajectory) or name in panel or not SEPARATED.get(_support(trajectory), False):
                 continue
-            law, (first, last) = _law(trajectory, energy), (_measure(trajectory[at]) for at in (0, -1))
+            law, (first, last) = _law(trajectory, energy), (trajectory[at].particles for at in (0, -1))
             panel[name] = [
                 homogeneity(energy.problem),
                 universal_kernel(energy.problem, law),
@@ -135,7 +134,7 @@ def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> C
         if support not in SEPARATED:
             raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")
         problem, frames = energy.problem, [trajectory[k] for k in spread(len(trajectory), _MEASURED)]
-        clouds = [frame.theta[at_depth(energy.depth, _measure(frame), t0)] for frame in frames]
+        clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
         key = (_block(problem), len(clouds[0]))
         if key not in separators:
             separators[key] = Separator(problem, len(clouds[0]), _law(trajectory, energy))
@@ -149,7 +148,7 @@ def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> C
             s,
             loss,
             float(s[-1] * dissipation[-1] / loss[-1]) if loss[-1] > 0 else 0.0,
-            float(energy(_measure(frames[0]).moved(np.zeros_like(frames[0].theta), frames[0].tau))),
+            float(energy(frames[0].particles.moved(np.zeros_like(frames[0].theta), frames[0].tau))),
             _floor(problem),
             np.array([_one_sided(problem, frame.theta) for frame in trajectory]),
             np.array([frame.s for frame in frames]),
@@ -190,7 +189,3 @@ def _one_sided(problem: Problem, theta: Array) -> bool:
         return False
     a = theta[:, problem.groups["a"]]
     return bool((a >= 0).all() or (a <= 0).all())
-
-
-def _measure(frame: Frame) -> Particles:
-    return Particles(frame.theta, frame.tau, frame.mass)

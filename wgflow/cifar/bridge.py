@@ -73,18 +73,24 @@ def from_particles(stage: MeanFieldStage, rho: Particles) -> None:
     stage : MeanFieldStage
         Whose n blocks are written over, block i by particle i.
     rho : Particles
-        n particles with all P weights; masses are not used.
+        n particles of equal mass with all P weights.
 
     Raises
     ------
     InputError
-        If numbers of particles or weights do not fit, or a depth leaves [0, 1] and the stage's ends are not free.
+        If numbers of particles or weights do not fit, masses differ, or a depth leaves [0, 1] and the stage's ends are
+        not free.
     """
     parameters = sum(parameter.numel() for parameter in stage.branches[0].parameters())
     if rho.theta.shape != (len(stage), parameters):
         raise InputError(
             f"rho: expected theta of shape {(len(stage), parameters)}, all weights of each block, got "
             f"{rho.theta.shape}; theta reduced to columns does not lead back"
+        )
+    if rho.mass.max() - rho.mass.min() > 1e-9 * rho.mass.max():
+        raise InputError(
+            f"mass: expected equal weights, as a stage moves all its blocks alike, got {rho.mass.min():g} to "
+            f"{rho.mass.max():g}; leave mass out"
         )
     stage.place(rho.tau)
     for branch, row in zip(stage.branches, rho.theta, strict=True):

@@ -24,7 +24,8 @@ from wgflow.cifar.data import Bytes, Images, Labels
 from wgflow.cifar.recipe import Recipe
 from wgflow.cifar.stage import MeanFieldStage, parameter_groups, settle, stages
 from wgflow.errors import InputError
-from wgflow.types import whole
+from wgflow.problems.datasets import say_constant
+from wgflow.types import refuse_masked, whole
 
 _EVALUATED = 512  # images at a time without gradients
 
@@ -107,6 +108,8 @@ class Trainer:
         threads: int | None = None,
     ) -> None:
         self.recipe, self.seed, self.epochs, self.device = recipe, seed, whole("epochs", epochs), device
+        for name in ("train", "train_labels", "test", "test_labels"):
+            refuse_masked(f"images: {name}", getattr(images, name))
         self.steps_per_epoch = len(images.train) // recipe.batch
         if not self.steps_per_epoch:
             raise InputError(f"batch: expected at most the {len(images.train)} images, got {recipe.batch}")
@@ -284,7 +287,10 @@ def _on(device: str, pixels: Bytes, labels: Labels) -> tuple[Tensor, Tensor]:
 
 
 def colours(images: Images) -> tuple[Tensor, Tensor]:
-    """Mean and standard deviation of each channel over the training images, both (1, C, 1, 1), in float32."""
+    """Mean and standard deviation of each channel over the training images, both (1, C, 1, 1), in float32.
+
+    A constant channel has an infinite deviation, which makes it 0 in all images; a warning is logged that names it.
+    """
     channels = images.train.shape[1]
     counts = torch.stack(
         [torch.bincount(torch.from_numpy(images.train[:, c].reshape(-1)), minlength=256) for c in range(channels)]
@@ -292,4 +298,7 @@ def colours(images: Images) -> tuple[Tensor, Tensor]:
     values = torch.arange(256, dtype=torch.float64)
     mean = (counts @ values) / counts.sum(dim=1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / counts.sum(dim=1)
-    return mean.float().view(1, -1, 1, 1), variance.sqrt().float().view(1, -1, 1, 1)
+    constant = variance == 0
+    say_constant("images", torch.nonzero(constant).flatten().numpy(), channels, "channel")
+    deviation = torch.where(constant, torch.inf, variance.sqrt())
+    return mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)

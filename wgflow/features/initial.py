@@ -19,7 +19,7 @@ from wgflow.errors import InputError, describe
 from wgflow.features.history import LowRank
 from wgflow.features.network import Network
 from wgflow.features.records import Features, Weights
-from wgflow.types import Array, real, whole
+from wgflow.types import Array, real, refuse_masked, whole
 
 RCOND = 1e-13  # singular values below this times the largest count as zero
 
@@ -97,6 +97,8 @@ def regress(h: Array, alpha: Array, ridge: float = 0.0, rcond: float = RCOND) ->
     InputError
         If the arrays have no common N, or a number is negative.
     """
+    for name, each in (("h", h), ("alpha", alpha)):
+        refuse_masked(name, each)
     if h.ndim != 2 or alpha.ndim != 2 or h.shape[1] != alpha.shape[1]:
         raise InputError(f"alpha: expected features (units, N) beside h (m, N), got {alpha.shape} beside {h.shape}")
     ridge, rcond = real("ridge", ridge, least=0.0), real("rcond", rcond, least=0.0)

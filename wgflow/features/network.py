@@ -23,7 +23,7 @@ from wgflow.features.elementwise import Elementwise, Plain
 from wgflow.features.history import AnyArray, LowRank
 from wgflow.features.records import Adjoint, Drift, Features, Tape, Weights
 from wgflow.problems.losses import Loss, loss
-from wgflow.types import Spec, finite_array, whole
+from wgflow.types import Spec, finite_array, refuse_masked, whole
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
 BACKENDS = ("cpu", "reference")
@@ -106,6 +106,8 @@ class Network:
         InputError
             If a shape does not fit the network, or the features do not fit the weights.
         """
+        refuse_masked("weights", [weights.inner, *weights.middle, weights.outer])
+        refuse_masked("features", [] if features is None else [*features.alpha, *features.beta])
         m = len(weights.outer)
         found = [np.shape(weights.inner), *(each.shape for each in weights.middle), np.shape(weights.outer)]
         wanted: list[tuple[int, ...]] = [(self.inputs, m), *(self.layers - 1) * [(m, m)], (m,)]

@@ -6,6 +6,7 @@ The real ones are those scikit-learn ships inside its wheel; nothing is ever fet
 from __future__ import annotations
 
 import functools
+import logging
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -17,7 +18,12 @@ import numpy as np
 from wgflow import rng
 from wgflow.errors import InputError, describe
 from wgflow.problems.regression import gaussian, sine, teacher
-from wgflow.types import Array, finite_array
+from wgflow.scaling import column_spread
+from wgflow.types import Array, Index, finite_array
+
+logger = logging.getLogger("wgflow.problems")
+_LISTED = 8  # constant columns that are named
+_EXACT = 1e-9  # what rounding may leave of a standardised column's mean, and of its deviation's distance from 1
 
 
 class Split(NamedTuple):
@@ -98,7 +104,7 @@ def from_file(path: str | Path) -> tuple[Array, Array]:
     except (OSError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
         raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
     # Checked before anything is scaled, which would spread a NaN over its column.
-    return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y[:, None] if y.ndim == 1 else y, 2)
+    return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y, 2, column=True)
 
 
 DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
@@ -126,15 +132,17 @@ def split(
         Seed of the choice.
     standardise : bool, optional
         Give every column of x (and y) mean 0 and standard deviation 1 over the training samples; the held-out ones
-        are scaled by the same numbers, so nothing of them leaks into training. Constant columns become 0.
+        are scaled by the same numbers, so nothing of them leaks into training. Columns that are constant over the
+        training samples, up to rounding, become 0, and a warning is logged that names them.
     targets : bool, optional
         Whether y is scaled too.
 
     Raises
     ------
     InputError
-        If the fraction is out of range or leaves no sample to train on.
+        If the fraction is out of range or leaves no sample to train on, or a number is missing.
     """
+    x, y = finite_array("x", x, 2), finite_array("y", y, 2)
     count = len(x)
     if not 0 <= heldout < 1:
         raise InputError(f"heldout: expected a fraction with 0 <= heldout < 1, got {describe(heldout)}")
@@ -146,11 +154,28 @@ def split(
     order = rng.permutation(seed, "split", count)
     train, rest = np.sort(order[:kept]), np.sort(order[kept:])
     if standardise:
-        x, y = _standardise(x, train), _standardise(y, train) if targets else y
+        x, y = _standardise("x", x, train), _standardise("y", y, train) if targets else y
     return Split(x[train], y[train], x[rest], y[rest])
 
 
-def _standardise(values: Array, train: np.ndarray) -> Array:
-    mean, spread = values[train].mean(axis=0), values[train].std(axis=0)
-    constant = spread <= 1e-12 * np.abs(mean)  # up to the rounding of the mean
-    return np.where(constant, 0.0, (values - mean) / np.where(constant, 1.0, spread))
+def _standardise(name: str, values: Array, train: Index) -> Array:
+    """Columns with mean 0 and deviation 1 over the training samples, those that are constant there 0.
+
+    A column far from 0 has lost digits of its mean to rounding; what is left of it afterwards is taken off once more.
+    """
+    found = column_spread(values[train])
+    say_constant(name, np.flatnonzero(found.constant), len(found.constant))
+    scaled = (values / found.unit - found.mean) / np.where(found.constant, 1.0, found.deviation)
+    scaled = np.where(found.constant, 0.0, scaled)
+    left = column_spread(scaled[train])
+    again = ~found.constant & ((np.abs(left.mean) > _EXACT) | (np.abs(left.deviation - 1.0) > _EXACT))
+    return np.where(again, (scaled - left.mean) / np.where(again, left.deviation, 1.0), scaled)
+
+
+def say_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
+    """Log a warning that names the columns, of so many, that standardising makes 0, if there are any."""
+    if not len(constant):
+        return
+    listed = ", ".join(map(str, constant[:_LISTED].tolist())) + (", ..." if len(constant) > _LISTED else "")
+    are, they = (f"{what} %s of %d is", "it is") if len(constant) == 1 else (f"{what}s %s of %d are", "they are")
+    logger.warning(f"%s: {are} constant over the training samples; standardised, {they} 0", name, listed, count)

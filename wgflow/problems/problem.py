@@ -175,8 +175,4 @@ def _digest(array: Array) -> str:
 
 def _targets(y: ArrayLike) -> Array:
     """Targets (M, K), from (M,) as well."""
-    try:
-        flat = np.ndim(y) == 1
-    except ValueError:  # rows of different lengths, which finite_array will say
-        flat = False
-    return finite_array("y", np.asarray(y)[:, None] if flat else y, 2)
+    return finite_array("y", y, 2, column=True)

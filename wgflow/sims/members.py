@@ -6,6 +6,8 @@ import copy
 import dataclasses
 import functools
 import itertools
+import logging
+import multiprocessing
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -42,7 +44,18 @@ from wgflow.workspace import short_names, words
 
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
+_said: set[str] = set()
 
+
+def _news(record: logging.LogRecord) -> bool:
+    """Whether a warning about the data is new: members share data, and what a worker finds its parent has said."""
+    told = record.getMessage()
+    new = multiprocessing.parent_process() is None and told not in _said
+    _said.add(told)
+    return new
+
+
+logging.getLogger("wgflow.problems").addFilter(_news)
 
 _KNOWN: dict[type, Mapping[str, Observable]] = {
     Energy: OBSERVABLES, System: NETWORK_OBSERVABLES, Trained: TRAINING_OBSERVABLES,

@@ -15,7 +15,7 @@ from wgflow.cifar.record import MEASURED
 from wgflow.features import flow, gram, initial
 from wgflow.features.motion import one_thread
 from wgflow.features.system import state_of
-from wgflow.particles import Particles
+from wgflow.scaling import largest, unit
 from wgflow.types import Array, Frame
 
 FIRST_UNITS = 256  # of a network, recorded as the observable "units"
@@ -61,28 +61,33 @@ class Observable(NamedTuple):
 
 def heldout(frame: Frame, scene: Scene) -> float:
     """Energy on the held-out samples; NaN if there are none."""
-    return np.nan if scene.heldout is None else float(scene.heldout(_measure(frame), s=frame.s))
+    return np.nan if scene.heldout is None else float(scene.heldout(frame.particles, s=frame.s))
 
 
 def second_moment(frame: Frame, scene: Scene) -> float:
     """Integral of |theta|**2 against the measure, with the weights of the depth scheme."""
-    rho = _measure(frame)
+    rho = frame.particles
     return float(scene.energy.weights(rho) @ np.sum(rho.theta**2, axis=1))
 
 
 def outputs(frame: Frame, scene: Scene) -> Array:
     """Outputs of the network at the samples trained on, (M, K)."""
-    return np.asarray(scene.energy.predict(_measure(frame), scene.energy.problem.x))
+    return np.asarray(scene.energy.predict(frame.particles, scene.energy.problem.x))
 
 
 def displacement(frame: Frame, scene: Scene) -> Array:
-    """Root mean square over particles and columns of theta - theta(0), one number for each parameter group."""
+    """Root mean square of theta - theta(0) over the measure and columns, one number for each parameter group."""
     moved = frame.theta - scene.start.theta
-    return np.array([np.sqrt(np.mean(moved[:, columns] ** 2)) for columns in scene.energy.problem.groups.values()])
+    return np.array([_rms(moved[:, columns], frame.mass) for columns in scene.energy.problem.groups.values()])
 
 
-def _measure(frame: Frame) -> Particles:
-    return Particles(frame.theta, frame.tau, frame.mass, free=True)
+def _rms(moved: Array, mass: Array) -> float:
+    """Root mean square of rows (N, C) with masses (N,)."""
+    size = unit(largest(moved))
+    squares = (moved / size) ** 2
+    equal = mass.min() == mass.max()
+    mean = np.mean(squares) if equal else mass @ squares.mean(axis=1) / mass.sum()
+    return float(size * np.sqrt(mean))
 
 
 def _samples_and_outputs(scene: Scene) -> tuple[int, ...]:

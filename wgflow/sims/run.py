@@ -8,7 +8,6 @@ SIGTERM or --walltime (run the same command again), 130 Ctrl-C (likewise).
 from __future__ import annotations
 
 import argparse
-import shutil
 import sys
 import time
 from collections.abc import Sequence
@@ -198,7 +197,7 @@ def _run(
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
         if options.fresh:
-            shutil.rmtree(work.folder / "members")
+            work.clear(work.member(each.label, each.values).path for each in planned)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
         _say_backend(tasks.chosen, options.quiet)

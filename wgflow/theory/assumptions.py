@@ -9,6 +9,7 @@ import numpy as np
 from wgflow.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.energy import Energy
 from wgflow.particles import Particles
+from wgflow.scaling import norms
 from wgflow.theory.assumption import LU, Assumption, Verdict
 from wgflow.theory.distances import between, conditionals
 from wgflow.theory.homogeneity import homogeneity, radius
@@ -110,7 +111,7 @@ def steepness(energy: Energy, rho: Particles) -> tuple[float, str]:
     """
     if isinstance(energy.depth, Gaps):
         order = rho.order
-        jump = np.linalg.norm(np.diff(rho.theta[order], axis=0), axis=1)
+        jump = norms(np.diff(rho.theta[order], axis=0))
         gap = np.diff(rho.tau[order])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(jump > 0, jump / gap, 0.0)

@@ -17,6 +17,7 @@ from wgflow.energy import Energy
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems.losses import CrossEntropy, Squared
+from wgflow.scaling import norms
 from wgflow.theory.search import Found, lowest
 from wgflow.types import Array, Index, real, whole
 
@@ -109,8 +110,8 @@ def certificate(
     rho : Particles
         The measure.
     radius : float, optional
-        R > 0; twice the largest |theta_i| by default. Without a bound the infimum is -infinity for any block that is
-        linear in some of its parameters.
+        R > 0; by default twice the largest |theta_i| of a particle with mass. Without a bound the infimum is -infinity
+        for any block that is linear in some of its parameters.
     starts : int, optional
         Starts at each depth, >= 3: a third particles of rho (those where dE/drho is lowest, or nearest in depth), a
         third from the default initial law, a third uniform on the ball.
@@ -208,7 +209,7 @@ def _carried(hunt: _Hunt, found: Found, taken: Index, layer: Index, t: Array) ->
     """
     theta, settled = found.theta[taken], found.settled[taken]
     value = hunt.energy.first_variation(hunt.rho, theta, t, hunt.s)
-    inside = (layer >= 0) & (np.linalg.norm(hunt.rho.theta, axis=1) <= hunt.radius)
+    inside = (layer >= 0) & (norms(hunt.rho.theta) <= hunt.radius)
     for i in np.flatnonzero(inside):
         if hunt.own[i] < value[layer[i]]:
             theta[layer[i]], value[layer[i]] = hunt.rho.theta[i], hunt.own[i]
@@ -245,7 +246,7 @@ def _radius(radius: float | None, rho: Particles) -> float:
     """Check R, or take twice the farthest particle."""
     if radius is not None:
         return real("radius", radius, above=0.0)
-    farthest = float(np.linalg.norm(rho.theta, axis=1).max())
+    farthest = float(norms(rho.theta[rho.mass > 0]).max(initial=0.0))
     if farthest == 0:
         raise InputError("radius: expected R > 0 for a measure whose parameters are all 0, got none; pass radius=1.0")
     return _FAR * farthest

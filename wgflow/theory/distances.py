@@ -16,7 +16,8 @@ from scipy.optimize import linear_sum_assignment, linprog
 from wgflow import rng
 from wgflow.errors import InputError, lookup
 from wgflow.particles import Particles
-from wgflow.types import Array, Index, real, whole
+from wgflow.scaling import comparable, largest, unit
+from wgflow.types import Array, Index, finite_array, real, whole
 
 ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)
 PROGRAMME = 150 * 150  # pairs up to which "auto" solves the linear programme (0.2 s)
@@ -102,21 +103,23 @@ def between(
     directions: int = 256,
     seed: int = 0,
 ) -> Distance:
-    """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',); see :func:`distance`."""
-    total, other = a.sum(), b.sum()
-    if not total > 0 or abs(total - other) > _EQUAL * total:
+    """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',) >= 0; see :func:`distance`."""
+    x, y, a, b = _measures(x, y, a, b)
+    total, other = _total(a), _total(b)
+    if not (total > 0 and abs(total - other) <= _EQUAL * total):
         raise InputError(f"mass: expected two measures of equal mass > 0, got {total:g} and {other:g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
     chosen = _choice(a, b) if method == "auto" else method
     if chosen == "sliced":
-        return sliced(x, y, a, b, directions, seed)
+        return _sliced(x, y, a, b, directions, seed)
     if chosen == "assignment" and not _uniform(a, b):
         raise InputError("method: expected equal masses for assignment, got unequal ones; use programme or sliced")
     exact = lookup("method", chosen, {"assignment": _assigned, "programme": _programmed})
-    square = exact(x, y, a, b)
-    if square is None:
-        return sliced(x, y, a, b, directions, seed)
-    return Distance(float(np.sqrt(square)), chosen, 0.0)
+    (u, v), size = comparable(x, y)
+    value = exact(u, v, a, b)
+    if value is None:
+        return _sliced(x, y, a, b, directions, seed)
+    return Distance(size * value, chosen, 0.0)
 
 
 def sliced(x: Array, y: Array, a: Array, b: Array, directions: int = 256, seed: int = 0) -> Distance:
@@ -130,25 +133,38 @@ def sliced(x: Array, y: Array, a: Array, b: Array, directions: int = 256, seed: 
     x, y : ndarray (N, d), (N', d)
         Points.
     a, b : ndarray (N,), (N',)
-        Masses > 0 with sum 1.
+        Masses >= 0 with sum 1.
     directions, seed : int, optional
         Number of random directions, >= 2, and their seed.
 
     Raises
     ------
     InputError
-        If a number is out of range.
+        If a number is out of range, or masses do not have the sum 1.
     """
+    x, y, a, b = _measures(x, y, a, b)
+    total, other = _total(a), _total(b)
+    if not max(abs(total - 1), abs(other - 1)) <= _EQUAL:
+        raise InputError(f"mass: expected two measures of mass 1, got {total:g} and {other:g}; rescale them")
+    return _sliced(x, y, a, b, directions, seed)
+
+
+def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) -> Distance:
+    """Sliced distance of points and masses that have been checked."""
+    (x, y), size = comparable(x, y)
     onto = rng.normal(seed, "sliced distance", (whole("directions", directions, least=2), x.shape[1]))
     onto /= np.linalg.norm(onto, axis=1, keepdims=True)
     u, v = x @ onto.T, y @ onto.T  # (N, directions)
     if _uniform(a, b):
-        squares = ((np.sort(u, axis=0) - np.sort(v, axis=0)) ** 2).mean(axis=0)
+        gaps = np.sort(u, axis=0) - np.sort(v, axis=0)
+        own = float(unit(largest(gaps)))  # clouds may differ by far less than they extend
+        gaps, size = gaps / own, size * own
+        squares = (gaps**2).mean(axis=0)
     else:
         squares = np.array([_on_the_line(u[:, k], v[:, k], a, b) for k in range(directions)])
     value = float(np.sqrt(squares.mean()))
     spread = float(squares.std(ddof=1) / np.sqrt(directions))
-    return Distance(value, "sliced", spread / (2 * value) if value else 0.0)
+    return Distance(size * value, "sliced", size * (spread / (2 * value)) if value else 0.0)
 
 
 def by_depth(
@@ -182,8 +198,9 @@ def by_depth(
         for rho, nu, (i, p), (j, q) in ((a, b, *pair) for pair in zip(*parts, strict=True))
     ]
     values = np.array([each.value for each in found])
-    methods = sorted({each.method for each in found})
-    return ByDepth(values, float(np.sqrt((values**2).mean())), float(values.max()), methods[-1])
+    methods, size = sorted({each.method for each in found}), float(unit(values.max()))
+    conditional = size * float(np.sqrt(((values / size) ** 2).mean()))
+    return ByDepth(values, conditional, float(values.max()), methods[-1])
 
 
 def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
@@ -203,6 +220,26 @@ def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
         )
     rows = [np.flatnonzero(place == k) for k in range(layers)]
     return [(row, rho.mass[row] / mass[k]) for k, row in enumerate(rows)]
+
+
+def _measures(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
+    """Points and masses of two measures, checked: as many masses as points, as many columns in both, none below 0."""
+    x, y = finite_array("x", x, 2), finite_array("y", y, 2)
+    a, b = finite_array("mass of x", a, 1), finite_array("mass of y", b, 1)
+    if x.shape[1] != y.shape[1]:
+        raise InputError(f"x, y: expected points with as many columns, got {x.shape[1]} and {y.shape[1]}")
+    for name, points, mass in (("x", x, a), ("y", y, b)):
+        if len(mass) != len(points):
+            raise InputError(f"mass of {name}: expected one for each of {len(points)} points, got {len(mass)}")
+        if (mass < 0).any():
+            where = int(np.argmax(mass < 0))
+            raise InputError(f"mass of {name}: expected weights >= 0, got {mass[where]} for point {where}")
+    return x, y, a, b
+
+
+def _total(mass: Array) -> float:
+    with np.errstate(over="ignore"):  # an infinite sum is refused
+        return float(mass.sum())
 
 
 def _choice(a: Array, b: Array) -> str:
@@ -225,13 +262,15 @@ def _cost(x: Array, y: Array) -> Array:
 
 
 def _assigned(x: Array, y: Array, a: Array, b: Array) -> float:
-    """Mean squared distance of the best permutation."""
+    """Root mean square of the distances of the best permutation."""
     row, column = linear_sum_assignment(_cost(x, y))
-    return float(((x[row] - y[column]) ** 2).sum(axis=1).mean())  # again, without the cancellation of _cost
+    gaps = x[row] - y[column]  # again, without the cancellation of _cost
+    own = float(unit(largest(gaps)))
+    return own * float(np.sqrt(((gaps / own) ** 2).sum(axis=1).mean()))
 
 
 def _programmed(x: Array, y: Array, a: Array, b: Array) -> float | None:
-    """Optimal value of Kantorovich's linear programme; None if the solver gives up (numbers of very different size)."""
+    """Root of the value of Kantorovich's linear programme; None if the solver gives up (sizes that differ too much)."""
     n, m = len(a), len(b)
     marginals = sparse.vstack(
         [sparse.kron(sparse.eye(n), np.ones((1, m))), sparse.kron(np.ones((1, n)), sparse.eye(m))]
@@ -244,8 +283,10 @@ def _programmed(x: Array, y: Array, a: Array, b: Array) -> float | None:
         return None
     row, column = np.divmod(np.arange(n * m), m)
     moved = found.x > 0
-    squares = ((x[row[moved]] - y[column[moved]]) ** 2).sum(axis=1)
-    return float(a.sum() * (found.x[moved] @ squares))
+    gaps = x[row[moved]] - y[column[moved]]
+    own = float(unit(largest(gaps)))
+    squares = ((gaps / own) ** 2).sum(axis=1)
+    return own * float(np.sqrt(a.sum() * (found.x[moved] @ squares)))
 
 
 def _on_the_line(u: Array, v: Array, a: Array, b: Array) -> float:

@@ -1,6 +1,7 @@
 """Entropy and cell occupancy of particles on named projections to one, two or three dimensions.
 
-In more dimensions neither says anything about N = 1000 points: coverage (:mod:`wgflow.theory.support`) does.
+In more dimensions neither says anything about N = 1000 points: coverage (:mod:`wgflow.theory.support`) does. All
+particles count alike here: of a measure with unequal masses both describe where its particles are, not its density.
 """
 
 from __future__ import annotations

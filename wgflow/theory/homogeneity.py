@@ -11,6 +11,7 @@ import numpy as np
 from wgflow import rng
 from wgflow.particles import Particles
 from wgflow.problems import Problem
+from wgflow.scaling import norms
 from wgflow.theory.assumption import DING, LU, Assumption, Verdict
 from wgflow.types import Array
 
@@ -110,4 +111,4 @@ def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree
 
 
 def _largest(theta: Array) -> float:
-    return float(np.linalg.norm(theta, axis=1).max()) if len(theta) else 0.0
+    return float(norms(theta).max()) if len(theta) else 0.0

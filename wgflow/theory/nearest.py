@@ -6,7 +6,8 @@ import numpy as np
 from scipy.spatial import cKDTree
 
 from wgflow.errors import InputError
-from wgflow.types import Array
+from wgflow.scaling import comparable
+from wgflow.types import Array, Index, refuse_masked
 
 _TREE = 6  # dimensions up to which a tree beats the products at N = 1000, Q = 2000
 _BLOCK = 2**20  # distances in memory at once
@@ -31,12 +32,15 @@ def nearest(points: Array, cloud: Array, method: str = "auto") -> Array:
     Raises
     ------
     InputError
-        If there are no points, an empty cloud, or other numbers of columns.
+        If there are no points, an empty cloud, other numbers of columns, or masked entries.
     """
+    refuse_masked("points", points)
+    refuse_masked("cloud", cloud)
     if points.ndim != 2 or cloud.ndim != 2 or points.shape[1] != cloud.shape[1] or not points.size or not cloud.size:
         raise InputError(f"points, cloud: expected shapes (Q, d) and (N, d), got {points.shape} and {cloud.shape}")
+    (cloud, points), size = comparable(cloud, points)
     if _tree(method, cloud):
-        return np.asarray(cKDTree(cloud).query(points)[0])
+        return np.asarray(size * cKDTree(_distinct(cloud)[0]).query(points)[0])
     centre = cloud.mean(axis=0)  # small norms lose least in the difference below
     points, cloud = points - centre, cloud - centre
     half, which = 0.5 * np.einsum("nd,nd->n", cloud, cloud), np.empty(len(points), np.int64)
@@ -44,7 +48,7 @@ def nearest(points: Array, cloud: Array, method: str = "auto") -> Array:
         score = points[rows] @ cloud.T
         score -= half  # the largest x.y - |y|**2/2 is the nearest
         which[rows] = score.argmax(axis=1)
-    return _apart(points, cloud[which])
+    return size * _apart(points, cloud[which])
 
 
 def smallest_gap(cloud: Array, method: str = "auto") -> float:
@@ -53,12 +57,16 @@ def smallest_gap(cloud: Array, method: str = "auto") -> float:
     Raises
     ------
     InputError
-        If there are fewer than two points.
+        If there are fewer than two points, or masked entries.
     """
+    refuse_masked("cloud", cloud)
     if cloud.ndim != 2 or len(cloud) < 2 or not cloud.size:
         raise InputError(f"cloud: expected at least two points in rows, got shape {cloud.shape}")
+    if len(_distinct(cloud)[0]) < len(cloud):
+        return 0.0
+    (cloud,), size = comparable(cloud)
     if _tree(method, cloud):
-        return float(cKDTree(cloud).query(cloud, k=2)[0][:, 1].min())
+        return size * float(cKDTree(cloud).query(cloud, k=2)[0][:, 1].min())
     cloud = cloud - cloud.mean(axis=0)
     half, which = 0.5 * np.einsum("nd,nd->n", cloud, cloud), np.empty(len(cloud), np.int64)
     for rows in _blocks(len(cloud), len(cloud)):
@@ -66,12 +74,34 @@ def smallest_gap(cloud: Array, method: str = "auto") -> float:
         score -= half
         score[np.arange(len(score)), np.arange(len(cloud))[rows]] = -np.inf  # not itself
         which[rows] = score.argmax(axis=1)
-    return float(_apart(cloud, cloud[which]).min())
+    return size * float(_apart(cloud, cloud[which]).min())
 
 
 def neighbour(cloud: Array, k: int) -> Array:
-    """Distance of each point of a cloud (N, d) from its k-th nearest other point, (N,); N > k, low dimension."""
-    return np.asarray(cKDTree(cloud).query(cloud, k=k + 1)[0][:, k])
+    """Distance of each point of a cloud (N, d) from its k-th nearest other point, (N,); N > k, low dimension.
+
+    Points at one place are one point of the tree, with their number: a tree cannot part them, and a search among them
+    would look at all of them.
+    """
+    refuse_masked("cloud", cloud)
+    (cloud,), size = comparable(cloud)
+    places, count, own = _distinct(cloud)
+    near = min(k + 1, len(places))
+    distance, which = cKDTree(places).query(places, k=list(range(1, near + 1)))
+    reached = np.cumsum(count[which], axis=1) > k  # a point and its copies come first, at distance 0
+    return np.asarray(size * distance[np.arange(len(places)), reached.argmax(axis=1)][own])
+
+
+def _distinct(cloud: Array) -> tuple[Array, Index, Index]:
+    """Distinct points of a cloud, how many points lie at each, and the number of each point's place, (N,)."""
+    order = np.lexsort(cloud.T)
+    ordered = cloud[order]
+    new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
+    own = np.empty(len(cloud), np.int64)
+    own[order] = np.cumsum(new) - 1
+    if new.all():  # in the order they came in
+        return cloud, np.ones(len(cloud), np.int64), np.arange(len(cloud))
+    return ordered[new], np.bincount(own), own
 
 
 def _tree(method: str, cloud: Array) -> bool:

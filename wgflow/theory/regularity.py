@@ -17,6 +17,7 @@ import numpy as np
 
 from wgflow.errors import InputError
 from wgflow.particles import Particles
+from wgflow.scaling import largest, unit
 from wgflow.theory.distances import conditionals
 from wgflow.types import Array, whole
 
@@ -68,27 +69,33 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     Parameters
     ----------
     rho : Particles
-        L M_l particles; the m-th of every layer, in the order of their indices, is taken for one path through depth, as
-        :meth:`wgflow.Particles.draw_layers` lays them out.
+        L M_l particles of equal mass; the m-th of every layer, in the order of their indices, is taken for one path
+        through depth, as :meth:`wgflow.Particles.draw_layers` lays them out.
     layers : int
         L >= 2.
 
     Raises
     ------
     InputError
-        If L is below 2 or layers are not equally wide.
+        If L is below 2, layers are not equally wide, or masses differ.
     """
     whole("layers", layers, least=2)
+    if rho.mass.max() - rho.mass.min() > 1e-9 * rho.mass.max():
+        raise InputError(
+            f"mass: expected equal weights, since every path counts alike, got {rho.mass.min():g} to {rho.mass.max():g}"
+        )
     rows = [row for row, _ in conditionals(rho, layers)]
     if len({len(row) for row in rows}) > 1:
         raise InputError(f"rho: expected equally many particles in each of {layers} layers, got {len(rho)} unequal")
     theta = rho.theta[np.stack(rows)]  # (L, M_l, P)
     steps = 2 ** np.arange(int(np.log2(max(1, layers // 4))) + 1)
-    structure = np.array([np.mean(np.sum((theta[k:] - theta[:-k]) ** 2, axis=2)) for k in steps])
+    size = float(unit(max(largest(theta[k:] - theta[:-k]) for k in steps)))
+    structure = np.array([np.mean(np.sum(((theta[k:] - theta[:-k]) / size) ** 2, axis=2)) for k in steps])
     holder = np.nan
     if len(steps) > 1 and structure.min() > 0:
         holder = 0.5 * float(np.polyfit(np.log(steps), np.log(structure), 1)[0])
-    return Regularity(steps / layers, structure, float(layers * np.sqrt(structure[0])), holder)
+    with np.errstate(over="ignore"):  # of paths beyond 1e154 the square is infinite
+        return Regularity(steps / layers, structure * size * size, size * float(layers * np.sqrt(structure[0])), holder)
 
 
 def moments(rho: Particles, layers: int) -> Moments:
@@ -99,6 +106,9 @@ def moments(rho: Particles, layers: int) -> Moments:
     InputError
         If a slice has no mass.
     """
-    squares = np.sum(rho.theta**2, axis=1)
-    by_slice = [float(mass @ squares[row]) for row, mass in conditionals(rho, layers)]
-    return Moments(float(rho.mass @ squares / rho.mass.sum()), max(by_slice), float(np.abs(rho.theta).max()))
+    with np.errstate(over="ignore"):  # of parameters beyond 1e154 the square is infinite
+        squares = np.sum(rho.theta**2, axis=1)
+    by_slice = [float(mass[mass > 0] @ squares[row][mass > 0]) for row, mass in conditionals(rho, layers)]
+    there = rho.mass > 0
+    mean = float(rho.mass[there] @ squares[there] / rho.mass.sum())
+    return Moments(mean, max(by_slice), float(np.abs(rho.theta[there]).max()))

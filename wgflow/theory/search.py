@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from wgflow.energy import Energy
 from wgflow.particles import Particles
+from wgflow.scaling import norms
 from wgflow.types import Array, Index
 
 _FALL = 1e-4  # fraction of the predicted fall that a step has to reach (Armijo)
@@ -69,7 +70,7 @@ class Ball:
     def project(self, z: Array) -> Array:
         """Nearest point of the ball and [0, 1]."""
         out = z.copy()
-        out[:, :-1] /= np.maximum(1.0, np.linalg.norm(z[:, :-1], axis=1, keepdims=True))
+        out[:, :-1] /= np.maximum(1.0, norms(z[:, :-1])[:, None])
         out[:, -1] = np.clip(z[:, -1], 0.0, 1.0)
         return out
 

@@ -22,11 +22,12 @@ from wgflow.energy import Energy
 from wgflow.errors import InputError, describe
 from wgflow.particles import Particles
 from wgflow.problems import Problem
+from wgflow.scaling import column_spread, norms
 from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference import Beside, Law, beside, draws, initial
 from wgflow.theory.support import View, covered, directions, view
-from wgflow.types import Array, Index, finite_array, real, whole
+from wgflow.types import Array, Index, finite_array, real, refuse_masked, whole
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
@@ -108,13 +109,15 @@ class Separator:
         *iid, points = (self._raw(self._fitting("theta of the law", theta)) for theta, _ in drawn)
         if not len(points) or not all(map(len, iid)):
             raise InputError("law: expected draws whose shadow is somewhere, got a law that keeps them at 0")
-        spread = points.std(axis=0)
+        spread = column_spread(points)
         scaled = self.kind != "2-homogeneous" and len(points) > 1
-        self._scale = np.where(spread > 0, spread, 1.0) if scaled else np.ones(points.shape[1])
+        self._scale = (
+            np.where(spread.constant, 1.0, spread.unit * spread.deviation) if scaled else np.ones(points.shape[1])
+        )
         self._view: View = view(points / self._scale, [cloud / self._scale for cloud in iid])
 
     def measure(self, theta: Array) -> Separation:
-        """Measure the particles of one depth, theta (N, P); those of mass 0 are not in the support.
+        """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
 
         Raises
         ------
@@ -151,12 +154,12 @@ class Separator:
         outer, inner = theta[:, self._linear], np.delete(theta, self._linear, axis=1)
         if outer.shape[1] == 1:
             return inner
-        moving = np.linalg.norm(outer, axis=1) > 0
+        moving = outer.any(axis=1)
         return np.column_stack([directions(outer), inner[moving]])
 
     def _size(self, theta: Array) -> Array:
         outer = theta if self.kind == "2-homogeneous" else theta[:, self._linear]
-        return np.asarray(outer[:, 0] if outer.shape[1] == 1 else np.linalg.norm(outer, axis=1))
+        return np.asarray(outer[:, 0] if outer.shape[1] == 1 else norms(outer))
 
     def _unit(self, distance: float) -> float:
         """Distance in the unit of holes: on the sphere the angle of a chord, in degrees."""
@@ -188,6 +191,7 @@ def surrounds(points: Array) -> bool:
     non-negative least squares problem decides. Independent points of a symmetric law in general position do with
     probability 1 - 2**(1 - N) sum_(j < d) binom(N - 1, j) (Wendel 1962).
     """
+    refuse_masked("points", points)
     points = np.asarray(points)
     if len(points) <= points.shape[1]:
         return False

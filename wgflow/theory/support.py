@@ -15,6 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.errors import InputError
+from wgflow.scaling import column_spread, largest, unit
 from wgflow.theory.nearest import nearest, smallest_gap
 from wgflow.theory.reference import Beside, Law, beside, pooled
 from wgflow.theory.reference import draws as drawn
@@ -128,8 +129,9 @@ class Yardstick:
         fresh = drawn(law, whole("draws", draws, least=20), seed, 1, "fresh draws")[0]
         self.parameters = iid[0][0].shape[1]
         theta, tau = pooled([*iid, fresh])
-        scale = np.append(theta.std(axis=0), tau.std())
-        self.scale = np.where(scale > 1e-12 * np.abs(np.append(theta, tau[:, None], 1)).max(axis=0), scale, 1.0)
+        parts = [column_spread(each) for each in (theta, tau[:, None])]
+        spread = np.concatenate([each.unit * each.deviation for each in parts])
+        self.scale = np.where(np.concatenate([each.constant for each in parts]), 1.0, spread)
         self._joint = view(self._points(*fresh), [self._points(*cloud) for cloud in iid])
         self._separation = [_separation(self._points(*cloud)) for cloud in iid]
         self._thinnest = [thinnest(self._points(*cloud)) for cloud in iid]
@@ -143,27 +145,37 @@ class Yardstick:
 
         self._ratios = tuple(self._measure(*cloud).ratio for cloud in iid)
 
-    def measure(self, theta: Array, tau: Array) -> Support:
-        """Measure N particles; those of mass 0 are not in the support and should be left out or count as missing.
+    def measure(self, theta: Array, tau: Array, mass: Array | None = None) -> Support:
+        """Measure N particles.
 
         Parameters
         ----------
         theta, tau : ndarray (N, P), (N,)
             The particles. Other numbers of them than ``count`` are taken, and compared with ``count`` iid draws.
+        mass : ndarray (N,), optional
+            Their masses >= 0, by default equal. Particles of mass 0 are not in the support and are left out; of the
+            others the law of the depths alone depends on how much they weigh.
 
         Raises
         ------
         InputError
-            If shapes do not fit or a number is not finite.
+            If shapes do not fit, a number is not finite, or no particle has mass.
         """
         theta, tau = finite_array("theta", theta, 2), finite_array("tau", tau, 1)
+        mass = finite_array("mass", np.ones(len(tau)) if mass is None else mass, 1)
         if theta.shape[1] != self.parameters or len(tau) != len(theta):
             raise InputError(
                 f"theta, tau: expected shapes (N, {self.parameters}) and (N,), got {theta.shape} and {tau.shape}"
             )
-        return replace(self._measure(theta, tau), iid=self._ratios)
+        if len(mass) != len(tau) or (mass < 0).any() or not mass.any():
+            raise InputError(
+                f"mass: expected {len(tau)} weights >= 0, not all 0, got {len(mass)} from {mass.min():g} to "
+                f"{mass.max():g}"
+            )
+        there = mass > 0
+        return replace(self._measure(theta[there], tau[there], mass[there]), iid=self._ratios)
 
-    def _measure(self, theta: Array, tau: Array) -> Support:
+    def _measure(self, theta: Array, tau: Array, mass: Array | None = None) -> Support:
         points = self._points(theta, tau)
         distance = self._joint.distances(points)
         turned = {name: directions(theta[:, self._groups[name]]) for name in self._directions}
@@ -173,7 +185,7 @@ class Yardstick:
             beside(distance.max(), self._joint.covering),
             beside(_separation(points), self._separation),
             beside(thinnest(points), self._thinnest),
-            beside(uniformity(tau), self._tau),
+            beside(uniformity(tau, mass), self._tau),
         )
 
     def _points(self, theta: Array, tau: Array) -> Array:
@@ -188,16 +200,17 @@ def support(
     clouds: int = 8,
     seed: int = 0,
     groups: Mapping[str, slice] | None = None,
+    mass: Array | None = None,
 ) -> Support:
     """Measure one cloud, theta (N, P) and tau (N,), with a :class:`Yardstick` made for it; arguments as there."""
-    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau)
+    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau, mass)
 
 
 def directions(theta: Array) -> Array:
     """Directions theta/|theta| of the rows (N, P) that are not 0."""
-    norms = np.linalg.norm(theta, axis=1)
-    moving = norms > 0
-    return np.asarray(theta[moving] / norms[moving, None])
+    theta = theta[theta.any(axis=1)]
+    theta = theta / unit(largest(theta, 1))[:, None]
+    return np.asarray(theta / np.linalg.norm(theta, axis=1, keepdims=True))
 
 
 def thinnest(points: Array) -> float:
@@ -208,14 +221,20 @@ def thinnest(points: Array) -> float:
     count, dimensions = points.shape
     if count <= dimensions:
         return 0.0
+    size = float(unit(largest(points)))
+    points = points / size
     centred = points - points.mean(axis=0)
-    return float(np.sqrt(max(np.linalg.eigvalsh(centred.T @ centred / count)[0], 0.0)))
+    return size * float(np.sqrt(max(np.linalg.eigvalsh(centred.T @ centred / count)[0], 0.0)))
 
 
-def uniformity(tau: Array) -> float:
-    """Kolmogorov-Smirnov distance sup_t |F(t) - t| of depths (N,) from the uniform law on [0, 1]."""
-    count, ordered = len(tau), np.sort(tau)
-    steps = np.arange(count + 1) / count
+def uniformity(tau: Array, mass: Array | None = None) -> float:
+    """Kolmogorov-Smirnov distance sup_t |F(t) - t| of depths (N,), with masses (N,), from the uniform law on [0, 1]."""
+    count, order = len(tau), np.argsort(tau, kind="stable")
+    ordered = tau[order]
+    if mass is None or mass.min() == mass.max():
+        steps = np.arange(count + 1) / count
+    else:
+        steps = np.append(0.0, np.cumsum(mass[order]) / mass.sum())
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
 
 

@@ -14,6 +14,7 @@ from wgflow.files import replaced
 from wgflow.projections import directions, principal
 from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory.reader import Trajectory
+from wgflow.types import Array
 
 if TYPE_CHECKING:
     import xarray
@@ -77,10 +78,12 @@ def to_three_dimensions(
         options: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
         shape = (len(trajectory), count, 3)
         position = file.create_dataset(schema.POSITION, shape, "<f8", chunks=(1, count, 3), **options)
+        masses = np.empty((len(trajectory), count))
         for number, frame in enumerate(trajectory):
             position[number] = np.column_stack([frame.theta, frame.tau]) @ onto
+            masses[number] = frame.mass
         file[schema.STEP], file[schema.TIME] = trajectory.series("step"), trajectory.series("s")
-        file[f"{schema.GROUP}/mass"] = trajectory[0].mass
+        _write_masses(file, masses)
         file[f"{schema.GROUP}/id"] = np.arange(count)
         for name in trajectory.observables:
             group = file.create_group(f"observables/{name}")
@@ -90,3 +93,13 @@ def to_three_dimensions(
     with replaced(out) as draft, draft.open("wb") as written:
         image.write_to(written)
     return axes
+
+
+def _write_masses(file: h5py.File, masses: Array) -> None:
+    """Masses (F, N) of all frames: one row for all where they never change, as H5MD allows, else a row a frame."""
+    if (masses == masses[0]).all():
+        file[f"{schema.GROUP}/mass"] = masses[0]
+        return
+    group = file.create_group(f"{schema.GROUP}/mass")
+    group["value"] = masses
+    group["step"], group["time"] = file[schema.STEP], file[schema.TIME]

@@ -29,7 +29,7 @@ from wgflow.trajectory import layout, schema, skeleton
 from wgflow.trajectory.layout import Layout, write_at
 from wgflow.trajectory.lock import alone
 from wgflow.trajectory.rows import Rows
-from wgflow.types import Array, Frame, Spec, whole
+from wgflow.types import Array, Frame, Spec, refuse_masked, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 _FIRST_CAPACITY = 2**20  # at most; a file with more frames grows
@@ -299,6 +299,10 @@ class TrajectoryWriter:
         if not self._layout.particles:
             frame = replace(frame, theta=np.empty((0, self._layout.width - 1)), tau=np.empty(0), mass=np.empty(0))
         shape = (self._layout.particles, self._layout.width)
+        for name in ("theta", "tau", "mass"):
+            refuse_masked(f"frame: {name}", getattr(frame, name))
+        for name, value in frame.observables.items():
+            refuse_masked(f"frame: observable {name!r}", value)
         theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
         if any(each.dtype.kind not in "biuf" for each in (theta, tau, mass)):
             raise InputError(f"frame: expected real numbers, got {theta.dtype}, {tau.dtype}, {mass.dtype}")

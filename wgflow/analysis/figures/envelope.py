@@ -12,7 +12,6 @@ from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.member import spread
 from wgflow.errors import InputError
-from wgflow.particles import Particles
 from wgflow.theory.envelope import Envelope, adjoint_envelope
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
@@ -56,7 +55,7 @@ def _has_frames(file: MemberFile) -> bool:
 def _measured(file: MemberFile) -> _Member:
     with Trajectory(file.path) as trajectory:
         energy, frames = trajectory.energy(), [trajectory[number] for number in spread(len(trajectory), _FRAMES)]
-    found = [adjoint_envelope(energy, Particles(frame.theta, frame.tau, frame.mass, free=True)) for frame in frames]
+    found = [adjoint_envelope(energy, frame.particles) for frame in frames]
     return _Member(file.label, [frame.s for frame in frames], found)
 
 

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.errors import InputError
-from wgflow.particles import Particles
+from wgflow.scaling import norms
 from wgflow.theory.certificate import certificate
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
@@ -68,18 +68,15 @@ def _frames(file: MemberFile) -> int:
 
 
 def _farthest(file: MemberFile) -> float:
-    """Largest |theta_i| of a member: one ball for all makes the certificates comparable."""
+    """Largest |theta_i| of a member's particles with mass: one ball for all makes the certificates comparable."""
     with Trajectory(file.path) as trajectory:
-        return max(float(np.linalg.norm(frame.theta, axis=1).max()) for frame in trajectory)
+        return max(float(norms(frame.theta[frame.mass > 0]).max(initial=0.0)) for frame in trajectory)
 
 
 def _course(file: MemberFile, radius: float) -> Course:
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
-        value = [
-            certificate(energy, Particles(frame.theta, frame.tau, frame.mass), radius, _SEARCH, s=frame.s).value
-            for frame in trajectory
-        ]
+        value = [certificate(energy, frame.particles, radius, _SEARCH, s=frame.s).value for frame in trajectory]
         s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
     support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
     return Course(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
