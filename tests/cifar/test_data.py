@@ -195,11 +195,11 @@ def test_nothing_there_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError, match="did you mean 'cifar10'"):
         data.images("cifar1O", tmp_path)
     with pytest.raises(InputError, match="expected data files of CIFAR"):
-        data.digest_of_files(tmp_path)
+        data.digests_of_files(tmp_path)
     write(tmp_path, "cifar10")
-    before = data.digest_of_files(tmp_path)
+    before = data.digests_of_files(tmp_path)
     write(tmp_path, "cifar10", seed=1)
-    assert data.digest_of_files(tmp_path) != before
+    assert data.digests_of_files(tmp_path) != before
     with pytest.raises(InputError, match="train: expected at most the 15 images of cifar10, got 16"):
         data.images("cifar10", tmp_path, verify=False).first(train=16)
 

@@ -6,6 +6,7 @@ The real ones are those scikit-learn ships inside its wheel; nothing is ever fet
 from __future__ import annotations
 
 import functools
+import io
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,9 @@ import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
+from wgflow.problems import sources
 from wgflow.problems.regression import gaussian, sine, teacher
+from wgflow.problems.sources import Digests
 from wgflow.types import Array, finite_array
 
 
@@ -79,16 +82,23 @@ def _frozen(values: np.ndarray) -> Array:
     return out
 
 
-def from_file(path: str | Path) -> tuple[Array, Array]:
+def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Array]:
     """Read x and y from a NumPy ``.npz`` file with arrays of those names; never unpickles.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    known : tuple of (str, str), optional
+        Path and SHA-256 that it must have; see :mod:`wgflow.problems.sources`.
 
     Raises
     ------
     InputError
-        If the file cannot be read or lacks an array.
+        If the file cannot be read, lacks an array, or is not the known one.
     """
     try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with np.load(io.BytesIO(sources.read(Path(path), known)), allow_pickle=False) as file:
             missing = {"x", "y"} - set(file.files)
             if missing:
                 raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")

@@ -8,10 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
-from wgflow.problems import Problem
 from wgflow.sims import hidden_width
-from wgflow.sims.members import Planned, build
-from wgflow.sims.messages import ADVICE
+from wgflow.sims.members import Planned, problems
+from wgflow.sims.messages import ADVICE, naming
 from wgflow.sims.networks import gaps_and_reference
 from wgflow.sims.sizes import cells_and_one_coupling, depths_widths_and_reference, seeds_enough, with_outputs
 from wgflow.sims.trainings import paired
@@ -220,9 +219,8 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
                 f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
                 f"{each.member.depth.name}{ADVICE}"
             )
-        problem = build(each.member).energy.problem
-        assert isinstance(problem, Problem)  # no network of features comes here
-        kind(problem)
+        with naming(each.label):
+            kind(problems(each.member)[0])
 
 
 NETWORKS = frozenset({"feature_flow", "feature_rate", "degeneracy"})  # figures of networks of features
