@@ -235,7 +235,8 @@ def test_without_torch_it_is_one_clear_line(folder, capsys, monkeypatch):
 
 def test_other_studies_never_import_torch():
     script = (
-        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, study, sweep, trial\n"
+        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, study\n"
+        "from wgflow.sims import sweep, trial\n"
         "import wgflow.analysis.figures\n"
         "s = study.load(run.study_path('quickstart'), {})[0]\n"
         "trial.each(members.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"

@@ -49,6 +49,12 @@ def naming(label: str, backends: bool = False) -> Iterator[None]:
         if not label or (kind is BackendError and not backends):
             raise
         raise kind(f"{label}: {error}") from error
+    except MemoryError as error:
+        if not label:
+            raise
+        raise InputError(
+            f"{label}: expected a member that fits in memory, got too little; use fewer particles"
+        ) from error
 
 
 def _explain(model: type[BaseModel], problem: Spec) -> str:

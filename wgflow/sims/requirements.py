@@ -69,12 +69,13 @@ def drawings(
 
 def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
-        flow = each.member.flow
-        if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
-            raise InputError(
-                f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
-                f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
-            )
+        with naming(each.label):
+            flow = each.member.flow
+            if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
+                raise InputError(
+                    f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
+                    f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
+                )
 
 
 def _every_step(flow: FlowTable) -> bool:
@@ -83,12 +84,13 @@ def _every_step(flow: FlowTable) -> bool:
 
 def _several_layers(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
-        depth, count = each.member.depth, each.member.count
-        if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
-            raise InputError(
-                f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = layers "
-                f"and depth.layers = 16, say{ADVICE}"
-            )
+        with naming(each.label):
+            depth, count = each.member.depth, each.member.count
+            if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
+                raise InputError(
+                    f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = "
+                    f"layers and depth.layers = 16, say{ADVICE}"
+                )
 
 
 def _counts_steps(flow: FlowTable) -> bool:
@@ -214,12 +216,12 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
     """Several starts of homogeneous blocks whose particles stay in their layers."""
     _varies("particles.support")(name, planned)
     for each in planned:
-        if each.member.depth.name not in ("layers", "shallow"):
-            raise InputError(
-                f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
-                f"{each.member.depth.name}{ADVICE}"
-            )
         with naming(each.label):
+            if each.member.depth.name not in ("layers", "shallow"):
+                raise InputError(
+                    f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
+                    f"{each.member.depth.name}{ADVICE}"
+                )
             kind(problems(each.member)[0])
 
 
