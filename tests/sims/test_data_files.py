@@ -206,3 +206,11 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
         sources.check_unchanged(members.data([one]))
     with pytest.raises(InputError, match=r"test_batch\.bin: changed while the study ran"):
         images.images("cifar10", one.member.problem.path, verify=False, known=one.member.data)
+
+
+@pytest.mark.parametrize("path", ["a\0b.npz", "~nobody at all/own.npz", "loop.npz", "a" * 5000, ".", ""])
+def test_paths_that_lead_nowhere_are_one_line(place, path):
+    (place / "loop.npz").symlink_to("loop.npz")
+    with pytest.raises(InputError, match=r"expected (where data lie, got|a readable data file)") as caught:
+        study.load(run.study_path("own.toml"), {"problem.path": path})
+    assert "\n" not in str(caught.value)

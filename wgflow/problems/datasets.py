@@ -22,6 +22,10 @@ from wgflow.problems.regression import gaussian, sine, teacher
 from wgflow.problems.sources import Digests
 from wgflow.types import Array, finite_array
 
+# What NumPy and zipfile raise for files that are empty, cut short, encrypted, packed in a way they do not know, or no
+# archive at all.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
+
 
 class Split(NamedTuple):
     """Samples to train on and samples held out, (M, D_in) and (M, K) each; held-out ones may be none."""
@@ -105,7 +109,7 @@ def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Ar
             x, y = file["x"], file["y"]
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
     # Checked before anything is scaled, which would spread a NaN over its column.
     return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y[:, None] if y.ndim == 1 else y, 2)

@@ -157,7 +157,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
             raw[table] = _flatten(raw[table])
     if isinstance(raw.get("also"), list):
         raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
-    _each_data_path(raw, lambda data, name: str((path.parent / Path(data).expanduser()).resolve()))
+    _each_data_path(raw, lambda data, name: _place(path.parent, data))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
 
@@ -171,6 +171,14 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
 
     _each_data_path(content, by_content)
     return study, content
+
+
+def _place(folder: Path, data: str) -> str:
+    """Where data lie whose path is relative to a folder."""
+    try:
+        return str((folder / Path(data).expanduser()).resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, a loop of links, a NUL in it
+        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
 
 
 def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
