@@ -25,7 +25,6 @@ def small(monkeypatch):
             train=dict.fromkeys(layout.train, RECORDS), test=dict.fromkeys(layout.test, RECORDS), files_md5={}
         )
         monkeypatch.setitem(data.LAYOUTS, name, few)
-    data._read.cache_clear()
     yield
     data._read.cache_clear()
 
@@ -105,7 +104,6 @@ def test_unpacked_files_are_held_against_digests_where_there_are_any(tmp_path, m
     raw = bytearray((tmp_path / "data_batch_3.bin").read_bytes())
     raw[4321] ^= 1
     (tmp_path / "data_batch_3.bin").write_bytes(raw)
-    data._read.cache_clear()
     with pytest.raises(InputError, match=r"data_batch_3\.bin: expected the published file.*verify = false"):
         data.images("cifar10", tmp_path)
 
@@ -151,7 +149,6 @@ def damage_label(folder):
 def test_damaged_files_are_a_clear_error(tmp_path, damage):
     write(tmp_path, "cifar10")
     data.images("cifar10", tmp_path, verify=False)  # fine before
-    data._read.cache_clear()
     with pytest.raises(InputError, match=damage(tmp_path)) as caught:
         data.images("cifar10", tmp_path, verify=False)
     assert "\n" not in str(caught.value)
@@ -167,13 +164,11 @@ def test_damaged_archives_are_a_clear_error(tmp_path):
     raw = archive.read_bytes()
     for broken in (raw[: len(raw) // 2], b"not an archive", gzip.compress(bytes(5000)), b""):
         archive.write_bytes(broken)
-        data._read.cache_clear()
         with pytest.raises(InputError, match=r"expected (a whole archive|cifar-10-batches-bin/)"):
             data.images("cifar10", archive, verify=False)
     spoilt = bytearray(lzma.compress(raw))
     spoilt[len(spoilt) // 2] ^= 0xFF
     archive.write_bytes(spoilt)
-    data._read.cache_clear()
     with pytest.raises(InputError, match="expected a whole archive"):
         data.images("cifar10", archive, verify=False)
     with tarfile.open(archive, "w:gz") as tar:  # a whole one, of something else
@@ -182,6 +177,30 @@ def test_damaged_archives_are_a_clear_error(tmp_path):
         tar.addfile(info, io.BytesIO(b"abc"))
     with pytest.raises(InputError, match=r"expected cifar-10-batches-bin/data_batch_1\.bin in it, got none"):
         data.images("cifar10", archive, verify=False)
+
+
+@pytest.mark.usefixtures("small")
+def test_files_are_the_known_ones_or_refused(tmp_path):
+    """What a study was read with, in this process and in one that reads the files later."""
+    write(tmp_path / "files", "cifar10")
+    known = data.digests_of_files(tmp_path / "files")
+    found = data.images("cifar10", tmp_path / "files", verify=False, known=known)
+    assert data.images("cifar10", tmp_path / "files", verify=False, known=known) is found  # not read again
+    write(tmp_path / "files", "cifar10", seed=1)
+    assert data.images("cifar10", tmp_path / "files", verify=False).digest() != found.digest()
+    data._read.cache_clear()
+    with pytest.raises(
+        InputError, match=r"data_batch_1\.bin: changed while the study ran: expected .* SHA-256"
+    ) as caught:
+        data.images("cifar10", tmp_path / "files", verify=False, known=known)
+    assert "\n" not in str(caught.value)
+    write(tmp_path / "files", "cifar10")
+    assert data.images("cifar10", tmp_path / "files", verify=False, known=known).digest() == found.digest()
+    data._read.cache_clear()
+    layout = data.LAYOUTS["cifar10"]
+    pack(tmp_path / "files", tmp_path / "files" / layout.archive, layout.folder)  # which would now be taken
+    with pytest.raises(InputError, match=r"gz: changed while the study ran: expected the file that was not there"):
+        data.images("cifar10", tmp_path / "files", verify=False, known=known)
 
 
 @pytest.mark.usefixtures("small")
@@ -195,11 +214,11 @@ def test_nothing_there_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError, match="did you mean 'cifar10'"):
         data.images("cifar1O", tmp_path)
     with pytest.raises(InputError, match="expected data files of CIFAR"):
-        data.digest_of_files(tmp_path)
+        data.digests_of_files(tmp_path)
     write(tmp_path, "cifar10")
-    before = data.digest_of_files(tmp_path)
+    before = data.digests_of_files(tmp_path)
     write(tmp_path, "cifar10", seed=1)
-    assert data.digest_of_files(tmp_path) != before
+    assert data.digests_of_files(tmp_path) != before
     with pytest.raises(InputError, match="train: expected at most the 15 images of cifar10, got 16"):
         data.images("cifar10", tmp_path, verify=False).first(train=16)
 

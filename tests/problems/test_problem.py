@@ -94,9 +94,13 @@ def test_own_file(tmp_path):
     np.savez(tmp_path / "half.npz", x=X)
     with pytest.raises(InputError, match="expected arrays x and y, got x"):
         datasets.from_file(tmp_path / "half.npz")
-    (tmp_path / "no.npz").write_text("no")
-    with pytest.raises(InputError, match=r"expected a NumPy .npz file"):
-        datasets.from_file(tmp_path / "no.npz")
+    whole = (tmp_path / "own.npz").read_bytes()
+    packed = bytearray(whole)
+    packed[8] = packed[whole.rindex(b"PK\1\2") + 10] = packed[whole.index(b"PK\1\2") + 10] = 99  # how it is compressed
+    for damaged in (b"no", b"", whole[: len(whole) // 2], bytes(packed)):
+        (tmp_path / "no.npz").write_bytes(damaged)
+        with pytest.raises(InputError, match=r"expected a NumPy .npz file"):
+            datasets.from_file(tmp_path / "no.npz")
 
 
 def test_a_pickle_is_never_read(tmp_path):

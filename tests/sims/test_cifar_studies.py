@@ -220,10 +220,11 @@ def test_without_torch_it_is_one_clear_line(folder, capsys, monkeypatch):
 
 def test_other_studies_never_import_torch():
     script = (
-        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, sweep, study\n"
+        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, study\n"
+        "from wgflow.sims import sweep, trial\n"
         "import wgflow.analysis.figures\n"
         "s = study.load(run.study_path('quickstart'), {})[0]\n"
-        "members.load(members.expand(s)[0], 'cpu')\nprint('torch' in sys.modules)"
+        "trial.each(members.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"

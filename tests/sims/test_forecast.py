@@ -2,7 +2,7 @@
 
 import pytest
 
-from wgflow.sims import forecast, members, run, study
+from wgflow.sims import forecast, members, run, study, trial
 from wgflow.sims.forecast import Load
 
 STUDY = """
@@ -28,7 +28,8 @@ def planned(tmp_path):
 
 
 def test_loads(planned):
-    found = forecast.loads(planned, 1, "cpu")
+    sizes = trial.each(planned, "cpu", 1, lambda one, setup: forecast.size(one, setup, 1))
+    found = forecast.loads(planned, sizes, 1, "cpu")
     assert len(found) == 8
     frames = 5 * (3 * (5 + 2) + 1) * 8  # N, theta with tau and mass; heldout
     beside = found[0].disk - frames  # samples and structure

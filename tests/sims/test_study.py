@@ -81,7 +81,6 @@ def test_own_data_are_known_by_content_not_by_place(load, tmp_path):
     contents = []
     for y in (0.0, 0.0, 1.0):
         np.savez(tmp_path / "own.npz", x=np.eye(2), y=[0.0, y])
-        study._file_digest.cache_clear()
         checked, content = load(text)
         assert members.build(members.expand(checked)[0].member).energy.problem.y[1] in (1.0, 0.0)
         contents.append(content)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from matplotlib.figure import Figure
 
 from wgflow.types import Spec
+from wgflow.workspace import Workspace
+
+_Found = TypeVar("_Found")
 
 
 class Drawing(NamedTuple):
@@ -30,3 +34,20 @@ class Drawing(NamedTuple):
     caption: str
     draw: Callable[[], Figure]
     tables: Mapping[str, list[Spec]] = MappingProxyType({})
+
+
+def kept(find: Callable[[Workspace], _Found]) -> Callable[[Workspace], _Found]:
+    """Keep what was found in a run for its other figures, as long as none of its files changes."""
+
+    @functools.lru_cache(maxsize=2)
+    def at(work: Workspace, state: tuple[tuple[str, int, int, int], ...]) -> _Found:
+        del state
+        return find(work)
+
+    @functools.wraps(find)
+    def found(work: Workspace) -> _Found:
+        files = [work.folder / "study.json", *sorted(work.folder.glob("members/*"))]
+        stats = [(path.name, path.stat()) for path in files if path.is_file()]
+        return at(work, tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
+
+    return found

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import io
 import lzma
 import tarfile
 import zlib
@@ -20,7 +21,9 @@ from numpy.typing import NDArray
 from wgflow import rng
 from wgflow.cifar.layouts import LAYOUTS, PAGE, PLANES, SIDE, Layout
 from wgflow.errors import InputError, unknown
+from wgflow.problems import sources
 from wgflow.problems.datasets import digits
+from wgflow.problems.sources import Digests
 from wgflow.types import whole
 
 Bytes: TypeAlias = NDArray[np.uint8]
@@ -81,7 +84,7 @@ class Images(NamedTuple):
         return out.hexdigest()
 
 
-def images(name: str, path: str | Path | None = None, verify: bool = True) -> Images:
+def images(name: str, path: str | Path | None = None, verify: bool = True, known: Digests | None = None) -> Images:
     """Read a data set.
 
     Parameters
@@ -93,12 +96,15 @@ def images(name: str, path: str | Path | None = None, verify: bool = True) -> Im
     verify : bool, optional
         Hold what is read against published digests; False admits a re-encoded copy, and :attr:`Images.verified` says
         so.
+    known : tuple of (str, str), optional
+        Path and SHA-256 that each file must have, as :func:`digests_of_files` gives them; what was read by them is kept
+        for the next caller.
 
     Raises
     ------
     InputError
-        If the files are missing, cut short, of the wrong size, hold labels that are none, or are not the published
-        ones.
+        If the files are missing, cut short, of the wrong size, hold labels that are none, or are not the published or
+        the known ones.
     """
     if name == "digit_images":
         return digit_images()
@@ -110,7 +116,7 @@ def images(name: str, path: str | Path | None = None, verify: bool = True) -> Im
         place = Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # no such home, too long, a NUL in it
         raise InputError(f"path: expected where {name} lies, got {str(path)!r} ({error})") from error
-    return _read(name, place, verify)
+    return _read(name, place, verify, known) if known else _read.__wrapped__(name, place, verify, None)
 
 
 def digit_images() -> Images:
@@ -131,34 +137,32 @@ def digit_images() -> Images:
     return Images("digit_images", pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], 10, True, white=16)
 
 
-def digest_of_files(path: str | Path) -> str:
-    """SHA-256 of the data files at a path, whichever data sets they are of.
+def digests_of_files(path: str | Path) -> Digests:
+    """Data files at a path, whichever data sets they are of, and the SHA-256 of each.
 
     Raises
     ------
     InputError
-        If there is none.
+        If there is none, or one cannot be read.
     """
-    path, out, found = Path(path), hashlib.sha256(), False
+    path, found = Path(path), []
     for layout in LAYOUTS.values():
         place = _place(path, layout)
-        for file in [] if place is None else [place] if place.is_file() else [place / each for each in _names(layout)]:
-            found = True
-            out.update(f"{file.name}:{_file_digest(file, 'sha256')}\n".encode())
+        if place is not None:
+            found += [place] if place.is_file() else [place / each for each in _names(layout)]
     if not found:
         raise InputError(f"{path}: expected data files of CIFAR, got none there; {_advice(LAYOUTS['cifar10'])}")
-    return out.hexdigest()
+    digests = {file: sources.digest(file) for file in set(found)}  # an archive stands for either data set
+    return tuple((str(file), digests[file]) for file in found)
 
 
 @functools.lru_cache(maxsize=2)  # members of a study ask for the same ones again and again
-def _read(name: str, path: Path, verify: bool) -> Images:
+def _read(name: str, path: Path, verify: bool, known: Digests | None) -> Images:
     layout = LAYOUTS[name]
     place = _place(path, layout)
     if place is None:
         raise InputError(f"{path}: expected {layout.archive} or its unpacked files, got neither; {_advice(layout)}")
-    if verify:
-        _verify(place, layout)
-    raw = _from_archive(place, layout) if place.is_file() else _from_folder(place, layout)
+    raw = _from_archive(place, layout, verify, known) if place.is_file() else _from_folder(place, layout, verify, known)
     train, test = (_decode(raw, files, layout, place) for files in (layout.train, layout.test))
     return Images(name, *train, *test, layout.classes, verify)
 
@@ -184,50 +188,37 @@ def _advice(layout: Layout) -> str:
     return f"get {layout.archive} from {PAGE} and give its path"
 
 
-def _verify(place: Path, layout: Layout) -> None:
-    if place.is_file():
-        wanted = {place: layout.md5}
-    elif layout.files_md5:
-        wanted = {place / name: digest for name, digest in layout.files_md5.items()}
-    else:
+def _bytes(file: Path, layout: Layout, published: str | None, known: Digests | None) -> bytes:
+    """Bytes of a file, compared with the MD5 digest published of it, if there is one, and with those known of it."""
+    try:
+        raw = sources.read(file, known)
+    except OSError as error:
+        raise InputError(f"{file}: expected a readable data file ({error.strerror}); {_advice(layout)}") from error
+    got = hashlib.md5(raw, usedforsecurity=False).hexdigest() if published else None
+    if got != published:
         raise InputError(
-            f"{place}: expected {layout.archive}, since no digests of the unpacked files are known, got these; give "
+            f"{file}: expected the published file, MD5 {published}, got another, MD5 {got}; {_advice(layout)}, or set "
+            "verify = false for a re-encoded copy"
+        )
+    return raw
+
+
+def _from_folder(folder: Path, layout: Layout, verify: bool, known: Digests | None) -> dict[str, bytes]:
+    if verify and not layout.files_md5:
+        raise InputError(
+            f"{folder}: expected {layout.archive}, since no digests of the unpacked files are known, got these; give "
             "the archive, or set verify = false to take them unseen"
         )
-    for file, digest in wanted.items():
-        got = _file_digest(file, "md5")
-        if got != digest:
-            raise InputError(
-                f"{file}: expected the published file, MD5 {digest}, got another, MD5 {got}; {_advice(layout)}, or set "
-                "verify = false for a re-encoded copy"
-            )
+    published = layout.files_md5 if verify else {}
+    return {name: _bytes(folder / name, layout, published.get(name), known) for name in _names(layout)}
 
 
-def _file_digest(file: Path, algorithm: str) -> str:
-    try:
-        with file.open("rb") as opened:
-            return hashlib.file_digest(opened, lambda: hashlib.new(algorithm, usedforsecurity=False)).hexdigest()
-    except OSError as error:
-        raise InputError(f"{file}: expected a readable data file ({error.strerror})") from error
-
-
-def _from_folder(folder: Path, layout: Layout) -> dict[str, bytes]:
-    out = {}
-    for name in _names(layout):
-        try:
-            out[name] = (folder / name).read_bytes()
-        except OSError as error:
-            raise InputError(
-                f"{folder / name}: expected a readable data file ({error.strerror}); {_advice(layout)}"
-            ) from error
-    return out
-
-
-def _from_archive(archive: Path, layout: Layout) -> dict[str, bytes]:
+def _from_archive(archive: Path, layout: Layout, verify: bool, known: Digests | None) -> dict[str, bytes]:
     """Data files of an archive by their place in it; nothing is written to disk."""
     out, wanted = {}, {f"{layout.folder}/{name}": name for name in _names(layout)}
+    raw = _bytes(archive, layout, layout.md5 if verify else None, known)
     try:
-        with tarfile.open(archive, "r:*") as tar:
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:*") as tar:
             for member in tar:
                 name = wanted.get(member.name.removeprefix("./"))
                 opened = tar.extractfile(member) if name and member.isfile() else None

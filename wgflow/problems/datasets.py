@@ -6,6 +6,7 @@ The real ones are those scikit-learn ships inside its wheel; nothing is ever fet
 from __future__ import annotations
 
 import functools
+import io
 import logging
 import zlib
 from collections.abc import Callable
@@ -17,13 +18,19 @@ import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
+from wgflow.problems import sources
 from wgflow.problems.regression import gaussian, sine, teacher
+from wgflow.problems.sources import Digests
 from wgflow.scaling import column_spread
 from wgflow.types import Array, Index, finite_array
 
 logger = logging.getLogger("wgflow.problems")
 _LISTED = 8  # constant columns that are named
 _EXACT = 1e-9  # what rounding may leave of a standardised column's mean, and of its deviation's distance from 1
+
+# What NumPy and zipfile raise for files that are empty, cut short, encrypted, packed in a way they do not know, or no
+# archive at all.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
 
 
 class Split(NamedTuple):
@@ -85,23 +92,30 @@ def _frozen(values: np.ndarray) -> Array:
     return out
 
 
-def from_file(path: str | Path) -> tuple[Array, Array]:
+def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Array]:
     """Read x and y from a NumPy ``.npz`` file with arrays of those names; never unpickles.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    known : tuple of (str, str), optional
+        Path and SHA-256 that it must have; see :mod:`wgflow.problems.sources`.
 
     Raises
     ------
     InputError
-        If the file cannot be read or lacks an array.
+        If the file cannot be read, lacks an array, or is not the known one.
     """
     try:
-        with Path(path).open("rb") as raw, np.load(raw, allow_pickle=False) as file:
+        with np.load(io.BytesIO(sources.read(Path(path), known)), allow_pickle=False) as file:
             missing = {"x", "y"} - set(file.files)
             if missing:
                 raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")
             x, y = file["x"], file["y"]
     except InputError:
         raise
-    except (OSError, ValueError, TypeError, AttributeError, BadZipFile, zlib.error) as error:
+    except _DAMAGE as error:
         raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
     # Checked before anything is scaled, which would spread a NaN over its column.
     return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y, 2, column=True)

@@ -6,9 +6,10 @@ from collections.abc import Sequence
 
 from wgflow.cifar.record import Trained, machine
 from wgflow.kernels.choice import Choice, automatic
+from wgflow.problems import Problem
 from wgflow.sims import trainings
-from wgflow.sims.members import Planned, build, has_images, problems
-from wgflow.sims.study import Member
+from wgflow.sims.members import Planned, Setup, has_images, problems
+from wgflow.sims.messages import naming
 from wgflow.types import Spec
 
 
@@ -27,13 +28,18 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
         return Choice(found, f"torch finds {'a' if found == 'gpu' else 'no'} GPU that it can use")
     if any(each.member.network for each in planned):
         return Choice("cpu", "networks of features have no kernels for a GPU")
-    tables = {(each.member.problem.model_dump_json(), each.member.dtype): each.member for each in planned}
-    return automatic((problems(type(one.problem), text)[0], dtype) for (text, dtype), one in tables.items())
+    tables = {(each.member.problem.model_dump_json(), each.member.dtype): each for each in reversed(planned)}
+    return automatic((_problem(one), dtype) for (_, dtype), one in reversed(tables.items()))
 
 
-def made_with(member: Member, backend: str) -> Spec:
+def _problem(planned: Planned) -> Problem:
+    with naming(planned.label):
+        return problems(planned.member)[0]
+
+
+def made_with(setup: Setup) -> Spec:
     """Backend that a member's energy has, and the device's name if it computes on one, as results record them."""
-    energy = build(member, backend).energy
+    energy = setup.energy
     if isinstance(energy, Trained):
         name = energy.device
     else:

@@ -8,7 +8,7 @@ import json
 import math
 import time
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from wgflow.blocks import Unfolding
 from wgflow.cifar.record import Course, Trained
@@ -30,7 +30,28 @@ _DRAWING = {"convergence_rates": 11.0, "convergence_models": 16.0, "ensemble": 1
 _PLAIN = 2.5  # seconds for any other figure with its share of the report
 _STRUCTURE = 40 * 2**10  # bytes of a file beside its numbers
 _LARGE = 256  # particles beyond which time grows in proportion
+_TIMED = 16  # kinds of members that are timed at most
 _BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
+
+
+class Size(NamedTuple):
+    """Sizes of one member, known without running it.
+
+    Attributes
+    ----------
+    work : float
+        Of one unit of s, in units that take about equally long.
+    frame, disk, memory : int
+        Bytes of a frame, of its trajectory, and at its largest beyond what any process has.
+    particles : int
+        N.
+    """
+
+    work: float
+    frame: int
+    disk: int
+    memory: int
+    particles: int
 
 
 class Load(NamedTuple):
@@ -68,19 +89,31 @@ class Forecast(NamedTuple):
     memory: int
 
 
-def loads(planned: Sequence[Planned], threads: int, backend: str) -> list[Load]:
+def loads(planned: Sequence[Planned], sizes: Sequence[Size], threads: int, backend: str) -> list[Load]:
     """Load of every member, from timing a few steps of a small and a large one of each kind.
 
-    Members are of one kind if they differ in nothing but seeds, sizes and times; between and beyond the two sizes
-    measured time is taken as linear in N.
+    Members are of one kind if they differ in nothing but seeds, sizes, times and what steps take no longer by; between
+    and beyond the two sizes measured time is taken as linear in N. Of many kinds some are timed, and each of the others
+    takes as much longer than the nearest as it has more work.
     """
-    kinds: dict[str, list[Planned]] = {}
-    for each in planned:
-        kinds.setdefault(_kind(each), []).append(each)
-    rates: dict[str, Callable[[int], tuple[float, float]]] = {}
-    for kind, same in kinds.items():
-        rates[kind] = _calibrate(same, threads, backend, _BUDGET / (2 * len(kinds)))
-    return [_load(each, *rates[_kind(each)](_size(each)), threads) for each in planned]
+    kinds: dict[str, list[int]] = {}
+    for place, each in enumerate(planned):
+        kinds.setdefault(_kind(each), []).append(place)
+    work = {kind: sizes[same[0]].work * planned[same[0]].member.flow.step for kind, same in kinds.items()}
+    ordered = sorted(kinds, key=work.__getitem__)
+    timed = sorted({round(k * (len(ordered) - 1) / (_TIMED - 1)) for k in range(_TIMED)})
+    rates = {
+        place: _calibrate([planned[k] for k in kinds[ordered[place]]], threads, backend, _BUDGET / (2 * len(timed)))
+        for place in timed
+    }
+    out: dict[int, Load] = {}
+    for place, kind in enumerate(ordered):
+        near = min(timed, key=lambda other: abs(other - place))
+        longer = work[kind] / work[ordered[near]]
+        for k in kinds[kind]:
+            step, frame = rates[near](_size(planned[k]))
+            out[k] = _load(planned[k], sizes[k], longer * step, longer * frame)
+    return [out[k] for k in range(len(planned))]
 
 
 def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Sequence[str]) -> Forecast:
@@ -98,9 +131,18 @@ def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figure
 
 def _kind(planned: Planned) -> str:
     """What members have in common whose time depends on N alone, as JSON."""
-    raw = planned.member.model_dump(mode="json", exclude={"seed": True, "flow": {"until", "every", "step"}})
-    raw["particles"] = None
-    return json.dumps(raw, sort_keys=True)
+    flow, problem = {"until", "every", "step", "mobility"}, {"seed", "split_seed", "heldout"}
+    raw = planned.member.model_dump(
+        mode="json", exclude={"seed": True, "particles": True, "flow": flow, "problem": problem}
+    )
+    return json.dumps([_without_reals(raw), getattr(planned.member.problem, "heldout", 0.0)], sort_keys=True)
+
+
+def _without_reals(value: Any) -> Any:
+    """Plain JSON without its real numbers: rates, scales and strengths, by which a step takes no longer."""
+    if isinstance(value, dict):
+        return {key: _without_reals(part) for key, part in value.items()}
+    return list(map(_without_reals, value)) if isinstance(value, list) else None if isinstance(value, float) else value
 
 
 def _size(planned: Planned) -> int:
@@ -164,28 +206,32 @@ def _static(setup: Setup) -> int:
     return _STRUCTURE + sum(size for size in sizes if size <= INLINE)
 
 
-def _load(planned: Planned, per_step: float, per_frame: float, threads: int) -> Load:
-    setup = members.build(planned.member)
+def size(planned: Planned, setup: Setup, threads: int) -> Size:
+    """Sizes of a member as it is built, the same for all seeds."""
     numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
     beside = 8 * setup.energy.survey.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
     frame = sum(8 * math.prod(setup.observables[name].shape(setup.scene)) for name in planned.member.observables)
     frame += numbers if planned.member.record == "particles" else 0
-    return Load(
-        seconds=planned.steps * per_step + planned.frames * (per_frame + _RECORD + _RECORD_BYTE * frame) + _OPEN,
-        disk=planned.frames * frame + _static(setup) + beside,
-        memory=_memory(setup, threads) + 12 * numbers,
-        particles=len(setup.start),
-    )
+    work, memory = _work_and_memory(planned, setup, threads)
+    return Size(work, frame, planned.frames * frame + _static(setup) + beside, memory + 12 * numbers, len(setup.start))
 
 
-def _memory(setup: Setup, threads: int) -> int:
-    """Bytes of one evaluation."""
-    energy, start = setup.energy, setup.start
+def _load(planned: Planned, size: Size, per_step: float, per_frame: float) -> Load:
+    each_frame = per_frame + _RECORD + _RECORD_BYTE * size.frame
+    seconds = planned.steps * per_step + planned.frames * each_frame + _OPEN
+    return Load(seconds, size.disk, size.memory, size.particles)
+
+
+def _work_and_memory(planned: Planned, setup: Setup, threads: int) -> tuple[float, int]:
+    """Work of one unit of s, in units that take about equally long, and bytes of one evaluation."""
+    energy, start, flow = setup.energy, setup.start, planned.member.flow
     if isinstance(energy, Trained):
-        return trainings.memory(energy)
-    if isinstance(energy, System) or not isinstance(start, Particles):
-        return networks.memory(energy) if isinstance(energy, System) else 0
-    samples, width, outputs, _ = energy.problem.shape
-    block = energy.problem.block
+        return trainings.work(energy), trainings.memory(energy)
+    if isinstance(energy, System):
+        return (networks.work(energy) + 2e4) / flow.step, networks.memory(energy)
+    assert isinstance(start, Particles)  # as the energy is
+    samples, width, outputs, parameters = energy.problem.shape
+    entries, block = len(energy.depth.network(start).particle), energy.problem.block
     units = block.units(width) if isinstance(block, Unfolding) else 1
-    return memory(units * len(energy.depth.network(start).particle), samples, width, outputs, threads)
+    work = (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
+    return work, memory(units * entries, samples, width, outputs, threads)

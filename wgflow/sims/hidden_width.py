@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 
 from wgflow.errors import InputError
 from wgflow.sims.members import Planned
-from wgflow.sims.messages import ADVICE
+from wgflow.sims.messages import ADVICE, naming
 
 _FEWEST_SEEDS = 4  # from which on intervals are given
 
@@ -15,17 +15,20 @@ _FEWEST_SEEDS = 4  # from which on intervals are given
 def _hidden_width(name: str, planned: Sequence[Planned], observables: Sequence[str], varied: Sequence[str]) -> None:
     """Networks of whole states in layers of a stated width, which differ in nothing but these keys."""
     for each in planned:
-        table, got = each.member, set(each.values) - set(varied)
-        if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":
-            raise InputError(
-                f"figure: expected depth.name = layers, particles.per_layer and problem.state = whole to draw {name!r},"
-                f" got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}{ADVICE}"
-            )
-        if got:
-            raise InputError(f"grid: expected {', '.join(varied)} alone to draw {name!r}, got {min(got)} too{ADVICE}")
-        missing = [one for one in observables if one not in table.observables]
-        if missing:
-            raise InputError(f"observables: expected {missing[0]!r} among them to draw {name!r}, got none{ADVICE}")
+        with naming(each.label):
+            table, got = each.member, set(each.values) - set(varied)
+            if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":
+                raise InputError(
+                    f"figure: expected depth.name = layers, particles.per_layer and problem.state = whole to draw "
+                    f"{name!r}, got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}{ADVICE}"
+                )
+            if got:
+                raise InputError(
+                    f"grid: expected {', '.join(varied)} alone to draw {name!r}, got {min(got)} too{ADVICE}"
+                )
+            missing = [one for one in observables if one not in table.observables]
+            if missing:
+                raise InputError(f"observables: expected {missing[0]!r} among them to draw {name!r}, got none{ADVICE}")
 
 
 def _several(name: str, planned: Sequence[Planned], least: Mapping[str, int]) -> None:
@@ -65,6 +68,7 @@ def scales_and_repeats(name: str, planned: Sequence[Planned]) -> None:
     _hidden_width(name, planned, ["outputs", "displacement"], keys)
     _several(name, planned, {"particles.scale.a": 2, "seed": 2})
     for each in planned:
-        block = each.member.samples.block
-        if (block["name"] if isinstance(block, dict) else block) != "ridge":
-            raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}{ADVICE}")
+        with naming(each.label):
+            block = each.member.samples.block
+            if (block["name"] if isinstance(block, dict) else block) != "ridge":
+                raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}{ADVICE}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import functools
 import itertools
 import logging
+import math
 import multiprocessing
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -26,22 +26,23 @@ from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
 from wgflow.particles import Particles, scales
-from wgflow.problems import Problem
+from wgflow.problems import Problem, sources
 from wgflow.problems.datasets import DATASETS, split
+from wgflow.problems.sources import Digests
 from wgflow.schedule import Every, Steps, schedule
 from wgflow.sims import networks, trainings
 from wgflow.sims.networks import Begin
 from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAINING_OBSERVABLES, Observable, Scene
 from wgflow.sims.study import Member, Study, check_member, listed
-from wgflow.sims.tables import FlowTable, LayersTable, ProblemTable
+from wgflow.sims.tables import FileTable, FlowTable, LayersTable, ProblemTable, Table
 from wgflow.sims.training_tables import ImagesTable
 from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
-from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Frame, Spec
 from wgflow.workspace import short_names, words
 
+MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 _said: set[str] = set()
@@ -152,45 +153,68 @@ def expand(study: Study) -> list[Planned]:
     Raises
     ------
     StudyError
-        If a grid key is unknown or has no values, or a combination does not fit the schema; all problems at once.
+        If a grid key is unknown or has no values, a combination does not fit the schema, all problems at once; or if
+        there are more than :data:`MOST_MEMBERS`, before any is made.
     """
-    base = study.model_dump(mode="python", include=set(Member.model_fields))
-    members = _multiplied(base, "grid", study.grid)
+    tables = [("grid", study.grid, study.grid)]
     for number, table in enumerate(study.also):
         own = {key: listed(value) for key, value in table.items()}
-        members += _multiplied(base, f"also.{number}", study.grid | own, own)
+        tables.append((f"also.{number}", study.grid | own, own))
     if study.reference:
         own = {key: listed(value) for key, value in study.reference.items()}
-        members += _multiplied(base, "reference", study.grid | own, own)
+        tables.append(("reference", study.grid | own, own))
+    _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
+    members = [one for table, keys, own in tables for one in _multiplied(study, table, keys, own)]
     twice = _repeated([each.label for each in members])
     if twice:
         raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0]} again"])
     return members
 
 
-def _multiplied(base: Spec, table: str, keys: dict[str, list[Any]], own: Spec | None = None) -> list[Planned]:
-    """Members for all combinations of values, from the tables they have in common; ``own``: the table's own keys."""
-    own = keys if own is None else own
+def _refuse_too_many(counts: Sequence[int]) -> None:
+    count = sum(counts)
+    if count > MOST_MEMBERS:
+        said = f"{count:,}" if count < 10**15 else "more than 10**15"
+        problem = (
+            f"grid: expected at most {MOST_MEMBERS:,} members, got {said}, the product of the numbers of values of all "
+            "keys; give fewer values, or split it into several studies"
+        )
+        raise StudyError([problem])
+
+
+def _multiplied(study: Study, table: str, keys: dict[str, list[Any]], own: Spec) -> list[Planned]:
+    """Members for all combinations of values; ``own``: the table's own keys."""
     problems = [f"{table}.{key}: expected at least one value, got an empty list" for key, v in own.items() if not v]
     problems += [f"{table}.{key}: the same value twice" for key, v in own.items() if _repeated(v)]
     if problems:
         raise StudyError(problems)
+    base = {name: getattr(study, name) for name in Member.model_fields}  # checked: what a key does not touch stays so
     short, said = short_names(list(keys)), {key: words(values) for key, values in keys.items()}
-    members = []
+    members: list[Planned] = []
+    refused: dict[str, list[str]] = {}  # what is wrong -> labels
     for places in itertools.product(*(range(len(values)) for values in keys.values())):
         chosen = dict(zip(keys, places, strict=True))
         values = {key: keys[key][place] for key, place in chosen.items()}
         label = ", ".join(f"{short[key]}={said[key][place]}" for key, place in chosen.items())
-        raw = copy.deepcopy(base)
+        raw = dict(base)
         for key, value in values.items():
             _place(raw, table, key, value)
         try:
-            members.append(Planned(label, values, check_member(raw, table), table == "reference"))
+            members.append(Planned(label, values, check_member(raw, table, study), table == "reference"))
         except StudyError as error:
-            problems += [line for line in error.problems if line not in problems]
-    if problems:
-        raise StudyError(problems)
+            for line in error.problems:
+                refused.setdefault(line, []).append(label)
+    if refused:
+        count = math.prod(map(len, keys.values()))
+        raise StudyError([f"{line}{_whose(labels, count)}" for line, labels in refused.items()])
     return members
+
+
+def _whose(labels: list[str], count: int) -> str:
+    """Which members a problem is one of, unless it is one of all."""
+    if len(labels) == count:
+        return ""
+    return f" ({labels[0]})" if len(labels) == 1 else f" ({labels[0]} and {len(labels) - 1} more)"
 
 
 def build(member: Member, backend: str = "cpu", threads: int | None = None) -> Setup:
@@ -211,7 +235,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     if has_images(member):
         return Setup(*trainings.build(member, backend, threads))
-    problem, heldout = problems(type(member.problem), member.problem.model_dump_json())
+    problem, heldout = problems(member)
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
     if member.network:
@@ -251,35 +275,31 @@ def has_images(member: Member) -> bool:
     return member.training is not None or isinstance(member.problem, ImagesTable)
 
 
-def load(planned: Planned, backend: str, threads: int | None = None) -> float:
-    """Check that a member can be built, and tell its work for one unit of s, in units that take about equally long.
+def data(planned: Sequence[Planned]) -> Digests:
+    """Data files that members read, each once, with their digests when the study was read."""
+    return tuple(dict.fromkeys(each for one in planned for each in one.member.data or ()))
+
+
+def problems(member: Member) -> tuple[Problem, Problem | None]:
+    """Problem of a member on the samples to train on and on those held out, if any.
 
     Raises
     ------
-    InputError, BackendError
-        As :func:`build`.
+    InputError
+        If the data cannot be read, are not those that the study was read with, or do not fit.
     """
-    setup, flow = build(planned.member, backend, threads), planned.member.flow
-    if planned.frames > MOST_FRAMES:
-        raise InputError(
-            f"flow.every: expected at most {MOST_FRAMES} frames, got {planned.frames:.3g}; record fewer of the "
-            f"{planned.steps:.3g} steps"
-        )
-    if isinstance(setup.energy, System):
-        return (networks.work(setup.energy) + 2e4) / flow.step
-    if isinstance(setup.energy, Trained):
-        return trainings.work(setup.energy)
-    assert isinstance(setup.start, Particles)  # as the energy is
-    samples, _, _, parameters = setup.energy.problem.shape
-    entries = len(setup.energy.depth.network(setup.start).particle)
-    return (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
+    table, known = member.samples, member.data
+    if known is None and isinstance(table, FileTable):  # of no study: whatever the file holds now
+        known = ((table.path, sources.digest(Path(table.path))),)
+    return _problems(type(table), table.model_dump_json(), known)
 
 
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again
-def problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | None]:
-    """Problem of a table, given as JSON, on the samples to train on and on those held out, if any."""
+def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tuple[Problem, Problem | None]:
+    """Problem of a table, given as JSON, and of data files known by their digests."""
     table: Any = kind.model_validate_json(text)
-    x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))
+    files = {"known": known} if known else {}
+    x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED), **files)
     targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
     parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
     options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}
@@ -392,17 +412,28 @@ def _ingredient(table: Spec, member: Member) -> Ingredient:
 
 
 def _place(raw: Spec, table: str, key: str, value: Any) -> None:
+    """Put a value into tables, of which those on its way are copied."""
     *parents, last = key.split(".")
     place: Any = raw
     for parent in parents:
-        place = place.get(parent) if isinstance(place, dict) else None
-    if not isinstance(place, dict):
-        raise InputError(
-            f"{table}.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'"
-        )
+        within = place.get(parent)
+        within = within.model_dump() if isinstance(within, Table) else within
+        if not isinstance(within, dict):
+            raise InputError(
+                f"{table}.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'"
+            )
+        place[parent] = place = dict(within)
     place[last] = value
 
 
-def _repeated(values: list[Any]) -> list[Any]:
+def _repeated(values: Sequence[Any]) -> list[Any]:
     """Values that occur before."""
-    return [value for k, value in enumerate(values) if value in values[:k]]
+    first: dict[Any, int] = {}
+    return [value for place, value in enumerate(values) if first.setdefault(_hashable(value), place) != place]
+
+
+def _hashable(value: Any) -> Any:
+    """Stand-in for a value of a grid that is equal if and only if the value is."""
+    if isinstance(value, dict):
+        return dict, frozenset((key, _hashable(part)) for key, part in value.items())
+    return (list, *map(_hashable, value)) if isinstance(value, list) else value

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import typing
+from collections.abc import Iterator
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from wgflow.errors import StudyError, describe, suggest, unknown
+from wgflow.errors import BackendError, InputError, StudyError, describe, suggest, unknown
 from wgflow.types import Spec
 
 ADVICE = "; --set figure=none runs it without figures"  # where a figure is what a study does not suit
@@ -27,6 +29,32 @@ def validate(model: type[_Model], raw: Spec, where: str) -> _Model:
     except ValidationError as error:
         found = error.errors(include_url=False)
         raise StudyError([f"{where}: {_explain(model, dict(problem))}" for problem in found]) from error
+
+
+@contextlib.contextmanager
+def naming(label: str, backends: bool = False) -> Iterator[None]:
+    """Put the label of a member, if it has one, in front of what is wrong with it.
+
+    Parameters
+    ----------
+    label : str
+        Its grid values in words.
+    backends : bool, optional
+        Whether a backend that cannot be had is a fault of this member too.
+    """
+    try:
+        yield
+    except (InputError, BackendError) as error:
+        kind = BackendError if isinstance(error, BackendError) else InputError
+        if not label or (kind is BackendError and not backends):
+            raise
+        raise kind(f"{label}: {error}") from error
+    except MemoryError as error:
+        if not label:
+            raise
+        raise InputError(
+            f"{label}: expected a member that fits in memory, got too little; use fewer particles"
+        ) from error
 
 
 def _explain(model: type[BaseModel], problem: Spec) -> str:

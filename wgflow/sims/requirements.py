@@ -8,10 +8,9 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
-from wgflow.problems import Problem
 from wgflow.sims import hidden_width
-from wgflow.sims.members import Planned, build
-from wgflow.sims.messages import ADVICE
+from wgflow.sims.members import Planned, problems
+from wgflow.sims.messages import ADVICE, naming
 from wgflow.sims.networks import gaps_and_reference
 from wgflow.sims.sizes import cells_and_one_coupling, depths_widths_and_reference, seeds_enough, with_outputs
 from wgflow.sims.trainings import paired
@@ -70,12 +69,13 @@ def drawings(
 
 def _every_step_of_gaps(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
-        flow = each.member.flow
-        if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
-            raise InputError(
-                f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
-                f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
-            )
+        with naming(each.label):
+            flow = each.member.flow
+            if each.member.depth.name != "gaps" or flow.rule != "constant" or not _every_step(flow):
+                raise InputError(
+                    f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
+                    f"{each.member.depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
+                )
 
 
 def _every_step(flow: FlowTable) -> bool:
@@ -84,12 +84,13 @@ def _every_step(flow: FlowTable) -> bool:
 
 def _several_layers(name: str, planned: Sequence[Planned]) -> None:
     for each in planned:
-        depth, count = each.member.depth, each.member.count
-        if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
-            raise InputError(
-                f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = layers "
-                f"and depth.layers = 16, say{ADVICE}"
-            )
+        with naming(each.label):
+            depth, count = each.member.depth, each.member.count
+            if (count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
+                raise InputError(
+                    f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = "
+                    f"layers and depth.layers = 16, say{ADVICE}"
+                )
 
 
 def _counts_steps(flow: FlowTable) -> bool:
@@ -215,14 +216,13 @@ def _homogeneous_in_layers(name: str, planned: Sequence[Planned]) -> None:
     """Several starts of homogeneous blocks whose particles stay in their layers."""
     _varies("particles.support")(name, planned)
     for each in planned:
-        if each.member.depth.name not in ("layers", "shallow"):
-            raise InputError(
-                f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
-                f"{each.member.depth.name}{ADVICE}"
-            )
-        problem = build(each.member).energy.problem
-        assert isinstance(problem, Problem)  # no network of features comes here
-        kind(problem)
+        with naming(each.label):
+            if each.member.depth.name not in ("layers", "shallow"):
+                raise InputError(
+                    f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
+                    f"{each.member.depth.name}{ADVICE}"
+                )
+            kind(problems(each.member)[0])
 
 
 NETWORKS = frozenset({"feature_flow", "feature_rate", "degeneracy"})  # figures of networks of features

@@ -1,8 +1,9 @@
 """The command ``python -m wgflow.sims.run``, also installed as ``wgflow``.
 
-Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written), 3 some member
-diverged (its last good frame is kept, the others finish), 4 disk or permission lost while running, 75 stopped by
-SIGTERM or --walltime (run the same command again), 130 Ctrl-C (likewise).
+Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written; or a data file that
+changed on the way, and whole members are kept), 3 some member diverged (its last good frame is kept, the others
+finish), 4 disk or permission lost while running, 75 stopped by SIGTERM or --walltime (run the same command again), 130
+Ctrl-C (likewise).
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
 
     from wgflow.kernels.choice import Choice
+    from wgflow.sims.forecast import Size
     from wgflow.sims.members import Planned
     from wgflow.sims.results import Draw
     from wgflow.sims.runner import Outcome
@@ -128,7 +130,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
-    from wgflow.sims import backends, members, requirements, sweep
+    from wgflow.sims import backends, forecast, members, requirements, sweep, trial
     from wgflow.sims.study import load, override_value, schema
 
     if options.print_schema:
@@ -151,12 +153,15 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
     jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, threads)
-    loads = [members.load(one, options.backend, each) for one in planned]
+    seen = trial.each(
+        planned, options.backend, each, lambda one, made: (forecast.size(one, made, each), backends.made_with(made))
+    )
+    sizes, kernels = [size for size, _ in seen], seen[0][1]
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
         _say_backend(chosen, options.quiet)
-        return _dry_run(options, planned, jobs, each, work, list(draw))
-    tasks = _Tasks(options, planned, chosen, loads, jobs, each, deadline)
+        return _dry_run(options, planned, sizes, jobs, each, work, list(draw))
+    tasks = _Tasks(options, planned, chosen, kernels, [size.work for size in sizes], jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
 
@@ -166,6 +171,7 @@ class _Tasks(NamedTuple):
     options: argparse.Namespace
     planned: list[Planned]
     chosen: Choice
+    kernels: Spec  # what they compute with, for the record
     loads: list[float]  # work of each member for one unit of s
     jobs: int
     threads: int
@@ -175,11 +181,11 @@ class _Tasks(NamedTuple):
 def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
-    from wgflow.sims import backends, results, runner
+    from wgflow.problems import sources
+    from wgflow.sims import backends, members, results, runner
     from wgflow.workspace import provenance
 
-    options, planned = tasks.options, tasks.planned
-    kernels = backends.made_with(planned[0].member, options.backend)
+    options, planned, kernels = tasks.options, tasks.planned, tasks.kernels
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
     made_by["packages"] |= backends.packages(planned)
     listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
@@ -205,7 +211,8 @@ def _run(
         work.event("started", provenance=made_by)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
-        except (Stop, KeyboardInterrupt):
+            sources.check_unchanged(members.data(planned))
+        except (Stop, KeyboardInterrupt, InputError):
             work.event("stopped")
             raise
         bar = progress.add_task("summary", total=None)
@@ -278,13 +285,19 @@ def _list() -> int:
 
 
 def _dry_run(
-    options: argparse.Namespace, planned: list[Planned], jobs: int, threads: int, work: Workspace, figures: list[str]
+    options: argparse.Namespace,
+    planned: list[Planned],
+    sizes: list[Size],
+    jobs: int,
+    threads: int,
+    work: Workspace,
+    figures: list[str],
 ) -> int:
     from rich.table import Table
 
     from wgflow.sims import forecast
 
-    loads = forecast.loads(planned, threads, options.backend)
+    loads = forecast.loads(planned, sizes, threads, options.backend)
     expected = forecast.forecast(planned, loads, jobs, figures)
     table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)
     shown = list(zip(planned, loads, strict=True))

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from wgflow.analysis.extrapolation import FEWEST_SIDES
 from wgflow.errors import InputError
 from wgflow.sims.members import Planned
-from wgflow.sims.messages import ADVICE
+from wgflow.sims.messages import ADVICE, naming
 from wgflow.sims.study import TargetTable
 from wgflow.sims.tables import LayersTable
 
@@ -20,9 +20,10 @@ def _layers_over(name: str, planned: Sequence[Planned]) -> dict[tuple[int, int],
     """Members by L and M_l, which are all they may differ in beside draws and couplings; at least two of each."""
     sizes: dict[tuple[int, int], list[Planned]] = {}
     for each in planned:
-        if not isinstance(each.member.depth, LayersTable):
-            raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{ADVICE}")
-        layers = each.member.depth.layers
+        with naming(each.label):
+            if not isinstance(each.member.depth, LayersTable):
+                raise InputError(f"depth: expected layers to draw {name!r}, got {each.member.depth.name}{ADVICE}")
+            layers = each.member.depth.layers
         sizes.setdefault((layers, each.member.count // layers), []).append(each)
     strange = {key for each in planned for key in each.values} - {*_SIZES, *_DRAWS}
     if strange:

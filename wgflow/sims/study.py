@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import copy
-import functools
-import hashlib
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -13,13 +11,16 @@ from typing import Annotated, Any, Literal, TypeAlias
 from pydantic import (
     BeforeValidator,
     Field,
+    PrivateAttr,
     ValidationError,
     WithJsonSchema,
 )
 
-from wgflow.cifar.data import digest_of_files
+from wgflow.cifar.data import digests_of_files
 from wgflow.cifar.layouts import LAYOUTS
 from wgflow.errors import InputError, describe
+from wgflow.problems import sources
+from wgflow.problems.sources import Digests
 from wgflow.sims.messages import locate, validate
 from wgflow.sims.tables import (
     DepthChoice,
@@ -53,6 +54,12 @@ class Member(Table):
         "way then starts again)",
     )
     dtype: Literal["float64", "float32"] = Field("float64", description="precision of the compiled kernels")
+    _data: Digests | None = PrivateAttr(None)
+
+    @property
+    def data(self) -> Digests | None:
+        """Data files it reads, with their digests when its study was read; None if it reads none, or has no study."""
+        return self._data
 
     @property
     def count(self) -> int:
@@ -105,6 +112,7 @@ class Study(Member):
         default_factory=list,
         description="tables of further members beside the grid's: dotted key -> value or values in place of the grid's",
     )
+    _digests: dict[str, Digests] = PrivateAttr(default_factory=dict)  # path of a problem -> its files
 
 
 _ABOUT = ("name", "question", "cost", "figure", "target")  # what does not change a result, and so is not hashed
@@ -149,12 +157,28 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
             raw[table] = _flatten(raw[table])
     if isinstance(raw.get("also"), list):
         raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
-    _each_data_path(raw, lambda data, name: str((path.parent / Path(data).expanduser()).resolve()))
+    _each_data_path(raw, lambda data, name: _place(path.parent, data))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
-    # Which data a file holds decides the results, not where it lies.
-    _each_data_path(content, lambda data, name: f"sha256:{_digest(Path(data), name)}")
+
+    def by_content(path: str, name: Any) -> str:
+        """Which data a file holds decides the results, not where it lies."""
+        images = name in LAYOUTS
+        if path not in study._digests:
+            study._digests[path] = digests_of_files(path) if images else ((path, sources.digest(Path(path))),)
+        files = study._digests[path]
+        return f"sha256:{sources.combined(files) if images else files[0][1]}"
+
+    _each_data_path(content, by_content)
     return study, content
+
+
+def _place(folder: Path, data: str) -> str:
+    """Where data lie whose path is relative to a folder."""
+    try:
+        return str((folder / Path(data).expanduser()).resolve())
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, a loop of links, a NUL in it
+        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
 
 
 def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
@@ -211,9 +235,12 @@ def schema() -> Spec:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **out, "title": "wgflow study"}
 
 
-def check_member(raw: Spec, label: str) -> Member:
-    """Member from plain JSON, with the label in front of whatever is wrong with it."""
-    return validate(Member, raw, label)
+def check_member(raw: Spec, label: str, study: Study | None = None) -> Member:
+    """Member from plain JSON, with the label in front of whatever is wrong with it; a study's knows its data."""
+    member = validate(Member, raw, label)
+    if study is not None:
+        member._data = study._digests.get(getattr(member.problem, "path", None) or "")
+    return member
 
 
 def override_value(text: str) -> Any:
@@ -241,16 +268,3 @@ def _override(raw: Spec, key: str, value: Any) -> None:
         if not isinstance(place, dict):
             raise InputError(f"--set {key}: expected {parent!r} to be a table, got {describe(place)}")
     place[last] = value
-
-
-def _digest(path: Path, name: Any) -> str:
-    """Digest of a file, or of the files of a data set of images."""
-    return digest_of_files(path) if name in LAYOUTS else _file_digest(path)
-
-
-@functools.cache
-def _file_digest(path: Path) -> str:
-    try:
-        return hashlib.sha256(path.read_bytes()).hexdigest()
-    except OSError as error:
-        raise InputError(f"{path}: expected a readable data file ({error.strerror})") from error

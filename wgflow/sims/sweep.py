@@ -20,6 +20,7 @@ from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wgflow.problems import sources
 from wgflow.sims import members
 from wgflow.sims.members import Planned
 from wgflow.sims.runner import Outcome, run_member
@@ -138,6 +139,7 @@ def _here(
 
 def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
     planned = task.planned
+    sources.check_unchanged(planned.member.data or ())
     return run_member(
         Workspace(task.folder),
         planned,

@@ -65,7 +65,7 @@ def build(member: Member, backend: str, threads: int | None) -> tuple[Trained, N
     options = table.model_dump() | {"milestones": tuple(table.milestones)}
     recipe = Recipe(**options)
     try:
-        found = data.images(problem.name, problem.path, problem.verify).first(problem.train, problem.test)
+        found = data.images(problem.name, problem.path, problem.verify, member.data).first(problem.train, problem.test)
     except InputError as error:
         hint = "; --set problem.path=/where/it/is" if problem.path is None and problem.name in LAYOUTS else ""
         raise InputError(f"problem.{error}{hint}" if str(error).startswith("path") else f"problem: {error}") from error

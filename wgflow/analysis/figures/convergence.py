@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from typing import Literal
 
@@ -13,7 +12,7 @@ from matplotlib.lines import Line2D
 
 from wgflow.analysis import convergence, models, style
 from wgflow.analysis.convergence import Group
-from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.models import Score
 from wgflow.analysis.rates import Estimate, Rate
 from wgflow.analysis.summary import QUANTITIES
@@ -29,7 +28,7 @@ _LOOK = {  # colour and marker of each quantity, the same in every panel
 _THEORY = (0.5, 1.0)  # exponents of independent fluctuations and of a bias of second order
 
 
-@functools.lru_cache(maxsize=2)  # three figures of one run ask for them
+@kept  # three figures of one run ask for them
 def _groups(work: Workspace) -> list[Group]:
     return convergence.groups(work)
 
@@ -201,7 +200,7 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
     return figure
 
 
-@functools.lru_cache(maxsize=2)
+@kept
 def _scores(work: Workspace) -> list[tuple[str, list[Score]]]:
     """By group: the largest fitted N, its reference, then the other models."""
     out = []

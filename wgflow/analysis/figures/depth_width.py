@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 
 import numpy as np
@@ -12,7 +11,7 @@ from matplotlib.lines import Line2D
 
 from wgflow.analysis import clouds, depth_width, style
 from wgflow.analysis.depth_width import Family, Found
-from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.rates import Estimate, Interval
 from wgflow.types import Array, Spec
 from wgflow.workspace import Workspace
@@ -22,7 +21,7 @@ _GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of fluctuations that 
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
 
-@functools.lru_cache(maxsize=2)
+@kept
 def _found(work: Workspace) -> list[tuple[Family, list[Found]]]:
     families = depth_width.families(work)
     return [(family, [depth_width.found_at(family, t) for t in range(len(family.s))]) for family in families]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -15,7 +14,7 @@ from matplotlib.patheffects import withStroke
 
 from wgflow.analysis import style
 from wgflow.analysis.depth_width import shape
-from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
 from wgflow.analysis.failure import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
 from wgflow.analysis.laws import Sizes
@@ -59,7 +58,7 @@ def sizing(work: Workspace) -> Drawing:
     return Drawing(_answer(found), caption, lambda: _draw(found), {"sizing": list(_rows(found))})
 
 
-@functools.lru_cache(maxsize=2)
+@kept
 def sized(work: Workspace) -> Sized:
     """Hold a run's last energies against its target.
 

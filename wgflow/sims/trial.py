@@ -1,0 +1,73 @@
+"""Members of a study built on trial before anything is written, each distinct one once; a failure names its member."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TypeVar
+
+import numpy as np
+
+from wgflow.errors import InputError
+from wgflow.particles import Particles
+from wgflow.sims import members
+from wgflow.sims.members import Planned, Setup
+from wgflow.sims.messages import naming
+from wgflow.trajectory.schema import MOST_FRAMES
+
+_Seen = TypeVar("_Seen")
+# Largest parameter of a start up to which another seed's start is finite too: entries drawn lie within 1e17 of each
+# other in ratio, and the largest exponent is 308, which the square of a parameter must not exceed.
+_TAME = 1e120
+
+
+def each(
+    planned: Sequence[Planned], backend: str, threads: int, look: Callable[[Planned, Setup], _Seen]
+) -> list[_Seen]:
+    """Build members and tell what was seen of each; those that differ in nothing but the seed are built once.
+
+    Parameters
+    ----------
+    planned : sequence of Planned
+        The members.
+    backend, threads : str, int
+        As for :func:`wgflow.sims.members.build`.
+    look : callable
+        Told a member and its objects, which are not kept; what it returns must not depend on the seed.
+
+    Raises
+    ------
+    InputError
+        If a member cannot be built, with its label in front.
+    BackendError
+        If the backend cannot be had, with the label of a member if others can have it.
+    """
+    seen: dict[str, _Seen] = {}
+    found: dict[int, _Seen] = {}
+    for place in _by_problem(planned):
+        one = planned[place]
+        alike = one.member.model_dump_json(exclude={"seed": True})
+        if alike not in seen:
+            with naming(one.label, backends=bool(found)):
+                setup = members.build(one.member, backend, threads)
+                _check_frames(one)
+                found[place] = look(one, setup)
+            if not isinstance(setup.start, Particles) or np.abs(setup.start.theta).max() < _TAME:
+                seen[alike] = found[place]
+        else:
+            found[place] = seen[alike]
+    return [found[place] for place in range(len(planned))]
+
+
+def _by_problem(planned: Sequence[Planned]) -> list[int]:
+    """Places of members, those of one problem in a row, so that its data are read once."""
+    problems: dict[str, int] = {}
+    order = [problems.setdefault(one.member.problem.model_dump_json(), len(problems)) for one in planned]
+    return sorted(range(len(planned)), key=order.__getitem__)
+
+
+def _check_frames(planned: Planned) -> None:
+    if planned.frames > MOST_FRAMES:
+        raise InputError(
+            f"flow.every: expected at most {MOST_FRAMES} frames, got {planned.frames:.3g}; record fewer of the "
+            f"{planned.steps:.3g} steps"
+        )
