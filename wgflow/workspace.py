@@ -14,18 +14,22 @@ import os
 import platform
 import re
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import wgflow
-from wgflow.errors import WorkspaceError
+from wgflow.errors import TrajectoryError, WorkspaceError
 from wgflow.files import replaced
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
 _LONGEST = 150  # characters of a member's file name
+_HASH = re.compile(r"[0-9a-f]{12}")
+# What a file's name keeps whole, on systems that fold case too; a name of any other label ends in the label's digest.
+_PLAIN = re.compile(r"[a-z0-9_.]+=(True|False|(?!(true|false)$)[a-z0-9_.+-]*)")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for itself
 _PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
@@ -42,12 +46,15 @@ class MemberFile(NamedTuple):
         Its trajectory, which may not exist yet.
     reference : bool
         Whether it is there for the others to be compared with.
+    holds : dict
+        What its file holds at the grid's keys, with the digest of data in place of their path, if that is known.
     """
 
     label: str
     values: Spec
     path: Path
     reference: bool = False
+    holds: Spec | None = None
 
 
 class Workspace:
@@ -74,29 +81,89 @@ class Workspace:
         Raises
         ------
         WorkspaceError
-            If the folder holds no run.
+            If the folder holds no run, or one that belongs under another name.
         """
         try:
             study: Spec = json.loads((self.folder / "study.json").read_text())
             for entry in study["members"]:
                 self.member(**entry)
+            seal = study.pop("sha256", None)  # older versions wrote none
+            if seal not in (None, digest(study)):
+                raise ValueError("it has changed since it was written; the study's command writes it again")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WorkspaceError(
                 f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
             ) from error
+        if _HASH.fullmatch(self.folder.name):
+            self._refuse_another(study, "rename the folder")
         return study
 
-    def member(self, label: str, values: Spec, reference: bool = False) -> MemberFile:
+    def check_name(self) -> None:
+        """Refuse a folder that was renamed to this one's hash.
+
+        Raises
+        ------
+        WorkspaceError
+            If its study.json is another run's; one that cannot be read says nothing.
+        """
+        with contextlib.suppress(OSError, ValueError, RecursionError):
+            self._refuse_another(
+                json.loads((self.folder / "study.json").read_text()),
+                "rename the folder, or choose another --out, or --fresh to delete what it holds",
+            )
+
+    def _refuse_another(self, study: Any, advice: str) -> None:
+        found = study.get("hash") if isinstance(study, dict) else None
+        if found not in (None, self.folder.name):
+            raise WorkspaceError(
+                f"{self.folder}: expected the run {self.folder.name}, got that of {found} under its name; {advice}"
+            )
+
+    def member(self, label: str, values: Spec, reference: bool = False, holds: Spec | None = None) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
-        stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
-        if len(stem) > _LONGEST:  # systems allow 255
-            stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
-        return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5", reference)
+        path = self.folder / "members" / f"{file_name(label)}.h5"
+        before = path.with_name(f"{_sanitised(label)}.h5")  # as older versions, which named two labels alike, had it
+        if before != path and before.is_file() and not path.is_file() and _agrees(values, before):
+            path = before
+        return MemberFile(label, values, path, reference, holds)
 
     def members(self) -> list[MemberFile]:
-        """Members of the run that have a trajectory, in the study's order."""
+        """Members of the run that have a trajectory, in the study's order.
+
+        Raises
+        ------
+        TrajectoryError
+            If one of them is the file of another run; one that cannot be read is left to whoever opens it.
+        """
+        study, found = self.study, self.begun()
+        for member in found:
+            self.check(member, study)
+        return found
+
+    def begun(self) -> list[MemberFile]:
+        """Members of the run that have a file, whatever is in it, in the study's order."""
         listed = [self.member(**entry) for entry in self.study["members"]]
         return [member for member in listed if member.path.is_file()]
+
+    def check(self, member: MemberFile, study: Spec | None = None) -> None:
+        """Refuse a member's file that is another run's.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is; one that cannot be read says nothing.
+        """
+        from wgflow.trajectory import identity
+
+        try:
+            found = identity.read(member.path)
+        except (OSError, TrajectoryError):
+            return
+        identity.require(member.path, identity.placed(study or self.study, member.holds or member.values), found)
+
+    def strangers(self, known: Iterable[Path]) -> list[str]:
+        """Names of trajectories in the folder that are no member's."""
+        return sorted({path.name for path in self.folder.glob("members/*.h5")} - {path.name for path in known})
 
     def trajectories(self) -> list[Path]:
         """Trajectories of the run, in the study's order.
@@ -114,7 +181,8 @@ class Workspace:
     def create(self, study: Spec) -> None:
         """Make the folder and write the resolved study into it."""
         self.open()
-        self.write_json("study.json", study)
+        content = plain(study | {"hash": self.folder.name})
+        self.write_json("study.json", content | {"sha256": digest(content)})
 
     def open(self) -> None:
         """Make the folder, if it is not there."""
@@ -156,7 +224,7 @@ class Workspace:
             return []
         out = []
         for line in lines:
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
                 event = json.loads(line)
                 when = datetime.datetime.fromisoformat(event["time"])
                 out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
@@ -185,7 +253,7 @@ class Workspace:
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write plain JSON, NaN and infinities as null."""
-        return self.write_text(name, json.dumps(_plain(content), indent=2) + "\n")
+        return self.write_text(name, json.dumps(plain(content), indent=2) + "\n")
 
     def write_csv(self, name: str, rows: Sequence[Spec]) -> Path:
         """Write rows under a header of all their keys; what a row lacks is left empty."""
@@ -197,6 +265,38 @@ class Workspace:
             tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
             writer.writerow(row | tables)
         return self.write_text(name, buffer.getvalue())
+
+
+def file_name(label: str) -> str:
+    """Name, without its ending, of a member's file: no two labels share one, also where case or Unicode is folded.
+
+    ``"count=32, seed=1"`` is ``count-32_seed-1``; what that leaves out of a label, or folds, a digest puts back.
+    """
+    name = _sanitised(label)
+    plain = all(_PLAIN.fullmatch(part) for part in label.split(", ")) and len(name) <= _LONGEST
+    if not label or (plain and not _DEVICES.match(name)):
+        return name
+    exact = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{'' if plain else name[:_LONGEST]}~{exact}"
+
+
+def _sanitised(label: str) -> str:
+    """Label as a file name, in which different labels may be alike."""
+    stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
+    if len(stem) > _LONGEST:  # systems allow 255
+        stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
+    return stem or "only"
+
+
+def _agrees(values: Spec, path: Path) -> bool:
+    """Whether the member in a file has these values of the grid."""
+    from wgflow.trajectory import identity
+
+    try:
+        found = identity.read(path)
+    except (OSError, TrajectoryError):
+        return False
+    return bool(found) and identity.difference(identity.placed({}, values), found) is None
 
 
 def digest(content: Spec) -> str:
@@ -254,11 +354,12 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
+    """Content as JSON can hold it: NaN and infinities as None."""
     if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
+        return {key: plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

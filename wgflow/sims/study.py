@@ -32,6 +32,7 @@ from wgflow.sims.tables import (
     Table,
 )
 from wgflow.sims.training_tables import ImagesTable, ProblemChoice, TrainingTable
+from wgflow.trajectory.identity import DATA
 from wgflow.types import Spec
 
 
@@ -153,7 +154,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
     # Which data a file holds decides the results, not where it lies.
-    _each_data_path(content, lambda data, name: f"sha256:{_digest(Path(data), name)}")
+    _each_data_path(content, lambda data, name: f"{DATA}{_digest(Path(data), name)}")
     return study, content
 
 
@@ -214,6 +215,13 @@ def schema() -> Spec:
 def check_member(raw: Spec, label: str) -> Member:
     """Member from plain JSON, with the label in front of whatever is wrong with it."""
     return validate(Member, raw, label)
+
+
+def document(member: Member) -> Spec:
+    """Member as plain JSON, its data known by their digest: what its file is to hold."""
+    content = member.model_dump(mode="json")
+    _each_data_path(content, lambda data, name: f"{DATA}{_digest(Path(data), name)}")
+    return content
 
 
 def override_value(text: str) -> Any:
