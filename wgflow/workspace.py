@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import wgflow
-from wgflow.errors import TrajectoryError, WorkspaceError
+from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.files import replaced
 from wgflow.kernels import cache
 from wgflow.types import Spec
@@ -95,7 +95,7 @@ class Workspace:
                 f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
             ) from error
         if _HASH.fullmatch(self.folder.name):
-            self._refuse_another(study, "rename the folder")
+            self._refuse_another(study.get("hash"), "rename the folder")
         return study
 
     def check_name(self) -> None:
@@ -106,14 +106,17 @@ class Workspace:
         WorkspaceError
             If its study.json is another run's; one that cannot be read says nothing.
         """
-        with contextlib.suppress(OSError, ValueError, RecursionError):
-            self._refuse_another(
-                json.loads((self.folder / "study.json").read_text()),
-                "rename the folder, or choose another --out, or --fresh to delete what it holds",
-            )
+        advice = "rename the folder, or choose another --out, or --fresh to delete what it holds"
+        self._refuse_another(self._hash(), advice)
 
-    def _refuse_another(self, study: Any, advice: str) -> None:
-        found = study.get("hash") if isinstance(study, dict) else None
+    def _hash(self) -> str | None:
+        """Name of the folder when the run was made, as far as study.json can say it."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            found = json.loads((self.folder / "study.json").read_text()).get("hash")
+            return found if isinstance(found, str) else None
+        return None
+
+    def _refuse_another(self, found: str | None, advice: str) -> None:
         if found not in (None, self.folder.name):
             raise WorkspaceError(
                 f"{self.folder}: expected the run {self.folder.name}, got that of {found} under its name; {advice}"
@@ -160,6 +163,20 @@ class Workspace:
         except (OSError, TrajectoryError):
             return
         identity.require(member.path, identity.placed(study or self.study, member.holds or member.values), found)
+
+    def check_distinct(self, labels: Sequence[str]) -> None:
+        """See that no two members share a file, where case counts or not.
+
+        Raises
+        ------
+        InputError
+            If two do.
+        """
+        seen: dict[str, str] = {}
+        for label in labels:
+            other = seen.setdefault(file_name(label).casefold(), label)
+            if other != label:
+                raise InputError(f"grid: expected members whose files differ in name, got {other!r} and {label!r}")
 
     def strangers(self, known: Iterable[Path]) -> list[str]:
         """Names of trajectories in the folder that are no member's."""
@@ -217,17 +234,20 @@ class Workspace:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[Spec]:
-        """Lines of ``events.jsonl``, with their times; one that a kill has torn, or a bit changed, is left out."""
+        """Lines of ``events.jsonl``, with their times; those of another run, torn by a kill or changed are left out."""
         try:
             lines = (self.folder / "events.jsonl").read_text(errors="replace").splitlines()
         except OSError:
             return []
-        out = []
+        out, own, run = [], True, self._hash()
         for line in lines:
             with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
                 event = json.loads(line)
                 when = datetime.datetime.fromisoformat(event["time"])
-                out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
+                if event["event"] == "started":
+                    own = None in (run, event.get("run")) or event["run"] == run
+                if own:
+                    out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
         return out
 
     def seconds_spent(self, running: bool = False) -> float:

@@ -38,7 +38,7 @@ from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory.schema import MOST_FRAMES
 from wgflow.types import Frame, Spec
-from wgflow.workspace import short_names, words
+from wgflow.workspace import digest, short_names, words
 
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
@@ -149,10 +149,23 @@ def expand(study: Study) -> list[Planned]:
     if study.reference:
         own = {key: listed(value) for key, value in study.reference.items()}
         members += _multiplied(base, "reference", study.grid | own, own)
-    twice = _repeated([each.label for each in members])
+    return _told_apart(members)
+
+
+def _told_apart(members: list[Planned]) -> list[Planned]:
+    """Members with labels that are all different: those that words make alike end in a digest of what they are.
+
+    Raises
+    ------
+    StudyError
+        If one is there twice.
+    """
+    alike = set(_repeated([each.label for each in members]))
+    marks = {k: digest(each.member.model_dump(mode="json")) for k, each in enumerate(members) if each.label in alike}
+    twice = _repeated([(members[k].label, mark) for k, mark in marks.items()])
     if twice:
-        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0]} again"])
-    return members
+        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0][0]} again"])
+    return [each._replace(label=f"{each.label} #{marks[k]}") if k in marks else each for k, each in enumerate(members)]
 
 
 def _multiplied(base: Spec, table: str, keys: dict[str, list[Any]], own: Spec | None = None) -> list[Planned]:

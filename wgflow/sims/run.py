@@ -197,6 +197,7 @@ def _run(
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
     made_by["packages"] |= backends.packages(planned)
     listed = [_listed(each, holds) for each, holds in zip(planned, tasks.documents, strict=True)]
+    work.check_distinct([each.label for each in planned])
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
     if there and not options.fresh:
@@ -220,7 +221,7 @@ def _run(
             say(f"{work.folder / 'members'}: {', '.join(strangers)}: no member of this study has this name; not used")
         _say_backend(tasks.chosen, options.quiet)
         spent = work.seconds_spent()
-        work.event("started", provenance=made_by)
+        work.event("started", run=work.folder.name, provenance=made_by)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
         except (Stop, KeyboardInterrupt):

@@ -96,12 +96,16 @@ def check_identity(path: Path, planned: Planned, document: Spec, found: Mapping[
     data = getattr(planned.member.problem, "path", None)
     if data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
         # An older version kept the path, which may hold other data by now; the energy's spec has the arrays' digests.
-        spec = members.build(planned.member).energy.spec()
-        if any(spec[name] != found["energy"].get(name) for name in ("problem", "images") if name in spec):
+        if _data(members.build(planned.member).energy.spec()) != _data(found["energy"]):
             raise TrajectoryError(
                 f"{path}: expected the member it is named after, with the data of {data}, got a file with other data; "
                 f"{identity.ADVICE}"
             )
+
+
+def _data(energy: Spec) -> object:
+    """What the spec of an energy, network or training says of its data."""
+    return energy["images"].get("sha256") if "images" in energy else energy.get("problem", {}).get("data")
 
 
 def time_done(work: Workspace, planned: Planned) -> float:

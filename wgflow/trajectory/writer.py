@@ -211,7 +211,8 @@ class TrajectoryWriter:
         parts = (position, mass, *each, *arrays, blocks, commit)
         for (offset, stride), data in zip(self._spots, parts, strict=True):
             write_at(self._file, offset + self.frames * stride, data)  # the commit comes last
-        self.frames, self._commit = self.frames + 1, commit
+        self.frames += 1
+        self._commit = commit
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             self._fsync()
 
@@ -370,7 +371,8 @@ class TrajectoryWriter:
         frames, commit = self.frames, self._commit
         self._file.close()
         self._open()
-        self.frames, self._commit = frames, commit
+        self.frames = frames
+        self._commit = commit
 
     def _fsync(self) -> None:
         os.fsync(self._file.fileno())
