@@ -1,10 +1,13 @@
 import json
+import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
-from wgflow.errors import WorkspaceError
+from wgflow.errors import InputError, WorkspaceError
+from wgflow.files import file_name
 from wgflow.workspace import Workspace, digest, provenance
 
 
@@ -24,10 +27,42 @@ def test_members_in_the_order_of_the_study(tmp_path):
     assert work.members()[0].path.name == "count-8_seed-0.h5"
 
 
+def test_plain_labels_keep_their_names():
+    names = {
+        "": "only",
+        "count=32, seed=1": "count-32_seed-1",
+        "method=mean_field, seed=0, tau_rate=5.0": "method-mean_field_seed-0_tau_rate-5.0",
+        "step=1e-05, problem.heldout=0.25, nesterov=True": "step-1e-05_problem.heldout-0.25_nesterov-True",
+        "ingredients=birth_death+birth, support=point": "ingredients-birth_death+birth_support-point",
+    }
+    assert {label: file_name(label) for label in names} == names
+
+
+def test_names_of_files_are_injective_where_case_and_unicode_are_folded(rng):
+    labels = ["a=2*D", "a=2/D", "a=2-d", "a=2-D", "a=2 d", "a=2_d", "a=é", "a=è", "a=e\u0301", "a=É", "a=", "a= ", "A=", "b=x",
+              "b=X", "B=x", "b=x, c=y", "b=x_c=y", "b=x,c=y", "b=x/c=y", "t=True", "t=true", "t=TRUE", "con", "CON", "nul.x=1",
+              "p=a.", "p=a", "p=a ", "p=/x, y.npz", "p=/x_y.npz", "p=ß", "p=ss", "p=ﬁ", "p=fi", "p=\udcff", "p=[a]", "p=(a)",
+              "only", "", "p=a~b", "p=a\nb", "p=[1, 2]", "p=[1,2]", "p=..", "p=../a", "p=%2F", "p=\u200b", "p=" + "x" * 300]  # fmt: skip
+    labels += ["x=" + "".join(rng.choice(list("aAbB-_=, ./é"), 6)) for _ in range(2000)]
+    labels += [f"every={'1.25;' * 90}{k}" for k in range(3)] + [f"every={'1' * 200}{k}" for k in range(3)]
+    labels = list(dict.fromkeys(labels))
+    names = [file_name(label) for label in labels]
+    assert all(re.fullmatch(r"[A-Za-z0-9.+_~-]+", name) and len(name) < 200 for name in names)
+    assert len({unicodedata.normalize("NFKC", name).casefold() for name in names}) == len(labels)
+    devices = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}
+    assert not devices & {name.lower().split(".")[0] for name in names}
+
+
 def test_long_labels_have_file_names(tmp_path):
     names = {Workspace(tmp_path).member(f"every={'1.25;' * 90}{k}", {}).path.name for k in range(3)}
     assert len(names) == 3
     assert all(len(name) < 200 for name in names)
+
+
+def test_members_that_would_share_a_file_are_refused(tmp_path):
+    Workspace(tmp_path).check_distinct(["a=1", "a=2"])
+    with pytest.raises(InputError, match="expected members whose files differ in name"):
+        Workspace(tmp_path).check_distinct(["method=mean_field, seed=0", "method=mean, field_seed=0"])
 
 
 def test_not_a_run_folder(tmp_path):

@@ -21,15 +21,11 @@ from typing import Any, NamedTuple
 
 import wgflow
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.files import replaced
+from wgflow.files import file_name, replaced, sanitised
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
-_LONGEST = 150  # characters of a member's file name
 _HASH = re.compile(r"[0-9a-f]{12}")
-# What a file's name keeps whole, on systems that fold case too; a name of any other label ends in the label's digest.
-_PLAIN = re.compile(r"[a-z0-9_.]+=(True|False|(?!(true|false)$)[a-z0-9_.+-]*)")
-_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for itself
 _PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
@@ -95,7 +91,7 @@ class Workspace:
                 f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
             ) from error
         if _HASH.fullmatch(self.folder.name):
-            self._refuse_another(study.get("hash"), "rename the folder")
+            self._refuse_another(study.get("hash"))
         return study
 
     def check_name(self) -> None:
@@ -106,8 +102,7 @@ class Workspace:
         WorkspaceError
             If its study.json is another run's; one that cannot be read says nothing.
         """
-        advice = "rename the folder, or choose another --out, or --fresh to delete what it holds"
-        self._refuse_another(self._hash(), advice)
+        self._refuse_another(self._hash())
 
     def _hash(self) -> str | None:
         """Name of the folder when the run was made, as far as study.json can say it."""
@@ -116,16 +111,17 @@ class Workspace:
             return found if isinstance(found, str) else None
         return None
 
-    def _refuse_another(self, found: str | None, advice: str) -> None:
+    def _refuse_another(self, found: str | None) -> None:
         if found not in (None, self.folder.name):
             raise WorkspaceError(
-                f"{self.folder}: expected the run {self.folder.name}, got that of {found} under its name; {advice}"
+                f"{self.folder}: expected the run {self.folder.name}, got the study.json of {found}; rename the folder "
+                f"to {found}, or delete study.json if the members are those of {self.folder.name} (--fresh deletes all)"
             )
 
     def member(self, label: str, values: Spec, reference: bool = False, holds: Spec | None = None) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
         path = self.folder / "members" / f"{file_name(label)}.h5"
-        before = path.with_name(f"{_sanitised(label)}.h5")  # as older versions, which named two labels alike, had it
+        before = path.with_name(f"{sanitised(label)}.h5")  # as older versions, which named two labels alike, had it
         if before != path and before.is_file() and not path.is_file() and _agrees(values, before):
             path = before
         return MemberFile(label, values, path, reference, holds)
@@ -285,27 +281,6 @@ class Workspace:
             tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
             writer.writerow(row | tables)
         return self.write_text(name, buffer.getvalue())
-
-
-def file_name(label: str) -> str:
-    """Name, without its ending, of a member's file: no two labels share one, also where case or Unicode is folded.
-
-    ``"count=32, seed=1"`` is ``count-32_seed-1``; what that leaves out of a label, or folds, a digest puts back.
-    """
-    name = _sanitised(label)
-    plain = all(_PLAIN.fullmatch(part) for part in label.split(", ")) and len(name) <= _LONGEST
-    if not label or (plain and not _DEVICES.match(name)):
-        return name
-    exact = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{'' if plain else name[:_LONGEST]}~{exact}"
-
-
-def _sanitised(label: str) -> str:
-    """Label as a file name, in which different labels may be alike."""
-    stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
-    if len(stem) > _LONGEST:  # systems allow 255
-        stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
-    return stem or "only"
 
 
 def _agrees(values: Spec, path: Path) -> bool:

@@ -66,17 +66,22 @@ def check_there(work: Workspace, resolved: Spec) -> None:
     LostError
         If one was removed or exchanged since.
     """
-    again = "the same command goes on from what is left"
     try:
         same = digest({key: part for key, part in work.study.items() if key != "hash"}) == digest(plain(resolved))
     except WorkspaceError:
         same = False
     if not same:
-        raise LostError(f"{work.folder / 'study.json'}: removed or exchanged while the study ran; {again}")
+        raise LostError(
+            f"{work.folder / 'study.json'}: removed or exchanged while the study ran; delete what is there, and the same "
+            "command writes it again"
+        )
     for entry in resolved["members"]:
         member = work.member(**entry)
         if not member.path.is_file():
-            raise LostError(f"{member.path}: removed after it was written, while the study ran; {again}")
+            raise LostError(
+                f"{member.path}: removed after it was written, while the study ran; the same command runs this member "
+                "again"
+            )
         try:
             work.check(member, resolved)
         except TrajectoryError as error:
