@@ -72,8 +72,8 @@ def check_there(work: Workspace, resolved: Spec) -> None:
         same = False
     if not same:
         raise LostError(
-            f"{work.folder / 'study.json'}: removed or exchanged while the study ran; delete what is there, and the same "
-            "command writes it again"
+            f"{work.folder / 'study.json'}: removed or exchanged while the study ran; delete what is there, and the "
+            "same command writes it again"
         )
     for entry in resolved["members"]:
         member = work.member(**entry)
