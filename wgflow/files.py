@@ -60,10 +60,11 @@ def file_name(label: str) -> str:
     """
     name = sanitised(label)
     plain = all(_PLAIN.fullmatch(part) for part in label.split(", ")) and len(name) <= _LONGEST
-    if not label or (plain and not _DEVICES.match(name)):
+    device = _DEVICES.match(name)
+    if not label or (plain and not device):
         return name
     exact = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]
-    return f"{'' if plain else name[:_LONGEST]}~{exact}"
+    return f"{'' if device else name[:_LONGEST]}~{exact}"
 
 
 def sanitised(label: str) -> str:

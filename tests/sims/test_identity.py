@@ -156,6 +156,17 @@ def test_a_file_of_another_study_is_refused_by_name(study, tmp_path, capsys, cha
         Workspace(mine.parents[1]).members()
 
 
+def test_a_member_without_a_file_is_in_the_summary(study, tmp_path, capsys):
+    assert run.main([*study, "--set", "figure=loss_and_particles"]) == 0
+    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder / "members/step-0.05.h5").unlink()
+    assert report.main([str(folder), "--quiet", "--starts", "3"]) == 0
+    first, second = json.loads((folder / "summary.json").read_text())["members"]
+    assert first["status"] == "finished"
+    assert second == {"flow.step": 0.05, "status": "no file"}
+    assert "Without a file, not begun or removed: step=0.05." in (folder / "report.html").read_text()
+
+
 def test_a_folder_under_another_run_s_name(study, tmp_path, capsys):
     assert run.main([*study, "--set", "flow.until=2.0"]) == 0
     (longer,) = tmp_path.glob("runs/mine/*")

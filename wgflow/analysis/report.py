@@ -206,6 +206,9 @@ def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:
         label: told[label].get("message") for label, how in statuses.items() if how == "diverged" and label in told
     }
     notes = [f"{label}: {message}." for label, message in messages.items() if message]
+    missing = [entry["label"] for entry in work.study["members"] if entry["label"] not in statuses]
+    if missing:
+        notes.append(f"Without a file, not begun or removed: {'; '.join(missing)}.")
     started = [each["provenance"] for each in events if each["event"] == "started" and _whole(each.get("provenance"))]
     if not started:
         raise WorkspaceError(f"{work.folder}: expected events.jsonl to say what made the run, got nothing of it")
