@@ -363,21 +363,22 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
 
     def attacks(work):
         first, second = (work.member(f"step={step}", {}).path for step in (0.1, 0.05))
-        yield lambda: first.unlink(), "step-0.1.h5: removed after it was written, while the study ran"
-        yield lambda: shutil.copy(second, first), "it was exchanged while the study ran"
-        yield lambda: (work.folder / "study.json").unlink(), "study.json: removed or exchanged while the study ran"
-        yield lambda: shutil.copy(other / "study.json", work.folder), "study.json: removed or exchanged while"
+        yield lambda: shutil.copy(second, first), "it was exchanged while the study ran", 1  # before its turn
+        yield lambda: first.unlink(), "step-0.1.h5: removed after it was written, while the study ran", 2
+        yield lambda: shutil.copy(second, first), "it was exchanged while the study ran", 2
+        yield lambda: (work.folder / "study.json").unlink(), "study.json: removed or exchanged while the study ran", 2
+        yield lambda: shutil.copy(other / "study.json", work.folder), "study.json: removed or exchanged while", 2
 
     assert run.main([*study, "--walltime", "0"]) == run.REQUEUE
     capsys.readouterr()
     (folder,) = tmp_path.glob("runs/mine/*")
-    for attack, words in attacks(Workspace(folder)):
+    for attack, words, when in attacks(Workspace(folder)):
         ended = []
 
-        def attacked(*arguments, attack=attack, ended=ended, **options):
+        def attacked(*arguments, attack=attack, ended=ended, when=when, **options):
             outcome = run_member(*arguments, **options)
             ended.append(outcome)
-            if len(ended) == 2:
+            if len(ended) == when:
                 attack()
             return outcome
 

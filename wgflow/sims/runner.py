@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.errors import DivergenceError, InputError, TrajectoryError
+from wgflow.errors import DivergenceError, InputError, LostError, TrajectoryError
 from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
 from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
@@ -159,15 +159,16 @@ def run_member(
 
     Raises
     ------
-    TrajectoryError
-        If its file is another run's.
     LostError
-        If its file is removed or exchanged while it runs.
+        If its file is another run's, or is removed or exchanged while it runs.
     """
     path = work.member(planned.label, planned.values).path
-    if path.is_file():  # it may have come since the run began
-        with Trajectory(path) as trajectory:
-            check_identity(path, planned, study, trajectory.parameters)
+    if path.is_file():
+        found = identity.read(path)
+        try:
+            identity.require(path, study, found)
+        except TrajectoryError as error:  # it was looked at when the run began
+            raise LostError(f"{error}; it was exchanged while the study ran") from error
     setup.keep_beside(path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0

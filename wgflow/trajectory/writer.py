@@ -285,11 +285,9 @@ class TrajectoryWriter:
         except (FileNotFoundError, TrajectoryError):  # gone, or cut short
             whole = False
         if not whole:
-            what = "exchanged" if self.path.exists() else "removed"
-            raise LostError(
-                f"{self.path}: {what} while it was written; the run needs it to stay where it is; the same command "
-                "runs this member again"
-            )
+            there = self.path.exists()
+            what, first = ("exchanged", "delete what is there, and ") if there else ("removed", "")
+            raise LostError(f"{self.path}: {what} while it was written; {first}the same command runs this member again")
 
     def _open(self) -> None:
         if not self.path.is_file():
