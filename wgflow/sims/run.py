@@ -141,7 +141,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
     from wgflow.sims import backends, members, requirements, sweep
-    from wgflow.sims.study import document, load, override_value, schema
+    from wgflow.sims.study import documents, load, override_value, schema
 
     if options.print_schema:
         import json
@@ -164,12 +164,12 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
         jobs = 1  # there is one device; processes that share it wait for one another
     jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, threads)
     loads = [members.load(one, options.backend, each) for one in planned]
-    documents = [document(one.member) for one in planned]
+    holds = documents([one.member for one in planned])
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
         _say_backend(chosen, options.quiet)
         return _dry_run(options, planned, jobs, each, work, list(draw))
-    tasks = _Tasks(options, planned, documents, chosen, loads, jobs, each, deadline)
+    tasks = _Tasks(options, planned, holds, chosen, loads, jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
 

@@ -6,7 +6,7 @@ import copy
 import functools
 import hashlib
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -217,11 +217,19 @@ def check_member(raw: Spec, label: str) -> Member:
     return validate(Member, raw, label)
 
 
-def document(member: Member) -> Spec:
-    """Member as plain JSON, its data known by their digest: what its file is to hold."""
-    content = member.model_dump(mode="json")
-    _each_data_path(content, lambda data, name: f"{DATA}{_digest(Path(data), name)}")
-    return content
+def documents(members: Sequence[Member]) -> list[Spec]:
+    """Members as plain JSON, their data known by their digests: what their files are to hold."""
+    digests: dict[str, str] = {}  # of each path once
+
+    def by_content(path: str, name: Any) -> str:
+        if path not in digests:
+            digests[path] = f"{DATA}{_digest(Path(path), name)}"
+        return digests[path]
+
+    found = [member.model_dump(mode="json") for member in members]
+    for each in found:
+        _each_data_path(each, by_content)
+    return found
 
 
 def override_value(text: str) -> Any:

@@ -91,7 +91,7 @@ def read(path: Path) -> Spec:
     return _read(path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
-@functools.lru_cache(maxsize=2**12)  # all figures of a run ask for the same ones again
+@functools.lru_cache(maxsize=2**14)  # all figures of a run ask for the same ones again
 def _read(path: Path, state: tuple[int, ...]) -> Spec:
     del state  # a file that has changed is read again
     with opened(path) as file:
