@@ -1,10 +1,13 @@
 import json
+import re
 import subprocess
 import sys
+import unicodedata
 
 import pytest
 
-from wgflow.errors import WorkspaceError
+from wgflow.errors import InputError, WorkspaceError
+from wgflow.files import file_name
 from wgflow.workspace import Workspace, digest, provenance
 
 
@@ -24,10 +27,75 @@ def test_members_in_the_order_of_the_study(tmp_path):
     assert work.members()[0].path.name == "count-8_seed-0.h5"
 
 
+def test_plain_labels_keep_their_names():
+    names = {
+        "": "only",
+        "count=32, seed=1": "count-32_seed-1",
+        "method=mean_field, seed=0, tau_rate=5.0": "method-mean_field_seed-0_tau_rate-5.0",
+        "step=1e-05, problem.heldout=0.25, nesterov=True": "step-1e-05_problem.heldout-0.25_nesterov-True",
+        "ingredients=birth_death+birth, support=point": "ingredients-birth_death+birth_support-point",
+    }
+    assert {label: file_name(label) for label in names} == names
+
+
+def test_names_of_files_are_injective_where_case_and_unicode_are_folded(rng):
+    values = [
+        "2*D",
+        "2/D",
+        "2-d",
+        "2-D",
+        "2 d",
+        "2_d",
+        "é",
+        "è",
+        "e\u0301",
+        "É",
+        "",
+        " ",
+        "ß",
+        "ss",
+        "ﬁ",
+        "fi",
+        "\udcff",
+        ".",
+    ]
+    values += [
+        "x, c=y",
+        "x_c=y",
+        "x,c=y",
+        "x/c=y",
+        "True",
+        "true",
+        "TRUE",
+        "[a]",
+        "(a)",
+        "a~b",
+        "a\nb",
+        "[1, 2]",
+        "[1,2]",
+    ]
+    values += ["..", "../a", "a.", "a", "a ", "%2F", "\u200b", "/x, y.npz", "/x_y.npz", "x" * 300]
+    labels = [f"{key}={value}" for key in ("a", "A", "nul.x", "b.c") for value in values] + ["", "only", "con", "CON"]
+    labels += ["x=" + "".join(rng.choice(list("aAbB-_=, ./é"), 6)) for _ in range(2000)]
+    labels += [f"every={'1.25;' * 90}{k}" for k in range(3)] + [f"every={'1' * 200}{k}" for k in range(3)]
+    labels = list(dict.fromkeys(labels))
+    names = [file_name(label) for label in labels]
+    assert all(re.fullmatch(r"[A-Za-z0-9.+_~-]+", name) and len(name) < 200 for name in names)
+    assert len({unicodedata.normalize("NFKC", name).casefold() for name in names}) == len(labels)
+    devices = {"con", "prn", "aux", "nul", *(f"{port}{k}" for port in ("com", "lpt") for k in range(10))}
+    assert not devices & {name.lower().split(".")[0] for name in names}
+
+
 def test_long_labels_have_file_names(tmp_path):
     names = {Workspace(tmp_path).member(f"every={'1.25;' * 90}{k}", {}).path.name for k in range(3)}
     assert len(names) == 3
     assert all(len(name) < 200 for name in names)
+
+
+def test_members_that_would_share_a_file_are_refused(tmp_path):
+    Workspace(tmp_path).check_distinct(["a=1", "a=2"])
+    with pytest.raises(InputError, match="expected members whose files differ in name"):
+        Workspace(tmp_path).check_distinct(["method=mean_field, seed=0", "method=mean, field_seed=0"])
 
 
 def test_not_a_run_folder(tmp_path):

@@ -46,6 +46,10 @@ class WorkspaceError(WgflowError, OSError):
     """A run folder that cannot be used: locked by another process, or written by something else."""
 
 
+class LostError(WgflowError, OSError):
+    """A file of a run that was there while it ran, and was removed or exchanged from outside."""
+
+
 class StudyError(InputError):
     """A study that does not fit the schema.
 

@@ -1,12 +1,19 @@
-"""Files that are never half written."""
+"""Files that are never half written, and names of files that are never alike."""
 
 from __future__ import annotations
 
 import contextlib
 import glob
+import hashlib
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
+
+_LONGEST = 150  # characters of a label in a file's name
+# What a file's name keeps whole, on systems that fold case too; a name of any other label ends in the label's digest.
+_PLAIN = re.compile(r"[a-z0-9_.]+=(True|False|(?!(true|false)$)[a-z0-9_.+-]*)")
+_DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # names that Windows keeps for itself
 
 
 @contextlib.contextmanager
@@ -44,3 +51,25 @@ def _settle(folder: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def file_name(label: str) -> str:
+    """Name, without its ending, of a member's file: no two labels share one, also where case or Unicode is folded.
+
+    ``"count=32, seed=1"`` is ``count-32_seed-1``; what that leaves out of a label, or folds, a digest puts back.
+    """
+    name = sanitised(label)
+    plain = all(_PLAIN.fullmatch(part) for part in label.split(", ")) and len(name) <= _LONGEST
+    device = _DEVICES.match(name)
+    if not label or (plain and not device):
+        return name
+    exact = hashlib.sha256(label.encode("utf-8", "surrogatepass")).hexdigest()[:12]
+    return f"{'' if device else name[:_LONGEST]}~{exact}"
+
+
+def sanitised(label: str) -> str:
+    """Label as a file name, in which different labels may be alike."""
+    stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
+    if len(stem) > _LONGEST:  # systems allow 255
+        stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
+    return stem or "only"

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import wgflow
-from wgflow.errors import WorkspaceError
-from wgflow.files import replaced, sweep_drafts
+from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.files import file_name, replaced, sanitised, sweep_drafts
 from wgflow.kernels import cache
 from wgflow.types import Spec
 
-_LONGEST = 150  # characters of a member's file name
+_HASH = re.compile(r"[0-9a-f]{12}")
 _PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
@@ -43,12 +43,15 @@ class MemberFile(NamedTuple):
         Its trajectory, which may not exist yet.
     reference : bool
         Whether it is there for the others to be compared with.
+    holds : dict
+        What its file holds at the grid's keys, with the digest of data in place of their path, if that is known.
     """
 
     label: str
     values: Spec
     path: Path
     reference: bool = False
+    holds: Spec | None = None
 
 
 class Workspace:
@@ -75,29 +78,106 @@ class Workspace:
         Raises
         ------
         WorkspaceError
-            If the folder holds no run.
+            If the folder holds no run, or one that belongs under another name.
         """
         try:
             study: Spec = json.loads((self.folder / "study.json").read_text())
             for entry in study["members"]:
                 self.member(**entry)
+            seal = study.pop("sha256", None)  # older versions wrote none
+            if seal not in (None, digest(study)):
+                raise ValueError("it has changed since it was written; the study's command writes it again")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
             raise WorkspaceError(
                 f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
             ) from error
+        if _HASH.fullmatch(self.folder.name):
+            self._refuse_another(study.get("hash"))
         return study
 
-    def member(self, label: str, values: Spec, reference: bool = False) -> MemberFile:
+    def check_name(self) -> None:
+        """Refuse a folder that was renamed to this one's hash.
+
+        Raises
+        ------
+        WorkspaceError
+            If its study.json is another run's; one that cannot be read says nothing.
+        """
+        self._refuse_another(self._hash())
+
+    def _hash(self) -> str | None:
+        """Name of the folder when the run was made, as far as study.json can say it."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            found = json.loads((self.folder / "study.json").read_text()).get("hash")
+            return found if isinstance(found, str) else None
+        return None
+
+    def _refuse_another(self, found: str | None) -> None:
+        if found not in (None, self.folder.name):
+            raise WorkspaceError(
+                f"{self.folder}: expected the run {self.folder.name}, got the study.json of {found}; rename the folder "
+                f"to {found}, or delete study.json if the members are those of {self.folder.name} (--fresh deletes all)"
+            )
+
+    def member(self, label: str, values: Spec, reference: bool = False, holds: Spec | None = None) -> MemberFile:
         """Where a member of that label keeps its trajectory."""
-        stem = re.sub(r"[^A-Za-z0-9.+_-]+", "-", label.replace(", ", "_"))
-        if len(stem) > _LONGEST:  # systems allow 255
-            stem = f"{stem[:_LONGEST]}-{hashlib.sha256(stem.encode()).hexdigest()[:12]}"
-        return MemberFile(label, values, self.folder / "members" / f"{stem or 'only'}.h5", reference)
+        path = self.folder / "members" / f"{file_name(label)}.h5"
+        before = path.with_name(f"{sanitised(label)}.h5")  # as older versions, which named two labels alike, had it
+        if before != path and before.is_file() and not path.is_file() and _agrees(values, before):
+            path = before
+        return MemberFile(label, values, path, reference, holds)
 
     def members(self) -> list[MemberFile]:
-        """Members of the run that have a trajectory, in the study's order."""
+        """Members of the run that have a trajectory, in the study's order.
+
+        Raises
+        ------
+        TrajectoryError
+            If one of them is the file of another run; one that cannot be read is left to whoever opens it.
+        """
+        study, found = self.study, self.begun()
+        for member in found:
+            self.check(member, study)
+        return found
+
+    def begun(self) -> list[MemberFile]:
+        """Members of the run that have a file, whatever is in it, in the study's order."""
         listed = [self.member(**entry) for entry in self.study["members"]]
         return [member for member in listed if member.path.is_file()]
+
+    def check(self, member: MemberFile, study: Spec | None = None) -> None:
+        """Refuse a member's file that is another run's.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is; one that cannot be read says nothing.
+        """
+        from wgflow.trajectory import identity
+
+        try:
+            found = identity.read(member.path)
+        except (OSError, TrajectoryError):
+            return
+        identity.require(member.path, identity.placed(study or self.study, member.holds or member.values), found)
+
+    def check_distinct(self, labels: Sequence[str]) -> None:
+        """See that no two members share a file, where case counts or not.
+
+        Raises
+        ------
+        InputError
+            If two do.
+        """
+        seen: dict[str, str] = {}
+        for label in labels:
+            other = seen.setdefault(file_name(label).casefold(), label)
+            if other != label:
+                raise InputError(f"grid: expected members whose files differ in name, got {other!r} and {label!r}")
+
+    def strangers(self, known: Iterable[Path]) -> list[str]:
+        """Names of trajectories in the folder that are no member's."""
+        return sorted({path.name for path in self.folder.glob("members/*.h5")} - {path.name for path in known})
 
     def trajectories(self) -> list[Path]:
         """Trajectories of the run, in the study's order.
@@ -115,7 +195,8 @@ class Workspace:
     def create(self, study: Spec) -> None:
         """Make the folder and write the resolved study into it."""
         self.open()
-        self.write_json("study.json", study)
+        content = plain(study | {"hash": self.folder.name})
+        self.write_json("study.json", content | {"sha256": digest(content)})
 
     def open(self) -> None:
         """Make the folder, if it is not there.
@@ -188,17 +269,20 @@ class Workspace:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[Spec]:
-        """Lines of ``events.jsonl``, with their times; one that a kill has torn, or a bit changed, is left out."""
+        """Lines of ``events.jsonl``, with their times; those of another run, torn by a kill or changed are left out."""
         try:
             lines = (self.folder / "events.jsonl").read_text(errors="replace").splitlines()
         except OSError:
             return []
-        out = []
+        out, own, run = [], True, self._hash()
         for line in lines:
-            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError):
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
                 event = json.loads(line)
                 when = datetime.datetime.fromisoformat(event["time"])
-                out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
+                if event["event"] == "started":
+                    own = None in (run, event.get("run")) or event["run"] == run
+                if own:
+                    out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
         return out
 
     def seconds_spent(self, running: bool = False) -> float:
@@ -224,7 +308,7 @@ class Workspace:
 
     def write_json(self, name: str, content: Any) -> Path:
         """Write plain JSON, NaN and infinities as null."""
-        return self.write_text(name, json.dumps(_plain(content), indent=2) + "\n")
+        return self.write_text(name, json.dumps(plain(content), indent=2) + "\n")
 
     def write_csv(self, name: str, rows: Sequence[Spec]) -> Path:
         """Write rows under a header of all their keys; what a row lacks is left empty."""
@@ -236,6 +320,17 @@ class Workspace:
             tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
             writer.writerow(row | tables)
         return self.write_text(name, buffer.getvalue())
+
+
+def _agrees(values: Spec, path: Path) -> bool:
+    """Whether the member in a file has these values of the grid."""
+    from wgflow.trajectory import identity
+
+    try:
+        found = identity.read(path)
+    except (OSError, TrajectoryError):
+        return False
+    return bool(found) and identity.difference(identity.placed({}, values), found) is None
 
 
 def digest(content: Spec) -> str:
@@ -293,11 +388,12 @@ def _now() -> str:
     return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
 
 
-def _plain(content: Any) -> Any:
+def plain(content: Any) -> Any:
+    """Content as JSON can hold it: NaN and infinities as None."""
     if isinstance(content, dict):
-        return {key: _plain(value) for key, value in content.items()}
+        return {key: plain(value) for key, value in content.items()}
     if isinstance(content, list | tuple):
-        return [_plain(value) for value in content]
+        return [plain(value) for value in content]
     if isinstance(content, float) and not math.isfinite(content):
         return None
     return content

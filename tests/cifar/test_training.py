@@ -240,9 +240,34 @@ def test_a_checkpoint_holds_all_that_training_goes_on_from(tmp_path):
         each.train()
     assert same(whole.state(), other.state())
     assert not same(whole.state(), part.state())
-    for wrong in (trainer(seed=1), trainer(lr=0.04)):
-        with pytest.raises(InputError, match="another seed or recipe"):
+    foreign = {
+        "seed": trainer(tau_rate=5.0, seed=1),
+        "recipe": trainer(tau_rate=5.0, lr=0.04),
+        "images": trainer(tau_rate=5.0, some=images(96, 21)),
+    }
+    for what, wrong in foreign.items():
+        with pytest.raises(InputError, match=f"expected one of this training, got one of another .*{what}; delete it"):
             wrong.load(checkpoint.load(tmp_path / "c"))
+    with pytest.raises(InputError, match="expected one of this training, got something else"):
+        part.load({"epoch": 1})
+
+
+def test_checkpoints_of_another_length_are_refused_where_rates_depend_on_it(tmp_path):
+    short, long = (trainer(schedule="one_cycle", milestones=(), epochs=epochs) for epochs in (2, 3))
+    with pytest.raises(InputError, match="with other epochs"):
+        long.load(short.state())
+    trainer(epochs=3).load(trainer(epochs=2).state())
+    old = {key: value for key, value in trainer().state().items() if key not in ("images", "epochs")}
+    trainer().load(old)  # of a version that did not write them
+
+
+def test_a_foreign_checkpoint_beside_a_trajectory_is_refused_by_name(tmp_path):
+    start = record.Start(course().system)
+    first = next(course(tmp_path / "c").run(start, 2.0, 1.0))
+    for state in (trainer("mean_field", seed=7).state(), {"mine": 1}):  # of an epoch that would be passed over, too
+        checkpoint.save(tmp_path / "c", state)
+        with pytest.raises(InputError, match=r"c: checkpoint: expected one of this training, .*; delete it, and"):
+            next(course(tmp_path / "c").run(first, 2.0, 1.0))
 
 
 def test_damaged_checkpoints_are_refused(tmp_path):

@@ -3,6 +3,7 @@
 import csv
 import json
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,6 +21,7 @@ from wgflow.cifar import architectures, augment, checkpoint, rates, recipe  # no
 from wgflow.errors import InputError, StudyError  # noqa: E402
 from wgflow.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.sims import members, run, study, training_tables, trainings  # noqa: E402
+from wgflow.trajectory import TrajectoryWriter  # noqa: E402
 from wgflow.workspace import Workspace  # noqa: E402
 
 STUDY = """
@@ -69,6 +71,38 @@ def content(path):
 
 def files(folder, out="runs"):
     return {path.name: content(path) for path in sorted(of(folder, out).glob("members/*.h5"))}
+
+
+def test_files_of_a_training_that_go_or_are_another_s(folder, monkeypatch, capsys):
+    one = ["--set", "training.method=mean_field", "--set", "figure=none", "--set", "flow.until=1.0"]
+    command, append = ["pics.toml", *ALONE, *one], TrajectoryWriter.append
+    with monkeypatch.context() as patch:
+
+        def attacked(self, frame):
+            append(self, frame)
+            if self.frames == 2:
+                self.path.unlink()
+
+        patch.setattr(TrajectoryWriter, "append", attacked)
+        assert run.main(command) == run.DISK
+    assert "seed-0.h5: removed while it was written" in capsys.readouterr().err
+    assert run.main(command) == 0
+    paths = [of(folder) / f"members/seed-{seed}.checkpoint" for seed in (0, 1)]
+    with wgflow.Trajectory(paths[0].with_suffix(".h5")) as trajectory:
+        documents, first, names = trajectory.parameters, trajectory[0], trajectory.observables
+    setup = members.build(study.Member.model_validate(documents["study"]), "cpu", 1)
+    shapes = dict.fromkeys(set(names) - {"energy", "dissipation", "switches", "step_length"}, ())
+    rest = {name: documents[name] for name in ("flow", "study", "provenance")}
+    with TrajectoryWriter.create(
+        paths[0].with_suffix(".h5"), setup.energy, len(setup.energy), observables=shapes, **rest
+    ) as writer:
+        writer.append(first)
+    shutil.copy(paths[1], paths[0])
+    capsys.readouterr()
+    assert run.main(command) == run.BAD_INPUT
+    assert "seed-0.checkpoint: checkpoint: expected one of this training, got one of another" in capsys.readouterr().err
+    paths[0].unlink()
+    assert run.main(command) == 0
 
 
 def table(path):

@@ -20,10 +20,12 @@ from rich.console import Console
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.member import reached_end
 from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
-from wgflow.workspace import Workspace, word
+from wgflow.workspace import MemberFile, Workspace, word
 
 _LONG = 60  # characters beyond which a column of text is set in lines
 _OPEN_ROWS = 40  # rows of a table beyond which it starts folded
@@ -173,7 +175,6 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
     from wgflow.analysis.figures.theorems import drawing
     from wgflow.analysis.member import shown
     from wgflow.analysis.publish import publish
-    from wgflow.trajectory import Trajectory
 
     study = work.study
     path = shown(work, options.member)
@@ -198,13 +199,36 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
 
 def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:
     """How members ended, what made them, and what is to be said of it, from the files of the run."""
-    told = {each["member"]: each for each in work.events() if "member" in each}
-    statuses = {each.label: told.get(each.label, {"event": "not finished"})["event"] for each in work.members()}
-    notes = [f"{label}: {told[label]['message']}." for label in statuses if told.get(label, {}).get("message")]
-    started = [each["provenance"] for each in work.events() if each["event"] == "started" and "provenance" in each]
+    events = work.events()
+    told = {each["member"]: each for each in events if isinstance(each.get("member"), str)}
+    statuses = {each.label: _status(each, told.get(each.label, {})) for each in work.members()}
+    messages = {
+        label: told[label].get("message") for label, how in statuses.items() if how == "diverged" and label in told
+    }
+    notes = [f"{label}: {message}." for label, message in messages.items() if message]
+    missing = [entry["label"] for entry in work.study["members"] if entry["label"] not in statuses]
+    if missing:
+        notes.append(f"Without a file, not begun or removed: {'; '.join(missing)}.")
+    started = [each["provenance"] for each in events if each["event"] == "started" and _whole(each.get("provenance"))]
     if not started:
         raise WorkspaceError(f"{work.folder}: expected events.jsonl to say what made the run, got nothing of it")
     return statuses, started[-1], notes
+
+
+def _status(member: MemberFile, told: Spec) -> str:
+    """How a member ended, by its file; of one without frames only the events can tell."""
+    with Trajectory(member.path) as trajectory:
+        if not len(trajectory):
+            return "diverged" if told.get("event") == "diverged" else "not finished"
+        if not trajectory.finished:
+            return "not finished"
+        return "finished" if reached_end(trajectory) else "diverged"
+
+
+def _whole(provenance: object) -> bool:
+    """Whether a provenance from a log has all that a page shows."""
+    shown = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
+    return isinstance(provenance, dict) and shown <= provenance.keys() and isinstance(provenance["packages"], dict)
 
 
 if __name__ == "__main__":

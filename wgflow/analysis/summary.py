@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+NO_FILE = "no file"  # of a member that was not begun, or whose file was removed
 QUANTITIES = {
     "rms_energy": "rms of E",
     "spread_energy": "spread of E",
@@ -42,9 +43,14 @@ def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
     list of dict
         Plain JSON: the grid values; N, steps and s at the end; energy and held-out loss first and last; dissipation
         at the end; switches. With a frame at every step under Gaps also the jumps of E at switches: how many steps
-        had one, how many went up, the sum of their sizes, and the sum of those that went up.
+        had one, how many went up, the sum of their sizes, and the sum of those that went up. A member without a file
+        has its values and that alone.
     """
-    return [_row(member.values, member.path, status[member.label]) for member in work.members()]
+    there = {member.label: member for member in work.members()}
+    return [
+        _row(there[label].values, there[label].path, status[label]) if label in there else values | {"status": NO_FILE}
+        for label, values in ((entry["label"], entry["values"]) for entry in work.study["members"])
+    ]
 
 
 def _row(values: Spec, path: object, status: str) -> Spec:

@@ -90,21 +90,29 @@ class Watch:
 
     def look(self) -> list[Look]:
         """Members that have begun, the last changed first."""
-        members = self._work.members() if self._work else self._members
+        members = self._work.begun() if self._work else self._members
         for member in members:
             changed = _changed(member.path)
             before = self._looks.get(member.path)
             if before is None or changed != before.changed:
-                self._looks[member.path] = _look(member, changed)
+                self._looks[member.path] = self._look(member, changed)
             elif before.state == _RUNNING and time.time() - changed > _QUIET:
                 self._looks[member.path] = before._replace(state=_WAITING)
         looks = sorted(self._looks.values(), key=lambda each: -each.changed)
         events = self._work.events() if self._work else []
-        diverged = {event["member"] for event in events if event["event"] == "diverged"}
+        diverged = {event.get("member") for event in events if event["event"] == "diverged"}
         looks = [each._replace(state="diverged") if each.label in diverged else each for each in looks]
         if self._last_event() == "stopped":
             return [each._replace(state="stopped") if each.state in (_RUNNING, _WAITING) else each for each in looks]
         return looks
+
+    def _look(self, member: MemberFile, changed: float) -> Look:
+        try:
+            if self._work is not None:
+                self._work.check(member)
+        except TrajectoryError as error:
+            return Look(member.label, 0, np.nan, np.empty(0), np.empty(0), str(error), changed)
+        return _look(member, changed)
 
     def done(self) -> bool:
         """Whether nothing will change any more."""

@@ -199,6 +199,10 @@ class Course:
         from wgflow.cifar.checkpoint import load
 
         state = load(self.checkpoint, trainer.device)
+        try:
+            trainer.check(state)
+        except InputError as error:
+            raise InputError(f"{self.checkpoint}: {error}, and its member is trained again from the start") from error
         if state["epoch"] in (known, *[epoch for epoch in due if epoch > known][:1]):
             trainer.load(state)
 

@@ -7,6 +7,7 @@ cropped and flipped alike, for as many steps at the same rates; they differ in t
 from __future__ import annotations
 
 import contextlib
+import functools
 import itertools
 import os
 import time
@@ -108,6 +109,7 @@ class Trainer:
         threads: int | None = None,
     ) -> None:
         self.recipe, self.seed, self.epochs, self.device = recipe, seed, whole("epochs", epochs), device
+        self._images = images
         for name in ("train", "train_labels", "test", "test_labels"):
             refuse_masked(f"images: {name}", getattr(images, name))
         self.steps_per_epoch = len(images.train) // recipe.batch
@@ -203,22 +205,37 @@ class Trainer:
             "epoch": self.epoch,
             "switches": self.switches,
             "last": list(self.last),
-            "seed": self.seed,
-            "recipe": self.recipe.spec(),
+            **self.identity(),
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
 
-    def load(self, state: dict[str, Any]) -> None:
-        """Take a state up.
+    def identity(self) -> dict[str, Any]:
+        """What tells this training from another: seed, recipe, images, and its length where its rates depend on it."""
+        length = self.epochs if self.recipe.schedule == "one_cycle" else None
+        return {"seed": self.seed, "recipe": self.recipe.spec(), "images": self._images_digest, "epochs": length}
+
+    @functools.cached_property
+    def _images_digest(self) -> str:
+        return self._images.digest()
+
+    def check(self, state: dict[str, Any]) -> None:
+        """Refuse a state of another training; older ones know of seed and recipe alone.
 
         Raises
         ------
         InputError
-            If it is another training's.
+            If it is another's, or no state of a training.
         """
-        if state.get("seed") != self.seed or state.get("recipe") != self.recipe.spec():
-            raise InputError("checkpoint: expected one of this training, got one of another seed or recipe; delete it")
+        needed = {"epoch", "switches", "last", "seed", "recipe", "model", "optimiser"}
+        other = [name for name, own in self.identity().items() if name in state and state[name] != own]
+        if other or not needed <= state.keys():
+            what = f"one of another training, with other {' and '.join(other)}" if other else "something else"
+            raise InputError(f"checkpoint: expected one of this training, got {what}; delete it")
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take a state up; errors as :meth:`check`."""
+        self.check(state)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._orders = [stage.order() for stage in stages(self.model)]

@@ -40,7 +40,7 @@ from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.types import Frame, Spec
-from wgflow.workspace import short_names, words
+from wgflow.workspace import digest, short_names, words
 
 MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
@@ -164,11 +164,23 @@ def expand(study: Study) -> list[Planned]:
         own = {key: listed(value) for key, value in study.reference.items()}
         tables.append(("reference", study.grid | own, own))
     _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
-    members = [one for table, keys, own in tables for one in _multiplied(study, table, keys, own)]
-    twice = _repeated([each.label for each in members])
+    return _told_apart([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
+
+
+def _told_apart(members: list[Planned]) -> list[Planned]:
+    """Members with labels that are all different: those that words make alike end in a digest of what they are.
+
+    Raises
+    ------
+    StudyError
+        If one is there twice.
+    """
+    alike = set(_repeated([each.label for each in members]))
+    marks = {k: digest(each.member.model_dump(mode="json")) for k, each in enumerate(members) if each.label in alike}
+    twice = _repeated([(members[k].label, mark) for k, mark in marks.items()])
     if twice:
-        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0]} again"])
-    return members
+        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0][0]} again"])
+    return [each._replace(label=f"{each.label} #{marks[k]}") if k in marks else each for k, each in enumerate(members)]
 
 
 def _refuse_too_many(counts: Sequence[int]) -> None:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from wgflow.errors import LostError, TrajectoryError, WorkspaceError
 from wgflow.sims.terminal import console
 from wgflow.types import Spec
-from wgflow.workspace import Workspace
+from wgflow.workspace import Workspace, digest, plain
 
 if TYPE_CHECKING:
     from wgflow.analysis.drawing import Drawing
@@ -55,6 +56,36 @@ def write(
             f"wgflow.analysis.report {work.folder} adds them."
         )
     return publish(work, draw, statuses, made_by, ended, progress)
+
+
+def check_there(work: Workspace, resolved: Spec) -> None:
+    """See that all files which members have written are there and theirs, and that the study is still the one run.
+
+    Raises
+    ------
+    LostError
+        If one was removed or exchanged since.
+    """
+    try:
+        same = digest({key: part for key, part in work.study.items() if key != "hash"}) == digest(plain(resolved))
+    except WorkspaceError:
+        same = False
+    if not same:
+        raise LostError(
+            f"{work.folder / 'study.json'}: removed or exchanged while the study ran; delete what is there, and the "
+            "same command writes it again"
+        )
+    for entry in resolved["members"]:
+        member = work.member(**entry)
+        if not member.path.is_file():
+            raise LostError(
+                f"{member.path}: removed after it was written, while the study ran; the same command runs this member "
+                "again"
+            )
+        try:
+            work.check(member, resolved)
+        except TrajectoryError as error:
+            raise LostError(f"{error}; it was exchanged while the study ran") from error
 
 
 def show(study: Study, work: Workspace, written: list[str], findings: list[str], tables: dict[str, list[Spec]]) -> None:

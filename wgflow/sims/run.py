@@ -16,7 +16,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wgflow.commands import Parser, say
-from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
+from wgflow.errors import (
+    BackendError,
+    InputError,
+    LostError,
+    StudyError,
+    TrajectoryError,
+    WorkspaceError,
+    describe,
+    unknown,
+)
 from wgflow.sims.terminal import Stop, console, progress_bar, signals, stop_if, terminated
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
@@ -119,6 +128,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, BAD_INPUT, *error.problems)
     except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
         return _fail(options, BAD_INPUT, str(error))
+    except LostError as error:
+        return _fail(options, DISK, str(error))
     except OSError as error:
         return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error, running[0]))
     except MemoryError:
@@ -131,7 +142,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
     from wgflow.sims import backends, forecast, members, requirements, sweep, trial
-    from wgflow.sims.study import load, override_value, schema
+    from wgflow.sims.study import documents, load, override_value, schema
 
     if options.print_schema:
         import json
@@ -157,11 +168,12 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
         planned, options.backend, each, lambda one, made: (forecast.size(one, made, each), backends.made_with(made))
     )
     sizes, kernels = [size for size, _ in seen], seen[0][1]
+    holds = documents([one.member for one in planned])
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
         _say_backend(chosen, options.quiet)
         return _dry_run(options, planned, sizes, jobs, each, work, list(draw))
-    tasks = _Tasks(options, planned, chosen, kernels, [size.work for size in sizes], jobs, each, deadline)
+    tasks = _Tasks(options, planned, holds, chosen, kernels, [size.work for size in sizes], jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
 
@@ -170,6 +182,7 @@ class _Tasks(NamedTuple):
 
     options: argparse.Namespace
     planned: list[Planned]
+    documents: list[Spec]  # what each member's file is to hold
     chosen: Choice
     kernels: Spec  # what they compute with, for the record
     loads: list[float]  # work of each member for one unit of s
@@ -188,11 +201,13 @@ def _run(
     options, planned, kernels = tasks.options, tasks.planned, tasks.kernels
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
     made_by["packages"] |= backends.packages(planned)
-    listed = [{"label": each.label, "values": each.values, "reference": each.reference} for each in planned]
+    listed = [_listed(each, holds) for each, holds in zip(planned, tasks.documents, strict=True)]
+    work.check_distinct([each.label for each in planned])
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
     if there and not options.fresh:
-        runner.check_provenance(work, planned, made_by, keep=options.keep, mixed=options.mixed)
+        work.check_name()
+        runner.check_files(work, planned, tasks.documents, made_by, keep=options.keep, mixed=options.mixed)
     try:
         work.open()
     except OSError as error:
@@ -206,9 +221,12 @@ def _run(
             work.clear(work.member(each.label, each.values).path for each in planned)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
+        strangers = work.strangers(work.member(each.label, each.values).path for each in planned)
+        if strangers:
+            say(f"{work.folder / 'members'}: {', '.join(strangers)}: no member of this study has this name; not used")
         _say_backend(tasks.chosen, options.quiet)
         spent = work.seconds_spent()
-        work.event("started", provenance=made_by)
+        work.event("started", run=work.folder.name, provenance=made_by)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
             sources.check_unchanged(members.data(planned))
@@ -221,11 +239,21 @@ def _run(
             stop_if(caught)
             progress.update(bar, description=what)
 
+        results.check_there(work, resolved)
         made = results.write(study, work, outcomes, draw, made_by, tell)
         work.event("done")
     if not options.quiet:
         results.show(study, work, *made)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
+
+
+def _listed(planned: Planned, document: Spec) -> Spec:
+    """Entry of a member in ``study.json``."""
+    from wgflow.trajectory import identity
+
+    data = ["problem.path"] if document["problem"].get("path") else []
+    holds = {key: identity.value(document, key) for key in [*planned.values, *data]}
+    return {"label": planned.label, "values": planned.values, "reference": planned.reference, "holds": holds}
 
 
 def _say_backend(chosen: Choice, quiet: bool) -> None:
@@ -241,7 +269,7 @@ def _run_members(
     """Run what is left of all members, the longest first; how each ended, in the study's order."""
     from wgflow.sims import runner, sweep
 
-    planned, loads = tasks.planned, tasks.loads
+    planned, loads, documents, backend = tasks.planned, tasks.loads, tasks.documents, tasks.options.backend
     done = [runner.time_done(work, each) for each in planned]
     until = [each.member.flow.until for each in planned]
     total = sum(load * end for load, end in zip(loads, until, strict=True))
@@ -257,7 +285,7 @@ def _run_members(
             done[number] = s
 
     order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
-    queue = [sweep.Task(k, work.folder, planned[k], tasks.options.backend, tasks.threads, made_by) for k in order]
+    queue = [sweep.Task(k, work.folder, planned[k], backend, tasks.threads, made_by, documents[k]) for k in order]
     left = sum(done[k] < until[k] * (1 - 1e-12) for k in order)
     outcomes: dict[int, Outcome] = {}
     for task, outcome in sweep.run_all(queue, min(tasks.jobs, max(left, 1)), advance, caught, tasks.deadline):

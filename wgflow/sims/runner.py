@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.errors import DivergenceError, InputError, TrajectoryError
+from wgflow.errors import DivergenceError, InputError, LostError, TrajectoryError
+from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
-from wgflow.trajectory import Trajectory, TrajectoryWriter
+from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
 from wgflow.types import Frame, Spec
 from wgflow.workspace import Workspace
 
@@ -36,23 +38,28 @@ class Outcome(NamedTuple):
     mended: str = ""
 
 
-def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep: bool, mixed: bool) -> None:
-    """Refuse to mix results of different code or backends without being told to.
+def check_files(
+    work: Workspace, labels: Sequence[Planned], documents: Sequence[Spec], now: Spec, *, keep: bool, mixed: bool
+) -> None:
+    """Refuse files of other runs, and to mix results of different code or backends without being told to.
 
     Raises
     ------
     InputError
         If a member on disk was made by another version, other kernels, another backend or another device.
+    TrajectoryError
+        If its file is damaged, or another run's.
     """
-    for planned in labels:
+    for planned, document in zip(labels, documents, strict=True):
         path = work.member(planned.label, planned.values).path
         if not path.is_file():
             continue
         try:
             with Trajectory(path) as trajectory:
-                then = trajectory.parameters["provenance"]
+                then, found = trajectory.parameters["provenance"], trajectory.parameters
         except TrajectoryError as error:
             raise TrajectoryError(f"{error}, or delete it: the same command then runs this member again") from error
+        check_identity(path, planned, document, found)
         if not then:
             if not (keep and mixed):
                 raise InputError(
@@ -75,6 +82,30 @@ def check_provenance(work: Workspace, labels: list[Planned], now: Spec, *, keep:
                 f"{path}: made by wgflow {then['wgflow']} (kernels {then['kernels']}), now {now['wgflow']} "
                 f"(kernels {now['kernels']}); use --keep to go on with it or --fresh to start again"
             )
+
+
+def check_identity(path: Path, planned: Planned, document: Spec, found: Mapping[str, Spec]) -> None:
+    """Refuse the documents of a file that is not this member's.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is another's.
+    """
+    identity.require(path, document, found["study"])
+    data = getattr(planned.member.problem, "path", None)
+    if data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
+        # An older version kept the path, which may hold other data by now; the energy's spec has the arrays' digests.
+        if _data(members.build(planned.member).energy.spec()) != _data(found["energy"]):
+            raise TrajectoryError(
+                f"{path}: expected the member it is named after, with the data of {data}, got a file with other data; "
+                f"{identity.ADVICE}"
+            )
+
+
+def _data(energy: Spec) -> object:
+    """What the spec of an energy, network or training says of its data."""
+    return energy["images"].get("sha256") if "images" in energy else energy.get("problem", {}).get("data")
 
 
 def time_done(work: Workspace, planned: Planned) -> float:
@@ -125,8 +156,19 @@ def run_member(
     -------
     Outcome
         A divergence is an outcome, not an error: the other members go on.
+
+    Raises
+    ------
+    LostError
+        If its file is another run's, or is removed or exchanged while it runs.
     """
     path = work.member(planned.label, planned.values).path
+    if path.is_file():
+        found = identity.read(path)
+        try:
+            identity.require(path, study, found)
+        except TrajectoryError as error:  # it was looked at when the run began
+            raise LostError(f"{error}; it was exchanged while the study ran") from error
     setup.keep_beside(path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0

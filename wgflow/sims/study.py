@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import functools
 import tomllib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -33,6 +34,7 @@ from wgflow.sims.tables import (
     Table,
 )
 from wgflow.sims.training_tables import ImagesTable, ProblemChoice, TrainingTable
+from wgflow.trajectory.identity import DATA
 from wgflow.types import Spec
 
 
@@ -163,11 +165,10 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
 
     def by_content(path: str, name: Any) -> str:
         """Which data a file holds decides the results, not where it lies."""
-        images = name in LAYOUTS
         if path not in study._digests:
+            images = name in LAYOUTS
             study._digests[path] = digests_of_files(path) if images else ((path, sources.digest(Path(path))),)
-        files = study._digests[path]
-        return f"sha256:{sources.combined(files) if images else files[0][1]}"
+        return _by_content(study._digests[path], path, name)
 
     _each_data_path(content, by_content)
     return study, content
@@ -241,6 +242,21 @@ def check_member(raw: Spec, label: str, study: Study | None = None) -> Member:
     if study is not None:
         member._data = study._digests.get(getattr(member.problem, "path", None) or "")
     return member
+
+
+def documents(members: Sequence[Member]) -> list[Spec]:
+    """Members as plain JSON, their data known by the digests of their study: what their files are to hold."""
+    found = [member.model_dump(mode="json") for member in members]
+    for member, each in zip(members, found, strict=True):
+        known = member.data
+        if known is not None:
+            _each_data_path(each, functools.partial(_by_content, known))
+    return found
+
+
+def _by_content(files: Digests, path: str, name: Any) -> str:
+    """What stands for the path of data: which data its files hold decides the results, not where they lie."""
+    return f"{DATA}{sources.combined(files) if name in LAYOUTS else files[0][1]}"
 
 
 def override_value(text: str) -> Any:

@@ -48,8 +48,8 @@ class Task(NamedTuple):
         Kernels to use.
     threads : int
         Their threads.
-    provenance : dict
-        Document stored with the trajectory.
+    provenance, document : dict
+        Documents stored with the trajectory: what makes it, and what it is to hold.
     """
 
     number: int
@@ -58,6 +58,7 @@ class Task(NamedTuple):
     backend: str
     threads: int
     provenance: Spec
+    document: Spec
 
 
 def split_cores(count: int, cores: int, jobs: int | None, threads: int | None) -> tuple[int, int]:
@@ -144,7 +145,7 @@ def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], N
         Workspace(task.folder),
         planned,
         members.build(planned.member, task.backend, task.threads),
-        study=planned.member.model_dump(mode="json"),
+        study=task.document,
         provenance=task.provenance,
         advance=advance,
         check=check,

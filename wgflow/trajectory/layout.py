@@ -36,6 +36,7 @@ _MOST_WIDTH = 2**23  # numbers of one particle
 _MOST_DOCUMENT = 16 * 2**20
 _PIECE = 2**20
 _HEX = 64
+SEALED = len(schema.MAGIC) + _HEX  # bytes at the front that tell one file from another
 
 
 class Place(NamedTuple):

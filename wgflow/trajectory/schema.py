@@ -69,7 +69,7 @@ STATIC = (
     Element(f"{GROUP}/id", "<i8", ("N",), "particle index"),
     Element("parameters/energy", "S", (), "Energy.spec() as JSON"),
     Element("parameters/flow", "S", (), "Flow.spec() as JSON"),
-    Element("parameters/study", "S", (), "resolved study member as JSON, {} outside a study"),
+    Element("parameters/study", "S", (), "resolved study member as JSON, data by their digest; {} outside a study"),
     Element("parameters/provenance", "S", (), "versions, machine, backend as JSON"),
     Element("parameters/data/x", "<f8", ("M", "D_in"), "inputs"),
     Element("parameters/data/y", "<f8", ("M", "K"), "targets"),

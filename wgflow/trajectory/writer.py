@@ -23,10 +23,10 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import InputError, TrajectoryError, describe
+from wgflow.errors import InputError, LostError, TrajectoryError, describe
 from wgflow.files import replaced, sweep_drafts
 from wgflow.trajectory import layout, schema, skeleton
-from wgflow.trajectory.layout import Layout, write_at
+from wgflow.trajectory.layout import Layout, read_at, write_at
 from wgflow.trajectory.lock import alone
 from wgflow.trajectory.rows import Rows
 from wgflow.types import Array, Frame, Spec, refuse_masked, whole
@@ -192,10 +192,13 @@ class TrajectoryWriter:
         ------
         InputError
             If the frame does not have the file's shape or observables.
+        LostError
+            If the file was removed or exchanged since it was opened.
         OSError
             If the disk is full or has gone; committed frames stay intact.
         """
         self._check_open()
+        self._check_there()
         position, mass, numbers, arrays = self._parts(frame)
         if self.frames == schema.MOST_FRAMES:
             raise InputError(f"{self.path}: expected at most {schema.MOST_FRAMES} frames, got one more; record fewer")
@@ -209,6 +212,7 @@ class TrajectoryWriter:
         for (offset, stride), data in zip(self._spots, parts, strict=True):
             write_at(self._file, offset + self.frames * stride, data)  # the commit comes last
         self.frames += 1
+        self._commit = commit
         if time.monotonic() - self._synced > _FSYNC_SECONDS:
             self._fsync()
 
@@ -223,7 +227,8 @@ class TrajectoryWriter:
         return self._layout.frames
 
     def finish(self) -> None:
-        """Close the file of a finished run, cut to its frames and marked as finished."""
+        """Close the file of a finished run, cut to its frames and marked as finished; errors as :meth:`append`."""
+        self._check_there()
         if 0 < self.frames < self.capacity:
             self._resize(self.frames, finished=True)
         elif self.frames and not self._rows.finished:
@@ -232,11 +237,20 @@ class TrajectoryWriter:
         self.close()
 
     def close(self) -> None:
-        """Close the file as it is, to be taken up later."""
+        """Close the file as it is, to be taken up later.
+
+        Raises
+        ------
+        LostError
+            If it was removed or exchanged since it was opened.
+        OSError
+            If the disk has gone.
+        """
         if not self._file.closed:
             with self._held:
                 try:
                     self._fsync()
+                    self._check_there()
                 finally:
                     self._file.close()
 
@@ -248,13 +262,32 @@ class TrajectoryWriter:
     ) -> None:
         try:
             self.close()
-        except OSError:
-            if kind is None:  # otherwise the first error is the one to show
-                raise
+        except OSError as lost:
+            stopped = kind is not None and not issubclass(kind, Exception)  # it would say that the run can go on
+            if kind is None or (stopped and isinstance(lost, LostError)):
+                raise  # otherwise the first error is the one to show
 
     def _check_open(self) -> None:
         if self._file.closed:
             raise TrajectoryError(f"{self.path}: this writer has been closed; resume the file to go on")
+
+    def _check_there(self) -> None:
+        """Look whether the file of that name is still the one that is written, and its last frame the one committed."""
+        if self._file.closed:
+            return
+        place = self._layout.places[schema.DIGEST]
+        try:
+            same = os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
+            whole = same and read_at(self._file, 0, len(self._front)) == self._front
+            if whole and self._commit:
+                at = place.offset + (self.frames - 1) * place.stride
+                whole = read_at(self._file, at, place.stride) == self._commit
+        except (FileNotFoundError, TrajectoryError):  # gone, or cut short
+            whole = False
+        if not whole:
+            there = self.path.exists()
+            what, first = ("exchanged", "delete what is there, and ") if there else ("removed", "")
+            raise LostError(f"{self.path}: {what} while it was written; {first}the same command runs this member again")
 
     def _open(self) -> None:
         if not self.path.is_file():
@@ -277,6 +310,8 @@ class TrajectoryWriter:
         places = [self._layout.places[path] for path in (*order, schema.BLOCKS, schema.DIGEST)]
         self._spots = [(place.offset, place.stride) for place in places]
         self._position = np.empty((self._layout.particles, self._layout.width), "<f8")
+        self._front = read_at(self._file, 0, layout.SEALED)
+        self._commit = b""  # digest of the frame written last
 
     def _drop_what_is_damaged(self) -> None:
         """Leave the frames from the first on that match their digests; the run makes the others again."""
@@ -335,10 +370,11 @@ class TrajectoryWriter:
                         write_at(file, new.offset + at, layout.read_at(self._file, old.offset + at, size))
                 if finished:
                     write_at(file, copy.places[schema.FINISHED].offset, self._mark(copy))
-        frames = self.frames
+        frames, commit = self.frames, self._commit
         self._file.close()
         self._open()
         self.frames = frames
+        self._commit = commit
 
     def _fsync(self) -> None:
         os.fsync(self._file.fileno())

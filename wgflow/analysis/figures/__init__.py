@@ -19,6 +19,7 @@ from wgflow.analysis.figures.sizing import sizing
 from wgflow.analysis.figures.switching import switching
 from wgflow.analysis.figures.theorems import theorems
 from wgflow.analysis.figures.zero_loss import zero_loss
+from wgflow.commands import say
 from wgflow.errors import InputError
 from wgflow.workspace import Workspace
 
@@ -63,10 +64,14 @@ def redraw(name: str, arguments: list[str]) -> list[str]:
 
     Raises
     ------
-    InputError
-        If there are no such arguments.
+    SystemExit
+        With 2, after one line, if there are no such arguments, or the folder is no run that the figure can be drawn of.
     """
-    if len(arguments) not in (1, 2):
-        raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
-    with style.drawn(FIGURES[name](Workspace(arguments[0]))) as figure:
-        return style.save(figure, Path(arguments[-1]) / name)
+    try:
+        if len(arguments) not in (1, 2):
+            raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
+        with style.drawn(FIGURES[name](Workspace(arguments[0]))) as figure:
+            return style.save(figure, Path(arguments[-1]) / name)
+    except (InputError, OSError) as error:  # those of a trajectory and of a run folder are OSErrors
+        say(str(error))
+        raise SystemExit(2) from error
