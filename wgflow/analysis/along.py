@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow.analysis import wording
 from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
@@ -82,8 +83,8 @@ class Along(NamedTuple):
             f" (iid clouds score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)" if support.iid else ""
         )
         return (
-            f"At s = {self.last.s:g} the measure is stationary to {rest.total:.1e}{force}; its support is like "
-            f"{100 * support.ratio:.0f}% of an iid cloud's{iid}; {self.certificates[-1].verdict}."
+            f"At s = {self.last.s:g} the stationarity residual is {wording.number(rest.total, '.1e')}{force}; the "
+            f"support is like {wording.share(support.ratio)} of an iid cloud's{iid}; {self.certificates[-1].verdict}."
         )
 
 

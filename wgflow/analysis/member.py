@@ -94,18 +94,14 @@ def undiverged(work: Workspace) -> list[MemberFile]:
 
 def unfinished(work: Workspace) -> str:
     """Sentences on the members that diverged or did not reach their end, with where; empty if all did."""
-    diverged_, stopped = [], []
+    found: dict[str, list[tuple[str, float | None]]] = {"diverged": [], "stopped before the end": []}
     for file in work.members():
         with Trajectory(file.path) as trajectory:
             if not reached_end(trajectory):
                 s = float(trajectory.series("s")[-1]) if len(trajectory) else None
-                (diverged_ if diverged(trajectory) else stopped).append((file.label, s))
+                found["diverged" if diverged(trajectory) else "stopped before the end"].append((file.label, s))
     total = len(work.study["members"])
-    return " ".join(
-        _said(verb, found, total)
-        for verb, found in (("diverged", diverged_), ("stopped before the end", stopped))
-        if found
-    )
+    return " ".join(_said(verb, each, total) for verb, each in found.items() if each)
 
 
 def _said(verb: str, found: list[tuple[str, float | None]], total: int) -> str:

@@ -57,7 +57,7 @@ class Change(NamedTuple):
         return self.said()
 
     def said(self, where: str = "") -> str:
-        """Say it as a predicate, with the runs it is true of behind its verb: "does not settle in 1 of 2 runs (...)"."""
+        """Say it as a predicate, the runs it is true of behind its verb: "does not settle in 1 of 2 runs (...)"."""
         if not math.isfinite(self.first):
             return f"{self.brief}{where}"
         if self.kind in (DIVERGES, UNSETTLED):
@@ -98,8 +98,8 @@ def change(s: Array, values: Array, diverged: bool = False, form: str = ".2g") -
     """
     finite = np.isfinite(values)
     if not finite.any():
-        nothing = math.nan
-        return Change(DIVERGES if diverged else UNKNOWN, *[nothing] * 6, (nothing, nothing), form)
+        no = math.nan
+        return Change(DIVERGES if diverged else UNKNOWN, no, no, no, no, no, no, (no, no), form)
     diverged = diverged or not finite[-1]
     s, values = np.asarray(s, float)[finite], np.asarray(values, float)[finite]
     first, last, end = float(values[0]), float(values[-1]), float(s[-1])
@@ -136,7 +136,7 @@ def together(changes: Sequence[Change], of: str = "runs") -> str:
     kinds = dict.fromkeys(each.kind for each in changes)
     if len(kinds) == 1:
         return str(_mean(changes))
-    parts = []
+    parts: list[str] = []
     for kind in kinds:
         alike = [each for each in changes if each.kind == kind]
         count = f"{len(alike)} of {len(changes)} {of}" if not parts else f"{len(alike)}"

@@ -36,8 +36,7 @@ def loss_and_particles(work: Workspace) -> Drawing:
     if not runs:
         return Drawing("No run has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
     caption = (
-        "Loss along flow time, and the paths of one run's particles in depth and in the first principal component "
-        "of θ."
+        "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
     )
     if any(run.cut for run in runs):
         caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
@@ -88,11 +87,13 @@ def _draw(work: Workspace, runs: list[_Run]) -> Figure:
     largest = [run.change for run in runs if run.size == sizes[-1]]
     first, last = (np.mean([getattr(each, end) for each in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
-    if last < _LOGARITHMIC * first:
+    if last < _LOGARITHMIC * first or any(run.cut for run in runs):
         left.set_yscale("log")
     elif left.get_ylim()[0] >= 0 or first >= 0:
         left.set_ylim(0, None)
-    left.set_title(f"Loss {together_brief(largest)} at N = {sizes[-1]}")
+    alike = len({each.kind for each in largest}) == 1
+    said, at = together_brief(largest), f"at N = {sizes[-1]}"
+    left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
     if any("heldout" in trajectory.observables for trajectory in members):
         handles += [
