@@ -82,13 +82,16 @@ def undiverged(work: Workspace) -> list[MemberFile]:
     InputError
         If there is none.
     """
-    found = []
+    found, lost = [], 0
     for file in work.members():
         with Trajectory(file.path) as trajectory:
-            if len(trajectory) and not diverged(trajectory):
-                found.append(file)
+            if len(trajectory):
+                lost += diverged(trajectory)
+                found += [] if diverged(trajectory) else [file]
+    if lost and not found:
+        raise InputError(f"{work.folder}: expected members that did not diverge, got {lost} that did; see their notes")
     if not found:
-        raise InputError(f"{work.folder}: expected members with frames that did not diverge, got none")
+        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
     return found
 
 

@@ -119,6 +119,9 @@ def nothing(axes: Axes, why: str) -> Figure:
 def drawn(drawing: Drawing) -> Iterator[Figure]:
     """Draw a figure, to be saved in any number of ways before it is let go."""
     figure = drawing.draw()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # nothing on it, and so no ticks
+            (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
     try:
         yield figure
     finally:

@@ -13,6 +13,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.analysis.member import spread, undiverged
+from wgflow.analysis.wording import FALLS, change
 from wgflow.energy import Energy
 from wgflow.errors import InputError
 from wgflow.particles import Particles
@@ -85,9 +86,9 @@ class Course(NamedTuple):
 
     @property
     def falls(self) -> bool:
-        """Whether the loss falls at the end: from frame to frame, and by its dissipation faster than s^-0.1."""
-        late = self.energy[-2:]
-        return bool(len(late) > 1 and late[1] < late[0] and self.rate > RESTING)
+        """Whether the loss fell, still falls in its last frame, and by its dissipation faster than s^-0.1."""
+        fell = change(self.s, self.energy).kind == FALLS
+        return bool(fell and self.energy[-1] < self.energy[-2] and self.rate > RESTING)
 
     @property
     def zero(self) -> bool:

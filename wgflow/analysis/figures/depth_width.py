@@ -162,7 +162,8 @@ def _gained(axes: Axes, family: Family, found: Found) -> None:
     axes.annotate(text, place, (-30, -16) if power else (0, 8), textcoords="offset points", color=style.GREY)
     axes.plot(n, gain.spread, "o", color=style.COLOURS[1], ms=5)
     style.log_ticks(axes)
-    axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
+    if np.isfinite(gain.spread).all():
+        axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
     style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
     axes.set_ylabel("standard deviation over draws")
     exponent = gain.exponent.exponent

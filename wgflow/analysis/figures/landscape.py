@@ -56,7 +56,7 @@ def landscape(work: Workspace) -> Drawing:
     radius = max(_farthest(file) for file in files)
     courses = [_course(file, radius) for file in files]
     caption = (
-        "Loss, dissipation int |grad dE/drho|^2 drho and descent certificate inf <dE/drho, nu - rho> over |theta| <= "
+        "Loss, dissipation ∫|∇δE/δρ|² dρ and descent certificate, the least <δE/δρ, ν − ρ> over |θ| <= "
         f"{radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
     )
     return Drawing(_finding(courses), caption, lambda: _draw(courses), {"landscape": _rows(courses)})
