@@ -26,6 +26,7 @@ from wgflow.analysis import (
     features,
     hidden_width,
     hidden_width_scales,
+    lawfit,
     models,
     style,
     summary,
@@ -265,6 +266,7 @@ def hidden_widths(monkeypatch, kind):
     files = [MemberFile("", {"L": a, "M": b, "seed": k}, Path("a.h5")) for a, b in sizes for k in range(4)]
     files.append(MemberFile("", {"L": 64, "M": 64, "seed": 9}, Path("a.h5"), reference=True))
     monkeypatch.setattr(FakeWork, "members", lambda work: files)
+    monkeypatch.setattr(lawfit, "RESAMPLES", 10)  # intervals do not matter here
     monkeypatch.setattr(hidden_width, "ended", ended)
     monkeypatch.setattr(hidden_width_scales, "ended", lambda file: None if file.reference else ended(file))
 

@@ -238,14 +238,14 @@ def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
 
 
 def _randomness(found: Sequence[Scale]) -> str:
-    """Whether the outputs' deviation is flat over the smaller half of the controlled scales and then grows."""
+    """Whether the outputs' deviation is flat over the smaller third of the controlled scales and then grows."""
     shapes = set()
     for each in found:
         kept = each.deviation[each.controlled]
         if len(kept) < 3 or not (np.isfinite(kept) & (kept > 0)).all():
             return "Randomness of the outputs"
-        middle = kept[(len(kept) - 1) // 2]
-        flat, grows = max(middle / kept[0], kept[0] / middle) < _FLAT, kept[-1] > _FLAT * middle
+        third = kept[len(kept) // 3]
+        flat, grows = max(third / kept[0], kept[0] / third) < _FLAT, kept[-1] > _FLAT * third
         shapes.add("flat for small $\\alpha$, then growing with it" if flat and grows else
                    "growing with $\\alpha$" if grows else "not growing with $\\alpha$" if flat else "")  # fmt: skip
     said = shapes.pop() if len(shapes) == 1 else ""
