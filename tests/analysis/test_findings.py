@@ -522,6 +522,7 @@ def test_what_prints_alike_does_not_change():
     assert wording.change(S[:2], np.array([0.5001, 0.4999])).kind == wording.STAYS
     assert wording.relative(1.0004) == "does not change"
     assert wording.relative(0.9) == "falls by 10%"
+    assert wording.number(1.6e21, ".2f") == "1.6e+21"
     assert wording.share(1.2e17) == "1.2e+17 times"
     assert wording.interval(0.5, math.nan, math.nan) == "0.50"
 

@@ -14,6 +14,7 @@ _LAST_PART = 0.25  # of flow time, over which a series has to be quiet to count 
 _SWING = 0.2  # of its change or its level, by which a settled series may go up and down there
 _NEGLIGIBLE = 0.01  # of the first value: swings below it are not worth a word, however small the last value
 _PEAK = 0.1  # part by which a series may exceed both of its ends before that is said
+_LONG = 1e5  # numbers with fixed digits are written as powers of ten from here on
 _TIMES = 10.0  # shares from here on are said in times, not in per cent
 
 FALLS, RISES, STAYS, UNSETTLED, DIVERGES, UNKNOWN = "falls", "rises", "stays", "does not settle", "diverges", "unknown"
@@ -107,7 +108,7 @@ def change(s: Array, values: Array, diverged: bool = False, form: str = ".2g") -
     top, scale = int(np.argmax(values)), max(abs(first), abs(last))
     peaked = values[top] - max(first, last) > _PEAK * scale
     peak, peak_s = (float(values[top]), float(s[top])) if peaked else (math.nan, math.nan)
-    kind = STAYS if f"{first:{form}}" == f"{last:{form}}" else FALLS if last < first else RISES
+    kind = STAYS if number(first, form) == number(last, form) else FALLS if last < first else RISES
     if diverged:
         kind = DIVERGES
     elif len(values) == 1:
@@ -179,7 +180,7 @@ def between(first: float, last: float, form: str = ".2g") -> str:
     """Say how one number became another: "falls from 0.52 to 0.01", "rises from ...", "stays at ..."."""
     if not (math.isfinite(first) and math.isfinite(last)):
         return f"goes from {number(first, form)} to {number(last, form)}"
-    one, other = f"{first:{form}}", f"{last:{form}}"
+    one, other = number(first, form), number(last, form)
     if one == other:
         return f"stays at {one}"
     return f"{'falls' if last < first else 'rises'} from {one} to {other}"
@@ -201,9 +202,9 @@ def share(value: float, digits: int = 0) -> str:
 
 
 def number(value: float, form: str = ".2g") -> str:
-    """Number in words: formatted if finite, otherwise "unknown" (NaN) or "not finite"."""
+    """Number in words: formatted if finite (a power of ten where it is long), else "unknown" (NaN) or "not finite"."""
     if math.isfinite(value):
-        return f"{value:{form}}"
+        return f"{value:.3g}" if form.endswith("f") and abs(value) >= _LONG else f"{value:{form}}"
     return "unknown" if math.isnan(value) else "not finite"
 
 
@@ -212,7 +213,7 @@ def span(values: Iterable[float], form: str = ".2g") -> str:
     finite = [float(value) for value in values if math.isfinite(value)]
     if not finite:
         return "unknown"
-    low, high = (f"{each:{form}}" for each in sorted((min(finite), max(finite)), key=abs))
+    low, high = (number(each, form) for each in sorted((min(finite), max(finite)), key=abs))
     return low if low == high else f"{low} to {high}"
 
 
@@ -220,7 +221,7 @@ def interval(value: float, low: float, high: float, form: str = ".2f") -> str:
     """Estimate with its interval: "0.49 (0.48 to 0.50)"; without one, the estimate alone."""
     if not (math.isfinite(low) and math.isfinite(high)):
         return number(value, form)
-    return f"{number(value, form)} ({low:{form}} to {high:{form}})"
+    return f"{number(value, form)} ({number(low, form)} to {number(high, form)})"
 
 
 def trend(low: float, high: float) -> str:

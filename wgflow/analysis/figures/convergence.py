@@ -17,7 +17,7 @@ from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.models import Score
 from wgflow.analysis.rates import Estimate, Rate
 from wgflow.analysis.summary import QUANTITIES
-from wgflow.analysis.wording import Change, between, change, listed, number
+from wgflow.analysis.wording import Change, change, listed, number
 from wgflow.types import Array
 from wgflow.workspace import MemberFile, Workspace
 
@@ -77,8 +77,8 @@ def _outputs_said(group: Group, found: Estimate) -> str:
     """How the outputs' distance to the reference goes with N: approach is said where a rate was fitted."""
     if found.rate:
         return f"the outputs approach those of N = {group.reference} {_power(found.rate)}"
-    ends = f"{between(float(found.value[0]), float(found.value[-1]))} over N"
-    return f"the outputs' distance to those of N = {group.reference} {ends}, without a rate ({found.rate.reason})"
+    ends = " and ".join(f"{number(float(found.value[k]))} at N = {found.sizes[k]}" for k in (0, -1))
+    return f"the outputs' distance to those of N = {group.reference} is {ends}, without a rate ({found.rate.reason})"
 
 
 def _bias_said(found: Estimate) -> str:

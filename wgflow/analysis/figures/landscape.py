@@ -108,7 +108,9 @@ def _finding(courses: list[Course]) -> str:
         rest = [float(each.dissipation[-1]) for each in chosen]
         start = f"from {words}" if support == "full" else f"with {words}"
         gradient = "is 0 exactly" if all(each == 0 for each in rest) else f"squared is {span(rest, '.1g')}"
-        parts.append(f"{start} E {_went(chosen)} by s = {until}; there the gradient {gradient} and {_slopes(chosen)}")
+        went = _went(chosen)
+        when = f"{'by' if went.startswith(('falls', 'rises')) else 'until'} s = {until}"
+        parts.append(f"{start} E {went} {when}; there the gradient {gradient} and {_slopes(chosen)}")
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in parts)
 
 
