@@ -28,6 +28,7 @@ from wgflow.analysis import (
     hidden_width_scales,
     lawfit,
     models,
+    report,
     style,
     summary,
     wording,
@@ -572,6 +573,11 @@ def test_divergences_are_named_wherever_results_are_told(tmp_path, capsys):
     assert "0 of 1 finished, 1 diverged" in seen.get()
     assert watch.done()
     assert shown(work) == work.trajectories()[0]  # there is no other
+    capsys.readouterr()
+    assert report.main([str(work.folder), "--quiet", "--starts", "3"]) == 2
+    err = capsys.readouterr().err
+    assert err.count("\n") == 1
+    assert "where it diverges" in err
 
 
 def test_means_over_seeds_leave_diverged_runs_out():
