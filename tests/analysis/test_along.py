@@ -75,7 +75,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0.0, 1.0)
     rest = found.residual[-1]
-    assert found.verdict.startswith(f"At s = 1 the measure is stationary to {rest.total:.1e}")
+    assert found.verdict.startswith(f"At s = 1 the stationarity residual is {rest.total:.1e}")
     assert ("Algorithm 1's own force" in found.verdict) == (energy.depth.name == "gaps")
     assert f"support is like {100 * found.support[-1].ratio:.0f}% of an iid cloud's (iid clouds score" in found.verdict
     assert f"E = {frames[-1].energy:.3g}" in found.verdict

@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow.analysis import wording
 from wgflow.analysis.member import spread
 from wgflow.energy import Energy
 from wgflow.errors import InputError
@@ -83,8 +84,8 @@ class Along(NamedTuple):
             f" (iid clouds score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)" if support.iid else ""
         )
         return (
-            f"At s = {self.last.s:g} the measure is stationary to {rest.total:.1e}{force}; its support is like "
-            f"{100 * support.ratio:.0f}% of an iid cloud's{iid}; {self.certificates[-1].verdict}."
+            f"At s = {self.last.s:g} the stationarity residual is {wording.number(rest.total, '.1e')}{force}; the "
+            f"support is like {wording.share(support.ratio)} of an iid cloud's{iid}; {self.certificates[-1].verdict}."
         )
 
 
@@ -119,8 +120,8 @@ def along(
     Raises
     ------
     InputError
-        If the run has fewer than two frames, its data are not in its file, a number is out of range, or particles lie
-        outside of [0, 1] in depth.
+        If the run has fewer than two frames, its energies or dissipations are not all finite, its data are not in its
+        file, a number is out of range, or particles lie outside of [0, 1] in depth.
     TrajectoryError
         If a frame does not match its digest.
     """
@@ -131,6 +132,12 @@ def along(
     tell = progress or (lambda what, share: None)
     tell("support of iid clouds", 0.0)
     series = {name: trajectory.series(name) for name in ("s", "energy", "dissipation", "switches")}
+    lost = series["s"][~np.isfinite(series["energy"] + series["dissipation"])]
+    if len(lost):
+        raise InputError(
+            f"{trajectory.path}: expected a run whose energy and dissipation stay finite, got numbers beyond all from "
+            f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
+        )
     first, last = trajectory[0], trajectory[-1]
     yardstick = _yardstick(trajectory, energy, first, seed)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from wgflow.analysis.lawfit import cell_rms, checked, require, solve
 from wgflow.analysis.laws import LAWS, Law, Sizes, predict
 from wgflow.analysis.rates import FEWEST_SEEDS, Interval, student
+from wgflow.analysis.wording import interval
 from wgflow.errors import InputError, describe, lookup
 from wgflow.types import Array
 
@@ -50,7 +51,7 @@ class Choice(NamedTuple):
         best, second, gap = self.laws[0], self.laws[1], self.behind[1]
         return (
             f"{best} {'wins' if self.decided else 'leads, undecided'}: leaving out one {self.left_out}, {second} is "
-            f"behind by {gap.value:.2g} ({gap.low:.2g} to {gap.high:.2g}) in squared log error"
+            f"behind by {interval(*gap, '.2g')} in squared log error"
         )
 
 

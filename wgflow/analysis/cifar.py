@@ -226,15 +226,25 @@ def sentence(of: Comparison) -> str:
     arm, pairs = f" ({of.variant})" if of.variant else "", "1 pair" if test.pairs == 1 else f"{test.pairs} pairs"
     told = (
         f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
-        f"{_with_sd(row, 'vanilla')}% vanilla, {_with_sd(row, 'mean_field')}% mean-field{arm}, difference "
-        f"{test.difference:+.2f} (95% {test.low:+.2f} to {test.high:+.2f}; signs p = {test.p_signs:.2g}, "
-        f"{test.p_least:.2g} at the least); {verdict(test)}"
+        f"{with_sd(row, 'vanilla')}% vanilla, {with_sd(row, 'mean_field')}% mean-field{arm}, difference "
+        f"{told_difference(row)}; {verdict(test)}"
     )
     told += f"; the paper has {paper[0]:.2f} and {paper[1]:.2f}." if paper else "."
     return told if of.verified else f"{told} The images are a re-encoded copy, not the published files."
 
 
-def _with_sd(row: Spec, key: str) -> str:
+def told_difference(row: Spec) -> str:
+    """Difference of a comparison with its interval and the test over signs; one pair has neither."""
+    if row["seeds"] < 2:
+        return f"{row['difference']:+.2f} (one pair gives no interval)"
+    return (
+        f"{row['difference']:+.2f} (95% {row['low']:+.2f} to {row['high']:+.2f}; signs p = {row['p_signs']:.2g}, "
+        f"{row['p_least']:.2g} at the least)"
+    )
+
+
+def with_sd(row: Spec, key: str) -> str:
+    """Mean of a comparison's errors with their standard deviation over seeds, if there are two."""
     sd = row[f"{key}_sd"]
     return f"{row[key]:.2f}" + (f" ± {sd:.2f}" if np.isfinite(sd) else "")
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 import numpy as np
 
 from wgflow.analysis.depth_width import shape
+from wgflow.analysis.member import reached_end
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.theory.distances import by_depth
@@ -45,7 +46,7 @@ def rows(work: Workspace) -> Iterator[Spec]:
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
-            if trajectory.particles and len(trajectory) and trajectory.finished:
+            if trajectory.particles and reached_end(trajectory):
                 members.setdefault(study["particles"]["coupling"], []).append((member, study))
     for coupling, listed in members.items():
         references = [each for each in listed if each[0].reference]

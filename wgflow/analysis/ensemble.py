@@ -7,9 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.analysis.member import spread
+from wgflow.analysis.member import spread, undiverged
 from wgflow.energy import Energy
-from wgflow.errors import InputError
 from wgflow.theory.ablation import deletion, path_lengths, permutation
 from wgflow.theory.expansion import ALPHAS, ORDERS, remainders
 from wgflow.theory.similarity import gradient_similarity
@@ -83,24 +82,21 @@ class Group(NamedTuple):
 def groups(work: Workspace) -> list[Group]:
     """Measure up to 9 frames of each of a run's members, start and end among them.
 
-    Of a group, the members that recorded most frames: others diverged on the way.
+    Of a group, the members that recorded most frames, of those that did not diverge.
 
     Raises
     ------
     InputError
-        If no member has a frame, a network has a single layer, or a file lacks its samples.
+        If no member has a frame and did not diverge, a network has a single layer, or a file lacks its samples.
     """
     found: dict[str, list[tuple[int, list[Measured]]]] = {}
-    for file in work.members():
+    for file in undiverged(work):
         names = short_names([key for key in file.values if key != "seed"])
         label = ", ".join(f"{name} = {word(file.values[key])}" for key, name in names.items())
         with Trajectory(file.path) as trajectory:
-            if len(trajectory):
-                energy = trajectory.energy()
-                frames = [measured(energy, trajectory[number]) for number in spread(len(trajectory), _FRAMES)]
-                found.setdefault(label, []).append((len(trajectory), frames))
-    if not found:
-        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
+            energy = trajectory.energy()
+            frames = [measured(energy, trajectory[number]) for number in spread(len(trajectory), _FRAMES)]
+            found.setdefault(label, []).append((len(trajectory), frames))
     return [_mean(label, each) for label, each in found.items()]
 
 

@@ -264,8 +264,9 @@ def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[s
     reach = longer * student(seeds) * standard_error(drawn, seeds)
     low, high, value = point - reach, point + reach, point.copy()
     for each in (value, low, high):
-        each[3] = math.exp(each[3])
-        each[0] = math.exp(each[0]) if scale == "log" else each[0]
+        with np.errstate(over="ignore"):  # an end beyond all numbers is infinite
+            each[3] = np.exp(each[3])
+            each[0] = np.exp(each[0]) if scale == "log" else each[0]
     intervals = [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, high, strict=True)]
     covariance = longer**2 * np.cov(drawn, rowvar=False) * seeds / (seeds - 1)
     limit, deep, wide, spread = intervals

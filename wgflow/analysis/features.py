@@ -305,12 +305,14 @@ def bounded(work: Workspace) -> list[Bounded]:
     return out
 
 
-def together(s: Array, one: Array, other: Array) -> float:
-    """Flow time up to which two losses (F,) stay within a fifth of each other; the last one if they do to the end."""
+def together(s: Array, one: Array, other: Array) -> float | None:
+    """Flow time up to which two losses (F,) stay within a fifth of each other; None if they never are."""
     count = min(len(one), len(other))  # one may have diverged
     s, one, other = s[:count], one[:count], other[:count]
-    apart = np.abs(one - other) > 0.2 * np.minimum(one, other)
-    return float(s[max(0, int(np.argmax(apart)) - 1)] if apart.any() else s[-1])
+    apart = ~(np.abs(one - other) <= 0.2 * np.minimum(one, other))  # what is no number is near to nothing
+    if apart[0]:
+        return None
+    return float(s[int(np.argmax(apart)) - 1] if apart.any() else s[-1])
 
 
 def rows(found: Sequence[Gaps]) -> Iterator[Spec]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from wgflow.analysis import summary
+from wgflow.analysis.member import unfinished
 from wgflow.errors import InputError
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
@@ -68,6 +69,7 @@ def publish(
         with style.drawn(drawing) as figure:
             written += style.save(figure, work.folder / name)
             figures.append((style.svg(figure), drawing.caption))
+    findings += [said] if (said := unfinished(work)) else []
     content = {"study": study["name"], "question": study["question"], "findings": findings, **tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": made_by})
     for name, table in tables.items():

@@ -226,7 +226,9 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     if nested:  # C (1/N - 1/reference)**r is a power of the size whose inverse is that difference
         n, share = n / (1.0 - share), np.zeros(len(n))
     (exponent, low, high), good = line(n, value, drawn, seeds, share)
-    if good < RESAMPLES / 2 or not low > 0:
+    if good < RESAMPLES / 2 or not np.isfinite(high - low):
+        return _none("too few resamples of the seeds have positive values", sizes)
+    if not low > 0:
         return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)
     logarithm = np.log(value / _own_error(share, np.array(exponent)))
     constant = float(np.exp(logarithm.mean() + exponent * np.log(n).mean()))

@@ -16,6 +16,7 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
+import numpy as np
 from rich.console import Console
 
 from wgflow.analysis import style
@@ -182,7 +183,7 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
     console = Console(stderr=True)
     with Progress(console=console, disable=options.quiet or not console.is_terminal, transient=True) as progress:
         bar = progress.add_task("theorems", total=1.0)
-        with Trajectory(path) as trajectory:
+        with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
             found = along(
                 trajectory,
                 lambda what, share: progress.update(bar, description=what, completed=share),

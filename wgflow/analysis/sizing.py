@@ -13,6 +13,7 @@ import numpy as np
 from wgflow.analysis.extrapolation import EnergyModel, failure_probability
 from wgflow.analysis.failure import target
 from wgflow.analysis.rates import Interval
+from wgflow.analysis.wording import interval, number
 from wgflow.errors import InputError
 from wgflow.types import Array, real
 
@@ -107,13 +108,13 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     """
     level, eta = target(eps, eta)
     beyond = real("beyond", beyond, least=1.0)
-    if model.misfit > MISFIT:
-        text = f"the law of E misses the sizes by {model.misfit:.1f} of their standard errors, too far to predict by"
+    if not model.misfit <= MISFIT:
+        off = number(model.misfit, ".1f")
+        text = f"the law of E misses the sizes by {off} of their standard errors, too far to predict by"
         return Answer(None, None, text)
     if model.limit.low > level:
-        low, high = model.limit.low, model.limit.high
         text = f"by the law of E fitted {_fitted(model)} no size meets it at this s: it puts the limit of E at "
-        return Answer(None, None, f"{text}{model.limit.value:.4g} ({low:.4g} to {high:.4g}), above eps = {level:g}")
+        return Answer(None, None, f"{text}{interval(*model.limit, '.4g')}, above eps = {level:g}")
     depths, widths = (_tried(each, beyond) for each in (model.sizes.depths, model.sizes.widths))
     value, low_end, high_end = failure_probability(model, level, depths[:, None], widths[None, :])
     found = []
@@ -129,7 +130,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
 def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, eps: float, beyond: float) -> str:
     """The answer in words."""
     if predicted is None:
-        limit = f"{model.limit.value:.4g} ({model.limit.low:.4g} to {model.limit.high:.4g})"
+        limit = interval(*model.limit, ".4g")
         return (
             f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, eps = {eps:g}"
         )
@@ -180,7 +181,7 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     delta = level - model.limit.value
     if delta <= 0 or model.limit.value < 0 or model.misfit > MISFIT:
         return None
-    ends = f"{level - model.limit.high:.3g} to {level - model.limit.low:.3g}"
+    shown = interval(delta, level - model.limit.high, level - model.limit.low, ".3g")
     deep, wide = 2 * abs(float(a)), 4 * (math.exp(2 * spread) + float(b) ** 2)
     depth = max(1, math.ceil(deep / delta))
     effective = wide / (delta**2 * eta)
@@ -188,7 +189,7 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     name = "M_l" if model.coupling == "path" else "L M_l"
     text = (
         f"a sufficient bound, not the size needed: L >= {deep:.3g}/delta and {name} >= {wide:.3g}/(delta^2 eta) with "
-        f"delta = eps - E_inf = {delta:.3g} ({ends}) give L = {depth}, M_l = {width}"
+        f"delta = eps - E_inf = {shown} give L = {depth}, M_l = {width}"
     )
     return Bound(delta, deep, wide, depth, width, text)
 

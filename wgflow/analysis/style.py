@@ -6,6 +6,7 @@ import contextlib
 import functools
 import io
 import re
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -18,6 +19,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from wgflow.analysis.drawing import Drawing
@@ -117,6 +119,9 @@ def nothing(axes: Axes, why: str) -> Figure:
 def drawn(drawing: Drawing) -> Iterator[Figure]:
     """Draw a figure, to be saved in any number of ways before it is let go."""
     figure = drawing.draw()
+    for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
+        if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # nothing on it, and so no ticks
+            (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
     try:
         yield figure
     finally:
@@ -163,7 +168,31 @@ def _name(colour: str) -> str:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Settle the layout once; each format would do it again."""
+    """Settle the layout once; each format would do it again. Titles too long for their panel go on two lines."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
+        if any([_break_title(figure, axes) for axes in figure.axes]):
+            figure.draw_without_rendering()
         figure.set_layout_engine("none")
+
+
+def _break_title(figure: Figure, axes: Axes) -> bool:
+    """Break a panel's title at spaces outside of formulas, if it reaches into the next panel or out of the figure."""
+    text = axes.get_title(loc="left")
+    titles = [each for each in axes.findobj(Text) if isinstance(each, Text) and text and each.get_text() == text]
+    if not titles:
+        return False
+    extent, place = titles[0].get_window_extent(), axes.get_window_extent()
+    right = [figure.bbox.x1]  # where the panels to the right begin
+    for other in figure.axes:
+        its, around = other.get_window_extent(), other.get_tightbbox()
+        if around and other.get_title(loc="left") and its.x0 > place.x1 and its.y0 < place.y1 and its.y1 > place.y0:
+            right.append(around.x0)
+    room = min(right) - extent.x0
+    if extent.width <= room:
+        return False
+    whole = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), text).replace(" = ", "\0=\0")
+    letters = max(8, int(len(text) * room / extent.width) - 1)
+    lines = textwrap.wrap(whole, letters, break_long_words=False, break_on_hyphens=False)
+    axes.set_title("\n".join(lines).replace("\0", " "))
+    return True

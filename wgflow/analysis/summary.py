@@ -103,24 +103,28 @@ def averages(rows: Sequence[Spec]) -> list[Spec]:
     out = []
     for same in grouped.values():
         means: Spec = {key: said[key][_code(same[0].get(key))] for key in keys} | {"members": len(same)}
+        whole = [row for row in same if row.get("status") != "diverged"]  # the others' last numbers say nothing
         for key in ("energy_first", "energy_last", "heldout_last"):
-            numbers = [row[key] for row in same if isinstance(row.get(key), float)]
+            numbers = [row[key] for row in whole if isinstance(row.get(key), float)]
             if numbers:
                 means[key.replace("_", " ")] = float(np.mean(numbers))
+        if len(whole) < len(same):
+            means["diverged"] = len(same) - len(whole)
         out.append(means)
     return out
 
 
 def _plain_table(rows: Sequence[Spec]) -> Table:
-    """Rows as they are, keys as headings."""
+    """Rows as they are, keys as headings; what a row lacks is left empty."""
     from rich.table import Table
 
     out = Table(box=None, pad_edge=False)
-    short = short_names(list(rows[0]))
-    for key in rows[0]:
-        out.add_column(short[key], justify="left" if isinstance(rows[0][key], str) else "right", no_wrap=True)
+    short = short_names(list(dict.fromkeys(key for row in rows for key in row)))
+    for key, name in short.items():
+        textual = any(isinstance(row.get(key), str) for row in rows)
+        out.add_column(name, justify="left" if textual else "right", no_wrap=True)
     for row in rows:
-        out.add_row(*(_cell(value) for value in row.values()))
+        out.add_row(*(_cell(row.get(key)) for key in short))
     return out
 
 
@@ -176,7 +180,7 @@ def _exponents(rows: Sequence[Spec]) -> list[Spec]:
             "s": row["s"],
             "of": row["quantity"],
             "exponent": row["no_rate"] or f"{row['exponent']:.2f}",
-            "95% interval": "" if row["no_rate"] else f"{row['low']:.2f} to {row['high']:.2f}",
+            "95% interval": "" if row["no_rate"] or row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
         }
         for row in told
     ]
@@ -205,14 +209,19 @@ def _trainings(rows: Sequence[Spec]) -> list[Spec]:
             "images": row["images"] + ("" if row["verified"] == "yes" else " (re-encoded)"),
             "seeds": row["seeds"],
             "epochs": row["epochs"],
-            "vanilla": f"{row['vanilla']:.2f} ± {row['vanilla_sd']:.2f}",
-            "mean-field": f"{row['mean_field']:.2f} ± {row['mean_field_sd']:.2f}",
-            "difference, 95%": f"{row['difference']:+.2f}, {row['low']:+.2f} to {row['high']:+.2f}",
-            "p of signs": f"{row['p_signs']:.2g}",
+            "vanilla": _with_sd(row, "vanilla"),
+            "mean-field": _with_sd(row, "mean_field"),
+            "difference, 95%": f"{row['difference']:+.2f}"
+            + (f", {row['low']:+.2f} to {row['high']:+.2f}" if row["seeds"] > 1 else ""),
+            "p of signs": f"{row['p_signs']:.2g}" if row["seeds"] > 1 else "",
             "paper": f"{row['paper_vanilla']:.2f}, {row['paper_mean_field']:.2f}" if row["paper_vanilla"] else "",
         }
         for row in rows
     ]
+
+
+def _with_sd(row: Spec, key: str) -> str:
+    return f"{row[key]:.2f}" + (f" ± {row[f'{key}_sd']:.2f}" if row["seeds"] > 1 else "")
 
 
 def _more_seeds(row: Spec) -> str:
@@ -259,6 +268,8 @@ def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not np.isfinite(value)):
+        return ""
     if isinstance(value, float):
-        return "" if np.isnan(value) else f"{value:.3g}"
+        return f"{value:.3g}"
     return word(value)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from wgflow.analysis.braille import curve
+from wgflow.analysis.member import diverged
 from wgflow.commands import Parser, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
@@ -117,7 +118,7 @@ class Watch:
     def done(self) -> bool:
         """Whether nothing will change any more."""
         if self._work is None:
-            return self._looks[self._members[0].path].state == _FINISHED
+            return self._looks[self._members[0].path].state in (_FINISHED, "diverged")
         return self._last_event() == "done"
 
     def _last_event(self) -> str:
@@ -147,9 +148,9 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
             f"{a[k]:.4g}" if each.frames else "" for a, k in ((each.s, -1), (each.energy, -1), (each.energy, 0))
         )
         table.add_row(each.label, str(each.frames), s, f"{each.until:g}", last, first, each.state)
-    ended = sum(each.state in (_FINISHED, "diverged") for each in looks)
+    ended, lost = (sum(each.state == state for each in looks) for state in (_FINISHED, "diverged"))
     spent, left = watch.seconds()
-    words = f"{ended} of {watch.total} finished"
+    words = f"{ended} of {watch.total} finished" + (f", {lost} diverged" if lost else "")
     if len(looks) > _RECENT:
         words += f", {len(looks) - _RECENT} more have begun"
     if spent:
@@ -170,7 +171,8 @@ def _look(member: MemberFile, changed: float) -> Look:
             until = trajectory.parameters["study"].get("flow", {}).get("until", np.nan)
             s, energy = trajectory.series("s"), trajectory.series("energy")
             still = time.time() - changed > _QUIET
-            state = _FINISHED if trajectory.finished else _WAITING if still else _RUNNING
+            ended = "diverged" if diverged(trajectory) else _FINISHED
+            state = ended if trajectory.finished else _WAITING if still else _RUNNING
             return Look(member.label, len(trajectory), until, s, energy, state, changed)
     except (TrajectoryError, OSError) as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.analysis.member import spread
+from wgflow.analysis.member import spread, undiverged
+from wgflow.analysis.wording import FALLS, change
 from wgflow.energy import Energy
 from wgflow.errors import InputError
 from wgflow.problems import Problem
@@ -83,6 +84,12 @@ class Course(NamedTuple):
         return SEPARATED[self.support] and self.separation[0].verdict != "fail"
 
     @property
+    def falls(self) -> bool:
+        """Whether the loss fell, still falls in its last frame, and by its dissipation faster than s^-0.1."""
+        fell = change(self.s, self.energy).kind == FALLS
+        return bool(fell and self.energy[-1] < self.energy[-2] and self.rate > RESTING)
+
+    @property
     def zero(self) -> bool:
         """Whether the loss ended below :data:`ZERO` of the network without blocks and does not rest there."""
         return bool(self.energy[-1] <= ZERO * self.empty and (self.rate > RESTING or self.energy[-1] == 0))
@@ -94,12 +101,9 @@ class Course(NamedTuple):
 
 
 def courses(work: Workspace) -> list[Course]:
-    """Every member of a run that has frames; raises InputError if none has, or one has no start known here."""
+    """Members that have frames and did not diverge; raises InputError if there are none, or a start is unknown here."""
     separators: dict[tuple[str, int], Separator] = {}
-    found = [each for file in work.members() if (each := _course(file, separators)) is not None]
-    if not found:
-        raise InputError(f"{work.folder}: expected members with frames, got none")
-    return found
+    return [_course(file, separators) for file in undiverged(work)]
 
 
 def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
@@ -110,11 +114,11 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
     nor is the smoothness of f, which relu lacks.
     """
     panel: dict[str, list[Assumption]] = {}
-    for file in work.members():
+    for file in undiverged(work):
         with Trajectory(file.path) as trajectory:
             energy, t0 = trajectory.energy(), _t0(trajectory)
             name = _block(energy.problem)
-            if not len(trajectory) or name in panel or not SEPARATED.get(_support(trajectory), False):
+            if name in panel or not SEPARATED.get(_support(trajectory), False):
                 continue
             law, (first, last) = _law(trajectory, energy), (trajectory[at].particles for at in (0, -1))
             panel[name] = [
@@ -126,10 +130,8 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
     return panel
 
 
-def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> Course | None:
+def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> Course:
     with Trajectory(file.path) as trajectory:
-        if not len(trajectory):
-            return None
         energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
         if support not in SEPARATED:
             raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")

@@ -7,6 +7,7 @@ over all starts and depths through the compiled kernels (:mod:`wgflow.theory.sea
 
 from __future__ import annotations
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -81,6 +82,8 @@ class Certificate(NamedTuple):
         where = f"radius {self.radius:.3g}; E = {self.energy:.3g}"
         if self.optimality_gap is not None:
             where += f", at most {self.optimality_gap:.2g} above the least on that ball"
+        if not math.isfinite(self.value):
+            return f"no slope of a finite size {done}, {where}"
         if self.found:
             return f"descent direction of {self.value:.2g} {done}, {where}"
         return f"no descent direction below {min(self.value, 0.0):.2g} {done}, {where}"

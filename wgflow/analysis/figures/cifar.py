@@ -54,7 +54,7 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
         at = len(found) - 1 - place
         every = each.mean_field[:, -1] - each.vanilla[:, -1]
         axes.scatter(every, np.full(len(every), at + 0.18), s=14, color=_MEAN_FIELD, alpha=0.6, lw=0)
-        half = each.test.high - each.test.difference
+        half = each.test.high - each.test.difference if each.test.pairs > 1 else 0.0  # one pair has no interval
         axes.errorbar(each.test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
         paper = published(each)
         if paper:
@@ -71,8 +71,17 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
     if any(map(published, found)):
         marks.append(Line2D([], [], ls="", marker="D", color=_PAPER, ms=5, label="the paper"))
     axes.legend(handles=marks, loc="best")
-    low = sum(each.test.high < 0 for each in found)
-    axes.set_title(f"The interval lies below 0 in {low} of {len(found)}")
+    axes.set_title(_improved(found))
+
+
+def _improved(found: Sequence[Comparison]) -> str:
+    """In how many comparisons the mean-field networks err significantly less, and more."""
+    fewer, more = sum(each.test.high < 0 for each in found), sum(each.test.low > 0 for each in found)
+    if not fewer and not more:
+        return "No significant difference"
+    parts = [f"fewer errors in {fewer}"] if fewer else []
+    parts += [f"more errors in {more}"] if more else []
+    return f"Significantly {' and '.join(parts)} of {len(found)}"
 
 
 def _course(axes: Axes, of: Comparison) -> None:

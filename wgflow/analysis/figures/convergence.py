@@ -16,6 +16,8 @@ from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.models import Score
 from wgflow.analysis.rates import Estimate, Rate
 from wgflow.analysis.summary import QUANTITIES
+from wgflow.analysis.wording import Change, change, listed, number
+from wgflow.types import Array
 from wgflow.workspace import MemberFile, Workspace
 
 _LOOK = {  # colour and marker of each quantity, the same in every panel
@@ -61,18 +63,28 @@ def _answer(found: Sequence[Group]) -> str:
         last = {name: estimates[-1] for name, estimates in group.estimates.items()}
         of = f"On {group.label}, at" if group.label else "At"
         energy, reference = group.curves[group.sizes[-1]], group.curves[group.reference]
-        gap = abs(float(np.mean(energy.energy[:, -1])) - float(np.mean(reference.energy[:, -1])))
+        mean, limit = (float(np.mean(curve.energy[:, -1])) for curve in (energy, reference))
         out.append(
-            f"{of} s = {group.s[-1]:g} the outputs approach those of N = {group.reference} "
-            f"{_in_words(last['rms_outputs'].rate)} and E has a bias {_in_words(last['bias_energy'].rate)}; at "
-            f"N = {group.sizes[-1]} E is {np.mean(energy.energy[:, -1]):.4g}, {gap:.1g} from its reference."
+            f"{of} s = {group.s[-1]:g} {_outputs_said(group, last['rms_outputs'])} and "
+            f"{_bias_said(last['bias_energy'])}; at N = {group.sizes[-1]} E is {number(mean, '.4g')}, "
+            f"{number(abs(mean - limit), '.1g')} from its reference."
         )
     return " ".join(out)
 
 
-def _in_words(rate: Rate) -> str:
-    if not rate:
-        return f"at no rate that could be fitted ({rate.reason})"
+def _outputs_said(group: Group, found: Estimate) -> str:
+    """How the outputs' distance to the reference goes with N: approach is said where a rate was fitted."""
+    if found.rate:
+        return f"the outputs approach those of N = {group.reference} {_power(found.rate)}"
+    ends = " and ".join(f"{number(float(found.value[k]))} at N = {found.sizes[k]}" for k in (0, -1))
+    return f"the outputs' distance to those of N = {group.reference} is {ends}, without a rate ({found.rate.reason})"
+
+
+def _bias_said(found: Estimate) -> str:
+    return f"E has a bias {_power(found.rate)}" if found.rate else f"the bias of E has no rate ({found.rate.reason})"
+
+
+def _power(rate: Rate) -> str:
     return f"like N^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})"
 
 
@@ -155,11 +167,10 @@ def loss(work: Workspace) -> Drawing:
     found = _groups(work)
     said = []
     for group in found:
-        first, last = group.curves[group.reference].energy[:, [0, -1]].mean(axis=0)
         held = group.curves[group.reference].heldout
-        also = f" (held out: {held[:, -1].mean():.3g})" if held.size else ""
+        also = f" (held out: {number(float(held[:, -1].mean()), '.3g')})" if held.size else ""
         of = f"on {group.label}" if group.label else "here"
-        said.append(f"{of} the loss of N = {group.reference} falls from {first:.3g} to {last:.3g}{also}")
+        said.append(f"{of} the loss of N = {group.reference} {_reference(group, '.3g')}{also}")
     caption = (
         "Left: loss along flow time, mean over seeds, one colour for each N; held-out loss dashed. Right: root mean "
         "square over seeds of the difference to the reference's loss at the same flow time."
@@ -168,13 +179,30 @@ def loss(work: Workspace) -> Drawing:
     return Drawing(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found))
 
 
+def _reference(group: Group, form: str) -> Change:
+    """How the reference's loss goes along s."""
+    curve = group.curves[group.reference]
+    return change(curve.s, curve.energy.mean(axis=0), form=form)
+
+
+def _closer(gaps: Sequence[Array]) -> str:
+    """Whether the rms distance to the reference, a series for each N, is smaller at larger N, at how many s."""
+    count = min(len(each) for each in gaps)
+    ordered = np.all(np.diff([each[:count] for each in gaps], axis=0) < 0, axis=0)
+    if ordered.all():
+        return "more particles, closer to the limit, at every $s$"
+    if all(each[-1] < gaps[0][-1] for each in gaps[1:]) and gaps[-1][-1] == min(each[-1] for each in gaps):
+        return "distance to the limit, least for the largest $N$"
+    return "distance to the limit"
+
+
 @style.styled
 def _draw_loss(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(2, width=6.0, height=3.9, rows=len(found))
     for row, group in enumerate(found):
         left, right = axes[2 * row : 2 * row + 2]
         colours = dict(zip(group.sizes, style.sequence(len(group.sizes)), strict=True))
-        reference = group.curves[group.reference]
+        reference, gaps = group.curves[group.reference], []
         for n, curve in group.curves.items():
             colour, width = colours.get(n, style.INK), 1.3 if n in colours else 1.8
             left.plot(curve.s, curve.energy.mean(axis=0), color=colour, lw=width)
@@ -182,13 +210,15 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
                 left.plot(curve.s, curve.heldout.mean(axis=0), color=colour, lw=width - 0.2, ls=(0, (4, 2)))
             if n in colours:
                 gap = curve.energy - reference.energy.mean(axis=0)[: curve.energy.shape[1]]
-                right.plot(curve.s, np.sqrt((gap**2).mean(axis=0)), color=colour, lw=1.3)
+                gaps.append(np.sqrt((gap**2).mean(axis=0)))
+                right.plot(curve.s, gaps[-1], color=colour, lw=1.3)
         prefix = _prefix(group.label)
-        first, last = reference.energy[:, [0, -1]].mean(axis=0)
-        left.set(xlabel="flow time $s$", ylabel="loss $E$", ylim=(0, None))
-        left.set_title(f"{prefix}loss falls from {first:.2f} to {last:.2f}")
+        left.set(xlabel="flow time $s$", ylabel="loss $E$")
+        if reference.energy.min() >= 0:
+            left.set_ylim(0, None)
+        left.set_title(f"{prefix}loss {_reference(group, '.2f').brief}")
         right.set(xlabel="flow time $s$", ylabel=f"rms of $E_N - E_{{{group.reference}}}$", yscale="log")
-        right.set_title(f"{prefix}more particles, closer to the limit, at every $s$")
+        right.set_title(f"{prefix}{_closer(gaps)}")
         handles = [Line2D([], [], color=colours.get(n, style.INK), label=str(n)) for n in group.curves]
         right.legend(handles=handles, title="$N$", loc="center left", bbox_to_anchor=(1.0, 0.5))
         left.legend(
@@ -225,11 +255,11 @@ def worth(work: Workspace) -> Drawing:
     said = []
     for label, scores in found:
         key, measure = _measure(scores)
-        ours, best = scores[0], min(scores[2:], key=lambda each: getattr(each, key))
+        best, least = _best(scores, key)
         of = f"On {label} the" if label else "The"
         said.append(
-            f"{of} {ours.model} has a held-out {measure} of {getattr(ours, key):.3g}; the best other model, "
-            f"{best.model}, {getattr(best, key):.3g}."
+            f"{of} {scores[0].model} has a held-out {measure} of {number(getattr(scores[0], key), '.3g')}; the best "
+            f"other model, {best}, {number(least, '.3g')}."
         )
     rows = [{"group": label} | score._asdict() for label, scores in found for score in scores]
     caption = (
@@ -238,6 +268,14 @@ def worth(work: Workspace) -> Drawing:
         "parameters as the network of the largest fitted N."
     )
     return Drawing(" ".join(said), caption, lambda: _draw_models(found), {"models": rows})
+
+
+def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:
+    """The other model of the least held-out number, all of them where several have it, and that number."""
+    values = {each.model: float(getattr(each, key)) for each in scores[2:]}
+    known = {model: value for model, value in values.items() if np.isfinite(value)}
+    least = min(known.values(), default=np.nan)
+    return listed([model for model, value in known.items() if value == least]) or "none", least
 
 
 def _measure(scores: Sequence[Score]) -> tuple[str, str]:
@@ -259,15 +297,13 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
         panel.scatter(train, place, s=36, facecolors=style.PAPER, edgecolors=colours, lw=1.4, zorder=2)
         panel.scatter(heldout, place, s=36, color=colours, zorder=3)
         for y, value in zip(place, heldout, strict=True):
-            text = f"{value:.1%}" if key == "heldout_error" else f"{value:.3f}"
+            text = number(value, ".1%" if key == "heldout_error" else ".3f")
             panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
         panel.set_yticks(place, [each.model for each in scores])
         panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
         panel.margins(x=0.12)
-        best = min(scores[2:], key=lambda each: getattr(each, key))
-        ours, theirs = getattr(scores[0], key), getattr(best, key)
-        form = "{:.1%}" if key == "heldout_error" else "{:.3f}"
-        prefix = _prefix(label)
-        panel.set_title(f"{prefix}held out {form.format(ours)}, best other {form.format(theirs)}")
+        form = ".1%" if key == "heldout_error" else ".3f"
+        ours, theirs = (number(each, form) for each in (getattr(scores[0], key), _best(scores, key)[1]))
+        panel.set_title(f"{_prefix(label)}held out {ours}, best other {theirs}")
     return figure

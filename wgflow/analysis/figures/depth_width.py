@@ -13,6 +13,7 @@ from wgflow.analysis import clouds, depth_width, style
 from wgflow.analysis.depth_width import Family, Found
 from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.rates import Estimate, Interval
+from wgflow.analysis.wording import number, trend
 from wgflow.types import Array, Spec
 from wgflow.workspace import Workspace
 
@@ -54,8 +55,8 @@ def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
         start = "With one path through all layers" if family.coupling == "path" else "With independent layers"
         gain = last.gain.exponent
         out.append(
-            f"{start} the outputs' distance to the reference at s = {last.s:g} falls in width like "
-            f"({size}){_interval(last.fitted.exponents[1])}; {_depth_said(family, last)}; "
+            f"{start} the outputs' distance to the reference at s = {last.s:g} "
+            f"{_width_said(last.fitted.exponents[1], size)}; {_depth_said(family, last)}; "
             f"over draws the outputs fluctuate like L{_interval(gain.exponent)} at "
             f"M_l = {last.gain.width}"
             + (", so that depth gains nothing there" if gain else "")
@@ -63,6 +64,15 @@ def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
             + ("." if last.chosen.decided else f", though not for certain before {last.chosen.laws[1]!r}.")
         )
     return " ".join(out)
+
+
+def _width_said(exponent: Interval, size: str) -> str:
+    """How the distance goes with width: a verb where the interval of the exponent has a sign."""
+    verb = trend(exponent.low, exponent.high)
+    if verb:
+        return f"{verb} in width like ({size}){_interval(exponent)}"
+    power = f"({size}){_interval(exponent)}"
+    return f"shows no significant change with width, {power}"
 
 
 def _depth_said(family: Family, found: Found) -> str:
@@ -74,7 +84,7 @@ def _depth_said(family: Family, found: Found) -> str:
     rate = found.depth.rate
     if not rate:
         return f"{what} has no rate ({rate.reason})"
-    text = f"{what} like L{_interval(Interval(rate.exponent, rate.low, rate.high))}"
+    text = f"{what} falls like L{_interval(Interval(rate.exponent, rate.low, rate.high))}"
     if np.isfinite(found.alone):
         text += f", to the reference with all of its paths like L{_power(found.alone)}"
     return text
@@ -82,11 +92,13 @@ def _depth_said(family: Family, found: Found) -> str:
 
 def _interval(each: Interval) -> str:
     low, high = sorted((-each.low + 0.0, -each.high + 0.0))
-    return f"{_power(each.value)} ({low:.2f} to {high:.2f})"
+    return _power(each.value) + (f" ({low:.2f} to {high:.2f})" if np.isfinite(high - low) else "")
 
 
 def _power(exponent: float) -> str:
     """Power of a decay with that exponent."""
+    if not np.isfinite(exponent):
+        return "^?"
     return f"^{-exponent:.2f}" if abs(exponent) >= _SHOWN else "^0.00"
 
 
@@ -98,13 +110,15 @@ def _draw(found: Sequence[tuple[Family, list[Found]]]) -> Figure:
         last = at[-1]
         _over_sizes(left, family, last)
         name = "paths" if family.coupling == "path" else "independent layers"
-        exponent = last.fitted.exponents[1].value
+        exponent = last.fitted.exponents[1]
         size = "M_l" if family.coupling == "path" else "(L M_l)"
-        left.set_title(f"{name}: error of width falls as ${size}^{{-{exponent:.2f}}}$")
+        verb = trend(exponent.low, exponent.high)
+        power = f"${size}^{{{_power(exponent.value)[1:]}}}$"
+        left.set_title(f"{name}: error of width {verb} as {power}" if verb else f"{name}: no trend in width")
         _against_depth(middle, last.depth)
         rate = last.depth.rate
         middle.set(ylabel="error of depth", xlabel=f"{_DEEP} ($M_l$ = {last.depth_width})")
-        middle.set_title(f"that of depth falls as $L^{{-{rate.exponent:.2f}}}$" if rate else "error of depth: no rate")
+        middle.set_title(f"error of depth falls as $L^{{-{rate.exponent:.2f}}}$" if rate else "error of depth: no rate")
         _gained(right, family, last)
     return figure
 
@@ -147,13 +161,14 @@ def _gained(axes: Axes, family: Family, found: Found) -> None:
     axes.annotate(text, place, (-30, -16) if power else (0, 8), textcoords="offset points", color=style.GREY)
     axes.plot(n, gain.spread, "o", color=style.COLOURS[1], ms=5)
     style.log_ticks(axes)
-    axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
+    if np.isfinite(gain.spread).all():
+        axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
     style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
     axes.set_ylabel("standard deviation over draws")
     exponent = gain.exponent.exponent
     steadier = "deeper is steadier" if exponent.value > 0 else "deeper is less steady"
     said = {"holds": "deeper is not steadier", "refuted": steadier, "undecided": "is deeper steadier? undecided"}
-    shown = f"{{{-exponent.value + 0.0:.2f}}}"
+    shown = f"{{{_power(exponent.value)[1:]}}}"
     axes.set_title(f"{said[gain.exponent.verdict]}: $L^{shown}$")
 
 
@@ -183,8 +198,8 @@ def _said_of_clouds(rows: Sequence[Spec]) -> str:
         holder = mine[0].get("holder")
         out.append(
             f"{start} training leaves the particles of L, M_l = {_name(smallest)} a distance of "
-            f"{smallest['coupled']:.2g} per parameter from themselves in the reference, those of {_name(largest)} "
-            f"{largest['coupled']:.2g}"
+            f"{number(smallest['coupled'])} per parameter from themselves in the reference, those of {_name(largest)} "
+            f"{number(largest['coupled'])}"
             + (f"; along depth the reference's have a Hölder exponent of {holder:.2f}." if holder is not None else ".")
         )
     return " ".join(out) or "No network is a sub-sample of the reference, so its particles have no twins there."

@@ -17,11 +17,14 @@ from wgflow.analysis import ensemble as measure
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.ensemble import SCALES, SWAPS, Group
+from wgflow.analysis.wording import number, relative, share
 from wgflow.theory.expansion import ALPHAS, ORDERS
+from wgflow.types import Array
 from wgflow.workspace import Workspace
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
 _MARKERS = ("o", "s", "^", "D", "v", "P")
+_NEAR = 0.2  # of the exponent q + 1, within which order q is said to leave it
 
 
 def ensemble(work: Workspace) -> Drawing:
@@ -35,7 +38,7 @@ def ensemble(work: Workspace) -> Drawing:
     caption = (
         "Networks with all weights times α, expanded in α (order 1 is the shallow network of the same measure). Top "
         f"left: what orders 1 to 3 leave of the outputs, {_named(_middle(found))}, at the start and the end, with the "
-        "slopes at the end over α = 0.05 to 0.4; without its Hessian term order 3 leaves α^3. Top middle: the same at "
+        "slopes at the end over α = 0.05 to 0.4, order 3 without its Hessian term among them. Top middle: the same at "
         "α = 1 along flow time. Top right: cosine between the θ-gradients of the deep and the shallow first variation, "
         "at the particles' θ, along depth. Bottom left: the gradient at the input by the number of layers its paths "
         "pass, beside the binomial law of blocks that are not small. Bottom middle and right: E without one layer, and "
@@ -50,23 +53,36 @@ def _middle(found: Sequence[Group]) -> Group:
 
 
 def _named(group: Group) -> str:
-    return f"members {group.label}" if group.label else "all members"
+    return f"runs of {group.label}" if group.label else "all runs"
 
 
 def _finding(found: Sequence[Group]) -> str:
     group = _middle(found)
-    powers = ", ".join(f"α^{slope:.2f}" for slope in group.frames[-1].slope[1:])
     scope = f" ({group.label})" if group.label else ""
-    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}."]
+    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {_powers(group)} of the trained network{scope}."]
     for each in found:
         first, last = each.frames[0], each.frames[-1]
         parts.append(
-            f"{each.label or 'At full size'}: the shallow network misses {first.left[1, 0]:.1%} of the outputs at the "
-            f"start and {last.left[1, 0]:.1%} at the end, third order {last.left[3, 0]:.1%}; without one layer E rises "
-            f"by {last.deleted.max() - 1:.0%} at most, after {SWAPS[-1]} exchanges of layers by "
-            f"{last.permuted[-1] - 1:.0%} on average."
+            f"{each.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
+            f"at the start and {share(last.left[1, 0], 1)} at the end, third order {share(last.left[3, 0], 1)}; "
+            f"without one layer E {_deletion(last.deleted)}, after {SWAPS[-1]} exchanges of layers it "
+            f"{relative(float(last.permuted[-1]))} on average."
         )
     return " ".join(parts)
+
+
+def _powers(group: Group) -> str:
+    """Powers of alpha that the orders leave; none where the remainders are 0."""
+    slopes = group.frames[-1].slope[1:]
+    if not np.isfinite(slopes).any():
+        return "no power of α"
+    return ", ".join(f"α^{slope:.2f}" if np.isfinite(slope) else "no power" for slope in slopes)
+
+
+def _deletion(deleted: Array) -> str:
+    """What becomes of E without one layer, by the layer whose loss moves it furthest up."""
+    said = relative(most := float(np.max(deleted)))
+    return f"{said} at {'most' if most > 1 else 'least'}" if " by " in said else f"{said} by 1% or more upwards"
 
 
 @style.styled
@@ -107,9 +123,9 @@ def _remainders(axes: Axes, group: Group) -> None:
     for order in range(1, ORDERS):
         colour = style.COLOURS[order - 1]
         axes.plot(alpha, first.left[order], color=colour, ls=_DASHES[2], lw=1.2)
-        label = f"order {order}: slope {last.slope[order]:.2f}"
+        label = f"order {order}: slope {number(last.slope[order], '.2f')}"
         axes.plot(alpha, last.left[order], color=colour, marker=_MARKERS[order - 1], ms=4.5, label=label)
-    label = f"order 3, no Hessian: {last.slope_without:.2f}"
+    label = f"order 3, no Hessian: {number(last.slope_without, '.2f')}"
     axes.plot(alpha, last.left_without, color=style.GREY, ls=_DASHES[1], label=label)
     handles, _ = axes.get_legend_handles_labels()
     handles.append(Line2D([], [], color=style.INK, ls=_DASHES[2], lw=1.2, label="at the start"))
@@ -117,7 +133,9 @@ def _remainders(axes: Axes, group: Group) -> None:
     axes.set_xticks([*ALPHAS, 1.0], [f"{each:g}" for each in (*ALPHAS, 1.0)])
     axes.minorticks_off()
     axes.legend(handles=handles, fontsize=9, loc="lower right")
-    axes.set_title("Order $q$ leaves $\\alpha^{q+1}$" + (f" ({group.label})" if group.label else ""))
+    expected = np.abs(last.slope[1:] - np.arange(2.0, 2.0 + len(last.slope[1:]))) < _NEAR
+    title = "Order $q$ leaves $\\alpha^{q+1}$" if expected.all() else "What orders 1 to 3 leave"
+    axes.set_title(title + (f" ({group.label})" if group.label else ""))
 
 
 def _along_training(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:

@@ -10,8 +10,8 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.analysis.member import spread
-from wgflow.errors import InputError
+from wgflow.analysis.member import spread, undiverged
+from wgflow.analysis.wording import number
 from wgflow.theory.envelope import Envelope, adjoint_envelope
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
@@ -34,9 +34,7 @@ def envelope(work: Workspace) -> Drawing:
     Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
     along flow time. Bands: the discrete bounds; dashed: those of the continuum.
     """
-    files = [file for file in work.members() if _has_frames(file)]
-    if not files:
-        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
+    files = undiverged(work)
     members = [_measured(files[place]) for place in spread(len(files), _LEGIBLE)]
     caption = (
         "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
@@ -45,11 +43,6 @@ def envelope(work: Workspace) -> Drawing:
         "layers. Top: along depth at the end of training. Bottom: at t = 0, along flow time."
     )
     return Drawing(_finding(members), caption, lambda: _draw(members), {"envelope": _rows(members)})
-
-
-def _has_frames(file: MemberFile) -> bool:
-    with Trajectory(file.path) as trajectory:
-        return len(trajectory) > 0
 
 
 def _measured(file: MemberFile) -> _Member:
@@ -62,11 +55,18 @@ def _measured(file: MemberFile) -> _Member:
 def _finding(members: list[_Member]) -> str:
     ratios = np.concatenate([each.ratio for member in members for each in member.found])
     last = [member.found[-1] for member in members]
-    return (
-        f"E|p(t)|^2 stays between {np.nanmin(ratios):.2g} and {np.nanmax(ratios):.2g} times E|p(1)|^2 at all depths "
-        f"and flow times drawn; the blocks' Jacobians would allow {min(each.lower[0] for each in last):.2g} to "
-        f"{max(each.upper[0] for each in last):.2g} at the end of training."
+    finite = ratios[np.isfinite(ratios)]
+    if not len(finite):
+        return "E|p(t)|^2 has no finite size over E|p(1)|^2 at any depth and flow time drawn."
+    measured = (
+        f"E|p(t)|^2 stays between {finite.min():.2g} and {finite.max():.2g} times E|p(1)|^2 at all depths "
+        "and flow times drawn"
     )
+    if len(finite) < len(ratios):
+        measured = f"Where it is finite, {measured}"
+    lower, upper = min(float(each.lower[0]) for each in last), max(float(each.upper[0]) for each in last)
+    allowed = f"{lower:.2g} to {upper:.2g}" if np.isfinite(lower + upper) else f"{number(lower)} or more, without limit"
+    return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
 
 
 def _rows(members: list[_Member]) -> list[Spec]:
@@ -92,7 +92,7 @@ def _draw(members: list[_Member]) -> Figure:
         last = member.found[-1]
         _band(above, last.t, *(getattr(last, name) for name in _CURVES))
         above.set(xlabel="depth $t$", xlim=(last.t.min(), last.t.max()))
-        above.set_title(f"{member.label or 'Trained'}, $s$ = {member.s[-1]:g}")
+        above.set_title(f"{member.label or 'The end'}, $s$ = {member.s[-1]:g}")
         _band(below, np.array(member.s), *(np.array([getattr(e, name)[0] for e in member.found]) for name in _CURVES))
         below.set(xlabel="flow time $s$")
         below.set_title("At $t = 0$ along training")
@@ -110,4 +110,6 @@ def _band(axes: Axes, x: Array, ratio: Array, lower: Array, upper: Array, below:
     axes.plot(x, above, color=style.GREY, ls=(0, (5, 2)), lw=1.2)
     axes.plot(x, ratio, color=colour, marker="o" if len(x) <= 32 else "", ms=4, label="measured")
     seen = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in (ratio, lower, below, upper, above)])
-    axes.set(yscale="log", ylim=(seen.min() / 1.3, seen.max() * 1.3))
+    axes.set(yscale="log")
+    if len(seen):
+        axes.set_ylim(max(seen.min() / 1.3, 1e-300), min(seen.max() * 1.3, 1e300))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from typing import NamedTuple
 
 import numpy as np
@@ -10,6 +11,9 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.member import diverged
+from wgflow.analysis.wording import DIVERGES, Change, change
+from wgflow.errors import InputError
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
 from wgflow.workspace import MemberFile, Workspace, word
@@ -28,12 +32,15 @@ class Run(NamedTuple):
         What moves besides the particles, and the kind of start.
     s, energy : ndarray (F,)
         Flow time and loss.
+    diverged : bool
+        Whether it diverged after its last frame.
     """
 
     transport: str
     support: str
     s: Array
     energy: Array
+    diverged: bool = False
 
     def reached(self, epsilon: float) -> float:
         """Flow time at which E first was at or below epsilon, at a frame; infinity if never."""
@@ -43,21 +50,25 @@ class Run(NamedTuple):
 
 def escape(work: Workspace) -> Drawing:
     """Loss along s for each kind of start, a colour for each transport; then the times to fit."""
-    runs = [_run(file) for file in work.members()]
+    runs = [run for file in work.members() if (run := _run(file)) is not None]
+    if not runs:
+        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
     caption = (
-        f"Loss along the flow, a line a seed, for every transport of mass; right, the flow time at which E first falls "
-        f"to {EPSILON:g}, a marker a seed, those at the top never within the run."
+        f"Loss along the flow, a line a seed, for every transport of mass; right, the flow time at which E is first at "
+        f"most {EPSILON:g}, a marker a seed, those at the top never within the run."
     )
     return Drawing(_finding(runs), caption, lambda: _draw(runs), {"escape": _rows(runs)})
 
 
-def _run(file: MemberFile) -> Run:
+def _run(file: MemberFile) -> Run | None:
     parts = file.values["flow.ingredients"]
     name = "+".join(part["name"] for part in parts) or "none"
     with Trajectory(file.path) as trajectory:
+        if not len(trajectory):
+            return None
         return Run(
             _NAMES.get(name, word(parts)), str(file.values["particles.support"]), trajectory.series("s"),
-            trajectory.series("energy"),
+            trajectory.series("energy"), diverged(trajectory),
         )  # fmt: skip
 
 
@@ -77,29 +88,35 @@ def _chosen(runs: list[Run], transport: str, support: str) -> list[Run]:
 
 
 def _times(runs: list[Run]) -> str:
-    """Median time to epsilon in words."""
-    if not runs:
-        return "no run"
+    """When epsilon is reached, the median over seeds, and what became of runs that did not stay there, in words."""
     times = np.array([run.reached(EPSILON) for run in runs])
-    if np.isinf(times).all():
-        return "never"
-    if np.isinf(times).any():
-        return f"in {np.isfinite(times).sum()} of {len(times)} runs"
-    return f"at s = {np.median(times):.3g}"
+    count = int(np.isfinite(times).sum())
+    said = f"at s = {np.median(times):.3g}"
+    if count < len(times):
+        said = f"in {count} of {len(times)} runs" if count else "never"
+    above = sum(np.isfinite(time) and not run.energy[-1] <= EPSILON for run, time in zip(runs, times, strict=True))
+    changes = [change(run.s, run.energy, run.diverged) for run in runs]
+    notes = [f"{above} above it at the end"] if above else []
+    notes += [f"{len(lost)} {lost[0].brief}" for kind in (DIVERGES,) if (lost := _of(changes, kind))]
+    return f"{said} ({', '.join(notes)})" if notes else said
+
+
+def _of(changes: list[Change], kind: str) -> list[Change]:
+    return [each for each in changes if each.kind == kind]
 
 
 def _finding(runs: list[Run]) -> str:
     """Times to epsilon, by transport, in one sentence for each kind of start."""
     sentences = []
-    for support, words in _SUPPORTS.items():
+    for support in _supports(runs):
+        words = _SUPPORTS.get(support, support)
         told = [
             f"{transport} {_times(chosen)}"
             for transport in _transports(runs)
             if (chosen := _chosen(runs, transport, support))
         ]
-        if told:
-            start = words if words.startswith("from") else f"with {words} at the start"
-            sentences.append(f"{start} E falls to {EPSILON:g}: " + ", ".join(told))
+        start = words if words.startswith("from") else f"with {words} at the start"
+        sentences.append(f"{start} E <= {EPSILON:g} is reached: " + ", ".join(told))
     text = "; ".join(sentences)
     return text[:1].upper() + text[1:] + "."
 
@@ -108,11 +125,17 @@ def _transports(runs: list[Run]) -> list[str]:
     return list(dict.fromkeys(run.transport for run in runs))
 
 
+def _supports(runs: list[Run]) -> list[str]:
+    """Kinds of start that there are, those with words of their own first."""
+    there = dict.fromkeys(run.support for run in runs)
+    return [*(each for each in _SUPPORTS if each in there), *(each for each in there if each not in _SUPPORTS)]
+
+
 @style.styled
 def _draw(runs: list[Run]) -> Figure:
-    supports = [each for each in _SUPPORTS if any(run.support == each for run in runs)]
+    supports = _supports(runs)
     figure, axes = style.panels(len(supports) + 1, width=5.0)
-    colours = dict(zip(_transports(runs), (style.GREY, *style.COLOURS), strict=False))
+    colours = dict(zip(_transports(runs), itertools.cycle((style.GREY, *style.COLOURS)), strict=False))
     for panel, support in zip(axes, supports, strict=False):
         _losses(panel, runs, support, colours)
     axes[0].legend(loc="lower left", fontsize=9.5)
@@ -127,18 +150,20 @@ def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) 
             axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport if k == 0 else None)
     axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")
-    axes.set_title(_SUPPORTS[support])
+    axes.set_title(_SUPPORTS.get(support, support))
 
 
 def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, str]) -> None:
-    top = 1.35 * max(float(run.s[-1]) for run in runs)
+    top = 1.35 * max([float(run.s[-1]) for run in runs if run.s[-1] > 0], default=1.0)
+    least = min((time for run in runs if (time := run.reached(EPSILON)) > 0), default=top)  # the axis has no 0
     for row, (transport, colour) in enumerate(colours.items()):
         for shift, support in enumerate(supports):
-            times = [min(run.reached(EPSILON), top) for run in _chosen(runs, transport, support)]
+            times = [min(max(run.reached(EPSILON), 0.7 * least), top) for run in _chosen(runs, transport, support)]
+            label = _SUPPORTS.get(support, support) if row == 0 else None
             place = row + 0.3 * (shift - 0.5 * (len(supports) - 1))
             axes.scatter(
                 np.full(len(times), place), times, marker="os"[shift % 2], s=42, color=colour, alpha=0.85,
-                label=_SUPPORTS[support] if row == 0 else None, facecolor=colour if shift == 0 else style.PAPER,
+                label=label, facecolor=colour if shift == 0 else style.PAPER,
             )  # fmt: skip
     axes.axhline(top / 1.18, color=style.GREY, lw=0.8, ls="--")
     axes.set(yscale="log", ylabel=f"flow time to $E \\leq$ {EPSILON:g}")
@@ -147,7 +172,6 @@ def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, s
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < top]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    least = min((run.reached(EPSILON) for run in runs), default=top)
     axes.set_ylim(min(least, top) / 1.8, top * 1.25)
     axes.legend(loc="lower left", fontsize=9.5)
     axes.set_title(f"time to $E \\leq$ {EPSILON:g}")

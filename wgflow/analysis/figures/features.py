@@ -13,8 +13,9 @@ from matplotlib.lines import Line2D
 from wgflow.analysis import features, style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.features import Gaps, Spread
-from wgflow.analysis.member import particles
+from wgflow.analysis.member import diverged, particles
 from wgflow.analysis.rates import Estimate
+from wgflow.analysis.wording import change, interval, number
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
 from wgflow.workspace import Workspace
@@ -35,20 +36,12 @@ class _Course(NamedTuple):
     spread: Array  # (F, L - 1)
     weights: Array  # (F,), loss of the network that the weights make
     heldout: float  # loss on held-out samples at the end; NaN without any
+    diverged: bool = False
 
 
 def courses(work: Workspace) -> Drawing:
     """Loss along s by gradient descent and by the flow, the flow's constraint defect, and the spread of units."""
-    found = []
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            table = trajectory.parameters["study"]["network"]
-            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
-            if len(series[0]) > 1:
-                held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
-                about = (table["kind"], particles(trajectory), table["method"])
-                s, energy, defect, spread, weights = series
-                found.append(_Course(*about, s, energy, defect, spread, weights, held))
+    found = _courses(work)
     if not found:
         return Drawing("No network has two frames.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
     caption = (
@@ -62,24 +55,44 @@ def courses(work: Workspace) -> Drawing:
     return Drawing(said, caption, lambda: _draw_courses(found), {"feature_flow": table})
 
 
+def _courses(work: Workspace) -> list[_Course]:
+    """Members of a run with two frames."""
+    found = []
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            table = trajectory.parameters["study"]["network"]
+            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
+            if len(series[0]) > 1:
+                held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
+                about = (table["kind"], particles(trajectory), table["method"])
+                s, energy, defect, spread, weights = series
+                found.append(_Course(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
+    return found
+
+
 def _resolved(course: _Course) -> float:
     """Flow time up to which features are those of their weights: a defect below 2% of the units' spread."""
-    off = course.defect > _DETACHED * course.spread.min(axis=1)
+    off = ~(course.defect <= _DETACHED * course.spread.min(axis=1))  # what is no number is not resolved
     return float(course.s[max(0, int(np.argmax(off)) - 1)] if off.any() else course.s[-1])
 
 
 def _how_resolved(flow: _Course) -> str:
-    until, share = _resolved(flow), float((flow.defect / flow.spread.min(axis=1)).max())
-    if until < flow.s[-1]:
+    until, least = _resolved(flow), flow.spread.min(axis=1)
+    share = float(np.max(flow.defect / np.where(least > 0, least, np.inf)))
+    if until < flow.s[-1] or not (least > 0).all():
         where = "where its features leave its weights (smaller steps go on)"
-        return f"the flow being resolved until s = {until:g} only, {where}"
+        return (
+            f"the flow being resolved until s = {until:g} only, {where}"
+            if until > flow.s[0]
+            else "the flow not being resolved"
+        )
     return f"the flow's features staying those of its weights within {share:.1g} of the units' spread"
 
 
 def _bounds_said(found: Sequence[features.Bounded]) -> str:
     return "".join(
-        f" On its own features the {_NAMES[each.kind]} of m = {each.units} is {each.gap[0]:.2g} above the convex "
-        f"optimum at the start and {each.gap[1]:.2g} at the end (regularisers of strength {features.STRENGTH:g})."
+        f" On its own features the {_NAMES[each.kind]} of m = {each.units} is {number(each.gap[0])} above the convex "
+        f"optimum at the start and {number(each.gap[1])} at the end (regularisers of strength {features.STRENGTH:g})."
         for each in found
     )
 
@@ -100,16 +113,22 @@ def _said(found: Sequence[_Course]) -> str:
         same = {each.method: each for each in found if (each.kind, each.units) == (kind, largest)}
         one = same.get("descent", next(iter(same.values())))
         text = (
-            f"With m = {largest} the {_NAMES[kind]}'s loss falls from {one.energy[0]:.2g} to {one.energy[-1]:.2g} "
+            f"With m = {largest} the {_NAMES[kind]}'s loss {change(one.s, one.energy, one.diverged)} "
             f"by s = {one.s[-1]:g}" + (f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else "")
         )
         if {"descent", "flow"} <= set(same):
-            until = features.together(one.s, same["descent"].energy, same["flow"].energy)
-            until = features.together(one.s, same["descent"].energy, same["flow"].energy)
-            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow stay within a fifth of each other "
-            text += f"until s = {until:g}"
+            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow {_near(one.s, same)}"
         out.append(text + ".")
     return " ".join(out)
+
+
+def _near(s: Array, same: dict[str, _Course]) -> str:
+    """Until when the losses of descent and of the flow are alike."""
+    descent, flow = same["descent"].energy, same["flow"].energy
+    until = features.together(s, descent, flow)
+    if until is None:
+        return "differ by more than a fifth from the start"
+    return f"stay within a fifth of each other until s = {until:g}"
 
 
 @style.styled
@@ -173,21 +192,31 @@ def rate(work: Workspace) -> Drawing:
 def _rates_said(found: Sequence[Gaps]) -> str:
     last = found[-1]
     units = last.by_units | {name: one for name, one in found[0].by_units.items() if name == "epsilon"}
-    said = [
-        f"{'epsilon_1 at the start' if name == 'epsilon' else name} like m^-{_exponent(one)}"
-        for name, one in units.items()
-    ]
-    text = f"At s = {last.s:g} gradient descent nears the flow in {', '.join(said)}"
+    units = {"epsilon_1 at the start" if name == "epsilon" else name: one for name, one in units.items()}
+    text = f"At s = {last.s:g} gradient descent {_nears(units, 'm^-')}"
     if last.by_rate:
-        said = [f"{name} like eta^{_exponent(one)}" for name, one in last.by_rate.items()]
-        text += f"; at m = {last.m} in {', '.join(said)}"
-    return f"{text}. No layer's Gram matrix has an eigenvalue below {min(each.eigenvalue for each in found):.2g}."
+        text += f"; at m = {last.m} it {_nears(last.by_rate, 'eta^')}"
+    least = float(np.min([each.eigenvalue for each in found]))
+    if not np.isfinite(least):
+        return f"{text}."
+    return f"{text}. No layer's Gram matrix has an eigenvalue below {least:.2g}."
 
 
-def _exponent(found: Estimate) -> str:
-    if not found.rate:
-        return f"? ({found.rate.reason})"
-    return f"{found.rate.exponent:.2f} ({found.rate.low:.2f} to {found.rate.high:.2f})"
+def _nears(found: dict[str, Estimate], letter: str) -> str:
+    """In which quantities descent nears the flow, and in which no rate was found."""
+    near = [f"{name} like {letter}{interval(*one.rate[:3])}" for name, one in found.items() if one.rate]
+    rest = [f"{name} ({one.rate.reason})" for name, one in found.items() if not one.rate]
+    said = [f"nears the flow in {', '.join(near)}"] if near else []
+    said += (
+        [
+            f"at no fitted rate in {', '.join(rest)}"
+            if near
+            else f"nears the flow at no fitted rate in {', '.join(rest)}"
+        ]
+        if rest
+        else []
+    )
+    return ", ".join(said)
 
 
 @style.styled
@@ -199,8 +228,9 @@ def _draw_rates(found: Sequence[Gaps]) -> Figure:
     sizes = np.array(next(iter(last.by_units.values())).sizes, float)
     middle.plot(sizes, last.largest, "o", color=style.COLOURS[2], ms=5)
     envelope = np.sqrt(np.log(sizes) / sizes)
-    scale = np.exp(np.mean(np.log(last.largest / envelope)))
-    middle.plot(sizes, scale * envelope, color=style.GREY, lw=1.2, ls=(0, (4, 3)))
+    if (last.largest > 0).all():
+        scale = np.exp(np.mean(np.log(last.largest / envelope)))
+        middle.plot(sizes, scale * envelope, color=style.GREY, lw=1.2, ls=(0, (4, 3)))
     style.log_ticks(middle)
     style.particle_axis(middle, [int(size) for size in sizes], "units of a layer $m$")
     middle.set(ylabel="largest distance of a feature")
@@ -261,7 +291,7 @@ def _degenerate_said(found: Sequence[Spread]) -> str:
         out.append(
             f"{_NAMES[each.kind]} from {_STARTS[each.start]}: at the start the spread of units of layers 2 to "
             f"{1 + len(said)} goes like {', '.join(said)}; at m = {each.units[-1]} the least of a layer is "
-            f"{ends[0]:.2g}, and {ends[1]:.2g} after training."
+            f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
         )
     return " ".join(out)
 
@@ -299,13 +329,20 @@ def _what_becomes(each: Spread) -> str:
     """What widening does to the units of the last layer, at the start and after training."""
     layer = each.first.shape[2] - 1
     first, last = (_falling(features.falls(each, layer, at)) for at in (False, True))
+    if first is None or last is None:
+        return "some units are one already"
     if first:
         return "units become one" if last else "one, until training"
     return "units become one in training" if last else "units stay apart"
 
 
-def _falling(found: Estimate) -> bool:
-    """Whether values fall over the sizes there are, by the slope alone: seeds may scatter too far for an interval."""
+def _falling(found: Estimate) -> bool | None:
+    """Whether values fall over the sizes there are, by the slope alone: seeds may scatter too far for an interval.
+
+    None where a value is not positive, so that there is no slope.
+    """
+    if not (np.isfinite(found.value) & (found.value > 0)).all():
+        return None
     return float(np.polyfit(np.log(found.sizes), np.log(found.value), 1)[0]) < -_FALLS
 
 

@@ -13,11 +13,14 @@ from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.hidden_width import Errors
 from wgflow.analysis.hidden_width_scales import Guide, Scale
 from wgflow.analysis.rates import Interval
+from wgflow.analysis.wording import FALLS, between, change, interval, number, share
 from wgflow.types import Array
 from wgflow.workspace import Workspace
 
 _SHOWN = 4  # sizes with a curve of their own in a panel
 _LEGIBLE = 60  # points of a line
+_NEAR, _FAR = 1.5, 3.0  # factors by which a law may miss the errors in the mean, and at any size
+_FLAT = 1.5  # factor up to which a deviation counts as flat
 _DASHED, _DOTTED = (0, (5, 2)), (0, (1.5, 1.5))
 
 
@@ -45,10 +48,12 @@ def errors(work: Workspace) -> Drawing:
 def _finding(found: Errors) -> str:
     sizes, law, root = found.sizes, found.letter, found.sizes.dimension**0.5
     ratio = law.rms / law.predicted
-    least, most = (sizes.depths[0], sizes.widths[0]), (sizes.depths[-1], sizes.widths[-1])
+    there = np.argwhere(np.isfinite(law.rms))
+    least, most = ((sizes.depths[i], sizes.widths[j]) for i, j in (there[0], there[-1]))
+    ends = between(float(law.rms[tuple(there[0])]), float(law.rms[tuple(there[-1])]))
     return (
-        f"From (L, M) = {least} to {most} the rms output error falls from {law.rms[0, 0]:.2g} to "
-        f"{law.rms[-1, -1]:.2g}. It is c1 √(D/(LM)) + c2/L with c1 = {_told(law.width)} and c2 = {_told(law.depth)}, "
+        f"From (L, M) = {least} to {most} the rms output error {ends}. The law c1 √(D/(LM)) + c2/L fits it with c1 = "
+        f"{_told(law.width)} and c2 = {_told(law.depth)}, "
         f"within a factor of {np.nanmax(np.maximum(ratio, 1 / ratio)):.2g} at every size and of "
         f"{np.exp(law.residual**0.5):.2g} in the mean{_deeper(found)}. {_by_squares(found)} c1 = "
         f"{_told(found.squared.width, root)} and c2 = {_told(found.squared.depth)}."
@@ -65,14 +70,13 @@ def _by_squares(found: Errors) -> str:
     off = dict(zip(found.choice.laws, np.expm1(np.sqrt(found.choice.score)), strict=True))
     sure = "" if found.choice.decided else ", which these seeds do not tell apart"
     return (
-        f"It predicts sizes left out of the fit to {off['additive']:.0%}, its terms added in squares predict them to "
-        f"{off['independent']:.0%}{sure}: then"
+        f"It predicts sizes left out of the fit to {share(off['additive'])}, its terms added in squares predict them "
+        f"to {share(off['independent'])}{sure}: then"
     )
 
 
 def _told(found: Interval, unit: float = 1.0) -> str:
-    value, low, high = (each / unit for each in found)
-    return f"{value:.3g} ({low:.3g} to {high:.3g})"
+    return interval(found.value / unit, found.low / unit, found.high / unit, ".3g")
 
 
 @style.styled
@@ -80,15 +84,43 @@ def _draw_errors(found: Errors) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=5.0)
     _curves(left, found, along_depth=True)
     left.set(xlabel="depth $L$", ylabel=f"rms of $h - h_{{ref}}$ at $s = {found.s:g}$")
-    left.set_title("More depth: the error falls at every width")
+    left.set_title(f"More depth: {_falls_at(found.letter.rms, 'width')}")
     _curves(middle, found, along_depth=False)
     middle.set_xlabel("width $M$")
-    middle.set_title("More width: it stops at $c_2/L$")
+    middle.set_title("More width: it stops at $c_2/L$" if _stops(found) else
+                     f"More width: {_falls_at(found.letter.rms.T, 'depth')}")  # fmt: skip
     _together(right, found)
-    right.set_title("Depth and width traded: $LM$ decides until $c_2/L$")
+    right.set_title("Depth and width traded: $LM$ decides until $c_2/L$" if _holds(found) else
+                    "Error against the number of blocks")  # fmt: skip
     for panel in (middle, right):
         panel.set_ylim(left.get_ylim())
     return figure
+
+
+def _falling(rms: Array) -> list[bool]:
+    """Whether the last is below the first, for each column of errors (n, m) that has two."""
+    columns = [column[np.isfinite(column)] for column in rms.T]
+    return [bool(column[-1] < column[0]) for column in columns if len(column) > 1]
+
+
+def _falls_at(rms: Array, of: str) -> str:
+    """At how many of the columns of errors, (n, m), the last is below the first."""
+    falls = _falling(rms)
+    if falls and all(falls):
+        return f"the error falls at every {of}"
+    return f"the error falls at {sum(falls)} of {len(falls)} {of}s" if any(falls) else f"the error falls at no {of}"
+
+
+def _holds(found: Errors) -> bool:
+    """Whether the law has both of its terms, each told from 0, and is near to the errors in the mean."""
+    law = found.letter
+    return bool(law.depth.low > 0 and law.width.low > 0 and np.exp(law.residual**0.5) < _NEAR)
+
+
+def _stops(found: Errors) -> bool:
+    """Whether more width takes every error down, and none far below the law's term of depth."""
+    term = found.letter.depth.value / np.array(found.sizes.depths, float)[:, None]
+    return _holds(found) and all(_falling(found.letter.rms.T)) and bool(np.nanmin(found.letter.rms / term) > 1 / _FAR)
 
 
 def _curves(axes: Axes, found: Errors, along_depth: bool) -> None:
@@ -137,10 +169,10 @@ def scales(work: Workspace) -> Drawing:
         f"at s = {found[0].s[-1]:g} (arXiv:2509.10167). Crosses and dotted "
         "lines: α ≥ √(LM/D), where the outputs' randomness at the start is no longer small. Left: standard deviation "
         "of the outputs across repeats, root mean square over samples and outputs; lines: (c₀ + (c₁ + c₂ α) √D)/√(LM), "
-        f"fitted to all D at once: c₀ = {line.constant:.2g}, c₁ = {line.flat:.2g}, c₂ = {line.slope:.2g} (the paper's "
-        "code draws 0.4, 0.05 and 0.3, set by hand for other data). Middle: root mean square displacement of an entry "
-        f"of u, whose initial size is √D; line: {line.travel:.2g} min(1, 1/α). Right: mean over samples, outputs and "
-        "repeats of the squared error, a line for each α."
+        f"fitted to all D at once: c₀ = {number(line.constant)}, c₁ = {number(line.flat)}, c₂ = {number(line.slope)} "
+        "(the paper's code draws 0.4, 0.05 and 0.3, set by hand for other data). Middle: root mean square displacement "
+        f"of an entry of u, whose initial size is √D; line: {number(line.travel)} min(1, 1/α). Right: mean over "
+        "samples, outputs and repeats of the squared error, a line for each α."
     )
     tables = {"scales": list(hidden_width_scales.rows(found))}
     return Drawing(_answer(found), caption, lambda: _draw_scales(found, line), tables)
@@ -153,11 +185,12 @@ def _answer(found: Sequence[Scale]) -> str:
         kept = np.flatnonzero(each.controlled | ~each.controlled.any())
         first, last = kept[0], kept[-1]
         told.append(
-            f"D = {each.dimension}: the outputs' standard deviation rises from {each.deviation[first]:.2g} at α = "
-            f"{each.alpha[first]:.2g} to {each.deviation[last]:.2g} at α = {each.alpha[last]:.2g}, while u moves by "
-            f"{each.displacement[first]:.2g} and {each.displacement[last]:.2g} an entry, "
-            f"{each.displacement[first] / each.dimension**0.5:.0%} and "
-            f"{each.displacement[last] / each.dimension**0.5:.0%} of its initial size"
+            f"D = {each.dimension}: the outputs' standard deviation "
+            f"{between(float(each.deviation[first]), float(each.deviation[last]))} from α = {each.alpha[first]:.2g} to "
+            f"{each.alpha[last]:.2g}, while u moves by "
+            f"{number(each.displacement[first])} and {number(each.displacement[last])} an entry, "
+            f"{share(each.displacement[first] / each.dimension**0.5)} and "
+            f"{share(each.displacement[last] / each.dimension**0.5)} of its initial size"
         )
     return "; ".join(told) + "." + _across(found)
 
@@ -169,6 +202,8 @@ def _across(found: Sequence[Scale]) -> str:
     if len(found) < 2 or not len(common):
         return ""
     low, high = (float(each.deviation[each.alpha == common[-1]][0]) for each in (first, last))
+    if not (low > 0 and np.isfinite(high)):
+        return ""
     return (
         f" At α = {common[-1]:.2g} it is {high / low:.2g} times as large for D = {last.dimension} as for D = "
         f"{first.dimension}; the bound's √D would make it {(last.dimension / first.dimension) ** 0.5:.2g} times."
@@ -194,12 +229,49 @@ def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
         panel.set(xscale="log", yscale="log", xlabel="scale of the output layers $\\alpha$")
     left.legend(fontsize=9.5, loc="upper left")
     left.set(ylabel="standard deviation of the outputs")
-    left.set_title(r"Randomness: flat for small $\alpha$, then growing with it")
+    left.set_title(_randomness(found))
     middle.set(ylabel="rms displacement of an entry of $u$")
-    middle.set_title("Lazy for large $\\alpha$: $u$ moves like $1/\\alpha$")
+    middle.set_title(_laziness(found, line))
     right.set(yscale="log", xlabel="flow time $s$", ylabel="squared error")
-    right.set_title("The loss falls for every controlled scale")
+    right.set_title(_losses(found))
     return figure
+
+
+def _randomness(found: Sequence[Scale]) -> str:
+    """Whether the outputs' deviation is flat over the smaller third of the controlled scales and then grows."""
+    shapes = set()
+    for each in found:
+        kept = each.deviation[each.controlled]
+        if len(kept) < 3 or not (np.isfinite(kept) & (kept > 0)).all():
+            return "Randomness of the outputs"
+        third = kept[len(kept) // 3]
+        flat, grows = max(third / kept[0], kept[0] / third) < _FLAT, kept[-1] > _FLAT * third
+        shapes.add("flat for small $\\alpha$, then growing with it" if flat and grows else
+                   "growing with $\\alpha$" if grows else "not growing with $\\alpha$" if flat else "")  # fmt: skip
+    said = shapes.pop() if len(shapes) == 1 else ""
+    return f"Randomness: {said}" if said else "Randomness of the outputs"
+
+
+def _laziness(found: Sequence[Scale], line: Guide) -> str:
+    """Whether u moves within a factor of 1.5 like min(1, 1/alpha) at the controlled scales."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = [np.abs(np.log(each.displacement / line.displacement(each.alpha)))[each.controlled] for each in found]
+    large = [each.alpha[each.controlled].max(initial=0.0) > 1 for each in found]
+    lazy = all(large) and all(bool((each < np.log(_NEAR)).all()) for each in off)
+    return "Lazy for large $\\alpha$: $u$ moves like $1/\\alpha$" if lazy else "How far $u$ moves"
+
+
+def _losses(found: Sequence[Scale]) -> str:
+    """At how many of the controlled scales the loss falls."""
+    falls = [
+        change(each.s, loss).kind == FALLS
+        for each in found
+        for kept, loss in zip(each.controlled, each.loss, strict=True)
+        if kept
+    ]
+    if falls and all(falls):
+        return "The loss falls for every controlled scale"
+    return f"The loss falls for {sum(falls)} of {len(falls)} controlled scales" if any(falls) else "Loss along the flow"
 
 
 def _points(axes: Axes, each: Scale, values: Array, line: Array | None, colour: str) -> None:

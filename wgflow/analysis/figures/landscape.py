@@ -10,7 +10,8 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
-from wgflow.errors import InputError
+from wgflow.analysis.member import undiverged
+from wgflow.analysis.wording import FALLS, UNSETTLED, change, span, together
 from wgflow.scaling import norms
 from wgflow.theory.certificate import certificate
 from wgflow.trajectory import Trajectory
@@ -26,6 +27,7 @@ _COLOURS = dict(zip(_STARTS, (style.COLOURS[0], style.COLOURS[1], style.COLOURS[
 _MARKERS = dict(zip(_STARTS, "os^", strict=True))
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
 _SEARCH = 32  # starts of a certificate
+NEGLIGIBLE = 1e-8  # slopes down to minus this count as none
 
 
 class Course(NamedTuple):
@@ -50,21 +52,14 @@ class Course(NamedTuple):
 
 def landscape(work: Workspace) -> Drawing:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
-    files = [file for file in work.members() if _frames(file)]
-    if not files:
-        raise InputError(f"{work.folder}: expected members with frames, got none")
+    files = undiverged(work)
     radius = max(_farthest(file) for file in files)
     courses = [_course(file, radius) for file in files]
     caption = (
-        "Loss, dissipation int |grad dE/drho|^2 drho and descent certificate inf <dE/drho, nu - rho> over |theta| <= "
+        "Loss, dissipation ∫|∇δE/δρ|² dρ and descent certificate, the least <δE/δρ, ν − ρ> over |θ| <= "
         f"{radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
     )
     return Drawing(_finding(courses), caption, lambda: _draw(courses), {"landscape": _rows(courses)})
-
-
-def _frames(file: MemberFile) -> int:
-    with Trajectory(file.path) as trajectory:
-        return len(trajectory)
 
 
 def _farthest(file: MemberFile) -> float:
@@ -101,32 +96,35 @@ def _ends(courses: list[Course], support: str, depth: str | None = None) -> list
 
 def _finding(courses: list[Course]) -> str:
     """What became of each support, in one sentence."""
-    until = max(float(each.s[-1]) for each in courses)
     parts = []
-    for support, words in _STARTS.items():
-        chosen = _ends(courses, support)
+    for support in dict.fromkeys([*_STARTS, *(each.support for each in courses)]):
+        chosen, words = _ends(courses, support), _STARTS.get(support, f"support {support}")
         if not chosen:
             continue
-        energy, slope = (np.array([getattr(each, name)[-1] for each in chosen]) for name in ("energy", "value"))
-        if support == "full":
-            parts.append(
-                f"from full support E falls to {_range(energy)} by s = {until:g}, where the certificate still finds "
-                f"slopes of {_range(slope)}"
-            )
-            continue
-        rest = max(each.dissipation[-1] for each in chosen)
-        parts.append(
-            f"with {words} it is at {_range(energy)} then, the gradient "
-            + ("being 0 exactly" if rest == 0 else f"squared down to {rest:.1g}")
-            + f", while the certificate finds slopes of {_range(slope)}"
-        )
-    text = "; ".join(parts)
-    return text[:1].upper() + text[1:] + "."
+        until = span((float(each.s[-1]) for each in chosen), "g")
+        rest = [float(each.dissipation[-1]) for each in chosen]
+        start = f"from {words}" if support == "full" else f"with {words}"
+        gradient = "is 0 exactly" if all(each == 0 for each in rest) else f"squared is {span(rest, '.1g')}"
+        went = _went(chosen)
+        when = f"{'by' if went.startswith(('falls', 'rises')) else 'until'} s = {until}"
+        parts.append(f"{start} E {went} {when}; there the gradient {gradient} and {_slopes(chosen)}")
+    return " ".join(f"{text[:1].upper()}{text[1:]}." for text in parts)
 
 
-def _range(values: Array) -> str:
-    low, high = (f"{each:.2g}" for each in sorted((values.min(), values.max()), key=abs))
-    return low if low == high else f"{low} to {high}"
+def _went(chosen: list[Course]) -> str:
+    """How E went in some runs: to where if it fell in all of them."""
+    changes = [change(each.s, each.energy) for each in chosen]
+    if {each.kind for each in changes} == {FALLS}:
+        return f"falls to {span(each.last for each in changes)}"
+    return together(changes)
+
+
+def _slopes(chosen: list[Course]) -> str:
+    """What the certificates found at the ends of some runs."""
+    slope = [float(each.value[-1]) for each in chosen]
+    if not any(each < -NEGLIGIBLE for each in slope):
+        return "the certificate finds no direction of descent"
+    return f"the certificate finds slopes of {span(slope)}"
 
 
 @style.styled
@@ -147,11 +145,20 @@ def _draw(courses: list[Course]) -> Figure:
 
 
 def _verdict(courses: list[Course], depth: str) -> str:
-    full = [each.energy[-1] for each in _ends(courses, "full", depth)]
-    stuck = [each.energy[-1] for each in courses if each.depth == depth and each.support != "full"]
-    if not full or not stuck:
+    full = _ends(courses, "full", depth)
+    others = [each for each in courses if each.depth == depth and each.support != "full"]
+    fell = {change(each.s, each.energy).kind for each in full} == {FALLS}
+    moving = any(change(each.s, each.energy).kind == UNSETTLED or _falling(each) for each in others)
+    if not full or not others or not fell or moving:
         return "loss along the flow"
-    return f"down to {max(full):.1g}, or stuck at {min(stuck):.1g}"
+    highest, least = (pick(float(each.energy[-1]) for each in of) for pick, of in ((max, full), (min, others)))
+    return f"down to {highest:.1g}, or stuck at {least:.1g}" if highest < least else "loss along the flow"
+
+
+def _falling(course: Course) -> bool:
+    """Whether E still falls, by more than a tenth, over the last quarter of s."""
+    late = course.energy[course.s >= 0.75 * course.s[-1]]
+    return bool(late[-1] < 0.9 * late[0])
 
 
 def _lines(axes: Axes, courses: list[Course], depth: str, name: str, label: str) -> None:
@@ -160,12 +167,13 @@ def _lines(axes: Axes, courses: list[Course], depth: str, name: str, label: str)
         if each.depth != depth:
             continue
         values = np.maximum(np.abs(getattr(each, name)), _FLOOR)
-        colour, said = _COLOURS[each.support], _STARTS[each.support] if each.support not in known else None
-        axes.plot(each.s, values, marker=_MARKERS[each.support], ms=3.5, lw=1.2, color=colour, alpha=0.8, label=said)
+        colour, marker = _COLOURS.get(each.support, style.GREY), _MARKERS.get(each.support, "D")
+        said = _STARTS.get(each.support, each.support) if each.support not in known else None
+        axes.plot(each.s, values, marker=marker, ms=3.5, lw=1.2, color=colour, alpha=0.8, label=said)
         known.add(each.support)
     axes.set(yscale="log", xlabel="flow time $s$", ylabel=label)
     axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
-    last = max(float(each.s[-1]) for each in courses)
+    last = max(float(each.s[-1]) for each in courses) or 1.0
     ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(-0.05, 1.1 * last)

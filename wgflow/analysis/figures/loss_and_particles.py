@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.collections import LineCollection
@@ -10,12 +13,15 @@ from matplotlib.lines import Line2D
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.member import diverged
+from wgflow.analysis.wording import Change, change, together, together_brief
 from wgflow.projections import principal
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
 from wgflow.workspace import Workspace
 
 _LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
+_SIGHT = 1e3  # losses above so many times 1 + E at the start are not drawn
 _LEGIBLE = 64  # particles whose paths can still be told apart in one panel
 
 
@@ -26,24 +32,49 @@ def loss_and_particles(work: Workspace) -> Drawing:
     particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
     in depth, against the first principal component of theta.
     """
-    largest: dict[int, list[tuple[float, float]]] = {}
+    runs = [_run(trajectory) for trajectory in _with_frames(work)]
+    if not runs:
+        return Drawing("No run has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+    caption = (
+        "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
+    )
+    if any(run.cut for run in runs):
+        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
+    return Drawing(_finding(runs), caption, lambda: _draw(work, runs))
+
+
+class _Run(NamedTuple):
+    size: int
+    change: Change
+    cut: bool  # whether some of its losses are too large to be drawn
+
+
+def _with_frames(work: Workspace) -> Iterator[Trajectory]:
+    """Trajectories of a run that have frames, each open until the next is asked for."""
     for path in work.trajectories():
         with Trajectory(path) as trajectory:
             if len(trajectory):
-                largest.setdefault(len(trajectory[0].tau), []).append((trajectory[0].energy, trajectory[-1].energy))
-    if not largest:
-        return Drawing("No member has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
-    first, last = np.mean(largest[max(largest)], axis=0)
-    finding = f"At N = {max(largest)} the loss falls from {first:.2g} to {last:.2g}."
-    caption = (
-        "Loss along flow time, and the paths of one member's particles in depth and in the first principal component "
-        "of θ."
-    )
-    return Drawing(finding, caption, lambda: _draw(work))
+                yield trajectory
+
+
+def _run(trajectory: Trajectory) -> _Run:
+    s, energy = trajectory.series("s"), trajectory.series("energy")
+    size = len(trajectory[0].tau)
+    return _Run(size, change(s, energy, diverged(trajectory)), bool(np.isnan(_drawable(energy)).any()))
+
+
+def _finding(runs: list[_Run]) -> str:
+    """What became of the loss at the largest N, and at other N where it went another way."""
+    sizes = sorted({run.size for run in runs}, reverse=True)
+    changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
+    usual = {each.kind for each in changes[sizes[0]]}
+    told = [f"At N = {sizes[0]} the loss {together(changes[sizes[0]])}"]
+    told += [f"at N = {n} it {together(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
+    return f"{'; '.join(told)}."
 
 
 @style.styled
-def _draw(work: Workspace) -> Figure:
+def _draw(work: Workspace, runs: list[_Run]) -> Figure:
     members = [trajectory for trajectory in map(Trajectory, work.trajectories()) if len(trajectory)]
     figure, (left, right) = style.panels(2)
     sizes = sorted({len(trajectory[0].tau) for trajectory in members})
@@ -53,14 +84,16 @@ def _draw(work: Workspace) -> Figure:
         left.plot(s, _drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
         if "heldout" in trajectory.observables:
             left.plot(s, _drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
-    largest = [trajectory for trajectory in members if len(trajectory[0].tau) == sizes[-1]]
-    first, last = (float(np.mean([trajectory[i].energy for trajectory in largest])) for i in (0, -1))
+    largest = [run.change for run in runs if run.size == sizes[-1]]
+    first, last = (np.mean([getattr(each, end) for each in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
-    if last < _LOGARITHMIC * first:
+    if last < _LOGARITHMIC * first or any(run.cut for run in runs):
         left.set_yscale("log")
-    else:
+    elif left.get_ylim()[0] >= 0 or first >= 0:
         left.set_ylim(0, None)
-    left.set_title(f"Loss falls from {first:.2g} to {last:.2g} at N = {sizes[-1]}")
+    alike = len({each.kind for each in largest}) == 1
+    said, at = together_brief(largest), f"at N = {sizes[-1]}"
+    left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
     if any("heldout" in trajectory.observables for trajectory in members):
         handles += [
@@ -100,7 +133,7 @@ def paths(axes: Axes, trajectory: Trajectory) -> None:
 
 def _drawable(values: Array) -> Array:
     """Series without what would stretch the axis out of sight: a divergence's last numbers."""
-    return np.where(np.isfinite(values) & (np.abs(values) <= 1e3 * (1 + abs(values[0]))), values, np.nan)
+    return np.where(np.isfinite(values) & (np.abs(values) <= _SIGHT * (1 + abs(values[0]))), values, np.nan)
 
 
 def _depth_travelled(trajectory: Trajectory) -> float:

@@ -18,7 +18,7 @@ from wgflow.analysis.drawing import Drawing, kept
 from wgflow.analysis.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
 from wgflow.analysis.failure import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
 from wgflow.analysis.laws import Sizes
-from wgflow.analysis.member import reached_end
+from wgflow.analysis.member import diverged, reached_end
 from wgflow.analysis.sizing import Answer, Bound, smallest, sufficient
 from wgflow.errors import InputError
 from wgflow.trajectory import Trajectory
@@ -75,10 +75,12 @@ def sized(work: Workspace) -> Sized:
         with Trajectory(member.path) as trajectory:
             study = trajectory.parameters["study"]
             until, coupling = study["flow"]["until"], study["particles"]["coupling"]
-            energy = float(trajectory.series("energy")[-1]) if reached_end(trajectory) else np.inf  # it diverged
+            if not reached_end(trajectory) and not diverged(trajectory):
+                continue  # it has neither met the target nor missed it yet
+            energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
             last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
     if not last:
-        raise InputError(f"{work.folder}: expected members, got none; run the study first")
+        raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
     sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))
     draws = sorted({draw for runs in last.values() for draw in runs})
     energies = np.full((len(draws), len(sizes.depths), len(sizes.widths)), np.nan)
@@ -208,5 +210,5 @@ def _columns(axes: Axes, found: Sized) -> None:
     axes.annotate(r"$\eta$", (sizes.widths[-1], found.eta), (10, -4), textcoords="offset points", color=style.GREY)
     style.particle_axis(axes, sizes.widths, "particles of a layer $M_l$")
     axes.set(ylabel=f"$P(E > {found.eps:g})$", ylim=(-0.03, 1.03))
-    axes.set_title("How does the risk fall with width and depth?")
+    axes.set_title("How does the risk change with width and depth?")
     axes.legend(title="$L$", fontsize=9, loc="upper right")

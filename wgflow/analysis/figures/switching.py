@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.switching import Switching, order_switching
+from wgflow.analysis.wording import share
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
 from wgflow.workspace import Workspace
@@ -28,25 +29,39 @@ def switching(work: Workspace) -> Drawing:
     found: _Found = []
     for path in work.trajectories():
         with Trajectory(path) as trajectory:
-            if len(trajectory):
+            if len(trajectory) > 1:
                 energy = trajectory.series("energy")
                 found.append((path, len(trajectory[0].tau), energy[0] - energy.min(), order_switching(trajectory)))
     pairs = [np.abs(jumps.jump[jumps.pairs == 1]) for *_, jumps in found]
     caption = (
-        "Left: loss of one member, its jumps at order switches marked. Middle: jumps of E in which a single pair "
-        "changed places, with medians and quartiles. Right: all jumps of a member against its whole descent."
+        "Left: loss of one run, its jumps at order switches marked. Middle: jumps of E in which a single pair "
+        "changed places, with medians and quartiles. Right: all jumps of a run against its whole descent, from E at "
+        "the start to its least; runs that never descend have no share."
     )
     if not sum(map(len, pairs)):
         why = "no single pair of particles changed places"
         return Drawing(f"In this run {why}.", "", lambda: style.nothing(style.panels(1)[1][0], why))
     everything = np.concatenate(pairs)
-    shares = _medians(_shares(found))
     finding = (
         f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
-        f"{everything.max():.1g}; the jumps of a run add up to {min(shares.values()):.0%} to "
-        f"{max(shares.values()):.0%} of its descent."
+        f"{everything.max():.1g}; {_shares_said(found)}."
     )
     return Drawing(finding, caption, lambda: _draw(found))
+
+
+def _shares_said(found: _Found) -> str:
+    """What the jumps add up to, by the medians over seeds, and how many runs never descend."""
+    shares, flat = _medians(_shares(found)), sum(not descent > 0 for *_, descent, _ in found)
+    never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
+    if not shares:
+        return never
+    said = f"the jumps of a run add up to {_range(shares)} of its descent"
+    return f"{said}; {never}" if never else said
+
+
+def _range(shares: dict[int, float]) -> str:
+    low, high = share(min(shares.values())), share(max(shares.values()))
+    return low if low == high else f"{low} to {high}"
 
 
 @style.styled
@@ -61,8 +76,8 @@ def _draw(found: _Found) -> Figure:
 
 
 def _shares(found: _Found) -> list[tuple[int, float]]:
-    """Sum of a member's jumps over its descent, with its N."""
-    return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found]
+    """Sum of a member's jumps over its descent, with its N; of those that descend."""
+    return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found if descent > 0]
 
 
 def _medians(shares: list[tuple[int, float]]) -> dict[int, float]:
@@ -81,7 +96,9 @@ def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> No
         axes.scatter(jumps.s[chosen], energy[at[chosen]], marker=marker, s=size, color=colour, label=label, zorder=3)
     axes.set(xlabel="flow time $s$", ylabel="loss $E$")
     axes.legend(title="marker size: size of the jump")
-    axes.set_title(f"N = {len(trajectory[0].tau)}: the order changes in {len(jumps.jump) / (len(s) - 1):.0%} of steps")
+    axes.set_title(
+        f"N = {len(trajectory[0].tau)}: the order changes in {share(len(jumps.jump) / (len(s) - 1))} of steps"
+    )
 
 
 def _jump_sizes(axes: Axes, sizes: list[tuple[int, Array]]) -> None:
@@ -100,10 +117,13 @@ def _jump_sizes(axes: Axes, sizes: list[tuple[int, Array]]) -> None:
 def _jump_shares(axes: Axes, shares: list[tuple[int, float]]) -> None:
     medians = _medians(shares)
     axes.scatter(
-        [size for size, _ in shares], [share for _, share in shares], s=22, color=style.COLOURS[5], label="one member"
+        [size for size, _ in shares], [share for _, share in shares], s=22, color=style.COLOURS[5], label="one run"
     )
     axes.plot(list(medians), list(medians.values()), "o-", color=style.COLOURS[0], label="median over seeds")
     axes.set(ylabel=r"$\sum |\Delta E|$ / descent of $E$", ylim=(0, None))
+    if not medians:
+        style.nothing(axes, "E never falls below its start")
+        return
     axes.legend()
-    axes.set_title(f"Jumps add up to {min(medians.values()):.0%} to {max(medians.values()):.0%} of the descent")
+    axes.set_title(f"Jumps add up to {_range(medians)} of the descent")
     style.particle_axis(axes, list(medians))

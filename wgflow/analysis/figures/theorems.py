@@ -10,12 +10,14 @@ from wgflow.analysis import style
 from wgflow.analysis.along import Along, along
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.member import shown
+from wgflow.analysis.wording import number, share
 from wgflow.theory.envelope import Envelope
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Spec
 from wgflow.workspace import Workspace
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+_ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
 
 
 def theorems(work: Workspace) -> Drawing:
@@ -36,12 +38,13 @@ def drawing(found: Along, label: str) -> Drawing:
     """
     other = f" and for what is no descent ({', '.join(found.beside_the_flow)})" if found.beside_the_flow else ""
     caption = (
-        f"The theorems along {label}. Balance: E(0) − E(s) beside the dissipation integrated over the frames; they "
+        f"The theorems along {label}. Balance: E(0) − E(s) and the dissipation integrated over the frames; they "
         f"agree where the flow is resolved, but for jumps at order switches{other}. Stationarity: ∫|∇δE/δρ|²dρ, "
-        "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as seen between frames. "
+        "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as observed between "
+        "frames; intervals in which E rises are left out. "
         "Support: coverage, directions of θ and smallest spread in any direction, each over that of as many iid draws "
         "of the initial law. Certificate: the steepest slope of E found towards another measure on one ball |θ| ≤ R; "
-        "hollow where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run inside its "
+        "hollow where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run and its "
         "bounds, the continuum's dashed."
     )
     tables = {"theorems": rows(found), "assumptions": panel(found)}
@@ -96,17 +99,26 @@ def _balance(axes: Axes, found: Along) -> None:
     if found.beside_the_flow:
         axes.set_title(f"Balance of the flow alone, without {', '.join(found.beside_the_flow)}")
     else:
-        axes.set_title(f"Balance: defect {100 * found.balance.relative:.2g}% of the descent")
+        axes.set_title(_balanced(found))
     axes.legend()
+
+
+def _balanced(found: Along) -> str:
+    """How far the dissipation accounts for E, over the largest change of E, and whether that is a descent."""
+    drop, defect = found.balance.drop, found.balance.relative
+    if not np.isfinite(defect):
+        return "Balance: E does not change"
+    what = "the descent" if np.abs(drop).max() == drop.max() else "the rise of E"
+    return f"Balance: defect {share(defect, 2 if defect < 0.01 else 0)} of {what}"
 
 
 def _residual(axes: Axes, found: Along) -> None:
     series = {"in $\\theta$": [each.theta for each in found.residual], "in depth": [each.t for each in found.residual]}
     for (name, values), colour in zip(series.items(), (_BLUE, _ORANGE), strict=True):
-        if max(values) > 0:
+        if np.nanmax([0.0, *values]) > 0:
             axes.plot(found.s, _positive(values), color=colour, label=name)
     axes.set(yscale="log", ylabel=r"$\int|\nabla\delta E/\delta\rho|^2\,d\rho$")
-    axes.set_title(f"Stationary to {found.residual[-1].total:.1e}")
+    axes.set_title(f"Stationarity residual {number(found.residual[-1].total, '.1e')} at the end")
     if len(axes.lines) > 1:
         axes.legend()
 
@@ -115,7 +127,9 @@ def _rate(axes: Axes, found: Along) -> None:
     axes.plot(found.rate.middle, _positive(found.rate.seen), ".", ms=3.5, color=style.GREY, label="seen")
     axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
     axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
-    axes.set_title(f"Decay rate, least ratio {found.rate.least:.1e}")
+    rises = int((found.rate.seen < 0).sum())
+    title = f"Decay rate, least ratio {number(found.rate.least, '.1e')}"
+    axes.set_title(f"{title}; E rises in {rises} of {len(found.rate.seen)}" if rises else title)
     axes.legend()
 
 
@@ -131,7 +145,7 @@ def _support(axes: Axes, found: Along) -> None:
     axes.axhline(1.0, color=style.INK, lw=0.9, ls=":")
     axes.set_ylim(0, max(1.1, 1.05 * max(axes.get_ylim()[1], 0.0)))
     axes.set_ylabel("over iid draws")
-    axes.set_title(f"Support like {100 * found.support[-1].ratio:.0f}% of an iid cloud's")
+    axes.set_title(f"Support like {share(found.support[-1].ratio)} of an iid cloud's")
     axes.legend(loc="lower left")
 
 
@@ -157,8 +171,20 @@ def _adjoint(axes: Axes, found: Along) -> None:
             axes.plot(envelope.t, np.clip(bound, 1e-12, 1e12), color=colour, lw=0.9, ls="--")
         axes.plot(envelope.t, envelope.ratio, color=colour, label=name)
     axes.set(yscale="log", xlabel="depth $t$", ylabel=r"$E|p(t)|^2/E|p(1)|^2$")
-    axes.set_title("Adjoint inside its bounds")
+    axes.set_title(_bounded(found))
     axes.legend()
+
+
+def _bounded(found: Along) -> str:
+    """Whether the adjoint lies inside its bounds, at the start and at the end, up to rounding."""
+    inside = []
+    for each in found.envelopes.values():
+        known = np.isfinite(each.ratio)
+        above, below = each.ratio >= each.lower * (1 - _ROUNDING), each.ratio <= each.upper * (1 + _ROUNDING)
+        inside.append(bool((above & below)[known].all()) if known.any() else None)
+    if None in inside:
+        return "Adjoint: none is left" if not any(inside) else "Adjoint inside its bounds where it is not 0"
+    return "Adjoint inside its bounds" if all(inside) else "Adjoint outside of its bounds"
 
 
 def _bounds(envelope: Envelope) -> tuple[Array, Array]:

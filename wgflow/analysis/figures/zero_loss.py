@@ -11,6 +11,7 @@ from matplotlib.figure import Figure
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
+from wgflow.analysis.wording import counted, span
 from wgflow.analysis.zero_loss import RESTING, ZERO, Course, checked, courses
 from wgflow.theory.assumption import Assumption
 from wgflow.types import Array, Spec
@@ -88,15 +89,14 @@ def _lines_of(panel: dict[str, list[Assumption]]) -> list[Spec]:
 
 def _finding(found: list[Course]) -> str:
     """What became of the starts with the property and, block by block, of those without."""
-    until = max(float(each.s[-1]) for each in found)
     having, lacking = ([each for each in found if each.separated == is_so] for is_so in (True, False))
     sentences = []
     if having:
-        zero, rates = [each for each in having if each.zero], sorted(each.rate for each in having)
+        zero = sum(each.zero for each in having)
         sentences.append(
-            f"From starts separated at t0 = {_range([each.t0 for each in having])} E is "
-            f"{_range([each.energy[-1] for each in having])} at s = {until:g}, zero in {len(zero)} of {len(having)} "
-            f"runs, falling there like s^-{rates[0]:.1f} to s^-{rates[-1]:.1f}."
+            f"From starts separated at t0 = {span(each.t0 for each in having)} E is "
+            f"{span(each.energy[-1] for each in having)} at s = {span((each.s[-1] for each in having), 'g')}, zero in "
+            f"{zero} of {len(having)} runs, {_falling(having)}."
         )
     if lacking:
         blocks = dict.fromkeys(each.block for each in lacking)
@@ -107,6 +107,15 @@ def _finding(found: list[Course]) -> str:
     return " ".join(sentences)
 
 
+def _falling(runs: list[Course]) -> str:
+    """In how many of some runs E falls at the end, and like which power of s."""
+    rates = sorted(each.rate for each in runs if each.falls and np.isfinite(each.rate))
+    if not rates:
+        return "falling there in none"
+    powers = f"s^-{rates[0]:.1f} to s^-{rates[-1]:.1f}"
+    return f"falling there {'' if len(rates) == len(runs) else f'in {counted(len(rates), len(runs))} '}like {powers}"
+
+
 def _without(runs: list[Course], block: str) -> str:
     """What became of one block's starts without the property."""
     zero, floored = ([each for each in runs if getattr(each, name)] for name in ("zero", "on_floor"))
@@ -114,7 +123,7 @@ def _without(runs: list[Course], block: str) -> str:
     rest = [each for each in runs if not any(each is other for other in (*zero, *floored, *stuck))]
     said = []
     if floored:
-        level = _range([each.energy[-1] for each in floored], ".3g")
+        level = span((each.energy[-1] for each in floored), ".3g")
         said.append(f"{len(floored)} at {level}, the least that blocks of one sign can have")
     if zero:
         said.append(f"{len(zero)} at zero")
@@ -122,28 +131,22 @@ def _without(runs: list[Course], block: str) -> str:
         turned = all(each.one_sided[0] and not each.one_sided[-1] for each in rest)
         still = " at rest" if all(each.rate <= RESTING for each in rest) else ""
         changed = " after some a changed sign" if turned else ""
-        said.append(f"{len(rest)}{still} at {_range([each.energy[-1] for each in rest])}{changed}")
+        said.append(f"{len(rest)}{still} at {span(each.energy[-1] for each in rest)}{changed}")
     if stuck:
         said.append(f"{len(stuck)} where they started")
     return f"of {len(runs)} runs with {block} {', '.join(said)}"
-
-
-def _range(values: Array | list[float], form: str = ".2g") -> str:
-    low, high = (format(each, form) for each in sorted((min(values), max(values)), key=abs))
-    return low if low == high else f"{low} to {high}"
 
 
 @style.styled
 def _draw(found: list[Course]) -> Figure:
     blocks = list(dict.fromkeys(each.block for each in found))
     figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
-    low, high = (
-        pick(each.energy.min() if k else each.energy.max() for each in found) for k, pick in ((1, min), (0, max))
-    )
+    energies = np.concatenate([each.energy[np.isfinite(each.energy)] for each in found])
+    low, high = (energies.min(), energies.max()) if len(energies) else (1.0, 1.0)
     for k, block in enumerate(blocks):
         runs = [each for each in found if each.block == block]
         _losses(axes[k], runs, block)
-        axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * high)
+        axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
     axes[0].legend(loc="lower left", fontsize=9)
     return figure
@@ -182,7 +185,7 @@ def _lines(axes: Axes, runs: list[Course], values: Callable[[Course], tuple[Arra
             label=None if each.support in known else _STARTS[each.support],
         )  # fmt: skip
         known.add(each.support)
-    last = max(float(each.s[-1]) for each in runs)
+    last = max(float(each.s[-1]) for each in runs) or 1.0
     axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
     ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
