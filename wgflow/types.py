@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wgflow.balance import EnergyBalance
 from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
@@ -76,6 +77,8 @@ class Frame:
         Step length that will be tried next, > 0.
     observables : mapping of str to float or ndarray
         Whatever else the caller measured at this state.
+    balance : EnergyBalance, optional
+        Balance of energy over all steps up to here; None where there is none, as with noise or minibatches.
     """
 
     step: int
@@ -88,6 +91,7 @@ class Frame:
     switches: int = 0
     h: float = 0.0
     observables: Mapping[str, Any] = field(default_factory=dict)
+    balance: EnergyBalance | None = None
 
 
 def finite_array(name: str, value: ArrayLike, dimensions: int) -> Array:

@@ -113,7 +113,7 @@ class Trajectory(Sequence[Frame]):
     @property
     def observables(self) -> tuple[str, ...]:
         """Names of the series in the file."""
-        return (*schema.OWN_OBSERVABLES, *self._rows.layout.observables)
+        return (*schema.OWN_OBSERVABLES, *self._rows.layout.callers)
 
     @property
     def particles(self) -> int:
@@ -128,6 +128,8 @@ class Trajectory(Sequence[Frame]):
     def series(self, name: str) -> NDArray[Any]:
         """One number a frame, (F,), or array a frame, (F, ...): ``"s"``, ``"step"``, or any of :attr:`observables`.
 
+        ``"balance"`` has the numbers of :class:`wgflow.balance.EnergyBalance`.
+
         Raises
         ------
         InputError
@@ -136,7 +138,8 @@ class Trajectory(Sequence[Frame]):
             If a frame does not match its digest.
         """
         places = {"s": schema.TIME, "step": schema.STEP}
-        places |= {each: schema.observable(each).path for each in self.observables}
+        extra = (schema.BALANCE,) if self._rows.layout.balanced else ()
+        places |= {each: schema.observable(each).path for each in (*self.observables, *extra)}
         if name not in places:
             raise unknown("series", name, places)
         return self._numbers[places[name]].copy()

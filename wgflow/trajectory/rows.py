@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow.balance import EnergyBalance
 from wgflow.errors import TrajectoryError
 from wgflow.trajectory import schema
 from wgflow.trajectory.layout import Layout, read_at
@@ -191,6 +192,8 @@ class Rows:
 
 def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
     extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
+    there = np.shape(extra.get(schema.BALANCE)) == schema.BALANCE_SHAPE  # else there is none, or one of the caller's
+    balance = extra.pop(schema.BALANCE) if there else None
     return Frame(
         step=int(row[schema.STEP]),
         s=float(row[schema.TIME]),
@@ -202,4 +205,5 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         switches=int(extra.pop("switches")),
         h=float(extra.pop("step_length")),
         observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
+        balance=None if balance is None or np.isnan(balance[0]) else EnergyBalance(*balance.tolist()),
     )

@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow.balance import EMPTY
 from wgflow.errors import InputError, TrajectoryError, describe
 from wgflow.files import replaced, sweep_drafts
 from wgflow.trajectory import layout, schema, skeleton
@@ -157,6 +158,7 @@ class TrajectoryWriter:
                     f"observable {describe(name)}: expected at most 100 characters without '/', and none of the names "
                     f"{', '.join(sorted(schema.RESERVED))}"
                 )
+        shapes[schema.BALANCE] = schema.BALANCE_SHAPE
         path = Path(path).resolve()
         documents = {"energy": energy.spec(), "flow": flow, "study": study, "provenance": provenance}
         arrays = _stored("data", energy.problem.arrays())
@@ -292,10 +294,12 @@ class TrajectoryWriter:
     def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes, list[bytes]]:
         """Position (N, P + 1), mass (N,), the numbers of a frame, each as eight bytes, and its arrays."""
         observables = self._layout.observables
-        if set(frame.observables) != set(observables):
+        own = self._layout.callers
+        if set(frame.observables) != set(own):
             raise InputError(
-                f"frame: expected observables {list(observables)}, as the file has, got {sorted(frame.observables)}"
+                f"frame: expected observables {list(own)}, as the file has, got {sorted(frame.observables)}"
             )
+        measured = {schema.BALANCE: frame.balance or (math.nan,) * len(EMPTY)} | dict(frame.observables)
         if not self._layout.particles:
             frame = replace(frame, theta=np.empty((0, self._layout.width - 1)), tau=np.empty(0), mass=np.empty(0))
         shape = (self._layout.particles, self._layout.width)
@@ -307,8 +311,8 @@ class TrajectoryWriter:
             raise InputError(f"frame: expected {shape[0]} particles of {shape[1] - 1} parameters, got {got}")
         position = self._position
         position[:, :-1], position[:, -1] = theta, tau
-        others = [frame.observables[name] for name, shape in observables.items() if not shape]
-        arrays = [_array(name, frame.observables[name], shape) for name, shape in observables.items() if shape]
+        others = [measured[name] for name, shape in observables.items() if not shape]
+        arrays = [_array(name, measured[name], shape) for name, shape in observables.items() if shape]
         known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
         try:
             numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)
