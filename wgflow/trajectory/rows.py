@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -192,8 +193,9 @@ class Rows:
 
 def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
     extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
-    there = np.shape(extra.get(schema.BALANCE)) == schema.BALANCE_SHAPE  # else there is none, or one of the caller's
-    balance = extra.pop(schema.BALANCE) if there else None
+    there = extra.get(schema.BALANCE)
+    own = there is not None and there.shape == schema.BALANCE_SHAPE  # otherwise it is one of the caller's
+    balance = extra.pop(schema.BALANCE).tolist() if own else [math.nan]
     return Frame(
         step=int(row[schema.STEP]),
         s=float(row[schema.TIME]),
@@ -205,5 +207,5 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         switches=int(extra.pop("switches")),
         h=float(extra.pop("step_length")),
         observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
-        balance=None if balance is None or np.isnan(balance[0]) else EnergyBalance(*balance.tolist()),
+        balance=None if math.isnan(balance[0]) else EnergyBalance(*balance),
     )
