@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wgflow.balance import EnergyBalance
 from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError, unknown
 from wgflow.trajectory import labelled, layout, schema
@@ -143,6 +145,14 @@ class Trajectory(Sequence[Frame]):
         if name not in places:
             raise unknown("series", name, places)
         return self._numbers[places[name]].copy()
+
+    @property
+    def balance(self) -> EnergyBalance | None:
+        """Balance of energy over all steps up to the last frame; None without a frame or where there is none."""
+        if not len(self) or not self._rows.layout.balanced:
+            return None
+        last = self.series(schema.BALANCE)[-1].tolist()
+        return None if math.isnan(last[0]) else EnergyBalance(*last)
 
     def particle(self, index: int) -> ParticlePath:
         """Path of one particle through all frames, read without the other particles of most.
