@@ -66,7 +66,7 @@ def frames_of(flow, start, until, every=None):
 
 def bits(frame):
     return (
-        *(frame.step, frame.s, frame.h, frame.energy, frame.dissipation, frame.switches),
+        *(frame.step, frame.s, frame.h, frame.energy, frame.dissipation, frame.switches, frame.balance),
         *(getattr(frame, name).tobytes() for name in ("theta", "tau", "mass")),
     )
 
@@ -237,7 +237,17 @@ def off(found, wanted):
             x, y = getattr(a, name), getattr(b, name)
             scale = max(np.abs(y).max(), 1e-3 if name == "dissipation" else 1.0)
             worst = max(worst, np.abs(np.asarray(x) - y).max() / scale)
+        worst = max(worst, unbalanced(a.balance, b.balance))
     return worst
+
+
+def unbalanced(found, wanted):
+    """Largest difference of two balances, relative to 1; infinite if one is none or they count other steps."""
+    if found is None or wanted is None:
+        return 0.0 if found is wanted else math.inf
+    if (found.steps, found.switched) != (wanted.steps, wanted.switched):
+        return math.inf
+    return float(np.abs(np.subtract(found, wanted)).max() / max(1.0, wanted.dissipated))
 
 
 def sensible(flow, rho, wanted):
@@ -424,7 +434,7 @@ def crossed(depth, steps, **options):
 @pytest.mark.parametrize("depth", [SCHEMES[0], SCHEMES[1], SCHEMES[4]], ids=lambda spec: spec["name"])
 def test_between_frames_nothing_crosses(depth):
     assert crossed(depth, 60, integrator="heun") == [0, 0, 0, 0]
-    assert crossed(depth, 140) == [0, 2, 0, 2 * 16 * 8]  # the board, every 64 steps
+    assert crossed(depth, 140) == [0, 2, 0, 2 * board.LENGTH * 8]  # the board, every 64 steps
 
 
 def test_batches_and_bounds_of_layers_are_all_that_crosses_otherwise():

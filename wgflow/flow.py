@@ -14,6 +14,7 @@ import numpy as np
 from wgflow import cloud as clouds
 from wgflow import ingredients as recipes
 from wgflow import integrators, rng, stepsize
+from wgflow.balance import EMPTY, EnergyBalance
 from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.cloud import Cloud, Dynamics, Moment
 from wgflow.energy import Energy
@@ -133,17 +134,17 @@ class Flow:
         free = self.boundary == "free"
         if isinstance(start, Frame):
             rho = Particles(start.theta, start.tau, start.mass, free=free)
-            step, s, switched = start.step, start.s, start.switches
+            step, s, switched, balance = start.step, start.s, start.switches, start.balance or EMPTY
             h = start.h if self.rule.adaptive and start.h > 0 else self.rule.first
         else:
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
-            step, s, switched, h = 0, 0.0, 0, self.rule.first
+            step, s, switched, balance, h = 0, 0.0, 0, EMPTY, self.rule.first
         clock: Clock
         if self.rule.adaptive:
             clock = EventClock(step, s, until, planned)
         else:
             clock = StepClock(step, s, until, planned, h)
-        return self._loop(rho, clock, h, switched, on_step)
+        return self._loop(rho, clock, h, switched, balance, on_step)
 
     def spec(self) -> Spec:
         """Plain JSON of the options; the energy has a spec of its own. Ingredients of your own appear by name only."""
@@ -163,9 +164,15 @@ class Flow:
         return cls(energy, **spec)
 
     def _loop(
-        self, rho: Particles, clock: Clock, h: float, switched: int, on_step: Callable[[int, float], None] | None
+        self,
+        rho: Particles,
+        clock: Clock,
+        h: float,
+        switched: int,
+        balance: EnergyBalance,
+        on_step: Callable[[int, float], None] | None,
     ) -> Iterator[Frame]:
-        cloud = clouds.place(self._dynamics(), rho, switched)
+        cloud = clouds.place(self._dynamics(), rho, switched, balance)
         yield from _delivered(self._events(cloud, clock, h), on_step, cloud.ahead)
 
     def _events(self, cloud: Cloud, clock: Clock, h: float) -> Iterator[_Event]:

@@ -26,8 +26,10 @@ class Trial:
         switched: int | Callable[[], int],
         energy: Callable[[], float],
         estimate: Callable[[], Estimate],
+        dissipated: float = math.nan,
     ) -> None:
         self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
+        self.dissipated = dissipated  # integral of the dissipation over the step; NaN where it is not followed
 
     @functools.cached_property
     def rho(self) -> Particles:

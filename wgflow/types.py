@@ -29,6 +29,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 import wgflow
+from wgflow.balance import EnergyBalance
 from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
@@ -79,6 +80,8 @@ class Frame:
         Step length that will be tried next, > 0.
     observables : mapping of str to float or ndarray
         Whatever else the caller measured at this state.
+    balance : EnergyBalance, optional
+        Balance of energy over all steps up to here; None where there is none, as with noise or minibatches.
     """
 
     step: int
@@ -91,6 +94,7 @@ class Frame:
     switches: int = 0
     h: float = 0.0
     observables: Mapping[str, Any] = field(default_factory=dict)
+    balance: EnergyBalance | None = None
 
     @property
     def particles(self) -> wgflow.Particles:

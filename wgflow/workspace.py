@@ -285,19 +285,23 @@ class Workspace:
                     out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
         return out
 
-    def seconds_spent(self, running: bool = False) -> float:
-        """Seconds that all commands so far took, each up to the last thing it told ``events.jsonl``.
+    def seconds_spent(self) -> float:
+        """Seconds that all commands so far took, each up to its last sign of life.
 
-        Parameters
-        ----------
-        running : bool, optional
-            Whether the last of them still runs, unless it has told that it is done or stopped.
+        That is what it told ``events.jsonl`` last or, if this was not its end, when a member's file was written to: a
+        command that is killed tells nothing, and time in which nothing runs does not count.
         """
-        told = [(event["event"], event["time"]) for event in self.events()]
-        if running and told and told[-1][0] not in ("done", "stopped"):
-            told.append(("now", datetime.datetime.now(datetime.UTC)))
-        between = (now - before for (_, before), (kind, now) in itertools.pairwise(told) if kind != "started")
-        return sum(between, datetime.timedelta()).total_seconds()
+        told = [(event["event"], event["time"].timestamp()) for event in self.events()]
+        starts = [k for k, (kind, _) in enumerate(told) if kind == "started"]
+        written = [path.stat().st_mtime for path in self.folder.glob("members/*.h5")]
+        total = 0.0
+        for k, after in itertools.pairwise([*starts, len(told)]):
+            begun, (last, ended) = told[k][1], told[after - 1]
+            if last not in ("done", "stopped"):
+                until = told[after][1] if after < len(told) else math.inf
+                ended = max([ended, *(when for when in written if when < until)])
+            total += max(0.0, ended - begun)
+        return total
 
     def write_text(self, name: str, text: str) -> Path:
         """Write a file so that a reader sees the old one or the new one, never a part."""

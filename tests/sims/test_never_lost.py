@@ -194,7 +194,6 @@ def test_time_spent_goes_on_counting(study, tmp_path):
     torn = '{"time": "2026-'
     (folder / "events.jsonl").write_text("".join(json.dumps(each) + "\n" for each in events) + torn)
     assert Workspace(folder).seconds_spent() == 42
-    assert Workspace(folder).seconds_spent(running=True) == 42
 
 
 @pytest.mark.parametrize("depth", ["gaps", "deposit", "layers", "shallow"])
@@ -286,7 +285,7 @@ def test_a_spoilt_log_of_events_stops_nothing(study, tmp_path, rng):
         spoilt = bytearray(whole)
         spoilt[rng.integers(len(spoilt))] ^= 1 << rng.integers(8)
         path.write_bytes(spoilt)
-        assert np.isfinite(work.seconds_spent(running=True))
+        assert np.isfinite(work.seconds_spent())
     path.write_bytes(whole + b"3\nnull\n[]\n{}\n" + b'{"time": 4, "event": 5}\n\xff\n')
     assert run.main([study, *options]) == 0
 

@@ -12,7 +12,7 @@ import pytest
 
 import wgflow
 from wgflow.errors import InputError, TrajectoryError
-from wgflow.trajectory import schema
+from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory import writer as writer_module
 from wgflow.trajectory.__main__ import main
 
@@ -205,13 +205,13 @@ def test_bad_command_lines_write_nothing(run, write, monkeypatch, capsys, argume
 
 
 def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
-    """Format 2.2 has one more array, and one more number a frame: 2.1 reads it, and does not write to it."""
+    """Format 2.3 has one more array, and one more number a frame: 2.2 reads it, and does not write to it."""
     create, frames, path, energy = run
     more = [*schema.STATIC, schema.Element("parameters/data/weight", "<f8", ("M",), "of a sample")]
     stored = writer_module._stored
     with monkeypatch.context() as patch:
         patch.setattr(schema, "STATIC", tuple(more))
-        patch.setattr(schema, "MODULE_VERSION", (2, 2))
+        patch.setattr(schema, "MODULE_VERSION", (2, 3))
         weight = {"parameters/data/weight": np.ones(len(energy.problem.x))}
         patch.setattr(writer_module, "_stored", lambda group, arrays: stored(group, arrays) | weight)
         odd = [dataclasses.replace(frame, observables=frame.observables | {"added": 3.0}) for frame in frames]
@@ -220,7 +220,7 @@ def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
         np.testing.assert_array_equal(trajectory.series("half"), [frame.energy / 2 for frame in frames])
         assert trajectory[3].observables["added"] == 3.0
         assert trajectory.energy().problem.spec() == energy.problem.spec()
-    with pytest.raises(TrajectoryError, match=r"expected format version 2.1 or before to go on with, got 2.2"):
+    with pytest.raises(TrajectoryError, match=r"expected format version 2.2 or before to go on with, got 2.3"):
         wgflow.trajectory.TrajectoryWriter.resume(path)
 
 
@@ -232,25 +232,69 @@ def test_a_digest_made_from_the_page_alone(run, write):
         count, width = file["particles/rho/position/value"].shape[1:]
         numbers = ["particles/rho/position/step", "particles/rho/position/time"]
         own = ["energy", "dissipation", "switches", "step_length"]
-        numbers += [f"observables/{name}/value" for name in (*own, *sorted(set(file["observables"]) - set(own)))]
+        rest = sorted(set(file["observables"]) - {*own, "balance"})
+        numbers += [f"observables/{name}/value" for name in (*own, *rest)]
+        balance = file["observables/balance/value"]
         block = max(1, 10240 // (8 * (width + 1)), -(-count // 1024))
         named = [[name, file[name].dtype.str] for name in numbers]
         clouds = [["particles/rho/position/value", "<f8", count, width], ["particles/rho/mass/value", "<f8", count]]
-        text = json.dumps([named, *clouds, block]).encode()
+        arrays = [["observables/balance/value", "<f8", balance.shape[1]]]
+        text = json.dumps([named + arrays, *clouds, block]).encode()
         for k in range(11):
             position, mass = file["particles/rho/position/value"][k], file["particles/rho/mass/value"][k]
             checksums = b"".join(
                 zlib.crc32(position[a : a + block].tobytes() + mass[a : a + block].tobytes()).to_bytes(4, "little")
                 for a in range(0, count, block)
             )
-            rest = b"".join(file[name][k].tobytes() for name in numbers)
+            rest = b"".join(file[name][k].tobytes() for name in numbers) + balance[k].tobytes()
             expected = hashlib.sha256(text + b"frame" + k.to_bytes(8, "little") + rest + checksums).digest()
             assert file["wgflow/digest"][k].tobytes() == expected
         end = hashlib.sha256(text + b"finished" + (11).to_bytes(8, "little")).digest()
         assert file["wgflow/finished"][()].tobytes() == end
 
 
-@pytest.mark.parametrize("name", ["s", "theta", "frame", "a/b", "", ".", "x" * 101, "energy"])
+def test_a_file_of_format_2_1_is_read_and_gone_on_with(run, write, same, monkeypatch):
+    """It has no balance of energy, and gets none when it goes on or grows."""
+    create, frames, path, energy = run
+    made = skeleton.create
+
+    def before(path, observables, **options):
+        made(path, observables={name: observables[name] for name in observables if name != "balance"}, **options)
+
+    bare = [dataclasses.replace(frame, balance=None) for frame in frames]
+    with monkeypatch.context() as patch:
+        patch.setattr(schema, "MODULE_VERSION", (2, 1))
+        patch.setattr(skeleton, "create", before)
+        write(create, frames[:3], finish=False, capacity=4)
+    with wgflow.Trajectory(path) as trajectory:
+        assert "balance" not in trajectory.observables
+        assert all(same(a, b) for a, b in zip(trajectory, bare, strict=False))
+        rest = list(wgflow.Flow(energy, step=0.1).run(trajectory[-1], until=1.0))
+    assert frames[2].balance.steps == 2
+    assert [frame.balance.steps for frame in rest] == list(range(9))  # of those made from there on
+    with wgflow.trajectory.TrajectoryWriter.resume(path) as writer:
+        for frame in frames[3:]:
+            writer.append(frame)
+        writer.finish()
+    with wgflow.Trajectory(path) as trajectory:
+        assert all(same(a, b) for a, b in zip(trajectory, bare, strict=True))
+    assert main(["check", str(path)]) == 0
+
+
+def test_an_observable_of_format_2_1_that_is_called_balance(run, write, monkeypatch):
+    create, frames, path, _ = run
+    monkeypatch.setattr(schema, "RESERVED", frozenset())
+    monkeypatch.setattr(schema, "BALANCE", "another")  # what this format adds, under another name
+    write(
+        create, [dataclasses.replace(each, observables={"balance": 3.0}) for each in frames], observables=("balance",)
+    )
+    monkeypatch.undo()
+    with wgflow.Trajectory(path) as trajectory:
+        assert trajectory[2].observables["balance"] == 3.0
+        assert trajectory[2].balance is None
+
+
+@pytest.mark.parametrize("name", ["s", "theta", "frame", "a/b", "", ".", "x" * 101, "energy", "balance"])
 def test_names_an_observable_cannot_have(run, name):
     create, _, path, _ = run
     with pytest.raises(InputError, match="expected at most 100 characters without '/', and none of the names"):

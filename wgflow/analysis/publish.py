@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from wgflow.analysis import summary
+from wgflow.analysis import steadiness, summary
 from wgflow.analysis.member import unfinished
 from wgflow.errors import InputError
 from wgflow.types import Spec
@@ -45,7 +45,8 @@ def publish(
     Returns
     -------
     written, findings, tables : list of str, list of str, dict
-        Names of the files, what the figures show, and their tables and the members' rows.
+        Names of the files, what the figures show and which members left the gradient flow, and their tables and the
+        members' rows.
     """
     study = work.study
     progress("summary")
@@ -70,7 +71,9 @@ def publish(
             written += style.save(figure, work.folder / name)
             figures.append((style.svg(figure), drawing.caption))
     findings += [said] if (said := unfinished(work)) else []
-    content = {"study": study["name"], "question": study["question"], "findings": findings, **tables, "members": rows}
+    warnings = steadiness.warnings(work, statuses)
+    content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
+    content |= {**tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": made_by})
     for name, table in tables.items():
         work.write_csv(f"{name}.csv", table)
@@ -80,12 +83,12 @@ def publish(
 
         progress("report")
         text = report.page(
-            study, findings, figures, summary.readable(tables), made_by, notes, moving=moving.of_run(work)
+            study, findings, figures, summary.readable(tables), made_by, [*notes, *warnings], moving=moving.of_run(work)
         )
         work.write_text("report.html", text)
         written.insert(0, "report.html")
     return (
         ["summary.json", *(f"{name}.csv" for name in ("summary", *tables) if name != "members"), *written],
-        findings,
+        [*findings, *warnings],
         tables,
     )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from wgflow.analysis import steadiness
 from wgflow.analysis.member import particles
 from wgflow.analysis.switching import order_switching, records_every_step
 from wgflow.trajectory import Trajectory
@@ -43,7 +44,8 @@ def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
     list of dict
         Plain JSON: the grid values; N, steps and s at the end; energy and held-out loss first and last; dissipation
         at the end; switches. With a frame at every step under Gaps also the jumps of E at switches: how many steps
-        had one, how many went up, the sum of their sizes, and the sum of those that went up. A member without a file
+        had one, how many went up, the sum of their sizes, and the sum of those that went up. Without noise and
+        minibatches also the balance of energy, see :func:`wgflow.analysis.steadiness.numbers`. A member without a file
         has its values and that alone.
     """
     there = {member.label: member for member in work.members()}
@@ -73,7 +75,7 @@ def _row(values: Spec, path: object, status: str) -> Spec:
             jump = order_switching(trajectory).jump
             row |= {"jumps": len(jump), "jumps_up": int((jump > 0).sum())}
             row |= {"jump_sum": float(np.abs(jump).sum()), "jump_sum_up": float(jump[jump > 0].sum())}
-        return row | {"status": status}
+        return row | steadiness.numbers(trajectory) | {"status": status}
 
 
 def table(title: str, question: str, rows: list[Spec]) -> Table:
@@ -252,7 +254,8 @@ _IN_WORDS = {
 _FILES_ALONE = ("depth_width_energy", "depth_width_clouds", "cifar_depths")  # long tables that the figures show
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
-_HIDDEN = ("N", "steps", "s", "jump_sum_up")  # in the files; the grid columns say which member a row is
+# In the files; the grid columns say which member a row is, and sentences what is wrong with its balance.
+_HIDDEN = ("N", "steps", "s", "jump_sum_up", *steadiness.COLUMNS)
 
 
 def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:

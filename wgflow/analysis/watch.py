@@ -25,7 +25,7 @@ from wgflow.workspace import MemberFile, Workspace
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-_FINISHED, _RUNNING, _WAITING = "finished", "running", "waiting"
+_FINISHED, _DIVERGED, _RUNNING, _WAITING, _STOPPED = "finished", "diverged", "running", "waiting", "stopped"
 _QUIET = 10.0  # seconds after which a member that has not moved is called waiting
 _RECENT = 12  # members shown, the last changed first
 
@@ -46,6 +46,8 @@ class Look(NamedTuple):
         what is wrong with its file.
     changed : float
         When the file was last written to, in seconds since the epoch.
+    lasting : bool
+        Whether the member goes on from its last frame after a stop; without particles in its file it starts again.
     """
 
     label: str
@@ -55,6 +57,15 @@ class Look(NamedTuple):
     energy: Array
     state: str
     changed: float
+    lasting: bool = True
+
+    def share(self) -> float:
+        """Share of the member that need not be computed any more, 0 to 1."""
+        if self.state in (_FINISHED, _DIVERGED):  # a member that diverged has come to its end before
+            return 1.0
+        if not self.frames or not (self.lasting or self.state == _RUNNING):
+            return 0.0
+        return min(1.0, float(self.s[-1]) / self.until) if self.until > 0 else 0.0
 
 
 class Watch:
@@ -102,9 +113,9 @@ class Watch:
         looks = sorted(self._looks.values(), key=lambda each: -each.changed)
         events = self._work.events() if self._work else []
         diverged = {event.get("member") for event in events if event["event"] == "diverged"}
-        looks = [each._replace(state="diverged") if each.label in diverged else each for each in looks]
+        looks = [each._replace(state=_DIVERGED) if each.label in diverged else each for each in looks]
         if self._last_event() == "stopped":
-            return [each._replace(state="stopped") if each.state in (_RUNNING, _WAITING) else each for each in looks]
+            return [each._replace(state=_STOPPED) if each.state in (_RUNNING, _WAITING) else each for each in looks]
         return looks
 
     def _look(self, member: MemberFile, changed: float) -> Look:
@@ -126,13 +137,23 @@ class Watch:
         return str(events[-1]["event"]) if events else ""
 
     def seconds(self) -> tuple[float, float | None]:
-        """Seconds since this command of the run began, and seconds left by the share of flow time that is done."""
+        """Seconds that the run has taken while it ran, and seconds left by the share of its work that is done."""
         if self._work is None:
             return 0.0, None
-        spent = self._work.seconds_spent(running=True)
-        looks = list(self._looks.values())
-        share = sum(min(1.0, each.s[-1] / each.until) for each in looks if each.frames) / max(self.total, 1)
-        return spent, None if share <= 0 else spent * (1 - share) / share
+        spent, work = self._work.seconds_spent(), self._work_of_members()
+        share = sum(each.share() * work[each.label] for each in self.look()) / sum(work.values())
+        return spent, None if share <= 0 else spent * max(0.0, 1 - share) / share
+
+    def _work_of_members(self) -> dict[str, float]:
+        """Work of each member in units that take about equally long, as the run's command told it; else 1."""
+        assert self._work is not None  # the caller looked
+        labels = [str(entry["label"]) for entry in self._work.study["members"]]
+        told = [event.get("work") for event in self._work.events() if event["event"] == "started"]
+        work = told[-1] if told else None
+        fits = isinstance(work, list) and len(work) == len(labels)
+        if not fits or not all(isinstance(each, int | float) and 0 < each < np.inf for each in work or []):
+            return dict.fromkeys(labels, 1.0)
+        return {label: float(each) for label, each in zip(labels, work or [], strict=True)}
 
 
 def picture(watch: Watch, width: int, height: int) -> RenderableType:
@@ -148,7 +169,7 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
             f"{a[k]:.4g}" if each.frames else "" for a, k in ((each.s, -1), (each.energy, -1), (each.energy, 0))
         )
         table.add_row(each.label, str(each.frames), s, f"{each.until:g}", last, first, each.state)
-    ended, lost = (sum(each.state == state for each in looks) for state in (_FINISHED, "diverged"))
+    ended, lost = (sum(each.state == state for each in looks) for state in (_FINISHED, _DIVERGED))
     spent, left = watch.seconds()
     words = f"{ended} of {watch.total} finished" + (f", {lost} diverged" if lost else "")
     if len(looks) > _RECENT:
@@ -171,9 +192,9 @@ def _look(member: MemberFile, changed: float) -> Look:
             until = trajectory.parameters["study"].get("flow", {}).get("until", np.nan)
             s, energy = trajectory.series("s"), trajectory.series("energy")
             still = time.time() - changed > _QUIET
-            ended = "diverged" if diverged(trajectory) else _FINISHED
+            ended = _DIVERGED if diverged(trajectory) else _FINISHED
             state = ended if trajectory.finished else _WAITING if still else _RUNNING
-            return Look(member.label, len(trajectory), until, s, energy, state, changed)
+            return Look(member.label, len(trajectory), until, s, energy, state, changed, trajectory.particles > 0)
     except (TrajectoryError, OSError) as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)
 

@@ -10,6 +10,7 @@ import logging
 from collections.abc import Callable
 from typing import Any, NamedTuple, Protocol
 
+from wgflow.balance import EnergyBalance
 from wgflow.energy import Energy
 from wgflow.errors import DivergenceError
 from wgflow.ingredients import Ingredient
@@ -49,6 +50,11 @@ class Dynamics(NamedTuple):
     mobility: tuple[Array, float] | None
     ingredients: tuple[Ingredient, ...]
     rows: Callable[[int], Index] | None
+
+    @property
+    def measured(self) -> bool:
+        """Whether the dissipation is to account for E: with minibatches, noise or other ingredients it does not."""
+        return self.rows is None and not self.ingredients
 
 
 class Moment(NamedTuple):
@@ -105,7 +111,7 @@ class Cloud(Protocol):
         """Take one step of at most this length, as the rule decides; DivergenceError if particles leave the numbers."""
 
 
-def place(dynamics: Dynamics, rho: Particles, switched: int) -> Cloud:
+def place(dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> Cloud:
     """Put a measure where the flow will move it: on the energy's device if it has one, else in NumPy arrays.
 
     Parameters
@@ -116,18 +122,20 @@ def place(dynamics: Dynamics, rho: Particles, switched: int) -> Cloud:
         The measure.
     switched : int
         Pairs of particles that have changed places before.
+    balance : EnergyBalance
+        Of the steps before; it is continued where the dissipation accounts for E.
     """
     from wgflow.cloud.host import HostCloud
     from wgflow.cloud.resident import ResidentCloud, refusal
 
     gpu: Any = dynamics.energy.kernel
     if not hasattr(gpu, "launch"):  # the contract of :class:`wgflow.cloud.board.DeviceKernel`
-        return HostCloud(dynamics, rho, switched)
+        return HostCloud(dynamics, rho, switched, balance)
     reason = refusal(dynamics)
     if reason is None:
-        return ResidentCloud(dynamics, rho, switched, gpu)
+        return ResidentCloud(dynamics, rho, switched, balance, gpu)
     logger.warning("particles cross between host and device in every step: %s", reason)
-    return HostCloud(dynamics, rho, switched)
+    return HostCloud(dynamics, rho, switched, balance)
 
 
 def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:

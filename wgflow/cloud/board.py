@@ -6,15 +6,17 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
+from wgflow.balance import LENGTH as SUMS
+from wgflow.balance import EnergyBalance
 from wgflow.kernels.device import Device
 from wgflow.types import Array, Index
 
-LENGTH = 16  # doubles of the board
+LENGTH = 32  # doubles of the board
 _ROWS, _LANES, _FOLD, _SPAN = 8, 32, 256, 256  # TILE_ROWS, TILE_LANES, FOLD and SPAN of the source
 _THREADS = 256
 _ORDERED, _SHARES = 16, 8  # ORDERED and SHARES of the source
 _MOST_BLOCKS = 4096
-_TROUBLE, _STATES = 0, 8
+_TROUBLE, _STATES, _BALANCE = 0, 8, 18
 
 
 class Summary(NamedTuple):
@@ -50,6 +52,8 @@ class Board(NamedTuple):
         Up to four numbers that a step rule asked for.
     states : tuple of Summary
         Of both states.
+    balance : EnergyBalance
+        Up to the state last looked at, if the flow measures it.
     """
 
     trouble: int
@@ -58,6 +62,7 @@ class Board(NamedTuple):
     changed: int
     asked: tuple[float, ...]
     states: tuple[Summary, Summary]
+    balance: EnergyBalance
 
     @classmethod
     def of(cls, numbers: Array) -> Board:
@@ -65,14 +70,16 @@ class Board(NamedTuple):
         trouble, reason, escaped, changed, *asked = numbers[:_STATES].tolist()
         states = numbers[_STATES : _STATES + 6].reshape(2, 3).tolist()
         first, second = (Summary(energy, dissipation, int(switched)) for energy, dissipation, switched in states)
-        return cls(int(trouble), reason == 2.0, escaped > 0, int(changed), tuple(asked), (first, second))
+        balance = EnergyBalance(*numbers[_BALANCE : _BALANCE + SUMS].tolist())
+        return cls(int(trouble), reason == 2.0, escaped > 0, int(changed), tuple(asked), (first, second), balance)
 
     @staticmethod
-    def empty(switched: int) -> Array:
-        """The array at the start: no trouble yet, so many pairs that have changed places."""
+    def empty(switched: int, balance: EnergyBalance) -> Array:
+        """The array at the start: no trouble and no step yet, so many pairs that have changed places."""
         numbers = np.zeros(LENGTH)
         numbers[_TROUBLE] = -1.0
         numbers[_STATES + 2] = numbers[_STATES + 5] = switched
+        numbers[_BALANCE : _BALANCE + SUMS] = balance
         return numbers
 
 

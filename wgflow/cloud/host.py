@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from wgflow import integrators
+from wgflow.balance import EnergyBalance, rounding
 from wgflow.cloud import Dynamics, Moment, diverged, escaped
 from wgflow.depth import switches
 from wgflow.errors import InputError, describe
@@ -23,16 +24,20 @@ class HostCloud:
 
     Parameters
     ----------
-    dynamics, rho, switched : Dynamics, Particles, int
+    dynamics, rho, switched, balance : Dynamics, Particles, int, EnergyBalance
         As for :func:`wgflow.cloud.place`.
     """
 
     ahead = 0
 
-    def __init__(self, dynamics: Dynamics, rho: Particles, switched: int) -> None:
+    def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         self._of, self._rho, self._switched = dynamics, rho, switched
         self._energy, self._boundary = dynamics.energy, dynamics.boundary
+        self._balance = balance if dynamics.measured else None
+        self._rounding = rounding(dynamics.energy.dtype)
         self._good: Frame | None = None
+        self._made: Taken | None = None  # the step that led here
+        self._rate = 0.0  # dE/ds at the measure of the last frame
 
     def look(self, at: Moment, record: bool, last: bool) -> None:
         """Compute the velocity at the state, and its energy if a frame is due."""
@@ -46,7 +51,8 @@ class HostCloud:
             self._check_finite(at, *((whole or ()) + (used or ())))
         if whole is not None:
             state = (rho.theta, rho.tau, rho.mass)
-            self._good = Frame(at.step, at.s, *state, whole[0], dissipation, self._switched, at.h)
+            balance = self._account(at, whole[0])
+            self._good = Frame(at.step, at.s, *state, whole[0], dissipation, self._switched, at.h, balance=balance)
         self._at, self._used = at, used
 
     def frame(self) -> Callable[[], Frame]:
@@ -61,7 +67,20 @@ class HostCloud:
             frame = self._frame
             taken = self._of.rule.advance(lambda h: self._trial(h, order), frame.energy, frame.dissipation, reach)
         self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
+        self._made = taken
         return taken
+
+    def _account(self, at: Moment, energy: float) -> EnergyBalance | None:
+        """Balance of energy here: the step that led here added to that of the state before."""
+        if self._balance is None:
+            return None
+        rate = self._energy.rate_in_s(self._rho, at.s) if self._energy.regulariser is not None else 0.0
+        if self._good is not None and self._made is not None:
+            (trial, h, _), before = self._made, self._good.energy
+            step = (0.5 * h * (self._rate + rate), trial.dissipated, at.s, trial.switched > 0, self._rounding)
+            self._balance = self._balance.after(before, energy, *step)
+        self._rate = rate
+        return self._balance
 
     @property
     def _frame(self) -> Frame:
@@ -85,7 +104,14 @@ class HostCloud:
             low = integrators.combine(rho.theta, rho.tau, integrators.embedded(table), stages, h)
             return integrators.compare(rho, arrived, self._settle(rho, *low), table.order_low)
 
-        return Trial(moved, changed, lambda: self._energy(moved, s=at.s), estimate)
+        dissipated = h * self._mean_dissipation(stages) if self._balance is not None else math.nan
+        return Trial(moved, changed, lambda: self._energy(moved, s=at.s), estimate, dissipated)
+
+    def _mean_dissipation(self, stages: list[tuple[Array, Array]]) -> float:
+        """Dissipation at the stages of a step, with their weights in it."""
+        weights, first = self._of.integrator.b, self._frame.dissipation
+        later = zip(weights[1:], stages[1:], strict=True)
+        return weights[0] * first + sum(weight * self._dissipation(*stage) for weight, stage in later if weight)
 
     def _drift(self, theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
         rows = None if self._of.rows is None else self._of.rows(self._at.step)  # one batch for all stages of a step

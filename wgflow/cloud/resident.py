@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wgflow import depth as depths
+from wgflow.balance import EnergyBalance, rounding
 from wgflow.cloud import Dynamics, Moment
 from wgflow.cloud.board import Board, DeviceKernel, Launcher, tiles
 from wgflow.cloud.layers import Layers, layers
@@ -54,7 +55,7 @@ class ResidentCloud:
 
     Parameters
     ----------
-    dynamics, rho, switched : Dynamics, Particles, int
+    dynamics, rho, switched, balance : Dynamics, Particles, int, EnergyBalance
         As for :func:`wgflow.cloud.place`, with nothing in it that :func:`refusal` names.
     gpu : DeviceKernel
         The energy's kernel.
@@ -62,7 +63,9 @@ class ResidentCloud:
 
     ahead = 8  # the copy of a frame, and what is done with it, may take as long as so many steps
 
-    def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, gpu: DeviceKernel) -> None:
+    def __init__(
+        self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance, gpu: DeviceKernel
+    ) -> None:
         self._of, self._gpu, self._rho, self._start = dynamics, gpu, rho, Launcher(gpu)
         self._count, self._parameters = shape = rho.theta.shape
         net, depth, table = dynamics.energy.network(rho), dynamics.energy.depth, dynamics.integrator
@@ -78,9 +81,11 @@ class ResidentCloud:
         rows = (*table.a, table.b, *(() if table.b_low is None else (table.b_low,)))
         self._weights = [put(np.array(row, np.float64)) for row in rows]
         self._sums = empty((3, tiles(self._count)), np.float64)
+        self._spent = empty((len(table.b), 2, tiles(self._count)), np.float64)  # of each stage
         self._strange = empty(tiles(self._count), np.float64)
         self._penalty = empty(tiles(int(net.first[-1])), np.float64)
-        self._board = put(Board.empty(switched))
+        self._board = put(Board.empty(switched, balance))
+        self._rounding = rounding(dynamics.energy.dtype)
         places = [(state.theta, state.tau) for state in self._states]
         self._returns = Returns(gpu.device, dynamics, self._board, places, rho.mass)
         self._states[0].layers.arrange(self._states[0].tau)
@@ -111,15 +116,18 @@ class ResidentCloud:
     def _look(self, rows: Index | None, keep: int) -> None:
         """Velocity at the state of now over all samples or some; numbers for the board over all."""
         energy, penalties = self._velocity(self._states[self._now], self._at.s, rows, 0)
-        sums = (tiles(self._count), self._sums, self._board)
-        self._start.judge("judge_velocity", self._at.step, self._now, keep, energy, penalties, self._penalty, *sums)
+        term = self._of.energy.regulariser
+        fading = -term.decay if isinstance(term, Quadratic) else 0.0  # dE/ds over the penalty
+        looked = (self._at.step, self._at.s, self._now, keep, energy, penalties, self._penalty, float(fading))
+        sums = (self._rounding, tiles(self._count), self._spent, self._board)
+        self._start.judge("judge_velocity", *looked, *sums)
 
     def _velocity(self, state: _State, s: float, rows: Index | None, stage: int) -> tuple[Any, int]:
         """Velocity at a state as a stage of a step; the energy (1,) and how many parts its regulariser has."""
         made = self._gpu.launch(state.layers.first, state.layers.particle, state.layers.weight, state.theta, rows)
         penalties = self._regularise(state, s, made.value, made.slope)
         clip = int(self._of.boundary == "clip")
-        results = (stage, *self._stages, self._sums)
+        results = (stage, *self._stages, self._spent)
         state.layers.velocity(made.value, made.slope, state.tau, *self._weighing, clip, *results)
         return made.energy, penalties
 
@@ -147,8 +155,10 @@ class ResidentCloud:
         there.layers.arrange(there.tau, here.layers)
         changed = there.layers.inverted
         pairs = (0, there.layers.particle) if changed is None else (self._count, changed)
+        measured = float(h) if self._of.measured else 0.0
+        made = (measured, len(table.b), self._weights[len(table.a)], self._spent)
         turn = (self._now, 1 - self._now, self._board)
-        self._start.judge("judge_step", tiles(self._count), self._strange, *pairs, *turn)
+        self._start.judge("judge_step", tiles(self._count), self._strange, *pairs, *made, *turn)
         return Trial(
             lambda: self._download(there),
             lambda: self._tried().changed,

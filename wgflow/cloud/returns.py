@@ -28,10 +28,12 @@ class Arrival:
         Where the flow was.
     state : int
         Which of the two states it is.
+    measured : bool
+        Whether the flow has a balance of energy.
     """
 
-    def __init__(self, pending: Pending, mass: Array, at: Moment, state: int) -> None:
-        self._pending, self._mass, self._at, self._state = pending, mass, at, state
+    def __init__(self, pending: Pending, mass: Array, at: Moment, state: int, measured: bool) -> None:
+        self._pending, self._mass, self._at, self._state, self._measured = pending, mass, at, state, measured
         self._arrived: tuple[Board, Frame | None] | None = None
 
     def arrived(self) -> tuple[Board, Frame | None]:
@@ -40,7 +42,8 @@ class Arrival:
             theta, tau, numbers = self._pending.wait()
             board = Board.of(numbers)
             places = (theta, tau, self._mass)
-            self._arrived = board, _frame(self._at, places, board, self._state) if board.trouble < 0 else None
+            made = _frame(self._at, places, board, self._state, self._measured) if board.trouble < 0 else None
+            self._arrived = board, made
         return self._arrived
 
 
@@ -85,7 +88,8 @@ class Returns:
 
     def frame(self, at: Moment, state: int) -> Callable[[], Frame]:
         """Begin to copy a state out; the call waits for it, or raises DivergenceError."""
-        arrival = Arrival(self._device.fetch([*self._places[state], self._board]), self._mass, at, state)
+        pending = self._device.fetch([*self._places[state], self._board])
+        arrival = Arrival(pending, self._mass, at, state, self._of.measured)
         self._flying.append(arrival)
 
         def wait() -> Frame:
@@ -124,11 +128,12 @@ class Returns:
             return None
         at, state = self._visited[step]
         theta, tau = (self._device.get(each) for each in self._places[state])
-        return _frame(at, (theta, tau, self._mass), board, state)
+        return _frame(at, (theta, tau, self._mass), board, state, self._of.measured)
 
 
-def _frame(at: Moment, places: tuple[Array, Array, Array], board: Board, state: int) -> Frame:
+def _frame(at: Moment, places: tuple[Array, Array, Array], board: Board, state: int, measured: bool) -> Frame:
     for each in places:
         each.setflags(write=False)
     energy, dissipation, switched = board.states[state]
-    return Frame(at.step, at.s, *places, energy, dissipation, switched, at.h)
+    balance = board.balance if measured else None
+    return Frame(at.step, at.s, *places, energy, dissipation, switched, at.h, balance=balance)

@@ -104,7 +104,26 @@ def defect(network: Network, state: State) -> Defect:
     )
 
 
-def flow_step(network: Network, state: State, h: float, table: Tableau = EULER, own: bool = False) -> State:
+def flow_stages(
+    network: Network, state: State, h: float, table: Tableau = EULER, first: Drift | None = None
+) -> list[Drift]:
+    """Drifts at the stages of one step of :func:`flow_step`; ``first`` is the one at the state, if it is known."""
+    stages = [network.drift(*state) if first is None else first]
+    for row in table.a:
+        moves = [-h * a for a in row]
+        weights = _ahead(state.weights, stages, moves)
+        stages.append(network.drift(weights, _moved(network, state.features, stages, moves)))
+    return stages
+
+
+def flow_step(
+    network: Network,
+    state: State,
+    h: float,
+    table: Tableau = EULER,
+    own: bool = False,
+    stages: list[Drift] | None = None,
+) -> State:
     """One explicit step of length h of the neural feature flow, weights and features as independent states.
 
     Parameters
@@ -119,23 +138,34 @@ def flow_step(network: Network, state: State, h: float, table: Tableau = EULER, 
         The Runge-Kutta method.
     own : bool, optional
         Whether matrices of ``state.weights.middle`` may be overwritten, which saves a copy of each.
+    stages : list of Drift, optional
+        What :func:`flow_stages` makes, if it is known.
 
     Returns
     -------
     State
         At s + h. Middle weights kept as a history stay one while that is the cheaper form.
     """
-    return _finish(network, state, _stages(network, state, h, table), h, table, own)
+    stages = flow_stages(network, state, h, table) if stages is None else stages
+    moves = [-h * b for b in table.b]
+    return State(_added(state.weights, stages, moves, own), _moved(network, state.features, stages, moves))
 
 
-def descent_step(network: Network, weights: Weights, h: float, table: Tableau = EULER, own: bool = False) -> Weights:
+def descent_step(
+    network: Network,
+    weights: Weights,
+    h: float,
+    table: Tableau = EULER,
+    own: bool = False,
+    first: Drift | None = None,
+) -> Weights:
     """One explicit step of length h of dv/ds = -Gv with features computed from the weights.
 
     Under Euler's method this is scaled gradient descent with learning rate h: v_l - h m_(l-1) m_l dL/dv_l, with m_0 = d
     and m_(L+1) = 1 (Fang, Lee, Yang and Zhang, COLT 2021, Algorithm 1; Algorithm 3 for a DNN). Arguments as
-    :func:`flow_step`.
+    :func:`flow_step`; ``first`` is the gradient at these weights, if it is known.
     """
-    stages = [network.gradient(weights)]
+    stages = [network.gradient(weights) if first is None else first]
     for row in table.a:
         stages.append(network.gradient(_ahead(weights, stages, [-h * a for a in row])))
     return _added(weights, stages, [-h * b for b in table.b], own)
@@ -200,20 +230,6 @@ def _snapshot(network: Network, now: State, step: int, h: float, last: Snapshot 
     if not np.isfinite(loss):
         raise DivergenceError(f"loss: expected a finite number, got {loss} at step {step}; lower h", last)
     return Snapshot(step, step * h, state, output, loss, defect(network, state).largest)
-
-
-def _stages(network: Network, state: State, h: float, table: Tableau) -> list[Drift]:
-    stages = [network.drift(*state)]
-    for row in table.a:
-        moves = [-h * a for a in row]
-        weights = _ahead(state.weights, stages, moves)
-        stages.append(network.drift(weights, _moved(network, state.features, stages, moves)))
-    return stages
-
-
-def _finish(network: Network, state: State, stages: list[Drift], h: float, table: Tableau, own: bool) -> State:
-    moves = [-h * b for b in table.b]
-    return State(_added(state.weights, stages, moves, own), _moved(network, state.features, stages, moves))
 
 
 def _moved(network: Network, features: Features, stages: Sequence[Drift], moves: Sequence[float]) -> Features:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
+from wgflow.balance import EMPTY, EnergyBalance, rounding
 from wgflow.clock import StepClock
 from wgflow.errors import DivergenceError, InputError, describe
-from wgflow.features.flow import State, descent_step, flow_step, start
+from wgflow.features.flow import State, descent_step, flow_stages, flow_step, start
 from wgflow.features.history import LowRank, dense
 from wgflow.features.records import Drift
 from wgflow.features.system import System, Units
@@ -62,8 +64,10 @@ class Motion:
         """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
 
         A frame's ``theta`` are the units as :class:`~wgflow.features.system.System` writes them, its ``energy`` the
-        mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. A start may also be a
-        function that makes the state, called when the first frame is asked for.
+        mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its ``balance`` of energy
+        knows the dissipation under ``flow``, where it comes with the drifts; under ``descent`` it would take longer
+        than a percent of a step, and only how E changes is told. A start may also be a function that makes the state,
+        called when the first frame is asked for.
         """
         step, s = (begin.step, begin.s) if isinstance(begin, Frame) else (0, 0.0)
         clock = StepClock(step, s, real("until", until), None if every is None else schedule(every), self.h)
@@ -84,34 +88,47 @@ class Motion:
         else:
             with one_thread():
                 state = _dense(start if isinstance(start, State) else start())
+        balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, rounding("float64")
         good: Frame | None = None
-        begin, moved = True, False
+        begin, moved, first = True, False, self._look(state)
         while True:
             if begin or clock.due or clock.done:
-                frame = self._frame(state, clock, good)
+                frame = self._frame(state, first, clock, balance, good)
                 yield frame
                 good, begin = frame, False
             if clock.done:
                 return
-            state = self._step(state, own=moved)  # from then on no caller holds it
+            before = float(first.loss)
+            state, first, dissipated = self._step(state, first, own=moved)  # from then on no caller holds it
             moved = True
             clock.tick(self.h)
+            balance = balance.after(before, float(first.loss), 0.0, dissipated, clock.s, False, allowed)
             if on_step is not None:
                 on_step(clock.step, clock.s)
 
-    def _step(self, state: State, own: bool) -> State:
+    def _look(self, state: State) -> Drift:
+        """First stage of the step from a state."""
         network = self.system.network
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
-            if self.method == "flow":
-                return flow_step(network, state, self.h, self.integrator, own)
-            weights = descent_step(network, state.weights, self.h, self.integrator, own)
-            return State(weights, state.features)
+            return network.drift(*state) if self.method == "flow" else network.gradient(state.weights)
 
-    def _frame(self, state: State, clock: StepClock, good: Frame | None) -> Frame:
+    def _step(self, state: State, first: Drift, own: bool) -> tuple[State, Drift, float]:
+        """State after a step, first stage there, and the integral of the dissipation over the step, if it is known."""
+        network, table, h = self.system.network, self.integrator, self.h
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            if self.method == "descent":
+                weights = descent_step(network, state.weights, h, table, own, first)
+                return State(weights, state.features), network.gradient(weights), math.nan
+            stages = flow_stages(network, state, h, table, first)
+            dissipated = h * sum(weight * float(each.rate) for weight, each in zip(table.b, stages, strict=True))
+            state = flow_step(network, state, h, table, own, stages)
+            return state, network.drift(*state), dissipated
+
+    def _frame(self, state: State, first: Drift, clock: StepClock, balance: EnergyBalance, good: Frame | None) -> Frame:
         network, count = self.system.network, self.system.units
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             now = state if self.method == "flow" else start(network, state.weights)
-            drift = network.drift(*now)
+            drift = first if self.method == "flow" else network.drift(*now)
             dissipation = rate(drift, network.inputs, count)
         if not np.isfinite(drift.loss) or not np.isfinite(dissipation):
             raise DivergenceError(
@@ -121,7 +138,8 @@ class Motion:
             )
         theta = self.system.pack(now).theta
         mass = np.full(count, 1.0 / count)
-        return Frame(clock.step, clock.s, theta, np.zeros(count), mass, drift.loss, dissipation, 0, self.h)
+        numbers = (drift.loss, dissipation, 0, self.h)
+        return Frame(clock.step, clock.s, theta, np.zeros(count), mass, *numbers, balance=balance)
 
 
 @functools.cache

@@ -180,7 +180,9 @@ class Network:
         output = weights.outer @ tape.h[-1] / m
         back = self._backward(weights, tape, output)
         moving = self._weight_drifts(tape, back)
-        return Drift(moving, self._feature_drifts(weights, tape, back, moving.inner), output, self.loss_of(output))
+        features, moved = self._feature_drifts(weights, tape, back, moving.inner)
+        rate = back.output @ (moving.outer @ tape.h[-1] + weights.outer @ moved) / (m * self.points)
+        return Drift(moving, features, output, self.loss_of(output), rate)
 
     def adjoint(self, weights: Weights, features: Features) -> Adjoint:
         """Backward quantities D at given weights and features, see :class:`Adjoint`."""
@@ -228,7 +230,10 @@ class Network:
         middle = tuple(LowRank(h / n, d_alpha) for h, d_alpha in zip(tape.h, back.alpha, strict=False))
         return Weights(inner, middle, tape.h[-1] @ back.output / n)
 
-    def _feature_drifts(self, weights: Weights, tape: Tape, back: Adjoint, inner: AnyArray) -> Features:
+    def _feature_drifts(
+        self, weights: Weights, tape: Tape, back: Adjoint, inner: AnyArray
+    ) -> tuple[Features, AnyArray]:
+        """Galpha and Gbeta, and h1'(beta_L) o Gbeta_L."""
         m, n = len(weights.outer), self.points
         g_beta = inner.T @ self.x.T / self.inputs
         alphas, betas, moved = [], [g_beta], tape.slope[0] * g_beta
@@ -242,7 +247,7 @@ class Network:
             )
             alphas.append(g_alpha)
             betas.append(g_beta)
-        return Features(tuple(alphas), tuple(betas))
+        return Features(tuple(alphas), tuple(betas)), moved
 
 
 def _one_output(choice: str | Loss) -> Loss:

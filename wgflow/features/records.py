@@ -5,6 +5,7 @@ Shapes are in the paper's letters: N training points, d inputs, L hidden layers 
 
 from __future__ import annotations
 
+import math
 from typing import Any, NamedTuple
 
 from wgflow.features.history import AnyArray, Matrix
@@ -91,9 +92,12 @@ class Drift(NamedTuple):
         The network's outputs.
     loss : float
         Mean loss.
+    rate : float
+        -dE/ds along -G of the loss at these outer weights and features; NaN from ``gradient``, which has no Gbeta.
     """
 
     weights: Weights
     features: Features
     output: AnyArray
     loss: Any
+    rate: Any = math.nan

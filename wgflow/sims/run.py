@@ -226,7 +226,8 @@ def _run(
             say(f"{work.folder / 'members'}: {', '.join(strangers)}: no member of this study has this name; not used")
         _say_backend(tasks.chosen, options.quiet)
         spent = work.seconds_spent()
-        work.event("started", run=work.folder.name, provenance=made_by)
+        whole = [float(f"{load * each.member.flow.until:.4g}") for load, each in zip(tasks.loads, planned, strict=True)]
+        work.event("started", run=work.folder.name, provenance=made_by, work=whole)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
             sources.check_unchanged(members.data(planned))
@@ -290,6 +291,7 @@ def _run_members(
     outcomes: dict[int, Outcome] = {}
     for task, outcome in sweep.run_all(queue, min(tasks.jobs, max(left, 1)), advance, caught, tasks.deadline):
         outcomes[task.number], label = outcome, task.planned.label
+        advance(task.number, until[task.number])  # of a member that diverged nothing is left either
         work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
         if outcome.mended:
             say(outcome.mended)
@@ -323,10 +325,12 @@ def _dry_run(
 ) -> int:
     from rich.table import Table
 
-    from wgflow.sims import forecast
+    from wgflow.sims import forecast, runner
 
     loads = forecast.loads(planned, sizes, threads, options.backend)
-    expected = forecast.forecast(planned, loads, jobs, figures)
+    left = [1.0 if options.fresh else runner.share_left(work, each) for each in planned]
+    asked = [load._replace(seconds=load.seconds * share) for load, share in zip(loads, left, strict=True)]
+    expected = forecast.forecast(planned, asked, jobs, figures)
     table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)
     shown = list(zip(planned, loads, strict=True))
     if len(shown) > _SHOWN:  # the first, and the longest
@@ -339,8 +343,10 @@ def _dry_run(
     if len(shown) < len(planned):
         out.print(f"... and {len(planned) - len(shown)} more")
     side_by_side = f", {jobs} side by side" if jobs > 1 else ""
+    there = sum(share < 1 for share in left)
+    begun = f"{there} of them there in whole or in part, " if there else ""
     out.print(
-        f"{len(planned)} members{side_by_side}, {threads} {'thread' if threads == 1 else 'threads'} each: about "
+        f"{len(planned)} members{side_by_side}, {threads} {'thread' if threads == 1 else 'threads'} each: {begun}about "
         f"{_spoken(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, {expected.disk / 2**20:.1f} MiB on "
         f"disk, into {work.folder}; nothing was written",
         soft_wrap=True,

@@ -121,6 +121,19 @@ def time_done(work: Workspace, planned: Planned) -> float:
             return 0.0  # the run will find out how much of it is whole
 
 
+def share_left(work: Workspace, planned: Planned) -> float:
+    """Share of a member's flow time that is still to be run, 0 to 1; 0 also if it has diverged."""
+    path = work.member(planned.label, planned.values).path
+    try:
+        done = time_done(work, planned) / planned.member.flow.until
+        if 0 < done < 1:
+            with Trajectory(path) as trajectory:
+                return 0.0 if trajectory.finished else 1.0 - done
+        return 1.0 - min(done, 1.0)
+    except TrajectoryError:  # the run will say what is wrong with the file
+        return 1.0
+
+
 def _ended(planned: Planned) -> float:
     """Flow time from which on a member has come to its end."""
     return planned.member.flow.until * (1 - 1e-12)

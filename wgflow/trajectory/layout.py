@@ -4,7 +4,7 @@ The block in front of HDF5's own bytes holds, as text::
 
     wgflow trajectory, H5MD 1.1
     <SHA-256 of the rest of this block and of every byte outside the frames>  <bytes of this block>
-    {"version": [2, 1], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
+    {"version": [2, 2], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
 
 All datasets are contiguous, so that reading and adding frames needs these offsets alone. HDF5 itself makes the file
 and then is out of it: a running file's metadata never changes, a damaged or hostile one is never parsed.
@@ -81,6 +81,10 @@ class Layout:
         Of the format.
     observables : dict of str to tuple of int
         Shapes of the caller's observables at one frame, by name; () for a number.
+    balanced : bool
+        Whether frames have a balance of energy, which is then among ``observables``.
+    callers : tuple of str
+        The other observables.
     frames, particles, width : int
         Frames there is room for, N (0 for a file without particles), and P + 1.
     digests : Digests
@@ -106,6 +110,8 @@ class Layout:
         self.observables = {name: own[name] for name in sorted(set(own) - set(schema.OWN_OBSERVABLES))}
         for shape in self.observables.values():
             _require(0 < math.prod(shape) <= schema.MOST_ENTRIES, "an observable that is empty or of more than 64 MiB")
+        self.balanced = self.observables.get(schema.BALANCE) == schema.BALANCE_SHAPE
+        self.callers = tuple(name for name in self.observables if name != schema.BALANCE or not self.balanced)
         self.elements = schema.elements(self.observables)
         self.digests = schema.Digests(self.observables, self.particles, self.width)
         self._check()

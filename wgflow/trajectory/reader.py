@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import io
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wgflow.balance import EnergyBalance
 from wgflow.energy import Energy
 from wgflow.errors import InputError, TrajectoryError, unknown
 from wgflow.trajectory import labelled, layout, schema
@@ -113,7 +115,7 @@ class Trajectory(Sequence[Frame]):
     @property
     def observables(self) -> tuple[str, ...]:
         """Names of the series in the file."""
-        return (*schema.OWN_OBSERVABLES, *self._rows.layout.observables)
+        return (*schema.OWN_OBSERVABLES, *self._rows.layout.callers)
 
     @property
     def particles(self) -> int:
@@ -128,6 +130,8 @@ class Trajectory(Sequence[Frame]):
     def series(self, name: str) -> NDArray[Any]:
         """One number a frame, (F,), or array a frame, (F, ...): ``"s"``, ``"step"``, or any of :attr:`observables`.
 
+        ``"balance"`` has the numbers of :class:`wgflow.balance.EnergyBalance`.
+
         Raises
         ------
         InputError
@@ -136,10 +140,19 @@ class Trajectory(Sequence[Frame]):
             If a frame does not match its digest.
         """
         places = {"s": schema.TIME, "step": schema.STEP}
-        places |= {each: schema.observable(each).path for each in self.observables}
+        extra = (schema.BALANCE,) if self._rows.layout.balanced else ()
+        places |= {each: schema.observable(each).path for each in (*self.observables, *extra)}
         if name not in places:
             raise unknown("series", name, places)
         return self._numbers[places[name]].copy()
+
+    @property
+    def balance(self) -> EnergyBalance | None:
+        """Balance of energy over all steps up to the last frame; None without a frame or where there is none."""
+        if not len(self) or not self._rows.layout.balanced:
+            return None
+        last = self.series(schema.BALANCE)[-1].tolist()
+        return None if math.isnan(last[0]) else EnergyBalance(*last)
 
     def particle(self, index: int) -> ParticlePath:
         """Path of one particle through all frames, read without the other particles of most.

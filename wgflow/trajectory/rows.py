@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow.balance import EnergyBalance
 from wgflow.errors import TrajectoryError
 from wgflow.trajectory import schema
 from wgflow.trajectory.layout import Layout, read_at
@@ -191,6 +193,9 @@ class Rows:
 
 def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
     extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
+    there = extra.get(schema.BALANCE)
+    own = there is not None and there.shape == schema.BALANCE_SHAPE  # otherwise it is one of the caller's
+    balance = extra.pop(schema.BALANCE).tolist() if own else [math.nan]
     return Frame(
         step=int(row[schema.STEP]),
         s=float(row[schema.TIME]),
@@ -202,4 +207,5 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         switches=int(extra.pop("switches")),
         h=float(extra.pop("step_length")),
         observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
+        balance=None if math.isnan(balance[0]) else EnergyBalance(*balance),
     )

@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow.balance import EMPTY
+
 H5MD_VERSION = (1, 1)
-MODULE_VERSION = (2, 1)
+MODULE_VERSION = (2, 2)
 MAGIC = b"wgflow trajectory, H5MD 1.1\n"
 MOST_FRAMES = 2**26
 MOST_ENTRIES = 2**23  # of an observable at one frame
@@ -85,8 +87,10 @@ COMMIT = (
 )
 _MEASURED = "measured by the caller; an array a frame has further dimensions"
 OWN_OBSERVABLES = ("energy", "dissipation", "switches", "step_length")
+# Kept as an array of the caller's would be, so that a file may lack it, as those before format 2.2 do.
+BALANCE, BALANCE_SHAPE = "balance", (len(EMPTY),)
 RESERVED = frozenset(  # names an observable cannot have, since series and arrays of a run go by them
-    (*OWN_OBSERVABLES, "s", "step", "time", "theta", "tau", "mass", "frame", "particle", "component")
+    (*OWN_OBSERVABLES, BALANCE, "s", "step", "time", "theta", "tau", "mass", "frame", "particle", "component")
 )
 DIMENSIONS: Mapping[str, str] = MappingProxyType(
     {
@@ -188,7 +192,8 @@ class Digests:
 def markdown() -> str:
     """Return the schema as a table in Markdown, for the documentation."""
     rows = [("path", "type", "shape", "holds"), ("---", "---", "---", "---")]
-    for each in (*FRAMES, observable("NAME"), *STATIC, *COMMIT):
+    balance = observable(BALANCE, BALANCE_SHAPE)._replace(meaning=f"balance of energy: {', '.join(EMPTY._fields)}")
+    for each in (*FRAMES, balance, observable("NAME"), *STATIC, *COMMIT):
         kind = {"S": "text", "<f8": "float64", "<i8": "int64", "|u1": "uint8", "<u4": "uint32"}[each.dtype]
         rows.append((f"`{each.path}`", kind, f"({', '.join(each.shape)})" if each.shape else "scalar", each.meaning))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

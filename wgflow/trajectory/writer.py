@@ -23,6 +23,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow.balance import EMPTY
 from wgflow.errors import InputError, LostError, TrajectoryError, describe
 from wgflow.files import replaced, sweep_drafts
 from wgflow.trajectory import layout, schema, skeleton
@@ -144,7 +145,8 @@ class TrajectoryWriter:
         whole("particles", particles, least=0)
         if len(set(observables)) < len(observables):
             raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
-        shapes = dict(observables) if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
+        shapes: dict[str, tuple[int, ...]] = {}
+        shapes |= observables if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
         for name, shape in shapes.items():
             sizes = [whole(f"shape of observable {name!r}", n) for n in shape]
             if len(shape) > 2 or math.prod(sizes) > schema.MOST_ENTRIES:
@@ -157,6 +159,7 @@ class TrajectoryWriter:
                     f"observable {describe(name)}: expected at most 100 characters without '/', and none of the names "
                     f"{', '.join(sorted(schema.RESERVED))}"
                 )
+        shapes[schema.BALANCE] = schema.BALANCE_SHAPE
         path = Path(path).resolve()
         documents = {"energy": energy.spec(), "flow": flow, "study": study, "provenance": provenance}
         arrays = _stored("data", energy.problem.arrays())
@@ -327,10 +330,12 @@ class TrajectoryWriter:
     def _parts(self, frame: Frame) -> tuple[NDArray[Any], NDArray[Any], bytes, list[bytes]]:
         """Position (N, P + 1), mass (N,), the numbers of a frame, each as eight bytes, and its arrays."""
         observables = self._layout.observables
-        if set(frame.observables) != set(observables):
+        own = self._layout.callers
+        if set(frame.observables) != set(own):
             raise InputError(
-                f"frame: expected observables {list(observables)}, as the file has, got {sorted(frame.observables)}"
+                f"frame: expected observables {list(own)}, as the file has, got {sorted(frame.observables)}"
             )
+        measured = {schema.BALANCE: frame.balance or (math.nan,) * len(EMPTY)} | dict(frame.observables)
         if not self._layout.particles:
             frame = replace(frame, theta=np.empty((0, self._layout.width - 1)), tau=np.empty(0), mass=np.empty(0))
         shape = (self._layout.particles, self._layout.width)
@@ -346,8 +351,8 @@ class TrajectoryWriter:
             raise InputError(f"frame: expected {shape[0]} particles of {shape[1] - 1} parameters, got {got}")
         position = self._position
         position[:, :-1], position[:, -1] = theta, tau
-        others = [frame.observables[name] for name, shape in observables.items() if not shape]
-        arrays = [_array(name, frame.observables[name], shape) for name, shape in observables.items() if shape]
+        others = [measured[name] for name, shape in observables.items() if not shape]
+        arrays = [_array(name, measured[name], shape) for name, shape in observables.items() if shape]
         known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
         try:
             numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)

@@ -13,6 +13,10 @@
 #define CHANGED 3  // pairs of particles that changed places in the last trial
 #define ASKED 4    // up to four numbers that a step rule asked for
 #define STATES 8   // of both states: energy, dissipation, pairs that have changed places
+#define MADE 14    // length of the step that was tried last if the balance of energy is measured, else 0
+#define SPENT 15   // integral of the dissipation over it
+#define RATES 16   // of both states: dE/ds at a fixed measure
+#define BALANCE 18 // the sums of wgflow.balance.EnergyBalance, in its order
 
 DEVICE bool is_finite(double x) { return x - x == 0.0; }
 
@@ -59,7 +63,7 @@ DEVICE double confine(double tau, Int boundary) {
 }
 
 // The scheme's velocities with walls and mobility[P + 1], tau's last, for stage `slot` of a step; of each tile the
-// dissipation and how many entries are not finite, sums[2][tiles]. shared: 2 (TILE + TILE_ROWS) doubles.
+// dissipation and how many entries are not finite, sums[slots][2][tiles]. shared: 2 (TILE + TILE_ROWS) doubles.
 template <class InTheta, class InTau>
 DEVICE void velocities(Int count, Int parameters, InTheta in_theta, InTau in_tau, const double* tau, const double* mass,
                        const double* resistance, const double* mobility, Int clip, Int slot, double* v_theta,
@@ -67,6 +71,7 @@ DEVICE void velocities(Int count, Int parameters, InTheta in_theta, InTau in_tau
     v_theta += slot * count * parameters;
     v_tau += slot * count;
     const Int tiles = (count + TILE_ROWS - 1) / TILE_ROWS;
+    sums += slot * 2 * tiles;
     for (Int tile = BLOCK; tile < tiles; tile += BLOCKS) {
         EACH_HERE(task, TILE) {
             const Int i = tile * TILE_ROWS + task / TILE_LANES;
@@ -165,15 +170,45 @@ KERNEL regularise(Int entries, Int parameters, const Int* particle, const double
     }
 }
 
+// The step that led to a state, in the balance: wgflow.balance.EnergyBalance.after.
+DEVICE void add_step(double s, Int state, double rounding, double* board) {
+    double* sums = board + BALANCE;
+    const double* before = board + STATES + 3 * (1 - state);
+    const double* here = board + STATES + 3 * state;
+    const double change = here[0] - before[0] - 0.5 * board[MADE] * (board[RATES] + board[RATES + 1]);
+    const double defect = fabs(change + board[SPENT]);
+    const double allowed = rounding * fmax(fmax(fabs(before[0]), fabs(here[0])), sums[1]);
+    sums[0] += 1.0;
+    sums[1] += fabs(change);
+    sums[2] += board[SPENT];
+    if (here[2] > before[2]) {
+        sums[8] += 1.0;
+        sums[9] += defect;
+        sums[10] += change > 0.0 ? change : 0.0;
+        return;
+    }
+    sums[3] += defect;
+    if (!(change > allowed)) return;
+    sums[4] += 1.0;
+    if (change > sums[5]) {
+        sums[5] = change;
+        sums[6] = s;
+    }
+    sums[7] += change;
+}
+
 // After a velocity at a state: a particle that escaped in the step before, or what is not finite here, becomes trouble;
-// else, if `keep`, energy and dissipation go on the board. One block. shared: FOLD doubles.
-KERNEL judge_velocity(Int step, Int state, Int keep, const double* energy, Int penalties, const double* penalty,
-                      Int tiles, const double* sums, double* board) {
+// else, if `keep`, energy and dissipation go on the board, and the step before into the balance, of which the penalty
+// times `fading` is dE/ds at a fixed measure. One block. shared: FOLD doubles.
+KERNEL judge_velocity(Int step, double s, Int state, Int keep, const double* energy, Int penalties,
+                      const double* penalty, double fading, double rounding, Int tiles, const double* sums,
+                      double* board) {
     SHARED(double, shares);
     if (board[TROUBLE] >= 0.0) return;
     const double dissipation = fold(tiles, sums, shares);
     const double strange = fold(tiles, sums + tiles, shares);
-    const double total = energy[0] + (penalties ? fold(penalties, penalty, shares) : 0.0);
+    const double added = penalties ? fold(penalties, penalty, shares) : 0.0;
+    const double total = energy[0] + added;
     if (THREAD != 0) return;
     if (board[ESCAPED] > 0.0) {
         board[REASON] = 2.0;
@@ -184,6 +219,8 @@ KERNEL judge_velocity(Int step, Int state, Int keep, const double* energy, Int p
     } else if (keep) {
         board[STATES + 3 * state] = total;
         board[STATES + 3 * state + 1] = dissipation;
+        board[RATES + state] = fading * added;
+        if (board[MADE] > 0.0) add_step(s, state, rounding, board);
     }
 }
 
@@ -227,13 +264,20 @@ KERNEL move_particles(Int count, Int parameters, Int stages, const double* weigh
     }
 }
 
-// After a trial from one state to the other: who escaped, who changed places. One block. shared: FOLD doubles.
-KERNEL judge_step(Int tiles, const double* strange, Int count, const Int* inverted, Int from, Int to, double* board) {
+// After a trial from one state to the other: who escaped, who changed places, and, if h > 0, the integral of the
+// dissipation by the method's own rule over its stages. One block. shared: FOLD doubles.
+KERNEL judge_step(Int tiles, const double* strange, Int count, const Int* inverted, double h, Int stages,
+                  const double* weights, const double* sums, Int from, Int to, double* board) {
     SHARED(double, shares);
     if (board[TROUBLE] >= 0.0) return;
     const double escaped = fold(tiles, strange, shares);
     const Int changed = count ? fold(count, inverted, reinterpret_cast<Int*>(shares)) : 0;
+    double mean = 0.0;
+    for (Int j = 0; j < stages && h > 0.0; ++j)
+        if (weights[j] != 0.0) mean += weights[j] * fold(tiles, sums + 2 * j * tiles, shares);
     if (THREAD != 0) return;
+    board[MADE] = h;
+    board[SPENT] = h * mean;
     board[ESCAPED] = escaped;
     board[CHANGED] = (double)changed;
     board[STATES + 3 * to + 2] = board[STATES + 3 * from + 2] + (double)changed;

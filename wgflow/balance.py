@@ -1,0 +1,103 @@
+"""Balance of energy along a run: how much of what E does at every step the dissipation explains, and where E rises."""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+_ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}  # of E, in units of E or of what it has changed by
+
+
+class EnergyBalance(NamedTuple):
+    """Sums over the steps of a run without noise and minibatches, from its start on.
+
+    Over a step from E_0 to E_1 the flow's change of E is c = E_1 - E_0, less the integral of dE/ds at a fixed measure
+    where E depends on s (trapezoid rule); the dissipation predicts -q with q = h sum_j b_j D_j, the integral of the
+    dissipation D by the integrator's own rule over its stages. c + q is the step's defect, O(h**(p + 1)) for a method
+    of order p where E is smooth enough, so that the sum of its absolute values is O(h**p). Under Gaps E jumps in steps
+    in which particles change places; the defects of such steps, mostly jumps, are kept apart.
+
+    Attributes
+    ----------
+    steps : float
+        Steps that were measured; all numbers are floats, as files have them.
+    descent : float
+        Sum of |c| over these steps.
+    dissipated : float
+        Sum of q; NaN where the dissipation is not known between frames.
+    defect : float
+        Sum of |c + q| over the steps without an order switch; NaN likewise.
+    rises : float
+        Steps without an order switch in which c was positive beyond rounding.
+    rise, rise_s : float
+        The largest such c, and the flow time at the end of that step; 0 if there was none.
+    risen : float
+        Sum of these c.
+    switched : float
+        Steps in which particles changed places in depth (Gaps).
+    at_switches, risen_at_switches : float
+        Sums of |c + q| and of positive c over those.
+    """
+
+    steps: float = 0.0
+    descent: float = 0.0
+    dissipated: float = 0.0
+    defect: float = 0.0
+    rises: float = 0.0
+    rise: float = 0.0
+    rise_s: float = 0.0
+    risen: float = 0.0
+    switched: float = 0.0
+    at_switches: float = 0.0
+    risen_at_switches: float = 0.0
+
+    def after(
+        self, start: float, end: float, explicit: float, dissipated: float, s: float, switched: bool, rounding: float
+    ) -> EnergyBalance:
+        """Balance after one more step.
+
+        Parameters
+        ----------
+        start, end : float
+            E before and after it.
+        explicit : float
+            Integral of dE/ds at a fixed measure.
+        dissipated : float
+            q, or NaN.
+        s : float
+            Flow time at its end.
+        switched : bool
+            Whether particles changed places in depth.
+        rounding : float
+            As :func:`rounding` has it.
+        """
+        change = end - start - explicit
+        defect = abs(change + dissipated)
+        allowed = rounding * max(abs(start), abs(end), self.descent)
+        # Positional, since this runs at every step; the device has the same rule in particles.cu.
+        sums = self.steps + 1, self.descent + abs(change), self.dissipated + dissipated
+        if switched:
+            apart = self.switched + 1, self.at_switches + defect, self.risen_at_switches + max(change, 0.0)
+            return EnergyBalance(*sums, *self[3:8], *apart)
+        rose = self.rises, self.rise, self.rise_s, self.risen
+        if change > allowed:
+            rose = self.rises + 1, *max((self.rise, self.rise_s), (change, s), key=_size), self.risen + change
+        return EnergyBalance(*sums, self.defect + defect, *rose, *self[8:])
+
+    @property
+    def relative(self) -> float:
+        """Defect of the steps without an order switch over the descent; NaN if E never changed or it is not known."""
+        return self.defect / self.descent if self.descent > 0 else math.nan
+
+
+EMPTY = EnergyBalance()
+LENGTH = len(EMPTY)
+
+
+def rounding(dtype: str) -> float:
+    """Largest change of E that may be rounding, relative to E or to what E has changed by, for a precision's name."""
+    return _ROUNDING[dtype]
+
+
+def _size(rise: tuple[float, float]) -> float:
+    return rise[0]
