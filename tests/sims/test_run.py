@@ -435,7 +435,7 @@ def test_bad_data_files(tmp_path, monkeypatch, capsys, spoil, words):
     ],
 )
 def test_every_option_stops_and_resumes_to_the_same_run(study, tmp_path, changes):
-    options = [study, "--quiet", *[part for change in changes for part in ("--set", change)]]
+    options = [study, "--quiet", *[part for change in ["figure=none", *changes] for part in ("--set", change)]]
     assert run.main([*options, "--out", "whole"]) == 0
     codes = []
     while not codes or codes[-1] == run.REQUEUE:
@@ -499,7 +499,7 @@ def test_a_folder_of_members_that_is_gone_is_named(study, tmp_path, capsys):
 def test_constant_columns_are_said_once(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("wgflow.sims.members._said", set())
-    members.problems.cache_clear()
+    members._problems.cache_clear()
     np.savez("own.npz", x=np.column_stack([np.linspace(0, 1, 12), np.full(12, 7.0)]), y=np.linspace(1, 2, 12))
     table = (
         '[problem]\nname = "file"\npath = "own.npz"\n[flow]\nuntil = 1.0\n[grid]\n"problem.split_seed" = [0, 1, 2]\n'

@@ -126,12 +126,12 @@ def test_a_divergence_with_transport_is_a_divergence(tmp_path, monkeypatch, caps
     monkeypatch.chdir(tmp_path)
     (tmp_path / "far.toml").write_text(
         'name = "far"\nfigure = "none"\n[problem]\nname = "sine"\nsamples = 20\nactivation = "relu"\n'
-        '[particles]\ncount = 8\n[depth]\nname = "shallow"\n[flow]\nuntil = 400.0\n'
-        f'every = 40.0\ningredients = {ingredients}\n[grid]\n"flow.step" = [0.1, 20.0]\n'
+        '[particles]\ncount = 8\n[depth]\nname = "shallow"\n[flow]\nuntil = 120.0\n'
+        f'every = 60.0\ningredients = {ingredients}\n[grid]\n"flow.step" = [0.5, 20.0]\n'
     )
     assert run.main(["far.toml", "--quiet"]) == run.DIVERGED
     assert "diverged" in capsys.readouterr().err
     (folder,) = tmp_path.glob("runs/far/*")
     rows = json.loads((folder / "summary.json").read_text())["members"]
-    assert {row["flow.step"]: row["status"] for row in rows} == {0.1: "finished", 20.0: "diverged"}
+    assert {row["flow.step"]: row["status"] for row in rows} == {0.5: "finished", 20.0: "diverged"}
     assert len(list(folder.glob("members/*.h5"))) == 2
