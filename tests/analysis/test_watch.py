@@ -4,6 +4,7 @@ import pty
 import signal
 import subprocess
 import sys
+from datetime import UTC, datetime
 
 import numpy as np
 import pytest
@@ -11,6 +12,7 @@ import pytest
 import wgflow
 from wgflow.analysis import braille, watch
 from wgflow.sims import run
+from wgflow.trajectory import TrajectoryWriter
 from wgflow.workspace import Workspace
 
 STUDY = """
@@ -72,6 +74,71 @@ def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
     path.write_bytes(path.read_bytes()[:-10])
     assert watch.main([str(path)]) == 0
     assert "damaged" in capsys.readouterr().out
+
+
+def told(folder, *events):
+    """Write what commands of a run told, each with its second after BEGUN."""
+    lines = [
+        json.dumps({"time": datetime.fromtimestamp(BEGUN + at, UTC).isoformat(), "event": kind} | details)
+        for at, kind, details in events
+    ]
+    (folder / "events.jsonl").write_text("".join(f"{line}\n" for line in lines))
+
+
+BEGUN = 1_700_000_000
+WORK = {"work": [1.0, 9.0]}
+
+
+@pytest.fixture(scope="module")
+def halfway(tmp_path_factory):
+    """A run whose first member has ended and whose second, nine times as long, has come to a third."""
+    folder = tmp_path_factory.mktemp("halfway")
+    problem = wgflow.Problem.padded([[0.0], [1.0]], [0.0, 1.0])
+    energy = wgflow.Energy(problem, backend="reference")
+    work = Workspace(folder)
+    members = [{"label": f"count={n}", "values": {"count": n}} for n in (2, 4)]
+    work.create({"name": "halfway", "members": members})
+    for count, until in ((2, 0.3), (4, 0.1)):
+        flow, path = wgflow.Flow(energy), work.member(f"count={count}", {}).path
+        with TrajectoryWriter.create(path, energy, count, study={"flow": {"until": 0.3}}) as writer:
+            for frame in flow.run(wgflow.Particles.draw(problem, count), until):
+                writer.append(frame)
+            if count == 2:
+                writer.finish()
+        os.utime(path, (BEGUN + 40, BEGUN + 40))
+    return folder
+
+
+START, ENDED, STOPPED = (0, "started", WORK), (10, "finished", {"member": "count=2"}), (40, "stopped", {})
+
+
+@pytest.mark.parametrize(
+    ("events", "spent", "left"),
+    [
+        ((START, ENDED, STOPPED), 40, 60),  # a tenth and three tenths of the work are done
+        ((START, ENDED), 40, 60),  # killed: its file was written to last after 40 seconds
+        ((START,), 40, 60),
+        ((START, ENDED, STOPPED, (9000, "started", WORK), (9000, "stopped", {})), 40, 60),
+        ((START, ENDED, (9000, "started", WORK), (9000, "stopped", {})), 40, 60),  # killed, then taken up and stopped
+        ((START, ENDED, (9000, "started", WORK), (9020, "stopped", {})), 60, 90),
+        (((0, "started", {}), ENDED, STOPPED), 40, 20),  # by a version that did not tell the work: two of three thirds
+        (((0, "started", {"work": [1.0, 0.0]}), ENDED, STOPPED), 40, 20),
+        (((0, "started", {"work": [1.0]}), ENDED, STOPPED), 40, 20),
+        ((START, ENDED, (20, "diverged", {"member": "count=4"}), (40, "done", {})), 40, 0),
+        ((), 0, 0),
+    ],
+)
+def test_time_left_is_that_of_the_work_left_at_the_speed_while_it_ran(halfway, events, spent, left):
+    told(halfway, *events)
+    assert watch.Watch(halfway).seconds() == pytest.approx((spent, left))
+
+
+def test_a_member_of_numbers_alone_that_was_stopped_is_all_left():
+    s = np.array([0.0, 0.5])
+    look = watch.Look("", 2, 1.0, s, s, "stopped", 0.0, lasting=False)
+    assert [look._replace(state=state).share() for state in ("stopped", "running", "finished")] == [0.0, 0.5, 1.0]
+    assert look._replace(lasting=True).share() == 0.5
+    assert look._replace(frames=0, s=s[:0], state="damaged").share() == 0.0
 
 
 @pytest.mark.parametrize(

@@ -58,6 +58,31 @@ def test_dry_run_says_time_memory_and_disk(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "runs").exists()
 
 
+def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "small.toml").write_text(STUDY)
+    monkeypatch.setattr(forecast, "loads", lambda planned, *rest: [Load(3600.0, 0, 0)] * len(planned))
+    options = ["small.toml", "--jobs", "1", "--threads", "1", "--set", "flow.every=0.1"]
+
+    def said(*more):
+        assert run.main([*options, "--dry-run", *more]) == 0
+        return capsys.readouterr().out.splitlines()[-1]
+
+    assert said().startswith("8 members, 1 thread each: about 8 h 0 min")
+    for _ in range(2):  # the start, and one of twenty steps
+        assert run.main([*options, "--quiet", "--walltime", "0"]) == run.REQUEUE
+    (path,) = tmp_path.glob("runs/*/*/members/*.h5")
+    begun = "8 members, 1 thread each: 1 of them there in whole or in part, about 7 h 57 min"
+    assert said().startswith(begun)
+    assert said("--fresh").startswith("8 members, 1 thread each: about 8 h 0 min")
+    path.write_bytes(path.read_bytes()[:-10])
+    assert said().startswith("8 members, 1 thread each: about 8 h 0 min")  # damaged: the run will say so
+    path.unlink()
+    assert run.main([*options, "--quiet"]) == 0
+    assert said().startswith("8 members, 1 thread each: 8 of them there in whole or in part, about ")
+    assert " h " not in said()
+
+
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_in_words(seconds, words):
     assert run._spoken(seconds) == words
