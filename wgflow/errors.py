@@ -63,6 +63,10 @@ class StudyError(InputError):
         super().__init__("\n".join(problems))
         self.problems = problems
 
+    def __reduce__(self) -> tuple[type[StudyError], tuple[list[str]]]:
+        """Say how it is made again in another process."""
+        return type(self), (self.problems,)
+
 
 def describe(value: object) -> str:
     """Value and type in a form short enough for one line of an error message."""

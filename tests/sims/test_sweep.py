@@ -1,10 +1,13 @@
 """Members side by side: the same bytes as one after another, stopping, resuming, and nobody left behind."""
 
+import contextlib
+import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,7 +26,8 @@ every = 0.5
 "particles.count" = [3, 5]
 seed = [0, 1, 2, 3]
 """
-LONG = ["--set", "flow.until=2000", "--set", "flow.every=0.1", "--jobs", "2"]
+LONG = ["--set", "flow.until=1e6", "--set", "flow.every=10", "--jobs", "2"]  # more than any machine does meanwhile
+linux = pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs ps and /proc as on Linux")
 
 
 @pytest.fixture
@@ -42,16 +46,20 @@ def frames(path):
         return [(f.step, f.theta.tobytes(), f.tau.tobytes(), f.energy) for f in trajectory]
 
 
-def begun(tmp_path, process):
-    """Wait until two members have a frame."""
-    for _ in range(600):
-        found = [path for path in tmp_path.glob("runs/many/*/members/*.h5") if path.stat().st_size > 0]
-        if len(found) >= 2:
-            time.sleep(0.5)
-            return
-        assert process.poll() is None
-        time.sleep(0.1)
-    pytest.fail("no member began")
+def until(event, process=None):
+    """Wait for an event while a command runs, or has ended; when the time is up, it has long failed."""
+    for _ in range(60_000):
+        if found := event():
+            return found
+        assert process is None or process.poll() is None
+        time.sleep(0.005)
+    pytest.fail("it never came to that")
+
+
+def begun(tmp_path):
+    """Whether two members have a frame."""
+    found = [path for path in tmp_path.glob("runs/many/*/members/*.h5") if frames(path)]
+    return len(found) >= 2
 
 
 @pytest.mark.parametrize(
@@ -66,7 +74,7 @@ def test_cores_are_shared_out(count, cores, jobs, threads, expected):
 
 def test_side_by_side_is_the_same(study, tmp_path):
     assert run.main([study, "--quiet", "--out", "one", "--jobs", "1"]) == 0
-    subprocess.run(command(study, "--out", "two", "--jobs", "2"), check=True)
+    assert run.main([study, "--quiet", "--out", "two", "--jobs", "2"]) == 0
     (one,), (two,) = (list((tmp_path / out / "many").iterdir()) for out in ("one", "two"))
     assert one.name == two.name
     for path in (one / "members").iterdir():
@@ -78,9 +86,9 @@ def test_side_by_side_is_the_same(study, tmp_path):
 def test_signals_stop_all_processes(study, tmp_path, number, code):
     """A signal to the whole group, as a terminal or a batch system sends it."""
     process = subprocess.Popen(command(study, *LONG), stderr=subprocess.PIPE, text=True, start_new_session=True)
-    begun(tmp_path, process)
+    until(lambda: begun(tmp_path), process)
     os.killpg(process.pid, number)
-    _, err = process.communicate(timeout=60)
+    _, err = process.communicate()
     assert process.returncode == code, err
     assert err.splitlines() == ["wgflow: stopped; the same command resumes from the last committed frame"]
     for path in tmp_path.glob("runs/many/*/members/*.h5"):
@@ -88,8 +96,7 @@ def test_signals_stop_all_processes(study, tmp_path, number, code):
 
 
 def test_walltime_stops_all_processes(study):
-    result = subprocess.run(command(study, *LONG, "--walltime", "2"), capture_output=True, text=True, check=False)
-    assert result.returncode == run.REQUEUE, result.stderr
+    assert run.main([study, "--quiet", *LONG, "--walltime", "0"]) == run.REQUEUE
 
 
 def children(pid):
@@ -100,25 +107,66 @@ def children(pid):
     return [int(line.split()[0]) for line in listed.stdout.splitlines() if "spawn_main" in line]
 
 
-@pytest.mark.skipif(not os.path.isdir("/proc"), reason="needs ps as on Linux")
-def test_a_killed_parent_leaves_nobody_and_a_killed_worker_is_said(study, tmp_path):
-    process = subprocess.Popen(command(study, *LONG), stderr=subprocess.PIPE, text=True)
-    begun(tmp_path, process)
+def at_work(pid):
+    """Whether a process has a member's file open."""
+    with contextlib.suppress(OSError):
+        return any(os.readlink(each).endswith(".h5") for each in Path(f"/proc/{pid}/fd").iterdir())
+    return False
+
+
+@linux
+def test_a_killed_parent_leaves_nobody(study, tmp_path):
+    process = subprocess.Popen(command(study, *LONG))
+    until(lambda: begun(tmp_path), process)
     orphans = children(process.pid)
-    assert len(orphans) >= 2
+    assert len(orphans) == 2
     process.kill()
-    process.communicate()
-    for _ in range(100):
-        if not any(os.path.isdir(f"/proc/{pid}") for pid in orphans):
-            break
-        time.sleep(0.1)
-    else:
-        pytest.fail("workers outlived their parent")
-    process = subprocess.Popen(command(study, *LONG), stderr=subprocess.PIPE, text=True)
-    time.sleep(4)
-    for pid in children(process.pid):
-        os.kill(pid, signal.SIGKILL)
-    _, err = process.communicate(timeout=60)
-    assert process.returncode == run.DISK, err
-    assert "a process of the study was killed" in err
-    assert len(err.splitlines()) == 1
+    process.wait()
+    until(lambda: not any(os.path.isdir(f"/proc/{pid}") for pid in orphans))
+
+
+@linux
+def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(study, tmp_path):
+    """Two short members and a long one: the second process has nothing left to do, the first goes on."""
+    options = ["--set", "flow.every=10", "--set", "grid={'flow.until' = [10.0, 20.0, 1e6]}", "--jobs", "2"]
+    process = subprocess.Popen(command(study, *options), stderr=subprocess.PIPE, text=True)
+
+    def of(pattern):
+        return list(tmp_path.glob(f"runs/many/*/{pattern}"))
+
+    until(lambda: any(path.read_text().count('"finished"') == 2 for path in of("events.jsonl")), process)
+    (busy,) = until(lambda: [pid for pid in children(process.pid) if at_work(pid)], process)
+    for pid in set(children(process.pid)) - {busy}:
+        with contextlib.suppress(ProcessLookupError):  # it has gone by itself
+            os.kill(pid, signal.SIGKILL)
+    (long,) = of("members/until-1000000.0.h5")
+    before = len(frames(long))
+    until(lambda: len(frames(long)) > before + 1, process)
+    os.kill(busy, signal.SIGKILL)
+    _, err = process.communicate()
+    assert process.returncode == run.DISK
+    assert err == (
+        "wgflow: until=1000000.0: its process was killed, perhaps for memory; try fewer --jobs; committed frames are "
+        "intact\n"
+    )
+    assert sorted(len(frames(path)) for path in of("members/*.h5"))[:2] == [2, 3]
+
+
+@pytest.mark.parametrize(
+    ("end", "words"),
+    [
+        ("os.kill(os.getpid(), 9)", "was killed, before it could begin, perhaps for memory; try fewer --jobs"),
+        ("os._exit(7)", "ended with exit code 7, before it could begin; --jobs 1 does without processes"),
+    ],
+)
+def test_a_worker_that_ends_while_it_starts_stops_the_others(study, tmp_path, monkeypatch, capfd, end, words):
+    """One of six; the others would go on for ever."""
+    (tmp_path / "sitecustomize.py").write_text(
+        "import os, sys\nif any('spawn_main' in each for each in sys.orig_argv):\n    try:\n"
+        f"        os.close(os.open({str(tmp_path / 'once')!r}, os.O_CREAT | os.O_EXCL))\n"
+        f"    except FileExistsError:\n        pass\n    else:\n        {end}\n"
+    )
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    assert run.main([study, "--quiet", *LONG, "--jobs", "6"]) == run.DISK
+    assert capfd.readouterr().err == f"wgflow: a process of the study {words}; committed frames are intact\n"
+    assert not multiprocessing.active_children()

@@ -2,13 +2,15 @@
 
 Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written; or a data file that
 changed on the way, and whole members are kept), 3 some member diverged (its last good frame is kept, the others
-finish), 4 disk or permission lost while running, 75 stopped by SIGTERM or --walltime (run the same command again), 130
-Ctrl-C (likewise).
+finish), 4 disk, permission, memory or a process lost while running, 75 stopped by SIGTERM or --walltime (run the same
+command again), 130 Ctrl-C (likewise).
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -76,7 +78,8 @@ def parser() -> argparse.ArgumentParser:
     make = Parser(
         prog="python -m wgflow.sims.run",
         description="Run a study: every member's trajectory, a summary and a figure. The same command again resumes.",
-        epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk lost, 75 stopped (requeue), 130 Ctrl-C.",
+        epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk, memory or a process lost, "
+        "75 stopped (requeue), 130 Ctrl-C.",
     )
     make.add_argument("study", nargs="?", default=DEFAULT_STUDY, metavar="STUDY",
                       help=f"name of a bundled study, or path of a .toml file (default: {DEFAULT_STUDY})")  # fmt: skip
@@ -132,8 +135,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(options, DISK, str(error))
     except OSError as error:
         return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error, running[0]))
-    except MemoryError:
-        return _fail(options, BAD_INPUT, "expected the members to fit in memory, got too little; use fewer particles")
+    except MemoryError as error:
+        return _fail(options, DISK if running[0] else BAD_INPUT, _memory(error, running[0]))
     except Exception as error:
         return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
 
@@ -289,14 +292,16 @@ def _run_members(
     queue = [sweep.Task(k, work.folder, planned[k], backend, tasks.threads, made_by, documents[k]) for k in order]
     left = sum(done[k] < until[k] * (1 - 1e-12) for k in order)
     outcomes: dict[int, Outcome] = {}
-    for task, outcome in sweep.run_all(queue, min(tasks.jobs, max(left, 1)), advance, caught, tasks.deadline):
-        outcomes[task.number], label = outcome, task.planned.label
-        advance(task.number, until[task.number])  # of a member that diverged nothing is left either
-        work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
-        if outcome.mended:
-            say(outcome.mended)
-        if outcome.status == "diverged":
-            say(f"{label or study.name}: {outcome.message}")
+    jobs = min(tasks.jobs, max(left, 1))
+    with contextlib.closing(sweep.run_all(queue, jobs, advance, caught, tasks.deadline)) as ended:
+        for task, outcome in ended:
+            outcomes[task.number], label = outcome, task.planned.label
+            advance(task.number, until[task.number])  # of a member that diverged nothing is left either
+            work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
+            if outcome.mended:
+                say(outcome.mended)
+            if outcome.status == "diverged":
+                say(f"{label or study.name}: {outcome.message}")
     progress.remove_task(bar)
     return {each.label: outcomes[k] for k, each in enumerate(planned)}
 
@@ -400,8 +405,17 @@ def _duration(text: str) -> float:
 def _disk(error: OSError, running: bool) -> str:
     where = f"{error.filename}: " if error.filename else ""
     advice = "; committed frames are intact" if running else ""
-    advice += ", free space or choose another --out" if running and error.errno else ""
+    if running and error.errno:
+        advice += _LESS if error.errno == errno.ENOMEM else ", free space or choose another --out"
     return f"{where}{error.strerror or error}{advice}"
+
+
+def _memory(error: MemoryError, running: bool) -> str:
+    intact = "; committed frames are intact" if running else ""
+    return f"{str(error) or 'memory ran out'}{intact}{_LESS}"
+
+
+_LESS = ", use fewer --jobs or particles"
 
 
 def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:

@@ -1,7 +1,6 @@
 """All members of a study, one after another in this process or side by side in several.
 
-Processes are spawned, never forked: a fork would copy a thread pool whose threads are not there. Each works with its
-share of the cores, results do not depend on the split, and a process whose parent is gone ends itself.
+Each process works with its share of the cores; results do not depend on the split.
 """
 
 from __future__ import annotations
@@ -10,27 +9,22 @@ import contextlib
 import ctypes
 import functools
 import multiprocessing
-import os
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from wgflow.problems import sources
-from wgflow.sims import members
+from wgflow.sims import members, workers
 from wgflow.sims.members import Planned
 from wgflow.sims.runner import Outcome, run_member
 from wgflow.sims.terminal import Stop, stop_if
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
-_POLL = 0.1  # seconds between looks at the workers
+_NO_MEMORY = ("can't start new thread", "can't allocate memory", "out of memory")  # what Python and torch say of it
 _ENOUGH = 8  # members from which starting processes pays
-_LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 class Task(NamedTuple):
@@ -91,7 +85,7 @@ def run_all(
     advance: Callable[[int, float], None],
     caught: list[int],
     deadline: float | None = None,
-) -> Iterator[tuple[Task, Outcome]]:
+) -> Generator[tuple[Task, Outcome], None, None]:
     """Run members and yield each as it ends.
 
     Parameters
@@ -122,7 +116,7 @@ def run_all(
 
 def _here(
     tasks: Sequence[Task], advance: Callable[[int, float], None], caught: list[int], deadline: float | None
-) -> Iterator[tuple[Task, Outcome]]:
+) -> Generator[tuple[Task, Outcome], None, None]:
     stepped = ended = False
 
     def check(progressed: bool) -> None:
@@ -141,15 +135,25 @@ def _here(
 def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
     planned = task.planned
     sources.check_unchanged(planned.member.data or ())
-    return run_member(
-        Workspace(task.folder),
-        planned,
-        members.build(planned.member, task.backend, task.threads),
-        study=task.document,
-        provenance=task.provenance,
-        advance=advance,
-        check=check,
-    )
+    try:
+        return run_member(
+            Workspace(task.folder),
+            planned,
+            members.build(planned.member, task.backend, task.threads),
+            study=task.document,
+            provenance=task.provenance,
+            advance=advance,
+            check=check,
+        )
+    except (MemoryError, RuntimeError) as error:
+        if not (isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)):
+            raise
+        raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+
+
+def _name(task: Task) -> str:
+    """Name of a task's run for a message."""
+    return task.planned.label or task.folder.parent.name
 
 
 def _side_by_side(
@@ -158,112 +162,73 @@ def _side_by_side(
     advance: Callable[[int, float], None],
     caught: list[int],
     deadline: float | None,
-) -> Iterator[tuple[Task, Outcome]]:
+) -> Generator[tuple[Task, Outcome], None, None]:
     context = multiprocessing.get_context("spawn")
     stop = context.RawValue(ctypes.c_bool, False)
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
-    stopped = False
-    # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
-    with _library_threads(tasks[0].threads), _signals_blocked():
-        pool = ProcessPoolExecutor(jobs, context, _begin, (stop, reached, deadline))
-        pending: dict[Future[Outcome | None], Task] = {pool.submit(_work, task): task for task in tasks}
-    try:
-        while pending:
-            done, _ = wait(pending, _POLL, FIRST_COMPLETED)
-            for task in tasks:
-                advance(task.number, reached[task.number])
-            if caught:
-                stop.value = True
-            for future in done:
-                task = pending.pop(future)
-                outcome = future.result()
-                if outcome is None:
-                    stopped = stop.value = True
-                else:
-                    yield task, outcome
-    except BrokenProcessPool as error:
+
+    def tick() -> None:
+        for task in tasks:
+            advance(task.number, reached[task.number])
         if caught:
-            raise (Stop if caught[0] == signal.SIGTERM else KeyboardInterrupt) from error
-        raise OSError("a process of the study was killed, perhaps for memory; try fewer --jobs") from error
-    finally:  # an error or a stop: what runs commits its last frame first
-        stop.value = True
-        pool.shutdown(cancel_futures=True)
-    if stopped:
+            stop.value = True
+
+    ended = 0
+    try:
+        work = _Work(stop, reached, deadline)
+        with contextlib.closing(workers.share_out(work, tasks, jobs, tasks[0].threads, stop, tick)) as answers:
+            for task, outcome in answers:
+                if outcome is None:
+                    stop.value = True
+                else:
+                    ended += 1
+                    yield task, outcome
+    except workers.WorkerDied as died:
+        if not caught:
+            raise OSError(_obituary(died)) from died
+    if ended < len(tasks):
         raise KeyboardInterrupt if caught and caught[0] == signal.SIGINT else Stop
 
 
-@contextlib.contextmanager
-def _library_threads(threads: int) -> Iterator[None]:
-    """Environment for processes to be started: libraries with threads of their own use as many as the kernels."""
-    before = {name: os.environ.get(name) for name in _LIBRARY_THREADS}
-    os.environ.update(dict.fromkeys(_LIBRARY_THREADS, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
-
-
-@contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
-    if not hasattr(signal, "pthread_sigmask"):
-        yield
-        return
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-_shared: dict[str, Any] = {}  # in a worker: what the parent and its other workers see too
-
-
-def _begin(stop: Any, reached: Any, deadline: float | None) -> None:
-    """Start a worker process."""
-    _shared.update(stop=stop, reached=reached, deadline=deadline)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to all processes; the parent tells the workers
-
-    def note(number: int, frame: Any) -> None:
-        stop.value = True
-
-    signal.signal(signal.SIGTERM, note)
-    if hasattr(signal, "pthread_sigmask"):
-        signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
-    threading.Thread(target=_end_with_parent, daemon=True).start()
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        parent.join()
-        os._exit(1)  # as if killed: committed frames are safe, and nobody is left to tell
+def _obituary(died: workers.WorkerDied) -> str:
+    """Sentence about a lost process: whose it was, how it ended, what to do."""
+    whose = "a process of the study" if died.task is None else f"{_name(died.task)}: its process"
+    when = ", before it could begin" if died.task is None else ""
+    if died.code == -getattr(signal, "SIGKILL", 0):
+        return f"{whose} was killed{when}, perhaps for memory; try fewer --jobs"
+    how = f"was ended by signal {-died.code}" if died.code < 0 else f"ended with exit code {died.code}"
+    return f"{whose} {how}{when}; --jobs 1 does without processes"
 
 
 class _Interrupted(BaseException):
     """A worker was told to stop."""
 
 
-def _work(task: Task) -> Outcome | None:
-    """Run a member in a worker; nothing if it was stopped before its end."""
-    stop, deadline = _shared["stop"], _shared["deadline"]
+class _Work:
+    """What a worker process does with a task; nothing comes of it if it was stopped before its end."""
 
-    def advance(s: float) -> None:
-        _shared["reached"][task.number] = s
+    def __init__(self, stop: Any, reached: Any, deadline: float | None) -> None:
+        self.stop, self.reached, self.deadline = stop, reached, deadline
+        self.stepped = self.ended = False
 
-    def check(progressed: bool) -> None:
-        _shared["stepped"] = True
-        late = deadline is not None and time.monotonic() > deadline
-        if stop.value or (late and (progressed or _shared.get("ended", False))):
-            raise _Interrupted
+    def __call__(self, task: Task) -> Outcome | None:
+        """Run a member."""
 
-    try:
-        if stop.value:
+        def advance(s: float) -> None:
+            self.reached[task.number] = s
+
+        try:
+            if self.stop.value:
+                return None
+            outcome = _run(task, advance, self.check)
+            self.ended = self.stepped
+            return outcome
+        except _Interrupted:
             return None
-        outcome = _run(task, advance, check)
-        _shared["ended"] = _shared.get("stepped", False)
-        return outcome
-    except _Interrupted:
-        return None
+
+    def check(self, progressed: bool) -> None:
+        """Interrupt a run between two steps, if it is to stop."""
+        self.stepped = True
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if self.stop.value or (late and (progressed or self.ended)):
+            raise _Interrupted
