@@ -11,6 +11,7 @@ PACKAGE = ROOT / "wgflow"
 LAYERS = [
     ["wgflow", "errors", "types", "files", "commands", "projections", "formulas"],
     ["rng"],
+    ["own"],
     ["activations"],
     ["blocks", "regularisers"],
     ["problems"],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import depth as depths
-from wgflow import kernels, regularisers
+from wgflow import kernels, own, regularisers
 from wgflow.depth import Depth, Network
 from wgflow.errors import InputError
 from wgflow.particles import Particles
@@ -67,6 +67,8 @@ class Energy:
         self.depth = depths.depth("gaps" if depth is None else depth)
         self.dtype = dtype
         self.regulariser = None if regulariser is None else regularisers.regulariser(regulariser)
+        if self.regulariser is not None:
+            regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = kernels.select(backend, problem, threads, dtype)
 
     @property
@@ -204,8 +206,10 @@ class Energy:
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines E; backend and threads do not."""
-        term = None if self.regulariser is None else self.regulariser.spec()
-        return {"problem": self.problem.spec(), "depth": self.depth.spec(), "dtype": self.dtype, "regulariser": term}
+        depth, term = own.recorded(self.depth, self.depth.spec(), depths.DEPTHS), None
+        if self.regulariser is not None:
+            term = own.recorded(self.regulariser, self.regulariser.spec(), regularisers.REGULARISERS)
+        return {"problem": self.problem.spec(), "depth": depth, "dtype": self.dtype, "regulariser": term}
 
     @classmethod
     def from_spec(
@@ -254,6 +258,7 @@ class Energy:
                 f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: "
                 f"{groups}; got {rho.theta.shape[1]}"
             )
+        depths.try_out(self.depth, rho)
 
     def _batch(self, batch: ArrayLike | None) -> Index | None:
         if batch is None:

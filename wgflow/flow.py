@@ -85,6 +85,10 @@ class Flow:
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
         self.mobility = dict(mobility or {})
+        if callable(ingredients) or isinstance(ingredients, Mapping | str):
+            raise InputError(
+                f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
+            )
         self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
         self.batch, self.seed = batch, seed
         self._check()
