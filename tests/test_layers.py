@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
-    ["wgflow", "errors", "types", "files", "commands", "projections", "formulas"],
+    ["wgflow", "errors", "copies", "types", "files", "commands", "projections", "formulas"],
     ["rng"],
     ["own"],
     ["activations"],

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from wgflow import own, rng
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, describe, lookup, named
 from wgflow.types import Spec, real, whole
 
@@ -23,7 +24,7 @@ _Function = Callable[[NDArray[Any]], NDArray[Any]]
 
 
 @dataclass(frozen=True)
-class Activation:
+class Activation(Copyable):
     """An activation sigma: R -> R.
 
     Parameters

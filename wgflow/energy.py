@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike
 
 from wgflow import depth as depths
 from wgflow import kernels, own, regularisers
+from wgflow.copies import Copyable
 from wgflow.depth import Depth, Network
 from wgflow.errors import InputError
 from wgflow.particles import Particles
@@ -20,7 +21,7 @@ from wgflow.types import Array, Index, Spec, Velocity, finite_array
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 
 
-class Energy:
+class Energy(Copyable):
     """Energy E(rho) of a measure of residual blocks, with the exact adjoint of its discrete forward pass.
 
     Parameters
@@ -70,6 +71,15 @@ class Energy:
         if self.regulariser is not None:
             regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = kernels.select(backend, problem, threads, dtype)
+        self._threads = threads
+
+    def _held(self) -> dict[str, Any]:
+        """Attributes, and what the kernel was chosen by in place of it: a copy makes its own."""
+        return self.__dict__ | {"kernel": self.backend}
+
+    def _take(self, held: dict[str, Any]) -> None:
+        super()._take(held)
+        self.kernel = kernels.select(held["kernel"], self.problem, self._threads, self.dtype)
 
     @property
     def backend(self) -> str:

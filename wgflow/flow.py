@@ -16,6 +16,7 @@ from wgflow import ingredients as recipes
 from wgflow import integrators, rng, stepsize
 from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.cloud import Cloud, Dynamics, Moment
+from wgflow.copies import Copyable
 from wgflow.energy import Energy
 from wgflow.errors import DivergenceError, InputError, describe, unknown
 from wgflow.ingredients import Ingredient, spec_of
@@ -25,7 +26,7 @@ from wgflow.stepsize import StepRule
 from wgflow.types import Frame, Index, Spec, real
 
 
-class Flow:
+class Flow(Copyable):
     """Gradient flow of an energy, discretised in s.
 
     Parameters

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, TypeAlias
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
@@ -55,7 +56,7 @@ class Velocity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(Copyable):
     """One recorded state of a flow; enough to go on from (``flow.run(frame, ...)``).
 
     Attributes

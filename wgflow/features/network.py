@@ -19,6 +19,7 @@ from numpy.typing import ArrayLike
 
 from wgflow import own
 from wgflow.activations import ACTIVATIONS, Activation, activation
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, describe, lookup, unknown
 from wgflow.features.elementwise import Elementwise, Plain
 from wgflow.features.history import AnyArray, LowRank
@@ -31,7 +32,7 @@ BACKENDS = ("cpu", "reference")
 _TRIED = 8  # training points that a loss of the user's is tried on
 
 
-class Network:
+class Network(Copyable):
     """Training points, activations and loss of a Res-Net or DNN with L hidden layers; the width comes with the weights.
 
     The paper's theorems assume h1, h2 and their first derivatives bounded, h2 in particular (sup |h2| bounds how far

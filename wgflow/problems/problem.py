@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import activations, blocks, own
+from wgflow.copies import Copyable
 from wgflow.errors import InputError
 from wgflow.problems import losses
 from wgflow.types import Array, Spec, finite_array
@@ -18,7 +19,7 @@ ARRAYS = ("x", "y", "embed", "readout")
 _TRIED = 8  # samples that objects of the user's are tried on
 
 
-class Problem:
+class Problem(Copyable):
     """A regression problem for a deep residual network driven by a measure.
 
     The state starts at X(0) = W2 x, follows dX/dt = int f(X, theta) rho(dtheta, t), and the network's output is
