@@ -9,8 +9,9 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
-    ["wgflow", "errors", "types", "balance", "files", "commands", "projections", "formulas", "scaling"],
+    ["wgflow", "errors", "copies", "types", "balance", "files", "commands", "projections", "formulas", "scaling"],
     ["rng"],
+    ["own"],
     ["activations"],
     ["blocks", "regularisers"],
     ["problems"],

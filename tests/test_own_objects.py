@@ -151,12 +151,20 @@ def test_check_block_passes_right_blocks(block):
 def test_check_block_finds_wrong_ones(wrong, words):
     with pytest.raises(InputError, match=words):
         wgflow.check_block(wrong)
+    with pytest.raises(InputError, match=words.replace("6", "16")):
+        wgflow.Problem(np.arange(24.0).reshape(8, 3), np.zeros(8), wrong)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_nan_from_an_own_block_is_said(rng, backend):
-    problem = wgflow.Problem(rng.normal(size=(9, 3)), rng.normal(size=9), Broken())
+    class Limited(Scaled):
+        """Fine for parameters of order one, on which a problem tries it."""
+
+        def forward(self, x, theta, activation):
+            return super().forward(x, theta, activation) + (np.nan if theta[0] > 10 else 0.0)
+
+    problem = wgflow.Problem(rng.normal(size=(9, 3)), rng.normal(size=9), Limited())
     flow = wgflow.Flow(wgflow.Energy(problem, backend=backend))
-    rho = wgflow.Particles(rng.normal(size=(4, 2)), rng.uniform(size=4))
+    rho = wgflow.Particles(np.full((4, 2), 11.0), rng.uniform(size=4))
     with pytest.raises(DivergenceError, match=r"not finite at the start .* wgflow\.check_block"):
         next(flow.run(rho, until=1.0))

@@ -8,11 +8,12 @@ ridge units a sigma(w . x + b), which is how the compiled kernels, written for t
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow import own
 from wgflow.activations import ACTIVATIONS, Activation
 from wgflow.errors import InputError, build, describe
 from wgflow.rng import normal
@@ -290,6 +291,9 @@ class TwoLayer:
         return np.concatenate([outer, inner, rows[:, :, -1]] if self.bias else [outer, inner], axis=1)
 
 
+_NEEDED = ("name", "groups", "forward", "backward", "degree", "spec")
+_AXES = 8  # directions of a derivative that a block of the user's is tried along
+
 BLOCKS: dict[str, type[Any]] = {
     "ridge": Ridge,
     "matrix": Matrix,
@@ -303,17 +307,18 @@ def _check_bias(block: Ridge | Matrix | TwoLayer) -> None:
 
 
 def block(choice: str | Spec | Block) -> Block:
-    """Look up a block by name or spec; a block object is passed through.
+    """Look up a block by name or spec; a block object is passed through, see :func:`try_out`.
 
     Raises
     ------
     InputError
-        If the name is unknown, or an option does not belong to the block.
+        If the name is unknown, an option does not belong to the block, or an object lacks what a block has to offer.
     """
-    if hasattr(choice, "forward") and hasattr(choice, "backward"):
-        return cast(Block, choice)
-    made: Block = build("block", choice, BLOCKS)
-    return made
+    if isinstance(choice, str | dict):
+        made: Block = build("block", choice, BLOCKS)
+        return made
+    own.require("block", choice, "wgflow.blocks.Block", _NEEDED)
+    return choice
 
 
 def width(block: Block, state: int) -> int:
@@ -324,6 +329,8 @@ def width(block: Block, state: int) -> int:
 def check_block(block: Block, width: int = 3, activation: Activation = ACTIVATIONS["tanh"], seed: int = 0) -> None:
     """Try out a block of your own: shapes, NaN, and whether its backward belongs to its forward.
 
+    A problem does the same once, with its own width, activation and states at t = 0.
+
     Parameters
     ----------
     block : Block
@@ -331,55 +338,104 @@ def check_block(block: Block, width: int = 3, activation: Activation = ACTIVATIO
     width : int, optional
         State width D to try it with.
     activation : Activation, optional
-        Activation to hand to it; smooth, or central differences will not agree.
+        Activation to hand to it.
     seed : int, optional
         Seed of the random inputs and parameters, of order one.
 
     Raises
     ------
     InputError
-        Naming what is wrong first: parameter groups with gaps, a wrong shape, a number that is not finite, or a
-        derivative that differs from central differences by more than one part in 10**5.
+        Naming what is wrong first: parameter groups with gaps, a wrong shape, a number that is not finite, samples that
+        are not computed each by itself, a derivative that differs from differences of forward by more than one part in
+        10**5, or units of which the block is not the sum.
     """
-    size, samples, h = _columns(block, width), 6, 1e-5
-    x, p = normal(seed, "check x", (samples, width)), normal(seed, "check p", (samples, width))
-    theta = normal(seed, "check theta", (1, size))[0]
-    value = np.asarray(block.forward(x, theta, activation))
-    gradients = tuple(np.asarray(part) for part in block.backward(x, theta, p, activation))
-    for what, part, shape in zip(
-        ("forward", "the state gradient of backward", "the parameter gradient of backward"),
-        (value, *gradients),
-        ((samples, width), (samples, width), (size,)),
-        strict=True,
-    ):
-        if part.shape != shape:
-            raise InputError(f"block {block.name!r}: expected {what} to have shape {shape}, got {part.shape}")
-        if not np.isfinite(part).all():
-            raise InputError(f"block {block.name!r}: expected {what} to be finite, got {part[~np.isfinite(part)][0]}")
+    with np.errstate(all="ignore"):
+        _try(block, activation, normal(seed, "check x", (6, width)), 6, seed)
 
-    def along(x: Array, theta: Array) -> Array:
+
+def try_out(block: Block, activation: Activation, start: Array) -> None:
+    """Try a block of the user's once, as :func:`check_block` does; a built-in one is not tried.
+
+    Parameters
+    ----------
+    block : Block
+        The block.
+    activation : Activation
+        What the problem hands to it.
+    start : ndarray (m, D)
+        A few states at t = 0, where the block has to be finite. They are scaled down to order one.
+
+    Raises
+    ------
+    InputError
+        As :func:`check_block`.
+    """
+    known = start / max(1.0, float(np.abs(start).max()))
+    x = np.concatenate([known, normal(0, "check x", known.shape)])
+    own.once(block, (start.shape[1], activation.name), lambda: _try(block, activation, x, len(known), 0))
+
+
+def _try(block: Block, activation: Activation, x: Array, known: int, seed: int) -> None:
+    """Try a block at states x, (m, D), of which it has to be finite at the first ``known``."""
+    width, trial = x.shape[1], own.Candidate("block", block.name)
+    size = _columns(block, width)
+    trial.plain(trial.call("spec", block.spec))
+    theta = normal(seed, "check theta", (1, size))[0] * min(1.0, (3 / width) ** 0.5)
+    (value,) = trial.numbers(("forward",), block.forward, (x, theta, activation), (x.shape,))
+    trial.finite("forward", value[:known])
+    x = x[np.isfinite(value).all(axis=1)]
+    p = normal(seed, "check p", x.shape)
+    names = ("the state gradient of backward", "the parameter gradient of backward")
+    found = trial.numbers(names, block.backward, (x, theta, p, activation), (x.shape, (size,)))
+    for name, numbers in zip(names, found, strict=True):
+        trial.finite(name, numbers)
+    value = np.asarray(block.forward(x, theta, activation))
+    trial.each_alone("forward", value, trial.call("forward", block.forward, x[:1], theta, activation), "sample")
+
+    def along(x: Array, theta: Array) -> NDArray[Any]:
         return np.asarray((block.forward(x, theta, activation) * p).sum(axis=1))
 
-    by_x = [(along(x + h * e, theta) - along(x - h * e, theta)) / (2 * h) for e in np.eye(width)]
-    by_theta = [(along(x, theta + h * e) - along(x, theta - h * e)).sum() / (2 * h) for e in np.eye(size)]
-    for what, found, expected in (("x", gradients[0], np.array(by_x).T), ("theta", gradients[1], np.array(by_theta))):
-        error = np.abs(found - expected)
-        if error.max() > 1e-5 * (1 + np.abs(expected).max()):
-            at = np.unravel_index(error.argmax(), error.shape)
-            raise InputError(
-                f"block {block.name!r}: backward does not belong to forward: the gradient in {what} at "
-                f"{tuple(map(int, at))} is {found[at]:.6g}, central differences of forward give {expected[at]:.6g}"
-            )
+    wrong = "backward does not belong to forward: the gradient in"
+    trial.slopes(f"{wrong} x", "forward", found[0], lambda move: along(x + move, theta), _AXES, seed)
+    trial.slopes(f"{wrong} theta", "forward", found[1], lambda move: along(x, theta + move).sum(), 4 * _AXES, seed)
+    if isinstance(block, Unfolding):
+        _try_units(trial, block, activation, x, theta, value)
+
+
+def _try_units(
+    trial: own.Candidate, block: Unfolding, activation: Activation, x: Array, theta: Array, value: NDArray[Any]
+) -> None:
+    """Try what compiled kernels run instead of forward and backward: the sum of ridge units."""
+    width, both = x.shape[1], np.stack([theta, 0.5 * theta])
+    units = block.units(width)
+    shape = (2 * units, 2 * width + 1)
+    (rows,) = trial.numbers(("unfold",), block.unfold, (both, width), (shape,))
+    a, w, b = rows[:units, :width], rows[:units, width : 2 * width], rows[:units, -1]
+    if getattr(block, "coordinate_units", False) and not (units == width and np.array_equal(a, np.eye(width))):
+        raise trial.refuse("unit d of D to have a = e_d, since coordinate_units says so", f"{units} units, D = {width}")
+    if not own.alike(value, activation.value(x @ w.T + b) @ a):
+        raise trial.refuse(
+            "forward to be the sum of the units of unfold, which is what compiled kernels run",
+            "another function",
+            "override units, unfold and fold together with forward, or do not inherit them",
+        )
+    weight = normal(0, "check fold", shape)
+    (slope,) = trial.numbers(("fold",), block.fold, (weight, width), (both.shape,))
+
+    def moved(move: Array) -> NDArray[Any]:
+        return np.asarray((weight * block.unfold(both + move.reshape(both.shape), width)).sum())
+
+    trial.slopes("fold", "unfold", slope.ravel(), moved, _AXES)
 
 
 def _columns(block: Block, width: int) -> int:
     """P, after checking that the groups cover the columns."""
-    stop = 0
-    for name, columns in block.groups(width).items():
-        if columns.start != stop or columns.stop <= columns.start:
-            raise InputError(
-                f"block {block.name!r}: expected group {name!r} to start at column {stop} and not to be empty, "
-                f"got {columns}"
-            )
+    stop, trial = 0, own.Candidate("block", block.name)
+    groups = trial.call("groups", block.groups, width)
+    if not isinstance(groups, dict) or not groups:
+        raise trial.refuse("groups to be a dict of slices, one or more", describe(groups))
+    for name, columns in groups.items():
+        if not isinstance(columns, slice) or columns.start != stop or columns.stop <= columns.start:
+            raise trial.refuse(f"group {name!r} to start at column {stop} and not to be empty", str(columns))
         stop = columns.stop
     return stop

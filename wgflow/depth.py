@@ -19,7 +19,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import InputError, build, unknown
+from wgflow import own, rng
+from wgflow.errors import InputError, build, describe, unknown
 from wgflow.particles import Particles
 from wgflow.types import Array, Index, Spec, whole
 
@@ -318,6 +319,8 @@ class Shallow(_Deposited):
         return 1
 
 
+_TRIED = 8  # particles, or depths, that a scheme of the user's is tried at
+
 DEPTHS: dict[str, type[Any]] = {
     "gaps": Gaps,
     "layers": Layers,
@@ -327,7 +330,7 @@ DEPTHS: dict[str, type[Any]] = {
 
 
 def depth(choice: str | Spec | Depth) -> Depth:
-    """Look up a depth scheme by name or spec; a scheme object is passed through.
+    """Look up a depth scheme by name or spec; a scheme object is passed through, see :func:`try_out`.
 
     Raises
     ------
@@ -336,8 +339,104 @@ def depth(choice: str | Spec | Depth) -> Depth:
     """
     if isinstance(choice, Depth):
         return choice
-    made: Depth = build("depth scheme", choice, DEPTHS)
+    made: Depth = build("depth scheme", choice, DEPTHS, "a scheme such as wgflow.Deposit(8), a wgflow.depth.Depth")
     return made
+
+
+def try_out(scheme: Depth, rho: Particles) -> None:
+    """Try a scheme of the user's once, on the first measure it meets; a built-in one is not tried.
+
+    Parameters
+    ----------
+    scheme : Depth
+        The scheme.
+    rho : Particles
+        A measure that it has to hold.
+
+    Raises
+    ------
+    InputError
+        If its network is not one, its velocities are not the transpose of it, -(1/mass) dE/dtheta and -kappa dE/dtau,
+        or its stencil's weights and slopes do not fit.
+    """
+    if not own.builtin(scheme):
+        own.once(scheme, "depth scheme", lambda: _try(scheme, rho))
+
+
+def _try(scheme: Depth, rho: Particles) -> None:
+    """Try a scheme with the energy sum_e weight_e (a_k + b_k u . theta_e) of layers k, whose gradients are known."""
+    trial, (count, parameters) = own.Candidate("depth scheme", scheme.name), rho.theta.shape
+    trial.plain(trial.call("spec", scheme.spec))
+    net = trial.call("network", scheme.network, rho)
+    _check_network(trial, net, count)
+    a, b = rng.normal(0, "try depth", (net.layers + 1, 2)).T
+    u = rng.normal(0, "try depth along", (1, parameters))[0] / parameters**0.5
+
+    def terms(net: Network) -> tuple[Index, Array]:
+        layer = np.repeat(np.arange(net.layers), np.diff(net.first))
+        return layer, a[layer] + b[layer] * (rho.theta @ u)[net.particle]
+
+    layer, value = terms(net)
+    found = trial.numbers(
+        ("v_theta of velocity", "v_tau of velocity"),
+        lambda value, slope: scheme.velocity(rho, net, value, slope),
+        (value, b[layer][:, None] * u),
+        (rho.theta.shape, (count,)),
+    )
+    (resistance,) = trial.numbers(("resistance",), lambda tau: scheme.resistance(rho), (rho.tau,), ((count,),))
+    by_theta = np.bincount(net.particle, net.weight * b[layer], minlength=count)[:, None] * u
+    if not own.alike(by_theta, -rho.mass[:, None] * found[0]):
+        raise trial.refuse("velocity to give v_theta,i = -(1/mass_i) dE/dtheta_i", "others", "check sign and factors")
+    if (found[1][resistance == 0] != 0).any() or (resistance < 0).any():
+        raise trial.refuse("resistance to be 1/kappa > 0 where tau moves, and 0 elsewhere", describe(resistance))
+    inside = np.flatnonzero((rho.tau > 0) & (rho.tau < 1))
+    for i in inside[np.unique(np.linspace(0, len(inside) - 1, _TRIED).astype(int))] if inside.size else ():
+
+        def energy(t: float, i: int = i) -> Any:
+            tau = rho.tau.copy()
+            tau[i] = min(max(tau[i] + t, 0.0), 1.0)
+            moved = scheme.network(rho.moved(rho.theta, tau))
+            return np.asarray(moved.weight @ terms(moved)[1] if moved.layers == net.layers else np.nan)
+
+        if resistance[i] > 0:
+            by_tau = -found[1][i] * resistance[i]
+            trial.slope(f"v_tau / -kappa of particle {i}", "E in tau", np.asarray(by_tau), energy)
+    _check_stencil(trial, scheme, rho, net.layers)
+
+
+def _check_network(trial: own.Candidate, net: object, count: int) -> None:
+    """Refuse what is no list of layers of weighted particles: compiled code would read past its end."""
+    if not isinstance(net, Network):
+        raise trial.refuse("network to return a wgflow.depth.Network", describe(net))
+    first, entries = np.asarray(net.first), len(net.particle)
+    if first.dtype.kind != "i" or first[0] != 0 or first[-1] != entries or (np.diff(first) < 0).any():
+        raise trial.refuse(f"network to give layers' bounds first from 0 up to {entries} entries", describe(first))
+    particle, weight = np.asarray(net.particle), np.asarray(net.weight)
+    outside = particle.size and (particle.min() < 0 or particle.max() >= count)
+    if particle.dtype.kind != "i" or outside or len(weight) != entries:
+        got = f"{entries} with {len(weight)} weights, up to particle {particle.max() if particle.size else None}"
+        raise trial.refuse(f"network to give entries of particles 0..{count - 1}, each with a weight", got)
+    trial.finite("weights of network", np.asarray(weight, np.float64))
+
+
+def _check_stencil(trial: own.Candidate, scheme: Depth, rho: Particles, layers: int) -> None:
+    """Refuse a stencil whose weights do not add up to 1, or whose slopes are not their derivatives in t."""
+    t = rng.uniform(0, "try depth at", (_TRIED, 1))[:, 0]
+    stencil = trial.call("sample", lambda t: scheme.sample(rho, t), t)
+    layer, weight, slope = (np.asarray(each) for each in stencil)
+    if layer.shape != weight.shape or layer.shape != slope.shape or layer.shape[:1] != (_TRIED,):
+        raise trial.refuse(f"sample to give three arrays of shape ({_TRIED}, R)", f"{layer.shape}, {weight.shape}")
+    if layer.dtype.kind != "i" or layer.min() < 0 or layer.max() > layers:
+        raise trial.refuse(f"sample to give layers in 0..{layers}", describe(layer))
+    if not own.alike(np.ones(_TRIED), weight.sum(axis=1)):
+        raise trial.refuse("weights of sample to have sum 1", describe(weight.sum(axis=1)))
+
+    def weights(move: float) -> Array:
+        moved = scheme.sample(rho, t + move)
+        same = np.array_equal(moved.layer, layer)
+        return np.asarray(moved.weight, np.float64) if same else np.full(weight.shape, np.nan)
+
+    trial.slope("slope of sample", "its weight in t", slope, weights)
 
 
 def _piecewise(layer: Index) -> Stencil:

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import depth as depths
-from wgflow import kernels, regularisers
+from wgflow import kernels, own, regularisers
+from wgflow.copies import Copyable
 from wgflow.depth import Depth, Network
 from wgflow.errors import InputError
 from wgflow.particles import Particles
@@ -20,7 +21,7 @@ from wgflow.types import Array, Index, Spec, Velocity, finite_array, numbers
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 
 
-class Energy:
+class Energy(Copyable):
     """Energy E(rho) of a measure of residual blocks, with the exact adjoint of its discrete forward pass.
 
     Parameters
@@ -67,7 +68,18 @@ class Energy:
         self.depth = depths.depth("gaps" if depth is None else depth)
         self.dtype = dtype
         self.regulariser = None if regulariser is None else regularisers.regulariser(regulariser)
+        if self.regulariser is not None:
+            regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = kernels.select(backend, problem, threads, dtype)
+        self._threads = threads
+
+    def _held(self) -> dict[str, Any]:
+        """Attributes, and what the kernel was chosen by in place of it: a copy makes its own."""
+        return self.__dict__ | {"kernel": self.backend}
+
+    def _take(self, held: dict[str, Any]) -> None:
+        super()._take(held)
+        self.kernel = kernels.select(held["kernel"], self.problem, self._threads, self.dtype)
 
     @property
     def backend(self) -> str:
@@ -204,8 +216,10 @@ class Energy:
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines E; backend and threads do not."""
-        term = None if self.regulariser is None else self.regulariser.spec()
-        return {"problem": self.problem.spec(), "depth": self.depth.spec(), "dtype": self.dtype, "regulariser": term}
+        depth, term = own.recorded(self.depth, self.depth.spec(), depths.DEPTHS), None
+        if self.regulariser is not None:
+            term = own.recorded(self.regulariser, self.regulariser.spec(), regularisers.REGULARISERS)
+        return {"problem": self.problem.spec(), "depth": depth, "dtype": self.dtype, "regulariser": term}
 
     @classmethod
     def from_spec(
@@ -254,6 +268,7 @@ class Energy:
                 f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: "
                 f"{groups}; got {rho.theta.shape[1]}"
             )
+        depths.try_out(self.depth, rho)
 
     def _batch(self, batch: ArrayLike | None) -> Index | None:
         if batch is None:

@@ -115,8 +115,17 @@ def lookup(kind: str, name: object, table: Mapping[str, _Entry]) -> _Entry:
     return table[name]
 
 
-def named(kind: str, choice: object) -> tuple[object, dict[str, object]]:
+def named(kind: str, choice: object, instead: str = "") -> tuple[object, dict[str, object]]:
     """Name and options of a choice given as a name or as a spec (a table with a ``name``).
+
+    Parameters
+    ----------
+    kind : str
+        What is chosen, for the message.
+    choice : object
+        A name or a mapping.
+    instead : str, optional
+        The object that would do as well, in words.
 
     Raises
     ------
@@ -125,23 +134,27 @@ def named(kind: str, choice: object) -> tuple[object, dict[str, object]]:
     """
     if isinstance(choice, str):
         return choice, {}
-    if not isinstance(choice, dict):
-        raise InputError(
-            f"{kind}: expected a name, a table with a name, or an object of its kind, got {describe(choice)}"
-        )
+    if not isinstance(choice, Mapping):
+        or_object = f" or {instead}" if instead else ""
+        hint = ""
+        if isinstance(choice, type):
+            hint = f"; make an object of it, {choice.__name__}(...)" if instead else ""
+        elif callable(choice) and instead:
+            hint = f"; a function alone is not enough, make {instead} of it"
+        raise InputError(f"{kind}: expected a name, a table with a name{or_object}, got {describe(choice)}{hint}")
     options = dict(choice)
     return options.pop("name", None), options
 
 
-def build(kind: str, choice: object, table: Mapping[str, type[_Entry]]) -> _Entry:
-    """Object of a registry of dataclasses from a name or a spec, unknown options refused.
+def build(kind: str, choice: object, table: Mapping[str, type[_Entry]], instead: str = "") -> _Entry:
+    """Object of a registry of dataclasses from a name or a spec, unknown options refused; arguments as :func:`named`.
 
     Raises
     ------
     InputError
         If the name or an option is unknown, or the class refuses a value.
     """
-    name, options = named(kind, choice)
+    name, options = named(kind, choice, instead)
     made = lookup(kind, name, table)
     known = {field.name: field for field in dataclasses.fields(cast(Any, made))}
     for option in options:

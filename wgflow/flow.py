@@ -17,6 +17,7 @@ from wgflow import integrators, rng, stepsize
 from wgflow.balance import EMPTY, EnergyBalance
 from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.cloud import Cloud, Dynamics, Moment
+from wgflow.copies import Copyable
 from wgflow.energy import Energy
 from wgflow.errors import DivergenceError, InputError, describe, unknown
 from wgflow.ingredients import Ingredient, spec_of
@@ -26,7 +27,7 @@ from wgflow.stepsize import StepRule
 from wgflow.types import Frame, Index, Spec, real
 
 
-class Flow:
+class Flow(Copyable):
     """Gradient flow of an energy, discretised in s.
 
     Parameters
@@ -86,6 +87,10 @@ class Flow:
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
         self.mobility = dict(mobility or {})
+        if callable(ingredients) or isinstance(ingredients, Mapping | str):
+            raise InputError(
+                f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
+            )
         self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
         self.batch, self.seed = batch, seed
         self._check()

@@ -7,14 +7,15 @@ a function of (seed, step, particle).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, ClassVar, NamedTuple
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.errors import build
+from wgflow import own, rng
+from wgflow.errors import InputError, build, describe
 from wgflow.particles import Particles
 from wgflow.types import Spec, real
 
@@ -107,9 +108,59 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
     Raises
     ------
     InputError
-        If the name or an option is unknown, or it is neither.
+        If the name or an option is unknown, or it is no function of a measure and a move.
     """
-    return choice if callable(choice) else build("ingredient", choice, INGREDIENTS)
+    if isinstance(choice, Mapping | str):
+        return build("ingredient", choice, INGREDIENTS)
+    if not callable(choice):
+        raise InputError(
+            f"ingredient: expected a table with a name, or a function of a measure and a move, got {describe(choice)}"
+        )
+    own.require("ingredient", choice, "wgflow.ingredients", ())
+    try:
+        inspect.signature(choice).bind(None, None)
+    except TypeError as bad:
+        raise InputError(
+            f"ingredient {spec_of(choice)['name']!r}: expected a function of a measure and a move, got one with "
+            f"arguments {inspect.signature(choice)}"
+        ) from bad
+    except ValueError:  # written in C: nothing is known of its arguments
+        pass
+    return choice
+
+
+def applied(each: Ingredient, rho: Particles, move: Move) -> Particles:
+    """Measure after an ingredient; one of the user's is called twice the first time.
+
+    Raises
+    ------
+    InputError
+        If it returns anything but as many particles, or not the same ones for the same arguments.
+    """
+    made = _same_cloud(each(rho, move), rho, each)
+    if not own.builtin(each):
+
+        def trial() -> None:
+            again = _same_cloud(each(rho, move), rho, each)
+            if any(not own.alike(getattr(made, name), getattr(again, name)) for name in ("theta", "tau", "mass")):
+                raise own.Candidate("ingredient", spec_of(each)["name"]).refuse(
+                    "the same particles for the same measure and move",
+                    "others the second time",
+                    "anything random in it must be a function of (seed, move.step, particle), see wgflow.rng",
+                )
+
+        own.once(each, "ingredient", trial)
+    return made
+
+
+def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
+    """Check what an ingredient returned: N is fixed for a run."""
+    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
+        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
+        raise InputError(
+            f"ingredient {spec_of(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
+        )
+    return made
 
 
 def spec_of(each: Ingredient) -> Spec:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Iterator
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow import own
 from wgflow.errors import InputError, describe, lookup
 from wgflow.particles import Particles
 from wgflow.scaling import largest, unit
-from wgflow.types import Array
+from wgflow.types import Array, whole
+
+_MOST_ORDER = 6  # conditions of higher orders are not tried
+_ROUNDED = 1e-6  # weights may be decimals
+_Tree = tuple[Any, ...]
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
 
@@ -94,11 +99,71 @@ def integrator(choice: str | Tableau) -> Tableau:
     Raises
     ------
     InputError
-        If the name is unknown.
+        If the name is unknown, or a table of your own is not explicit or not of the order it claims.
     """
     if isinstance(choice, Tableau):
+        if choice != INTEGRATORS.get(choice.name):
+            own.once(choice, "integrator", lambda: _try(choice))
         return choice
+    if not isinstance(choice, str):
+        raise InputError(f"integrator: expected a name or a wgflow.integrators.Tableau, got {describe(choice)}")
     return lookup("integrator", choice, INTEGRATORS)
+
+
+def _try(table: Tableau) -> None:
+    """Refuse a table that is not explicit, or misses the conditions of the order it claims."""
+    trial, stages = own.Candidate("integrator", table.name), len(table.b)
+    try:
+        rows = [np.asarray(row, np.float64) for row in table.a]
+        weights = {"b": np.asarray(table.b, np.float64)}
+        if table.b_low is not None:
+            weights["b_low"] = np.asarray(table.b_low, np.float64)
+    except (TypeError, ValueError) as error:
+        raise trial.refuse("rows of numbers a, b and b_low", f"{type(error).__name__}: {error}") from error
+    if [row.shape for row in rows] != [(j + 1,) for j in range(stages - 1)]:
+        raise trial.refuse(
+            f"row j of a to have j + 1 weights, {stages - 1} rows for {stages} stages", f"{[len(row) for row in rows]}"
+        )
+    a = np.zeros((stages, stages))
+    for j, row in enumerate(rows):
+        a[j + 1, : j + 1] = row
+    orders = {"b": table.order, "b_low": table.order_low}
+    for name, b in weights.items():
+        if b.shape != (stages,) or not (np.isfinite(b).all() and np.isfinite(a).all()):
+            raise trial.refuse(f"{stages} finite weights {name}", describe(b))
+        order = whole(f"order of {name} of integrator {table.name!r}", orders[name])
+        for tree, gamma, phi in _conditions(a, min(order, _MOST_ORDER)):
+            if abs(b @ phi - 1 / gamma) > _ROUNDED:
+                raise trial.refuse(
+                    f"sum of {name} to be 1" if tree == () else f"{name} to fulfil the conditions of order {order}",
+                    f"{b @ phi:.6g} for {1 / gamma:.6g}",
+                )
+    if table.b_low is not None and np.array_equal(weights["b"], weights["b_low"]):
+        raise trial.refuse("b_low to differ from b, since their difference estimates the error", "the same weights")
+
+
+def _conditions(a: Array, order: int) -> Iterator[tuple[_Tree, int, Array]]:
+    """Rooted trees t up to an order with gamma(t) and Phi(t): b . Phi(t) = 1/gamma(t) for all is that order.
+
+    Hairer, Norsett and Wanner (Solving Ordinary Differential Equations I), section II.2, theorem 2.13.
+    """
+    by_size: dict[int, set[_Tree]] = {1: {()}}
+    for size in range(2, order + 1):
+        by_size[size] = {
+            tuple(sorted((*tree, child))) for k in range(1, size) for tree in by_size[size - k] for child in by_size[k]
+        }
+    for size in range(1, order + 1):
+        for tree in sorted(by_size[size]):
+            yield tree, *_elementary(a, tree)[1:]
+
+
+def _elementary(a: Array, tree: _Tree) -> tuple[int, int, Array]:
+    """Nodes, gamma and Phi of a tree, which is the tuple of its root's children."""
+    nodes, gamma, phi = 1, 1, np.ones(len(a))
+    for child in tree:
+        size, factor, below = _elementary(a, child)
+        nodes, gamma, phi = nodes + size, gamma * factor, phi * (a @ below)
+    return nodes, nodes * gamma, phi
 
 
 def embedded(table: Tableau) -> tuple[float, ...]:

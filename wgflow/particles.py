@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import rng
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, unknown
 from wgflow.problems import Problem
 from wgflow.types import Array, Index, finite_array, real, whole
@@ -19,7 +20,7 @@ COUPLINGS = ("independent", "path")
 _INNER = ("w", "U", "W")  # groups that multiply the state, whose default scale is 1/sqrt(D)
 
 
-class Particles:
+class Particles(Copyable):
     """Empirical measure rho = sum_i mass_i delta_(theta_i, tau_i) of residual blocks.
 
     Immutable: the arrays are read-only copies.

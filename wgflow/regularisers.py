@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass
-from typing import ClassVar, Protocol, cast
+from typing import ClassVar, Protocol
 
 import numpy as np
 
+from wgflow import own, rng
 from wgflow.errors import build
 from wgflow.types import Array, Spec, real
 
@@ -76,17 +78,65 @@ class Quadratic:
         return {"name": self.name, "strength": self.strength, "decay": self.decay}
 
 
+_NEEDED = ("name", "value", "gradient", "rate", "spec")
+_AXES = 8  # directions of theta that a regulariser of the user's is differentiated in
+
 REGULARISERS: dict[str, type[Quadratic]] = {"quadratic": Quadratic}
 
 
 def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
-    """Look up a regulariser by name or spec; an object is passed through.
+    """Look up a regulariser by name or spec; an object is passed through, see :func:`try_out`.
 
     Raises
     ------
     InputError
-        If the name or an option is unknown.
+        If the name or an option is unknown, or an object lacks what a regulariser has to offer.
     """
-    if hasattr(choice, "gradient"):
-        return cast(Regulariser, choice)
-    return build("regulariser", choice, REGULARISERS)
+    if isinstance(choice, str | dict):
+        return build("regulariser", choice, REGULARISERS)
+    own.require("regulariser", choice, "wgflow.regularisers.Regulariser", _NEEDED)
+    return choice
+
+
+def try_out(candidate: Regulariser, parameters: int) -> None:
+    """Try a regulariser of the user's once: shapes, one particle's term not depending on the others, derivatives.
+
+    Parameters
+    ----------
+    candidate : Regulariser
+        The regulariser; a built-in one is not tried.
+    parameters : int
+        P, parameters of a particle.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong first.
+    """
+    if not own.builtin(candidate):
+        own.once(candidate, parameters, lambda: _try(candidate, parameters))
+
+
+def _try(candidate: Regulariser, parameters: int) -> None:
+    trial, count = own.Candidate("regulariser", candidate.name), 6
+    trial.plain(trial.call("spec", candidate.spec))
+    theta = rng.normal(0, "try regulariser", (count, parameters))
+    for s in (0.0, 0.75):
+        (value,) = trial.numbers(("value",), candidate.value, (theta, s), ((count,),))
+        (gradient,) = trial.numbers(("gradient",), candidate.gradient, (theta, s), (theta.shape,))
+        (rate,) = trial.numbers(("rate",), candidate.rate, (theta, s), ((count,),))
+        for what, function, numbers in (
+            ("value", candidate.value, value),
+            ("gradient", candidate.gradient, gradient),
+            ("rate", candidate.rate, rate),
+        ):
+            trial.finite(f"{what} at s = {s:g}", numbers)
+            trial.each_alone(what, numbers, trial.call(what, function, theta[:1], s), "particle")
+        moved = functools.partial(_moved, candidate, theta, s)
+        trial.slopes("gradient", "value", gradient, moved, _AXES)
+    # s is the last of the times above, which has a past: what was before s = 0 nobody asks.
+    trial.slope("rate", "value in s", rate, lambda t: np.asarray(candidate.value(theta, s + t)))
+
+
+def _moved(candidate: Regulariser, theta: Array, s: float, move: Array) -> Array:
+    return candidate.value(theta + move, s)

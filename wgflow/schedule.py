@@ -14,6 +14,7 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
+from wgflow import own
 from wgflow.errors import InputError, build, describe
 from wgflow.types import Spec, real, whole
 
@@ -182,9 +183,33 @@ def schedule(choice: object) -> Schedule:
     InputError
         If it is none of these, or a value is out of range.
     """
-    if isinstance(choice, int | float) and not isinstance(choice, bool):
-        return Every(choice)
+    if isinstance(choice, int | float | np.integer | np.floating) and not isinstance(choice, bool):
+        return Every(float(choice))
     if isinstance(choice, str | Mapping) or not hasattr(choice, "after"):
-        made: Schedule = build("every", choice, SCHEDULES)
+        made: Schedule = build("every", choice, SCHEDULES, "a flow time between frames")
         return made
-    return cast(Schedule, choice)
+    own.require("every", choice, "wgflow.schedule.Schedule", ("name", "after", "within", "spec"))
+    found = cast(Schedule, choice)
+    if not own.builtin(found):
+        own.once(found, "every", lambda: _try(found))
+    return found
+
+
+def _try(found: Schedule) -> None:
+    """Try a schedule of the user's: times that increase, and are a function of flow time alone."""
+    trial = own.Candidate("schedule", found.name)
+    trial.plain(trial.call("spec", found.spec))
+    for s in (0.0, 0.3, 2.0, 70.0):
+        (time,) = trial.numbers(("after",), found.after, (s,), ((),))
+        if not time > s:
+            raise trial.refuse(f"after({s:g}) to be later than that", f"{time}")
+        between = s + 0.5 * (float(time) - s) if np.isfinite(time) else s + 1.0
+        if not own.alike(time, np.asarray(trial.call("after", found.after, between))):
+            raise trial.refuse(
+                f"after({between:g}) to be {time:g}, the first time after {s:g} too",
+                f"{found.after(between):g}",
+                "make it a function of flow time alone, so that a run taken up again records what it would have",
+            )
+        (number,) = trial.numbers(("within",), found.within, (s + 1.0,), ((),))
+        if not 0 <= number < np.inf:
+            raise trial.refuse("within to be a number of times >= 0", f"{number}")

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
+from wgflow import own
 from wgflow.errors import DivergenceError, InputError, build, describe
 from wgflow.integrators import Estimate
 from wgflow.particles import Particles
@@ -276,6 +277,9 @@ def _factor(error: float, order: int) -> float:
 STEP_RULES: dict[str, type[Any]] = {"constant": Constant, "descent": Descent, "adaptive": Adaptive}
 
 
+_NEEDED = ("name", "first", "adaptive", "advance", "spec")
+
+
 def step_rule(choice: float | Spec | StepRule) -> StepRule:
     """Build a rule from a number (constant steps) or a spec; a rule object is passed through.
 
@@ -284,9 +288,50 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
     InputError
         If the name or an option is unknown or out of range.
     """
-    if hasattr(choice, "advance"):
-        return cast(StepRule, choice)
-    if not isinstance(choice, dict):
+    if isinstance(choice, Mapping):
+        made: StepRule = build("step rule", choice, STEP_RULES)
+        return made
+    if not hasattr(choice, "advance"):
         return Constant(real("step", choice, above=0.0))
-    made: StepRule = build("step rule", choice, STEP_RULES)
-    return made
+    own.require("step rule", choice, "wgflow.stepsize.StepRule", _NEEDED)
+    rule = cast(StepRule, choice)
+    if not own.builtin(rule):
+        trial = own.Candidate("step rule", rule.name)
+        trial.plain(trial.call("spec", rule.spec))
+        real(f"first of step rule {rule.name!r}", rule.first, above=0.0)
+    return rule
+
+
+def checked(rule: StepRule, taken: object, tried: Mapping[int, float], reach: float) -> Taken:
+    """Check what a rule of the user's decided.
+
+    Parameters
+    ----------
+    rule : StepRule
+        The rule.
+    taken : object
+        What it returned.
+    tried : mapping of int to float
+        Length by id of each trial the rule made in this step.
+    reach : float
+        Longest step allowed.
+
+    Raises
+    ------
+    InputError
+        If it is no step of a length that was tried, or a length is out of its range.
+    """
+    trial = own.Candidate("step rule", rule.name)
+    if not isinstance(taken, Taken):
+        raise trial.refuse("advance to return a wgflow.stepsize.Taken", describe(taken))
+    length = tried.get(id(taken.trial))
+    if length is None or length != taken.h:
+        raise trial.refuse(
+            f"h of the step taken to be the length of its trial, {length}",
+            describe(taken.h),
+            "return Taken(trial(h), h, ...)",
+        )
+    if not 0 < taken.h <= reach:
+        raise trial.refuse(f"steps of a length 0 < h <= {reach:g}, what advance was given", describe(taken.h))
+    real(f"length to try next of step rule {rule.name!r}", taken.then, above=0.0)
+    return taken

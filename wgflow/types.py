@@ -30,6 +30,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import wgflow
 from wgflow.balance import EnergyBalance
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, describe
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
@@ -59,7 +60,7 @@ class Velocity(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Frame:
+class Frame(Copyable):
     """One recorded state of a flow; enough to go on from (``flow.run(frame, ...)``).
 
     Attributes

@@ -318,7 +318,7 @@ def test_bad_networks_and_problems(case):
     with pytest.raises(InputError, match=r"start: expected states of shape \(M, 3\), got \(4, 5\)"):
         gpu.outputs(net, rho.theta, np.zeros((4, 5)))
     own = wgflow.Problem.padded(
-        [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.activations.Activation("mine", np.tanh, np.cos)
+        [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.activations.Activation("mine", np.sin, np.cos)
     )
     with pytest.raises(BackendError, match="of your own computes in NumPy; use --backend cpu"):
         Gpu(own, device=HostDevice())

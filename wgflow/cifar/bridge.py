@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from functools import partial
 
 import numpy as np
 import torch
@@ -122,15 +123,15 @@ def initial_law(stage: PlainStage, columns: int | None = None, method: str = "pr
     """
     reduced = _reduction(stage, columns, method, reduction_seed)
     block = copy.deepcopy(stage.branches[0]).cpu()
+    return partial(_drawn, block, reduced)
 
-    def law(count: int, seed: int) -> tuple[Array, Array]:
-        rows = []
-        for i in range(count):
-            initialise(block, seed, step=i)
-            rows.append(reduced(_weights(block)[None]))
-        return np.concatenate(rows), rng.uniform(seed, "depth of a block", (count, 1))[:, 0]
 
-    return law
+def _drawn(block: nn.Module, reduced: Callable[[Array], Array], count: int, seed: int) -> tuple[Array, Array]:
+    rows = []
+    for i in range(count):
+        initialise(block, seed, step=i)
+        rows.append(reduced(_weights(block)[None]))
+    return np.concatenate(rows), rng.uniform(seed, "depth of a block", (count, 1))[:, 0]
 
 
 def stationarity(stage: MeanFieldStage) -> Residual:
@@ -177,11 +178,18 @@ def _reduction(stage: PlainStage, columns: int | None, method: str, seed: int) -
     if not parameters:
         raise InputError("stage: expected blocks with weights, got blocks without any")
     if columns is None or whole("columns", columns) >= parameters:
-        return lambda theta: theta
+        return _whole
     if method == "subsample":
-        chosen = subsample(parameters, columns, seed)
-        return lambda theta: theta[:, chosen]
-    return lambda theta: projected(theta, columns, seed)
+        return partial(_chosen, subsample(parameters, columns, seed))
+    return partial(projected, columns=columns, seed=seed)
+
+
+def _whole(theta: Array) -> Array:
+    return theta
+
+
+def _chosen(columns: Index, theta: Array) -> Array:
+    return theta[:, columns]
 
 
 def subsample(parameters: int, columns: int, seed: int = 0) -> Index:

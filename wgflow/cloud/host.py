@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from wgflow import integrators
+from wgflow import integrators, own
 from wgflow.balance import EnergyBalance, rounding
 from wgflow.cloud import Dynamics, Moment, diverged, escaped
 from wgflow.depth import switches
-from wgflow.errors import InputError, describe
-from wgflow.ingredients import Ingredient, Move, spec_of
+from wgflow.ingredients import Move, applied
 from wgflow.particles import Particles, confine, project
-from wgflow.stepsize import Taken, Trial
+from wgflow.stepsize import Taken, Trial, checked
 from wgflow.types import Array, Frame, Index
 
 
@@ -64,8 +63,16 @@ class HostCloud:
         """Take one step of at most this length."""
         order = self._energy.depth.order(self._rho)
         with np.errstate(over="ignore", invalid="ignore"):  # a divergence is found and reported by the loop
-            frame = self._frame
-            taken = self._of.rule.advance(lambda h: self._trial(h, order), frame.energy, frame.dissipation, reach)
+            frame, rule, tried = self._frame, self._of.rule, dict[int, float]()
+
+            def trial(h: float) -> Trial:
+                made = self._trial(h, order)
+                tried[id(made)] = h
+                return made
+
+            taken = rule.advance(trial, frame.energy, frame.dissipation, reach)
+            if not own.builtin(rule):
+                taken = checked(rule, taken, tried, reach)
         self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
         self._made = taken
         return taken
@@ -95,7 +102,7 @@ class HostCloud:
         stages = integrators.stages(table, self._drift, rho.theta, rho.tau, at.s, self._used[1:], h)
         arrived = moved = self._settle(rho, *integrators.combine(rho.theta, rho.tau, table.b, stages, h))
         for each in self._of.ingredients:
-            made = _same_cloud(each(moved, Move(at.step, at.s, h, self._energy)), moved, each)
+            made = applied(each, moved, Move(at.step, at.s, h, self._energy))
             moved = self._settle(made, made.theta, made.tau)
         after = self._energy.depth.order(moved)
         changed = switches(order, after) if order is not None and after is not None else 0
@@ -146,13 +153,3 @@ class HostCloud:
     def _check_finite(self, at: Moment, *parts: Any) -> None:
         if not all(np.isfinite(part).all() for part in parts):
             raise diverged(at, self._of.rule.first, self._good)
-
-
-def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
-    """Check what an ingredient returned: N is fixed for a run."""
-    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
-        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
-        raise InputError(
-            f"ingredient {spec_of(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
-        )
-    return made

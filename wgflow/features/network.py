@@ -17,19 +17,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wgflow import own
 from wgflow.activations import ACTIVATIONS, Activation, activation
+from wgflow.copies import Copyable
 from wgflow.errors import InputError, describe, lookup, unknown
 from wgflow.features.elementwise import Elementwise, Plain
 from wgflow.features.history import AnyArray, LowRank
 from wgflow.features.records import Adjoint, Drift, Features, Tape, Weights
-from wgflow.problems.losses import Loss, loss
+from wgflow.problems.losses import Loss, loss, try_out
 from wgflow.types import Spec, finite_array, refuse_masked, whole
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
 BACKENDS = ("cpu", "reference")
+_TRIED = 8  # training points that a loss of the user's is tried on
 
 
-class Network:
+class Network(Copyable):
     """Training points, activations and loss of a Res-Net or DNN with L hidden layers; the width comes with the weights.
 
     The paper's theorems assume h1, h2 and their first derivatives bounded, h2 in particular (sup |h2| bounds how far
@@ -79,6 +82,9 @@ class Network:
         self.h1, self.h2 = activation(h1), activation(h2) if self.skip else ACTIVATIONS["linear"]
         self.loss = _one_output(loss)
         self.loss.check(self.y[:, None])
+        if not own.builtin(self.loss):
+            rows = np.unique(np.linspace(0, len(self.y) - 1, _TRIED).astype(int))
+            try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
         if backend not in BACKENDS:
             raise unknown("backend", backend, BACKENDS)
         self.backend = backend

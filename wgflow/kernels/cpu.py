@@ -26,7 +26,7 @@ _ROWS = 4  # row counts are padded to multiples of it; that of the compiled tile
 
 def compilable(problem: Problem) -> bool:
     """Whether the compiled kernels know the problem's block, activation and loss."""
-    known = problem.loss is LOSSES.get(problem.loss.name) and problem.activation.builtin
+    known = type(problem.loss) is type(LOSSES.get(problem.loss.name)) and problem.activation.builtin
     return known and isinstance(problem.block, Unfolding)
 
 

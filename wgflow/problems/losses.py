@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Protocol, cast
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from wgflow import own, rng
 from wgflow.errors import InputError, lookup
+from wgflow.types import Array
 
 
 class Loss(Protocol):
@@ -79,14 +81,58 @@ class CrossEntropy:
 LOSSES: dict[str, Loss] = {"squared": Squared(), "cross_entropy": CrossEntropy()}
 
 
+_NEEDED = ("name", "value", "gradient", "check")
+_AXES = 8  # outputs that a loss of the user's is differentiated in
+
+
 def loss(choice: str | Loss) -> Loss:
-    """Look up a loss by name; a loss object is passed through.
+    """Look up a loss by name; a loss object is passed through, see :func:`try_out`.
 
     Raises
     ------
     InputError
-        If the name is unknown.
+        If the name is unknown, or it is neither a name nor an object with a loss's methods.
     """
-    if hasattr(choice, "gradient"):
-        return cast(Loss, choice)
-    return lookup("loss", choice, LOSSES)
+    if isinstance(choice, str):
+        return lookup("loss", choice, LOSSES)
+    if isinstance(choice, dict) and set(choice) == {"name"}:
+        return lookup("loss", choice["name"], LOSSES)
+    own.require("loss", choice, "wgflow.problems.losses.Loss", _NEEDED)
+    return choice
+
+
+def try_out(candidate: Loss, output: Array, y: Array) -> None:
+    """Try a loss of the user's once: shapes, one sample's loss not depending on the others, gradient against value.
+
+    Parameters
+    ----------
+    candidate : Loss
+        The loss.
+    output, y : ndarray (m, K)
+        Outputs of the network without particles and targets of a few samples, near which the loss has to be finite.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong first.
+    """
+    own.once(candidate, y.shape[1], lambda: _try(candidate, output, y))
+
+
+def _try(candidate: Loss, output: Array, y: Array) -> None:
+    trial = own.Candidate("loss", candidate.name)
+    normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
+    # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.
+    near, between = output + normal[: len(y)], 1 / (1 + np.exp(-normal[len(y) :]))
+    outputs, targets = np.concatenate([output, near, between]), np.concatenate([y] * 3)
+    count = outputs.shape
+    (value,) = trial.numbers(("value",), candidate.value, (outputs, targets), (count[:1],))
+    (gradient,) = trial.numbers(("gradient",), candidate.gradient, (outputs, targets), (count,))
+    for what, function, numbers in (("value", candidate.value, value), ("gradient", candidate.gradient, gradient)):
+        if not np.isfinite(numbers).any():
+            trial.finite(f"{what} at some outputs near these targets", numbers)
+        trial.each_alone(what, numbers, trial.call(what, function, outputs[:1], targets[:1]), "sample")
+    away = slice(len(y), None)  # an output that is the target may lie on a kink
+    trial.finite("gradient where value is finite", gradient[away][np.isfinite(value[away])])
+    known = np.where(np.isfinite(value)[:, None], gradient, np.nan)
+    trial.slopes("gradient", "value", known, lambda move: candidate.value(outputs + move, targets), _AXES)

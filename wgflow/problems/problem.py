@@ -9,15 +9,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow import activations, blocks
+from wgflow import activations, blocks, own
+from wgflow.copies import Copyable
 from wgflow.errors import InputError
 from wgflow.problems import losses
 from wgflow.types import Array, Spec, finite_array
 
 ARRAYS = ("x", "y", "embed", "readout")
+_TRIED = 8  # samples that objects of the user's are tried on
 
 
-class Problem:
+class Problem(Copyable):
     """A regression problem for a deep residual network driven by a measure.
 
     The state starts at X(0) = W2 x, follows dX/dt = int f(X, theta) rho(dtheta, t), and the network's output is
@@ -43,7 +45,8 @@ class Problem:
     Raises
     ------
     InputError
-        If shapes do not fit together, an entry is not finite, or a name is unknown.
+        If shapes do not fit together, an entry is not finite, a name is unknown, or an object of your own contradicts
+        itself on the few numbers it is tried on, once.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class Problem:
         self.activation = activations.activation(activation)
         self.loss = losses.loss(loss)
         self.loss.check(self.y)
+        self._try_own()
         self.groups = self.block.groups(width)
 
     @classmethod
@@ -118,6 +122,17 @@ class Problem:
             raise InputError(f"x: expected {self.embed.shape[1]} columns, got {x.shape[1]}")
         return x @ self.embed.T
 
+    def _try_own(self) -> None:
+        """Try a block and a loss of the user's on a few of these samples."""
+        if own.builtin(self.block) and own.builtin(self.loss):
+            return
+        rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
+        start = self.x[rows] @ self.embed.T
+        if not own.builtin(self.block):
+            blocks.try_out(self.block, self.activation, start)
+        if not own.builtin(self.loss):
+            losses.try_out(self.loss, start @ self.readout.T, self.y[rows])
+
     def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
         """Build the same problem on other samples, e.g. those held out."""
         return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss)
@@ -129,9 +144,9 @@ class Problem:
     def spec(self) -> Spec:
         """Plain JSON: the names, and shape and SHA-256 of each array in place of the data."""
         return {
-            "block": self.block.spec(),
-            "activation": self.activation.spec(),
-            "loss": self.loss.name,
+            "block": own.recorded(self.block, self.block.spec(), blocks.BLOCKS),
+            "activation": activations.recorded(self.activation),
+            "loss": own.recorded(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
             "data": {name: {"shape": list(a.shape), "sha256": _digest(a)} for name, a in self.arrays().items()},
         }
 

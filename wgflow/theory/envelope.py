@@ -95,7 +95,7 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
             square[k] += np.vdot(p, p)
             norm[k] = tape[k].norm(norm[k])
     square, loss = square / len(start), loss / len(start)
-    single = len(problem.readout) == 1 and problem.loss is LOSSES["squared"]
+    single = len(problem.readout) == 1 and type(problem.loss) is type(LOSSES["squared"])
     total = np.append(np.cumsum(norm[::-1])[::-1], 0.0)
     with np.errstate(over="ignore"):  # an infinite upper bound is one
         return Envelope(

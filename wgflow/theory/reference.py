@@ -7,6 +7,7 @@ of a law that has full support it does.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -62,23 +63,13 @@ def box(parameters: int, radius: float = 1.0) -> Law:
     """Uniform law on the box [-radius, radius]^P times [0, 1]; raises InputError for bad numbers."""
     whole("parameters", parameters)
     real("radius", radius, above=0.0)
-
-    def draw(count: int, seed: int) -> tuple[Array, Array]:
-        numbers = rng.uniform(seed, "reference box", (count, parameters + 1))
-        return radius * (2 * numbers[:, :-1] - 1), numbers[:, -1]
-
-    return draw
+    return partial(_in_box, parameters, radius)
 
 
 def initial(problem: Problem, scale: Mapping[str, float] | None = None, tau: str = "uniform") -> Law:
     """Law of :meth:`Particles.draw`: a Gaussian theta with the given scale by group, and a tau."""
     Particles.draw(problem, 1, 0, scale, tau)  # says now what is wrong with a name
-
-    def draw(count: int, seed: int) -> tuple[Array, Array]:
-        drawn = Particles.draw(problem, count, seed, scale, tau)
-        return drawn.theta, drawn.tau
-
-    return draw
+    return partial(_as_drawn, problem, scale, tau)
 
 
 LAWS: dict[str, Callable[[int, float], Law]] = {"sphere": sphere, "ball": ball, "box": box}
@@ -126,11 +117,26 @@ def pooled(clouds: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
 def _radial(name: str, parameters: int, radius: float, power: float) -> Law:
     whole("parameters", parameters)
     real("radius", radius, above=0.0)
+    return partial(_in_ball, name, parameters, radius, power)
 
-    def draw(count: int, seed: int) -> tuple[Array, Array]:
-        direction = rng.normal(seed, f"reference {name}", (count, parameters))
-        direction /= np.linalg.norm(direction, axis=1, keepdims=True)
-        depth, share = rng.uniform(seed, f"reference {name}, depth and radius", (count, 2)).T
-        return radius * (share**power)[:, None] * direction, depth
 
-    return draw
+# Laws are these functions with all but their last two arguments filled in, so that they can be pickled.
+
+
+def _in_ball(name: str, parameters: int, radius: float, power: float, count: int, seed: int) -> tuple[Array, Array]:
+    direction = rng.normal(seed, f"reference {name}", (count, parameters))
+    direction /= np.linalg.norm(direction, axis=1, keepdims=True)
+    depth, share = rng.uniform(seed, f"reference {name}, depth and radius", (count, 2)).T
+    return radius * (share**power)[:, None] * direction, depth
+
+
+def _in_box(parameters: int, radius: float, count: int, seed: int) -> tuple[Array, Array]:
+    numbers = rng.uniform(seed, "reference box", (count, parameters + 1))
+    return radius * (2 * numbers[:, :-1] - 1), numbers[:, -1]
+
+
+def _as_drawn(
+    problem: Problem, scale: Mapping[str, float] | None, tau: str, count: int, seed: int
+) -> tuple[Array, Array]:
+    drawn = Particles.draw(problem, count, seed, scale, tau)
+    return drawn.theta, drawn.tau

@@ -70,6 +70,7 @@ class Trajectory(Sequence[Frame]):
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
+        self._where = self.path.absolute()
         self._file = opened(self.path)
         try:
             found = layout.read(self.path, self._file)
@@ -84,6 +85,10 @@ class Trajectory(Sequence[Frame]):
         except BaseException:
             self._file.close()
             raise
+
+    def __reduce__(self) -> tuple[type[Trajectory], tuple[Path]]:
+        """Pickled or copied by its path: a copy opens the file again."""
+        return type(self), (self._where,)
 
     def __len__(self) -> int:
         return self._rows.count

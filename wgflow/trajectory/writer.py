@@ -98,6 +98,13 @@ class TrajectoryWriter:
             raise
         self._synced = time.monotonic()
 
+    def __reduce__(self) -> tuple[object, ...]:
+        """Refuse to be pickled or copied: a file has one writer, which holds its lock."""
+        raise InputError(
+            f"{self.path}: expected something that can be pickled or copied, got the file's one writer; hand on the "
+            "path, and open the file with Trajectory to read it or TrajectoryWriter.resume to go on"
+        )
+
     @classmethod
     def create(
         cls,
