@@ -77,7 +77,7 @@ class Workspace:
             If the folder holds no run.
         """
         try:
-            study: Spec = json.loads((self.folder / "study.json").read_text())
+            study: Spec = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
             for entry in study["members"]:
                 self.member(**entry)
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
@@ -129,7 +129,7 @@ class Workspace:
         WorkspaceError
             If another process holds it.
         """
-        with (self.folder / ".lock").open("a") as file:
+        with (self.folder / ".lock").open("ab") as file:
             try:
                 import fcntl
 
@@ -145,13 +145,13 @@ class Workspace:
     def event(self, kind: str, **details: Any) -> None:
         """Append one line to ``events.jsonl``."""
         entry = {"time": _now(), "event": kind} | details
-        with (self.folder / "events.jsonl").open("a") as file:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[Spec]:
         """Lines of ``events.jsonl``, with their times; one that a kill has torn, or a bit changed, is left out."""
         try:
-            lines = (self.folder / "events.jsonl").read_text(errors="replace").splitlines()
+            lines = (self.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
         out = []
@@ -180,7 +180,7 @@ class Workspace:
         """Write a file so that a reader sees the old one or the new one, never a part."""
         path = self.folder / name
         with replaced(path) as draft:
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
         return path
 
     def write_json(self, name: str, content: Any) -> Path:

@@ -10,6 +10,7 @@ import numpy as np
 
 from wgflow.analysis.member import particles
 from wgflow.analysis.switching import order_switching, records_every_step
+from wgflow.commands import printable
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
 from wgflow.workspace import Workspace, short_names, word, words
@@ -255,4 +256,4 @@ def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
 def _cell(value: object) -> str:
     if isinstance(value, float):
         return "" if np.isnan(value) else f"{value:.3g}"
-    return word(value)
+    return printable(word(value))

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from wgflow.sims.terminal import console
+from wgflow.commands import console, printable
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
@@ -65,5 +65,5 @@ def show(study: Study, work: Workspace, written: list[str], findings: list[str],
     for table in summary.tables(study.name, study.question, tables):
         out.print(table)
     for finding in findings:
-        out.print(finding, highlight=False)
-    out.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+        out.print(printable(finding))
+    out.print(printable(f"{work.folder}: {', '.join(written)}"), soft_wrap=True)
