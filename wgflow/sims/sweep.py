@@ -12,8 +12,10 @@ import functools
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
@@ -161,7 +163,7 @@ def _side_by_side(
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
     stopped = False
     # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
-    with _library_threads(tasks[0].threads), _signals_blocked():
+    with _library_threads(tasks[0].threads), _signals_blocked(), _callers_main_hidden():
         pool = ProcessPoolExecutor(jobs, context, _begin, (stop, reached, deadline))
         pending: dict[Future[Outcome | None], Task] = {pool.submit(_work, task): task for task in tasks}
     try:
@@ -213,6 +215,20 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _callers_main_hidden() -> Iterator[None]:
+    """Have processes that start import nothing of the caller's script, which may not be there (``python -``), or run.
+
+    A process that is spawned imports the main module of its parent again; all that a worker needs is in wgflow.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 _shared: dict[str, Any] = {}  # in a worker: what the parent and its other workers see too

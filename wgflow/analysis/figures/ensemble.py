@@ -95,7 +95,7 @@ def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
 
 def _groups_below(figure: Figure, colours: dict[str, str]) -> None:
     handles = [
-        Line2D([], [], color=colour, marker=marker, ms=5, label=label)
+        Line2D([], [], color=colour, marker=marker, ms=5, label=style.literal(label))
         for (label, colour), marker in zip(colours.items(), itertools.cycle(_MARKERS), strict=False)
     ]
     if any(colours):
@@ -117,7 +117,7 @@ def _remainders(axes: Axes, group: Group) -> None:
     axes.set_xticks([*ALPHAS, 1.0], [f"{each:g}" for each in (*ALPHAS, 1.0)])
     axes.minorticks_off()
     axes.legend(handles=handles, fontsize=9, loc="lower right")
-    axes.set_title("Order $q$ leaves $\\alpha^{q+1}$" + (f" ({group.label})" if group.label else ""))
+    axes.set_title("Order $q$ leaves $\\alpha^{q+1}$" + (f" ({style.literal(group.label)})" if group.label else ""))
 
 
 def _along_training(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
