@@ -133,15 +133,18 @@ def work(queue: list[tuple[str, Case]], device: str, references: dict[str, str],
     """Answers of one process to a queue; those that came in time."""
     with tempfile.TemporaryDirectory() as folder:
         orders = Path(folder) / "orders.json"
-        orders.write_text(json.dumps({"queue": queue, "device": device, "references": references, "seconds": seconds}))
+        orders.write_text(
+            json.dumps({"queue": queue, "device": device, "references": references, "seconds": seconds}),
+            encoding="utf-8",
+        )
         answers = Path(folder) / "answers"
         environment = os.environ | {"XLA_PYTHON_CLIENT_PREALLOCATE": "false", "CUPY_TF32": "0"}
         if device == "cpu":
             environment |= {"JAX_PLATFORMS": "cpu"}
         command = [sys.executable, str(HERE / "gpu_worker.py"), str(orders)]
-        with answers.open("w") as out:
+        with answers.open("w", encoding="utf-8") as out:
             done = run_within(command, limit, stdout=out, env=environment)
-        found = [json.loads(line) for line in answers.read_text().splitlines()]
+        found = [json.loads(line) for line in answers.read_text(encoding="utf-8").splitlines()]
     for name, case in queue[len(found) :]:
         late = "ran out of time" if done is None else f"its process ended with exit code {done}"
         found.append({"program": name, "case": case._asdict(), "error": late})
@@ -201,7 +204,7 @@ def sizes(device: str, clock: Clock, quick: bool) -> dict[str, Any]:
 def doctor(clock: Clock) -> dict[str, Any]:
     """The doctor's report, with a gradient tried on the device."""
     command = [sys.executable, "-m", "wgflow.doctor", "--backend", "gpu", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=clock.left(LIMITS["doctor"] * 2))
+    done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=clock.left(LIMITS["doctor"] * 2))
     return json.loads(done.stdout) | {"exit": done.returncode}
 
 
@@ -209,9 +212,9 @@ def tests(clock: Clock, log: Path) -> dict[str, Any]:
     """The tests marked gpu; their output goes to a file."""
     command = [sys.executable, "-m", "pytest", "-m", "gpu", "-W", "default", "-p", "no:cacheprovider", "-q", "-ra",
                "--continue-on-collection-errors", "tests"]  # fmt: skip
-    with log.open("w") as out:
+    with log.open("w", encoding="utf-8") as out:
         done = run_within(command, clock.left(LIMITS["tests"]), stdout=out, stderr=out, cwd=HERE.parent)
-    lines = log.read_text().splitlines()
+    lines = log.read_text(encoding="utf-8").splitlines()
     return {"exit": done, "summary": lines[-1] if lines else ""}
 
 
@@ -223,9 +226,9 @@ def sanitizer(clock: Clock, log: Path) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for check in ("memcheck", "racecheck"):
         command = [tool, "--tool", check, "--error-exitcode", "9", sys.executable, "-c", SMALL]
-        with log.open("a") as out:
+        with log.open("a", encoding="utf-8") as out:
             code = run_within(command, clock.left(LIMITS["sanitizer"] / 2), stdout=out, stderr=out, cwd=HERE.parent)
-        said = [line for line in log.read_text().splitlines() if "SUMMARY" in line]
+        said = [line for line in log.read_text(encoding="utf-8").splitlines() if "SUMMARY" in line]
         found[check] = {"exit": code, "summary": said[-1] if said else ""}
     return found
 
@@ -269,7 +272,7 @@ def measure(options: argparse.Namespace, parts: tuple[str, ...]) -> int:
     clock, seconds = Clock(options.limit), 0.1 if options.quick else 2.0
     folder = Path(tempfile.mkdtemp()) if options.quick else options.out
     kept = folder / "benchmarks_gpu.json"
-    results: dict[str, Any] = json.loads(kept.read_text()) if kept.is_file() else {}
+    results: dict[str, Any] = json.loads(kept.read_text(encoding="utf-8")) if kept.is_file() else {}
     about = machine(options.device)
     if results.get("machine", {}).get("device") != about.get("device"):
         results = {}  # numbers of two devices do not go into one page
@@ -284,7 +287,7 @@ def measure(options: argparse.Namespace, parts: tuple[str, ...]) -> int:
     for part in parts:
         began = time.monotonic()
         results[part] = todo[part]()
-        kept.write_text(json.dumps(results, indent=1) + "\n")
+        kept.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         print(f"{part}: {time.monotonic() - began:.0f} s", file=sys.stderr)
     print(gpu_page.section(results))
     wrong = gpu_page.failures(results)

@@ -112,7 +112,7 @@ def main() -> int:
     with tempfile.NamedTemporaryFile(suffix=".cubin") as file:
         file.write(machine_code(asked.architecture, asked.precision))
         file.flush()
-        told = subprocess.run([asked.nvdisasm, "-c", "-g", file.name], capture_output=True, text=True)
+        told = subprocess.run([asked.nvdisasm, "-c", "-g", file.name], capture_output=True, encoding="utf-8")
     if told.returncode:
         print(told.stderr.strip(), file=sys.stderr)
         return 2
@@ -121,7 +121,7 @@ def main() -> int:
     results = {"architecture": asked.architecture, "precision": asked.precision, "loops": found}
     print("\n".join(gpu_page.code(results)))
     if asked.write:
-        (DOCS / "benchmarks_gpu_code.json").write_text(json.dumps(results, indent=1) + "\n")
+        (DOCS / "benchmarks_gpu_code.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
         gpu_page.replace(DOCS / "benchmarks.md", gpu_page.load(DOCS), results)
     return 0
 

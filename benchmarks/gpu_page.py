@@ -61,17 +61,17 @@ arithmetic at the peak for the first two, more than twice as long for the triang
 def load(docs: Path, name: str = "benchmarks_gpu") -> dict[str, Any] | None:
     """Results as they were kept; None before there are any."""
     path = docs / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def replace(page: Path, results: dict[str, Any] | None, counted: dict[str, Any] | None) -> None:
     """Write the part of the page again; nothing happens where there is no page."""
     if page.is_file():
-        text = page.read_text()
+        text = page.read_text(encoding="utf-8")
         begun = text.index(HEADING)
         rest = re.search(r"^## ", text[begun + 3 :], re.M)
         end = begun + 3 + rest.start() if rest else len(text)
-        page.write_text(text[:begun] + section(results, counted) + "\n" + text[end:])
+        page.write_text(text[:begun] + section(results, counted) + "\n" + text[end:], encoding="utf-8")
 
 
 def section(results: dict[str, Any] | None, counted: dict[str, Any] | None = None) -> str:

@@ -73,9 +73,9 @@ def quartiles(times: list[float]) -> list[float]:
 
 def main(path: str) -> None:
     """Do what a file of orders says."""
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    orders = json.loads(Path(path).read_text())
+    orders = json.loads(Path(path).read_text(encoding="utf-8"))
     for name, sizes in orders["queue"]:
         case = Case(*sizes)
         answer: dict[str, Any] = {"program": name, "case": case._asdict()}

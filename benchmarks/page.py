@@ -80,8 +80,8 @@ them from the file again. `python benchmarks/run.py --quick` is a rehearsal of a
 
 def write(results: dict[str, Any], docs: Path) -> None:
     """Results as JSON, the page and the figure."""
-    (docs / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n")
-    (docs / "benchmarks.md").write_text(markdown(results))
+    (docs / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
+    (docs / "benchmarks.md").write_text(markdown(results), encoding="utf-8")
     if "curves" in results:
         draw(results, docs / "images" / "benchmarks")
 
@@ -267,4 +267,4 @@ def _figure(results: dict[str, Any], style: Any) -> Any:
 
 if __name__ == "__main__":
     place = Path(__file__).parents[1] / "docs"
-    write(json.loads((place / "benchmarks.json").read_text()), place)
+    write(json.loads((place / "benchmarks.json").read_text(encoding="utf-8")), place)

@@ -66,7 +66,9 @@ def machine() -> dict[str, Any]:
 def processor() -> str:
     """Name of the processor, with its widest vectors where Linux tells them."""
     try:
-        lines = dict(line.split(":", 1) for line in Path("/proc/cpuinfo").read_text().splitlines() if ":" in line)
+        lines = dict(
+            line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line
+        )
     except OSError:
         return platform.processor() or platform.machine()
     fields = {name.strip(): text.strip() for name, text in lines.items()}
@@ -96,7 +98,7 @@ def as_json(timings: dict[str, Timing]) -> dict[str, Any]:
 def alone(script: str, *arguments: str) -> Any:
     """What another script says, in a process of its own."""
     command = [sys.executable, str(HERE / script), *arguments]
-    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return json.loads(done.stdout)
 
 

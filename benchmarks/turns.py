@@ -51,7 +51,7 @@ class Worker:
 
     def __init__(self, program: str, case: Case) -> None:
         command = [sys.executable, str(Path(__file__).with_name("worker.py")), program, json.dumps(case)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
         self.program = program
 
     def ask(self, **order: Any) -> dict[str, Any]:

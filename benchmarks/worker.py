@@ -22,7 +22,7 @@ from programs import PROGRAMS
 def peak_memory() -> int:
     """Most bytes this process has held so far, or since :func:`forget_peak`."""
     try:
-        lines = Path("/proc/self/status").read_text().splitlines()
+        lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     except (OSError, StopIteration):
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
@@ -31,12 +31,12 @@ def peak_memory() -> int:
 def forget_peak() -> int:
     """Forget what importing libraries took at its height, where the system can; returns what is held now."""
     with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return peak_memory()
 
 
 def main(program: str, case: Case) -> None:
-    answers = os.fdopen(os.dup(1), "w")
+    answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     run, result = PROGRAMS[program][1](case)
     before = forget_peak()  # libraries and data are there

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, console, printable, say, show
 from wgflow.errors import BackendError, InputError, WgflowError, unknown
 from wgflow.types import Spec
 
@@ -164,25 +164,19 @@ def attempt(backend: str) -> str:
     return f"backend {energy.backend}: a small gradient agrees with its definition to {difference:.0e}"
 
 
-def show(found: Spec) -> None:
+def _print(found: Spec) -> None:
     """Print a report as a table."""
-    from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(no_wrap=True)
     table.add_column(overflow="fold")
     for title, rows in _rows(found).items():
-        table.add_row(f"[bold]{title}[/bold]", "")
+        table.add_row(Text(title, "bold"), "")
         for name, value in rows.items():
-            table.add_row(f"  {name}", _escaped(value))
-    Console(highlight=False).print(table)
-
-
-def _escaped(text: str) -> str:
-    from rich.markup import escape
-
-    return escape(text)
+            table.add_row(f"  {name}", printable(value))
+    console(width=None).print(table)
 
 
 def _rows(found: Spec) -> dict[str, dict[str, str]]:
@@ -248,6 +242,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(options)
     except (InputError, BackendError) as error:
         return _fail(options, BAD_INPUT, str(error))
+    except OSError as error:
+        return _fail(options, BAD_INPUT, f"{error.filename}: {error.strerror}" if error.filename else str(error))
     except Exception as error:
         return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
 
@@ -269,11 +265,11 @@ def _run(options: argparse.Namespace) -> int:
             fault = str(error)
     if options.json:
         asked = {"asked": {"backend": options.backend, "tried": tried, "fault": fault}} if options.backend else {}
-        sys.stdout.write(json.dumps(found | asked, indent=2) + "\n")
+        show(json.dumps(found | asked, indent=2))
     else:
-        show(found)
+        _print(found)
         if tried:
-            sys.stdout.write(f"{tried}\n")
+            show(tried)
     if fault:
         say(fault)
     return BAD_INPUT if fault else DONE

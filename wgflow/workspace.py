@@ -81,7 +81,7 @@ class Workspace:
             If the folder holds no run, or one that belongs under another name.
         """
         try:
-            study: Spec = json.loads((self.folder / "study.json").read_text())
+            study: Spec = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
             for entry in study["members"]:
                 self.member(**entry)
             seal = study.pop("sha256", None)  # older versions wrote none
@@ -249,7 +249,7 @@ class Workspace:
         WorkspaceError
             If another process holds it.
         """
-        with (self.folder / ".lock").open("a") as file:
+        with (self.folder / ".lock").open("ab") as file:
             try:
                 import fcntl
 
@@ -265,13 +265,13 @@ class Workspace:
     def event(self, kind: str, **details: Any) -> None:
         """Append one line to ``events.jsonl``."""
         entry = {"time": _now(), "event": kind} | details
-        with (self.folder / "events.jsonl").open("a") as file:
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
     def events(self) -> list[Spec]:
         """Lines of ``events.jsonl``, with their times; those of another run, torn by a kill or changed are left out."""
         try:
-            lines = (self.folder / "events.jsonl").read_text(errors="replace").splitlines()
+            lines = (self.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
         except OSError:
             return []
         out, own, run = [], True, self._hash()
@@ -307,7 +307,7 @@ class Workspace:
         """Write a file so that a reader sees the old one or the new one, never a part."""
         path = self.folder / name
         with replaced(path) as draft:
-            draft.write_text(text)
+            draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
         return path
 
     def write_json(self, name: str, content: Any) -> Path:

@@ -4,7 +4,8 @@ import pytest
 import wgflow
 from wgflow.analysis import export
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.trajectory import schema
+from wgflow.workspace import MemberFile, Workspace
 
 xarray = pytest.importorskip("xarray")
 
@@ -47,3 +48,69 @@ def test_a_file_comes_back(folder, tmp_path, capsys):
     assert export.main([str(tmp_path), str(tmp_path / "b.nc")]) == 2
     assert "expected the folder of a run" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc"]
+
+
+class Relabelled(Workspace):
+    """A run whose first members have other grid values: of each key the first, the second, ..."""
+
+    def __init__(self, folder, grid):
+        super().__init__(folder)
+        rows = [dict(zip(grid, values, strict=True)) for values in zip(*grid.values(), strict=True)]
+        paths = Workspace(folder).trajectories()[: len(rows)]
+        self.listed = [MemberFile("", values, path) for values, path in zip(rows, paths, strict=True)]
+
+    def members(self):
+        return self.listed
+
+
+def exported(folder, grid, place, particles=False):
+    """The data set of a run with other grid values, as it comes back from a file."""
+    export.write_netcdf(export.to_xarray(Relabelled(folder, grid), particles), place / "a.nc")
+    with xarray.open_dataset(place / "a.nc", engine="h5netcdf") as found:
+        return found.load()
+
+
+@pytest.mark.parametrize("particles", [False, True])
+def test_a_key_named_like_a_variable_or_another_key_goes_by_its_whole_name(folder, tmp_path, particles):
+    whole = ["flow.step", "particles.tau", "flow.mobility.tau", "problem.heldout", "own.frame", "own.particle"]
+    whole += ["own.mass", "a.count", "b.count"]
+    names = dict(zip(whole, whole, strict=True))
+    names |= {"flow.every": "every", "count": "count", "energy": "grid.energy", "step": "grid.step", "a/b": "a_b"}
+    found = exported(folder, {key: [0.1] for key in names}, tmp_path, particles)
+    assert set(found.coords) == set(names.values())
+    assert found["energy"].dims == (*names.values(), "frame")
+    assert schema.RESERVED.isdisjoint(found.coords)
+
+
+# Values of a key, and the coordinates they have in the file.
+VALUES = {
+    "truths": ([True, False], [True, False]),
+    "numbers": ([1, 2.5], [1.0, 2.5]),
+    "none": ([None, 1], ["None", "1"]),
+    "truth_and_number": ([True, 1], ["True", "1"]),
+    "same_in_words": ([1, "1"], ["1", '"1"']),
+    "large": ([0, 10**30], ["0", str(10**30)]),
+    "texts": (["é", "σ[red]"], ["é", "σ[red]"]),
+    "no_texts": (["a\udcff", "a\x1b\0"], ["a\\udcff", "a\\x1b\\x00"]),
+    "lists": ([["a", "b"], []], ["['a', 'b']", "none"]),
+    "table_and_none": ([{"name": "x"}, None], ["x", "None"]),
+    "table_and_text": ([{"name": "x"}, "x"], ['{"name": "x"}', '"x"']),
+    "tables": ([{}, {"tau": 0}], ["", "(tau=0)"]),
+}
+
+
+def test_values_of_any_kind_are_told_apart(folder, tmp_path):
+    found = exported(folder, {f"own.{key}": values for key, (values, _) in VALUES.items()}, tmp_path)
+    assert {key: found[key].values.tolist() for key in VALUES} == {key: said for key, (_, said) in VALUES.items()}
+
+
+def test_members_of_any_kind_side_by_side(folder, tmp_path):
+    """Particles or numbers alone, a member that is missing, one without a frame."""
+    options = ["--set", 'grid.record=["numbers","particles"]', "--set", "flow.until=0.2", "--set", "figure=none"]
+    options += ["--set", "grid.particles.count=[4]", "--set", "particles.scale={a=1e200}"]
+    assert run.main(["quickstart", "--out", str(tmp_path), "--quiet", "--jobs", "1", *options]) == run.DIVERGED
+    (work,) = map(Workspace, tmp_path.glob("*/*"))
+    work.members()[1].path.unlink()
+    found = export.to_xarray(work, particles=True)
+    assert found.sizes["frame"] == 0
+    export.write_netcdf(found, tmp_path / "a.nc")

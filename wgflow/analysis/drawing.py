@@ -5,14 +5,15 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
-from typing import NamedTuple, TypeVar
-
-from matplotlib.figure import Figure
+from typing import TYPE_CHECKING, NamedTuple, TypeVar
 
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
 _Found = TypeVar("_Found")
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 
 class Drawing(NamedTuple):

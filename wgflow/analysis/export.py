@@ -5,17 +5,18 @@ Usage: python -m wgflow.analysis.export RUN_FOLDER OUT.nc [--particles]
 
 from __future__ import annotations
 
+import itertools
 import json
 import sys
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, printable, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.trajectory import Trajectory
+from wgflow.trajectory import Trajectory, schema
 from wgflow.trajectory.export import write_netcdf
 from wgflow.trajectory.labelled import variables
 from wgflow.workspace import MemberFile, Workspace, short_names, words
@@ -37,9 +38,12 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     Returns
     -------
     xarray.Dataset
-        A dimension for each grid key, named by its last part, with its values as coordinates (tables in words), then
-        ``frame``; with ``particles`` also ``particle`` and ``component``. Variables ``s``, ``step``, ``energy`` and the
-        other series. Where members have fewer frames or particles, or a combination was not run, there is NaN.
+        A dimension for each grid key, then ``frame``; with ``particles`` also ``particle`` and ``component``. It is
+        named by the key's last part, ``count`` for ``particles.count``; by the whole key, ``flow.step``, where another
+        key, a variable or a dimension has that name; with ``grid.`` before it where that is taken too. Its coordinates
+        are the key's values: numbers or booleans if all of them are, else in words. Variables ``s``, ``step``,
+        ``energy`` and the other series. Where members have fewer frames or particles, or a combination was not run,
+        there is NaN.
 
     Raises
     ------
@@ -55,11 +59,11 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     keys = list(dict.fromkeys(key for member in members for key in member.values))
     axes = {key: _distinct([member.values.get(key) for member in members]) for key in keys}
     said = {key: _coordinate(list(values.values())) for key, values in axes.items()}
-    names = short_names(keys)
+    series, lengths = _sizes(members, particles)
+    names = _names(keys, schema.RESERVED | series | set(lengths))
     shape = tuple(len(axes[key]) for key in keys)
     out: dict[str, np.ndarray] = {}
     dims: dict[str, tuple[str, ...]] = {}
-    lengths = _lengths(members, particles)
     for member in members:
         place: tuple[Any, ...] = tuple(list(axes[key]).index(_code(member.values.get(key))) for key in keys)
         with Trajectory(member.path) as trajectory:
@@ -84,22 +88,40 @@ def _code(value: Any) -> str:
 
 
 def _coordinate(values: list[Any]) -> list[Any]:
-    plain = all(isinstance(value, int | float | str) for value in values)
-    return values if plain else words(values)
+    """Values of a key as they can be told apart in a file: numbers or booleans as they are, anything else in words."""
+    kinds = {type(value) for value in values}
+    if kinds in ({bool}, {int}, {float}, {int, float}):
+        numbers = np.array(values)
+        if numbers.dtype.kind in "bif" and len(np.unique(numbers)) == len(values):  # 10**30 is an object to NumPy
+            return values
+    said = [printable(text) for text in (values if kinds == {str} else words(values))]
+    return said if len(set(said)) == len(said) else [_code(value) for value in values]
 
 
-def _lengths(members: Sequence[MemberFile], particles: bool) -> dict[str, int]:
-    """Largest length of each dimension of a member."""
-    out: dict[str, int] = {}
+def _names(keys: Sequence[str], taken: Set[str]) -> dict[str, str]:
+    """Name of each key's dimension, which no other key, variable or dimension has; a '/' would make a group in HDF5."""
+    out: dict[str, str] = {}
+    for key, short in short_names(keys).items():
+        choices = itertools.chain([short, key], ("grid." * n + key for n in itertools.count(1)))
+        names = (printable(choice.replace("/", "_")) for choice in choices)
+        out[key] = next(name for name in names if name and name not in taken and name not in out.values())
+    return out
+
+
+def _sizes(members: Sequence[MemberFile], particles: bool) -> tuple[set[str], dict[str, int]]:
+    """Names of the members' series, and the largest length of each of their dimensions."""
+    names: set[str] = set()
+    lengths: dict[str, int] = {}
     for member in members:
         with Trajectory(member.path) as trajectory:
-            of_series = variables(trajectory, particles=False).values()
-            found = [(dim, n) for dims, values in of_series for dim, n in zip(dims, values.shape, strict=True)]
+            series = variables(trajectory, particles=False)
+            found = [(dim, n) for dims, values in series.values() for dim, n in zip(dims, values.shape, strict=True)]
             if particles and len(trajectory):
                 found += zip(("particle", "component"), trajectory[0].theta.shape, strict=True)
-            for dim, n in found:
-                out[dim] = max(out.get(dim, 0), n)
-    return out
+        names |= set(series)
+        for dim, n in found:
+            lengths[dim] = max(lengths.get(dim, 0), n)
+    return names, lengths
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

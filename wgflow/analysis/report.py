@@ -17,12 +17,11 @@ from pathlib import Path
 from string import Template
 
 import numpy as np
-from rich.console import Console
 
 from wgflow.analysis import style
 from wgflow.analysis.drawing import Drawing
 from wgflow.analysis.member import reached_end
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, printable, progress_bar, say, show
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
@@ -169,8 +168,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
-    from rich.progress import Progress
-
     from wgflow.analysis.along import along
     from wgflow.analysis.figures import FIGURES
     from wgflow.analysis.figures.theorems import drawing
@@ -180,8 +177,7 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
     study = work.study
     path = shown(work, options.member)
     statuses, made_by, notes = _ended(work)
-    console = Console(stderr=True)
-    with Progress(console=console, disable=options.quiet or not console.is_terminal, transient=True) as progress:
+    with progress_bar(options.quiet) as progress:
         bar = progress.add_task("theorems", total=1.0)
         with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
             found = along(
@@ -195,7 +191,7 @@ def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
         draw: dict[str, Callable[[Workspace], Drawing]] = {"theorems": lambda work: theorems}
         draw |= {name: FIGURES[name] for name in study["figure"] if name in FIGURES and name != "theorems"}
         publish(work, draw, statuses, made_by, notes, lambda what: progress.update(bar, description=what))
-    sys.stdout.write(f"{found.verdict}\n{work.folder / 'report.html'}\n")
+    show(f"{found.verdict}\n{printable(str(work.folder / 'report.html'))}")
 
 
 def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:

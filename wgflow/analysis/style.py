@@ -7,22 +7,24 @@ import functools
 import io
 import re
 import textwrap
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-import matplotlib as mpl
-
-mpl.use("Agg")  # figures are files here; no window, no display needed
-
-import matplotlib.pyplot as plt
 import numpy as np
+
+from wgflow.analysis.plotting import mpl
+
+# isort: split
 from matplotlib.axes import Axes
+from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from wgflow.analysis.drawing import Drawing
+from wgflow.commands import printable
 
 # Okabe and Ito's palette, dark to light in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -37,7 +39,8 @@ _DARK = {
                strict=True)),
 }  # fmt: skip
 
-_RC: Any = {
+# From Matplotlib's defaults, so that no user's own settings, usetex say, change or break a figure of a study.
+_RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"} | {
     "figure.dpi": 100,
     "savefig.dpi": 160,
     "font.size": 11,
@@ -72,7 +75,8 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
     @functools.wraps(draw)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with mpl.rc_context(_RC):
+        with mpl.rc_context(_RC), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a label in a script that the font has not
             return draw(*args, **kwargs)
 
     return wrapper
@@ -81,9 +85,14 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 @styled
 def panels(count: int, width: float = 5.4, height: float = 4.1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """Figure with that many panels side by side, in so many rows; the panels row by row."""
-    size = (width * count, height * rows)
-    figure, axes = plt.subplots(rows, count, figsize=size, layout="constrained", squeeze=False)
-    return figure, list(axes.ravel())
+    figure = Figure(figsize=(width * count, height * rows), layout="constrained")
+    FigureCanvasAgg(figure)  # figures are files here: no window, no display, and the caller's backend is left alone
+    return figure, list(figure.subplots(rows, count, squeeze=False).ravel())
+
+
+def literal(text: str) -> str:
+    """Text that is not ours, for a figure: its dollar signs begin no formula."""
+    return printable(text).replace("$", r"\$")
 
 
 def sequence(count: int) -> list[str]:
@@ -117,15 +126,12 @@ def nothing(axes: Axes, why: str) -> Figure:
 
 @contextlib.contextmanager
 def drawn(drawing: Drawing) -> Iterator[Figure]:
-    """Draw a figure, to be saved in any number of ways before it is let go."""
-    figure = drawing.draw()
+    """Draw a figure in the project's style, to be saved in any number of ways."""
+    figure = styled(drawing.draw)()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # nothing on it, and so no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
-    try:
-        yield figure
-    finally:
-        plt.close(figure)
+    yield figure
 
 
 @styled

@@ -11,6 +11,7 @@ import numpy as np
 from wgflow.analysis import steadiness
 from wgflow.analysis.member import particles
 from wgflow.analysis.switching import order_switching, records_every_step
+from wgflow.commands import printable
 from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
 from wgflow.workspace import Workspace, short_names, word, words
@@ -275,4 +276,4 @@ def _cell(value: object) -> str:
         return ""
     if isinstance(value, float):
         return f"{value:.3g}"
-    return word(value)
+    return printable(word(value))

@@ -5,7 +5,6 @@ Usage: python -m wgflow.analysis.watch RUN
 
 from __future__ import annotations
 
-import os
 import sys
 import time
 from collections.abc import Sequence
@@ -16,7 +15,7 @@ import numpy as np
 
 from wgflow.analysis.braille import curve
 from wgflow.analysis.member import diverged
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, console, printable, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array
@@ -168,7 +167,7 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
         s, last, first = (
             f"{a[k]:.4g}" if each.frames else "" for a, k in ((each.s, -1), (each.energy, -1), (each.energy, 0))
         )
-        table.add_row(each.label, str(each.frames), s, f"{each.until:g}", last, first, each.state)
+        table.add_row(printable(each.label), str(each.frames), s, f"{each.until:g}", last, first, printable(each.state))
     ended, lost = (sum(each.state == state for each in looks) for state in (_FINISHED, _DIVERGED))
     spent, left = watch.seconds()
     words = f"{ended} of {watch.total} finished" + (f", {lost} diverged" if lost else "")
@@ -177,11 +176,11 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
     if spent:
         words += f"; {_clock(spent)} spent"
         words += f", about {_clock(left)} left" if left and not watch.done() else ""
-    parts: list[RenderableType] = [Text(watch.name, style="bold"), table, Text(words)]
+    parts: list[RenderableType] = [Text(printable(watch.name), style="bold"), table, Text(words)]
     shown = next((each for each in looks if each.frames > 1), None)
     if shown is not None:
         lines = curve(shown.s, shown.energy, width, max(4, height - len(looks[:_RECENT]) - 8))
-        parts += [Text(f"\nE along s, {shown.label or 'the only member'}"), *(Text(line) for line in lines)]
+        parts += [Text(f"\nE along s, {printable(shown.label) or 'the only member'}"), *(Text(line) for line in lines)]
     return Group(*parts)
 
 
@@ -216,10 +215,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("run", type=Path, help="folder of a run, of a study's runs (the latest), or a trajectory")
     make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
     make.add_argument("--once", action="store_true", help="one look, as where the output is no terminal")
-    from rich.console import Console
     from rich.live import Live
 
-    console = Console()
+    out = console(width=None)
     try:
         options = make.parse_args(arguments)
         if not 0 < options.interval <= 86400:
@@ -227,19 +225,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         watch = Watch(options.run)
 
         def now() -> RenderableType:
-            return picture(watch, console.width, min(console.height, 30))
+            return picture(watch, out.width, min(out.height, 30))
 
-        if options.once or not console.is_terminal:
-            console.print(now())
+        if options.once or not out.is_terminal:
+            out.print(now())
             return 0
-        with Live(now(), console=console, auto_refresh=False) as live:
+        with Live(now(), console=out, auto_refresh=False) as live:
             while not watch.done():
                 time.sleep(options.interval)
                 live.update(now(), refresh=True)
     except KeyboardInterrupt:
         return 0  # the run goes on
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except (InputError, OSError) as error:  # the folder may be deleted meanwhile
         say(str(error))
         return 2

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import platform
 import sys
@@ -19,6 +20,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wgflow.errors import BackendError
+
+logger = logging.getLogger("wgflow.kernels")
 _in_process = threading.RLock()
 
 
@@ -46,24 +50,49 @@ def folder(*sources: Path) -> Path | None:
     machine += "".join(f" {getattr(settings, name, None)}" for name in ("CPU_NAME", "CPU_FEATURES", "BOUNDSCHECK"))
     machine += "".join(f" {hashlib.sha256(each.read_bytes()).hexdigest()}" for each in sources)
     versions = f"{fingerprint()} {numba.__version__} {llvmlite.__version__} {sys.version} {machine}"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    path = Path(base) / "wgflow" / hashlib.sha256(versions.encode()).hexdigest()[:16]
     try:
+        path = _base() / "wgflow" / hashlib.sha256(versions.encode()).hexdigest()[:16]
         path.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path):
             return path
-    except OSError:
+    except (OSError, RuntimeError) as error:  # the latter from a user without a home
+        logger.warning("no folder to keep compiled kernels in (%s), so this process compiles its own", error)
         return None
+
+
+def _base() -> Path:
+    """Folder of caches: XDG_CACHE_HOME, which counts if it is absolute, or .cache of the home."""
+    base = Path(os.environ.get("XDG_CACHE_HOME", ""))
+    return base if base.is_absolute() else Path.home() / ".cache"
+
+
+def check_compiler() -> None:
+    """See that Numba is to compile.
+
+    Raises
+    ------
+    BackendError
+        If it was told not to.
+    """
+    import numba
+
+    settings: Any = numba.config
+    if settings.DISABLE_JIT:
+        raise BackendError(
+            "backend 'cpu': expected Numba to compile its kernels, got NUMBA_DISABLE_JIT=1; unset it, or use backend "
+            "'reference', which computes in NumPy"
+        )
 
 
 @contextlib.contextmanager
 def exclusive(*sources: Path) -> Iterator[None]:
     """Hold the cache folder's lock, and point Numba at that folder while kernels are declared or compiled.
 
-    ``sources`` are the files of compiled functions outside this folder.
+    ``sources`` are the files of compiled functions outside this folder. A BackendError if Numba is told not to compile.
     """
     import numba
 
+    check_compiler()
     with _in_process, contextlib.ExitStack() as stack:
         path = folder(*sources)
         if path is None or not _lock(path / "lock", stack):
@@ -84,7 +113,7 @@ def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
     except ModuleNotFoundError:  # Windows
         return False
     try:
-        file = stack.enter_context(path.open("w"))
+        file = stack.enter_context(path.open("ab"))
         fcntl.flock(file, fcntl.LOCK_EX)
     except OSError:
         return False

@@ -172,7 +172,7 @@ THREADS = 64
 
 def small_kernel() -> str:
     """Source of a kernel ``doctor`` of :data:`THREADS` threads that writes their squares, the last one first."""
-    return (resources.files("wgflow.kernels.cuda") / "common.cu").read_text() + _KERNEL
+    return (resources.files("wgflow.kernels.cuda") / "common.cu").read_text(encoding="utf-8") + _KERNEL
 
 
 def try_kernel(cupy: Any) -> None:

@@ -37,7 +37,7 @@ class System:
     def release(self) -> str:
         """The driver's own version, where Linux tells it."""
         with contextlib.suppress(OSError):
-            found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text())
+            found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
             return found[0] if found else ""
         return ""
 

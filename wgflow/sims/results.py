@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
+from wgflow.commands import console, printable
 from wgflow.errors import LostError, TrajectoryError, WorkspaceError
-from wgflow.sims.terminal import console
 from wgflow.types import Spec
 from wgflow.workspace import Workspace, digest, plain
 
@@ -96,5 +96,5 @@ def show(study: Study, work: Workspace, written: list[str], findings: list[str],
     for table in summary.tables(study.name, study.question, tables):
         out.print(table)
     for finding in findings:
-        out.print(finding, highlight=False)
-    out.print(f"{work.folder}: {', '.join(written)}", soft_wrap=True, highlight=False)
+        out.print(printable(finding))
+    out.print(printable(f"{work.folder}: {', '.join(written)}"), soft_wrap=True)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, console, printable, progress_bar, say, show
 from wgflow.errors import (
     BackendError,
     InputError,
@@ -28,7 +28,7 @@ from wgflow.errors import (
     describe,
     unknown,
 )
-from wgflow.sims.terminal import Stop, console, progress_bar, signals, stop_if, terminated
+from wgflow.sims.terminal import Stop, signals, stop_if, terminated
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
@@ -150,7 +150,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.print_schema:
         import json
 
-        sys.stdout.write(json.dumps(schema(), indent=2) + "\n")
+        show(json.dumps(schema(), indent=2))
         return DONE
     threads = None if options.threads is None else _whole("--threads", options.threads)
     jobs = None if options.jobs is None else _whole("--jobs", options.jobs)
@@ -264,7 +264,7 @@ def _say_backend(chosen: Choice, quiet: bool) -> None:
     """Head a run with the backend that ``auto`` took and why; one asked for by name needs no reason."""
     if chosen.reason and not quiet:
         line = f"backend {chosen.backend}: {chosen.reason}"
-        console().print(line, soft_wrap=True, highlight=False, markup=False)
+        console().print(line, soft_wrap=True)
 
 
 def _run_members(
@@ -342,7 +342,7 @@ def _dry_run(
         shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda each: -each[1].seconds)[: _SHOWN // 2]
     for each, load in shown:
         row = (load.particles, each.steps, each.frames, f"{load.seconds:.2f}", f"{load.disk / 2**20:.2f}")
-        table.add_row(each.label or "the only one", *map(str, row))
+        table.add_row(printable(each.label) or "the only one", *map(str, row))
     out = console()
     out.print(table)
     if len(shown) < len(planned):
@@ -353,9 +353,8 @@ def _dry_run(
     out.print(
         f"{len(planned)} members{side_by_side}, {threads} {'thread' if threads == 1 else 'threads'} each: {begun}about "
         f"{_spoken(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, {expected.disk / 2**20:.1f} MiB on "
-        f"disk, into {work.folder}; nothing was written",
+        f"disk, into {printable(str(work.folder))}; nothing was written",
         soft_wrap=True,
-        highlight=False,
     )
     return DONE
 
@@ -375,6 +374,8 @@ def _spoken(seconds: float) -> str:
 
 def _key_value(text: str, parse: Any) -> tuple[str, Any]:
     key, found, value = text.partition("=")
+    if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that are no text, which no JSON can hold
+        raise InputError(f"--set: expected text in UTF-8, got {text!r}")
     if not found or not key.strip():
         raise InputError(f"--set: expected KEY=VALUE, e.g. flow.step=0.05, got {text!r}")
     return key.strip(), parse(value.strip())

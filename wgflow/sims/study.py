@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import copy
 import functools
 import tomllib
@@ -147,10 +148,10 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
         If it does not fit the schema; all problems at once.
     """
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        raw = tomllib.loads(_text(path))
     except OSError as error:
         raise InputError(f"{path}: expected a readable study file ({error.strerror})") from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path}: expected TOML, got something else ({error})") from error
     for key, value in overrides.items():
         _override(raw, key, value)
@@ -159,7 +160,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
             raw[table] = _flatten(raw[table])
     if isinstance(raw.get("also"), list):
         raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
-    _each_data_path(raw, lambda data, name: _place(path.parent, data))
+    _each_data_path(raw, lambda data, name: _resolved(path.parent, data))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
 
@@ -174,12 +175,25 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     return study, content
 
 
-def _place(folder: Path, data: str) -> str:
-    """Where data lie whose path is relative to a folder."""
+def _text(path: Path) -> str:
+    """Text of a study file in UTF-8, with whatever line ends, after the mark that some editors put first.
+
+    Raises
+    ------
+    InputError
+        If it is in another encoding.
+    """
+    content = path.read_bytes()
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise InputError(f"{path}: expected TOML in UTF-8, got UTF-16; save it as UTF-8")
     try:
-        return str((folder / Path(data).expanduser()).resolve())
-    except (OSError, RuntimeError, ValueError) as error:  # no such home, a loop of links, a NUL in it
-        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise InputError(
+            f"{path}: expected TOML in UTF-8, got the byte {content[error.start]:#04x} in line {line}; save it as UTF-8"
+        ) from error
+    return text.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
@@ -194,6 +208,24 @@ def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
         if "problem.path" in keys:
             paths = [change(path, name) if isinstance(path, str) else path for path in listed(keys["problem.path"])]
             keys["problem.path"] = paths
+
+
+def _resolved(folder: Path, data: str) -> str:
+    """Absolute path of data named in a study file of that folder.
+
+    Raises
+    ------
+    InputError
+        If it is no text, which the JSON of a run could not hold, or no path: it begins with the home of nobody, say.
+    """
+    try:
+        path = str((folder / Path(data).expanduser()).resolve())
+        path.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{path}: expected a path of data in UTF-8, got other bytes; rename it") from error
+    except (OSError, RuntimeError, ValueError) as error:
+        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
+    return path
 
 
 def listed(value: Any) -> list[Any]:

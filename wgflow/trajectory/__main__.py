@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, printable, say, show
 from wgflow.errors import InputError, TrajectoryError
 
 DONE, BAD_INPUT, DISK = 0, 2, 4
@@ -50,7 +50,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             case _:
                 from wgflow.trajectory import schema
 
-                sys.stdout.write(schema.markdown() + "\n")
+                show(schema.markdown())
                 return DONE
     except (InputError, TrajectoryError) as error:
         say(str(error))
@@ -76,7 +76,7 @@ def _check(path: Path) -> int:
         return BAD_INPUT
     state = "finished" if found.finished else "not finished"
     state += ", one more was in flight" if found.in_flight else ""
-    sys.stdout.write(f"{path}: sound, {found.frames} frames, {state}\n")
+    show(printable(f"{path}: sound, {found.frames} frames, {state}"))
     return DONE
 
 
@@ -88,7 +88,7 @@ def _repair(path: Path, out: Path | None) -> int:
     found = repair.repair(path, target)
     lost = [*found.damage, *(["the last frame, which was in flight"] if found.in_flight else [])]
     left = f"left out: {_listed(lost)}" if lost else "nothing was left out"
-    sys.stdout.write(f"{target}: {found.frames} frames that match their digests; {left}\n")
+    show(printable(f"{target}: {found.frames} frames that match their digests; {left}"))
     return DONE
 
 
@@ -112,7 +112,7 @@ def _export(options: argparse.Namespace) -> int:
         else:
             axes = options.axes.split(",") if options.axes is not None else None
             what = "axes " + ", ".join(export.to_three_dimensions(trajectory, out, axes, options.compress))
-    sys.stdout.write(f"{out}: {what}\n")
+    show(printable(f"{out}: {what}"))
     return DONE
 
 

@@ -140,7 +140,7 @@ def _asked(function: str, path: Path) -> list[Any]:
     script = f"import sys; from wgflow.trajectory import skeleton; print(skeleton.{function}(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(path)]
     try:
-        asked = subprocess.run(command, capture_output=True, text=True, check=True, timeout=_PATIENCE)
+        asked = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=_PATIENCE)
         found: list[Any] = json.loads(asked.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         raise TrajectoryError(f"{path}: damaged, HDF5 cannot read its structure") from error

@@ -109,8 +109,8 @@ def _short(name: str, found: Estimate) -> str:
 
 
 def _prefix(label: str) -> str:
-    """Start of a panel's title; a dollar sign in a label is not mathematics."""
-    return label.replace("$", r"\$") + ": " if label else ""
+    """Start of a panel's title."""
+    return style.literal(label) + ": " if label else ""
 
 
 def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["lower left", "upper right"]) -> None:

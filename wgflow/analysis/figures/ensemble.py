@@ -111,7 +111,7 @@ def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
 
 def _groups_below(figure: Figure, colours: dict[str, str]) -> None:
     handles = [
-        Line2D([], [], color=colour, marker=marker, ms=5, label=label)
+        Line2D([], [], color=colour, marker=marker, ms=5, label=style.literal(label))
         for (label, colour), marker in zip(colours.items(), itertools.cycle(_MARKERS), strict=False)
     ]
     if any(colours):
@@ -135,7 +135,7 @@ def _remainders(axes: Axes, group: Group) -> None:
     axes.legend(handles=handles, fontsize=9, loc="lower right")
     expected = np.abs(last.slope[1:] - np.arange(2.0, 2.0 + len(last.slope[1:]))) < _NEAR
     title = "Order $q$ leaves $\\alpha^{q+1}$" if expected.all() else "What orders 1 to 3 leave"
-    axes.set_title(title + (f" ({group.label})" if group.label else ""))
+    axes.set_title(title + (f" ({style.literal(group.label)})" if group.label else ""))
 
 
 def _along_training(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:

@@ -92,7 +92,7 @@ def _draw(members: list[_Member]) -> Figure:
         last = member.found[-1]
         _band(above, last.t, *(getattr(last, name) for name in _CURVES))
         above.set(xlabel="depth $t$", xlim=(last.t.min(), last.t.max()))
-        above.set_title(f"{member.label or 'The end'}, $s$ = {member.s[-1]:g}")
+        above.set_title(f"{style.literal(member.label) or 'The end'}, $s$ = {member.s[-1]:g}")
         _band(below, np.array(member.s), *(np.array([getattr(e, name)[0] for e in member.found]) for name in _CURVES))
         below.set(xlabel="flow time $s$")
         below.set_title("At $t = 0$ along training")

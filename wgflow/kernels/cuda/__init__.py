@@ -16,7 +16,7 @@ FILES = (
 def source() -> str:
     """Text of all kernels; REAL is left to the compiler's options, float or double."""
     folder = resources.files(__name__)
-    return "\n".join(f'#line 1 "{name}"\n' + (folder / name).read_text() for name in FILES)
+    return "\n".join(f'#line 1 "{name}"\n' + (folder / name).read_text(encoding="utf-8") for name in FILES)
 
 
 def options(precision: str) -> tuple[str, ...]:

@@ -1,0 +1,50 @@
+"""Matplotlib, imported whatever the user has set for it: figures are drawn from its defaults, see :mod:`.style`."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import logging
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+_NOTHING_SET = {"MPLBACKEND": "", "MATPLOTLIBRC": os.devnull}  # what Matplotlib reads when it is imported
+
+
+def matplotlib() -> Any:
+    """Matplotlib; without the user's settings where it fails on them, on a backend that is not there say.
+
+    Raises
+    ------
+    ModuleNotFoundError
+        If it is not installed.
+    """
+    try:
+        return importlib.import_module("matplotlib")
+    except ValueError as error:
+        logging.getLogger(__name__).warning(
+            "Matplotlib refuses MPLBACKEND or matplotlibrc (%.80s); figures need neither",
+            " ".join(str(error).split()),
+        )
+    for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:
+        del sys.modules[name]  # parts of what could not be imported as a whole
+    with _environment(_NOTHING_SET):
+        return importlib.import_module("matplotlib")
+
+
+@contextlib.contextmanager
+def _environment(changed: dict[str, str]) -> Iterator[None]:
+    before = {name: os.environ.get(name) for name in changed}
+    os.environ.update(changed)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            os.environ.pop(name)
+            if value is not None:
+                os.environ[name] = value
+
+
+mpl = matplotlib()
