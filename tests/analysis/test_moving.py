@@ -85,7 +85,7 @@ def test_in_a_browser_the_slider_moves_the_particles(trajectory, tmp_path):
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
-    found = subprocess.run(command, capture_output=True, text=True, timeout=120, check=True)
+    found = subprocess.run(command, capture_output=True, text=True, check=True)
     assert "CONSOLE" not in found.stderr
     seen = json.loads(re.search(r'data-seen="(.*?)"', found.stdout)[1].replace("&quot;", '"'))
     expected = data(text)

@@ -6,7 +6,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import time
 
 import numpy as np
 import pytest
@@ -394,20 +393,17 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
     assert len(json.loads((folder / "summary.json").read_text())["members"]) == 2
 
 
-def test_a_file_that_goes_while_several_processes_run(study, tmp_path):
+def test_a_file_that_goes_while_several_processes_run(study, tmp_path, wait_until):
     command = [sys.executable, "-m", "wgflow.sims.run", *study, "--jobs", "2", "--set", "flow.until=20000.0"]
     process = subprocess.Popen([*command, "--set", "flow.every=1.0"], stderr=subprocess.PIPE, text=True)
     try:
-        path, deadline = None, time.monotonic() + 600
-        while path is None and process.poll() is None and time.monotonic() < deadline:
-            path = next(iter(tmp_path.glob("runs/mine/*/members/step-0.05.h5")), None)
-            time.sleep(0.02)
-        path.unlink()
-        _, err = process.communicate(timeout=600)
+        wait_until(lambda: list(tmp_path.glob("runs/mine/*/members/step-0.05.h5")), process)
+        next(tmp_path.glob("runs/mine/*/members/step-0.05.h5")).unlink()
+        _, err = process.communicate()
     finally:
         process.send_signal(signal.SIGKILL)
         process.wait()
-    assert process.returncode == run.DISK
+    assert process.returncode == run.DISK, err
     (line,) = err.splitlines()
     assert "step-0.05.h5: removed while it was written" in line
 

@@ -45,7 +45,7 @@ def seen(path):
 def server():
     """One process that opens the files, so that a crash of the interpreter is seen; it starts once."""
     with ProcessPoolExecutor(1, multiprocessing.get_context("forkserver")) as pool:
-        yield lambda path: pool.submit(seen, path).result(timeout=60)
+        yield lambda path: pool.submit(seen, path).result()
 
 
 def damaged(whole, rng, kind, frames):

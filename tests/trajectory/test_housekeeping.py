@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.errors import InputError, LostError, TrajectoryError
 from wgflow.trajectory import schema, skeleton
 from wgflow.trajectory import writer as writer_module
 from wgflow.trajectory.__main__ import main
@@ -404,3 +404,17 @@ def test_points_in_three_dimensions_have_the_masses_of_their_frame(run, write, m
             np.testing.assert_array_equal(group["time"], [frame.s for frame in frames])
         else:
             np.testing.assert_array_equal(group, shares[0])
+
+
+def test_a_file_removed_as_soon_as_it_is_there_is_lost(run, monkeypatch):
+    create, _, path, _ = run
+    sweep = writer_module.sweep_drafts
+
+    def remove(place):
+        place.unlink()
+        sweep(place)
+
+    monkeypatch.setattr(writer_module, "sweep_drafts", remove)
+    with pytest.raises(LostError, match=r"run\.h5: removed while it was written; the same command runs"):
+        create()
+    assert not path.exists()

@@ -145,6 +145,8 @@ class TrajectoryWriter:
             If an observable has a name of the schema's own or a shape that is none.
         TrajectoryError
             If another process is writing this file.
+        LostError
+            If the file is removed as soon as it is there.
         OSError
             If the file cannot be written.
         """
@@ -182,7 +184,12 @@ class TrajectoryWriter:
                 documents={name: json.dumps(content or {}, sort_keys=True) for name, content in documents.items()},
                 arrays=arrays,
             )
-        return cls(path)
+        try:
+            return cls(path)
+        except TrajectoryError as error:
+            if path.exists():
+                raise
+            raise LostError(f"{path}: removed while it was written; the same command runs this member again") from error
 
     @classmethod
     def resume(cls, path: str | Path) -> TrajectoryWriter:
