@@ -138,7 +138,8 @@ class Energy(Copyable):
         """Partial derivative of E in s at a fixed measure; 0 without a regulariser."""
         if self.regulariser is None:
             return 0.0
-        return float(self.weights(rho) @ self.regulariser.rate(rho.theta, s))
+        rate = self.regulariser.rate(rho.theta, s)
+        return float(self.weights(rho) @ rate) if rate.any() else 0.0
 
     def dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
         """Sum of mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i for any velocities (N, P), (N,)."""

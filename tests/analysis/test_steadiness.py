@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from wgflow.analysis import steadiness
+from wgflow.analysis import steadiness, watch
 from wgflow.balance import EMPTY
 from wgflow.sims import run
 from wgflow.workspace import Workspace
@@ -46,6 +46,8 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     assert said in capsys.readouterr().out.splitlines()
     page = (folder / "report.html").read_text()
     assert page.index(said) < page.index("<figure")
+    assert watch.main([str(folder), "--once"]) == 0
+    assert said in " ".join(capsys.readouterr().out.split())
     work = Workspace(folder)
     assert steadiness.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []
     monkeypatch.setattr(steadiness, "_MOST", 1e-9)

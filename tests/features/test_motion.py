@@ -77,6 +77,7 @@ def test_a_run_through_a_file_takes_the_same_steps(system, begin, method, stop, 
     for one, other in zip(rest, whole[stop:], strict=True):
         assert one.theta.tobytes() == other.theta.tobytes()
         assert (one.energy, one.dissipation) == (other.energy, other.dissipation)
+        np.testing.assert_array_equal(one.balance, other.balance)
 
 
 def test_dissipation_is_minus_the_slope_of_the_loss(system, begin):
@@ -87,6 +88,29 @@ def test_dissipation_is_minus_the_slope_of_the_loss(system, begin):
     assert -slope == pytest.approx(rate(drift, system.network.inputs, UNITS), rel=1e-6)
     frame = next(Motion(system, "flow").run(begin, 1.0))
     assert frame.dissipation == pytest.approx(rate(drift, system.network.inputs, UNITS), rel=1e-10)
+
+
+@pytest.mark.parametrize(("integrator", "order"), [("euler", 1), ("heun", 2), ("rk4", 4)])
+def test_the_balance_of_the_flow_closes_with_the_order_of_the_method(system, begin, integrator, order):
+    found = [list(Motion(system, "flow", integrator, h).run(begin, 1.0, 1.0))[-1].balance for h in (0.05, 0.025)]
+    assert found[0].steps == 20
+    assert found[1].relative < 1.4 * found[0].relative / 2**order
+    assert found[1].relative > 0
+
+
+def test_the_balance_of_scaled_descent_knows_the_loss_alone(system, begin):
+    frames = list(Motion(system, "descent", step=0.1).run(begin, 1.0, 0.5))
+    found = frames[-1].balance
+    assert np.isnan([found.dissipated, found.defect, found.relative]).all()
+    assert found.descent == pytest.approx(frames[0].energy - frames[-1].energy, rel=1e-12)
+    assert (found.steps, found.rises) == (10, 0)
+    for step in (8.0, 16.0, 32.0, 64.0):  # until it is too long
+        every = list(Motion(system, "descent", step=step).run(begin, 20 * step, step))
+        change = np.diff([frame.energy for frame in every])
+        assert every[-1].balance.rises == (change > 1e-12).sum()
+        if (change > 1e-12).any():
+            break
+    assert every[-1].balance.rise == pytest.approx(change.max(), rel=1e-9)
 
 
 def test_a_divergence_keeps_the_last_good_frame(system, begin):

@@ -15,6 +15,7 @@ import numpy as np
 
 from wgflow.analysis.braille import curve
 from wgflow.analysis.member import diverged
+from wgflow.analysis.steadiness import sentence
 from wgflow.commands import Parser, console, printable, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 _FINISHED, _DIVERGED, _RUNNING, _WAITING, _STOPPED = "finished", "diverged", "running", "waiting", "stopped"
 _QUIET = 10.0  # seconds after which a member that has not moved is called waiting
 _RECENT = 12  # members shown, the last changed first
+_SAID = 3  # members of which it is said that they do not follow the gradient flow
 
 
 class Look(NamedTuple):
@@ -47,6 +49,8 @@ class Look(NamedTuple):
         When the file was last written to, in seconds since the epoch.
     lasting : bool
         Whether the member goes on from its last frame after a stop; without particles in its file it starts again.
+    said : str
+        What shows that it does not follow the gradient flow, if anything does.
     """
 
     label: str
@@ -57,6 +61,7 @@ class Look(NamedTuple):
     state: str
     changed: float
     lasting: bool = True
+    said: str = ""
 
     def share(self) -> float:
         """Share of the member that need not be computed any more, 0 to 1."""
@@ -177,6 +182,8 @@ def picture(watch: Watch, width: int, height: int) -> RenderableType:
         words += f"; {_clock(spent)} spent"
         words += f", about {_clock(left)} left" if left and not watch.done() else ""
     parts: list[RenderableType] = [Text(printable(watch.name), style="bold"), table, Text(words)]
+    told = [f"{each.label or 'the only run'}: {each.said}" for each in looks if each.said]
+    parts += [Text(printable(each)) for each in told[:_SAID]]
     shown = next((each for each in looks if each.frames > 1), None)
     if shown is not None:
         lines = curve(shown.s, shown.energy, width, max(4, height - len(looks[:_RECENT]) - 8))
@@ -193,7 +200,8 @@ def _look(member: MemberFile, changed: float) -> Look:
             still = time.time() - changed > _QUIET
             ended = _DIVERGED if diverged(trajectory) else _FINISHED
             state = ended if trajectory.finished else _WAITING if still else _RUNNING
-            return Look(member.label, len(trajectory), until, s, energy, state, changed, trajectory.particles > 0)
+            lasting, said = trajectory.particles > 0, sentence(trajectory)
+            return Look(member.label, len(trajectory), until, s, energy, state, changed, lasting, said)
     except (TrajectoryError, OSError) as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)
 
