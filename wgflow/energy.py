@@ -15,6 +15,7 @@ from wgflow.depth import Depth, Network
 from wgflow.errors import InputError
 from wgflow.particles import Particles
 from wgflow.problems import Problem
+from wgflow.problems.problem import needs_own
 from wgflow.regularisers import Regulariser
 from wgflow.types import Array, Index, Spec, Velocity, finite_array
 
@@ -243,6 +244,9 @@ class Energy(Copyable):
             ``"regulariser"``.
         """
         own = dict(own or {})
+        for kind, table in (("depth", depths.DEPTHS), ("regulariser", regularisers.REGULARISERS)):
+            if kind not in own and spec[kind] is not None:
+                needs_own(kind, spec[kind]["name"], table)
         depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
         problem = Problem.from_spec(spec["problem"], data, own)
         return cls(problem, depth, backend, spec["dtype"], threads, term)

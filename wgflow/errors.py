@@ -60,12 +60,19 @@ class StudyError(InputError):
         self.problems = problems
 
 
+_SHOWN = 16  # names listed at most where one is unknown
+
+
 def describe(value: object) -> str:
     """Value and type in a form short enough for one line of an error message."""
-    text = repr(value)
+    kind = type(value).__name__
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object of the user's that cannot say what it is
+        return f"an object ({kind})"
     if len(text) > 60:
         text = text[:57] + "..."
-    return f"{text} ({type(value).__name__})"
+    return f"{text} ({kind})"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -88,7 +95,12 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """
     names = sorted(known)
     hint = suggest(name, names) if isinstance(name, str) else ""
-    return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+    if len(names) <= _SHOWN:
+        return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+    near = difflib.get_close_matches(name, names, n=4, cutoff=0.0) if isinstance(name, str) else names[:4]
+    return InputError(
+        f"unknown {kind} {describe(name)}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near))}"
+    )
 
 
 _Entry = TypeVar("_Entry")

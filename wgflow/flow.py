@@ -6,7 +6,7 @@ A generator; files and stopping rules are the caller's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -23,7 +23,7 @@ from wgflow.ingredients import Ingredient, spec_of
 from wgflow.particles import BOUNDARIES, Particles
 from wgflow.schedule import Schedule, schedule
 from wgflow.stepsize import StepRule
-from wgflow.types import Frame, Index, Spec, real
+from wgflow.types import Frame, Index, Spec, real, scalar, whole
 
 
 class Flow(Copyable):
@@ -85,13 +85,13 @@ class Flow(Copyable):
         self.integrator = integrators.integrator(integrator)
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
-        self.mobility = dict(mobility or {})
-        if callable(ingredients) or isinstance(ingredients, Mapping | str):
+        self.mobility = {name: scalar(factor) for name, factor in dict(mobility or {}).items()}
+        if callable(ingredients) or isinstance(ingredients, Mapping | str) or not isinstance(ingredients, Iterable):
             raise InputError(
                 f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
             )
         self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
-        self.batch, self.seed = batch, seed
+        self.batch, self.seed = scalar(batch), scalar(seed)
         self._check()
         self._mobility_theta = np.ones(energy.problem.shape[3])
         for name, columns in energy.problem.groups.items():
@@ -204,7 +204,7 @@ class Flow(Copyable):
     def _check(self) -> None:
         """Refuse options that are out of range or exclude each other."""
         depth, samples = self.energy.depth, len(self.energy.problem.x)
-        if self.boundary not in BOUNDARIES:
+        if not isinstance(self.boundary, str) or self.boundary not in BOUNDARIES:
             raise unknown("boundary", self.boundary, BOUNDARIES)
         if self.boundary not in depth.boundaries:
             raise InputError(
@@ -216,7 +216,7 @@ class Flow(Copyable):
                 raise unknown("mobility group", name, known)
             real(f"mobility of {name}", factor, least=0.0)
         if self.batch is not None:
-            if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= samples:
+            if whole("batch", self.batch) > samples:
                 raise InputError(f"batch: expected 1 to {samples} samples, got {describe(self.batch)}")
             rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
         if any(getattr(each, "reflects", False) for each in self.ingredients) and self.boundary != "reflect":

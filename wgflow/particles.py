@@ -106,8 +106,8 @@ class Particles(Copyable):
         InputError
             If a number is out of range or a name is unknown.
         """
-        whole("count", count)
-        whole("part", part, least=0)
+        count = whole("count", count)
+        part = whole("part", part, least=0)
         if tau not in TAU_LAWS:
             raise unknown("tau law", tau, TAU_LAWS)
         low, high = part * count, (part + 1) * count
@@ -158,10 +158,10 @@ class Particles(Copyable):
         InputError
             If a number is out of range or a name is unknown.
         """
-        whole("layers", layers)
+        layers = whole("layers", layers)
         within = whole("within", layers if within is None else within, least=layers)
-        whole("per_layer", per_layer)
-        whole("part", part, least=0)
+        per_layer = whole("per_layer", per_layer)
+        part = whole("part", part, least=0)
         if coupling not in COUPLINGS:
             raise unknown("coupling", coupling, COUPLINGS)
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wgflow.commands import Parser, say
+from wgflow.commands import Parser, install, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.trajectory import Trajectory
 from wgflow.trajectory.export import write_netcdf
@@ -49,7 +49,7 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     try:
         import xarray
     except ModuleNotFoundError as error:
-        raise InputError("export: expected xarray, got no such package; pip install 'wgflow[xarray]'") from error
+        raise InputError(f"export: expected xarray, got no such package; {install('xarray')}") from error
     work.trajectories()  # says so if there are none
     members = work.members()
     keys = list(dict.fromkeys(key for member in members for key in member.values))

@@ -55,9 +55,10 @@ def __getattr__(name: str) -> Any:
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
+        from wgflow.commands import install
         from wgflow.errors import InputError
 
-        raise InputError(f"cifar.{name}: expected torch, got no such package; pip install 'wgflow[cifar]'") from error
+        raise InputError(f"cifar.{name}: expected torch, got no such package; {install('cifar')}") from error
 
 
 def __dir__() -> list[str]:

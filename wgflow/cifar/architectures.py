@@ -145,8 +145,8 @@ def build(
     269722
     """
     what = lookup("architecture", name, ARCHITECTURES)
-    whole("classes", classes)
-    whole("channels", channels)
+    classes = whole("classes", classes)
+    channels = whole("channels", channels)
     with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are written over
         body: list[nn.Module] = []
         for k, (before, width) in enumerate(zip((what.stem, *what.widths), what.widths, strict=False)):

@@ -72,7 +72,7 @@ def from_resnet(
         would stand in a stage twice, or in a stage and elsewhere, the model cannot be copied, or an option is out of
         range or of another type.
     """
-    whole("minimum", minimum)
+    minimum = whole("minimum", minimum)
     if not callable(rule):
         raise InputError(f"rule: expected a callable, block -> (branch, after) or None, got {describe(rule)}")
     model = _copied(model)

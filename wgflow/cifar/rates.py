@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from wgflow.errors import InputError, describe, unknown
-from wgflow.types import real, whole
+from wgflow.types import real, settle, whole
 
 SCHEDULES = ("steps", "one_cycle")
 
@@ -54,6 +54,7 @@ class Rates:
     rise: float = 0.25
 
     def __post_init__(self) -> None:
+        settle(self)
         real("lr", self.lr, above=0.0)
         if self.schedule not in SCHEDULES:
             raise unknown("schedule", self.schedule, SCHEDULES)

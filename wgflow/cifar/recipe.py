@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from wgflow.cifar.augment import MODES
 from wgflow.cifar.rates import Rates
 from wgflow.errors import InputError, describe, unknown
-from wgflow.types import Spec, real, whole
+from wgflow.types import Spec, real, settle, whole
 
 METHODS = ("vanilla", "mean_field")
 _MOST_COLUMNS = 1024  # fewer than any block's parameters, which are at least 4672
@@ -97,6 +97,7 @@ class Recipe:
     columns: int = 16
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, value, known in (("method", self.method, METHODS), ("outside", self.outside, MODES),
                                    ("precision", self.precision, PRECISIONS)):  # fmt: skip
             if value not in known:

@@ -60,8 +60,10 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     """
     if threads is not None:
         threads = whole("threads", threads)
-    if dtype not in DTYPES:
+    if not isinstance(dtype, str) or dtype not in DTYPES:
         raise unknown("dtype", dtype, DTYPES)
+    if not isinstance(backend, str):  # an array, say, which no name can be compared with
+        raise unknown("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":
         from wgflow.kernels import choice
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
@@ -71,10 +72,12 @@ class CrossEntropy:
 
     def check(self, y: NDArray[Any]) -> None:
         """Refuse targets that are not class probabilities."""
-        if y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-9):
+        if (
+            y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-6)
+        ):  # also in single precision
             raise InputError(
                 "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 a row with sum 1, got "
-                f"shape {y.shape}, row sums {y.sum(axis=1).min():g} to {y.sum(axis=1).max():g}; use one-hot rows"
+                f"shape {y.shape}, row sums {y.sum(axis=1).min():.9g} to {y.sum(axis=1).max():.9g}; use one-hot rows"
             )
 
 
@@ -95,8 +98,8 @@ def loss(choice: str | Loss) -> Loss:
     """
     if isinstance(choice, str):
         return lookup("loss", choice, LOSSES)
-    if isinstance(choice, dict) and set(choice) == {"name"}:
-        return lookup("loss", choice["name"], LOSSES)
+    if isinstance(choice, Mapping):
+        return lookup("loss", choice.get("name"), LOSSES)
     own.require("loss", choice, "wgflow.problems.losses.Loss", _NEEDED)
     return choice
 

@@ -78,7 +78,7 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     InputError
         If L is below 2 or layers are not equally wide.
     """
-    whole("layers", layers, least=2)
+    layers = whole("layers", layers, least=2)
     rows = [row for row, _ in conditionals(rho, layers)]
     if len({len(row) for row in rows}) > 1:
         raise InputError(f"rho: expected equally many particles in each of {layers} layers, got {len(rho)} unequal")
