@@ -439,7 +439,8 @@ def _columns(block: Block, width: int) -> int:
     if not isinstance(groups, dict) or not groups:
         raise trial.refuse("groups to be a dict of slices, one or more", describe(groups))
     for name, columns in groups.items():
-        if not isinstance(columns, slice) or columns.start != stop or columns.stop <= columns.start:
+        plain = isinstance(columns, slice) and columns.step in (None, 1)
+        if not plain or columns.start != stop or not columns.stop > columns.start:
             raise trial.refuse(f"group {name!r} to start at column {stop} and not to be empty", str(columns))
         stop = columns.stop
     return stop

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow import own, rng
-from wgflow.errors import InputError, build, describe, unknown
+from wgflow.errors import InputError, among, build, describe
 from wgflow.particles import Particles
 from wgflow.types import Array, Index, Spec, settle, whole
 
@@ -269,8 +269,7 @@ class Deposit(_Deposited):
     def __post_init__(self) -> None:
         settle(self)
         whole("layers", self.layers)
-        if self.shape not in ("spline", "hat"):
-            raise unknown("shape of deposit", self.shape, ("spline", "hat"))
+        among("shape of deposit", self.shape, ("spline", "hat"))
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layers, weights and slopes of the shape function at t."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 
@@ -103,6 +103,30 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     )
 
 
+def among(kind: str, name: object, known: Collection[str]) -> None:
+    """Refuse what is none of these names; arguments as :func:`unknown`."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
+
+
+def instance(name: str, value: object, kind: type, hint: str = "") -> None:
+    """Refuse what is no object of a class.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it, for the message.
+    value : object
+        What was given.
+    kind : type
+        The class.
+    hint : str, optional
+        What to do.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: expected {kind.__name__}, got {describe(value)}{hint and '; '}{hint}")
+
+
 _Entry = TypeVar("_Entry")
 
 
@@ -162,8 +186,7 @@ def build(kind: str, choice: object, table: Mapping[str, type[_Entry]], instead:
     made = lookup(kind, name, table)
     known = {field.name: field for field in dataclasses.fields(cast(Any, made))}
     for option in options:
-        if option not in known:
-            raise unknown(f"option of {kind} {name!r}", option, known)
+        among(f"option of {kind} {name!r}", option, known)
     for option, field in known.items():
         if option not in options and field.default is dataclasses.MISSING:
             raise InputError(f"{kind} {name!r}: expected the option {option!r}, got none; add it")

@@ -18,7 +18,7 @@ from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.cloud import Cloud, Dynamics, Moment
 from wgflow.copies import Copyable
 from wgflow.energy import Energy
-from wgflow.errors import DivergenceError, InputError, describe, unknown
+from wgflow.errors import DivergenceError, InputError, among, describe, instance
 from wgflow.ingredients import Ingredient, spec_of
 from wgflow.particles import BOUNDARIES, Particles
 from wgflow.schedule import Schedule, schedule
@@ -81,11 +81,14 @@ class Flow(Copyable):
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
+        instance("energy", energy, Energy)
         self.energy = energy
         self.integrator = integrators.integrator(integrator)
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
-        self.mobility = {name: scalar(factor) for name, factor in dict(mobility or {}).items()}
+        if mobility is not None:
+            instance("mobility", mobility, Mapping, "such as {'tau': 0.5}")
+        self.mobility = {name: scalar(factor) for name, factor in (mobility or {}).items()}
         if callable(ingredients) or isinstance(ingredients, Mapping | str) or not isinstance(ingredients, Iterable):
             raise InputError(
                 f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
@@ -141,6 +144,7 @@ class Flow(Copyable):
             step, s, switched = start.step, start.s, start.switches
             h = start.h if self.rule.adaptive and start.h > 0 else self.rule.first
         else:
+            instance("start", start, Particles, "a Frame would do as well")
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
             step, s, switched, h = 0, 0.0, 0, self.rule.first
         clock: Clock
@@ -204,16 +208,14 @@ class Flow(Copyable):
     def _check(self) -> None:
         """Refuse options that are out of range or exclude each other."""
         depth, samples = self.energy.depth, len(self.energy.problem.x)
-        if not isinstance(self.boundary, str) or self.boundary not in BOUNDARIES:
-            raise unknown("boundary", self.boundary, BOUNDARIES)
+        among("boundary", self.boundary, BOUNDARIES)
         if self.boundary not in depth.boundaries:
             raise InputError(
                 f"boundary: expected one of {', '.join(depth.boundaries)} under {depth.name}, got {self.boundary!r}"
             )
         known = (*self.energy.problem.groups, "tau")
         for name, factor in self.mobility.items():
-            if name not in known:
-                raise unknown("mobility group", name, known)
+            among("mobility group", name, known)
             real(f"mobility of {name}", factor, least=0.0)
         if self.batch is not None:
             if whole("batch", self.batch) > samples:

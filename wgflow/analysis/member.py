@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among
 from wgflow.trajectory import Trajectory
 from wgflow.workspace import Workspace
 
@@ -33,8 +33,7 @@ def shown(work: Workspace, label: str | None = None, most: int | None = None) ->
     members = {member.label: member.path for member in work.members()}
     if label is not None:
         names = members | {path.stem: path for path in members.values()}
-        if label not in names:
-            raise unknown("member", label, names)
+        among("member", label, names)
         return names[label]
     sizes: dict[int, Path] = {}
     for member in work.members():

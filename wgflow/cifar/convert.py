@@ -24,7 +24,7 @@ from wgflow.cifar.adapters import Rest, Rule, Scaled, Split, closing, split
 from wgflow.cifar.blocks import Branch
 from wgflow.cifar.shapes import shapes
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, among, describe
 from wgflow.types import whole
 
 Change: TypeAlias = Callable[
@@ -165,8 +165,7 @@ def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> s
                 f"stage {name!r}: expected a torch.nn.Sequential without a forward of its own, got "
                 f"{type(modules[name]).__name__}; put the blocks into a plain one, if that is what it computes"
             )
-        if not isinstance(name, str) or name not in names:
-            raise unknown("stage", name, names)
+        among("stage", name, names)
     return set(asked)
 
 

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 from wgflow.cifar.augment import MODES
 from wgflow.cifar.rates import Rates
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, among, describe
 from wgflow.types import Spec, real, settle, whole
 
 METHODS = ("vanilla", "mean_field")
@@ -100,8 +100,7 @@ class Recipe:
         settle(self)
         for name, value, known in (("method", self.method, METHODS), ("outside", self.outside, MODES),
                                    ("precision", self.precision, PRECISIONS)):  # fmt: skip
-            if value not in known:
-                raise unknown(name, value, known)
+            among(name, value, known)
         for name, least in (("batch", 2), ("padding", 0), ("columns", 1)):
             whole(name, getattr(self, name), least)
         if self.columns > _MOST_COLUMNS:

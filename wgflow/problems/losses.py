@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow import own, rng
-from wgflow.errors import InputError, lookup
+from wgflow.errors import InputError, lookup, named
 from wgflow.types import Array
 
 
@@ -99,9 +99,17 @@ def loss(choice: str | Loss) -> Loss:
     if isinstance(choice, str):
         return lookup("loss", choice, LOSSES)
     if isinstance(choice, Mapping):
-        return lookup("loss", choice.get("name"), LOSSES)
+        name, options = named("loss", choice)
+        for option in options:
+            raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")
+        return lookup("loss", name, LOSSES)
     own.require("loss", choice, "wgflow.problems.losses.Loss", _NEEDED)
     return choice
+
+
+def check_targets(chosen: Loss, y: Array) -> None:
+    """Refuse targets (M, K) that a loss does not take; raises InputError."""
+    own.Candidate("loss", chosen.name).call("check", chosen.check, y)
 
 
 def try_out(candidate: Loss, output: Array, y: Array) -> None:
@@ -124,6 +132,7 @@ def try_out(candidate: Loss, output: Array, y: Array) -> None:
 
 def _try(candidate: Loss, output: Array, y: Array) -> None:
     trial = own.Candidate("loss", candidate.name)
+    trial.plain({"name": candidate.name})
     normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
     # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.
     near, between = output + normal[: len(y)], 1 / (1 + np.exp(-normal[len(y) :]))

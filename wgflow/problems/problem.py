@@ -83,7 +83,7 @@ class Problem(Copyable):
         self.block = blocks.block(block)
         self.activation = activations.activation(activation)
         self.loss = losses.loss(loss)
-        self.loss.check(self.y)
+        losses.check_targets(self.loss, self.y)
         self._try_own()
         self.groups = self.block.groups(width)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from wgflow.commands import Parser, say
-from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, describe, unknown
+from wgflow.errors import BackendError, InputError, StudyError, TrajectoryError, WorkspaceError, among, describe
 from wgflow.sims.terminal import Stop, console, progress_bar, signals, stop_if, terminated
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
@@ -56,8 +56,7 @@ def study_path(choice: str) -> Path:
             )
         return path
     bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
-    if choice not in bundled:
-        raise unknown("study", choice, bundled)
+    among("study", choice, bundled)
     return bundled[choice]
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError, unknown
+from wgflow.errors import InputError, TrajectoryError, among
 from wgflow.trajectory import labelled, layout, schema
 from wgflow.trajectory.rows import Rows
 from wgflow.types import Array, Frame, Spec
@@ -142,8 +142,7 @@ class Trajectory(Sequence[Frame]):
         """
         places = {"s": schema.TIME, "step": schema.STEP}
         places |= {each: schema.observable(each).path for each in self.observables}
-        if name not in places:
-            raise unknown("series", name, places)
+        among("series", name, places)
         return self._numbers[places[name]].copy()
 
     def particle(self, index: int) -> ParticlePath:
@@ -205,8 +204,7 @@ class Trajectory(Sequence[Frame]):
                 f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
                 "weights are in the checkpoint beside the file, which wgflow.cifar.checkpoint.load reads"
             )
-        if samples not in ("data", "heldout"):
-            raise unknown("samples", samples, ("data", "heldout"))
+        among("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
         if not {"x", "y"} <= set(stored):
             raise InputError(
