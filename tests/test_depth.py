@@ -110,9 +110,9 @@ def test_layers_needs_equal_counts_and_masses():
     assert scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 1.0])).first.tolist() == [0, 1, 2]
     with pytest.raises(InputError, match="expected equally many particles in each of 2 layers, got 0 to 2"):
         scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.2]))
-    with pytest.raises(InputError, match=r"expected equal weights 1/N under layers, got 0\.25 to 0\.75"):
+    with pytest.raises(InputError, match=r"expected equal weights 1/N = 0\.5 under layers, got 0\.25 to 0\.75"):
         scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.9], [0.25, 0.75]))
-    with pytest.raises(InputError, match="expected equal weights 1/N under layers, got 1 to 1"):
+    with pytest.raises(InputError, match=r"expected equal weights 1/N = 0\.5 under layers, got 1 to 1"):
         scheme.network(wgflow.Particles(np.zeros((2, 3)), [0.1, 0.9], [1.0, 1.0]))
 
 

@@ -59,7 +59,7 @@ def test_table_has_every_section(capsys, on):
 def test_missing_optional_package_names_its_extra(capsys, monkeypatch):
     monkeypatch.setitem(doctor.OPTIONAL, "no-such-package", "study")
     doctor.main([])
-    assert "not installed; wgflow[study] brings it" in " ".join(capsys.readouterr().out.split())
+    assert "not installed; pip install '.[study]' brings it" in " ".join(capsys.readouterr().out.split())
 
 
 def test_extras_named_are_those_of_the_project():

@@ -9,7 +9,8 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
-    ["wgflow", "errors", "copies", "types", "balance", "files", "commands", "projections", "formulas", "scaling"],
+    [*("wgflow", "errors", "copies", "types", "balance", "files", "commands"),
+     *("extras", "projections", "formulas", "scaling")],
     ["rng"],
     ["own"],
     ["activations"],
@@ -28,7 +29,7 @@ LAYERS = [
     ["analysis"],
     ["sims"],
     ["doctor"],
-]
+]  # fmt: skip
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 APART = {("flow", "trajectory"), ("trajectory", "flow")}  # a writer cannot see a flow
 MODULES = sorted(PACKAGE.rglob("*.py"))

@@ -92,6 +92,8 @@ LOSSES_REFUSED = {
     "NaN": (changed(Pinball, value=lambda self, o, y: np.full(len(o), np.nan)), "to be finite, got nan"),
     "written to": (changed(Pinball, value=writes), "leave its arguments as they are"),
     "an error": (changed(Pinball, gradient=lambda self, o, y: 1 / 0), "got ZeroDivisionError: division by zero"),
+    "its check": (changed(Pinball, check=lambda self, y: 1 / 0), "got ZeroDivisionError: division by zero"),
+    "its name": (changed(Pinball, name=3), "expected a name that is text, got 3 (int)"),
     "the class": (Pinball, "got the class Pinball; make one of it"),
     "a function": (lambda o, y: o - y, "without name, value, gradient, check"),
     "no check": (type("L", (), {"name": "l", "value": None, "gradient": None})(), "without check"),

@@ -7,6 +7,7 @@ ridge units a sigma(w . x + b), which is how the compiled kernels, written for t
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
@@ -17,7 +18,7 @@ from wgflow import own
 from wgflow.activations import ACTIVATIONS, Activation
 from wgflow.errors import InputError, build, describe
 from wgflow.rng import normal
-from wgflow.types import Array, Spec, whole
+from wgflow.types import Array, Spec, settle, whole
 
 
 class Block(Protocol):
@@ -85,6 +86,7 @@ class Ridge:
     name: ClassVar[str] = "ridge"
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_bias(self)
 
     def groups(self, width: int) -> dict[str, slice]:
@@ -152,6 +154,7 @@ class Matrix:
     coordinate_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_bias(self)
 
     def groups(self, width: int) -> dict[str, slice]:
@@ -227,6 +230,7 @@ class TwoLayer:
     name: ClassVar[str] = "two_layer"
 
     def __post_init__(self) -> None:
+        settle(self)
         _check_bias(self)
         whole("hidden of the two_layer block", self.hidden)
 
@@ -314,7 +318,7 @@ def block(choice: str | Spec | Block) -> Block:
     InputError
         If the name is unknown, an option does not belong to the block, or an object lacks what a block has to offer.
     """
-    if isinstance(choice, str | dict):
+    if isinstance(choice, str | Mapping):
         made: Block = build("block", choice, BLOCKS)
         return made
     own.require("block", choice, "wgflow.blocks.Block", _NEEDED)
@@ -435,7 +439,8 @@ def _columns(block: Block, width: int) -> int:
     if not isinstance(groups, dict) or not groups:
         raise trial.refuse("groups to be a dict of slices, one or more", describe(groups))
     for name, columns in groups.items():
-        if not isinstance(columns, slice) or columns.start != stop or columns.stop <= columns.start:
+        plain = isinstance(columns, slice) and columns.step in (None, 1)
+        if not plain or columns.start != stop or not columns.stop > columns.start:
             raise trial.refuse(f"group {name!r} to start at column {stop} and not to be empty", str(columns))
         stop = columns.stop
     return stop

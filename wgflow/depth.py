@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow import own, rng
-from wgflow.errors import InputError, build, describe, unknown
+from wgflow.errors import InputError, among, build, describe
 from wgflow.particles import Particles
-from wgflow.types import Array, Index, Spec, whole
+from wgflow.types import Array, Index, Spec, settle, whole
 
 
 class Network(NamedTuple):
@@ -215,6 +215,7 @@ class Layers(_Deposited):
     name: ClassVar[str] = "layers"
 
     def __post_init__(self) -> None:
+        settle(self)
         whole("layers", self.layers)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
@@ -229,9 +230,10 @@ class Layers(_Deposited):
                 f"tau: expected equally many particles in each of {self.layers} layers, got {counts.min()} to "
                 f"{counts.max()}; Particles.draw_layers places them"
             )
-        if rho.mass.min() != rho.mass.max() or abs(rho.mass[0] * len(rho) - 1) > 1e-9:
+        if rho.mass.min() != rho.mass.max() or abs(rho.mass[0] * len(rho) - 1) > 1e-6:  # single precision will do
             raise InputError(
-                f"mass: expected equal weights 1/N under layers, got {rho.mass.min():g} to {rho.mass.max():g}; "
+                f"mass: expected equal weights 1/N = {1 / len(rho):.9g} under layers, got {rho.mass.min():.9g} to "
+                f"{rho.mass.max():.9g}; "
                 "leave mass out, or use Deposit"
             )
 
@@ -265,9 +267,9 @@ class Deposit(_Deposited):
     boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
 
     def __post_init__(self) -> None:
+        settle(self)
         whole("layers", self.layers)
-        if self.shape not in ("spline", "hat"):
-            raise unknown("shape of deposit", self.shape, ("spline", "hat"))
+        among("shape of deposit", self.shape, ("spline", "hat"))
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layers, weights and slopes of the shape function at t."""

@@ -17,6 +17,7 @@ from typing import Any
 
 from wgflow.commands import Parser, console, printable, say, show
 from wgflow.errors import BackendError, InputError, WgflowError, unknown
+from wgflow.extras import install
 from wgflow.types import Spec
 
 DONE, INTERNAL, BAD_INPUT = 0, 1, 2
@@ -28,7 +29,7 @@ OPTIONAL = {  # package: the extra that brings it
     "h5netcdf": "xarray",
     "POT": "ot",
     "cvxpy": "convex",
-    "torch": "bench",
+    "torch": "cifar",
 }
 AGREEMENT = 1e-12  # relative, of float64 kernels with their definition
 
@@ -183,7 +184,7 @@ def _rows(found: Spec) -> dict[str, dict[str, str]]:
     """Sections of the table, every value in words."""
     cpu = found["cpu"]
     optional = {
-        name: version or f"not installed; wgflow[{OPTIONAL[name]}] brings it"
+        name: version or f"not installed; {install(OPTIONAL[name])} brings it"
         for name, version in found["optional"].items()
     }
     return {
@@ -211,7 +212,7 @@ def _gpu_rows(gpu: Spec) -> dict[str, str]:
     wheels = ", ".join(f"{name} {version}" for name, version in gpu["wheels"].items())
     driver = f"{gpu['release']} ".lstrip() + f"for CUDA {gpu['driver']}" if gpu["driver"] else "none found"
     rows = {
-        "CuPy": wheels or "not installed; wgflow[gpu12] or wgflow[gpu13] brings it",
+        "CuPy": wheels or f"not installed; {install('gpu12')}, or gpu13, brings it",
         "driver": driver,
         "CUDA of CuPy": gpu["runtime"] or "not asked",
         "NVRTC": gpu["nvrtc"] or "not found",

@@ -12,9 +12,10 @@ from wgflow import depth as depths
 from wgflow import kernels, own, regularisers
 from wgflow.copies import Copyable
 from wgflow.depth import Depth, Network
-from wgflow.errors import InputError
+from wgflow.errors import InputError, instance
 from wgflow.particles import Particles
 from wgflow.problems import Problem
+from wgflow.problems.problem import needs_own
 from wgflow.regularisers import Regulariser
 from wgflow.types import Array, Index, Spec, Velocity, finite_array, numbers
 
@@ -64,6 +65,7 @@ class Energy(Copyable):
         threads: int | None = None,
         regulariser: Regulariser | str | Spec | None = None,
     ) -> None:
+        instance("problem", problem, Problem)
         self.problem = problem
         self.depth = depths.depth("gaps" if depth is None else depth)
         self.dtype = dtype
@@ -244,6 +246,9 @@ class Energy(Copyable):
             ``"regulariser"``.
         """
         own = dict(own or {})
+        for kind, table in (("depth", depths.DEPTHS), ("regulariser", regularisers.REGULARISERS)):
+            if kind not in own and spec[kind] is not None:
+                needs_own(kind, spec[kind]["name"], table)
         depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
         problem = Problem.from_spec(spec["problem"], data, own)
         return cls(problem, depth, backend, spec["dtype"], threads, term)
@@ -262,6 +267,7 @@ class Energy(Copyable):
         return float(net.weight @ self.regulariser.value(theta, s)[net.particle])
 
     def _check(self, rho: Particles) -> None:
+        instance("rho", rho, Particles)
         _, width, _, parameters = self.problem.shape
         if rho.theta.shape[1] != parameters:
             groups = ", ".join(f"{name} ({g.stop - g.start})" for name, g in self.problem.groups.items())

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeVar, cast
 
 
@@ -68,12 +68,19 @@ class StudyError(InputError):
         return type(self), (self.problems,)
 
 
+_SHOWN = 16  # names listed at most where one is unknown
+
+
 def describe(value: object) -> str:
     """Value and type in a form short enough for one line of an error message."""
-    text = " ".join(repr(value).splitlines())
+    kind = type(value).__name__
+    try:
+        text = " ".join(repr(value).split())
+    except Exception:  # an object of the user's that cannot say what it is
+        return f"an object ({kind})"
     if len(text) > 60:
         text = text[:57] + "..."
-    return f"{text} ({type(value).__name__})"
+    return f"{text} ({kind})"
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
@@ -96,7 +103,36 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """
     names = sorted(known)
     hint = suggest(name, names) if isinstance(name, str) else ""
-    return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+    if len(names) <= _SHOWN:
+        return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+    near = difflib.get_close_matches(name, names, n=4, cutoff=0.0) if isinstance(name, str) else names[:4]
+    return InputError(
+        f"unknown {kind} {describe(name)}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near))}"
+    )
+
+
+def among(kind: str, name: object, known: Collection[str]) -> None:
+    """Refuse what is none of these names; arguments as :func:`unknown`."""
+    if not isinstance(name, str) or name not in known:
+        raise unknown(kind, name, known)
+
+
+def instance(name: str, value: object, kind: type, hint: str = "") -> None:
+    """Refuse what is no object of a class.
+
+    Parameters
+    ----------
+    name : str
+        What the caller calls it, for the message.
+    value : object
+        What was given.
+    kind : type
+        The class.
+    hint : str, optional
+        What to do.
+    """
+    if not isinstance(value, kind):
+        raise InputError(f"{name}: expected {kind.__name__}, got {describe(value)}{hint and '; '}{hint}")
 
 
 _Entry = TypeVar("_Entry")
@@ -158,8 +194,7 @@ def build(kind: str, choice: object, table: Mapping[str, type[_Entry]], instead:
     made = lookup(kind, name, table)
     known = {field.name: field for field in dataclasses.fields(cast(Any, made))}
     for option in options:
-        if option not in known:
-            raise unknown(f"option of {kind} {name!r}", option, known)
+        among(f"option of {kind} {name!r}", option, known)
     for option, field in known.items():
         if option not in options and field.default is dataclasses.MISSING:
             raise InputError(f"{kind} {name!r}: expected the option {option!r}, got none; add it")

@@ -6,7 +6,7 @@ A generator; files and stopping rules are the caller's.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
@@ -19,12 +19,12 @@ from wgflow.clock import Clock, EventClock, StepClock
 from wgflow.cloud import Cloud, Dynamics, Moment
 from wgflow.copies import Copyable
 from wgflow.energy import Energy
-from wgflow.errors import DivergenceError, InputError, describe, unknown
+from wgflow.errors import DivergenceError, InputError, among, describe, instance
 from wgflow.ingredients import Ingredient, spec_of
 from wgflow.particles import BOUNDARIES, Particles
 from wgflow.schedule import Schedule, schedule
 from wgflow.stepsize import StepRule
-from wgflow.types import Frame, Index, Spec, real
+from wgflow.types import Frame, Index, Spec, real, scalar, whole
 
 
 class Flow(Copyable):
@@ -82,17 +82,20 @@ class Flow(Copyable):
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
+        instance("energy", energy, Energy)
         self.energy = energy
         self.integrator = integrators.integrator(integrator)
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
-        self.mobility = dict(mobility or {})
-        if callable(ingredients) or isinstance(ingredients, Mapping | str):
+        if mobility is not None:
+            instance("mobility", mobility, Mapping, "such as {'tau': 0.5}")
+        self.mobility = {name: scalar(factor) for name, factor in (mobility or {}).items()}
+        if callable(ingredients) or isinstance(ingredients, Mapping | str) or not isinstance(ingredients, Iterable):
             raise InputError(
                 f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
             )
         self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
-        self.batch, self.seed = batch, seed
+        self.batch, self.seed = scalar(batch), scalar(seed)
         self._check()
         self._mobility_theta = np.ones(energy.problem.shape[3])
         for name, columns in energy.problem.groups.items():
@@ -142,6 +145,7 @@ class Flow(Copyable):
             step, s, switched, balance = start.step, start.s, start.switches, start.balance or EMPTY
             h = start.h if self.rule.adaptive and start.h > 0 else self.rule.first
         else:
+            instance("start", start, Particles, "a Frame would do as well")
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
             step, s, switched, balance, h = 0, 0.0, 0, EMPTY, self.rule.first
         clock: Clock
@@ -211,19 +215,17 @@ class Flow(Copyable):
     def _check(self) -> None:
         """Refuse options that are out of range or exclude each other."""
         depth, samples = self.energy.depth, len(self.energy.problem.x)
-        if self.boundary not in BOUNDARIES:
-            raise unknown("boundary", self.boundary, BOUNDARIES)
+        among("boundary", self.boundary, BOUNDARIES)
         if self.boundary not in depth.boundaries:
             raise InputError(
                 f"boundary: expected one of {', '.join(depth.boundaries)} under {depth.name}, got {self.boundary!r}"
             )
         known = (*self.energy.problem.groups, "tau")
         for name, factor in self.mobility.items():
-            if name not in known:
-                raise unknown("mobility group", name, known)
+            among("mobility group", name, known)
             real(f"mobility of {name}", factor, least=0.0)
         if self.batch is not None:
-            if isinstance(self.batch, bool) or not isinstance(self.batch, int) or not 1 <= self.batch <= samples:
+            if whole("batch", self.batch) > samples:
                 raise InputError(f"batch: expected 1 to {samples} samples, got {describe(self.batch)}")
             rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
         if any(getattr(each, "reflects", False) for each in self.ingredients) and self.boundary != "reflect":

@@ -11,7 +11,7 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, among, describe
 
 LETTERS = ("D", "K", "M", "N", "L")  # state width, outputs, samples, particles, layers
 _LONGEST = 200
@@ -76,8 +76,7 @@ def _tree(text: str) -> ast.expr:
         if isinstance(node, ast.Call):
             if not isinstance(node.func, ast.Name) or node.keywords or not node.args:
                 raise _no_formula(text)
-            if node.func.id not in _FUNCTIONS:
-                raise unknown("function in a formula", node.func.id, _FUNCTIONS)
+            among("function in a formula", node.func.id, _FUNCTIONS)
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, bool) or not isinstance(node.value, int | float):
                 raise _no_formula(text)
@@ -90,8 +89,7 @@ def _value(node: Any, names: Mapping[str, float]) -> float:
     if type(node) is ast.Constant:
         return float(cast(float, node.value))
     if isinstance(node, ast.Name):
-        if node.id not in names:
-            raise unknown("name in a formula", node.id, names)
+        among("name in a formula", node.id, names)
         return float(names[node.id])
     if isinstance(node, ast.Call):
         return _FUNCTIONS[cast(ast.Name, node.func).id](*(_value(each, names) for each in node.args))

@@ -17,7 +17,7 @@ import numpy as np
 from wgflow import own, rng
 from wgflow.errors import InputError, build, describe
 from wgflow.particles import Particles
-from wgflow.types import Spec, real
+from wgflow.types import Spec, real, settle
 
 if TYPE_CHECKING:
     from wgflow.energy import Energy
@@ -75,6 +75,7 @@ class Langevin:
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("temperature", "decay", "tau_temperature"):
             real(f"{name} of langevin", getattr(self, name), least=0.0)
         rng.uniform(self.seed, "langevin", (1, 1))  # checks the seed

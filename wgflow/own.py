@@ -275,7 +275,9 @@ class Candidate(NamedTuple):
             self.slope(what, of, np.asarray(gradient @ axis), line, (k,) if count <= most else ())
 
     def plain(self, spec: Any) -> None:
-        """Refuse a spec that is no plain JSON with a name, as files need it."""
+        """Refuse a spec that is no plain JSON with a name, as files need it, and a name that is no text."""
+        if not isinstance(self.name, str):
+            raise self.refuse("a name that is text", describe(self.name))
         try:
             json.dumps(spec)
             good = isinstance(spec, dict) and isinstance(spec.get("name"), str)

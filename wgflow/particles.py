@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 
 from wgflow import rng
 from wgflow.copies import Copyable
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among, instance
 from wgflow.problems import Problem
 from wgflow.types import Array, Index, finite_array, real, whole
 
@@ -106,10 +106,9 @@ class Particles(Copyable):
         InputError
             If a number is out of range or a name is unknown.
         """
-        whole("count", count)
-        whole("part", part, least=0)
-        if tau not in TAU_LAWS:
-            raise unknown("tau law", tau, TAU_LAWS)
+        count = whole("count", count)
+        part = whole("part", part, least=0)
+        among("tau law", tau, TAU_LAWS)
         low, high = part * count, (part + 1) * count
         theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
         if tau == "grid":
@@ -158,12 +157,11 @@ class Particles(Copyable):
         InputError
             If a number is out of range or a name is unknown.
         """
-        whole("layers", layers)
+        layers = whole("layers", layers)
         within = whole("within", layers if within is None else within, least=layers)
-        whole("per_layer", per_layer)
-        whole("part", part, least=0)
-        if coupling not in COUPLINGS:
-            raise unknown("coupling", coupling, COUPLINGS)
+        per_layer = whole("per_layer", per_layer)
+        part = whole("part", part, least=0)
+        among("coupling", coupling, COUPLINGS)
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
         t, spread = (number + 0.5) / within, _spread(problem, scale)
         low = part * per_layer
@@ -247,9 +245,10 @@ def scales(problem: Problem, scale: Mapping[str, float] | None = None) -> dict[s
     """
     width = problem.shape[1]
     spread = {name: width**-0.5 if name in _INNER else 1.0 for name in problem.groups}
+    if scale is not None:
+        instance("scale", scale, Mapping, "such as {'a': 0.5}")
     for name, value in (scale or {}).items():
-        if name not in problem.groups:
-            raise unknown("parameter group in scale", name, problem.groups)
+        among("parameter group in scale", name, problem.groups)
         spread[name] = real(f"scale of {name}", value, least=0.0)
     return spread
 

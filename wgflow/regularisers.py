@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -10,7 +11,7 @@ import numpy as np
 
 from wgflow import own, rng
 from wgflow.errors import build
-from wgflow.types import Array, Spec, real
+from wgflow.types import Array, Spec, real, settle
 
 
 class Regulariser(Protocol):
@@ -53,6 +54,7 @@ class Quadratic:
     name: ClassVar[str] = "quadratic"
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("strength", "decay"):
             real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
 
@@ -92,7 +94,7 @@ def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
     InputError
         If the name or an option is unknown, or an object lacks what a regulariser has to offer.
     """
-    if isinstance(choice, str | dict):
+    if isinstance(choice, str | Mapping):
         return build("regulariser", choice, REGULARISERS)
     own.require("regulariser", choice, "wgflow.regularisers.Regulariser", _NEEDED)
     return choice

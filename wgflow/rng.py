@@ -13,7 +13,7 @@ import numpy as np
 from scipy.special import ndtri
 
 from wgflow.errors import InputError, describe
-from wgflow.types import Array, Index
+from wgflow.types import Array, Index, scalar
 
 _WORDS = 4  # 64-bit words that Philox makes from one counter value
 
@@ -26,9 +26,10 @@ def key(seed: int, stream: str) -> tuple[int, int]:
     InputError
         If the seed is outside its range.
     """
-    if isinstance(seed, bool) or not isinstance(seed, int | np.integer) or not 0 <= seed < 2**64:
+    seed = scalar(seed)
+    if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise InputError(f"seed: expected an integer with 0 <= seed < 2**64, got {describe(seed)}")
-    return int(seed), int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
+    return seed, int.from_bytes(hashlib.sha256(stream.encode()).digest()[:8], "little")
 
 
 def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Array:

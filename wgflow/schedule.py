@@ -16,7 +16,7 @@ import numpy as np
 
 from wgflow import own
 from wgflow.errors import InputError, build, describe
-from wgflow.types import Spec, real, whole
+from wgflow.types import Spec, real, scalar, settle, whole
 
 _MOST_PER_DECADE, _RANGE = 10_000, (1e-100, 1e100)
 
@@ -62,6 +62,7 @@ class Every(_Named):
     name = "every"
 
     def __post_init__(self) -> None:
+        settle(self)
         real("every", self.s, above=0.0)
 
     def after(self, s: float) -> float:
@@ -90,6 +91,7 @@ class Steps(_Named):
     name = "steps"
 
     def __post_init__(self) -> None:
+        settle(self)
         whole("every.n", self.n)
 
     def after(self, s: float) -> float:
@@ -120,6 +122,7 @@ class Log(_Named):
     name = "log"
 
     def __post_init__(self) -> None:
+        settle(self)
         whole("every.per_decade", self.per_decade)
         if self.per_decade > _MOST_PER_DECADE:
             raise InputError(f"every.per_decade: expected at most {_MOST_PER_DECADE}, got {self.per_decade}")
@@ -157,6 +160,7 @@ class At(_Named):
     name = "at"
 
     def __post_init__(self) -> None:
+        settle(self)
         if not isinstance(self.s, list | tuple) or not self.s:
             raise InputError(f"every.s: expected a list of flow times, got {describe(self.s)}")
         for before, time in zip([0.0, *self.s[:-1]], self.s, strict=True):
@@ -183,8 +187,9 @@ def schedule(choice: object) -> Schedule:
     InputError
         If it is none of these, or a value is out of range.
     """
-    if isinstance(choice, int | float | np.integer | np.floating) and not isinstance(choice, bool):
-        return Every(float(choice))
+    choice = scalar(choice)
+    if isinstance(choice, int | float) and not isinstance(choice, bool):
+        return Every(choice)
     if isinstance(choice, str | Mapping) or not hasattr(choice, "after"):
         made: Schedule = build("every", choice, SCHEDULES, "a flow time between frames")
         return made

@@ -12,7 +12,7 @@ from wgflow import own
 from wgflow.errors import DivergenceError, InputError, build, describe
 from wgflow.integrators import Estimate
 from wgflow.particles import Particles
-from wgflow.types import Spec, real
+from wgflow.types import Spec, real, settle
 
 _EPS = 2.0**-52  # distance from 1 to the next float64
 _LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
@@ -114,6 +114,7 @@ class Constant:
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
+        settle(self)
         real("step", self.length, above=0.0)
 
     @property
@@ -157,6 +158,7 @@ class Descent:
     adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         if not 0 < self.fraction < 1:
@@ -224,6 +226,7 @@ class Adaptive:
     estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
+        settle(self)
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         real("atol", self.atol, least=0.0)

@@ -22,7 +22,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
@@ -185,6 +185,9 @@ def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool =
     InputError
         If it is anything else.
     """
+    columns = getattr(value, "columns", None) if hasattr(value, "to_numpy") else None  # of a DataFrame
+    if columns is not None:
+        value = _side_by_side(name, value, columns)
     array = numbers(name, value)
     with np.errstate(over="ignore"):  # a wider float beyond float64 becomes infinite, which is refused below
         array = np.array(array, dtype=np.float64, order="C")
@@ -195,10 +198,9 @@ def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool =
         raise InputError(f"{name}: expected a non-empty {word} of {dimensions} dimension(s), got shape {array.shape}")
     bad = np.argwhere(~np.isfinite(array))
     if len(bad):
-        raise InputError(
-            f"{name}: expected finite numbers, got {len(bad)} that are not{_at(bad[0], array[tuple(bad[0])])}; "
-            "remove or impute them"
-        )
+        at = _at(bad[0], array[tuple(bad[0])])
+        at += f" ({str(columns[bad[0][1]])!r})" if columns is not None else ""
+        raise InputError(f"{name}: expected finite numbers, got {len(bad)} that are not{at}; remove or impute them")
     array.flags.writeable = False
     return array
 
@@ -207,6 +209,18 @@ def _at(place: Index, value: object = "") -> str:
     """First of several entries in words, with its place."""
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place.tolist(), strict=False))
     return f", the first {value}{' ' if str(value) else ''}at {where}" if where else ""
+
+
+def _side_by_side(name: str, table: Any, columns: Any) -> Array:
+    """Columns of a DataFrame as a matrix; raises InputError with the name of one that holds no numbers."""
+    parts = [np.asarray(table[column]) for column in columns]
+    for column, part in zip(columns, parts, strict=True):
+        if part.dtype.kind not in "biuf":
+            kind = getattr(table[column], "dtype", part.dtype)
+            raise InputError(
+                f"{name}: expected columns of real numbers, got {str(column)!r} of type {kind}; drop it or code it"
+            )
+    return np.column_stack(parts) if parts else np.empty((len(table), 0))
 
 
 def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:
@@ -226,8 +240,8 @@ def real(name: str, value: object, *, above: float = -np.inf, least: float = -np
     InputError
         If it is anything else.
     """
-    number = math.nan
-    if isinstance(value, int | float | np.integer | np.floating) and not isinstance(value, bool):
+    value, number = scalar(value), math.nan
+    if isinstance(value, int | float | np.floating) and not isinstance(value, bool):
         with contextlib.suppress(OverflowError), np.errstate(over="ignore"):  # a whole number, or a wider float
             number = float(value)
     if not (above < number < np.inf and number >= least):
@@ -238,6 +252,28 @@ def real(name: str, value: object, *, above: float = -np.inf, least: float = -np
 
 def whole(name: str, value: object, least: int = 1) -> int:
     """Check one whole number of a caller's, at least ``least``; raises InputError."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer) or value < least:
+    value = scalar(value)
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name}: expected a whole number >= {least}, got {describe(value)}")
-    return int(value)
+    return value
+
+
+def scalar(value: Any) -> Any:
+    """Python's own number in place of one of NumPy's; anything else as it is.
+
+    A number in single precision becomes the shortest decimal that it stands for: ``np.float32(0.1)`` is 0.1, which
+    divides 1 evenly, and not 0.10000000149.
+    """
+    if isinstance(value, np.ndarray) and value.ndim == 0:
+        value = value[()]
+    if isinstance(value, np.floating) and value.dtype != np.float64:
+        return float(str(value))
+    return value.item() if isinstance(value, np.bool_ | np.integer | np.float64) else value
+
+
+def settle(record: object) -> None:
+    """Replace NumPy's numbers in the fields of a dataclass by Python's; for ``__post_init__``."""
+    for each in fields(record):  # type: ignore[arg-type] # it is the caller's to be one
+        value = getattr(record, each.name)
+        plain = type(value)(map(scalar, value)) if type(value) in (list, tuple) else scalar(value)
+        object.__setattr__(record, each.name, plain)

@@ -379,7 +379,7 @@ def test_refusals(twin, rng, monkeypatch):
     with pytest.raises(InputError, match="unknown solver"):
         reformulate(network, grid, 1.0, solver="simplex")
     monkeypatch.setitem(sys.modules, "cvxpy", None)
-    with pytest.raises(InputError, match=r"pip install 'wgflow\[convex\]'"):
+    with pytest.raises(InputError, match=r"pip install .*\[convex\]"):
         reformulate(network, grid, 1.0)
 
 

@@ -111,27 +111,27 @@ class Machine(System):
 
 # What is wrong: (machine, words of the fault and of its remedy)
 FAULTS = {
-    "no CuPy": (Machine(()), ["CuPy is not installed", "wgflow[gpu13]"]),
-    "no CuPy, no driver": (Machine((), 0), ["wgflow[gpu12] or wgflow[gpu13]", "no NVIDIA driver either"]),
-    "no CuPy, newer driver": (Machine((), 14000), ["wgflow[gpu13]"]),
+    "no CuPy": (Machine(()), ["CuPy is not installed", "pip install '.[gpu13]'"]),
+    "no CuPy, no driver": (Machine((), 0), ["[gpu12]', or gpu13, for the CUDA version", "no NVIDIA driver either"]),
+    "no CuPy, newer driver": (Machine((), 14000), ["pip install '.[gpu13]'"]),
     "two": (Machine(("cupy-cuda12x", "cupy-cuda13x")), ["2 CuPy packages", "uninstall cupy-cuda12x cupy-cuda13x"]),
     "no driver": (Machine(driver=0), ["no NVIDIA driver that answers", "--gpus all"]),
     "broken": (Machine(cupy=ImportError("libcudart.so.12: no\nmore")), ["libcudart.so.12: no)", "reinstall"]),
     "broken otherwise": (Machine(cupy=AttributeError("numpy has no x")), ["cannot be imported (numpy has no x)"]),
     "old driver": (
         Machine(("cupy-cuda13x",), 12020, fake_cupy(runtime=13000)),
-        ["driver supports CUDA 12.2, CuPy was built for CUDA 13.0", "update the driver or install wgflow[gpu12]"],
+        ["driver supports CUDA 12.2, CuPy was built for CUDA 13.0", "update the driver or pip install '.[gpu12]'"],
     ),
     "very old driver": (Machine(driver=11080), ["CUDA 11.8", "update the driver"]),
     "no device": (Machine(cupy=fake_cupy(0)), ["shows no CUDA device", "nvidia-smi"]),
     "device refuses": (Machine(cupy=fake_cupy("cudaErrorNoDevice")), ["no CUDA device (cudaErrorNoDevice)"]),
     "busy device": (Machine(cupy=fake_cupy(busy=True)), ["does not answer (cudaErrorDevicesUnavailable)"]),
-    "no compiler": (Machine(cupy=fake_cupy(nvrtc=None)), ["NVRTC", "libnvrtc.so.12", "wgflow[gpu12], which brings"]),
+    "no compiler": (Machine(cupy=fake_cupy(nvrtc=None)), ["NVRTC", "libnvrtc.so.12", "pip install '.[gpu12]' brings"]),
     "rounding switched on": (Machine(switch="CUPY_TF32"), ["CUPY_TF32 is set", "rounded to ten bits", "unset it"]),
     "sharing switched on": (Machine(switch="CUPY_ENABLE_UMP"), ["CUPY_ENABLE_UMP is set", "no copies"]),
     "no BLAS": (
         Machine(cupy=fake_cupy(blas=False)),
-        ["cuBLAS cannot be had (libcublas", "wgflow[gpu12], which brings"],
+        ["cuBLAS cannot be had (libcublas", "pip install '.[gpu12]' brings"],
     ),
 }
 BY_KERNEL = {

@@ -19,6 +19,7 @@ from wgflow.analysis import cifar, pairs  # noqa: E402
 from wgflow.analysis.report import main as report  # noqa: E402
 from wgflow.cifar import architectures, augment, checkpoint, rates, recipe  # noqa: E402
 from wgflow.errors import InputError, StudyError  # noqa: E402
+from wgflow.extras import install  # noqa: E402
 from wgflow.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.sims import members, run, study, training_tables, trainings  # noqa: E402
 from wgflow.trajectory import TrajectoryWriter  # noqa: E402
@@ -246,8 +247,7 @@ def test_without_torch_it_is_one_clear_line(folder, capsys, monkeypatch):
     for name in ("pics.toml", "cifar10_resnet20"):
         assert run.main([name, "--quiet"]) == run.BAD_INPUT
         assert capsys.readouterr().err == (
-            "wgflow: training: expected torch, got no such package; the study needs torch: "
-            "pip install 'wgflow[cifar]'\n"
+            f"wgflow: training: expected torch, got no such package; the study needs torch: {install('cifar')}\n"
         )
     assert not (folder / "runs").exists()
 

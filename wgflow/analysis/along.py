@@ -127,7 +127,7 @@ def along(
     """
     if len(trajectory) < 2:
         raise InputError(f"{trajectory.path}: expected a run of at least two frames, got {len(trajectory)}")
-    whole("starts", starts, 3)
+    starts = whole("starts", starts, 3)
     energy = trajectory.energy(threads=threads, own=own)
     tell = progress or (lambda what, share: None)
     tell("support of iid clouds", 0.0)

@@ -16,6 +16,7 @@ import numpy as np
 
 from wgflow.commands import Parser, printable, say
 from wgflow.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.extras import install
 from wgflow.trajectory import Trajectory, schema
 from wgflow.trajectory.export import write_netcdf
 from wgflow.trajectory.labelled import variables
@@ -53,7 +54,7 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     try:
         import xarray
     except ModuleNotFoundError as error:
-        raise InputError("export: expected xarray, got no such package; pip install 'wgflow[xarray]'") from error
+        raise InputError(f"export: expected xarray, got no such package; {install('xarray')}") from error
     work.trajectories()  # says so if there are none
     members = work.members()
     keys = list(dict.fromkeys(key for member in members for key in member.values))

@@ -80,7 +80,7 @@ def no_gain(
         If there are too few sizes or seeds, the sizes do not increase, or a value is not positive.
     """
     margin, expected = real("margin", margin, above=0.0), real("expected", expected)
-    whole("seeds", seeds, FEWEST_SEEDS)
+    seeds = whole("seeds", seeds, FEWEST_SEEDS)
     n = np.asarray(sizes, float)
     if len(n) < FEWEST_SIZES or (n <= 0).any() or (np.diff(n) <= 0).any():
         raise InputError(f"sizes: expected at least {FEWEST_SIZES} increasing sizes, got {list(sizes)}")

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from wgflow.errors import InputError
-from wgflow.types import Array, real
+from wgflow.types import Array, real, settle
 
 _FLAT = 1e-12  # a term that the reference cancels to this share counts as this
 LARGEST = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
@@ -92,6 +92,7 @@ class Sizes:
     dimension: int = 1
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, sizes in (("depths", self.depths), ("widths", self.widths)):
             if len(sizes) < 2 or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
                 raise InputError(f"{name}: expected at least two increasing sizes >= 1, got {sizes}; add some")

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wgflow.analysis.wording import span
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among
 from wgflow.trajectory import Trajectory
 from wgflow.workspace import MemberFile, Workspace
 
@@ -37,8 +37,7 @@ def shown(work: Workspace, label: str | None = None, most: int | None = None) ->
     members = {member.label: member.path for member in work.members()}
     if label is not None:
         names = members | {path.stem: path for path in members.values()}
-        if label not in names:
-            raise unknown("member", label, names)
+        among("member", label, names)
         return names[label]
     sizes: dict[int, Path] = {}
     spare: dict[int, Path] = {}  # diverged ones, which stand for a run only where there is no other

@@ -56,8 +56,9 @@ def __getattr__(name: str) -> Any:
         if error.name != "torch":
             raise
         from wgflow.errors import InputError
+        from wgflow.extras import install
 
-        raise InputError(f"cifar.{name}: expected torch, got no such package; pip install 'wgflow[cifar]'") from error
+        raise InputError(f"cifar.{name}: expected torch, got no such package; {install('cifar')}") from error
 
 
 def __dir__() -> list[str]:

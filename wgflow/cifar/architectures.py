@@ -30,7 +30,7 @@ from torch import Tensor, nn
 from wgflow import rng
 from wgflow.cifar.blocks import Branch, Transition, basic, bottleneck
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
-from wgflow.errors import lookup, unknown
+from wgflow.errors import among, lookup
 from wgflow.particles import TAU_LAWS
 from wgflow.types import Array, whole
 
@@ -145,8 +145,8 @@ def build(
     269722
     """
     what = lookup("architecture", name, ARCHITECTURES)
-    whole("classes", classes)
-    whole("channels", channels)
+    classes = whole("classes", classes)
+    channels = whole("channels", channels)
     with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are written over
         body: list[nn.Module] = []
         for k, (before, width) in enumerate(zip((what.stem, *what.widths), what.widths, strict=False)):
@@ -202,8 +202,7 @@ def initialise(model: nn.Module, seed: int, step: int = 0) -> None:
 
 def _depths(law: str, seed: int, stage: int, blocks: int) -> Array | None:
     """Initial depths of a stage, None for its own."""
-    if law not in TAU_LAWS:
-        raise unknown("tau law", law, TAU_LAWS)
+    among("tau law", law, TAU_LAWS)
     return None if law == "grid" else rng.uniform(seed, f"initial tau, stage {stage}", (blocks, 1))[:, 0]
 
 

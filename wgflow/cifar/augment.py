@@ -43,7 +43,7 @@ def draws(seed: int, epoch: int, count: int, padding: int = 4, flip: bool = True
     ndarray of int64 (M, 3)
         Rows and columns to skip in the padded image, 0 to 2 p, and 1 for a flip. Row m does not depend on M.
     """
-    whole("padding", padding, least=0)
+    padding = whole("padding", padding, least=0)
     uniform = rng.uniform(seed, "crops and flips", (count, 3), step=whole("epoch", epoch, least=0))
     out = np.empty((count, 3), np.int64)
     out[:, :2] = uniform[:, :2] * (2 * padding + 1)

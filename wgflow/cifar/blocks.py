@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from wgflow.cifar.shapes import owns
-from wgflow.errors import unknown
+from wgflow.errors import among
 
 SHORTCUTS = ("identity", "projection")
 
@@ -93,8 +93,7 @@ class Transition(nn.Module):
 
     def __init__(self, branch: Branch, channels: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
-        if shortcut not in SHORTCUTS:
-            raise unknown("shortcut", shortcut, SHORTCUTS)
+        among("shortcut", shortcut, SHORTCUTS)
         self.branch, self.stride, self.more = branch, stride, width - channels
         self.projection = nn.Conv2d(channels, width, 1, stride, bias=False) if shortcut == "projection" else None
 

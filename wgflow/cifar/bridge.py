@@ -27,7 +27,7 @@ from torch import nn
 from wgflow import rng
 from wgflow.cifar.architectures import initialise
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among
 from wgflow.particles import Particles, project
 from wgflow.theory.reference import Law
 from wgflow.theory.stationarity import Residual
@@ -172,8 +172,7 @@ def _weights(branch: nn.Module) -> Array:
 
 def _reduction(stage: PlainStage, columns: int | None, method: str, seed: int) -> Callable[[Array], Array]:
     """Map from theta (n, P) to its columns."""
-    if method not in METHODS:
-        raise unknown("reduction of theta", method, METHODS)
+    among("reduction of theta", method, METHODS)
     parameters = sum(parameter.numel() for parameter in stage.branches[0].parameters())
     if not parameters:
         raise InputError("stage: expected blocks with weights, got blocks without any")

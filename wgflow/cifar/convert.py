@@ -24,7 +24,7 @@ from wgflow.cifar.adapters import Rest, Rule, Scaled, Split, closing, split
 from wgflow.cifar.blocks import Branch
 from wgflow.cifar.shapes import shapes
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
-from wgflow.errors import InputError, describe, unknown
+from wgflow.errors import InputError, among, describe
 from wgflow.types import whole
 
 Change: TypeAlias = Callable[
@@ -72,7 +72,7 @@ def from_resnet(
         would stand in a stage twice, or in a stage and elsewhere, the model cannot be copied, or an option is out of
         range or of another type.
     """
-    whole("minimum", minimum)
+    minimum = whole("minimum", minimum)
     if not callable(rule):
         raise InputError(f"rule: expected a callable, block -> (branch, after) or None, got {describe(rule)}")
     model = _copied(model)
@@ -165,8 +165,7 @@ def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> s
                 f"stage {name!r}: expected a torch.nn.Sequential without a forward of its own, got "
                 f"{type(modules[name]).__name__}; put the blocks into a plain one, if that is what it computes"
             )
-        if not isinstance(name, str) or name not in names:
-            raise unknown("stage", name, names)
+        among("stage", name, names)
     return set(asked)
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wgflow.errors import InputError, describe, unknown
-from wgflow.types import real, whole
+from wgflow.errors import InputError, among, describe
+from wgflow.types import real, settle, whole
 
 SCHEDULES = ("steps", "one_cycle")
 
@@ -54,9 +54,9 @@ class Rates:
     rise: float = 0.25
 
     def __post_init__(self) -> None:
+        settle(self)
         real("lr", self.lr, above=0.0)
-        if self.schedule not in SCHEDULES:
-            raise unknown("schedule", self.schedule, SCHEDULES)
+        among("schedule", self.schedule, SCHEDULES)
         for name, value, least in (("epochs", self.epochs, 1), ("steps_per_epoch", self.steps_per_epoch, 1),
                                    ("warm_up", self.warm_up, 0)):  # fmt: skip
             whole(name, value, least)

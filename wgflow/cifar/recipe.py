@@ -6,8 +6,8 @@ from dataclasses import asdict, dataclass, fields
 
 from wgflow.cifar.augment import MODES
 from wgflow.cifar.rates import Rates
-from wgflow.errors import InputError, describe, unknown
-from wgflow.types import Spec, real, whole
+from wgflow.errors import InputError, among, describe
+from wgflow.types import Spec, real, settle, whole
 
 METHODS = ("vanilla", "mean_field")
 _MOST_COLUMNS = 1024  # fewer than any block's parameters, which are at least 4672
@@ -97,10 +97,10 @@ class Recipe:
     columns: int = 16
 
     def __post_init__(self) -> None:
+        settle(self)
         for name, value, known in (("method", self.method, METHODS), ("outside", self.outside, MODES),
                                    ("precision", self.precision, PRECISIONS)):  # fmt: skip
-            if value not in known:
-                raise unknown(name, value, known)
+            among(name, value, known)
         for name, least in (("batch", 2), ("padding", 0), ("columns", 1)):
             whole(name, getattr(self, name), least)
         if self.columns > _MOST_COLUMNS:

@@ -19,6 +19,7 @@ from wgflow.cifar.recipe import Recipe
 from wgflow.cifar.survey import survey
 from wgflow.clock import StepClock
 from wgflow.errors import BackendError, DivergenceError, InputError
+from wgflow.extras import install
 from wgflow.schedule import Schedule, schedule
 from wgflow.types import Array, Frame, Spec, real
 
@@ -255,7 +256,7 @@ def machine(backend: str) -> str:
         if error.name != "torch":
             raise
         raise InputError(
-            "training: expected torch, got no such package; the study needs torch: pip install 'wgflow[cifar]'"
+            f"training: expected torch, got no such package; the study needs torch: {install('cifar')}"
         ) from error
     if backend not in ("auto", "cpu", "gpu"):
         raise BackendError(f"backend: expected auto, cpu or gpu for a training with torch, got {backend!r}")

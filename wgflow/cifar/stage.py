@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from wgflow import depth
 from wgflow.cifar.shapes import axis_sizes, fitting, offers_last, same_shapes
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among
 from wgflow.particles import BOUNDARIES
 from wgflow.types import Array, finite_array, real
 
@@ -114,8 +114,7 @@ class MeanFieldStage(PlainStage):
         after: nn.Module | None = None,
     ) -> None:
         super().__init__(branches, after)
-        if ends not in BOUNDARIES:
-            raise unknown("ends", ends, BOUNDARIES)
+        among("ends", ends, BOUNDARIES)
         self.ends, self.sizes = ends, axis_sizes(axes, len(self))
         self._scalable = all(offers_last(branch) for branch in self.branches)
         start = np.concatenate([np.arange(1, size + 1) for size in self.sizes])

@@ -192,9 +192,9 @@ def residual(network: Network, grid: Features, point: Point) -> float:
 def law(value: ArrayLike, units: int) -> Array:
     """Probabilities of so many units, (units,); raises InputError if they are negative or do not sum to 1."""
     p = finite_array("p", value, 1)
-    if p.shape != (units,) or p.min() < 0 or abs(p.sum() - 1) > 1e-9:
+    if p.shape != (units,) or p.min() < 0 or abs(p.sum() - 1) > 1e-6:  # single precision will do
         raise InputError(
-            f"p: expected {units} numbers >= 0 with sum 1, got {p.shape[0]} from {p.min():g} with sum {p.sum():g}"
+            f"p: expected {units} numbers >= 0 with sum 1, got {p.shape[0]} from {p.min():g} with sum {p.sum():.9g}"
         )
     return p
 

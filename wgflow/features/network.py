@@ -20,11 +20,11 @@ from numpy.typing import ArrayLike
 from wgflow import own
 from wgflow.activations import ACTIVATIONS, Activation, activation
 from wgflow.copies import Copyable
-from wgflow.errors import InputError, describe, lookup, unknown
+from wgflow.errors import InputError, among, describe, lookup
 from wgflow.features.elementwise import Elementwise, Plain
 from wgflow.features.history import AnyArray, LowRank
 from wgflow.features.records import Adjoint, Drift, Features, Tape, Weights
-from wgflow.problems.losses import Loss, loss, try_out
+from wgflow.problems.losses import Loss, check_targets, loss, try_out
 from wgflow.types import Spec, finite_array, refuse_masked, whole
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
@@ -81,12 +81,11 @@ class Network(Copyable):
         self.kind, self.skip = kind, lookup("kind", kind, KINDS)
         self.h1, self.h2 = activation(h1), activation(h2) if self.skip else ACTIVATIONS["linear"]
         self.loss = _one_output(loss)
-        self.loss.check(self.y[:, None])
+        check_targets(self.loss, self.y[:, None])
         if not own.builtin(self.loss):
             rows = np.unique(np.linspace(0, len(self.y) - 1, _TRIED).astype(int))
             try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
-        if backend not in BACKENDS:
-            raise unknown("backend", backend, BACKENDS)
+        among("backend", backend, BACKENDS)
         self.backend = backend
         self.parts: Elementwise = Plain(self.h1, self.h2, self.skip)
         if backend == "cpu" and self.h1.builtin and self.h2.builtin:

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow.errors import InputError, lookup
+from wgflow.extras import install
 from wgflow.features import convex
 from wgflow.features.constraints import Constraint, Dual, constraints, lower_bound, project, squared
 from wgflow.features.convex import CUT, Cost, Point, Strength
@@ -294,5 +295,5 @@ def _cvxpy() -> Any:
     try:
         import cvxpy
     except ImportError as error:
-        raise InputError("reformulate: expected cvxpy, got no such package; pip install 'wgflow[convex]'") from error
+        raise InputError(f"reformulate: expected cvxpy, got no such package; {install('convex')}") from error
     return cvxpy

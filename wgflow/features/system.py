@@ -8,15 +8,20 @@ particle Theta = (v_1, alpha_2, .., alpha_L) with the features and weights that 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow import own as owns
+from wgflow.activations import ACTIVATIONS, recorded
 from wgflow.errors import InputError
 from wgflow.features.flow import State
 from wgflow.features.history import dense
 from wgflow.features.network import Network
 from wgflow.features.records import Features, Weights
+from wgflow.problems.losses import LOSSES
+from wgflow.problems.problem import needs_own
 from wgflow.trajectory import Trajectory
 from wgflow.types import Array, Frame, Spec
 
@@ -129,12 +134,13 @@ class System:
             for name, array in self.problem.arrays().items()
         }
         about: dict[str, Any] = {
-            "kind": net.kind, "layers": net.layers, "h1": net.h1.spec(), "h2": net.h2.spec(), "loss": net.loss.name,
+            "kind": net.kind, "layers": net.layers, "h1": recorded(net.h1), "h2": recorded(net.h2),
+            "loss": owns.recorded(net.loss, {"name": net.loss.name}, LOSSES)["name"],
         }  # fmt: skip
         return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
 
 
-def from_trajectory(trajectory: Trajectory, backend: str = "cpu") -> System:
+def from_trajectory(trajectory: Trajectory, backend: str = "cpu", own: Mapping[str, Any] | None = None) -> System:
     """Rebuild the network of a run from its file alone.
 
     Parameters
@@ -143,6 +149,8 @@ def from_trajectory(trajectory: Trajectory, backend: str = "cpu") -> System:
         A run of the neural feature flow or of scaled gradient descent.
     backend : {"cpu", "reference"}, optional
         As for :class:`~wgflow.features.network.Network`.
+    own : mapping of str to object, optional
+        Objects of your own the run was made with, under ``"h1"``, ``"h2"`` or ``"loss"``.
 
     Raises
     ------
@@ -154,7 +162,10 @@ def from_trajectory(trajectory: Trajectory, backend: str = "cpu") -> System:
         name = spec.get("depth", {}).get("name", "unknown")
         raise InputError(f"{trajectory.path}: expected a run of a network of features, got one under depth {name}")
     stored = trajectory.samples()
-    about = spec["network"]
+    about = spec["network"] | dict(own or {})
+    for kind, table in (("h1", ACTIVATIONS), ("h2", ACTIVATIONS), ("loss", LOSSES)):
+        if kind not in (own or {}):
+            needs_own(kind, about[kind] if kind == "loss" else about[kind]["name"], table)
     h2 = about["h2"] if about["kind"] == "resnet" else "tanh"
     network = Network(
         stored["x"], stored["y"][:, 0], about["layers"], about["kind"], about["h1"], h2, about["loss"], backend

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from wgflow.depth import Network
-from wgflow.errors import BackendError, unknown
+from wgflow.errors import BackendError, among, unknown
 from wgflow.problems import Problem
 from wgflow.types import Array, Index, whole
 
@@ -60,8 +60,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     """
     if threads is not None:
         threads = whole("threads", threads)
-    if dtype not in DTYPES:
-        raise unknown("dtype", dtype, DTYPES)
+    among("dtype", dtype, DTYPES)
+    if not isinstance(backend, str):  # an array, say, which no name can be compared with
+        raise unknown("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":
         from wgflow.kernels import choice
 

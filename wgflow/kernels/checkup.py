@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from wgflow.errors import BackendError
+from wgflow.extras import install
 from wgflow.kernels.system import COMPILERS, HERE, WHEELS, System
 
 OLDEST, NEWEST = 12, 13  # CUDA versions that wgflow has an extra for
@@ -215,11 +216,11 @@ def _module(system: System) -> Any:
     wheels, driver = installed(system), system.driver()
     if not wheels:
         and_no_driver = "" if driver else "; this machine shows no NVIDIA driver either"
-        raise Fault(f"CuPy is not installed; install {_extra(driver)}{and_no_driver}")
+        raise Fault(f"CuPy is not installed; {_extra(driver)}{and_no_driver}")
     if len(wheels) > 1:
         raise Fault(
             f"{len(wheels)} CuPy packages are installed, which overwrite each other's files ({_listed(wheels)}); "
-            f"pip uninstall {' '.join(wheels)}, then install {_extra(driver)} alone"
+            f"pip uninstall {' '.join(wheels)}, then {_extra(driver)}"
         )
     if not driver:
         raise Fault(
@@ -236,7 +237,7 @@ def _check_driver(cupy: Any, driver: int) -> None:
     """Refuse a driver older than the CUDA version of the wheel; minor versions are compatible among themselves."""
     runtime = cupy.cuda.runtime.runtimeGetVersion()
     if driver // 1000 < runtime // 1000:
-        other = f" or install {_extra(driver)} instead" if driver // 1000 >= OLDEST else ""
+        other = f" or {_extra(driver)} instead" if driver // 1000 >= OLDEST else ""
         raise Fault(
             f"the driver supports CUDA {_spoken(driver)}, CuPy was built for CUDA {_spoken(runtime)}; update the "
             f"driver{other}"
@@ -266,9 +267,7 @@ def _check_library(cupy: Any, name: str, use: Callable[[], object]) -> None:
         use()
     except Exception as error:
         major = cupy.cuda.runtime.runtimeGetVersion() // 1000
-        raise Fault(
-            f"{name} cannot be had ({_first_line(error)}); install wgflow[gpu{major}], which brings it"
-        ) from None
+        raise Fault(f"{name} cannot be had ({_first_line(error)}); {install(f'gpu{major}')} brings it") from None
 
 
 def _card(cupy: Any, number: int) -> Card:
@@ -280,14 +279,14 @@ def _card(cupy: Any, number: int) -> Card:
 
 
 def _extra(driver: int) -> str:
-    """Extra for a driver: that of its CUDA version, as far as there is one."""
+    """Command that installs CuPy for a driver's CUDA version, as far as there is one."""
     if driver // 1000 < OLDEST:
-        return "wgflow[gpu12] or wgflow[gpu13], for the CUDA version that nvidia-smi shows"
-    return f"wgflow[gpu{min(driver // 1000, NEWEST)}]"
+        return f"{install('gpu12')}, or gpu13, for the CUDA version that nvidia-smi shows"
+    return install(f"gpu{min(driver // 1000, NEWEST)}")
 
 
 def _reinstall(driver: int) -> str:
-    return f"reinstall CuPy with {_extra(driver)}"
+    return f"reinstall CuPy: {_extra(driver)}"
 
 
 def _listed(wheels: dict[str, str]) -> str:

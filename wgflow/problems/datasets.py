@@ -18,6 +18,7 @@ import numpy as np
 
 from wgflow import rng
 from wgflow.errors import InputError, describe
+from wgflow.extras import install
 from wgflow.problems import sources
 from wgflow.problems.regression import gaussian, sine, teacher
 from wgflow.problems.sources import Digests
@@ -79,7 +80,7 @@ def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:
         from sklearn import datasets
     except ModuleNotFoundError as error:
         raise InputError(
-            f"data set {name}: expected scikit-learn, which ships it, got no such package; pip install 'wgflow[study]'"
+            f"data set {name}: expected scikit-learn, which ships it, got no such package; {install('study')}"
         ) from error
     x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **options)
     return x, y

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, ClassVar, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from wgflow import own, rng
-from wgflow.errors import InputError, lookup
+from wgflow.errors import InputError, lookup, named
 from wgflow.types import Array
 
 
@@ -71,10 +72,12 @@ class CrossEntropy:
 
     def check(self, y: NDArray[Any]) -> None:
         """Refuse targets that are not class probabilities."""
-        if y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-9):
+        if (
+            y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-6)
+        ):  # also in single precision
             raise InputError(
                 "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 a row with sum 1, got "
-                f"shape {y.shape}, row sums {y.sum(axis=1).min():g} to {y.sum(axis=1).max():g}; use one-hot rows"
+                f"shape {y.shape}, row sums {y.sum(axis=1).min():.9g} to {y.sum(axis=1).max():.9g}; use one-hot rows"
             )
 
 
@@ -95,10 +98,18 @@ def loss(choice: str | Loss) -> Loss:
     """
     if isinstance(choice, str):
         return lookup("loss", choice, LOSSES)
-    if isinstance(choice, dict) and set(choice) == {"name"}:
-        return lookup("loss", choice["name"], LOSSES)
+    if isinstance(choice, Mapping):
+        name, options = named("loss", choice)
+        for option in options:
+            raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")
+        return lookup("loss", name, LOSSES)
     own.require("loss", choice, "wgflow.problems.losses.Loss", _NEEDED)
     return choice
+
+
+def check_targets(chosen: Loss, y: Array) -> None:
+    """Refuse targets (M, K) that a loss does not take; raises InputError."""
+    own.Candidate("loss", chosen.name).call("check", chosen.check, y)
 
 
 def try_out(candidate: Loss, output: Array, y: Array) -> None:
@@ -121,6 +132,7 @@ def try_out(candidate: Loss, output: Array, y: Array) -> None:
 
 def _try(candidate: Loss, output: Array, y: Array) -> None:
     trial = own.Candidate("loss", candidate.name)
+    trial.plain({"name": candidate.name})
     normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
     # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.
     near, between = output + normal[: len(y)], 1 / (1 + np.exp(-normal[len(y) :]))

@@ -11,10 +11,15 @@ from numpy.typing import ArrayLike
 
 from wgflow import activations, blocks, own
 from wgflow.copies import Copyable
-from wgflow.errors import InputError
+from wgflow.errors import InputError, unknown
 from wgflow.problems import losses
 from wgflow.types import Array, Spec, finite_array
 
+_TABLES: dict[str, Mapping[str, object]] = {
+    "block": blocks.BLOCKS,
+    "activation": activations.ACTIVATIONS,
+    "loss": losses.LOSSES,
+}
 ARRAYS = ("x", "y", "embed", "readout")
 _TRIED = 8  # samples that objects of the user's are tried on
 
@@ -78,7 +83,7 @@ class Problem(Copyable):
         self.block = blocks.block(block)
         self.activation = activations.activation(activation)
         self.loss = losses.loss(loss)
-        self.loss.check(self.y)
+        losses.check_targets(self.loss, self.y)
         self._try_own()
         self.groups = self.block.groups(width)
 
@@ -178,9 +183,30 @@ class Problem(Copyable):
                     f"{expected['sha256'][:12]}..., got another of shape {array.shape}; "
                     "pass the data the spec was made with"
                 )
-        parts: dict[str, Any] = {name: spec[name] for name in ("block", "activation", "loss")} | dict(own or {})
+        parts: dict[str, Any] = {name: spec[name] for name in _TABLES} | dict(own or {})
+        for kind, table in _TABLES.items():
+            if kind not in parts or kind not in (own or {}):
+                needs_own(kind, spec[kind] if kind == "loss" else spec[kind]["name"], table)
+        for kind in parts:
+            if kind not in _TABLES:
+                raise unknown("kind of object in own", kind, (*_TABLES, "depth", "regulariser"))
         parts |= {name: data[name] for name in spec["data"]}
         return cls(**parts)
+
+
+def needs_own(kind: str, name: str, table: Mapping[str, object]) -> None:
+    """Refuse a name of a spec that no registry has: it was an object of the user's.
+
+    Raises
+    ------
+    InputError
+        That says how to pass the object.
+    """
+    if name not in table:
+        raise InputError(
+            f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}, or the object of your own it was "
+            f"made with; pass that, own={{{kind!r}: ...}}"
+        )
 
 
 def _digest(array: Array) -> str:

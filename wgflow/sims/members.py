@@ -19,7 +19,7 @@ from wgflow.cifar.record import Course, Start, Trained
 from wgflow.clock import StepClock
 from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
-from wgflow.errors import BackendError, InputError, StudyError, unknown
+from wgflow.errors import BackendError, InputError, StudyError, among
 from wgflow.errors import build as build_named
 from wgflow.features.motion import Motion
 from wgflow.features.system import System
@@ -241,8 +241,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     """
     known = _KNOWN[Trained if has_images(member) else System if member.network else Energy]
     for name in member.observables:
-        if name not in known:
-            raise unknown("observable", name, known)
+        among("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     if has_images(member):

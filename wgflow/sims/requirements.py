@@ -8,6 +8,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from wgflow.errors import InputError, unknown
+from wgflow.extras import install
 from wgflow.sims import hidden_width
 from wgflow.sims.members import Planned, problems
 from wgflow.sims.messages import ADVICE, naming
@@ -42,8 +43,8 @@ def drawings(
         from wgflow.analysis.figures import FIGURES
     except ModuleNotFoundError as error:
         raise InputError(
-            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; pip install "
-            "'wgflow[study]', or --set figure=none"
+            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; "
+            f"{install('study')}, or --set figure=none"
         ) from error
     for name in names:
         if name not in FIGURES:
@@ -154,7 +155,7 @@ def _sizes_and_heldout(name: str, planned: Sequence[Planned]) -> None:
         import sklearn  # noqa: F401
     except ModuleNotFoundError as error:
         raise InputError(
-            f"figure: expected scikit-learn to draw {name!r}, got no such package; pip install 'wgflow[study]'{ADVICE}"
+            f"figure: expected scikit-learn to draw {name!r}, got no such package; {install('study')}{ADVICE}"
         ) from error
 
 

@@ -25,8 +25,8 @@ from wgflow.errors import (
     StudyError,
     TrajectoryError,
     WorkspaceError,
+    among,
     describe,
-    unknown,
 )
 from wgflow.sims.terminal import Stop, signals, stop_if, terminated
 
@@ -68,8 +68,7 @@ def study_path(choice: str) -> Path:
             )
         return path
     bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
-    if choice not in bundled:
-        raise unknown("study", choice, bundled)
+    among("study", choice, bundled)
     return bundled[choice]
 
 

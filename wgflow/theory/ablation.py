@@ -172,7 +172,7 @@ def permutation(energy: Energy, rho: Particles, swaps: list[int], repeats: int =
     InputError
         If a number is out of range, the network has a single layer, or rho does not fit.
     """
-    whole("repeats", repeats)
+    repeats = whole("repeats", repeats)
     base, net = energy(rho), energy.depth.network(rho)
     if net.layers < 2:
         raise InputError("permutation: expected a network of several layers, got one; use another depth scheme")

@@ -85,7 +85,7 @@ def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = No
     """
     source = f"{LU}, assumption of Lipschitz continuity in depth"
     if bound is not None:
-        real("bound", bound, least=0.0)
+        bound = real("bound", bound, least=0.0)
     if isinstance(energy.depth, Shallow):
         return Assumption("Lipschitz in depth", "pass", 0.0, "The shallow model has no depth.", source)
     value, how = steepness(energy, rho)

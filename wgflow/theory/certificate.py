@@ -140,10 +140,10 @@ def certificate(
     bound R is negative. The quantity is the gap of Frank and Wolfe (1956), which bounds E(rho) - inf E for convex E.
     """
     radius = _radius(radius, rho)
-    whole("starts", starts, 3)
-    whole("depths", depths)
-    whole("steps", steps)
-    real("tolerance", tolerance, least=0.0)
+    starts = whole("starts", starts, 3)
+    depths = whole("depths", depths)
+    steps = whole("steps", steps)
+    tolerance = real("tolerance", tolerance, least=0.0)
     hunt = _Hunt(energy, rho, energy.first_variation(rho, rho.theta, rho.tau, s), radius, starts, steps, seed, s)
     scheme = energy.depth
     if isinstance(scheme, Gaps | Layers):

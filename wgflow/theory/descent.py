@@ -95,8 +95,8 @@ def signed_direction(
     """
     if not 0 <= real("t", t) <= 1:
         raise InputError(f"t: expected a depth in [0, 1], got {t}")
-    whole("features", features, 2)
-    real("regularisation", regularisation, above=0.0)
+    features = whole("features", features, 2)
+    regularisation = real("regularisation", regularisation, above=0.0)
     theta = Particles.draw(energy.problem, features, seed).theta
     gram, along, adjoint, samples = np.zeros((features, features)), np.zeros(features), 0.0, len(energy.problem.x)
     for x, p in fields(energy, rho, t):

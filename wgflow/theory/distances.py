@@ -22,6 +22,7 @@ from wgflow.types import Array, Index, finite_array, real, whole
 ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)
 PROGRAMME = 150 * 150  # pairs up to which "auto" solves the linear programme (0.2 s)
 _EQUAL = 1e-9  # relative differences of masses that are rounding
+_SINGLE = 1e-6  # of sums of masses that may have been computed in single precision
 
 
 class Distance(NamedTuple):
@@ -87,7 +88,7 @@ def distance(
         If the measures have other numbers of parameters or other total masses, a name is unknown, a number is out of
         range, or ``assignment`` is asked for with unequal masses.
     """
-    real("scale", scale, least=0.0)
+    scale = real("scale", scale, least=0.0)
     if a.theta.shape[1] != b.theta.shape[1]:
         raise InputError(f"a, b: expected as many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     points = [np.column_stack([rho.theta, scale * rho.tau]) for rho in (a, b)]
@@ -106,8 +107,8 @@ def between(
     """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',) >= 0; see :func:`distance`."""
     x, y, a, b = _measures(x, y, a, b)
     total, other = _total(a), _total(b)
-    if not (total > 0 and abs(total - other) <= _EQUAL * total):
-        raise InputError(f"mass: expected two measures of equal mass > 0, got {total:g} and {other:g}; rescale one")
+    if not (total > 0 and abs(total - other) <= _SINGLE * total):
+        raise InputError(f"mass: expected two measures of equal mass > 0, got {total:.9g} and {other:.9g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
     chosen = _choice(a, b) if method == "auto" else method
     if chosen == "sliced":
@@ -189,7 +190,7 @@ def by_depth(
     InputError
         If a slice of one of them has no mass, or as for :func:`distance`.
     """
-    whole("layers", layers)
+    layers = whole("layers", layers)
     if a.theta.shape[1] != b.theta.shape[1]:
         raise InputError(f"a, b: expected as many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     parts = [conditionals(rho, layers) for rho in (a, b)]

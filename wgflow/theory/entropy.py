@@ -136,7 +136,7 @@ def occupancy(
     count, dimensions = points.shape
     if cells is None:
         cells = max(2, int((count / 2) ** (1 / dimensions)))
-    whole("cells", cells, least=2)
+    cells = whole("cells", cells, least=2)
     many = project(*draws(law, _MANY, seed, 1, "quantiles")[0], axes, leading)
     edges = np.quantile(many, np.arange(1, cells) / cells, axis=0)  # (cells - 1, A)
     if (np.diff(edges, axis=0) <= 0).any():

@@ -61,8 +61,8 @@ def ball(parameters: int, radius: float = 1.0) -> Law:
 
 def box(parameters: int, radius: float = 1.0) -> Law:
     """Uniform law on the box [-radius, radius]^P times [0, 1]; raises InputError for bad numbers."""
-    whole("parameters", parameters)
-    real("radius", radius, above=0.0)
+    parameters = whole("parameters", parameters)
+    radius = real("radius", radius, above=0.0)
     return partial(_in_box, parameters, radius)
 
 
@@ -115,8 +115,8 @@ def pooled(clouds: Sequence[tuple[Array, Array]]) -> tuple[Array, Array]:
 
 
 def _radial(name: str, parameters: int, radius: float, power: float) -> Law:
-    whole("parameters", parameters)
-    real("radius", radius, above=0.0)
+    parameters = whole("parameters", parameters)
+    radius = real("radius", radius, above=0.0)
     return partial(_in_ball, name, parameters, radius, power)
 
 

@@ -79,7 +79,7 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     InputError
         If L is below 2, layers are not equally wide, or masses differ.
     """
-    whole("layers", layers, least=2)
+    layers = whole("layers", layers, least=2)
     if rho.mass.max() - rho.mass.min() > 1e-9 * rho.mass.max():
         raise InputError(
             f"mass: expected equal weights, since every path counts alike, got {rho.mass.min():g} to {rho.mass.max():g}"

@@ -95,7 +95,7 @@ def sard(
         value that another start found too; else ``unknown``, as for activations with kinks, where gradients jump. It
         never fails: no computation shows values to fill an interval.
     """
-    whole("starts", starts, least=2)
+    starts = whole("starts", starts, least=2)
     if not 0 <= real("t0", t0) <= 1:
         raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")
 

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow.energy import Energy
-from wgflow.errors import InputError, unknown
+from wgflow.errors import InputError, among
 from wgflow.particles import BOUNDARIES, Particles, project
 from wgflow.types import Array, finite_array, real
 
@@ -66,8 +66,7 @@ def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "cl
     Stationary points: Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), section 3; the integrand is that of the dissipation
     dE/ds = -int |grad dE/drho|**2 drho of Ding, Chen, Li and Wright (arXiv:2110.02926).
     """
-    if boundary not in BOUNDARIES:
-        raise unknown("boundary", boundary, BOUNDARIES)
+    among("boundary", boundary, BOUNDARIES)
     weights = energy.weights(rho)
     _, by_theta, by_t = energy.first_variation_gradient(rho, rho.theta, rho.tau, s)
     by_t = project(rho.tau, -by_t, boundary)

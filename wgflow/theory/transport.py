@@ -19,7 +19,7 @@ from wgflow.errors import InputError
 from wgflow.ingredients import Move
 from wgflow.particles import Particles
 from wgflow.theory.certificate import certificate
-from wgflow.types import Array, Spec, real, whole
+from wgflow.types import Array, Spec, real, settle, whole
 
 _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
 _STEPS = 50  # of the search for its place, which the flow goes on with
@@ -71,6 +71,7 @@ class BirthDeath(_Transport):
     name: ClassVar[str] = "birth_death"
 
     def __post_init__(self) -> None:
+        settle(self)
         real("rate of birth_death", self.rate, above=0.0)
         real("floor of birth_death", self.floor, least=0.0)
         real("jitter of birth_death", self.jitter, least=0.0)
@@ -151,6 +152,7 @@ class Birth(_Transport):
     random: ClassVar[bool] = False  # what it does never raises E, so a rule may compare energies
 
     def __post_init__(self) -> None:
+        settle(self)
         whole("every of birth", self.every)
         whole("starts of birth", self.starts, 3)
         real("radius of birth", self.radius, above=0.0)

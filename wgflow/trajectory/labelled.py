@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.errors import InputError
+from wgflow.extras import install
 from wgflow.trajectory import schema
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def to_xarray(trajectory: Trajectory, particles: bool = True) -> xarray.Dataset:
     try:
         import xarray
     except ModuleNotFoundError as error:
-        raise InputError("to_xarray: expected xarray, got no such package; pip install 'wgflow[xarray]'") from error
+        raise InputError(f"to_xarray: expected xarray, got no such package; {install('xarray')}") from error
     found = variables(trajectory, particles)
     coordinates = {name: found.pop(name) for name in ("s", "step")}
     documents = {name: json.dumps(document) for name, document in trajectory.parameters.items()}

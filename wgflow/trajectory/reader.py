@@ -15,7 +15,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wgflow.balance import EnergyBalance
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError, unknown
+from wgflow.errors import InputError, TrajectoryError, among
 from wgflow.trajectory import labelled, layout, schema
 from wgflow.trajectory.rows import Rows
 from wgflow.types import Array, Frame, Spec
@@ -147,8 +147,7 @@ class Trajectory(Sequence[Frame]):
         places = {"s": schema.TIME, "step": schema.STEP}
         extra = (schema.BALANCE,) if self._rows.layout.balanced else ()
         places |= {each: schema.observable(each).path for each in (*self.observables, *extra)}
-        if name not in places:
-            raise unknown("series", name, places)
+        among("series", name, places)
         return self._numbers[places[name]].copy()
 
     @property
@@ -218,8 +217,7 @@ class Trajectory(Sequence[Frame]):
                 f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
                 "weights are in the checkpoint beside the file, which wgflow.cifar.checkpoint.load reads"
             )
-        if samples not in ("data", "heldout"):
-            raise unknown("samples", samples, ("data", "heldout"))
+        among("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
         if not {"x", "y"} <= set(stored):
             raise InputError(

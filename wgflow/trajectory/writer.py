@@ -150,8 +150,8 @@ class TrajectoryWriter:
         OSError
             If the file cannot be written.
         """
-        whole("capacity", capacity)
-        whole("particles", particles, least=0)
+        capacity = whole("capacity", capacity)
+        particles = whole("particles", particles, least=0)
         if len(set(observables)) < len(observables):
             raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
         shapes: dict[str, tuple[int, ...]] = {}
