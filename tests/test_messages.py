@@ -257,13 +257,13 @@ def test_every_extra_that_a_message_names_exists_and_brings_the_package(monkeypa
     import tomllib
 
     root = Path(extras.__file__).parents[1]
-    extras = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for package, extra in doctor.OPTIONAL.items():
-        assert any(re.match(rf"{package}\b", each, re.IGNORECASE) for each in extras[extra])
+        assert any(re.match(rf"{package}\b", each, re.IGNORECASE) for each in known[extra])
     source = "".join(path.read_text() for path in (root / "wgflow").rglob("*.py"))
     named = set(re.findall(r"install\(['\"](\w+)['\"]\)", source))
     assert named >= {"study", "cifar", "xarray", "convex", "gpu12"}
-    assert named <= set(extras)
+    assert named <= set(known)
     assert not re.findall(r"wgflow\[(?!\{)", source)
     monkeypatch.setitem(sys.modules, "torch", None)
     for name in [each for each in sys.modules if each.startswith("wgflow.cifar.")]:
