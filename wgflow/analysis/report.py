@@ -6,6 +6,7 @@ Usage, to add what the theorems say along one member: python -m wgflow.analysis.
 from __future__ import annotations
 
 import argparse
+import functools
 import html
 import json
 import math
@@ -65,6 +66,7 @@ def page(
         HTML with everything inside.
     """
     light, dark = style.style_sheet()
+    prose = functools.partial(_prose, quoted=_quoted(study))
     about = {key: value for key, value in study.items() if key != "members"}
     answer = [*findings, *notes] or ["The study ran; it draws no figure, so the numbers are in the tables below."]
     parts = {
@@ -73,7 +75,7 @@ def page(
         "dark": dark,
         "name": study["name"],
         "question": study["question"] or study["name"],
-        "answer": "".join(f"<p>{_prose(each)}</p>" for each in answer),
+        "answer": "".join(f"<p>{prose(each)}</p>" for each in answer),
         "command": _text(provenance["command"]),
         "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
         "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
@@ -81,8 +83,8 @@ def page(
     escaped = {key: _text(parts[key]) if key in ("title", "name", "question") else parts[key] for key in parts}
     return Template(resources.files(__package__).joinpath("report.html").read_text(encoding="utf-8")).substitute(
         escaped,
-        figures="\n".join(_figure(*each) for each in figures),
-        tables="\n".join(_section(heading, rows) for heading, rows in tables.items() if rows),
+        figures="\n".join(_figure(svg, prose(caption)) for svg, caption in figures),
+        tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
         versions=_versions(provenance),
         moving=moving,
     )
@@ -92,30 +94,42 @@ def _text(text: object) -> str:
     return html.escape(str(text))
 
 
-def _prose(text: str) -> str:
-    """Text with powers such as N^-0.49 set as powers."""
-    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda found: f"<sup>{'−' * bool(found[1])}{found[2]}</sup>", _text(text))
+def _quoted(study: Spec) -> list[str]:
+    """Labels and grid values that powers could be read into, a path say, the longest first."""
+    members = study.get("members", [])
+    said = {each["label"] for each in members} | {word(value) for each in members for value in each["values"].values()}
+    return sorted((each for each in said if "^" in each), key=len, reverse=True)
+
+
+def _prose(text: str, quoted: Sequence[str]) -> str:
+    """Text with powers such as N^-0.49 set as powers, but for those in what is quoted from the study."""
+    parts = re.split("(" + "|".join(map(re.escape, quoted)) + ")", text) if quoted else [text]
+    return "".join(_text(part) if part in quoted else _powers(_text(part)) for part in parts)
+
+
+def _powers(text: str) -> str:
+    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda found: f"<sup>{'−' * bool(found[1])}{found[2]}</sup>", text)
 
 
 def _figure(svg: str, caption: str) -> str:
-    return f"<figure>\n{svg}\n<figcaption>{_prose(caption)}</figcaption></figure>"
+    return f"<figure>\n{svg}\n<figcaption>{caption}</figcaption></figure>"
 
 
-def _section(heading: str, rows: Sequence[Spec]) -> str:
-    table = f'<div class="wide">{_table(rows)}</div>'
+def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
+    table = f'<div class="wide">{_table(rows, prose)}</div>'
     if len(rows) > _OPEN_ROWS:
         table = f"<details><summary>{len(rows)} rows</summary>{table}</details>"
     return f"<h2>{_text(heading)}</h2>\n{table}"
 
 
-def _table(rows: Sequence[Spec]) -> str:
+def _table(rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
     keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
     textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
     long = {key for key in textual if any(len(_cell(row.get(key))) > _LONG for row in rows)}
     kind = {key: f' class="text{" long" * (key in long)}"' if key in textual else "" for key in keys}
     head = "".join(f"<th{kind[key]}>{_text(key.replace('_', ' '))}</th>" for key in keys)
-    lines = ("".join(f"<td{kind[key]}>{_prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
+    lines = ("".join(f"<td{kind[key]}>{prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
 

@@ -24,6 +24,7 @@ from wgflow.errors import InputError, among, describe, lookup
 from wgflow.features.elementwise import Elementwise, Plain
 from wgflow.features.history import AnyArray, LowRank
 from wgflow.features.records import Adjoint, Drift, Features, Tape, Weights
+from wgflow.kernels import cache
 from wgflow.problems.losses import Loss, check_targets, loss, try_out
 from wgflow.types import Spec, finite_array, refuse_masked, whole
 
@@ -88,7 +89,7 @@ class Network(Copyable):
         among("backend", backend, BACKENDS)
         self.backend = backend
         self.parts: Elementwise = Plain(self.h1, self.h2, self.skip)
-        if backend == "cpu" and self.h1.builtin and self.h2.builtin:
+        if backend == "cpu" and self.h1.builtin and self.h2.builtin and cache.compiles():
             from wgflow.features.kernels import Fused
 
             self.parts = Fused(self.h1, self.h2, self.skip)

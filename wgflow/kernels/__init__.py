@@ -41,9 +41,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     ----------
     backend : {"cpu", "gpu", "reference", "auto"}
         ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
-        of samples. ``gpu`` runs the built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem
-        on a machine with a device that works, else ``cpu``; which of them and why goes to the log
-        (:mod:`wgflow.kernels.choice`).
+        of samples. Where Numba is told not to compile it is ``reference``, as the log then says. ``gpu`` runs the
+        built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a device
+        that works, else ``cpu``; which of them and why goes to the log (:mod:`wgflow.kernels.choice`).
     problem : Problem
         What the kernel will be asked about.
     threads : int, optional
@@ -73,11 +73,15 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
 
         return Reference(problem, threads)
     if backend == "cpu":
+        from wgflow.kernels import cache
         from wgflow.kernels.blocked import Blocked
         from wgflow.kernels.cpu import Cpu, compilable
 
-        if compilable(problem):
+        if compilable(problem) and cache.compiles():
             return Cpu(problem, threads, dtype)
+        if compilable(problem):
+            _only_double(dtype, "without Numba's compiler (NUMBA_DISABLE_JIT=1) backend 'cpu'")
+            return select("reference", problem, threads)
         _only_double(dtype, "a block, activation or loss of your own")
         return Blocked(problem, threads)
     if backend == "gpu":

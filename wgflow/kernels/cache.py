@@ -20,8 +20,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wgflow.errors import BackendError
-
 logger = logging.getLogger("wgflow.kernels")
 _in_process = threading.RLock()
 
@@ -66,33 +64,29 @@ def _base() -> Path:
     return base if base.is_absolute() else Path.home() / ".cache"
 
 
-def check_compiler() -> None:
-    """See that Numba is to compile.
-
-    Raises
-    ------
-    BackendError
-        If it was told not to.
-    """
+def compiles() -> bool:
+    """Whether Numba compiles; under NUMBA_DISABLE_JIT=1 it does not, and the kernels' intrinsics have no meaning."""
     import numba
 
     settings: Any = numba.config
     if settings.DISABLE_JIT:
-        raise BackendError(
-            "backend 'cpu': expected Numba to compile its kernels, got NUMBA_DISABLE_JIT=1; unset it, or use backend "
-            "'reference', which computes in NumPy"
-        )
+        _say_interpreted()
+    return not settings.DISABLE_JIT
+
+
+@functools.cache
+def _say_interpreted() -> None:
+    logger.warning("NUMBA_DISABLE_JIT=1: backend 'reference', in NumPy, stands for 'cpu', and is many times slower")
 
 
 @contextlib.contextmanager
 def exclusive(*sources: Path) -> Iterator[None]:
     """Hold the cache folder's lock, and point Numba at that folder while kernels are declared or compiled.
 
-    ``sources`` are the files of compiled functions outside this folder. A BackendError if Numba is told not to compile.
+    ``sources`` are the files of compiled functions outside this folder.
     """
     import numba
 
-    check_compiler()
     with _in_process, contextlib.ExitStack() as stack:
         path = folder(*sources)
         if path is None or not _lock(path / "lock", stack):

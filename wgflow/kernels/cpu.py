@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from wgflow.blocks import Unfolding
 from wgflow.depth import Network
 from wgflow.errors import InputError
-from wgflow.kernels import cache, compiled
+from wgflow.kernels import compiled
 from wgflow.kernels.threads import Shares, Spare, available_threads, keep_freed_memory, run_ranges, shares
 from wgflow.problems import Problem
 from wgflow.problems.losses import LOSSES
@@ -112,7 +112,6 @@ class Cpu:
     name = "cpu"
 
     def __init__(self, problem: Problem, threads: int | None = None, dtype: str = "float64") -> None:
-        cache.check_compiler()
         from wgflow.kernels._functions import CODES, KEPT, LOSS_CODES  # imports numba, so not before it is wanted
 
         self.problem = problem
