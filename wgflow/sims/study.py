@@ -221,13 +221,11 @@ def _resolved(folder: Path, data: str) -> str:
     try:
         path = str((folder / Path(data).expanduser()).resolve())
     except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"problem.path: expected where the data lie, got {data!r} ({error})") from error
+        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
     try:
         path.encode()
     except UnicodeEncodeError as error:
         raise InputError(f"{path}: expected a path of data in UTF-8, got other bytes; rename it") from error
-    except (OSError, RuntimeError, ValueError) as error:
-        raise InputError(f"problem.path: expected where data lie, got {describe(data)} ({error})") from error
     return path
 
 
