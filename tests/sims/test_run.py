@@ -56,7 +56,7 @@ def test_a_study_from_file_to_figure(study, tmp_path, capsys):
     out, err = capsys.readouterr()
     assert err == ""  # no terminal, no progress
     assert "Does it run?" in out
-    assert max(len(line) for line in out.splitlines()[:-1] if "dissipation" not in line) <= 80  # sentences may wrap
+    assert max(len(line) for line in out.splitlines()[:-1] if "try flow.step" not in line) <= 80  # those wrap
     place = folder(tmp_path)
     assert {path.name for path in place.iterdir()} == {
         ".lock", "events.jsonl", "study.json", "members", "summary.json", "summary.csv", "report.html",
