@@ -54,7 +54,7 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     monkeypatch.setattr(steadiness, "_SHOWN", 1)
     worst, rest = steadiness.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "finished"))
     assert worst == said
-    assert rest == "1 more of 2 runs likewise: see balance_defect and energy_rises in summary.csv."
+    assert rest == "1 more of 2 runs likewise; see balance_defect in summary.csv."
 
 
 class Told:

@@ -65,7 +65,7 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
     lines = [line for _, line in sorted(found, key=lambda each: -each[0])]
     if len(lines) > _SHOWN:
         more = len(lines) - _SHOWN
-        rest = f"{more} more of {len(statuses)} runs likewise: see balance_defect and energy_rises in summary.csv."
+        rest = f"{more} more of {len(statuses)} runs likewise; see balance_defect in summary.csv."
         return [*lines[:_SHOWN], rest]
     return lines
 
