@@ -19,7 +19,7 @@ from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
 from wgflow.errors import BackendError, InputError, StudyError, unknown
 from wgflow.errors import build as build_named
-from wgflow.features.motion import Motion
+from wgflow.features.motion import Motion, one_thread
 from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
@@ -82,7 +82,7 @@ class Setup(NamedTuple):
     def keep_beside(self, path: Path) -> None:
         """Have a training keep its checkpoint beside a trajectory; a frame of any other flow is all it goes on from."""
         if isinstance(self.flow, Course):
-            self.flow.checkpoint = path.with_suffix(".checkpoint")
+            self.flow.checkpoint = checkpoint_beside(path)
 
     def run(
         self,
@@ -190,6 +190,11 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
+    with one_thread():  # samples and the start are the same in every process
+        return _build(member, backend, threads)
+
+
+def _build(member: Member, backend: str, threads: int | None) -> Setup:
     known = _KNOWN[Trained if has_images(member) else System if member.network else Energy]
     for name in member.observables:
         if name not in known:
@@ -197,7 +202,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     if has_images(member):
-        return Setup(*trainings.build(member, backend, threads))
+        return Setup(*trainings.build(member, backend))
     problem, heldout = problems(type(member.problem), member.problem.model_dump_json())
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
@@ -233,6 +238,11 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     return Setup(energy, apart, flow, start)
 
 
+def checkpoint_beside(path: Path) -> Path:
+    """Where a training keeps its checkpoint, beside its trajectory."""
+    return path.with_suffix(".checkpoint")
+
+
 def has_images(member: Member) -> bool:
     """Whether it is a training of a network of images, or meant to be."""
     return member.training is not None or isinstance(member.problem, ImagesTable)
@@ -266,7 +276,8 @@ def load(planned: Planned, backend: str, threads: int | None = None) -> float:
 def problems(kind: type[ProblemTable], text: str) -> tuple[Problem, Problem | None]:
     """Problem of a table, given as JSON, on the samples to train on and on those held out, if any."""
     table: Any = kind.model_validate_json(text)
-    x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))
+    with one_thread():
+        x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED))
     targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
     parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
     options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}

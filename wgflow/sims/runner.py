@@ -10,7 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.errors import DivergenceError, InputError, TrajectoryError
-from wgflow.sims.members import Planned, Setup
+from wgflow.sims.members import Planned, Setup, checkpoint_beside, has_images
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 from wgflow.types import Frame, Spec
 from wgflow.workspace import Workspace
@@ -88,6 +88,25 @@ def time_done(work: Workspace, planned: Planned) -> float:
             return s if trajectory.particles or s >= _ended(planned) else 0.0  # which starts again
         except TrajectoryError:
             return 0.0  # the run will find out how much of it is whole
+
+
+def begins_again(work: Workspace, planned: Planned) -> str:
+    """What a member's file holds that it cannot go on from, in a sentence; empty if nothing is lost."""
+    path = work.member(planned.label, planned.values).path
+    if not path.is_file():
+        return ""
+    try:
+        with Trajectory(path) as trajectory:
+            s, kept = trajectory[-1].s if len(trajectory) else 0.0, trajectory.particles
+    except TrajectoryError:
+        return ""  # the run will find out
+    if not 0 < s < _ended(planned):
+        return ""
+    if not kept:
+        return f"{path}: has numbers up to s = {s:g} and no particles to go on from; it starts again from s = 0"
+    if has_images(planned.member) and not checkpoint_beside(path).is_file():
+        return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
+    return ""
 
 
 def _ended(planned: Planned) -> float:

@@ -12,9 +12,11 @@ import contextlib
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 import traceback
+import types
 from collections.abc import Callable, Generator, Iterator, Sequence
 from multiprocessing import connection, resource_tracker
 from multiprocessing.process import BaseProcess
@@ -144,7 +146,7 @@ def _start(everyone: list[_Worker], work: Callable[[Any], Any], count: int, thre
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # at its own start it unblocks the signals
     # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
-    with _library_threads(threads), _signals_blocked():
+    with _library_threads(threads), _signals_blocked(), _callers_main_hidden():
         for number in range(count):
             try:
                 here, there = context.Pipe()
@@ -214,6 +216,20 @@ def _signals_blocked() -> Iterator[None]:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+@contextlib.contextmanager
+def _callers_main_hidden() -> Iterator[None]:
+    """Have processes that start import nothing of the caller's script, which may not be there (``python -``), or run.
+
+    A process that is spawned imports the main module of its parent again; all that a worker needs is in wgflow.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
 
 
 def _serve(pipe: connection.Connection, work: Callable[[Any], Any], stop: Any) -> None:
