@@ -33,7 +33,7 @@ def noise(count: int) -> Images:
 def main(network: str = "resnet20", rounds: int = 20, threads: int = 1) -> None:
     rounds, threads = int(rounds), int(threads)
     images = noise(BATCH * (rounds + WARM))
-    trainers = [Trainer(Recipe(network, method, lr=0.01), images, 0, 1, threads=threads) for method in METHODS]
+    trainers = [Trainer(Recipe(network, method, lr=0.01, threads=threads), images, 0, 1) for method in METHODS]
     times = np.empty((rounds + WARM, 2, 2))  # round, network, clock
     with trainers[0].settings():
         runs = [trainer.steps() for trainer in trainers]

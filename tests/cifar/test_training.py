@@ -28,7 +28,7 @@ def images(train=96, test=20):
 
 
 def trainer(method="mean_field", seed=0, epochs=2, some=None, **options):
-    return Trainer(Recipe("resnet_digits", method, **(TINY | options)), some or images(), seed, epochs, threads=1)
+    return Trainer(Recipe("resnet_digits", method, **(TINY | options)), some or images(), seed, epochs)
 
 
 def weights(model):
@@ -288,7 +288,7 @@ def test_damaged_checkpoints_are_refused(tmp_path):
 
 def course(path=None, **options):
     system = record.Trained(Recipe("resnet_digits", "mean_field", **(TINY | options)), images(64), "cpu")
-    made = record.Course(system, 0, threads=1)
+    made = record.Course(system, 0)
     made.checkpoint = path
     return made
 
@@ -338,7 +338,7 @@ def test_frames_are_what_the_network_says():
     near = [np.linalg.norm(theta[0] - theta[k]) for k in range(1, 5)]
     np.testing.assert_allclose(near, wide, rtol=0.15)  # relative sd of a projected length is 1/sqrt(2q) = 2.2%: 6 sd
     vanilla = record.Trained(Recipe("resnet_digits", **TINY), images(64), "cpu")
-    other = next(record.Course(vanilla, 0, 1).run(record.Start(vanilla), 1.0))
+    other = next(record.Course(vanilla, 0).run(record.Start(vanilla), 1.0))
     assert np.array_equal(other.theta, frame.theta)
     assert np.array_equal(other.tau, frame.tau)
     assert other.energy == frame.energy
@@ -405,7 +405,7 @@ from wgflow.trajectory import TrajectoryWriter
 from pathlib import Path
 recipe = Recipe("resnet_digits", "mean_field", batch=32, padding=1, flip=False, lr=0.05, columns=4, tau_rate=5.0)
 system = record.Trained(recipe, digit_images().first(96, 20), "cpu")
-course = record.Course(system, 0, threads=1)
+course = record.Course(system, 0)
 course.checkpoint = Path(sys.argv[1])
 step, left = torch.optim.SGD.step, 2 * 3 + 2  # epochs of three batches: in the middle of the third
 
@@ -432,10 +432,10 @@ def test_a_real_kill_and_a_resume_equal_a_run_left_alone(tmp_path):
     assert done.returncode == -signal.SIGKILL
     reached = checkpoint.load(killed)["epoch"]
     assert reached == 2
-    whole = record.Course(system, 0, threads=1)
+    whole = record.Course(system, 0)
     whole.checkpoint = tmp_path / "whole"
     frames = list(whole.run(record.Start(system), 6.0, 1.0))
-    again = record.Course(system, 0, threads=1)
+    again = record.Course(system, 0)
     again.checkpoint = killed
     rest = list(again.run(frames[reached], 6.0, 1.0))
     assert [told(each) for each in rest] == [told(each) for each in frames[reached + 1 :]]

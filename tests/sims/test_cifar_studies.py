@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import wgflow  # noqa: E402
 from wgflow.analysis import cifar, pairs  # noqa: E402
 from wgflow.analysis.report import main as report  # noqa: E402
-from wgflow.cifar import architectures, augment, checkpoint, rates, recipe  # noqa: E402
+from wgflow.cifar import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
 from wgflow.errors import InputError, StudyError  # noqa: E402
 from wgflow.extras import install  # noqa: E402
 from wgflow.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
@@ -154,12 +154,10 @@ def test_a_study_runs_to_its_page_and_its_table(folder, capsys):
     assert "got a training of a network of images" in capsys.readouterr().err
 
 
-def test_processes_side_by_side_give_the_same_numbers_and_a_second_run_does_nothing(folder):
-    assert run.main(["pics.toml", *ALONE, "--set", "figure=none", "--set", "flow.until=1"]) == 0
-    assert (
-        run.main(["pics.toml", *ALONE, "--set", "figure=none", "--set", "flow.until=1", "--jobs", "2", "--out", "two"])
-        == 0
-    )
+def test_processes_and_threads_give_the_same_numbers_and_a_second_run_does_nothing(folder):
+    options = ["pics.toml", "--set", "figure=none", "--set", "flow.until=1"]
+    assert run.main([*options, *ALONE]) == 0
+    assert run.main([*options, "--quiet", "--jobs", "2", "--threads", "2", "--out", "two"]) == 0
     assert files(folder) == files(folder, "two")
     before = {path: path.stat().st_mtime_ns for path in of(folder).glob("members/*")}
     assert run.main(["pics.toml", *ALONE, "--set", "figure=none", "--set", "flow.until=1"]) == 0
@@ -188,6 +186,43 @@ def test_a_trajectory_that_lost_its_checkpoint_or_its_end_is_made_again(folder):
     (damaged,) = of(folder).glob("members/*vanilla*.checkpoint")
     damaged.write_bytes(damaged.read_bytes()[:-9])
     assert run.main(["pics.toml", *options]) == 0  # nobody looks at it: all members are at their end
+
+
+def test_threads_of_torch_are_the_studys(folder, capsys, monkeypatch):
+    """Its sums depend on them, so they count as other results do; who asks for others is told."""
+    options = ["pics.toml", "--jobs", "1", "--set", "figure=none", "--set", "flow.until=1", "--set", "grid.seed=[0]"]
+    used = []
+    step = training.Trainer._step
+    monkeypatch.setattr(training.Trainer, "_step", lambda *given: used.append(torch.get_num_threads()) or step(*given))
+    assert run.main([*options, "--threads", "3"]) == 0
+    told = "--threads 3 has no effect on trainings: training.threads = 1 is part of the study"
+    assert told in capsys.readouterr().out
+    (place,) = folder.glob("runs/pics/*")
+    (one, _) = files(folder).items()
+    with wgflow.Trajectory(place / "members" / one[0]) as trajectory:
+        assert trajectory.parameters["provenance"]["threads"] == 1
+        assert trajectory.parameters["energy"]["training"]["threads"] == 1
+    assert run.main([*options, "--quiet", "--set", "training.threads=2", "--set", "training.method=vanilla"]) == 0
+    assert set(used[:6]) == {1}
+    assert set(used[6:]) == {2}
+    assert len(list(folder.glob("runs/pics/*"))) == 2
+
+
+def test_a_training_without_its_checkpoint_says_that_it_begins_again(folder, capsys):
+    options = ["pics.toml", *ALONE, "--set", "figure=none", "--set", "grid.seed=[0]"]
+    assert run.main(options) == 0
+    before = files(folder)
+    assert run.main([*options, "--walltime", "0", "--out", "part"]) == run.REQUEUE
+    assert run.main([*options, "--walltime", "0", "--out", "part"]) == run.REQUEUE
+    (path,) = folder.glob("part/pics/*/members/*.h5")
+    path.with_suffix(".checkpoint").unlink()
+    capsys.readouterr()
+    assert run.main([*options, "--out", "part"]) == 0
+    assert capsys.readouterr().err == (
+        f"wgflow: {path.relative_to(folder)}: has epochs up to 1 and no checkpoint to go on from; it is trained again "
+        "from the start\n"
+    )
+    assert files(folder, "part") == before
 
 
 def test_a_divergence_keeps_what_there_was(folder, capsys):

@@ -1,6 +1,8 @@
 """Members that record numbers along s and no particles; layers given by width; a target that changes no result."""
 
 import json
+import os
+import re
 import signal
 
 import numpy as np
@@ -9,6 +11,7 @@ import pytest
 import wgflow
 from wgflow.errors import InputError, StudyError
 from wgflow.sims import members, observables, run, study
+from wgflow.trajectory import TrajectoryWriter
 
 STUDY = """
 name = "numbers"
@@ -79,11 +82,27 @@ def test_a_walltime_ends_after_a_member(folder):
     assert codes == [run.REQUEUE] * 5 + [0]
 
 
-def test_a_killed_member_starts_again(folder, struck):
-    arguments = ["numbers.toml", "--quiet", "--jobs", "1", "--set", "flow.until=100.0"]
-    assert struck(signal.SIGKILL, 21 + 10, *arguments).wait() == -signal.SIGKILL
-    assert len(files(folder)) == 2
+def test_a_stopped_member_starts_again_and_says_so(folder, capsys, monkeypatch):
+    arguments = ["numbers.toml", "--quiet", "--jobs", "1"]
+    append, written = TrajectoryWriter.append, []
+
+    def stopped(writer, frame):
+        append(writer, frame)
+        written.append(frame.s)
+        if len(written) == 8:  # of five each
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(TrajectoryWriter, "append", stopped)
+    assert run.main(arguments) == run.REQUEUE
+    assert written[-3:] == [0.0, 5.0, 10.0]
+    monkeypatch.setattr(TrajectoryWriter, "append", append)
+    capsys.readouterr()
     assert run.main(arguments) == 0
+    assert re.fullmatch(
+        r"wgflow: runs/numbers/\w+/members/layers-3_seed-1.h5: has numbers up to s = 10 and no particles to go on "
+        r"from; it starts again from s = 0\n",
+        capsys.readouterr().err,
+    )
     assert run.main([*arguments, "--out", "whole"]) == 0
     twins = {path.name: path for path in folder.glob("whole/numbers/*/members/*.h5")}
     assert len(twins) == 6

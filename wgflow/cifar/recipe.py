@@ -62,6 +62,8 @@ class Recipe:
         Only algorithms whose results are the same every time.
     columns : int, optional
         q: parameters of a block are kept in the trajectory as q random projections, 1 <= q <= 1024.
+    threads : int, optional
+        Of torch on a CPU. The order of its sums, and so the last digits of all that follows, depend on their number.
 
     Raises
     ------
@@ -95,13 +97,14 @@ class Recipe:
     compiled: bool = False
     deterministic: bool = True
     columns: int = 16
+    threads: int = 1
 
     def __post_init__(self) -> None:
         settle(self)
         for name, value, known in (("method", self.method, METHODS), ("outside", self.outside, MODES),
                                    ("precision", self.precision, PRECISIONS)):  # fmt: skip
             among(name, value, known)
-        for name, least in (("batch", 2), ("padding", 0), ("columns", 1)):
+        for name, least in (("batch", 2), ("padding", 0), ("columns", 1), ("threads", 1)):
             whole(name, getattr(self, name), least)
         if self.columns > _MOST_COLUMNS:
             raise InputError(f"columns: expected at most {_MOST_COLUMNS}, got {self.columns}")

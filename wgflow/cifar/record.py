@@ -129,8 +129,6 @@ class Course:
         The network.
     seed : int
         Of everything random.
-    threads : int, optional
-        Of torch on a CPU.
 
     Attributes
     ----------
@@ -138,8 +136,8 @@ class Course:
         Where to keep what training goes on from; nowhere if None.
     """
 
-    def __init__(self, system: Trained, seed: int, threads: int | None = None) -> None:
-        self.system, self.seed, self.threads = system, seed, threads
+    def __init__(self, system: Trained, seed: int) -> None:
+        self.system, self.seed = system, seed
         self.checkpoint: Path | None = None
 
     def spec(self) -> Spec:
@@ -170,7 +168,7 @@ class Course:
         from wgflow.cifar.training import Trainer
 
         device = {"cpu": "cpu", "gpu": "cuda"}[self.system.backend]
-        return Trainer(self.system.recipe, self.system.images, self.seed, epochs, device, self.threads)
+        return Trainer(self.system.recipe, self.system.images, self.seed, epochs, device)
 
     def probe(self, budget: float) -> tuple[float, float]:
         """Seconds of an epoch and of a frame, from a few minibatches within about so many seconds."""

@@ -79,8 +79,6 @@ class Trainer:
         Length of training, which the ``one_cycle`` schedule looks at.
     device : str, optional
         ``"cpu"`` or ``"cuda"``.
-    threads : int, optional
-        Of torch on a CPU; as it is if left out. Sums of convolutions may depend on it in their last digits.
 
     Attributes
     ----------
@@ -99,15 +97,7 @@ class Trainer:
         If the network is unknown or the images do not fill a batch.
     """
 
-    def __init__(
-        self,
-        recipe: Recipe,
-        images: Images,
-        seed: int,
-        epochs: int,
-        device: str = "cpu",
-        threads: int | None = None,
-    ) -> None:
+    def __init__(self, recipe: Recipe, images: Images, seed: int, epochs: int, device: str = "cpu") -> None:
         self.recipe, self.seed, self.epochs, self.device = recipe, seed, whole("epochs", epochs), device
         self._images = images
         for name in ("train", "train_labels", "test", "test_labels"):
@@ -115,7 +105,6 @@ class Trainer:
         self.steps_per_epoch = len(images.train) // recipe.batch
         if not self.steps_per_epoch:
             raise InputError(f"batch: expected at most the {len(images.train)} images, got {recipe.batch}")
-        self._threads = threads
         if device == "cuda" and recipe.deterministic:
             os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS may sum in another order
         self._mixed = recipe.precision == "mixed" or (recipe.precision == "auto" and device == "cuda")
@@ -132,7 +121,8 @@ class Trainer:
         self._train = _on(device, images.train, images.train_labels)
         self._test = _on(device, images.test, images.test_labels)
         self._orders = [stage.order() for stage in stages(self.model)]
-        self._mean, self._sd = (each.to(device) for each in colours(images))
+        with self.settings():
+            self._mean, self._sd = (each.to(device) for each in colours(images))
         self.epoch, self.switches, self.last = 0, 0, Epoch(float("nan"), 0, float("nan"))
 
     def train(self, on_step: Callable[[int], None] | None = None) -> Epoch:
@@ -280,8 +270,7 @@ class Trainer:
         """Threads and determinism of torch, which are the process's, for as long as it trains."""
         threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
         before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
-        if self._threads is not None:
-            torch.set_num_threads(self._threads)
+        torch.set_num_threads(self.recipe.threads)
         torch.use_deterministic_algorithms(self.recipe.deterministic, warn_only=True)
         cudnn.deterministic, cudnn.benchmark = self.recipe.deterministic, not self.recipe.deterministic
         try:

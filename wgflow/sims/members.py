@@ -21,7 +21,7 @@ from wgflow.depth import depth as build_depth
 from wgflow.energy import Energy
 from wgflow.errors import BackendError, InputError, StudyError, among
 from wgflow.errors import build as build_named
-from wgflow.features.motion import Motion
+from wgflow.features.motion import Motion, one_thread
 from wgflow.features.system import System
 from wgflow.flow import Flow
 from wgflow.ingredients import Ingredient
@@ -96,7 +96,7 @@ class Setup(NamedTuple):
     def keep_beside(self, path: Path) -> None:
         """Have a training keep its checkpoint beside a trajectory; a frame of any other flow is all it goes on from."""
         if isinstance(self.flow, Course):
-            self.flow.checkpoint = path.with_suffix(".checkpoint")
+            self.flow.checkpoint = checkpoint_beside(path)
 
     def run(
         self,
@@ -239,13 +239,18 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     BackendError
         If the backend cannot be had.
     """
+    with one_thread():  # samples and the start are the same in every process
+        return _build(member, backend, threads)
+
+
+def _build(member: Member, backend: str, threads: int | None) -> Setup:
     known = _KNOWN[Trained if has_images(member) else System if member.network else Energy]
     for name in member.observables:
         among("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     if has_images(member):
-        return Setup(*trainings.build(member, backend, threads))
+        return Setup(*trainings.build(member, backend))
     problem, heldout = problems(member)
     if "heldout" in member.observables and heldout is None:
         raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
@@ -281,6 +286,11 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
     return Setup(energy, apart, flow, start)
 
 
+def checkpoint_beside(path: Path) -> Path:
+    """Where a training keeps its checkpoint, beside its trajectory."""
+    return path.with_suffix(".checkpoint")
+
+
 def has_images(member: Member) -> bool:
     """Whether it is a training of a network of images, or meant to be."""
     return member.training is not None or isinstance(member.problem, ImagesTable)
@@ -310,7 +320,8 @@ def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tup
     """Problem of a table, given as JSON, and of data files known by their digests."""
     table: Any = kind.model_validate_json(text)
     files = {"known": known} if known else {}
-    x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED), **files)
+    with one_thread():
+        x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED), **files)
     targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
     parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
     options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}

@@ -165,7 +165,14 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     options.backend = chosen.backend
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
-    jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, threads)
+    of_torch = max((one.member.training.threads for one in planned if one.member.training), default=None)
+    if of_torch and threads not in (None, of_torch):
+        _note(
+            f"--threads {threads} has no effect on trainings: training.threads = {of_torch} is part of the study",
+            options.quiet,
+        )
+    enough = {"enough": 2} if of_torch else {}  # a training has no use for further cores
+    jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, of_torch or threads, **enough)
     seen = trial.each(
         planned, options.backend, each, lambda one, made: (forecast.size(one, made, each), backends.made_with(made))
     )
@@ -261,8 +268,13 @@ def _listed(planned: Planned, document: Spec) -> Spec:
 
 def _say_backend(chosen: Choice, quiet: bool) -> None:
     """Head a run with the backend that ``auto`` took and why; one asked for by name needs no reason."""
-    if chosen.reason and not quiet:
-        line = f"backend {chosen.backend}: {chosen.reason}"
+    if chosen.reason:
+        _note(f"backend {chosen.backend}: {chosen.reason}", quiet)
+
+
+def _note(line: str, quiet: bool) -> None:
+    """Print a line about the command, as it is."""
+    if not quiet:
         console().print(line, soft_wrap=True)
 
 
@@ -281,6 +293,9 @@ def _run_members(
     )
 
     progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
+
+    for lost in filter(None, (runner.begins_again(work, each) for each in planned)):
+        say(lost)
 
     def advance(number: int, s: float) -> None:
         if s > done[number]:

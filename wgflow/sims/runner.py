@@ -12,7 +12,7 @@ import numpy as np
 
 from wgflow.errors import DivergenceError, InputError, LostError, TrajectoryError
 from wgflow.sims import members
-from wgflow.sims.members import Planned, Setup
+from wgflow.sims.members import Planned, Setup, checkpoint_beside, has_images
 from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
 from wgflow.types import Frame, Spec
 from wgflow.workspace import Workspace
@@ -132,6 +132,25 @@ def share_left(work: Workspace, planned: Planned) -> float:
         return 1.0 - min(done, 1.0)
     except TrajectoryError:  # the run will say what is wrong with the file
         return 1.0
+
+
+def begins_again(work: Workspace, planned: Planned) -> str:
+    """What a member's file holds that it cannot go on from, in a sentence; empty if nothing is lost."""
+    path = work.member(planned.label, planned.values).path
+    if not path.is_file():
+        return ""
+    try:
+        with Trajectory(path) as trajectory:
+            s, kept = trajectory[-1].s if len(trajectory) else 0.0, trajectory.particles
+    except TrajectoryError:
+        return ""  # the run will find out
+    if not 0 < s < _ended(planned):
+        return ""
+    if not kept:
+        return f"{path}: has numbers up to s = {s:g} and no particles to go on from; it starts again from s = 0"
+    if has_images(planned.member) and not checkpoint_beside(path).is_file():
+        return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
+    return ""
 
 
 def _ended(planned: Planned) -> float:

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from wgflow.features.motion import one_thread
 from wgflow.problems import sources
 from wgflow.sims import members, workers
 from wgflow.sims.members import Planned
@@ -55,7 +56,9 @@ class Task(NamedTuple):
     document: Spec
 
 
-def split_cores(count: int, cores: int, jobs: int | None, threads: int | None) -> tuple[int, int]:
+def split_cores(
+    count: int, cores: int, jobs: int | None, threads: int | None, enough: int = _ENOUGH
+) -> tuple[int, int]:
     """Processes and threads of each: one process a core for many members, all cores in this process for few.
 
     Parameters
@@ -66,6 +69,8 @@ def split_cores(count: int, cores: int, jobs: int | None, threads: int | None) -
         Cores there are.
     jobs, threads : int or None
         What the caller asked for.
+    enough : int, optional
+        Members from which starting processes pays.
 
     Returns
     -------
@@ -74,7 +79,7 @@ def split_cores(count: int, cores: int, jobs: int | None, threads: int | None) -
     """
     if jobs is None:
         wanted = cores // (threads or 1)
-        jobs = wanted if count >= _ENOUGH else 1
+        jobs = wanted if count >= enough else 1
     jobs = max(1, min(jobs, count))
     return jobs, threads or max(1, cores // jobs)
 
@@ -136,15 +141,16 @@ def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], N
     planned = task.planned
     sources.check_unchanged(planned.member.data or ())
     try:
-        return run_member(
-            Workspace(task.folder),
-            planned,
-            members.build(planned.member, task.backend, task.threads),
-            study=task.document,
-            provenance=task.provenance,
-            advance=advance,
-            check=check,
-        )
+        with one_thread():  # data, observables and projections are products too; the kernels have threads of their own
+            return run_member(
+                Workspace(task.folder),
+                planned,
+                members.build(planned.member, task.backend, task.threads),
+                study=task.document,
+                provenance=task.provenance,
+                advance=advance,
+                check=check,
+            )
     except (MemoryError, RuntimeError) as error:
         if not (isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)):
             raise

@@ -85,6 +85,11 @@ class TrainingTable(Table):
     compiled: bool = Field(False, description="use torch.compile")
     deterministic: bool = Field(True, description="only algorithms that give the same numbers every time")
     columns: int = Field(16, ge=1, le=1024, description="random projections of a block's parameters that a frame keeps")
+    threads: int = Field(
+        1,
+        ge=1,
+        description="threads of torch on a CPU, whose sums depend on their number; --threads does not change it",
+    )
 
 
 ProblemChoice: TypeAlias = Annotated[

@@ -50,7 +50,7 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
     return member.training, member.problem
 
 
-def build(member: Member, backend: str, threads: int | None) -> tuple[Trained, None, Course, Start]:
+def build(member: Member, backend: str) -> tuple[Trained, None, Course, Start]:
     """Build the objects of a member that has a training.
 
     Raises
@@ -78,7 +78,7 @@ def build(member: Member, backend: str, threads: int | None) -> tuple[Trained, N
     if recipe.axes > min(system.survey.blocks):  # said before the vanilla half of a study is trained for nothing
         blocks = min(system.survey.blocks)
         raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
-    course, start = Course(system, member.seed, threads), Start(system)
+    course, start = Course(system, member.seed), Start(system)
     course.run(
         start, member.flow.until, member.flow.every
     )  # checks the times; nothing is trained until a frame is asked
