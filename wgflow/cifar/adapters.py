@@ -195,7 +195,11 @@ def closing(after: nn.Module | None) -> object:
         (type(m), {key: repr(each) for key, each in vars(m).items() if not key.startswith("_") and key != "training"})
         for m in after.modules()
     ]
-    return repr(after), options, {name: tensor.tolist() for name, tensor in after.state_dict().items()}
+    return (
+        repr(after),
+        options,
+        {name: getattr(each, "tolist", lambda each=each: repr(each))() for name, each in after.state_dict().items()},
+    )
 
 
 def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:

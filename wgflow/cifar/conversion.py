@@ -78,22 +78,38 @@ def announced(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
 
 def because(model: nn.Module, minimum: int) -> str:
     """Words that say which modules were met in a network in which no stage was found, and why they are no blocks."""
-    if isinstance(model, torch.jit.ScriptModule):
-        return f", a {class_name(model)}, which cannot be looked into; convert the network before torch.jit does"
-    found = next(_left(model, minimum), None) or next(_left(model, 1), None)
-    return f"; {found[0]} is a {found[1]}" if found else ""
+    tries = (_left(model, minimum), _left(model, 1), _closed(model, minimum), _left(model, minimum, rows=True))
+    name, why = next((each for found in tries for each in found), ("", ""))
+    return f"; {name or 'it'} is a {why}" if why else ""
 
 
-def _left(model: nn.Module, minimum: int) -> Iterator[tuple[str, str]]:
-    """Name of the first of each row of equal modules that are no blocks, and why they are not."""
+def _left(model: nn.Module, minimum: int, rows: bool = False) -> Iterator[tuple[str, str]]:
+    """Name of the first of each row of equal modules that are no blocks, and why; with what is a row itself, or not."""
     for name, row in model.named_modules():
         if not in_a_row(row) or isinstance(row, PlainStage):
             continue
         for _, group in groupby(held(row), key=lambda each: alike(each[1])):
             run = list(group)
-            key, child = run[0]
-            if len(run) < minimum or in_a_row(child) or any(isinstance(each, PlainStage) for each in child.modules()):
+            child = run[0][1]
+            if (
+                len(run) < minimum
+                or in_a_row(child) > rows
+                or any(isinstance(each, PlainStage) for each in child.modules())
+            ):
                 continue
-            refused = next((why for _, each in run if (why := tried(each).refused)), "")
-            if refused not in ("", *TOO_SMALL):
-                yield f"{name}.{key}".lstrip("."), f"{class_name(child)} that {refused}"
+            refused = ((key, each, tried(each).refused) for key, each in run)
+            key, child, why = next((each for each in refused if each[2]), ("", child, ""))
+            if why and (why not in TOO_SMALL or isinstance(child, torch.jit.ScriptModule)):
+                yield f"{name}.{key}".lstrip("."), f"{class_name(child)} that {why}"
+
+
+def _closed(model: nn.Module, minimum: int) -> Iterator[tuple[str, str]]:
+    """Names of what cannot be looked into, and why."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            yield name, f"{class_name(module)}, which cannot be looked into; convert the network before torch.jit does"
+        elif isinstance(module, nn.ModuleList | nn.Sequential) and not in_a_row(module) and len(module) >= minimum:
+            yield (
+                name,
+                f"{class_name(module)}, of which it is not known how its modules are called; make it a Sequential",
+            )

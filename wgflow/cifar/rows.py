@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
 
 from wgflow.cifar.shapes import shapes
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
@@ -21,6 +22,11 @@ def copied(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module, got {describe(model)}")
+    lazy = next((name for name, each in model.named_parameters() if is_lazy(each)), None)
+    if lazy is not None:
+        raise InputError(
+            f"model: expected weights that have shapes, got {lazy} without one; call the model once before"
+        )
     try:
         with torch.no_grad():
             made = copy.deepcopy(model)

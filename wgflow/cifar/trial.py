@@ -72,7 +72,12 @@ def _attempt(trial: nn.Module) -> Trial:
         if chance() != before:
             return Trial(f"takes random numbers other than dropout's in {'training' if mode else 'evaluation'}")
         writes = writes or not torch.equal(given, x)
-    return Trial("" if _keeps(trial.eval(), x) else "has no skip: with all weights 0 it loses the state", writes)
+    return Trial(
+        ""
+        if _keeps(trial.eval(), x)
+        else "shows no skip: with all weights 0 its output does not follow the state entry by entry",
+        writes,
+    )
 
 
 def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
@@ -90,13 +95,14 @@ def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
             return x, ""
         got = f"{tuple(y.shape)} for {tuple(x.shape)}" if isinstance(y, Tensor) else f"a {type(y).__name__}"
         other = other or f"returns no state of the shape that it is given, but {got}"
-    return None, other or f"cannot be called with one state ({failed})"
+    return None, other or f"cannot be called with one state of any shape tried ({failed})"
 
 
 def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
     """Shapes of states to try: images, vectors, sequences, with channels that the weights speak of."""
     tensors = [*trial.parameters(), *trial.buffers()]
-    channels = list(dict.fromkeys(size for each in tensors for size in each.shape[:2]))
+    sizes = list(dict.fromkeys(size for each in tensors for size in each.shape[:2]))
+    channels = list(dict.fromkeys([*sizes, *(2 * size for size in sizes)]))  # twice: a block that works on one half
     forms: list[Callable[[int], tuple[int, ...]]] = [lambda c, n=n: (2, c, n, n) for n in SIZES]  # type: ignore[misc]
     for form in (
         forms[0],
