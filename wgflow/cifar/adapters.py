@@ -25,7 +25,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from wgflow.cifar.shapes import fitting, owns
-from wgflow.cifar.trial import chance, chance_kept, tried
+from wgflow.cifar.trial import chance, chance_kept, tried, unhook
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]
@@ -160,10 +160,15 @@ def residual(block: nn.Module) -> Split | None:
     return None if trial.refused else (Difference(block, trial.writes), None)
 
 
-def whole_split(block: nn.Module) -> Split | None:
-    """Split a block unless that would leave something of it out: its hooks, or what torch.compile made of it."""
+def called_whole(block: nn.Module) -> bool:
+    """Whether a split would leave something of a block out: its hooks, or what torch.compile made of it."""
     hooks = (block._forward_hooks, block._forward_pre_hooks, block._backward_hooks, block._backward_pre_hooks)
-    return None if any(hooks) or hasattr(block, "_orig_mod") else split(block)
+    return any(hooks) or hasattr(block, "_orig_mod")
+
+
+def whole_split(block: nn.Module) -> Split | None:
+    """Split a block that need not be called as it is."""
+    return None if called_whole(block) else split(block)
 
 
 def split(block: nn.Module) -> Split | None:
@@ -220,6 +225,7 @@ def _activation(block: nn.Module) -> nn.Module:
 def _agrees(block: nn.Module, post: bool) -> bool:
     """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
     trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
+    unhook(each for each in trial.modules() if each is not trial)  # the form has the layers' hooks, but not the block's
     with torch.no_grad():
         for tensor in (*trial.parameters(), *trial.buffers()):
             if tensor.is_floating_point():

@@ -8,7 +8,7 @@ from typing import TypeAlias
 
 from torch import nn
 
-from wgflow.cifar.adapters import Rule, Split, closing, difference, residual, split, whole_split
+from wgflow.cifar.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
 from wgflow.cifar.rows import alike, class_name, held, in_a_row
 from wgflow.cifar.stage import MeanFieldStage
 from wgflow.cifar.stage import stages as stages_of
@@ -60,7 +60,7 @@ def _found(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
     if rule is whole_split:
         for _, group in groupby(range(len(children)), key=lambda k: alike(children[k])):
             row = list(group)
-            if any(found[k] is None and split(children[k]) is not None for k in row):
+            if any(called_whole(children[k]) for k in row):
                 found = [None if k in row else each for k, each in enumerate(found)]
     return found
 

@@ -52,12 +52,21 @@ def tried(block: nn.Module) -> Trial:
         trial = copy.deepcopy(block).cpu()
         if any(each.dtype in (torch.float16, torch.bfloat16) for each in trial.parameters()):
             trial = trial.float()
-        for hooks in (trial._forward_hooks, trial._forward_pre_hooks):  # those on the block see trials of nobody's data
-            hooks.clear()
+        unhook(trial.modules())
         with torch.no_grad(), chance_kept():
             return _attempt(trial)
     except Exception as error:  # somebody else's code
         return Trial(f"cannot be tried ({_brief(error)})")
+
+
+def unhook(modules: Iterable[nn.Module]) -> None:
+    """Take somebody's own hooks off a copy, as they would see trials of nobody's data; torch's norms need theirs."""
+    for module in modules:
+        if isinstance(module, torch.jit.ScriptModule):
+            continue
+        for hooks in (module._forward_hooks, module._forward_pre_hooks):
+            for key in [key for key, hook in hooks.items() if not type(hook).__module__.startswith("torch.")]:
+                del hooks[key]
 
 
 def _attempt(trial: nn.Module) -> Trial:
