@@ -218,7 +218,7 @@ def test_any_block_by_difference():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Conv2d(3, 4, 1), nn.Sequential(Linear(), Linear(), Linear()))
     with pytest.raises(InputError, match=r"expected 2 or more residual blocks .* got none in Sequential"):
-        cifar.from_resnet(model)
+        cifar.from_resnet(model, rule="split")
     mean_field = cifar.from_resnet(model, stages=["1"], rule=difference)
     (stage,) = cifar.stages(mean_field)
     torch.testing.assert_close(mean_field(images()), model(images()))
@@ -237,9 +237,13 @@ def test_what_does_not_fit_is_named():
     assert len(stage) == 2  # left to itself it takes the run that there is
     odd = nn.ModuleDict({"blocks": nn.Sequential(Block(4, 4), Linear(), Block(4, 4))})
     with pytest.raises(InputError, match="got Linear at 1, which is none that the rule knows"):
+        cifar.from_resnet(odd, stages=["blocks"], rule="split")
+    with pytest.raises(InputError, match=r"stage 'blocks', counted from child 0: .* in block 0 and None in block 1"):
         cifar.from_resnet(odd, stages=["blocks"])
-    with pytest.raises(InputError, match="got Linear at 0"):
-        cifar.from_resnet(nn.ModuleDict({"blocks": nn.Sequential(Linear())}), stages=["blocks"])
+    with pytest.raises(InputError, match="got Conv2d at 0, which is a single layer; pass rule='difference'"):
+        cifar.from_resnet(nn.ModuleDict({"blocks": nn.Sequential(nn.Conv2d(4, 4, 1))}), stages=["blocks"])
+    with pytest.raises(InputError, match=r"unknown rule 'halve'.*expected one of auto, difference, split"):
+        cifar.from_resnet(odd, rule="halve")
     with pytest.raises(InputError, match=r"unknown stage 'layer3'.*expected one of layer1, layer2"):
         cifar.from_resnet(made(), stages=["layer3"])
     with pytest.raises(InputError, match="minimum"):
@@ -355,7 +359,10 @@ def test_runs_end_where_the_closing_activation_changes(kind):
     assert [len(stage) for stage in cifar.stages(mean_field)] == [2, 2]
     assert torch.equal(mean_field(x), model(x))
     with pytest.raises(InputError, match=r"blocks that end with one activation, got .* at 0 and .* at 2"):
-        cifar.from_resnet(model, stages="")
+        cifar.from_resnet(model, stages="", rule="split")
+    whole = cifar.from_resnet(model, stages="")  # by difference each block keeps its own
+    assert [len(stage) for stage in cifar.stages(whole)] == [5]
+    assert torch.equal(whole(x), model(x))
     inner = nn.Sequential(*(with_activation(kind(s), order="pre") for s in (0.01, 0.9)))  # each keeps its own inside
     assert torch.equal(cifar.from_resnet(inner)(x), inner(x))
 

@@ -21,6 +21,7 @@ _HOME = {
     "from_particles": "wgflow.cifar.bridge",
     "from_resnet": "wgflow.cifar.convert",
     "parameter_groups": "wgflow.cifar.stage",
+    "report": "wgflow.cifar.conversion",
     "settle": "wgflow.cifar.stage",
     "stages": "wgflow.cifar.stage",
     "to_particles": "wgflow.cifar.bridge",
@@ -34,6 +35,7 @@ __all__ = [
     "from_particles",
     "from_resnet",
     "parameter_groups",
+    "report",
     "settle",
     "stages",
     "to_particles",
@@ -43,6 +45,7 @@ __all__ = [
 if TYPE_CHECKING:
     from wgflow.cifar.architectures import ARCHITECTURES, build
     from wgflow.cifar.bridge import from_particles, to_particles
+    from wgflow.cifar.conversion import report
     from wgflow.cifar.convert import from_resnet, to_resnet
     from wgflow.cifar.stage import MeanFieldStage, PlainStage, parameter_groups, settle, stages
 

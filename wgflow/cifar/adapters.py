@@ -9,23 +9,23 @@ many others have it:
 Names do not tell them apart, or from a block with something more in it. So a copy of the block is given random
 weights and is compared, in float64 and in both modes, with the form: it is taken only if it computes the same, and
 takes no random numbers: a block that is dropped now and then computes the same most of the time.
+
+Any other residual block is taken by its difference, block(x) - x, which costs one more pass over the state.
 """
 
 from __future__ import annotations
 
 import copy
-import random
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import TypeAlias, cast
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
-from wgflow.cifar.shapes import owns
+from wgflow.cifar.shapes import fitting, owns
+from wgflow.cifar.trial import chance, chance_kept, tried, unhook
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]
@@ -98,15 +98,38 @@ class Rest(nn.Module):
 
 
 class Difference(nn.Module):
-    """Branch f(x) = block(x) - x of any block that keeps the shape of the state."""
+    """Branch f(x) = block(x) - x of any block that keeps the shape of the state.
 
-    def __init__(self, block: nn.Module) -> None:
+    Parameters
+    ----------
+    block : torch.nn.Module
+        Called as it is, so that its hooks are, and what it was compiled to.
+    writes : bool, optional
+        Whether the block writes to the state that it is given: then it is given a copy.
+    """
+
+    def __init__(self, block: nn.Module, writes: bool = False) -> None:
         super().__init__()
-        self.block, self.training = block, block.training
+        self.block, self.writes, self.training = block, writes, block.training
 
     def forward(self, x: Tensor) -> Tensor:
         """Branch at x."""
-        return cast(Tensor, self.block(x) - x)
+        return self._moved(x) - x
+
+    def stepped(self, x: Tensor, step: Tensor) -> Tensor:
+        """State x + step f(x) = (1 - step) x + step block(x); at step 1 block(x), and its gradients, to the bit."""
+        y = self._moved(x)
+        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
+
+    def _moved(self, x: Tensor) -> Tensor:
+        return fitting(x, cast(Tensor, self.block(x.clone() if self.writes else x)))
+
+
+def stepped(branch: nn.Module, x: Tensor, step: Tensor) -> Tensor:
+    """State x + step f(x) after any branch; a difference interpolates."""
+    if isinstance(branch, Difference):
+        return branch.stepped(x, step)
+    return torch.addcmul(x, fitting(x, branch(x)), step)
 
 
 class Scaled(nn.Module):
@@ -123,12 +146,29 @@ class Scaled(nn.Module):
 
 
 def difference(block: nn.Module) -> Split:
-    """Take any block as x -> x + (block(x) - x): the block to rounding, and with a step (1 - step) x + step block(x).
+    """Take any block as x -> x + (block(x) - x): with a step (1 - step) x + step block(x), the block itself at step 1.
 
     To be given as the ``rule`` of :func:`wgflow.cifar.convert.from_resnet` together with the names of the stages, since
-    it takes whatever it is shown.
+    it takes whatever it is shown; :func:`residual` takes only what proves to be a residual block.
     """
-    return Difference(block), None
+    return Difference(block, tried(block).writes), None
+
+
+def residual(block: nn.Module) -> Split | None:
+    """Take a block by its difference if a trial shows that it is a residual one; None for another."""
+    trial = tried(block)
+    return None if trial.refused else (Difference(block, trial.writes), None)
+
+
+def called_whole(block: nn.Module) -> bool:
+    """Whether a split would leave something of a block out: its hooks, or what torch.compile made of it."""
+    hooks = (block._forward_hooks, block._forward_pre_hooks, block._backward_hooks, block._backward_pre_hooks)
+    return any(hooks) or hasattr(block, "_orig_mod")
+
+
+def whole_split(block: nn.Module) -> Split | None:
+    """Split a block that need not be called as it is."""
+    return None if called_whole(block) else split(block)
 
 
 def split(block: nn.Module) -> Split | None:
@@ -160,7 +200,11 @@ def closing(after: nn.Module | None) -> object:
         (type(m), {key: repr(each) for key, each in vars(m).items() if not key.startswith("_") and key != "training"})
         for m in after.modules()
     ]
-    return repr(after), options, {name: tensor.tolist() for name, tensor in after.state_dict().items()}
+    return (
+        repr(after),
+        options,
+        {name: getattr(each, "tolist", lambda each=each: repr(each))() for name, each in after.state_dict().items()},
+    )
 
 
 def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -181,6 +225,7 @@ def _activation(block: nn.Module) -> nn.Module:
 def _agrees(block: nn.Module, post: bool) -> bool:
     """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
     trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
+    unhook(each for each in trial.modules() if each is not trial)  # the form has the layers' hooks, but not the block's
     with torch.no_grad():
         for tensor in (*trial.parameters(), *trial.buffers()):
             if tensor.is_floating_point():
@@ -194,11 +239,11 @@ def _agrees(block: nn.Module, post: bool) -> bool:
 def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
     """Whether a block returns at x what the form does, without taking random numbers."""
     branch = Rest(copy.deepcopy(block), post)
-    with _chance_kept():
-        before = _chance()
+    with chance_kept():
+        before = chance()
         try:
             expected = block(x.clone())
-            drawn = _chance() != before
+            drawn = chance() != before
             change = branch(x.clone())
         except Exception:  # somebody else's code: other arguments, shapes that do not fit, a check of its own
             return False
@@ -206,21 +251,3 @@ def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
         return False
     got = _activation(branch.block)(x + change) if post else x + change
     return bool((got - expected).abs().max() <= 1e-9 * expected.abs().max())
-
-
-def _chance() -> tuple[object, ...]:
-    """States of the generators that a block may take numbers from: torch's, Python's, numpy's."""
-    _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 # theirs, not ours
-    return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(key).tobytes(), position
-
-
-@contextmanager
-def _chance_kept() -> Iterator[None]:
-    """Leave those generators as they were: trying a block shall take nobody's random numbers."""
-    python, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
-    try:
-        with torch.random.fork_rng(devices=[]):
-            yield
-    finally:
-        random.setstate(python)
-        np.random.set_state(numpys)  # noqa: NPY002

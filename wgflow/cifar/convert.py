@@ -13,24 +13,24 @@ block computes is found out by trying (:mod:`wgflow.cifar.adapters`), not taken 
 
 from __future__ import annotations
 
-import copy
-from collections.abc import Callable, Iterable, Iterator
-from itertools import groupby
+from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
 from torch import nn
 
-from wgflow.cifar.adapters import Rest, Rule, Scaled, Split, closing, split
+from wgflow.cifar.adapters import Difference, Rest, Rule, Scaled, Split
 from wgflow.cifar.blocks import Branch
-from wgflow.cifar.shapes import shapes
+from wgflow.cifar.conversion import announced, because
+from wgflow.cifar.rows import copied, held, in_a_row, used_once
+from wgflow.cifar.selection import one_stage, rules_of, runs
 from wgflow.cifar.stage import MeanFieldStage, PlainStage
+from wgflow.cifar.stage import stages as stages_of
 from wgflow.errors import InputError, among, describe
 from wgflow.types import whole
 
 Change: TypeAlias = Callable[
     [str, nn.Module], list[nn.Module] | None
 ]  # what stands in a module's place; None: look inside
-Make: TypeAlias = Callable[[list[Split]], MeanFieldStage]
 
 
 def from_resnet(
@@ -38,7 +38,7 @@ def from_resnet(
     minimum: int = 2,
     *,
     stages: str | Iterable[str] | None = None,
-    rule: Rule = split,
+    rule: Rule | str = "auto",
     ends: str = "clip",
     axes: int = 1,
 ) -> nn.Module:
@@ -47,7 +47,8 @@ def from_resnet(
     Looked through are every ``torch.nn.Sequential`` and every :class:`~wgflow.cifar.stage.PlainStage`, subclasses with
     a ``forward`` of their own left out: what they do with their blocks is not known. A stage stands in its container in
     the place of its blocks, so what follows has another index than before, and a model that picks blocks by number
-    (``self.layer1[2]``) has to be told the new one. Hooks on a block itself are not called any more.
+    (``self.layer1[2]``) has to be told the new one. Which rule was taken, and what it costs, is logged and is what
+    :func:`wgflow.cifar.conversion.report` says of the copy.
 
     Parameters
     ----------
@@ -58,10 +59,13 @@ def from_resnet(
     stages : str or iterable of str, optional
         Names of containers, as ``model.named_modules()`` has them, each of which must become a stage: all blocks in it
         but for leading ones of another kind, e.g. one that changes the shape. By default whatever runs are found, of
-        one class, equal shapes and equal activations at their end.
-    rule : callable, optional
-        Block -> (branch, after) with block(x) = after(x + branch(x)), or None for a block of another kind. By default
-        :func:`wgflow.cifar.adapters.split`; :func:`wgflow.cifar.adapters.difference` takes any block.
+        one class, equal shapes and, where they are split, equal activations at their end.
+    rule : {"auto", "split", "difference"} or callable, optional
+        ``split``: the step acts on the branch (:func:`wgflow.cifar.adapters.split`); hooks on the block itself are not
+        called any more. ``difference``: the step interpolates between a block's two ends, whatever the block is
+        (:func:`wgflow.cifar.adapters.difference`). ``auto``: runs that can be split are, and of the other blocks those
+        that prove to be residual are taken by their difference. A callable returns for a block (branch, after) with
+        block(x) = after(x + branch(x)), or None for a block of another kind.
     ends, axes : str, int, optional
         Of every stage; see :class:`~wgflow.cifar.stage.MeanFieldStage`.
 
@@ -73,33 +77,52 @@ def from_resnet(
         range or of another type.
     """
     minimum = whole("minimum", minimum)
-    if not callable(rule):
-        raise InputError(f"rule: expected a callable, block -> (branch, after) or None, got {describe(rule)}")
-    model = _copied(model)
-    names = {name for name, module in model.named_modules() if _in_a_row(module)}
+    rules = rules_of(rule)
+    model = copied(model)
+    names = {name for name, module in model.named_modules() if in_a_row(module)}
     wanted = names if stages is None else _wanted(stages, model, names)
 
     def make(blocks: list[Split]) -> MeanFieldStage:
         return MeanFieldStage([branch for branch, _ in blocks], ends=ends, axes=axes, after=blocks[0][1])
 
-    def change(name: str, module: nn.Module) -> list[nn.Module] | None:
-        if name not in wanted or isinstance(module, MeanFieldStage):
-            return None
-        if isinstance(module, PlainStage):
-            return [_as(module, make([(b, module.after) for b in module.branches]))] if len(module) >= minimum else None
-        if stages is None:
-            return _runs(module, minimum, rule, make)
-        return _whole(name, module, rule, make)
+    def by(*rules: Rule) -> Change:
+        def change(name: str, module: nn.Module) -> list[nn.Module] | None:
+            if (
+                not in_a_row(module)
+                or isinstance(module, MeanFieldStage)
+                or (stages is not None and name not in wanted)
+            ):
+                return None
+            if isinstance(module, PlainStage):
+                branches = [(each, module.after) for each in module.branches]
+                return [_as(module, make(branches))] if len(module) >= minimum else None
+            if stages is None:
+                parts = runs(module, minimum, rules[0], make)
+            else:
+                parts = one_stage(name, module, rules, make)
+            return None if parts is None else [_filled(module, parts)]
 
-    (changed,) = _rebuilt("", model, change, {})
-    if not any(isinstance(module, MeanFieldStage) for module in changed.modules()):
+        return change
+
+    if stages is not None:
+        return announced(used_once(_changed(model, by(*rules))), minimum)
+    found, note = None, ""
+    for each in rules:
+        try:
+            after = used_once(_changed(model if found is None else copied(found), by(each)))
+        except InputError as error:
+            if found is None:
+                raise
+            note = f"; no more of it, as {error}"  # what the rule before found stands
+            break
+        found = after if stages_of(after) else found
+    if found is None:
         raise InputError(
             f"model: expected {minimum} or more residual blocks of one class and equal shapes in a row, in a "
-            f"torch.nn.Sequential that has no forward of its own, got none in {type(model).__name__}; name their "
-            "container in stages to hear what does not fit, or pass the rule wgflow.cifar.adapters.difference"
+            f"torch.nn.Sequential that has no forward of its own, got none in {type(model).__name__}"
+            f"{because(model, minimum)}"
         )
-    _used_once(changed)
-    return changed
+    return announced(found, minimum, note)
 
 
 def to_resnet(model: nn.Module) -> nn.Module:
@@ -131,26 +154,13 @@ def to_resnet(model: nn.Module) -> nn.Module:
     def change(name: str, module: nn.Module) -> list[nn.Module] | None:
         return _ordinary(module) if isinstance(module, MeanFieldStage) else None
 
-    made = _rebuilt("", _copied(model), change, {})
+    made = _rebuilt("", copied(model), change, {})
     return made[0] if len(made) == 1 else nn.Sequential(*made)
 
 
-def _copied(model: nn.Module) -> nn.Module:
-    if not isinstance(model, nn.Module):
-        raise InputError(f"model: expected a torch.nn.Module, got {describe(model)}")
-    try:
-        return copy.deepcopy(model)
-    except (RuntimeError, TypeError) as error:  # e.g. weights that a hook computes are no leaves
-        raise InputError(
-            f"model: expected one that copy.deepcopy takes, got {type(model).__name__}: {error}"
-        ) from error
-
-
-def _in_a_row(module: nn.Module) -> bool:
-    """Whether a module does nothing but call what it holds, one after the other."""
-    if "forward" in vars(module):  # set on the object
-        return False
-    return type(module).forward in (nn.Sequential.forward, PlainStage.forward, MeanFieldStage.forward)
+def _changed(model: nn.Module, change: Change) -> nn.Module:
+    (changed,) = _rebuilt("", model, change, {})
+    return changed
 
 
 def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> set[str]:
@@ -167,38 +177,6 @@ def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> s
             )
         among("stage", name, names)
     return set(asked)
-
-
-def _used_once(model: nn.Module) -> None:
-    """Refuse blocks of stages whose parameters another block, or what is no stage, has as well."""
-    owners: dict[int, str] = {}
-    inside: list[tuple[str, nn.Module]] = []
-    for name, stage in model.named_modules():
-        if isinstance(stage, MeanFieldStage):
-            inside += [(f"{name}.branches.{i}".lstrip("."), branch) for i, branch in enumerate(stage.branches)]
-    for name, branch in inside:
-        for key, parameter in branch.named_parameters():
-            other = owners.setdefault(id(parameter), f"{name}.{key}")
-            if other != f"{name}.{key}":
-                raise _twice(f"{name}.{key}", other)
-    for name, parameter in _outside("", model):
-        if id(parameter) in owners:
-            raise _twice(name, owners[id(parameter)])
-
-
-def _outside(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
-    """Parameters that are reached without entering a stage."""
-    if not isinstance(module, MeanFieldStage):
-        yield from ((f"{name}.{key}".lstrip("."), each) for key, each in module.named_parameters(recurse=False))
-        for key, child in _held(module):
-            yield from _outside(f"{name}.{key}".lstrip("."), child)
-
-
-def _twice(name: str, other: str) -> InputError:
-    return InputError(
-        f"model: expected blocks of a stage that stand in one place, with parameters of their own, got {name} which is "
-        f"{other} too; copy the block (copy.deepcopy), or name in stages the containers without it"
-    )
 
 
 def _as(container: nn.Module, made: nn.Module) -> nn.Module:
@@ -218,65 +196,22 @@ def _filled(container: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
     return container
 
 
-def _held(container: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and children, one that is held twice twice."""
-    return [(name, child) for name, child in container._modules.items() if child is not None]
-
-
 def _ordinary(stage: MeanFieldStage) -> list[nn.Module]:
     """Blocks that compute what a stage does, one after the other."""
     branches, steps = [stage.branches[i] for i in stage.order().tolist()], stage.steps().tolist()
     if all(isinstance(branch, Branch) and branch.foldable for branch in branches):
         folded = [b.fold(step) for b, step in zip(branches, steps, strict=True) if isinstance(b, Branch)]
         return [_as(stage, PlainStage(folded, stage.after))]
-    return [
-        branch.fold(step)
-        if isinstance(branch, Rest) and branch.foldable
-        else _as(stage, Scaled(branch, step, stage.after))
-        for branch, step in zip(branches, steps, strict=True)
-    ]
+    return [_block(stage, branch, step) for branch, step in zip(branches, steps, strict=True)]
 
 
-def _runs(container: nn.Module, minimum: int, rule: Rule, make: Make) -> list[nn.Module] | None:
-    """Container with its runs as stages, or None if there is no run."""
-    tried = [(child, found, _kind(child, found)) for _, child in _held(container) for found in (rule(child),)]
-    parts: list[nn.Module] = []
-    for kind, group in groupby(tried, key=lambda each: each[2]):
-        run = list(group)
-        blocks = [found for _, found, _ in run if found is not None]
-        parts += [make(blocks)] if kind is not None and len(run) >= minimum else [child for child, _, _ in run]
-    return [_filled(container, parts)] if any(isinstance(part, MeanFieldStage) for part in parts) else None
-
-
-def _kind(child: nn.Module, found: Split | None) -> object:
-    """What the blocks of one run have in common; None for what is no block."""
-    return None if found is None else (type(child), dict(shapes(child)), closing(found[1]))
-
-
-def _whole(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.Module]:
-    """Container whose blocks, but for leading ones of another kind, are one stage."""
-    children = [child for _, child in _held(container)]
-    found = [rule(child) for child in children]
-    first = next((k for k, each in enumerate(found) if each is not None), len(found))
-    blocks = [each for each in found if each is not None]
-    if not blocks or None in found[first:]:
-        k = first + found[first:].index(None) if blocks else 0
-        got = f"{type(children[k]).__name__} at {k}, which is none that the rule knows" if children else "none"
-        raise InputError(
-            f"stage {name!r}: expected blocks x -> after(x + f(x)), got {got}; pass the rule "
-            "wgflow.cifar.adapters.difference, or one of your own"
-        )
-    for k, (_, after) in enumerate(blocks):
-        if closing(after) != closing(blocks[0][1]):
-            raise InputError(
-                f"stage {name!r}: expected blocks that end with one activation, got {blocks[0][1]} at {first} and "
-                f"{after} at {first + k}"
-            )
-    try:
-        stage = make(blocks)
-    except InputError as error:
-        raise InputError(f"stage {name!r}, counted from child {first}: {error}") from error
-    return [_filled(container, [*children[:first], stage])]
+def _block(stage: MeanFieldStage, branch: nn.Module, step: float) -> nn.Module:
+    """Ordinary block of a branch and its step."""
+    if isinstance(branch, Rest) and branch.foldable:
+        return branch.fold(step)
+    if isinstance(branch, Difference) and step == 1.0:
+        return branch.block
+    return _as(stage, Scaled(branch, step, stage.after))
 
 
 def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[nn.Module]]) -> list[nn.Module]:
@@ -288,12 +223,13 @@ def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[
         return done[id(module)]
     made = change(name, module)
     if made is None:
-        inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in _held(module)}
-        if _in_a_row(module) and not isinstance(module, PlainStage) and any(len(parts) > 1 for parts in inner.values()):
+        inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in held(module)}
+        if in_a_row(module) and not isinstance(module, PlainStage) and any(len(parts) > 1 for parts in inner.values()):
             _filled(module, [each for parts in inner.values() for each in parts])
         else:
             for key, parts in inner.items():
-                setattr(module, key, parts[0] if len(parts) == 1 else _as(module, nn.Sequential(*parts)))
+                if len(parts) > 1 or parts[0] is not module._modules[key]:
+                    setattr(module, key, parts[0] if len(parts) == 1 else _as(module, nn.Sequential(*parts)))
         made = [module]
     done[id(module)] = made
     return made

@@ -14,7 +14,8 @@ from wgflow.types import whole
 def shapes(branch: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:
     """Names and shapes of the parameters and buffers of a branch, which blocks of one stage have in common."""
     for name, tensor in branch.state_dict().items():
-        yield name, tuple(tensor.shape)
+        if isinstance(tensor, Tensor):  # a module may keep more than tensors there (get_extra_state)
+            yield name, tuple(tensor.shape)
 
 
 def same_shapes(branches: nn.ModuleList) -> None:

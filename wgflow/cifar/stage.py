@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
 from wgflow import depth
+from wgflow.cifar.adapters import stepped
 from wgflow.cifar.shapes import axis_sizes, fitting, offers_last, same_shapes
 from wgflow.errors import InputError, among
 from wgflow.particles import BOUNDARIES
@@ -167,7 +168,7 @@ class MeanFieldStage(PlainStage):
         steps, branches = self._steps(order), [self.branches[i] for i in order]
         if not self._scalable:
             for branch, step in zip(branches, steps.to(x.dtype).unbind(), strict=True):
-                x = torch.addcmul(x, fitting(x, branch(x)), step)
+                x = stepped(branch, x, step)
                 x = x if self.after is None else self.after(x)
             return x
         weights: Tensor = torch.stack([branch.last for branch in branches])  # type: ignore[misc] # they have it
