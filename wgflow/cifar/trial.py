@@ -7,6 +7,7 @@ activation if it has one. A convolution, a dense or a shuffle unit and a row of 
 from __future__ import annotations
 
 import copy
+import math
 import random
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -19,6 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 SIZES = (8, 16, 32)  # of the images tried; a block of another network than of small images takes one of them as a rule
 
+LARGEST = 2**23  # numbers of a state that is tried
 TOO_SMALL = ("has no weights", "is a single layer")  # why a module is not even looked at
 
 
@@ -119,9 +121,10 @@ def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
         lambda c: (2, 8, c),
         lambda c: (2, 8, 8, c),
         lambda c: (2, c, 8),
+        lambda c: (2, c, 4, 4, 4),
         *forms[1:],
     ):
-        yield from map(form, channels)
+        yield from (shape for shape in map(form, channels) if math.prod(shape) <= LARGEST)
 
 
 def _keeps(trial: nn.Module, x: Tensor) -> bool:
