@@ -46,6 +46,25 @@ def test_settings_of_matplotlib_are_left_alone(runs):
     assert dict(mpl.rcParams) == before
 
 
+def test_a_users_settings_change_no_figure(runs, tmp_path):
+    settings = {"text.usetex": True, "font.size": 30, "savefig.format": "jpg", "savefig.dpi": 10, "axes.grid": False}
+    with mpl.rc_context(settings | {"font.family": "Nosuch", "figure.constrained_layout.use": False}):
+        with style.drawn(FIGURES["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
+            names = style.save(figure, tmp_path / "loss_and_particles")
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (runs["quickstart"] / name).read_bytes()
+
+
+@pytest.mark.parametrize(
+    "text", ["$", "a$b$", "$\\nosuch{$", "x_1^{", "\\$", "a\x00\x1b\n", "\udcff", "書", "_x", "%s {0}"]
+)
+def test_text_of_others_is_no_formula(text, tmp_path):
+    figure, (axes,) = style.panels(1)
+    axes.set_title(f"{style.literal(text)}: $E$ falls")
+    style.save(figure, tmp_path / "a")
+    assert "<svg" in style.svg(figure)
+
+
 def test_jumps_are_summarised(runs):
     header = (runs["order_switching"] / "summary.csv").read_text().splitlines()[0]
     assert "jumps,jumps_up,jump_sum,jump_sum_up" in header

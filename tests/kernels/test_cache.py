@@ -1,6 +1,8 @@
 import subprocess
 import sys
+from pathlib import Path
 
+import numba
 import pytest
 
 from wgflow.kernels import cache
@@ -41,8 +43,6 @@ def test_cache_can_be_turned_off(environment, tmp_path):
 
 
 def test_users_own_numba_cache_is_left_alone():
-    import numba
-
     before = numba.config.CACHE_DIR
     with cache.exclusive():
         assert numba.config.CACHE_DIR != before
@@ -52,6 +52,41 @@ def test_users_own_numba_cache_is_left_alone():
 def test_fingerprint_is_of_the_sources():
     assert len(cache.fingerprint()) == 12
     assert int(cache.fingerprint(), 16) >= 0
+
+
+@pytest.mark.parametrize("lacking", ["home", "folder"])
+def test_without_a_home_kernels_are_compiled_in_a_folder_of_their_own(monkeypatch, tmp_path, caplog, lacking):
+    monkeypatch.delenv("XDG_CACHE_HOME", raising=False)
+    monkeypatch.delenv("HOME")
+    if lacking == "home":  # a user without an entry in passwd
+        monkeypatch.setattr("pwd.getpwuid", lambda uid: {}[uid])
+    else:
+        (tmp_path / "file").touch()
+        monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    cache.folder.cache_clear()
+    try:
+        assert cache.folder() is None
+        assert len(caplog.messages) == 1
+        assert "no folder to keep compiled kernels in" in caplog.text
+        with cache.exclusive():
+            place = Path(numba.config.CACHE_DIR)
+            assert place.stat().st_mode & 0o777 == 0o700
+        assert not place.exists()
+        assert len(caplog.messages) == 1
+    finally:
+        cache.folder.cache_clear()
+
+
+def test_a_relative_cache_folder_is_not_one(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("XDG_CACHE_HOME", "relative")
+    cache.folder.cache_clear()
+    try:
+        assert cache.folder().is_relative_to(tmp_path / "home" / ".cache")
+    finally:
+        cache.folder.cache_clear()
+    assert not (tmp_path / "relative").exists()
 
 
 @pytest.mark.slow

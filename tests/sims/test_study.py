@@ -30,10 +30,35 @@ seed = [0, 1]
 def load(tmp_path):
     def read(text=STUDY, **overrides):
         path = tmp_path / "small.toml"
-        path.write_text(text)
+        path.write_text(text, encoding="utf-8")
         return study.load(path, {key.replace("__", "."): value for key, value in overrides.items()})
 
     return read
+
+
+@pytest.mark.parametrize("change", ["utf-8-sig", "\r\n", "\r"])
+def test_a_file_from_any_editor(tmp_path, load, change):
+    text = STUDY + "# τ\n"
+    plain = load(text)[1]
+    content = text.encode(change) if change == "utf-8-sig" else text.replace("\n", change).encode()
+    (tmp_path / "other.toml").write_bytes(content)
+    assert study.load(tmp_path / "other.toml", {})[1] == plain
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words"),
+    [
+        ("utf-16", "expected TOML in UTF-8, got UTF-16; save it as UTF-8"),
+        ("utf-16-be", "expected TOML in UTF-8, got the byte 0xe9"),
+        ("utf-32", "expected TOML in UTF-8, got UTF-16"),
+        ("iso8859-1", "expected TOML in UTF-8, got the byte 0xe9 in line 15; save it as UTF-8"),
+    ],
+)
+def test_a_file_in_another_encoding_is_refused_in_a_line(tmp_path, encoding, words):
+    (tmp_path / "other.toml").write_bytes((STUDY + "\n# é\n").encode(encoding))
+    with pytest.raises(InputError, match=words) as caught:
+        study.load(tmp_path / "other.toml", {})
+    assert "\n" not in str(caught.value)
 
 
 def test_grid_becomes_members(load):
