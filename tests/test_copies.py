@@ -1,6 +1,7 @@
 """Pickling and copying: the same bits, still read-only, and one line where it cannot be done."""
 
 import copy
+import dataclasses
 import itertools
 import pickle
 import sys
@@ -144,3 +145,13 @@ def test_functions_without_a_name_are_pickled_by_value_where_cloudpickle_is_ther
     monkeypatch.undo()
     pytest.importorskip("cloudpickle")
     assert wgflow.Energy(pickle.loads(pickle.dumps(problem)))(RHO) == wgflow.Energy(problem)(RHO)
+
+
+def test_frames_are_equal_if_all_their_numbers_are(case):
+    problem, rho = case()
+    frame = list(wgflow.Flow(wgflow.Energy(problem), step=0.1).run(rho, until=0.2))[-1]
+    assert frame == copy.deepcopy(frame) == pickle.loads(pickle.dumps(frame))
+    for change in ({"s": 9.0}, {"theta": frame.theta + 1e-9}, {"observables": {"a": 1.0}}, {"balance": None}):
+        assert frame != dataclasses.replace(frame, **change)
+    assert dataclasses.replace(frame, h=np.nan) == dataclasses.replace(frame, h=np.nan)
+    assert frame != 3

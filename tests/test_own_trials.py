@@ -489,3 +489,16 @@ def test_wrong_schedules():
     for words, after in wrong.items():
         one_line(words, schedule, changed(Doubling, after=after))
     one_line("without within", schedule, type("S", (), {"name": "s", "after": max, "spec": dict})())
+
+
+def test_a_degree_that_is_none_is_refused():
+    class Mine(Ridge):
+        name = "mine"
+
+        def degree(self, activation):
+            return "two"
+
+    with pytest.raises(InputError, match="degree of block 'mine': expected a whole number >= 0, got 'two'"):
+        wgflow.Problem([[1.0], [2.0]], [1.0, 2.0], block=Mine())
+    with pytest.raises(InputError, match=r"expected an activation of degree 1, f\(2 z\) = 2\*\*1 f\(z\)"):
+        activation(Activation("th", np.tanh, lambda z: 1 - np.tanh(z) ** 2, degree=1))

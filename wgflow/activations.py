@@ -202,3 +202,8 @@ def _try(candidate: Activation) -> None:
     degree = candidate.degree
     if degree is not None:
         whole(f"degree of activation {candidate.name!r}", degree, 0)
+        twice = np.asarray(candidate.value(2 * z))
+        if not np.allclose(twice, 2.0**degree * value, rtol=1e-6, atol=1e-12):
+            raise trial.refuse(
+                f"an activation of degree {degree}, f(2 z) = 2**{degree} f(z)", "another number", "leave the degree out"
+            )

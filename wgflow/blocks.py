@@ -382,6 +382,9 @@ def try_out(block: Block, activation: Activation, start: Array) -> None:
 def _try(block: Block, activation: Activation, x: Array, known: int, seed: int) -> None:
     """Try a block at states x, (m, D), of which it has to be finite at the first ``known``."""
     width, trial = x.shape[1], own.Candidate("block", block.name)
+    degree = block.degree(activation)
+    if degree is not None:
+        whole(f"degree of block {block.name!r}", degree, 0)
     size = _columns(block, width)
     trial.plain(trial.call("spec", block.spec))
     theta = normal(seed, "check theta", (1, size))[0] * min(1.0, (3 / width) ** 0.5)

@@ -14,7 +14,7 @@ from wgflow.types import Array
 
 _ORDINARY = 2.0**-250, 2.0**250  # sizes whose squares, and the squares of these, are far from the ends of the numbers
 _EPS = float(np.finfo(np.float64).eps)
-_MOST = 1000  # samples from which on the bound of a constant column grows no further
+_ULPS = 4  # of its mean, by which a column's values may deviate by rounding alone
 
 
 class Columns(NamedTuple):
@@ -82,13 +82,11 @@ def comparable(*clouds: Array) -> tuple[list[Array], float]:
 def column_spread(values: Array) -> Columns:
     """Mean and standard deviation of each column of an array (N, C), N >= 1.
 
-    A column counts as constant where its variance is no more than what rounding makes of N equal values, by the bound
-    of scikit-learn, var <= N eps var + (N eps mean)**2. N counts as 1000 at most: the mean of the deviations is taken
-    off, which leaves no error that grows with N.
+    A column counts as constant where its values differ by rounding alone: where their deviation is at most a few units
+    in the last place of their mean. The mean of the deviations is taken off, which leaves no error that grows with N.
     """
     own = unit(largest(values, 0))
     scaled = values / own
     mean, deviation = scaled.mean(axis=0), scaled.std(axis=0)
     variance = deviation**2 - (scaled - mean).mean(axis=0) ** 2
-    count = min(len(values), _MOST)
-    return Columns(own, mean, deviation, variance <= count * _EPS * deviation**2 + (count * _EPS * mean) ** 2)
+    return Columns(own, mean, deviation, variance <= (_ULPS * _EPS * mean) ** 2)

@@ -59,7 +59,7 @@ class Velocity(NamedTuple):
     dissipation: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Frame(Copyable):
     """One recorded state of a flow; enough to go on from (``flow.run(frame, ...)``).
 
@@ -97,6 +97,17 @@ class Frame(Copyable):
     observables: Mapping[str, Any] = field(default_factory=dict)
     balance: EnergyBalance | None = None
 
+    def __eq__(self, other: object) -> bool:
+        """Whether all numbers are the same; NaN equals NaN."""
+        if not isinstance(other, Frame):
+            return NotImplemented
+        mine, others = vars(self), vars(other)
+        measured = mine["observables"], others["observables"]
+        names = [each.name for each in fields(self) if each.name != "observables"]
+        pairs = [(mine[name], others[name]) for name in names]
+        pairs += [(measured[0][name], measured[1].get(name)) for name in measured[0]]
+        return measured[0].keys() == measured[1].keys() and all(_same(*pair) for pair in pairs)
+
     @property
     def particles(self) -> wgflow.Particles:
         """The empirical measure with its masses; ``free`` where a depth lies outside [0, 1].
@@ -113,6 +124,13 @@ class Frame(Copyable):
             )
         free = bool(((self.tau < 0) | (self.tau > 1)).any())
         return wgflow.Particles(self.theta, self.tau, self.mass, free=free)
+
+
+def _same(a: Any, b: Any) -> bool:
+    if a is None or b is None:
+        return a is b
+    left, right = np.asarray(a), np.asarray(b)
+    return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
 
 
 def refuse_masked(name: str, value: object) -> None:

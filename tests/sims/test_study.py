@@ -49,7 +49,7 @@ def test_a_file_from_any_editor(tmp_path, load, change):
     ("encoding", "words"),
     [
         ("utf-16", "expected TOML in UTF-8, got UTF-16; save it as UTF-8"),
-        ("utf-16-be", "expected TOML in UTF-8, got the byte 0xe9"),
+        ("utf-16-be", "expected TOML in UTF-8, got zero bytes"),
         ("utf-32", "expected TOML in UTF-8, got UTF-16"),
         ("iso8859-1", "expected TOML in UTF-8, got the byte 0xe9 in line 15; save it as UTF-8"),
     ],
@@ -155,7 +155,7 @@ def test_missing_tables_are_said(load):
 
 BAD_GRIDS = [
     ({"grid__seed": []}, "grid.seed: expected at least one value, got an empty list"),
-    ({"grid__seed": [1, 1]}, "grid.seed: the same value twice"),
+    ({"grid__seed": [1, 1]}, "grid.seed: expected different values, got 1 twice"),
     ({"grid__particles.conut": [1]}, "grid: particles.conut: unknown key; did you mean 'count'?"),
     ({"grid__seed": ["a"]}, "grid: seed: expected a valid integer, got 'a' (str)"),
     ({"grid__no.such.place": [1]}, "grid.no.such.place: no table 'no.such'"),
@@ -231,3 +231,9 @@ def test_contributing_lists_what_the_registries_hold():
     text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
     for name in (*ACTIVATIONS, *DEPTHS, *DATASETS, *OBSERVABLES):
         assert f"`{name}`" in text, name
+
+
+def test_a_file_in_utf_16_without_its_mark_is_one_line(tmp_path):
+    (tmp_path / "other.toml").write_bytes(STUDY.encode("utf-16-le"))
+    with pytest.raises(InputError, match="expected TOML in UTF-8, got zero bytes"):
+        study.load(tmp_path / "other.toml", {})

@@ -418,3 +418,13 @@ def test_a_file_removed_as_soon_as_it_is_there_is_lost(run, monkeypatch):
     with pytest.raises(LostError, match=r"run\.h5: removed while it was written; the same command runs"):
         create()
     assert not path.exists()
+
+
+@pytest.mark.parametrize(
+    ("path", "words"), [(123, "expected the path"), (b"a.h5", "expected the path"), (".", "got a folder"),
+                        ("a\nb.h5", "got nothing there")],
+)  # fmt: skip
+def test_what_is_no_file_is_one_line(path, words):
+    with pytest.raises((InputError, TrajectoryError), match=words) as caught:
+        wgflow.Trajectory(path)
+    assert len(str(caught.value).splitlines()) == 1

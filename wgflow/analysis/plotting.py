@@ -30,8 +30,24 @@ def matplotlib() -> Any:
         )
     for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:
         del sys.modules[name]  # parts of what could not be imported as a whole
-    with _environment(_NOTHING_SET):
+    with _environment(_NOTHING_SET), _elsewhere():
         return importlib.import_module("matplotlib")
+
+
+@contextlib.contextmanager
+def _elsewhere() -> Iterator[None]:
+    """Work in a folder without a matplotlibrc, which Matplotlib reads before the one it is told of."""
+    try:
+        before = os.open(".", os.O_RDONLY)
+    except OSError:  # a working folder that was deleted holds none
+        yield
+        return
+    os.chdir(os.path.dirname(__file__))
+    try:
+        yield
+    finally:
+        os.chdir(before)
+        os.close(before)
 
 
 @contextlib.contextmanager

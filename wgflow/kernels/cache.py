@@ -20,6 +20,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from wgflow.errors import BackendError
+
 logger = logging.getLogger("wgflow.kernels")
 _in_process = threading.RLock()
 
@@ -66,7 +68,10 @@ def _base() -> Path:
 
 def compiles() -> bool:
     """Whether Numba compiles; under NUMBA_DISABLE_JIT=1 it does not, and the kernels' intrinsics have no meaning."""
-    import numba
+    try:
+        import numba
+    except ValueError as error:  # of an environment variable of its own
+        raise BackendError(f"NUMBA_NUM_THREADS: expected a number >= 1, got another ({error})") from error
 
     settings: Any = numba.config
     if settings.DISABLE_JIT:

@@ -64,6 +64,7 @@ class Problem(Copyable):
         readout: ArrayLike | None = None,
         loss: str | losses.Loss = "squared",
     ) -> None:
+        _same_rows(x, y)
         self.x = finite_array("x", x, 2)
         self.y = _targets(y)
         if self.x.shape[0] != self.y.shape[0]:
@@ -101,6 +102,7 @@ class Problem(Copyable):
         **options
             ``block``, ``activation`` and ``loss`` of the class.
         """
+        _same_rows(x, y)
         x, y = finite_array("x", x, 2), _targets(y)
         inputs, outputs = x.shape[1], y.shape[1]
         return cls(
@@ -212,6 +214,15 @@ def needs_own(kind: str, name: str, table: Mapping[str, object]) -> None:
 def _digest(array: Array) -> str:
     header = f"{array.dtype.str}{array.shape}".encode()
     return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def _same_rows(x: object, y: object) -> None:
+    """Refuse tables whose rows go by different labels: what belongs together would be paired by its place."""
+    labels = [getattr(each, "index", None) for each in (x, y)]
+    if all(hasattr(each, "equals") for each in labels) and not labels[0].equals(labels[1]):  # type: ignore[union-attr]
+        raise InputError(
+            "x and y: expected tables with the same index, got others; align them, or hand over .to_numpy()"
+        )
 
 
 def _targets(y: ArrayLike) -> Array:

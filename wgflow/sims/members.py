@@ -5,9 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import itertools
-import logging
 import math
-import multiprocessing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -40,23 +38,11 @@ from wgflow.stepsize import STEP_RULES
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.types import Frame, Spec
-from wgflow.workspace import digest, short_names, words
+from wgflow.workspace import digest, short_names, word, words
 
 MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
-_said: set[str] = set()
-
-
-def _news(record: logging.LogRecord) -> bool:
-    """Whether a warning about the data is new: members share data, and what a worker finds its parent has said."""
-    told = record.getMessage()
-    new = multiprocessing.parent_process() is None and told not in _said
-    _said.add(told)
-    return new
-
-
-logging.getLogger("wgflow.problems").addFilter(_news)
 
 _KNOWN: dict[type, Mapping[str, Observable]] = {
     Energy: OBSERVABLES, System: NETWORK_OBSERVABLES, Trained: TRAINING_OBSERVABLES,
@@ -197,7 +183,11 @@ def _refuse_too_many(counts: Sequence[int]) -> None:
 def _multiplied(study: Study, table: str, keys: dict[str, list[Any]], own: Spec) -> list[Planned]:
     """Members for all combinations of values; ``own``: the table's own keys."""
     problems = [f"{table}.{key}: expected at least one value, got an empty list" for key, v in own.items() if not v]
-    problems += [f"{table}.{key}: the same value twice" for key, v in own.items() if _repeated(v)]
+    problems += [
+        f"{table}.{key}: expected different values, got {word(twice[0])} twice"
+        for key, v in own.items()
+        if (twice := _repeated(v))
+    ]
     if problems:
         raise StudyError(problems)
     base = {name: getattr(study, name) for name in Member.model_fields}  # checked: what a key does not touch stays so

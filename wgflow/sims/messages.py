@@ -53,7 +53,8 @@ def naming(label: str, backends: bool = False) -> Iterator[None]:
         if not label:
             raise
         raise InputError(
-            f"{label}: expected a member that fits in memory, got too little; use fewer particles"
+            f"{label}: expected a member that fits in memory, got one that does not"
+            f"{f' ({error})' if str(error) else ''}; use fewer particles or samples"
         ) from error
 
 

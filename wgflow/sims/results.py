@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from wgflow.commands import console, printable
 from wgflow.errors import LostError, TrajectoryError, WorkspaceError
+from wgflow.trajectory import Trajectory
 from wgflow.types import Spec
 from wgflow.workspace import Workspace, digest, plain
 
@@ -86,6 +87,14 @@ def check_there(work: Workspace, resolved: Spec) -> None:
             work.check(member, resolved)
         except TrajectoryError as error:
             raise LostError(f"{error}; it was exchanged while the study ran") from error
+        try:
+            with Trajectory(member.path) as trajectory:
+                len(trajectory)
+        except TrajectoryError as error:
+            raise LostError(
+                f"{member.path}: damaged after it was written, while the study ran; delete it, and the same "
+                "command runs this member again"
+            ) from error
 
 
 def show(study: Study, work: Workspace, written: list[str], findings: list[str], tables: dict[str, list[Spec]]) -> None:

@@ -28,7 +28,7 @@ from wgflow.errors import (
     among,
     describe,
 )
-from wgflow.sims.terminal import Stop, signals, stop_if, terminated
+from wgflow.sims.terminal import Stop, signals, stop_if, terminated, warned_once
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
@@ -121,7 +121,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(argparse.Namespace(debug=False), BAD_INPUT, str(error))
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
     try:
-        with terminated():
+        with terminated(), warned_once():
             return _dispatch(options, running)
     except (KeyboardInterrupt, Stop) as error:
         say("stopped; the same command resumes from the last committed frame")
@@ -365,7 +365,7 @@ def _dry_run(
     there = sum(share < 1 for share in left)
     begun = f"{there} of them there in whole or in part, " if there else ""
     out.print(
-        f"{len(planned)} members{side_by_side}, {threads} {'thread' if threads == 1 else 'threads'} each: {begun}about "
+        f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(threads, 'thread')} each: {begun}about "
         f"{_spoken(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, {expected.disk / 2**20:.1f} MiB on "
         f"disk, into {printable(str(work.folder))}; nothing was written",
         soft_wrap=True,
@@ -374,6 +374,10 @@ def _dry_run(
 
 
 _SHOWN = 30  # members listed by --dry-run at most
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
 def _spoken(seconds: float) -> str:

@@ -187,6 +187,8 @@ def _text(path: Path) -> str:
     if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         raise InputError(f"{path}: expected TOML in UTF-8, got UTF-16; save it as UTF-8")
     try:
+        if b"\0" in content:
+            raise InputError(f"{path}: expected TOML in UTF-8, got zero bytes, as UTF-16 has them; save it as UTF-8")
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1

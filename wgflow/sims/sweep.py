@@ -20,7 +20,7 @@ from wgflow.problems import sources
 from wgflow.sims import members, workers
 from wgflow.sims.members import Planned
 from wgflow.sims.runner import Outcome, run_member
-from wgflow.sims.terminal import Stop, stop_if
+from wgflow.sims.terminal import Stop, stop_if, warned_once
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
@@ -226,7 +226,8 @@ class _Work:
         try:
             if self.stop.value:
                 return None
-            outcome = _run(task, advance, self.check)
+            with warned_once(already=True):
+                outcome = _run(task, advance, self.check)
             self.ended = self.stepped
             return outcome
         except _Interrupted:

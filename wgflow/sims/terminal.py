@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 import signal
 import threading
 from collections.abc import Iterator
@@ -65,3 +66,22 @@ def signals() -> Iterator[list[int]]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def warned_once(already: bool = False) -> Iterator[None]:
+    """Give each warning about data once, since members share data; none that the parent process has given."""
+    given = set[str]()
+
+    def news(record: logging.LogRecord) -> bool:
+        text = record.getMessage()
+        new = not already and text not in given
+        given.add(text)
+        return new
+
+    logger = logging.getLogger("wgflow.problems")
+    logger.addFilter(news)
+    try:
+        yield
+    finally:
+        logger.removeFilter(news)

@@ -357,3 +357,11 @@ def document(text: bytes, path: Path, name: str) -> Spec:
     if not isinstance(found, dict):
         raise TrajectoryError(f"{path}: damaged, parameters/{name}: expected a table, got {type(found).__name__}")
     return found
+
+
+def require_file(path: Path) -> None:
+    """Refuse a path at which there is no file; raises TrajectoryError."""
+    if not path.is_file():
+        got = "a folder" if path.is_dir() else "nothing there"
+        shown = str(path) if str(path).isprintable() else repr(str(path))
+        raise TrajectoryError(f"{shown}: expected a trajectory file, got {got}; run the study first")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import io
 import math
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -15,7 +16,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from wgflow.balance import EnergyBalance
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError, among
+from wgflow.errors import InputError, TrajectoryError, among, describe
 from wgflow.trajectory import labelled, layout, schema
 from wgflow.trajectory.rows import Rows
 from wgflow.types import Array, Frame, Spec
@@ -69,6 +70,8 @@ class Trajectory(Sequence[Frame]):
     """
 
     def __init__(self, path: str | Path) -> None:
+        if not isinstance(path, str | os.PathLike):
+            raise InputError(f"path: expected the path of a trajectory as text, got {describe(path)}")
         self.path = Path(path)
         self._where = self.path.absolute()
         self._file = opened(self.path)
@@ -320,6 +323,5 @@ def opened(path: Path) -> io.FileIO:
     TrajectoryError
         If there is none.
     """
-    if not path.is_file():
-        raise TrajectoryError(f"{path}: expected a trajectory file, got nothing there; run the study first")
+    layout.require_file(path)
     return open(path, "rb", buffering=0)

@@ -307,8 +307,7 @@ class TrajectoryWriter:
             raise LostError(f"{self.path}: {what} while it was written; {first}the same command runs this member again")
 
     def _open(self) -> None:
-        if not self.path.is_file():
-            raise TrajectoryError(f"{self.path}: expected a trajectory file, got nothing there; run the study first")
+        layout.require_file(self.path)
         self._file = open(self.path, "r+b", buffering=0)
         try:
             self._layout = layout.read(self.path, self._file)
