@@ -41,6 +41,24 @@ def command(study, *options):
     return [sys.executable, "-m", "wgflow.sims.run", study, "--quiet", *options]
 
 
+@pytest.fixture
+def begin(study):
+    """Start commands, none of which outlives its test."""
+    begun = []
+
+    def start(*options):
+        begun.append(
+            subprocess.Popen(command(study, *options), stderr=subprocess.PIPE, text=True, start_new_session=True)
+        )
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+        process.stderr.close()
+
+
 def frames(path):
     with wgflow.Trajectory(path) as trajectory:
         return [(f.step, f.theta.tobytes(), f.tau.tobytes(), f.energy) for f in trajectory]
@@ -83,9 +101,9 @@ def test_side_by_side_is_the_same(study, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_signals_stop_all_processes(study, tmp_path, number, code):
+def test_signals_stop_all_processes(begin, tmp_path, number, code):
     """A signal to the whole group, as a terminal or a batch system sends it."""
-    process = subprocess.Popen(command(study, *LONG), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = begin(*LONG)
     until(lambda: begun(tmp_path), process)
     os.killpg(process.pid, number)
     _, err = process.communicate()
@@ -115,8 +133,8 @@ def at_work(pid):
 
 
 @linux
-def test_a_killed_parent_leaves_nobody(study, tmp_path):
-    process = subprocess.Popen(command(study, *LONG))
+def test_a_killed_parent_leaves_nobody(begin, tmp_path):
+    process = begin(*LONG)
     until(lambda: begun(tmp_path), process)
     orphans = children(process.pid)
     assert len(orphans) == 2
@@ -126,10 +144,10 @@ def test_a_killed_parent_leaves_nobody(study, tmp_path):
 
 
 @linux
-def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(study, tmp_path):
+def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(begin, tmp_path):
     """Two short members and a long one: the second process has nothing left to do, the first goes on."""
     options = ["--set", "flow.every=10", "--set", "grid={'flow.until' = [10.0, 20.0, 1e6]}", "--jobs", "2"]
-    process = subprocess.Popen(command(study, *options), stderr=subprocess.PIPE, text=True)
+    process = begin(*options)
 
     def of(pattern):
         return list(tmp_path.glob(f"runs/many/*/{pattern}"))
