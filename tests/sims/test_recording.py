@@ -5,6 +5,7 @@ import os
 import re
 import signal
 
+import h5py
 import numpy as np
 import pytest
 
@@ -109,6 +110,25 @@ def test_a_stopped_member_starts_again_and_says_so(folder, capsys, monkeypatch):
     assert {name: datasets(path) for name, path in files(folder).items()} == {
         name: datasets(path) for name, path in twins.items()
     }
+
+
+@pytest.mark.parametrize(
+    ("frame", "words"),
+    [
+        (2, "frame 2 is damaged; there are no particles to go on from; it starts again from s = 0"),
+        (-1, "its last frame is damaged and no particles to go on from; it starts again from s = 0"),
+    ],
+)
+def test_a_damaged_number_is_computed_again_and_said(folder, capsys, frame, words):
+    arguments = ["numbers.toml", "--quiet", "--jobs", "1", "--set", "grid.seed=[0]", "--set", "depth.layers=2"]
+    assert run.main(arguments) == 0
+    (path, *_) = files(folder).values()
+    before = datasets(path)
+    with h5py.File(path, "r+") as file:
+        file["observables/energy/value"][frame] += 1e-12
+    assert run.main(arguments) == 0
+    assert capsys.readouterr().err == f"wgflow: {path.relative_to(folder)}: {words}\n"
+    assert datasets(path) == before
 
 
 def planned(**changes):

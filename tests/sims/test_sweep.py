@@ -1,6 +1,7 @@
 """Members side by side: the same bytes as one after another, stopping, resuming, and nobody left behind."""
 
 import contextlib
+import errno
 import multiprocessing
 import os
 import signal
@@ -10,9 +11,10 @@ import time
 from pathlib import Path
 
 import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
 
 import wgflow
-from wgflow.sims import run, sweep
+from wgflow.sims import members, run, sweep
 
 STUDY = """
 name = "many"
@@ -39,6 +41,24 @@ def study(tmp_path, monkeypatch):
 
 def command(study, *options):
     return [sys.executable, "-m", "wgflow.sims.run", study, "--quiet", *options]
+
+
+@pytest.fixture
+def begin(study):
+    """Start commands, none of which outlives its test."""
+    begun = []
+
+    def start(*options):
+        begun.append(
+            subprocess.Popen(command(study, *options), stderr=subprocess.PIPE, text=True, start_new_session=True)
+        )
+        return begun[-1]
+
+    yield start
+    for process in begun:
+        process.kill()
+        process.wait()
+        process.stderr.close()
 
 
 def frames(path):
@@ -83,9 +103,9 @@ def test_side_by_side_is_the_same(study, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_signals_stop_all_processes(study, tmp_path, number, code):
+def test_signals_stop_all_processes(begin, tmp_path, number, code):
     """A signal to the whole group, as a terminal or a batch system sends it."""
-    process = subprocess.Popen(command(study, *LONG), stderr=subprocess.PIPE, text=True, start_new_session=True)
+    process = begin(*LONG)
     until(lambda: begun(tmp_path), process)
     os.killpg(process.pid, number)
     _, err = process.communicate()
@@ -97,6 +117,59 @@ def test_signals_stop_all_processes(study, tmp_path, number, code):
 
 def test_walltime_stops_all_processes(study):
     assert run.main([study, "--quiet", *LONG, "--walltime", "0"]) == run.REQUEUE
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (MemoryError(), ""),
+        (MemoryError("Unable to allocate 1 TiB"), " (Unable to allocate 1 TiB)"),
+        (OSError(errno.ENOMEM, "Cannot allocate memory"), " ([Errno 12] Cannot allocate memory)"),
+        (RuntimeError("can't start new thread"), " (can't start new thread)"),
+        (RuntimeError("CUDA out of memory. Tried"), " (CUDA out of memory. Tried)"),
+    ],
+)
+def test_memory_that_runs_out_is_one_line_with_the_run(study, tmp_path, monkeypatch, capsys, error, words):
+    real = sweep.run_member
+
+    def short(work, planned, *given, **options):
+        if planned.label == "count=3, seed=1":
+            raise error
+        return real(work, planned, *given, **options)
+
+    monkeypatch.setattr(sweep, "run_member", short)
+    arguments = [study, "--quiet", "--jobs", "1", "--set", "flow.until=0.5", "--set", "figure=none"]
+    assert run.main(arguments) == run.DISK
+    assert capsys.readouterr().err == (
+        f"wgflow: count=3, seed=1: memory ran out{words}; committed frames are intact, use fewer --jobs or smaller "
+        "runs\n"
+    )
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("runs/many/*/members/*.h5")}
+    assert len(kept) == 5  # the longest come first
+    monkeypatch.setattr(sweep, "run_member", real)
+    assert run.main(arguments) == 0
+    for name, content in kept.items():
+        assert next(tmp_path.glob(f"runs/many/*/members/{name}")).read_bytes() == content
+
+
+def test_products_of_a_run_are_computed_on_one_thread_whatever_the_process_has(study, monkeypatch):
+    """Their sums have an order that depends on it: of data and observables too, before a run begins and in it."""
+    seen = []
+
+    def watched(real):
+        def call(*given, **options):
+            seen.extend(each["num_threads"] for each in threadpool_info() if each["user_api"] == "blas")
+            return real(*given, **options)
+
+        return call
+
+    monkeypatch.setattr(sweep, "run_member", watched(sweep.run_member))
+    monkeypatch.setitem(members.DATASETS, "sine", watched(members.DATASETS["sine"]))
+    monkeypatch.setattr(members.Particles, "draw", watched(members.Particles.draw))
+    members.problems.cache_clear()
+    with threadpool_limits(2, "blas"):
+        assert run.main([study, "--quiet", "--jobs", "1", "--set", "figure=none", "--set", "grid={}"]) == 0
+    assert set(seen) == {1}
 
 
 def children(pid):
@@ -115,8 +188,8 @@ def at_work(pid):
 
 
 @linux
-def test_a_killed_parent_leaves_nobody(study, tmp_path):
-    process = subprocess.Popen(command(study, *LONG))
+def test_a_killed_parent_leaves_nobody(begin, tmp_path):
+    process = begin(*LONG)
     until(lambda: begun(tmp_path), process)
     orphans = children(process.pid)
     assert len(orphans) == 2
@@ -126,10 +199,10 @@ def test_a_killed_parent_leaves_nobody(study, tmp_path):
 
 
 @linux
-def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(study, tmp_path):
+def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(begin, tmp_path):
     """Two short members and a long one: the second process has nothing left to do, the first goes on."""
     options = ["--set", "flow.every=10", "--set", "grid={'flow.until' = [10.0, 20.0, 1e6]}", "--jobs", "2"]
-    process = subprocess.Popen(command(study, *options), stderr=subprocess.PIPE, text=True)
+    process = begin(*options)
 
     def of(pattern):
         return list(tmp_path.glob(f"runs/many/*/{pattern}"))

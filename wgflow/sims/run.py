@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import sys
 import time
 from collections.abc import Sequence
@@ -424,17 +423,13 @@ def _duration(text: str) -> float:
 def _disk(error: OSError, running: bool) -> str:
     where = f"{error.filename}: " if error.filename else ""
     advice = "; committed frames are intact" if running else ""
-    if running and error.errno:
-        advice += _LESS if error.errno == errno.ENOMEM else ", free space or choose another --out"
+    advice += ", free space or choose another --out" if running and error.errno else ""
     return f"{where}{error.strerror or error}{advice}"
 
 
 def _memory(error: MemoryError, running: bool) -> str:
     intact = "; committed frames are intact" if running else ""
-    return f"{str(error) or 'memory ran out'}{intact}{_LESS}"
-
-
-_LESS = ", use fewer --jobs or particles"
+    return f"{str(error) or 'memory ran out'}{intact}, use fewer --jobs or smaller runs"
 
 
 def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:

@@ -108,6 +108,9 @@ def _data(energy: Spec) -> object:
     return energy["images"].get("sha256") if "images" in energy else energy.get("problem", {}).get("data")
 
 
+_NO_START = "no particles to go on from; it starts again from s = 0"
+
+
 def time_done(work: Workspace, planned: Planned) -> float:
     """Flow time s up to which a member's file already reaches."""
     path = work.member(planned.label, planned.values).path
@@ -139,15 +142,17 @@ def begins_again(work: Workspace, planned: Planned) -> str:
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
         return ""
+    kept = 1
     try:
         with Trajectory(path) as trajectory:
-            s, kept = trajectory[-1].s if len(trajectory) else 0.0, trajectory.particles
-    except TrajectoryError:
-        return ""  # the run will find out
+            kept = trajectory.particles
+            s = trajectory[-1].s if len(trajectory) else 0.0
+    except TrajectoryError:  # if there are particles, the run will find a frame to go on from
+        return "" if kept else f"{path}: its last frame is damaged and {_NO_START}"
     if not 0 < s < _ended(planned):
         return ""
     if not kept:
-        return f"{path}: has numbers up to s = {s:g} and no particles to go on from; it starts again from s = 0"
+        return f"{path}: has numbers up to s = {s:g} and {_NO_START}"
     if has_images(planned.member) and not checkpoint_beside(path).is_file():
         return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
     return ""
@@ -204,10 +209,10 @@ def run_member(
     setup.keep_beside(path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0
-    if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):
-        writer = TrajectoryWriter.resume(path)
-    else:  # without particles there is no frame to go on from
-        writer = TrajectoryWriter.create(
+    mended = ""
+
+    def create() -> TrajectoryWriter:
+        return TrajectoryWriter.create(
             path,
             setup.energy,
             kept,
@@ -219,6 +224,18 @@ def run_member(
             capacity=planned.frames,
         )
 
+    if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):
+        writer = TrajectoryWriter.resume(path)
+        if writer.dropped:
+            after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
+            after = f"{after} computed again" if kept else f"there are {_NO_START}"
+            mended = f"{path}: frame {writer.frames} is damaged; {after}"
+            if not kept:
+                writer.close()
+                writer = create()
+    else:  # without particles there is no frame to go on from
+        writer = create()
+
     def record(frame: Frame) -> None:
         with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
             numbers = {name: setup.observables[name].measure(frame, setup.scene) for name in measured}
@@ -226,8 +243,6 @@ def run_member(
 
     with writer:
         last, before, until = writer.last(), writer.frames, planned.member.flow.until
-        after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
-        mended = f"{path}: frame {before} is damaged; {after} computed again" if writer.dropped else ""
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
         if last and last.s >= _ended(planned):
             writer.finish()

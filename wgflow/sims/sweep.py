@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import functools
 import multiprocessing
 import signal
@@ -24,7 +25,6 @@ from wgflow.sims.terminal import Stop, stop_if, warned_once
 from wgflow.types import Spec
 from wgflow.workspace import Workspace
 
-_NO_MEMORY = ("can't start new thread", "can't allocate memory", "out of memory")  # what Python and torch say of it
 _ENOUGH = 8  # members from which starting processes pays
 
 
@@ -151,10 +151,19 @@ def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], N
                 advance=advance,
                 check=check,
             )
-    except (MemoryError, RuntimeError) as error:
-        if not (isinstance(error, MemoryError) or any(words in str(error) for words in _NO_MEMORY)):
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not _for_memory(error):
             raise
         raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+
+
+def _for_memory(error: Exception) -> bool:
+    """Whether it was memory that ran out: as NumPy, the system, Python or torch say it."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return any(words in str(error) for words in ("can't start new thread", "can't allocate memory", "out of memory"))
 
 
 def _name(task: Task) -> str:
