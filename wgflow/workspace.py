@@ -108,7 +108,7 @@ class Workspace:
     def _hash(self) -> str | None:
         """Name of the folder when the run was made, as far as study.json can say it."""
         with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
-            found = json.loads((self.folder / "study.json").read_text()).get("hash")
+            found = json.loads((self.folder / "study.json").read_text(encoding="utf-8")).get("hash")
             return found if isinstance(found, str) else None
         return None
 

@@ -1,6 +1,7 @@
 import json
 import os
 import pty
+import re
 import signal
 import subprocess
 import sys
@@ -45,7 +46,7 @@ def test_a_finished_run(study, capsys):
     assert "left" not in out
     for count in (3, 6):
         assert f"count={count}" in out
-    rows = [line.split() for line in out.splitlines() if line.startswith("count=")]
+    rows = [line.split() for line in out.splitlines() if re.match(r"count=\d+ ", line)]  # not its sentences
     for label, frames, s, of, energy, first, state in rows:
         (path,) = Workspace("runs/watched").folder.glob(f"*/members/{label.replace('=', '-')}.h5")
         with wgflow.Trajectory(path) as trajectory:

@@ -122,6 +122,8 @@ def _advice(trajectory: Trajectory, found: EnergyBalance) -> str:
         return f"try flow.rtol = {_digit(scale * rule['rtol']):g} and flow.atol = {_digit(scale * rule['atol']):g}"
     constant = rule.get("name") == "constant"
     h = float(rule["length"] if constant else trajectory.series("s")[-1] / max(1, trajectory.series("step")[-1]))
+    if not 0 < h < math.inf:  # a file of frames that no flow of wgflow made
+        return "try shorter steps"
     table = trajectory.parameters["study"].get("flow", {})
     said = f"flow.step = {step_to_try(h, factor, _times(table)):.12g}"
     said = f"try {said}" if constant else f"try flow.rule = 'constant' with {said}"
