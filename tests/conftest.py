@@ -43,10 +43,11 @@ def wait_until():
 
     def wait(condition, process=None):
         given_up = time.monotonic() + PATIENCE
-        while not condition():
+        while not (found := condition()):
             assert process is None or process.poll() is None, f"the process ended with {process.returncode} before"
             assert time.monotonic() < given_up, "waited in vain"
-            time.sleep(0.01)
+            time.sleep(0.005)
+        return found
 
     return wait
 

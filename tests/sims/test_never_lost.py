@@ -80,16 +80,6 @@ def begin(study):
         process.stderr.close()
 
 
-def until(event, process):
-    """Wait for an event while a command runs; it has long failed when the time is up."""
-    for _ in range(60_000):
-        if event():
-            return
-        assert process.poll() is None
-        time.sleep(0.005)
-    pytest.fail("it never came to that")
-
-
 @pytest.mark.parametrize("kills", [4, pytest.param(100, marks=pytest.mark.slow)])
 def test_kills_at_random_moments(study, tmp_path, begin, kills):
     """Kill -9 in the middle of the run, again and again: the end is that of a run that was left alone."""
@@ -167,11 +157,11 @@ def test_a_file_that_may_not_grow_ends_with_4(study, tmp_path):
     assert now.startswith(before["observables/energy/value"])
 
 
-def test_a_second_command_for_one_run_is_refused_and_changes_nothing(study, tmp_path, begin, capsys):
+def test_a_second_command_for_one_run_is_refused_and_changes_nothing(study, tmp_path, begin, capsys, wait_until):
     """Not even what does not count for the result: the question of the study."""
     options = ["--set", "flow.until=1e6", "--set", "flow.every=10"]
     first = begin(*options)
-    until(lambda: committed(tmp_path / "runs"), first)
+    wait_until(lambda: committed(tmp_path / "runs"), first)
     (path,) = tmp_path.glob("runs/killed/*/study.json")
     before = path.read_bytes()
     assert run.main([study, "--quiet", *options, "--set", "question=Which?"]) == run.BAD_INPUT

@@ -7,7 +7,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -66,16 +65,6 @@ def frames(path):
         return [(f.step, f.theta.tobytes(), f.tau.tobytes(), f.energy) for f in trajectory]
 
 
-def until(event, process=None):
-    """Wait for an event while a command runs, or has ended; when the time is up, it has long failed."""
-    for _ in range(60_000):
-        if found := event():
-            return found
-        assert process is None or process.poll() is None
-        time.sleep(0.005)
-    pytest.fail("it never came to that")
-
-
 def begun(tmp_path):
     """Whether two members have a frame."""
     found = [path for path in tmp_path.glob("runs/many/*/members/*.h5") if frames(path)]
@@ -103,10 +92,10 @@ def test_side_by_side_is_the_same(study, tmp_path):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
-def test_signals_stop_all_processes(begin, tmp_path, number, code):
+def test_signals_stop_all_processes(begin, tmp_path, number, code, wait_until):
     """A signal to the whole group, as a terminal or a batch system sends it."""
     process = begin(*LONG)
-    until(lambda: begun(tmp_path), process)
+    wait_until(lambda: begun(tmp_path), process)
     os.killpg(process.pid, number)
     _, err = process.communicate()
     assert process.returncode == code, err
@@ -188,18 +177,18 @@ def at_work(pid):
 
 
 @linux
-def test_a_killed_parent_leaves_nobody(begin, tmp_path):
+def test_a_killed_parent_leaves_nobody(begin, tmp_path, wait_until):
     process = begin(*LONG)
-    until(lambda: begun(tmp_path), process)
+    wait_until(lambda: begun(tmp_path), process)
     orphans = children(process.pid)
     assert len(orphans) == 2
     process.kill()
     process.wait()
-    until(lambda: not any(os.path.isdir(f"/proc/{pid}") for pid in orphans))
+    wait_until(lambda: not any(os.path.isdir(f"/proc/{pid}") for pid in orphans))
 
 
 @linux
-def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(begin, tmp_path):
+def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_named(begin, tmp_path, wait_until):
     """Two short members and a long one: the second process has nothing left to do, the first goes on."""
     options = ["--set", "flow.every=10", "--set", "grid={'flow.until' = [10.0, 20.0, 1e6]}", "--jobs", "2"]
     process = begin(*options)
@@ -207,14 +196,14 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
     def of(pattern):
         return list(tmp_path.glob(f"runs/many/*/{pattern}"))
 
-    until(lambda: any(path.read_text().count('"finished"') == 2 for path in of("events.jsonl")), process)
-    (busy,) = until(lambda: [pid for pid in children(process.pid) if at_work(pid)], process)
+    wait_until(lambda: any(path.read_text().count('"finished"') == 2 for path in of("events.jsonl")), process)
+    (busy,) = wait_until(lambda: [pid for pid in children(process.pid) if at_work(pid)], process)
     for pid in set(children(process.pid)) - {busy}:
         with contextlib.suppress(ProcessLookupError):  # it has gone by itself
             os.kill(pid, signal.SIGKILL)
     (long,) = of("members/until-1000000.0.h5")
     before = len(frames(long))
-    until(lambda: len(frames(long)) > before + 1, process)
+    wait_until(lambda: len(frames(long)) > before + 1, process)
     os.kill(busy, signal.SIGKILL)
     _, err = process.communicate()
     assert process.returncode == run.DISK
