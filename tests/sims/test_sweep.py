@@ -155,7 +155,7 @@ def test_products_of_a_run_are_computed_on_one_thread_whatever_the_process_has(s
     monkeypatch.setattr(sweep, "run_member", watched(sweep.run_member))
     monkeypatch.setitem(members.DATASETS, "sine", watched(members.DATASETS["sine"]))
     monkeypatch.setattr(members.Particles, "draw", watched(members.Particles.draw))
-    members.problems.cache_clear()
+    members._problems.cache_clear()
     with threadpool_limits(2, "blas"):
         assert run.main([study, "--quiet", "--jobs", "1", "--set", "figure=none", "--set", "grid={}"]) == 0
     assert set(seen) == {1}
