@@ -1,5 +1,6 @@
 """A study comes out the same wherever it is run: any locale, settings, streams; names that look like markup or code."""
 
+import builtins
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ import pytest
 
 import wgflow
 from wgflow.analysis import report, watch
+from wgflow.errors import BackendError
 from wgflow.features.elementwise import Plain
 from wgflow.features.network import Network
 from wgflow.kernels import cache
@@ -193,3 +195,25 @@ def test_without_a_compiler_the_definition_computes_and_that_is_said(place, here
     assert run.main([*options, "--set", "dtype=float32", "--out", str(place / "never")]) == run.BAD_INPUT
     assert not (place / "never").exists()
     assert isinstance(Network(np.eye(3), np.ones(3)).parts, Plain)
+
+
+def test_settings_of_matplotlib_that_cannot_be_read_are_left_out(tmp_path):
+    """Matplotlib reads the one in the working folder before any that it is told of."""
+    (tmp_path / "matplotlibrc").write_bytes(b"garbage\xff\xfe")
+    code = "import os; from wgflow.analysis import style; print(os.getcwd())"
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, f"{tmp_path}\n"), done.stderr
+    assert "figures need neither" in done.stderr
+
+
+def test_a_number_of_threads_that_numba_refuses_is_one_line(monkeypatch):
+    original = builtins.__import__
+
+    def refused(name, *arguments):
+        if name == "numba":
+            raise ValueError("Number of threads specified must be > 0.")
+        return original(name, *arguments)
+
+    monkeypatch.setattr(builtins, "__import__", refused)
+    with pytest.raises(BackendError, match="NUMBA_NUM_THREADS: expected a number >= 1"):
+        cache.compiles()
