@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import math
 import multiprocessing
 import os
 import signal
@@ -86,11 +87,11 @@ def share_out(
         The first that ``work`` raises, likewise; its cause is the traceback from the worker.
     """
     queue, everyone = collections.deque(tasks), list[_Worker]()
-    told: float | None = None
+    late = math.inf  # when those who have not stopped are killed
     try:
         _start(everyone, work, min(jobs, len(tasks)), threads, stop)
         crew = list(everyone)
-        while crew and (told is None or time.monotonic() < told + grace):
+        while crew and time.monotonic() < late:
             tick()
             handles = [handle for worker in crew for handle in (worker.pipe, worker.process.sentinel)]
             moved = connection.wait(handles, _POLL)
@@ -103,14 +104,14 @@ def share_out(
                 else:
                     worker.pipe.close()  # which ends it
                     crew.remove(worker)
-            if stop.value and told is None:
-                told = time.monotonic()
+            if stop.value:
+                late = min(late, time.monotonic() + grace)
     except KeyboardInterrupt:  # a second Ctrl-C: at once
-        _end(everyone, 0.0)
+        late = 0.0
         raise
     finally:
         stop.value = True
-        _end(everyone, grace)
+        _end(everyone, min(late, time.monotonic() + grace))
 
 
 class _Worker:
@@ -137,7 +138,7 @@ class _Worker:
 
     def died(self) -> WorkerDied:
         """Build the error for its end."""
-        _end([self], 10.0)  # where another process has its end of the pipe
+        _end([self], time.monotonic() + 10.0)  # it takes no time, unless another process has its end of the pipe
         return WorkerDied(self.task, self.process.exitcode or 0)
 
 
@@ -160,16 +161,15 @@ def _start(everyone: list[_Worker], work: Callable[[Any], Any], count: int, thre
             everyone.append(_Worker(process, here))
 
 
-def _end(workers: Sequence[_Worker], grace: float) -> None:
-    """Let workers come to their end, and kill those that do not within so many seconds."""
-    until = time.monotonic() + grace
+def _end(workers: Sequence[_Worker], late: float) -> None:
+    """Let workers come to their end, and kill those that have not at a time of the monotonic clock."""
     try:
         for worker in workers:
             worker.pipe.close()
             if worker.task is None:  # it is still starting
                 worker.process.kill()
         for worker in workers:
-            worker.process.join(max(0.0, until - time.monotonic()))
+            worker.process.join(max(0.0, late - time.monotonic()))
     finally:  # an impatient Ctrl-C included
         for worker in workers:
             worker.process.kill()
