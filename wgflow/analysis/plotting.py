@@ -1,4 +1,4 @@
-"""Matplotlib, imported whatever the user has set for it: figures are drawn from its defaults, see :mod:`.style`."""
+"""Import of Matplotlib that does not depend on the user's settings; figures use its defaults, see :mod:`.style`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _NOTHING_SET = {"MPLBACKEND": "", "MATPLOTLIBRC": os.devnull}  # what Matplotlib
 
 
 def matplotlib() -> Any:
-    """Matplotlib; without the user's settings where it fails on them, on a backend that is not there say.
+    """Import Matplotlib, ignoring the user's settings if they make the import fail, e.g. an unknown backend.
 
     Raises
     ------

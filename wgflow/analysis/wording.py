@@ -158,7 +158,7 @@ _BRIEF = {STAYS: "stays the same", UNKNOWN: "has one frame"}
 
 
 def _mean(changes: Sequence[Change]) -> Change:
-    """One change for several of a kind."""
+    """Summary of several changes of the same kind as one."""
     first, last = (_average([getattr(each, name) for each in changes]) for name in ("first", "last"))
     highest = max(changes, key=lambda each: each.peak if math.isfinite(each.peak) else -math.inf)
     ends = [end for each in changes for end in each.ends if math.isfinite(end)]

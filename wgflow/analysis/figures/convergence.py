@@ -73,7 +73,7 @@ def _answer(found: Sequence[Group]) -> str:
 
 
 def _outputs_said(group: Group, found: Estimate) -> str:
-    """How the outputs' distance to the reference goes with N: approach is said where a rate was fitted."""
+    """Sentence on the outputs' distance to the reference as N grows; a rate is stated only if one was fitted."""
     if found.rate:
         return f"the outputs approach those of N = {group.reference} {_power(found.rate)}"
     ends = " and ".join(f"{number(float(found.value[k]))} at N = {found.sizes[k]}" for k in (0, -1))

@@ -88,7 +88,7 @@ def _chosen(runs: list[Run], transport: str, support: str) -> list[Run]:
 
 
 def _times(runs: list[Run]) -> str:
-    """When epsilon is reached, the median over seeds, and what became of runs that did not stay there, in words."""
+    """Sentence on the median time to reach epsilon over seeds, and on runs that did not stay below it."""
     times = np.array([run.reached(EPSILON) for run in runs])
     count = int(np.isfinite(times).sum())
     said = f"at s = {np.median(times):.3g}"
