@@ -4,7 +4,7 @@ BIN := .venv/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 # The study needs none of the tools that the tests need.
 STUDY := .venv/.ready-study
-# TORCH=1 adds PyTorch, which on most systems brings gigabytes; without it the tests of wgflow.cifar show as skipped.
+# TORCH=1 adds PyTorch, which on most systems brings gigabytes; without it the tests of wgflow.systems.images show as skipped.
 COMMA := ,
 EXTRAS := study,test$(if $(TORCH),$(COMMA)cifar)
 READY := .venv/.ready-test$(if $(TORCH),-torch)

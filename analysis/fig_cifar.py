@@ -5,7 +5,7 @@ Usage: python analysis/fig_cifar.py runs/digits_resnet/<hash> [folder to write t
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("cifar", sys.argv[1:]), sep="\n")

@@ -5,7 +5,7 @@ Usage: python analysis/fig_convergence_loss.py runs/convergence/<hash> [folder t
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("convergence_loss", sys.argv[1:]), sep="\n")

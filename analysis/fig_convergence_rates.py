@@ -5,7 +5,7 @@ Usage: python analysis/fig_convergence_rates.py runs/convergence/<hash> [folder 
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("convergence_rates", sys.argv[1:]), sep="\n")

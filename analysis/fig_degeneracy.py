@@ -5,7 +5,7 @@ Usage: python analysis/fig_degeneracy.py runs/degeneracy/<hash> [folder to write
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("degeneracy", sys.argv[1:]), sep="\n")

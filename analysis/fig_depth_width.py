@@ -5,7 +5,7 @@ Usage: python analysis/fig_depth_width.py runs/depth_width/<hash> [folder to wri
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("depth_width", sys.argv[1:]), sep="\n")

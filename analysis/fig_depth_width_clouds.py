@@ -5,7 +5,7 @@ Usage: python analysis/fig_depth_width_clouds.py runs/depth_width/<hash> [folder
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("depth_width_clouds", sys.argv[1:]), sep="\n")

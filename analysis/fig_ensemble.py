@@ -5,7 +5,7 @@ Usage: python analysis/fig_ensemble.py runs/ensemble/<hash> [folder to write to,
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("ensemble", sys.argv[1:]), sep="\n")

@@ -5,7 +5,7 @@ Usage: python analysis/fig_escape.py runs/escape/<hash> [folder to write to, by 
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("escape", sys.argv[1:]), sep="\n")

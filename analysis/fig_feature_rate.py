@@ -5,7 +5,7 @@ Usage: python analysis/fig_feature_rate.py runs/feature_rate/<hash> [folder to w
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("feature_rate", sys.argv[1:]), sep="\n")

@@ -5,7 +5,7 @@ Usage: python analysis/fig_hidden_width.py runs/hidden_width/<hash> [folder to w
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("hidden_width", sys.argv[1:]), sep="\n")

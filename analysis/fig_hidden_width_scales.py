@@ -5,7 +5,7 @@ Usage: python analysis/fig_hidden_width_scales.py runs/hidden_width_scales/<hash
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("hidden_width_scales", sys.argv[1:]), sep="\n")

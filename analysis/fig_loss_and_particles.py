@@ -5,7 +5,7 @@ Usage: python analysis/fig_loss_and_particles.py runs/quickstart/<hash> [folder 
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("loss_and_particles", sys.argv[1:]), sep="\n")

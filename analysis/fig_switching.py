@@ -5,7 +5,7 @@ Usage: python analysis/fig_switching.py runs/order_switching/<hash> [folder to w
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("switching", sys.argv[1:]), sep="\n")

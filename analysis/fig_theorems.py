@@ -5,7 +5,7 @@ Usage: python analysis/fig_theorems.py runs/<study>/<hash> [folder to write to, 
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("theorems", sys.argv[1:]), sep="\n")

@@ -5,7 +5,7 @@ Usage: python analysis/fig_zero_loss.py runs/zero_loss/<hash> [folder to write t
 
 import sys
 
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 
 if __name__ == "__main__":
     print(*redraw("zero_loss", sys.argv[1:]), sep="\n")

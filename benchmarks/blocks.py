@@ -15,7 +15,8 @@ import time
 from cases import Case, measure
 
 import wgflow
-from wgflow.kernels import cpu, threads
+from wgflow.kernels import threads
+from wgflow.kernels.cpu import backend as cpu
 
 SIZES = ((1000, 4), (1000, 16), (1000, 64), (512, 256))  # N, D
 GROUPS, BLOCKS = (8, 16, 32, 64), (32, 64, 128, 256)

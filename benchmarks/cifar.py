@@ -15,9 +15,9 @@ import time
 
 import numpy as np
 
-from wgflow.cifar.data import Images
-from wgflow.cifar.recipe import METHODS, Recipe
-from wgflow.cifar.training import Trainer
+from wgflow.systems.images.data import Images
+from wgflow.systems.images.recipe import METHODS, Recipe
+from wgflow.systems.images.training import Trainer
 
 BATCH, WARM = 128, 3
 

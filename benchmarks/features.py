@@ -18,9 +18,9 @@ import numpy as np
 from scipy.linalg.blas import dgemm
 from threadpoolctl import threadpool_limits
 
-from wgflow.features.flow import State, flow_step
-from wgflow.features.initial import minimum_norm
-from wgflow.features.network import Network
+from wgflow.systems.neural_feature_flow.flow import State, flow_step
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.network import Network
 
 ROUNDS = 15
 

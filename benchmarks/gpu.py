@@ -93,7 +93,7 @@ def machine(device: str) -> dict[str, Any]:
     about: dict[str, Any] = {"python": platform.python_version(), "versions": found, "date": str(datetime.date.today())}
     about["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if device == "cuda":
-        from wgflow.kernels import checkup
+        from wgflow.kernels.gpu import diagnose as checkup
 
         state = checkup.examine()
         about |= {"device": state.cards[0].name, "driver": state.release, "cuda": state.driver, "nvrtc": state.nvrtc}
@@ -203,7 +203,7 @@ def sizes(device: str, clock: Clock, quick: bool) -> dict[str, Any]:
 
 def doctor(clock: Clock) -> dict[str, Any]:
     """The doctor's report, with a gradient tried on the device."""
-    command = [sys.executable, "-m", "wgflow.doctor", "--backend", "gpu", "--json"]
+    command = [sys.executable, "-m", "wgflow.cli.doctor", "--backend", "gpu", "--json"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=clock.left(LIMITS["doctor"] * 2))
     return json.loads(done.stdout) | {"exit": done.returncode}
 
@@ -235,8 +235,8 @@ def sanitizer(clock: Clock, log: Path) -> dict[str, Any]:
 
 def usable() -> str:
     """Why the device cannot be used; nothing if it can."""
-    from wgflow.errors import BackendError
-    from wgflow.kernels import checkup
+    from wgflow.base.errors import BackendError
+    from wgflow.kernels.gpu import diagnose as checkup
 
     try:
         checkup.usable()

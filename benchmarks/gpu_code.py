@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import gpu_page
 
-from wgflow.kernels.cuda import options, source
+from wgflow.kernels.gpu.cuda import options, source
 
 DOCS = Path(__file__).parent.parent / "docs"
 LEAST = 32  # multiplications of a loop that is worth a line

@@ -25,7 +25,7 @@ from programs import Result
 
 import wgflow
 
-TILES = (64, 32, 16, 8)  # samples of a block of threads, as in wgflow.kernels.persistent
+TILES = (64, 32, 16, 8)  # samples of a block of threads, as in wgflow.kernels.gpu.persistent
 ALLOWED = {"float32": 5e-5, "float64": 1e-11}  # largest difference of a gradient, relative to the largest entry
 SIDE = 8192  # of the products that give the peaks
 COPIED = 2**29  # bytes of the copy
@@ -56,8 +56,8 @@ def kernel(
     group: int | None = None,
 ) -> Program:
     """wgflow: the kernels alone, particles and results on the device, as inside a flow."""
-    from wgflow.kernels import persistent
-    from wgflow.kernels.gpu import Gpu
+    from wgflow.kernels.gpu import persistent
+    from wgflow.kernels.gpu.backend import Gpu
 
     persistent._TILES = TILES if tile is None else (tile,)
     problem, rho, depth = measure(case)

@@ -231,7 +231,7 @@ def _time(seconds: float) -> str:
 
 def draw(results: dict[str, Any], path: Path) -> None:
     """Bars of all programs on the first case, and the cost curves."""
-    from wgflow.analysis import style
+    from wgflow.report import style
 
     style.styled(_figure)(results, style).savefig(path.with_suffix(".png"), dpi=160)
 

@@ -40,7 +40,7 @@ def own(case: Case, backend: str = "cpu", dtype: str = "float64") -> Program:
     batch = np.arange(case.batch) if case.batch else None
     order = depth.network(rho).particle
 
-    def result(velocity: wgflow.types.Velocity) -> Result:
+    def result(velocity: wgflow.base.types.Velocity) -> Result:
         by_theta = -velocity.theta * rho.mass[:, None]
         if case.scheme == "layers":
             return velocity.energy, by_theta[order], None

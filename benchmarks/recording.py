@@ -33,7 +33,7 @@ def main() -> None:
         raw = open(Path(folder) / "raw", "w+b", buffering=0)
         writer = TrajectoryWriter.create(path, energy, N, capacity=steps)
 
-        def pack(frame: wgflow.types.Frame) -> None:
+        def pack(frame: wgflow.base.types.Frame) -> None:
             packed[:, :-1], packed[:, -1] = frame.theta, frame.tau
 
         work = {

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import wgflow
-from wgflow.analysis.along import along
+from wgflow.report.theorem_diagnostics import along
 from wgflow.trajectory import TrajectoryWriter
 
 FRAMES, N, M, D = 200, 1000, 1024, 16

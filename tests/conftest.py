@@ -10,11 +10,11 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 import wgflow
-from wgflow.activations import ACTIVATIONS
-from wgflow.depth import Network
-from wgflow.errors import BackendError
-from wgflow.kernels import device as devices
+from wgflow.base.errors import BackendError
+from wgflow.kernels.gpu import device as devices
 from wgflow.kernels.reference import Reference
+from wgflow.model.activations import ACTIVATIONS
+from wgflow.model.depth import Network
 
 # The first call of a kernel compiles it, so no deadline; CI always tries the same examples.
 settings.register_profile(

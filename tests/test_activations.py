@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wgflow.activations import ACTIVATIONS, activation, regularised_relu
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.model.activations import ACTIVATIONS, activation, regularised_relu
 
 
 def test_slope_is_the_derivative(activation):

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.errors import DivergenceError, InputError
-from wgflow.integrators import EMBEDDED, HEUN, INTEGRATORS, Estimate, Tableau, combine, compare, rms, stages
-from wgflow.problems.regression import sine
-from wgflow.stepsize import Adaptive, Trial
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.flow.integrators import EMBEDDED, HEUN, INTEGRATORS, Estimate, Tableau, combine, compare, rms, stages
+from wgflow.flow.stepsize import Adaptive, Trial
+from wgflow.model.synthetic import sine
 
 PROBLEM = wgflow.Problem.padded(*sine(40, 1.5))
 FADING = {"name": "quadratic", "strength": 0.3, "decay": 2.0}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.balance import EMPTY
-from wgflow.problems.regression import sine
+from wgflow.base.energy_balance import EMPTY
+from wgflow.model.synthetic import sine
 from wgflow.theory.stationarity import balance as of_frames
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from wgflow import blocks
-from wgflow.activations import ACTIVATIONS
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.model import blocks
+from wgflow.model.activations import ACTIVATIONS
 
 
 @pytest.mark.parametrize("bias", [True, False])

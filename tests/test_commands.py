@@ -11,10 +11,10 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from wgflow import commands
-from wgflow.errors import InputError
+from wgflow.base import terminal as commands
+from wgflow.base.errors import InputError
 
-PACKAGE = Path(commands.__file__).parent
+PACKAGE = Path(commands.__file__).parents[1]
 OURS = "s → ∞: σ × τ ≤ −1 … │⣿⠀"
 THEIRS = "[red]a[/] [/nope] [link=x] :eye: \\[b] $x$ \udcff é"
 
@@ -149,5 +149,5 @@ def test_no_text_file_is_opened_without_its_encoding(calls):
 def test_all_that_commands_print_goes_one_way(calls):
     """The streams, and what renders on them, are the business of one module."""
     kept = ("print", "Console", "Progress", "TextColumn", "rich.print", "sys.stdout", "sys.stderr")
-    others = [each for each in calls if each[0].is_relative_to(PACKAGE) and each[0] != PACKAGE / "commands.py"]
+    others = [each for each in calls if each[0].is_relative_to(PACKAGE) and each[0] != PACKAGE / "base" / "terminal.py"]
     assert not [f"{path}:{node.lineno}" for path, name, node in others if name.removesuffix(".write") in kept]

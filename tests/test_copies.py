@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.activations import ACTIVATIONS, Activation, regularised_relu
-from wgflow.blocks import Ridge
-from wgflow.errors import InputError
-from wgflow.features.flow import run, start
-from wgflow.features.initial import minimum_norm
-from wgflow.features.network import Network
-from wgflow.features.system import System
+from wgflow.base.errors import InputError
+from wgflow.model.activations import ACTIVATIONS, Activation, regularised_relu
+from wgflow.model.blocks import Ridge
+from wgflow.systems.neural_feature_flow.flow import run, start
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.system import System
 from wgflow.theory import reference
 from wgflow.theory.transport import BirthDeath
 from wgflow.trajectory import TrajectoryWriter

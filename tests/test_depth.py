@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.depth import DEPTHS, depth, switches
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.model.depth import DEPTHS, depth, switches
 
 
 def test_gaps_sorts_and_breaks_ties_by_index():

@@ -11,8 +11,9 @@ import pytest
 from machines import BY_KERNEL, FAULTS, Machine
 
 import wgflow
-from wgflow import doctor
-from wgflow.kernels import Kernel, cache, checkup, threads
+from wgflow.cli import doctor
+from wgflow.kernels import Kernel, cache, threads
+from wgflow.kernels.gpu import diagnose as checkup
 from wgflow.kernels.reference import Reference
 
 
@@ -140,7 +141,7 @@ def test_internal_error_is_one_line_and_debug_shows_where(monkeypatch, capsys):
 
 def test_nothing_heavy_is_imported():
     script = (
-        "import sys, wgflow.doctor as d; d.report(); "
+        "import sys, wgflow.cli.doctor as d; d.report(); "
         "print(sorted({'torch', 'matplotlib', 'sklearn', 'jax', 'cvxpy', 'xarray', 'pandas'} & set(sys.modules)))"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)

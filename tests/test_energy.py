@@ -6,9 +6,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.depth import Network
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference
+from wgflow.model.depth import Network
 
 STEP = 1e-30
 

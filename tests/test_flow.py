@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import DivergenceError, InputError
-from wgflow.particles import confine, project
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.model.particles import confine, project
 
 
 def flow_of(case, depth="gaps", backend="reference", **options):

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgflow import formulas
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.sims import members
-from wgflow.sims.study import check_member
+from wgflow.study import formulas
+from wgflow.study.schema import check_member
 
 NAMES = {"D": 16.0, "a": 2.0}
 

@@ -37,7 +37,7 @@ def test_lines_of_the_readme_run(tmp_path, monkeypatch):
     assert space["frame"].energy < 0.3  # what the README says
 
 
-@pytest.mark.parametrize("module", ["wgflow", "wgflow.flow"])
+@pytest.mark.parametrize("module", ["wgflow", "wgflow.flow.flow"])
 def test_examples_in_docstrings(module):
     result = doctest.testmod(importlib.import_module(module))
     assert result.attempted

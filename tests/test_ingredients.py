@@ -5,9 +5,9 @@ import pytest
 from scipy import stats
 
 import wgflow
-from wgflow.errors import DivergenceError, InputError
-from wgflow.ingredients import INGREDIENTS, Langevin, ingredient
-from wgflow.regularisers import REGULARISERS, Quadratic, regulariser
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.flow.operators import INGREDIENTS, Langevin, ingredient
+from wgflow.model.regularisers import REGULARISERS, Quadratic, regulariser
 
 PINNED = {"a": 0.0, "w": 0.0, "b": 0.0, "tau": 0.0}
 

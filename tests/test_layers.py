@@ -9,34 +9,25 @@ ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "wgflow"
 # A module may import those of its own line and of the lines above, a name on the right of a bar none on its left.
 LAYERS = [
-    [*("wgflow", "errors", "copies", "types", "balance", "files", "commands"),
-     *("extras", "projections", "formulas", "scaling")],
-    ["rng"],
-    ["own"],
-    ["activations"],
-    ["blocks", "regularisers"],
-    ["problems"],
-    ["particles"],
-    ["depth"],
+    ["wgflow", "base"],
+    ["model"],
     ["kernels"],
     ["energy"],
-    ["integrators", "stepsize", "ingredients", "schedule", "clock"],
-    ["cloud"],
     ["flow", "trajectory"],
-    ["workspace"],
     ["theory"],
-    ["features", "cifar"],
-    ["analysis"],
+    ["systems"],
+    ["study", "stats"],
+    ["report", "studies"],
     ["sims"],
-    ["doctor"],
-]  # fmt: skip
+    ["cli", "analysis", "doctor"],
+]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 APART = {("flow", "trajectory"), ("trajectory", "flow")}  # a writer cannot see a flow
 MODULES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room(dotted):
-    """Room of a dotted module name: wgflow.kernels.cpu -> kernels."""
+    """Room of a dotted module name: wgflow.kernels.cpu.backend -> kernels."""
     parts = dotted.split(".")
     return parts[1] if len(parts) > 1 else "wgflow"
 

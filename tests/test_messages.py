@@ -10,24 +10,25 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow import doctor, extras
-from wgflow.activations import Activation
-from wgflow.blocks import Matrix, TwoLayer
-from wgflow.errors import InputError, describe, unknown
-from wgflow.features.flow import run
-from wgflow.features.initial import minimum_norm
-from wgflow.features.motion import Motion
-from wgflow.features.network import Network
-from wgflow.features.system import System, from_trajectory
-from wgflow.ingredients import Langevin
-from wgflow.problems.losses import Squared
-from wgflow.regularisers import Quadratic
-from wgflow.schedule import At, Every, Log, Steps, schedule
-from wgflow.stepsize import Adaptive, Constant, Descent
+from wgflow.base import extras
+from wgflow.base.errors import InputError, describe, unknown
+from wgflow.base.types import real, scalar, whole
+from wgflow.cli import doctor
+from wgflow.flow.operators import Langevin
+from wgflow.flow.schedule import At, Every, Log, Steps, schedule
+from wgflow.flow.stepsize import Adaptive, Constant, Descent
+from wgflow.model.activations import Activation
+from wgflow.model.blocks import Matrix, TwoLayer
+from wgflow.model.losses import Squared
+from wgflow.model.regularisers import Quadratic
+from wgflow.systems.neural_feature_flow.flow import run
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.motion import Motion
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.system import System, from_trajectory
 from wgflow.theory.distances import between
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory import TrajectoryWriter
-from wgflow.types import real, scalar, whole
 
 X = np.random.default_rng(0).normal(size=(9, 3))
 PROBLEM = wgflow.Problem(X, X[:, 0])
@@ -155,13 +156,16 @@ def test_of_many_names_the_nearest_are_shown():
 @pytest.mark.parametrize(
     ("make", "words"),
     [
-        (lambda: wgflow.Problem(X, X[:, 0], activation=np.tanh), "a wgflow.activations.Activation(name, value, slope)"),
+        (
+            lambda: wgflow.Problem(X, X[:, 0], activation=np.tanh),
+            "a wgflow.model.activations.Activation(name, value, slope)",
+        ),
         (lambda: wgflow.Problem(X, X[:, 0], loss=lambda o, y: o), "name, value, gradient, check"),
         (lambda: wgflow.Problem(X, X[:, 0], lambda x, t: x), "name, groups, forward, backward"),
-        (lambda: wgflow.Energy(PROBLEM, lambda rho: rho), "a wgflow.depth.Depth"),
+        (lambda: wgflow.Energy(PROBLEM, lambda rho: rho), "a wgflow.model.depth.Depth"),
         (lambda: wgflow.Energy(PROBLEM, wgflow.Gaps), "make an object of it, Gaps(...)"),
         (lambda: wgflow.Energy(PROBLEM, regulariser=np.sum), "name, value, gradient, rate, spec"),
-        (lambda: wgflow.Flow(wgflow.Energy(PROBLEM), np.sum), "a name or a wgflow.integrators.Tableau"),
+        (lambda: wgflow.Flow(wgflow.Energy(PROBLEM), np.sum), "a name or a wgflow.flow.integrators.Tableau"),
         (lambda: wgflow.Flow(wgflow.Energy(PROBLEM), step=np.sum), "step: expected a finite number > 0"),
         (lambda: wgflow.Flow(wgflow.Energy(PROBLEM), ingredients=[3]), "a function of a measure and a move, got 3"),
         (lambda: schedule(np.sum), "a flow time between frames"),
@@ -174,7 +178,10 @@ def test_of_many_names_the_nearest_are_shown():
         (lambda: wgflow.Particles.draw(PROBLEM, 3, tau=np.zeros(3)), "unknown tau law array("),
         (lambda: wgflow.Deposit(3, np.zeros(3)), "unknown shape of deposit array("),
         (lambda: wgflow.Problem(X, X[:, 0], loss={"name": "squared", "scale": 2}), "unknown option 'scale'"),
-        (lambda: Network(X, X[:, 0], h1=np.tanh), "make a wgflow.activations.Activation(name, value, slope) of it"),
+        (
+            lambda: Network(X, X[:, 0], h1=np.tanh),
+            "make a wgflow.model.activations.Activation(name, value, slope) of it",
+        ),
     ],
 )
 def test_what_kind_of_object_would_do_is_said(make, words):
@@ -266,9 +273,9 @@ def test_every_extra_that_a_message_names_exists_and_brings_the_package(monkeypa
     assert named <= set(known)
     assert not re.findall(r"wgflow\[(?!\{)", source)
     monkeypatch.setitem(sys.modules, "torch", None)
-    for name in [each for each in sys.modules if each.startswith("wgflow.cifar.")]:
+    for name in [each for each in sys.modules if each.startswith("wgflow.systems.images.")]:
         monkeypatch.delitem(sys.modules, name)
-    from wgflow import cifar
+    from wgflow.systems import images as cifar
 
     message = said(lambda: cifar.build)
     assert extras.install(doctor.OPTIONAL["torch"]) in message

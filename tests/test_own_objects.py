@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.activations import Activation
-from wgflow.blocks import Ridge
-from wgflow.errors import DivergenceError, InputError
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.model.activations import Activation
+from wgflow.model.blocks import Ridge
 
 
 class Scaled:
@@ -132,7 +132,7 @@ class Gappy(Scaled):
 
 
 def test_check_block_passes_right_blocks(block):
-    from wgflow import blocks
+    from wgflow.model import blocks
 
     for right in (Scaled(), Ridge(), blocks.block(block)):
         wgflow.check_block(right)

@@ -7,19 +7,19 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow import own
-from wgflow.activations import ACTIVATIONS, Activation, activation
-from wgflow.blocks import Ridge
-from wgflow.depth import Deposit, Gaps, Layers
+from wgflow.base import validate as own
+from wgflow.base.errors import InputError
 from wgflow.energy import Energy
-from wgflow.errors import InputError
-from wgflow.features.network import Network
-from wgflow.ingredients import Langevin
-from wgflow.integrators import HEUN, INTEGRATORS, RK4, Tableau, integrator
-from wgflow.problems.losses import LOSSES, Squared, loss
-from wgflow.regularisers import Quadratic
-from wgflow.schedule import schedule
-from wgflow.stepsize import Constant, Taken
+from wgflow.flow.integrators import HEUN, INTEGRATORS, RK4, Tableau, integrator
+from wgflow.flow.operators import Langevin
+from wgflow.flow.schedule import schedule
+from wgflow.flow.stepsize import Constant, Taken
+from wgflow.model.activations import ACTIVATIONS, Activation, activation
+from wgflow.model.blocks import Ridge
+from wgflow.model.depth import Deposit, Gaps, Layers
+from wgflow.model.losses import LOSSES, Squared, loss
+from wgflow.model.regularisers import Quadratic
+from wgflow.systems.neural_feature_flow.network import Network
 
 X, Y = np.random.default_rng(1).normal(size=(12, 2)), np.random.default_rng(2).normal(size=12)
 RHO = wgflow.Particles(np.random.default_rng(3).normal(size=(6, 5)), (np.arange(6) + 0.4) / 6)
@@ -152,7 +152,10 @@ ACTIVATIONS_REFUSED = {
         dataclasses.replace(ACTIVATIONS["tanh"], value=np.sin, slope=np.cos),
         "builtin to be left False",
     ),
-    "a function": (np.tanh, "a function alone is not enough, make a wgflow.activations.Activation(name, value, slope)"),
+    "a function": (
+        np.tanh,
+        "a function alone is not enough, make a wgflow.model.activations.Activation(name, value, slope)",
+    ),
     "a class": (Activation, "make an object of it"),
 }
 
@@ -220,7 +223,7 @@ def test_wrong_blocks(wrong, words):
 
 
 def test_a_block_of_many_parameters_is_tried_along_a_few_directions():
-    class Wide(wgflow.blocks.Matrix):
+    class Wide(wgflow.model.blocks.Matrix):
         calls = 0
 
         def forward(self, x, theta, activation):
@@ -386,7 +389,7 @@ DEPTHS_REFUSED = {
     ),
     "weights": ({"sample": heavy}, "weights of sample to have sum 1"),
     "slopes": ({"sample": still}, "v_tau / -kappa of particle"),
-    "network": ({"network": lambda self, rho: None}, "network to return a wgflow.depth.Network, got None"),
+    "network": ({"network": lambda self, rho: None}, "network to return a wgflow.model.depth.Network, got None"),
     "beyond": (
         {"network": lambda self, rho: (net := Deposit.network(self, rho))._replace(particle=net.particle + 1)},
         "entries of particles 0..5",
@@ -408,7 +411,9 @@ def test_right_depth_schemes():
         assert not own.builtin(mine)
         for rho in (RHO, wgflow.Particles(RHO.theta, [0.5, 0.5, 0.0, 0.1, 1.0, 0.9])):
             assert Energy(problem(), mine)(rho) == Energy(problem(), base)(rho)
-    one_line("got <class 'wgflow.depth.Gaps'> (ABCMeta); make an object of it, Gaps(...)", Energy, problem(), Gaps)
+    one_line(
+        "got <class 'wgflow.model.depth.Gaps'> (ABCMeta); make an object of it, Gaps(...)", Energy, problem(), Gaps
+    )
 
 
 # --- what a flow takes
@@ -428,7 +433,7 @@ def test_wrong_tables():
     energy = Energy(problem())
     for words, table in wrong.items():
         one_line(words, wgflow.Flow, energy, table)
-    one_line("expected a name or a wgflow.integrators.Tableau", wgflow.Flow, energy, HEUN.a)
+    one_line("expected a name or a wgflow.flow.integrators.Tableau", wgflow.Flow, energy, HEUN.a)
     for table in INTEGRATORS.values():
         assert integrator(table._replace(name="mine")).b == table.b
 
@@ -457,7 +462,7 @@ def test_wrong_rules():
     wrong = {
         "h of the step taken to be the length of its trial, 0.05": lambda trial, h: Taken(trial(h / 2), h, h),
         "expected steps of a length 0 < h <= 0.1": lambda trial, h: Taken(trial(2 * h), 2 * h, h),
-        "advance to return a wgflow.stepsize.Taken": lambda trial, h: trial(h),
+        "advance to return a wgflow.flow.stepsize.Taken": lambda trial, h: trial(h),
         "length to try next": lambda trial, h: Taken(trial(h), h, np.nan),
     }
     for words, advance in wrong.items():

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.particles import confine, project
+from wgflow.base.errors import InputError
+from wgflow.model.particles import confine, project
 
 PROBLEM = wgflow.Problem([[0.0, 1.0], [1.0, 0.0]], [0.0, 1.0])  # D = 2, P = 5
 

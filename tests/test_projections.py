@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from wgflow.errors import InputError
-from wgflow.projections import directions, principal
+from wgflow.base.errors import InputError
+from wgflow.model.projections import directions, principal
 
 
 def test_principal_directions_are_those_of_the_covariance(rng):

@@ -15,17 +15,17 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 import wgflow
-from wgflow import rng as numbers
-from wgflow.cloud import board
-from wgflow.cloud.board import Launcher
-from wgflow.cloud.layers import Deposited, Sorted
-from wgflow.depth import Deposit, Gaps, switches
-from wgflow.errors import DivergenceError
-from wgflow.kernels import device as devices
-from wgflow.kernels.cuda import source
-from wgflow.kernels.gpu import Gpu
-from wgflow.regularisers import Quadratic
-from wgflow.stepsize import Constant
+from wgflow.base import rng as numbers
+from wgflow.base.errors import DivergenceError
+from wgflow.flow import device_status as board
+from wgflow.flow.device_depth import Deposited, Sorted
+from wgflow.flow.device_status import Launcher
+from wgflow.flow.stepsize import Constant
+from wgflow.kernels.gpu import device as devices
+from wgflow.kernels.gpu.backend import Gpu
+from wgflow.kernels.gpu.cuda import source
+from wgflow.model.depth import Deposit, Gaps, switches
+from wgflow.model.regularisers import Quadratic
 from wgflow.trajectory import TrajectoryWriter
 
 HOST_LACKS = "" if compiler() else "no g++ to compile the CUDA sources with"
@@ -560,7 +560,7 @@ def test_what_is_not_built_in_runs_on_the_host_and_is_said_once(options, named, 
     of_energy = {name: options[name] for name in ("depth", "regulariser") if name in options}
     of_flow = {name: options[name] for name in ("step", "ingredients") if name in options}
     gpu, cpu = twins(problem, **of_energy)
-    with caplog.at_level(logging.WARNING, "wgflow.flow"):
+    with caplog.at_level(logging.WARNING, "wgflow.flow.flow"):
         found = frames_of(wgflow.Flow(gpu, **of_flow), rho, 0.5)
     assert [named in record.getMessage() for record in caplog.records] == [True]
     assert off(found, frames_of(wgflow.Flow(cpu, **of_flow), rho, 0.5)) < 1e-10

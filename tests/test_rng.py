@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wgflow import rng
-from wgflow.errors import InputError
+from wgflow.base import rng
+from wgflow.base.errors import InputError
 
 
 def test_a_row_depends_on_its_particle_only():

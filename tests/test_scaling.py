@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgflow.scaling import column_spread, comparable, norms, unit
+from wgflow.base.scaling import column_spread, comparable, norms, unit
 
 sizes = st.floats(0.0, allow_nan=False, allow_infinity=False)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.schedule import At, Every, Log, Steps, schedule
+from wgflow.flow.schedule import At, Every, Log, Steps, schedule
 
 
 @pytest.fixture

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.problems.regression import sine
-from wgflow.stepsize import STEP_RULES, Constant, Descent, step_rule
+from wgflow.base.errors import InputError
+from wgflow.flow.stepsize import STEP_RULES, Constant, Descent, step_rule
+from wgflow.model.synthetic import sine
 
 DESCENT = {"name": "descent", "length": 5.0}
 
@@ -177,7 +177,7 @@ def test_a_rule_of_your_own(flow):
         name, adaptive, first = "harmonic", True, 0.1
 
         def advance(self, trial, energy, dissipation, h):
-            from wgflow.stepsize import Taken
+            from wgflow.flow.stepsize import Taken
 
             return Taken(trial(h), h, 1 / (1 / h + 1))
 

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import wgflow
-from wgflow.problems import exact
+from wgflow.model import exact
 
 EPS = np.finfo(float).eps
 SMOOTH = ["tanh", "gelu", "sin", "squared_relu", "regularised_relu"]  # C^{1,1}

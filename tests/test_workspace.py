@@ -6,9 +6,9 @@ import unicodedata
 
 import pytest
 
-from wgflow.errors import InputError, WorkspaceError
-from wgflow.files import file_name
-from wgflow.workspace import Workspace, digest, provenance
+from wgflow.base.errors import InputError, WorkspaceError
+from wgflow.base.files import file_name
+from wgflow.study.workspace import Workspace, digest, provenance
 
 
 def test_folder_is_named_by_content(tmp_path):
@@ -106,7 +106,7 @@ def test_not_a_run_folder(tmp_path):
 def test_second_process_is_refused(tmp_path):
     work = Workspace(tmp_path)
     script = (
-        "import sys\nfrom wgflow.workspace import Workspace\n"
+        "import sys\nfrom wgflow.study.workspace import Workspace\n"
         "try:\n  with Workspace(sys.argv[1]).locked(): print('in')\nexcept OSError as error: print(error)"
     )
     with work.locked():

@@ -17,18 +17,18 @@ __version__ = "0.1.0"
 
 # Public names and the module each comes from; imported on first use, so that `import wgflow` costs nothing.
 _HOME = {
-    "Problem": "wgflow.problems",
-    "Particles": "wgflow.particles",
-    "Gaps": "wgflow.depth",
-    "Layers": "wgflow.depth",
-    "Deposit": "wgflow.depth",
-    "Shallow": "wgflow.depth",
-    "check_block": "wgflow.blocks",
+    "Problem": "wgflow.model.problem",
+    "Particles": "wgflow.model.particles",
+    "Gaps": "wgflow.model.depth",
+    "Layers": "wgflow.model.depth",
+    "Deposit": "wgflow.model.depth",
+    "Shallow": "wgflow.model.depth",
+    "check_block": "wgflow.model.blocks",
     "Energy": "wgflow.energy",
-    "Flow": "wgflow.flow",
+    "Flow": "wgflow.flow.flow",
     "Trajectory": "wgflow.trajectory",
-    "Frame": "wgflow.types",
-    "Velocity": "wgflow.types",
+    "Frame": "wgflow.base.types",
+    "Velocity": "wgflow.base.types",
 }
 __all__ = [
     "Deposit",
@@ -46,14 +46,14 @@ __all__ = [
 ]
 
 if TYPE_CHECKING:
-    from wgflow.blocks import check_block
-    from wgflow.depth import Deposit, Gaps, Layers, Shallow
+    from wgflow.base.types import Frame, Velocity
     from wgflow.energy import Energy
-    from wgflow.flow import Flow
-    from wgflow.particles import Particles
-    from wgflow.problems import Problem
+    from wgflow.flow.flow import Flow
+    from wgflow.model.blocks import check_block
+    from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+    from wgflow.model.particles import Particles
+    from wgflow.model.problem import Problem
     from wgflow.trajectory import Trajectory
-    from wgflow.types import Frame, Velocity
 
 
 def __getattr__(name: str) -> Any:

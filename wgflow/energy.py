@@ -8,16 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow import depth as depths
-from wgflow import kernels, own, regularisers
-from wgflow.copies import Copyable
-from wgflow.depth import Depth, Network
-from wgflow.errors import InputError, instance
-from wgflow.particles import Particles
-from wgflow.problems import Problem
-from wgflow.problems.problem import needs_own
-from wgflow.regularisers import Regulariser
-from wgflow.types import Array, Index, Spec, Velocity, finite_array, numbers
+from wgflow import kernels
+from wgflow.base import validate as own
+from wgflow.base.copies import Copyable
+from wgflow.base.errors import InputError, instance
+from wgflow.base.types import Array, Index, Spec, Velocity, finite_array, numbers
+from wgflow.model import depth as depths
+from wgflow.model import regularisers
+from wgflow.model.depth import Depth, Network
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem, needs_own
+from wgflow.model.regularisers import Regulariser
 
 _QUERIES = 8192  # query points of the first variation handled in one sweep
 

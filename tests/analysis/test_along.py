@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import report
-from wgflow.analysis.along import along
-from wgflow.analysis.figures.theorems import drawing, panel, rows
-from wgflow.analysis.member import spread
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.base.errors import InputError, TrajectoryError
+from wgflow.report import page as report
+from wgflow.report.members import spread
+from wgflow.report.theorem_diagnostics import along
 from wgflow.sims import run
+from wgflow.studies.theorems.figure import drawing, panel, rows
+from wgflow.study.workspace import Workspace
 from wgflow.theory.certificate import certificate
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.stationarity import residual
 from wgflow.theory.transport import BirthDeath
 from wgflow.trajectory import TrajectoryWriter
-from wgflow.workspace import Workspace
 
 SCHEMES = [{"name": "gaps"}, {"name": "deposit", "layers": 4}, {"name": "layers", "layers": 3}, {"name": "shallow"}]
 STUDY = """
@@ -176,7 +176,7 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     assert run.main(["theorems.toml", "--quiet"]) == 0
     assert "were on this page before the study was run again" in (folder / "report.html").read_text()
     with Workspace(folder).locked():
-        script = "import sys; from wgflow.analysis.report import main; sys.exit(main(sys.argv[1:]))"
+        script = "import sys; from wgflow.report.page import main; sys.exit(main(sys.argv[1:]))"
         refused = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "another process is running this study" in refused.stderr

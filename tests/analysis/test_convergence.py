@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import convergence
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.studies.convergence import reduce as convergence
+from wgflow.study.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 STUDY = """

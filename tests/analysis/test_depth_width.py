@@ -6,11 +6,13 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import clouds, depth_width, lawfit
-from wgflow.analysis.figures import FIGURES, style
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.stats import fit as lawfit
+from wgflow.studies.depth_width import particle_distances as clouds
+from wgflow.studies.depth_width import reduce as depth_width
+from wgflow.studies.registry import FIGURES, style
+from wgflow.study.workspace import Workspace
 
 STUDY = """
 name = "reduced"

@@ -1,7 +1,7 @@
 """What figures of one run share is found once, and again as soon as the run has changed."""
 
-from wgflow.analysis.drawing import kept
-from wgflow.workspace import Workspace
+from wgflow.report.figure import kept
+from wgflow.study.workspace import Workspace
 
 
 def test_what_is_kept_of_a_run_lasts_until_a_file_of_it_changes(tmp_path):

@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import ensemble, style
-from wgflow.analysis.figures import FIGURES
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.report import style
 from wgflow.sims import run
+from wgflow.studies.ensemble import reduce as ensemble
+from wgflow.studies.registry import FIGURES
+from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.expansion import remainders
-from wgflow.workspace import Workspace
 
 SCRIPTS = Path(__file__).parents[2] / "analysis"
 SMALL = ["--set", "flow.until=1.0", "--set", "flow.every=1.0", "--set", "depth.layers=4", "--set", "particles.count=8"]

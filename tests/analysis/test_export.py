@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import export
+from wgflow.report import export
 from wgflow.sims import run
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import schema
-from wgflow.workspace import MemberFile, Workspace
 
 xarray = pytest.importorskip("xarray")
 

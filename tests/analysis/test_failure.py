@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from scipy.stats import binom
 
-from wgflow.analysis.failure import (
+from wgflow.base.errors import InputError
+from wgflow.stats.exceedance import (
     FAILS,
     MEETS,
     UNDECIDED,
@@ -18,8 +19,7 @@ from wgflow.analysis.failure import (
     target,
     upper_bound,
 )
-from wgflow.analysis.laws import Sizes
-from wgflow.errors import InputError
+from wgflow.stats.scaling_laws import Sizes
 
 SIZES = Sizes((2, 4, 8), (4, 8))
 

@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import features, style
-from wgflow.analysis.figures import FIGURES
-from wgflow.features import coupling, flow
-from wgflow.features.system import from_trajectory, state_of
+from wgflow.report import style
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.studies.feature_flow import reduce as features
+from wgflow.studies.registry import FIGURES
+from wgflow.study.workspace import Workspace
+from wgflow.systems.neural_feature_flow import coupling, flow
+from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
 
 RATE = """
 name = "rate"
@@ -248,8 +249,8 @@ def test_the_learning_rate_is_not_rounded(make):
 
 def test_epsilon_of_definition_five(rated, gaps):
     """Against the library's, which has all units; the study's first units are all of them up to m = 256."""
-    from wgflow.features.initial import minimum_norm
-    from wgflow.features.population import population
+    from wgflow.systems.neural_feature_flow.initial import minimum_norm
+    from wgflow.systems.neural_feature_flow.population import population
 
     found = gaps[0].by_units["epsilon"]
     assert found.rate.exponent == pytest.approx(0.5, abs=0.2)

@@ -6,11 +6,11 @@ from pathlib import Path
 import matplotlib as mpl
 import pytest
 
-from wgflow.analysis import style
-from wgflow.analysis.figures import FIGURES
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.report import style
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.studies.registry import FIGURES
+from wgflow.study.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
 

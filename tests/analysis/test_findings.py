@@ -19,36 +19,35 @@ from matplotlib.text import Text
 from rich.console import Console
 
 import wgflow
-from wgflow.analysis import (
-    clouds,
-    convergence,
-    depth_width,
-    features,
-    hidden_width,
-    hidden_width_scales,
-    lawfit,
-    models,
-    report,
-    style,
-    summary,
-    wording,
-)
-from wgflow.analysis import ensemble as measured
-from wgflow.analysis import features as feature_results
-from wgflow.analysis.along import Along
-from wgflow.analysis.choice import Choice
-from wgflow.analysis.cifar import Comparison
-from wgflow.analysis.figures import FIGURES
-from wgflow.analysis.gain import Equivalence
-from wgflow.analysis.lawfit import Fit
-from wgflow.analysis.member import shown, unfinished
-from wgflow.analysis.pairs import compare
-from wgflow.analysis.rates import Interval, estimate, rms
-from wgflow.analysis.switching import Switching
-from wgflow.analysis.watch import Watch, picture
-from wgflow.analysis.zero_loss import Course
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.base.types import Frame
+from wgflow.report import page as report
+from wgflow.report import style, summary
+from wgflow.report.members import shown, unfinished
+from wgflow.report.theorem_diagnostics import Along
+from wgflow.report.watch import Watch, picture
 from wgflow.sims import run
+from wgflow.stats import fit as lawfit
+from wgflow.stats import wording
+from wgflow.stats.convergence_rates import Interval, estimate, rms
+from wgflow.stats.equivalence import Equivalence
+from wgflow.stats.fit import Fit
+from wgflow.stats.model_selection import Choice
+from wgflow.stats.paired_test import compare
+from wgflow.studies.cifar.reduce import Comparison
+from wgflow.studies.convergence import baselines as models
+from wgflow.studies.convergence import reduce as convergence
+from wgflow.studies.depth_width import particle_distances as clouds
+from wgflow.studies.depth_width import reduce as depth_width
+from wgflow.studies.ensemble import reduce as measured
+from wgflow.studies.feature_flow import reduce as feature_results
+from wgflow.studies.feature_flow import reduce as features
+from wgflow.studies.hidden_width import reduce as hidden_width
+from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
+from wgflow.studies.registry import FIGURES
+from wgflow.studies.switching.reduce import Switching
+from wgflow.studies.zero_loss.reduce import Course
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.certificate import Certificate
 from wgflow.theory.envelope import Envelope
@@ -56,8 +55,6 @@ from wgflow.theory.reference import Beside
 from wgflow.theory.separation import Separation
 from wgflow.theory.stationarity import Residual, balance, lojasiewicz
 from wgflow.theory.support import Support
-from wgflow.types import Frame
-from wgflow.workspace import MemberFile, Workspace
 
 S = np.linspace(0.0, 20.0, 21)
 SERIES = {
@@ -125,7 +122,7 @@ def of_kind(kind):
 
 
 def module(name):
-    return importlib.import_module(f"wgflow.analysis.figures.{name}")
+    return importlib.import_module(f"wgflow.studies.{name}")
 
 
 def end(kind, k=-1):

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from wgflow.analysis.gain import no_gain
-from wgflow.analysis.rates import spread
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.stats.convergence_rates import spread
+from wgflow.stats.equivalence import no_gain
 
 DEPTHS = (4, 8, 16, 32, 64)
 

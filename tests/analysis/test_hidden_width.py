@@ -9,10 +9,12 @@ import pytest
 from scipy.optimize import minimize
 
 import wgflow
-from wgflow.analysis import hidden_width, hidden_width_scales
-from wgflow.analysis.figures import FIGURES
-from wgflow.sims import members, run, study
-from wgflow.workspace import Workspace
+from wgflow.sims import members, run
+from wgflow.studies.hidden_width import reduce as hidden_width
+from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
+from wgflow.studies.registry import FIGURES
+from wgflow.study import schema as study
+from wgflow.study.workspace import Workspace
 
 
 def literal(x, y, u, v, alpha, rate_u, rate_v, steps):
@@ -115,7 +117,7 @@ def test_grids_are_the_published_ones():
     assert len(planned) == 600
     assert {each.values["problem.width"] for each in planned} == {int(np.floor(10**x)) for x in (1, 1.5, 2)}
     names = {"D": 31.0}
-    found = sorted({wgflow.formulas.number(each.values["particles.scale.a"], names, "a") for each in planned})
+    found = sorted({wgflow.study.formulas.number(each.values["particles.scale.a"], names, "a") for each in planned})
     np.testing.assert_allclose(found, 10 ** np.linspace(-2, 2, 20) * np.sqrt(31), rtol=1e-12)
 
 

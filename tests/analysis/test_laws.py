@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 from scipy.optimize import minimize
 
-from wgflow.analysis import lawfit
-from wgflow.analysis.choice import compare
-from wgflow.analysis.lawfit import fit, solve
-from wgflow.analysis.laws import LAWS, Sizes, logarithm, predict
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.stats import fit as lawfit
+from wgflow.stats.fit import fit, solve
+from wgflow.stats.model_selection import compare
+from wgflow.stats.scaling_laws import LAWS, Sizes, logarithm, predict
 
 SIZES = Sizes((2, 4, 8, 16, 32), (2, 4, 8, 16, 32, 64), (128, 256))
 TRUE = (3.0, 1.5)

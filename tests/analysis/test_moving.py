@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import moving, report
-from wgflow.projections import directions, principal
+from wgflow.model.projections import directions, principal
+from wgflow.report import animation as moving
+from wgflow.report import page as report
 from wgflow.trajectory import TrajectoryWriter
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -104,7 +105,7 @@ def test_constant_and_enormous_coordinates(value, tmp_path):
     with TrajectoryWriter.create(path, energy, 1) as writer:
         for step in range(3):
             theta = np.full((1, count), value)
-            writer.append(wgflow.types.Frame(step, step / 1.0, theta, np.array([0.5]), np.ones(1), 1.0, 0.0))
+            writer.append(wgflow.base.types.Frame(step, step / 1.0, theta, np.array([0.5]), np.ones(1), 1.0, 0.0))
     with wgflow.Trajectory(path) as found:
         text = moving.moving(found)
     assert (text == "") == (abs(value) > 1e100)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wgflow.analysis.pairs import compare, verdict
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.stats.paired_test import compare, verdict
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 11])

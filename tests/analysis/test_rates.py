@@ -6,8 +6,8 @@ Everything is seeded, so a test either always passes or never; the numbers in co
 import numpy as np
 import pytest
 
-from wgflow.analysis.rates import estimate, mean, norm_of_mean, rms
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.stats.convergence_rates import estimate, mean, norm_of_mean, rms
 
 SIZES = (16, 32, 64, 128, 256, 512)
 

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from wgflow.analysis.extrapolation import failure_probability, fit_energy, fit_where_it_holds
-from wgflow.analysis.laws import Sizes
-from wgflow.analysis.sizing import smallest, sufficient
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.stats.extrapolation import failure_probability, fit_energy, fit_where_it_holds
+from wgflow.stats.scaling_laws import Sizes
+from wgflow.studies.sizing.reduce import smallest, sufficient
 
 SIZES = Sizes((2, 4, 8, 16), (4, 8, 16, 32))
 E, A, B, C = 0.2, 0.5, 0.4, 0.3

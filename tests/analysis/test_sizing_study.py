@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import style
-from wgflow.analysis.figures.sizing import sized, sizing
+from wgflow.report import style
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.studies.sizing.figure import sized, sizing
+from wgflow.study.workspace import Workspace
 
 STUDY = """
 name = "size"

@@ -4,10 +4,10 @@ import json
 
 import pytest
 
-from wgflow.analysis import steadiness, watch
-from wgflow.balance import EMPTY
+from wgflow.base.energy_balance import EMPTY
+from wgflow.report import steadiness, watch
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.study.workspace import Workspace
 
 STUDY = """
 name = "coarse"

@@ -2,8 +2,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis.switching import order_switching
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.studies.switching.reduce import order_switching
 from wgflow.trajectory import TrajectoryWriter
 
 

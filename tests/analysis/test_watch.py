@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import braille, watch
+from wgflow.report import braille, watch
 from wgflow.sims import run
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import TrajectoryWriter
-from wgflow.workspace import Workspace
 
 STUDY = """
 name = "watched"
@@ -183,7 +183,7 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck
     os.waitid(os.P_PID, runner.pid, os.WSTOPPED | os.WNOWAIT)
     ours, theirs = pty.openpty()
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "wgflow.analysis.watch", "runs", "--interval", "0.1"],
+        [sys.executable, "-m", "wgflow.report.watch", "runs", "--interval", "0.1"],
         stdout=theirs,
         env=os.environ | {"TERM": "xterm", "LINES": "40"},
     )

@@ -5,13 +5,14 @@ import csv
 import numpy as np
 import pytest
 
-from wgflow.analysis.figures import FIGURES
-from wgflow.analysis.zero_loss import RESTING, checked, courses
-from wgflow.errors import InputError
-from wgflow.sims import members, run, study
+from wgflow.base.errors import InputError
+from wgflow.sims import members, run
+from wgflow.studies.registry import FIGURES
+from wgflow.studies.zero_loss.reduce import RESTING, checked, courses
+from wgflow.study import schema as study
+from wgflow.study.workspace import Workspace
 from wgflow.theory.separation import one_signed_floor
 from wgflow.trajectory import Trajectory
-from wgflow.workspace import Workspace
 
 LINE = {"name": "sine", "samples": 12, "frequency": 0.4, "standardise": False, "state": "identity"}
 SMALL = {"problem": LINE, "particles": {"count": 24}, "flow": {"until": 1.0}, "depth": {"name": "layers", "layers": 4}}

@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 
 torch = pytest.importorskip("torch")
 
-from wgflow.cifar import architectures  # noqa: E402 # torch first
-from wgflow.cifar.architectures import ARCHITECTURES, build  # noqa: E402
-from wgflow.cifar.stage import stages  # noqa: E402
+from wgflow.systems.images import architectures  # noqa: E402 # torch first
+from wgflow.systems.images.architectures import ARCHITECTURES, build  # noqa: E402
+from wgflow.systems.images.stage import stages  # noqa: E402
 
 PUBLISHED = {  # millions of parameters, as printed: arXiv:1512.03385 table 6, 1603.05027, 1611.05431 table 7
     "resnet20": "0.27",

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.types import Frame
+from wgflow.base.errors import InputError
+from wgflow.base.types import Frame
 
 torch = pytest.importorskip("torch")
 
-from wgflow import cifar  # noqa: E402 # torch first
-from wgflow.cifar import bridge  # noqa: E402
-from wgflow.cifar.stage import MeanFieldStage, PlainStage  # noqa: E402
+from wgflow.systems import images as cifar  # noqa: E402 # torch first
+from wgflow.systems.images import bridge  # noqa: E402
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage  # noqa: E402
 
 
 def stage_of(seed=0, name="resnet20", which=0, **options):

@@ -6,16 +6,16 @@ import random
 import numpy as np
 import pytest
 
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402 # torch first
 
-from wgflow import cifar  # noqa: E402
-from wgflow.cifar import blocks as cifar_blocks  # noqa: E402
-from wgflow.cifar.adapters import Rest, Scaled, difference, split  # noqa: E402
-from wgflow.cifar.stage import MeanFieldStage, PlainStage  # noqa: E402
+from wgflow.systems import images as cifar  # noqa: E402
+from wgflow.systems.images import blocks as cifar_blocks  # noqa: E402
+from wgflow.systems.images.adapters import Rest, Scaled, difference, split  # noqa: E402
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage  # noqa: E402
 
 
 class Block(nn.Module):

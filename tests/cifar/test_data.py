@@ -9,10 +9,10 @@ import tarfile
 import numpy as np
 import pytest
 
-from wgflow import rng
-from wgflow.cifar import data
-from wgflow.cifar.augment import draws
-from wgflow.errors import InputError
+from wgflow.base import rng
+from wgflow.base.errors import InputError
+from wgflow.systems.images import data
+from wgflow.systems.images.augment import draws
 
 RECORDS = 3  # of a file here, in place of 10,000
 

@@ -7,7 +7,7 @@ import random
 
 import pytest
 
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 
 torch = pytest.importorskip("torch")
 
@@ -15,8 +15,8 @@ from torch import nn  # noqa: E402 # torch first
 from torch.nn import functional  # noqa: E402
 from torch.nn.utils import parametrizations  # noqa: E402
 
-from wgflow import cifar  # noqa: E402
-from wgflow.cifar.adapters import Scaled  # noqa: E402
+from wgflow.systems import images as cifar  # noqa: E402
+from wgflow.systems.images.adapters import Scaled  # noqa: E402
 
 WIDTH = 4
 SCRIPTS = pytest.mark.filterwarnings(
@@ -218,7 +218,7 @@ def uncompiled():
 @pytest.mark.parametrize("name", FAMILIES)
 def test_the_default_takes_the_family_to_the_bit(name, caplog):
     model, x = network(FAMILIES[name]), images()
-    with caplog.at_level(logging.INFO, "wgflow.cifar"):
+    with caplog.at_level(logging.INFO, "wgflow.systems.images"):
         mean_field = cifar.from_resnet(model)
     (taken,) = cifar.report(mean_field)
     assert (taken.stage, taken.blocks, taken.rule) == ("1.0", 3, "difference")
@@ -325,7 +325,7 @@ def test_each_run_by_its_own_rule_and_said_once(caplog):
     pair, other = [splittable(), splittable()], [Functional(), Functional()]
     model = nn.Sequential(conv(3, WIDTH), *pair, *other, nn.Sequential(Dropped(), Dropped()))
     pair[1].__class__ = type(pair[0])
-    with caplog.at_level(logging.INFO, "wgflow.cifar"):
+    with caplog.at_level(logging.INFO, "wgflow.systems.images"):
         mean_field = cifar.from_resnet(model)
     assert [(each.stage, each.rule) for each in cifar.report(mean_field)] == [("1", "split"), ("2", "difference")]
     (said,) = caplog.records
@@ -335,7 +335,7 @@ def test_each_run_by_its_own_rule_and_said_once(caplog):
         "left as they are: 3.0 (Dropped that takes random numbers other than dropout's in training)"
     )
     caplog.clear()
-    with caplog.at_level(logging.INFO, "wgflow.cifar"):
+    with caplog.at_level(logging.INFO, "wgflow.systems.images"):
         cifar.from_resnet(nn.Sequential(*pair))
     assert [each.levelno for each in caplog.records] == [logging.INFO]
     assert cifar.report(nn.Sequential(*pair)) == ()

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from wgflow.analysis.cifar import PUBLISHED
-from wgflow.cifar.record import MEASURED
-from wgflow.sims.training_tables import TrainingTable
+from wgflow.studies.cifar.reduce import PUBLISHED
+from wgflow.study.training_tables import TrainingTable
+from wgflow.systems.images.record import MEASURED
 
 PAGE = (Path(__file__).parents[2] / "docs" / "cifar.md").read_text()
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 
 torch = pytest.importorskip("torch")
 
-from wgflow import cifar  # noqa: E402 # torch first
-from wgflow.cifar.blocks import basic  # noqa: E402
-from wgflow.cifar.stage import MeanFieldStage, PlainStage, parameter_groups, settle  # noqa: E402
+from wgflow.systems import images as cifar  # noqa: E402 # torch first
+from wgflow.systems.images.blocks import basic  # noqa: E402
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage, parameter_groups, settle  # noqa: E402
 
 
 def branches(seed, count=4, width=4):
@@ -298,7 +298,7 @@ def test_importing_wgflow_imports_no_torch():
     import subprocess
     import sys
 
-    script = "import sys, wgflow.sims.run, wgflow.cifar; print('torch' in sys.modules)"
+    script = "import sys, wgflow.sims.run, wgflow.systems.images; print('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "False"
     assert set(cifar.__all__) == set(cifar._HOME) <= set(dir(cifar))
 

@@ -10,15 +10,15 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from wgflow import rng  # noqa: E402
-from wgflow.cifar import checkpoint, record, training  # noqa: E402
-from wgflow.cifar.augment import crop_and_flip, draws  # noqa: E402
-from wgflow.cifar.data import Images, digit_images  # noqa: E402
-from wgflow.cifar.rates import Rates  # noqa: E402
-from wgflow.cifar.recipe import Recipe  # noqa: E402
-from wgflow.cifar.stage import stages  # noqa: E402
-from wgflow.cifar.training import Trainer  # noqa: E402
-from wgflow.errors import BackendError, DivergenceError, InputError  # noqa: E402
+from wgflow.base import rng  # noqa: E402
+from wgflow.base.errors import BackendError, DivergenceError, InputError  # noqa: E402
+from wgflow.systems.images import checkpoint, record, training  # noqa: E402
+from wgflow.systems.images.augment import crop_and_flip, draws  # noqa: E402
+from wgflow.systems.images.data import Images, digit_images  # noqa: E402
+from wgflow.systems.images.rates import Rates  # noqa: E402
+from wgflow.systems.images.recipe import Recipe  # noqa: E402
+from wgflow.systems.images.stage import stages  # noqa: E402
+from wgflow.systems.images.training import Trainer  # noqa: E402
 
 TINY = {"batch": 32, "padding": 1, "flip": False, "lr": 0.05, "columns": 4}
 

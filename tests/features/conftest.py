@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from threadpoolctl import threadpool_limits
 
-from wgflow.features.network import Network
-from wgflow.features.records import Weights
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.state import Weights
 
 STEP = 1e-30  # imaginary part of a complex step; its square is nothing
 

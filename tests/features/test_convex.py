@@ -9,15 +9,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize
 
-from wgflow.errors import InputError
-from wgflow.features import convex
-from wgflow.features.constraints import Dual, constraints, lower_bound, project
-from wgflow.features.convex import Point, grid_of, lift, objective, residual
-from wgflow.features.flow import run
-from wgflow.features.initial import minimum_norm
-from wgflow.features.network import Network
-from wgflow.features.optimum import optimality_gap, reformulate
-from wgflow.features.records import Features, Weights
+from wgflow.base.errors import InputError
+from wgflow.systems.neural_feature_flow import convex
+from wgflow.systems.neural_feature_flow.constraints import Dual, constraints, lower_bound, project
+from wgflow.systems.neural_feature_flow.convex import Point, grid_of, lift, objective, residual
+from wgflow.systems.neural_feature_flow.flow import run
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.optimum import optimality_gap, reformulate
+from wgflow.systems.neural_feature_flow.state import Features, Weights
 
 LAM = (0.02, 0.05, 0.03)  # one for each layer of three, all different
 

@@ -5,13 +5,13 @@ import pytest
 from scipy import stats
 from scipy.linalg import inv, sqrtm
 
-from wgflow.errors import InputError
-from wgflow.features.coupling import apart, epsilon, ideal, noise
-from wgflow.features.flow import State, start
-from wgflow.features.history import dense
-from wgflow.features.initial import minimum_norm
-from wgflow.features.network import Network
-from wgflow.features.population import Population, gaussian_gram, population
+from wgflow.base.errors import InputError
+from wgflow.systems.neural_feature_flow.coupling import apart, epsilon, ideal, noise
+from wgflow.systems.neural_feature_flow.flow import State, start
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.low_rank import dense
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.population import Population, gaussian_gram, population
 
 
 def make(kind="resnet", points=4, inputs=6, seed=0, **options):

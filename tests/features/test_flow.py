@@ -3,12 +3,12 @@
 import numpy as np
 import pytest
 
-from wgflow.errors import DivergenceError, InputError
-from wgflow.features.flow import State, defect, descent_step, flow_step, run, start
-from wgflow.features.history import dense
-from wgflow.features.initial import minimum_norm
-from wgflow.features.records import Features
-from wgflow.integrators import EULER, HEUN, RK4, Tableau
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.flow.integrators import EULER, HEUN, RK4, Tableau
+from wgflow.systems.neural_feature_flow.flow import State, defect, descent_step, flow_step, run, start
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.low_rank import dense
+from wgflow.systems.neural_feature_flow.state import Features
 
 
 def flat(weights):

@@ -3,12 +3,19 @@
 import numpy as np
 import pytest
 
-from wgflow.errors import InputError
-from wgflow.features.flow import run
-from wgflow.features.gram import _adversary, excess, grams, infimum, smallest_eigenvalues, strong_universality
-from wgflow.features.initial import minimum_norm
-from wgflow.features.network import Network
-from wgflow.problems.losses import LOSSES
+from wgflow.base.errors import InputError
+from wgflow.model.losses import LOSSES
+from wgflow.systems.neural_feature_flow.flow import run
+from wgflow.systems.neural_feature_flow.gram import (
+    _adversary,
+    excess,
+    grams,
+    infimum,
+    smallest_eigenvalues,
+    strong_universality,
+)
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.network import Network
 
 
 class Logistic:
@@ -92,7 +99,7 @@ def least_for_two(network, bound, count, seed):
     For a direction u and increasing h1, u . h1(base + f2) fills an interval, and its least square is 0 or that of an
     end; lambda_min is the least over u of the mean, here over a grid of angles.
     """
-    from wgflow import rng as counter
+    from wgflow.base import rng as counter
 
     base = counter.normal(seed, "draws of v", (count, network.inputs)) @ network.x.T / network.inputs
     low, high = np.tanh(base - bound), np.tanh(base + bound)

@@ -5,11 +5,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from wgflow.errors import InputError
-from wgflow.features.flow import run
-from wgflow.features.history import LowRank, Updated, add, ahead, cheaper, dense, total
-from wgflow.features.initial import minimum_norm
-from wgflow.integrators import RK4
+from wgflow.base.errors import InputError
+from wgflow.flow.integrators import RK4
+from wgflow.systems.neural_feature_flow.flow import run
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.low_rank import LowRank, Updated, add, ahead, cheaper, dense, total
 
 
 def pair(rng, rows=6, columns=4, rank=2):

@@ -6,11 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wgflow import rng as counter
-from wgflow.errors import InputError
-from wgflow.features.flow import run, start
-from wgflow.features.initial import minimum_norm, regress, root, spread, standard
-from wgflow.features.network import Network
+from wgflow.base import rng as counter
+from wgflow.base.errors import InputError
+from wgflow.systems.neural_feature_flow.flow import run, start
+from wgflow.systems.neural_feature_flow.initial import minimum_norm, regress, root, spread, standard
+from wgflow.systems.neural_feature_flow.network import Network
 
 TOY = np.linspace(-np.pi, np.pi, 100)
 

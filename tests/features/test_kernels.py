@@ -5,13 +5,13 @@ import inspect
 import numpy as np
 import pytest
 
-from wgflow.activations import Activation
-from wgflow.features import _fused
-from wgflow.features.elementwise import Elementwise, Plain
-from wgflow.features.history import dense
-from wgflow.features.kernels import Fused
-from wgflow.features.network import Network
 from wgflow.kernels import cache
+from wgflow.model.activations import Activation
+from wgflow.systems.neural_feature_flow import fused_loops as _fused
+from wgflow.systems.neural_feature_flow.elementwise import Elementwise, Plain
+from wgflow.systems.neural_feature_flow.kernels import Fused
+from wgflow.systems.neural_feature_flow.low_rank import dense
+from wgflow.systems.neural_feature_flow.network import Network
 
 
 def arrays(drift):

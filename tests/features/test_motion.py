@@ -4,11 +4,11 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import DivergenceError, InputError
-from wgflow.features import flow
-from wgflow.features.initial import minimum_norm
-from wgflow.features.motion import Motion, rate
-from wgflow.features.system import System, from_trajectory, state_of
+from wgflow.base.errors import DivergenceError, InputError
+from wgflow.systems.neural_feature_flow import flow
+from wgflow.systems.neural_feature_flow.initial import minimum_norm
+from wgflow.systems.neural_feature_flow.motion import Motion, rate
+from wgflow.systems.neural_feature_flow.system import System, from_trajectory, state_of
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 
 UNITS = 6

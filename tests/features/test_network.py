@@ -5,12 +5,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgflow.activations import Activation
-from wgflow.errors import InputError
-from wgflow.features.history import LowRank, dense
-from wgflow.features.initial import regress
-from wgflow.features.network import Network
-from wgflow.features.records import Features, Weights
+from wgflow.base.errors import InputError
+from wgflow.model.activations import Activation
+from wgflow.systems.neural_feature_flow.initial import regress
+from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.state import Features, Weights
 
 ANALYTIC = ["tanh", "sin", "gelu"]
 

@@ -17,7 +17,7 @@ NAMES = sorted(
 def test_names_are_there(name):
     module, attribute = name.split(".")
     home = "network" if module == "Network" else module
-    found = importlib.import_module(f"wgflow.features.{home}")
+    found = importlib.import_module(f"wgflow.systems.neural_feature_flow.{home}")
     assert hasattr(found.Network if module == "Network" else found, attribute)
 
 
@@ -35,8 +35,8 @@ def test_its_lines_run(capsys):
 
 
 def test_observables_and_keys_of_the_page():
-    from wgflow.sims.observables import NETWORK_OBSERVABLES
-    from wgflow.sims.tables import NetworkTable
+    from wgflow.study.tables import NetworkTable
+    from wgflow.systems.observables import NETWORK_OBSERVABLES
 
     for name in re.findall(r"observables? `(\w+)`", PAGE):
         assert name in NETWORK_OBSERVABLES

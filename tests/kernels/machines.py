@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from wgflow.kernels.system import System
+from wgflow.kernels.gpu.machine import System
 
 
 class CUDARuntimeError(RuntimeError):

@@ -6,10 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.activations import ACTIVATIONS
-from wgflow.errors import BackendError, InputError
+from wgflow.base.errors import BackendError, InputError
 from wgflow.kernels import select
-from wgflow.kernels._functions import CODES
+from wgflow.kernels.cpu.functions import CODES
+from wgflow.model.activations import ACTIVATIONS
 
 
 def draw(seed, particles, samples, width, outputs=1, activation="tanh", block="ridge", loss="squared", depth="gaps"):
@@ -75,7 +75,7 @@ def test_reference_equals_cpu(depth, block, loss, layers, **shapes):
 @example(5e-324)
 @example(float("inf"))
 def test_tanh_is_within_two_units_in_the_last_place(x):
-    from wgflow.kernels._functions import tanh
+    from wgflow.kernels.cpu.functions import tanh
 
     ours, theirs = tanh(x), np.tanh(x)
     assert (np.isnan(ours) and np.isnan(theirs)) or abs(ours - theirs) <= 2 * np.spacing(abs(theirs))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from hostcuda import HostDevice, compiler
 
-from wgflow.kernels.cuda import source
+from wgflow.kernels.gpu.cuda import source
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no g++ to compile the CUDA sources with")
 

@@ -11,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.activations import ACTIVATIONS
-from wgflow.errors import InputError
-from wgflow.kernels import cpu, select, threads
+from wgflow.base.errors import InputError
+from wgflow.kernels import select, threads
+from wgflow.kernels.cpu import backend as cpu
+from wgflow.model.activations import ACTIVATIONS
 
 DEPTHS = {"gaps": wgflow.Gaps(), "layers": wgflow.Layers(3), "deposit": wgflow.Deposit(4), "shallow": wgflow.Shallow()}
 
@@ -207,7 +208,7 @@ def test_tiles_for_processors_with_shorter_vectors(tmp_path):
 
 def test_tiles_check_their_corners():
     """What NUMBA_BOUNDSCHECK turns on does find a product that leaves its array."""
-    from wgflow.kernels import _tiles
+    from wgflow.kernels.cpu import matmul_tiles as _tiles
 
     inside, beyond = np.zeros((8, 16)), np.zeros((7, 16))
     check = _tiles.within.py_func

@@ -4,9 +4,10 @@ import numpy as np
 import pytest
 from machines import BY_KERNEL, FAULTS, Machine, fake_cupy
 
-from wgflow.errors import BackendError
-from wgflow.kernels import checkup, device
-from wgflow.kernels.system import System
+from wgflow.base.errors import BackendError
+from wgflow.kernels.gpu import device
+from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu.machine import System
 
 
 def by_name(table):

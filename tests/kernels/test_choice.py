@@ -8,9 +8,10 @@ from machines import FAULTS, Machine
 
 import wgflow
 from wgflow import kernels
-from wgflow.activations import Activation
-from wgflow.blocks import Ridge
-from wgflow.kernels import checkup, choice
+from wgflow.kernels import auto as choice
+from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.model.activations import Activation
+from wgflow.model.blocks import Ridge
 
 
 class Stub:

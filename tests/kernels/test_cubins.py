@@ -9,7 +9,7 @@ from typing import NamedTuple
 import pytest
 from hostcuda import signatures
 
-from wgflow.kernels.cuda import options, source
+from wgflow.kernels.gpu.cuda import options, source
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")  # CuPy's own, on a machine without a device

@@ -8,8 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_gpu import CASES, TOLERANCE, close, drawn, evaluations, off
 
-from wgflow.kernels import persistent
-from wgflow.kernels.gpu import Gpu
+from wgflow.kernels.gpu import persistent
+from wgflow.kernels.gpu.backend import Gpu
 from wgflow.kernels.reference import Reference
 
 pytestmark = pytest.mark.gpu

@@ -9,16 +9,16 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.activations import ACTIVATIONS
-from wgflow.errors import BackendError, InputError
-from wgflow.kernels import device as devices
-from wgflow.kernels.cuda import source
-from wgflow.kernels.gpu import Gpu
-from wgflow.kernels.grouping import CLOSES, OPENS, TRIANGLE, group
+from wgflow.base.errors import BackendError, InputError
+from wgflow.kernels.gpu import device as devices
+from wgflow.kernels.gpu.backend import Gpu
+from wgflow.kernels.gpu.cuda import source
+from wgflow.kernels.gpu.device_problem import ACTIVATION_CODES, LOSS_CODES
+from wgflow.kernels.gpu.grouping import CLOSES, OPENS, TRIANGLE, group
 from wgflow.kernels.reference import Reference
-from wgflow.kernels.table import ONE, ZERO, tabulate
-from wgflow.kernels.uploaded import ACTIVATION_CODES, LOSS_CODES
-from wgflow.problems.losses import LOSSES
+from wgflow.kernels.unit_table import ONE, ZERO, tabulate
+from wgflow.model.activations import ACTIVATIONS
+from wgflow.model.losses import LOSSES
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no g++ to compile the CUDA sources with")
 
@@ -277,8 +277,8 @@ def test_groups_cover_a_network_in_order(counts, units, size):
 
 @pytest.mark.parametrize("block", BLOCKS, ids=str)
 def test_table_follows_unfold_and_fold(block):
-    block = wgflow.blocks.block(block)
-    width, parameters = 3, wgflow.blocks.width(block, 3)
+    block = wgflow.model.blocks.block(block)
+    width, parameters = 3, wgflow.model.blocks.width(block, 3)
     table = tabulate(block, width, parameters)
     theta = np.random.default_rng(0).normal(size=(1, parameters))
     constants = {ZERO: 0.0, ONE: 1.0}
@@ -289,7 +289,7 @@ def test_table_follows_unfold_and_fold(block):
 
 
 def test_a_block_that_computes_its_units_is_refused():
-    class Doubled(wgflow.blocks.Ridge):
+    class Doubled(wgflow.model.blocks.Ridge):
         def unfold(self, theta, width):
             return 2 * super().unfold(theta, width)
 
@@ -318,7 +318,7 @@ def test_bad_networks_and_problems(case):
     with pytest.raises(InputError, match=r"start: expected states of shape \(M, 3\), got \(4, 5\)"):
         gpu.outputs(net, rho.theta, np.zeros((4, 5)))
     own = wgflow.Problem.padded(
-        [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.activations.Activation("mine", np.sin, np.cos)
+        [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.model.activations.Activation("mine", np.sin, np.cos)
     )
     with pytest.raises(BackendError, match="of your own computes in NumPy; use --backend cpu"):
         Gpu(own, device=HostDevice())

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from hostcuda import HostDevice, HostError, compiler, replay, signatures, unavailable
 
-from wgflow.kernels.cuda import source
+from wgflow.kernels.gpu.cuda import source
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 

@@ -8,11 +8,11 @@ import pytest
 from hostcuda import HostDevice, compiler, replay, signatures, unavailable
 
 import wgflow
-from wgflow.depth import Network
-from wgflow.kernels import cuda
-from wgflow.kernels.cuda import source
-from wgflow.kernels.gpu import Gpu
+from wgflow.kernels.gpu import cuda
+from wgflow.kernels.gpu.backend import Gpu
+from wgflow.kernels.gpu.cuda import source
 from wgflow.kernels.reference import Reference
+from wgflow.model.depth import Network
 
 pytestmark = pytest.mark.skipif(compiler() is None, reason="no C++ compiler")
 

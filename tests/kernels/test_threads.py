@@ -11,7 +11,7 @@ import pytest
 
 import wgflow
 from wgflow.kernels import threads
-from wgflow.kernels.cpu import Cpu
+from wgflow.kernels.cpu.backend import Cpu
 
 
 def test_shares_depend_on_sizes_only_and_cover_the_samples():

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.problems import exact
+from wgflow.base.errors import InputError
+from wgflow.model import exact
 
 
 def test_whitened_has_exact_moments():
@@ -60,8 +60,8 @@ def test_integrators_have_their_order_on_the_exact_flow(name, order):
 
 def test_teacher_is_realisable():
     """The teacher's own blocks under Layers answer y: E = 0."""
-    from wgflow import rng as counter
-    from wgflow.problems.regression import teacher
+    from wgflow.base import rng as counter
+    from wgflow.model.synthetic import teacher
 
     x, y = teacher(samples=30, width=2, layers=3, units=2, seed=5)
     problem = wgflow.Problem.padded(x, y)

@@ -5,11 +5,11 @@ import pytest
 from scipy import sparse
 
 import wgflow
-from wgflow import rng as counter
-from wgflow.errors import InputError
-from wgflow.features.network import Network as FeatureNetwork
-from wgflow.problems import datasets
-from wgflow.problems.regression import sine
+from wgflow.base import rng as counter
+from wgflow.base.errors import InputError
+from wgflow.model import datasets
+from wgflow.model.synthetic import sine
+from wgflow.systems.neural_feature_flow.network import Network as FeatureNetwork
 
 X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, 2.0, 3.0])
 

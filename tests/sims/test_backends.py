@@ -4,9 +4,12 @@ import pytest
 
 import wgflow
 from wgflow import kernels
-from wgflow.kernels import checkup, choice, device
+from wgflow.kernels import auto as choice
+from wgflow.kernels.gpu import device
+from wgflow.kernels.gpu import diagnose as checkup
 from wgflow.kernels.reference import Reference
-from wgflow.sims import run, sweep
+from wgflow.sims import pool as sweep
+from wgflow.sims import run
 
 STUDY = """
 name = "small"
@@ -131,7 +134,7 @@ def test_members_on_one_device_run_one_after_another(study, with_gpu, monkeypatc
 
 def test_largest_member_decides_for_all(study, monkeypatch):
     from wgflow.sims import backends, members
-    from wgflow.sims.study import load
+    from wgflow.study.schema import load
 
     made, _ = load(run.study_path(study), {"grid": {"problem.samples": [10, 50]}})
     planned = members.expand(made)

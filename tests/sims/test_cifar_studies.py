@@ -15,15 +15,19 @@ import pytest
 torch = pytest.importorskip("torch")
 
 import wgflow  # noqa: E402
-from wgflow.analysis import cifar, pairs  # noqa: E402
-from wgflow.analysis.report import main as report  # noqa: E402
-from wgflow.cifar import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
-from wgflow.errors import InputError, StudyError  # noqa: E402
-from wgflow.extras import install  # noqa: E402
-from wgflow.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
-from wgflow.sims import members, run, study, training_tables, trainings  # noqa: E402
+from wgflow.base.errors import InputError, StudyError  # noqa: E402
+from wgflow.base.extras import install  # noqa: E402
+from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
+from wgflow.report.page import main as report  # noqa: E402
+from wgflow.sims import members, run
+from wgflow.stats import paired_test as pairs  # noqa: E402
+from wgflow.studies.cifar import reduce as cifar
+from wgflow.study import schema as study
+from wgflow.study import training_tables
+from wgflow.study.workspace import Workspace  # noqa: E402
+from wgflow.systems.images import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
+from wgflow.systems.images import members as trainings  # noqa: E402
 from wgflow.trajectory import TrajectoryWriter  # noqa: E402
-from wgflow.workspace import Workspace  # noqa: E402
 
 STUDY = """
 name = "pics"
@@ -291,7 +295,7 @@ def test_other_studies_never_import_torch():
     script = (
         "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, study\n"
         "from wgflow.sims import sweep, trial\n"
-        "import wgflow.analysis.figures\n"
+        "import wgflow.studies\n"
         "s = study.load(run.study_path('quickstart'), {})[0]\n"
         "trial.each(members.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"
     )
@@ -424,7 +428,7 @@ def test_pairs_against_numbers_worked_out_by_hand():
 def test_the_p_value_of_signs_is_exact_under_no_effect():
     """P(p <= 0.1) is at most 0.1 for symmetric differences; seen in 2000 draws, 5 sd above which is once in 3
     million."""
-    draws = wgflow.rng.normal(0, "pairs under no effect", (2000, 6))
+    draws = wgflow.base.rng.normal(0, "pairs under no effect", (2000, 6))
     hits = np.mean([pairs.compare(np.zeros(6), each).p_signs <= 0.1 for each in draws])
     exact = 6 / 64  # the share of choices that a p-value of 0.1 allows
     assert abs(hits - exact) < 5 * np.sqrt(exact * (1 - exact) / 2000)

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.problems import sources
-from wgflow.sims import members, run, study, sweep
-from wgflow.workspace import digest
+from wgflow.base.errors import InputError
+from wgflow.model import data_files as sources
+from wgflow.sims import members, run
+from wgflow.sims import pool as sweep
+from wgflow.study import schema as study
+from wgflow.study.workspace import digest
 
 STUDY = """
 name = "own"
@@ -184,7 +186,7 @@ def test_a_member_of_no_study_reads_what_the_file_holds(place):
 
 
 def test_files_of_images_are_known_one_by_one(place, monkeypatch):
-    from wgflow.cifar import data as images
+    from wgflow.systems.images import data as images
 
     layout = images.LAYOUTS["cifar10"]
     few = layout._replace(train=dict.fromkeys(layout.train, 1), test=dict.fromkeys(layout.test, 1))

@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import report, watch
-from wgflow.errors import BackendError
-from wgflow.features.elementwise import Plain
-from wgflow.features.network import Network
+from wgflow.base.errors import BackendError
 from wgflow.kernels import cache
+from wgflow.report import page as report
+from wgflow.report import watch
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.study.workspace import Workspace
+from wgflow.systems.neural_feature_flow.elementwise import Plain
+from wgflow.systems.neural_feature_flow.network import Network
 
 STUDY = """
 name = "strange"

@@ -2,8 +2,9 @@
 
 import pytest
 
-from wgflow.sims import forecast, members, run, study, trial
+from wgflow.sims import forecast, members, run, trial
 from wgflow.sims.forecast import Load
+from wgflow.study import schema as study
 
 STUDY = """
 name = "small"

@@ -11,13 +11,16 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.analysis import export, figures, report, watch
-from wgflow.errors import TrajectoryError, WorkspaceError
-from wgflow.sims import run, runner
+from wgflow.base.errors import TrajectoryError, WorkspaceError
+from wgflow.report import export, watch
+from wgflow.report import page as report
+from wgflow.sims import run
+from wgflow.sims import run_member as runner
 from wgflow.sims.members import expand
-from wgflow.sims.study import load
+from wgflow.studies import registry as figures
+from wgflow.study.schema import load
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import TrajectoryWriter, identity
-from wgflow.workspace import Workspace
 
 STUDY = """
 name = "mine"
@@ -381,12 +384,12 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
                 attack()
             return outcome
 
-        monkeypatch.setattr("wgflow.sims.sweep.run_member", attacked)
+        monkeypatch.setattr("wgflow.sims.pool.run_member", attacked)
         assert run.main(study) == run.DISK
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
         assert not (folder / "summary.json").exists()
-        monkeypatch.setattr("wgflow.sims.sweep.run_member", run_member)
+        monkeypatch.setattr("wgflow.sims.pool.run_member", run_member)
         if "exchanged" in words:
             (folder / words.split(":")[0] if "study.json" in words else folder / "members/step-0.1.h5").unlink(True)
     assert run.main(study) == 0

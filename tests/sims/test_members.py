@@ -1,9 +1,10 @@
 import pytest
 
-from wgflow.errors import BackendError, InputError
-from wgflow.sims import members, study
+from wgflow.base.errors import BackendError, InputError
+from wgflow.flow.stepsize import Adaptive
+from wgflow.sims import members
 from wgflow.sims.run import studies_folder
-from wgflow.stepsize import Adaptive
+from wgflow.study import schema as study
 
 
 @pytest.fixture

@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, StudyError
-from wgflow.features import flow, initial
-from wgflow.features.system import from_trajectory, state_of
-from wgflow.sims import members, run, study
+from wgflow.base.errors import InputError, StudyError
+from wgflow.sims import members, run
+from wgflow.study import schema as study
+from wgflow.systems.neural_feature_flow import flow, initial
+from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
 
 STUDY = """
 name = "net"

@@ -14,7 +14,7 @@ import pytest
 
 import wgflow
 from wgflow.sims import run
-from wgflow.workspace import Workspace
+from wgflow.study.workspace import Workspace
 
 STUDY = """
 name = "killed"
@@ -302,7 +302,7 @@ def test_a_spoilt_log_of_events_stops_nothing(study, tmp_path, rng):
 
 
 def test_a_repaired_file_without_provenance_goes_on_when_told_to(study, tmp_path, capsys):
-    from wgflow.trajectory.__main__ import main
+    from wgflow.cli.trajectory import main
 
     options = [study, "--quiet", "--set", "flow.until=1.0"]
     assert run.main([*options, "--walltime", "0"]) == run.REQUEUE
@@ -330,7 +330,7 @@ def test_sigterm_before_anything_is_written(study, tmp_path, monkeypatch, capsys
 
 
 def test_sigterm_while_the_summary_is_made(study, tmp_path, monkeypatch):
-    from wgflow.analysis import summary
+    from wgflow.report import summary
 
     rows = summary.rows
 

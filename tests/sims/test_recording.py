@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, StudyError
-from wgflow.sims import members, observables, run, study
+from wgflow.base.errors import InputError, StudyError
+from wgflow.sims import members, run
+from wgflow.study import schema as study
+from wgflow.systems import observables
 from wgflow.trajectory import TrajectoryWriter
 
 STUDY = """

@@ -11,9 +11,9 @@ import numpy as np
 import pytest
 
 import wgflow
-import wgflow.errors
+import wgflow.base.errors
 from wgflow.sims import members, run
-from wgflow.workspace import Workspace
+from wgflow.study.workspace import Workspace
 
 STUDY = """
 name = "small"
@@ -362,7 +362,7 @@ def test_data_too_large_to_store_still_run(study, tmp_path, monkeypatch):
     monkeypatch.setattr("wgflow.trajectory.schema.INLINE", 10)
     assert run.main([study, "--quiet", "--set", "flow.every=0.1"]) == 0
     with wgflow.Trajectory(next(folder(tmp_path).glob("members/*.h5"))) as trajectory:
-        with pytest.raises(wgflow.errors.InputError, match="too large to"):
+        with pytest.raises(wgflow.base.errors.InputError, match="too large to"):
             trajectory.energy()
 
 

@@ -1,14 +1,16 @@
 import pytest
 
-from wgflow.activations import ACTIVATIONS
-from wgflow.cifar.layouts import LAYOUTS
-from wgflow.depth import DEPTHS
-from wgflow.errors import InputError, StudyError
-from wgflow.particles import BOUNDARIES, TAU_LAWS
-from wgflow.problems.datasets import DATASETS
-from wgflow.sims import members, messages, study
-from wgflow.sims.observables import OBSERVABLES
+from wgflow.base.errors import InputError, StudyError
+from wgflow.model.activations import ACTIVATIONS
+from wgflow.model.datasets import DATASETS
+from wgflow.model.depth import DEPTHS
+from wgflow.model.particles import BOUNDARIES, TAU_LAWS
+from wgflow.sims import members
 from wgflow.sims.run import studies_folder
+from wgflow.study import messages
+from wgflow.study import schema as study
+from wgflow.systems.images.layouts import LAYOUTS
+from wgflow.systems.observables import OBSERVABLES
 
 STUDY = """
 name = "small"

@@ -13,7 +13,8 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import wgflow
-from wgflow.sims import members, run, sweep
+from wgflow.sims import members, run
+from wgflow.sims import pool as sweep
 
 STUDY = """
 name = "many"

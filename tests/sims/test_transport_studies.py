@@ -6,13 +6,14 @@ import json
 import numpy as np
 import pytest
 
-from wgflow.analysis.figures import FIGURES
-from wgflow.analysis.figures.escape import EPSILON
-from wgflow.errors import InputError
-from wgflow.sims import members, run, study
+from wgflow.base.errors import InputError
+from wgflow.sims import members, run
+from wgflow.studies.escape.figure import EPSILON
+from wgflow.studies.registry import FIGURES
+from wgflow.study import schema as study
+from wgflow.study.workspace import Workspace
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory import Trajectory
-from wgflow.workspace import Workspace
 
 SMALL = {"problem": {"name": "sine", "samples": 10}, "particles": {"count": 6}, "flow": {"until": 1.0}}
 BOTH = [{"name": "birth_death", "rate": 2.0}, {"name": "birth", "every": 5, "radius": 3.0}]

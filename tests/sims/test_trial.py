@@ -4,8 +4,10 @@ import math
 
 import pytest
 
-from wgflow.errors import StudyError
-from wgflow.sims import forecast, members, requirements, run, study, trial
+from wgflow.base.errors import StudyError
+from wgflow.sims import forecast, members, run, trial
+from wgflow.studies import requirements
+from wgflow.study import schema as study
 
 STUDY = """
 name = "small"

@@ -8,7 +8,7 @@ import traceback
 
 import pytest
 
-from wgflow.errors import StudyError
+from wgflow.base.errors import StudyError
 from wgflow.sims import workers
 
 WAIT = "import time\nwhile True: time.sleep(0.01)"  # looks at nothing
@@ -71,7 +71,7 @@ def test_a_process_that_ends_while_it_starts_had_no_task():
 @pytest.mark.parametrize(
     ("task", "kind", "words"),
     [
-        ("import wgflow.errors as e; raise e.StudyError(['a', 'b'])", StudyError, "a\nb"),
+        ("import wgflow.base.errors as e; raise e.StudyError(['a', 'b'])", StudyError, "a\nb"),
         ("raise MemoryError('of all')", MemoryError, "of all"),
         ("class Own(Exception): pass\nraise Own('x')", RuntimeError, "Own: x"),
         ("class Own(Exception):\n  __str__ = lambda self: 1/0\nraise Own('x')", RuntimeError, "str() failed"),

@@ -7,10 +7,10 @@ import pytest
 from scipy import stats
 
 import wgflow
-from wgflow.depth import Network
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference, adjoints, states
-from wgflow.problems import exact
+from wgflow.model import exact
+from wgflow.model.depth import Network
 from wgflow.theory.ablation import deletion, path_lengths, permutation, reordered
 
 

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow import rng as counter
-from wgflow.blocks import Ridge
-from wgflow.errors import InputError
+from wgflow.base import rng as counter
+from wgflow.base.errors import InputError
+from wgflow.model.blocks import Ridge
 from wgflow.theory import reference
 from wgflow.theory.assumptions import assumptions, lipschitz, steepness
+from wgflow.theory.critical_values import critical_values, sard
 from wgflow.theory.homogeneity import defect, homogeneity, linear_groups, radius
-from wgflow.theory.sard import critical_values, sard
 from wgflow.theory.universality import attainable, chosen, gram, lower_bound, spectrum, universal_kernel
 
 NAMES = [

@@ -5,11 +5,11 @@ import pytest
 from scipy.optimize import nnls
 
 import wgflow
-from wgflow.depth import Network
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference
+from wgflow.model.depth import Network
 from wgflow.theory.certificate import certificate
-from wgflow.theory.descent import fields, signed_direction
+from wgflow.theory.signed_direction import fields, signed_direction
 
 SCHEMES = [{"name": "gaps"}, {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 3}, {"name": "shallow"}]
 RADIUS = 2.0

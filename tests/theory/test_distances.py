@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.theory.distances import between, by_depth, distance, sliced
 
 

@@ -8,11 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial import cKDTree
 
-from wgflow import projections
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
+from wgflow.model import projections
 from wgflow.theory import reference
 from wgflow.theory.entropy import entropy, occupancy, project, projected_entropy
-from wgflow.theory.nearest import nearest, neighbour, smallest_gap
+from wgflow.theory.nearest_neighbours import nearest, neighbour, smallest_gap
 
 
 @pytest.mark.parametrize("dimensions", [1, 2, 3])
@@ -135,7 +135,7 @@ class Counted:
 
 def test_points_at_one_place_are_one_point_of_the_tree(monkeypatch, rng):
     """A tree cannot part identical points: a search among N of them looks at all, N**2 in all."""
-    monkeypatch.setattr("wgflow.theory.nearest.cKDTree", Counted)
+    monkeypatch.setattr("wgflow.theory.nearest_neighbours.cKDTree", Counted)
     places = rng.normal(size=(10, 2))
     for cloud, distinct in ((np.full((2000, 3), 0.1), 1), (np.repeat(places, 200, axis=0), 10)):
         Counted.seen.clear()

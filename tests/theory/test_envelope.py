@@ -6,10 +6,10 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 import wgflow
-from wgflow.activations import Activation
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.kernels.reference import adjoints, states
-from wgflow.problems import exact
+from wgflow.model import exact
+from wgflow.model.activations import Activation
 from wgflow.theory.envelope import adjoint_envelope
 
 SCHEMES = [
@@ -210,7 +210,7 @@ def test_samples_in_pieces_change_nothing(monkeypatch, case):
     problem, rho = case(samples=23, particles=8, block="two_layer")
     energy = wgflow.Energy(problem, {"name": "deposit", "layers": 4})
     whole = adjoint_envelope(energy, rho)
-    monkeypatch.setattr("wgflow.theory.increments._NUMBERS", 50)
+    monkeypatch.setattr("wgflow.theory.layer_jacobians._NUMBERS", 50)
     for one, other in zip(whole, adjoint_envelope(energy, rho), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12)
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.activations import ACTIVATIONS, Activation
-from wgflow.depth import Network
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.kernels.reference import adjoints, states
+from wgflow.model.activations import ACTIVATIONS, Activation
+from wgflow.model.depth import Network
 from wgflow.theory.expansion import expand, remainders
-from wgflow.theory.increments import layers
+from wgflow.theory.layer_jacobians import layers
 from wgflow.theory.similarity import gradient_similarity, shallow_network
 
 SCHEMES = [
@@ -202,7 +202,7 @@ def test_samples_in_pieces_change_nothing(monkeypatch):
     problem, rho = build()
     net = wgflow.Energy(problem).depth.network(rho)
     whole = expand(problem, net, rho.theta)
-    monkeypatch.setattr("wgflow.theory.increments._NUMBERS", 150)
+    monkeypatch.setattr("wgflow.theory.layer_jacobians._NUMBERS", 150)
     for one, other in zip(whole, expand(problem, net, rho.theta), strict=True):
         np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-16)
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.theory.regularity import moments, regularity
 
 L, M = 256, 400

@@ -10,7 +10,7 @@ from scipy import stats
 from scipy.spatial import ConvexHull
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.theory.reference import sphere
 from wgflow.theory.separation import Separator, at_depth, kind, one_signed_floor, separation, surrounds
 

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.depth import switches
-from wgflow.errors import InputError
-from wgflow.problems import exact
+from wgflow.base.errors import InputError
+from wgflow.model import exact
+from wgflow.model.depth import switches
 from wgflow.theory.stationarity import balance, lojasiewicz, residual
 
 

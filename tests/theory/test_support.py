@@ -7,9 +7,9 @@ from hypothesis import strategies as st
 from scipy import stats
 
 import wgflow
-from wgflow.errors import InputError
+from wgflow.base.errors import InputError
 from wgflow.theory import reference
-from wgflow.theory.nearest import nearest, neighbour, smallest_gap
+from wgflow.theory.nearest_neighbours import nearest, neighbour, smallest_gap
 from wgflow.theory.support import Yardstick, directions, support, thinnest, uniformity
 
 
@@ -29,7 +29,7 @@ def test_nearest_by_both_methods_is_the_brute_force(seed, d, n, far):
 
 
 def test_products_are_cut_into_blocks(monkeypatch, rng):
-    monkeypatch.setattr("wgflow.theory.nearest._BLOCK", 64)
+    monkeypatch.setattr("wgflow.theory.nearest_neighbours._BLOCK", 64)
     x, y = rng.normal(size=(50, 9)), rng.normal(size=(30, 9))
     np.testing.assert_allclose(nearest(x, y, "product"), brute(x, y).min(axis=1), rtol=1e-12)
     assert smallest_gap(y, "product") == pytest.approx((brute(y, y) + 1e9 * np.eye(30)).min(), rel=1e-12)
@@ -104,7 +104,7 @@ def test_uniform_points_on_the_line_have_the_known_radius():
     count = 2000
 
     def law(number, seed):
-        return np.zeros((number, 1)), wgflow.rng.uniform(seed, "line", (number, 1))[:, 0]
+        return np.zeros((number, 1)), wgflow.base.rng.uniform(seed, "line", (number, 1))[:, 0]
 
     yardstick = Yardstick(law, count, draws=4000, clouds=30)
     radius = yardstick._joint.radius * yardstick.scale[1]

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError
-from wgflow.ingredients import Move
+from wgflow.base.errors import InputError
+from wgflow.flow.operators import Move
 from wgflow.theory.certificate import certificate
 from wgflow.theory.transport import Birth, BirthDeath, fisher_rao_dissipation
 

@@ -7,9 +7,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.base.errors import InputError, TrajectoryError
+from wgflow.cli.trajectory import main
 from wgflow.trajectory import Trajectory, TrajectoryWriter, repair, schema
-from wgflow.trajectory.__main__ import main
 
 SHAPES = {"grid": (3, 2), "half": (), "row": (5,)}
 

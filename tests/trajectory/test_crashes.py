@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.trajectory import TrajectoryWriter, layout, repair, schema
 
 
@@ -252,7 +252,7 @@ frame = next(wgflow.Flow(energy).run(wgflow.Particles.draw(problem, 200), until=
 with TrajectoryWriter.create(sys.argv[1], energy, 200, capacity=4) as writer:
     for step in range(6000):
         theta = np.full_like(frame.theta, float(step))
-        writer.append(wgflow.types.Frame(step, step / 8, theta, frame.tau, frame.mass, float(-step), 0.0))
+        writer.append(wgflow.base.types.Frame(step, step / 8, theta, frame.tau, frame.mass, float(-step), 0.0))
     writer.finish()
 """
 

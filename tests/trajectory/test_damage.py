@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import TrajectoryError
+from wgflow.base.errors import TrajectoryError
 from wgflow.trajectory import layout, repair, schema
 
 
@@ -265,7 +265,7 @@ def test_a_particle_of_gigabytes_takes_little_memory(tmp_path, width):
         "import sys, wgflow\n"
         "def most(): return next(int(line.split()[1]) for line in open('/proc/self/status') if line[:5] == 'VmHWM')\n"
         "before = most()\n"
-        "try: wgflow.Trajectory(sys.argv[1])\nexcept wgflow.errors.TrajectoryError as error: print(error)\n"
+        "try: wgflow.Trajectory(sys.argv[1])\nexcept wgflow.base.errors.TrajectoryError as error: print(error)\n"
         "print(most() - before)"
     )
     out = subprocess.run([sys.executable, "-c", script, path], capture_output=True, text=True, check=True).stdout

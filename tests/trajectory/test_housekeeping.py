@@ -11,10 +11,11 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, LostError, TrajectoryError
-from wgflow.trajectory import schema, skeleton
+from wgflow.base.errors import InputError, LostError, TrajectoryError
+from wgflow.cli.trajectory import main
+from wgflow.trajectory import h5md as skeleton
+from wgflow.trajectory import schema
 from wgflow.trajectory import writer as writer_module
-from wgflow.trajectory.__main__ import main
 
 
 def spoil(path, *places):
@@ -368,7 +369,7 @@ def test_large_frames_have_several_blocks(tmp_path, rng):
         np.testing.assert_array_equal(trajectory.particle(block - 1).tau, [f.tau[block - 1] for f in frames])
         np.testing.assert_array_equal(trajectory.particle(149).tau, [f.tau[149] for f in frames])
         for index in (block, 2 * block - 1):
-            with pytest.raises(wgflow.errors.TrajectoryError, match="frame 2 is damaged"):
+            with pytest.raises(wgflow.base.errors.TrajectoryError, match="frame 2 is damaged"):
                 trajectory.particle(index)
 
 

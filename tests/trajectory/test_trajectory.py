@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.errors import InputError, TrajectoryError
+from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.trajectory import TrajectoryWriter, schema
 
 
@@ -169,7 +169,7 @@ def test_reading_while_it_is_written(run):
 def test_a_second_writer_is_refused(run):
     create, frames, path, _ = run
     script = (
-        "import sys, wgflow.trajectory as t, wgflow.errors as e\n"
+        "import sys, wgflow.trajectory as t, wgflow.base.errors as e\n"
         "try: t.TrajectoryWriter.resume(sys.argv[1])\n"
         "except e.TrajectoryError as error: print(error)"
     )

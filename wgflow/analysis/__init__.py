@@ -1,1 +1,1 @@
-"""Reductions of trajectories: tables, jumps, figures. Reads files only; nothing here can start a run."""
+"""Former place of the commands watch, report and export, whose names still work."""

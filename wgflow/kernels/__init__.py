@@ -9,10 +9,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from wgflow.depth import Network
-from wgflow.errors import BackendError, among, unknown
-from wgflow.problems import Problem
-from wgflow.types import Array, Index, whole
+from wgflow.base.errors import BackendError, among, unknown
+from wgflow.base.types import Array, Index, whole
+from wgflow.model.depth import Network
+from wgflow.model.problem import Problem
 
 BACKENDS = ("reference", "cpu", "gpu")
 DTYPES = ("float64", "float32")
@@ -43,7 +43,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
         of samples. Where Numba is told not to compile it is ``reference``, as the log then says. ``gpu`` runs the
         built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a device
-        that works, else ``cpu``; which of them and why goes to the log (:mod:`wgflow.kernels.choice`).
+        that works, else ``cpu``; which of them and why goes to the log (:mod:`wgflow.kernels.auto`).
     problem : Problem
         What the kernel will be asked about.
     threads : int, optional
@@ -64,7 +64,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     if not isinstance(backend, str):  # an array, say, which no name can be compared with
         raise unknown("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":
-        from wgflow.kernels import choice
+        from wgflow.kernels import auto as choice
 
         backend = choice.announce(choice.automatic([(problem, dtype)]))
     if backend == "reference":
@@ -74,8 +74,8 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         return Reference(problem, threads)
     if backend == "cpu":
         from wgflow.kernels import cache
-        from wgflow.kernels.blocked import Blocked
-        from wgflow.kernels.cpu import Cpu, compilable
+        from wgflow.kernels.cpu.backend import Cpu, compilable
+        from wgflow.kernels.numpy_blocked import Blocked
 
         if compilable(problem) and cache.compiles():
             return Cpu(problem, threads, dtype)
@@ -85,7 +85,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         _only_double(dtype, "a block, activation or loss of your own")
         return Blocked(problem, threads)
     if backend == "gpu":
-        from wgflow.kernels.gpu import Gpu
+        from wgflow.kernels.gpu.backend import Gpu
 
         return Gpu(problem, dtype)
     raise unknown("backend", backend, (*BACKENDS, "auto"))

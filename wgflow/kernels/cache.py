@@ -20,7 +20,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from wgflow.errors import BackendError
+from wgflow.base.errors import BackendError
 
 logger = logging.getLogger("wgflow.kernels")
 _in_process = threading.RLock()

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.depth import Network
-from wgflow.problems import Problem
-from wgflow.types import Array, Index
+from wgflow.base.types import Array, Index
+from wgflow.model.depth import Network
+from wgflow.model.problem import Problem
 
 
 def states(problem: Problem, start: NDArray[Any], net: Network, theta: NDArray[Any]) -> list[NDArray[Any]]:

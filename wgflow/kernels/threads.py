@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.types import Array
+from wgflow.base.types import Array
 
 _BLOCK = 128  # samples of one block at most
 _CHUNKS = 16  # partial sums of one evaluation at most

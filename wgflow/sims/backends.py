@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wgflow.cifar.record import Trained, machine
-from wgflow.kernels.choice import Choice, automatic
-from wgflow.problems import Problem
-from wgflow.sims import trainings
+from wgflow.base.types import Spec
+from wgflow.kernels.auto import Choice, automatic
+from wgflow.model.problem import Problem
 from wgflow.sims.members import Planned, Setup, has_images, problems
-from wgflow.sims.messages import naming
-from wgflow.types import Spec
+from wgflow.study.messages import naming
+from wgflow.systems.images import members as trainings
+from wgflow.systems.images.record import Trained, machine
 
 
 def choose(planned: Sequence[Planned], backend: str) -> Choice:

@@ -10,16 +10,18 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
-from wgflow.blocks import Unfolding
-from wgflow.cifar.record import Course, Trained
-from wgflow.errors import DivergenceError
-from wgflow.features.system import System
-from wgflow.kernels.cpu import memory
-from wgflow.particles import Particles
-from wgflow.sims import members, networks, trainings
+from wgflow.base.errors import DivergenceError
+from wgflow.base.types import Frame
+from wgflow.kernels.cpu.backend import memory
+from wgflow.model.blocks import Unfolding
+from wgflow.model.particles import Particles
+from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
+from wgflow.systems.images import members as trainings
+from wgflow.systems.images.record import Course, Trained
+from wgflow.systems.neural_feature_flow import members as networks
+from wgflow.systems.neural_feature_flow.system import System
 from wgflow.trajectory.schema import INLINE
-from wgflow.types import Frame
 
 _START = 1.3  # seconds a process takes to start and import, kernels on disk
 _BASE = 180 * 2**20  # bytes a process has before its first member

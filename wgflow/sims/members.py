@@ -12,33 +12,36 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow import formulas, ingredients
-from wgflow.cifar.record import Course, Start, Trained
-from wgflow.clock import StepClock
-from wgflow.depth import depth as build_depth
+from wgflow.base.errors import BackendError, InputError, StudyError, among
+from wgflow.base.errors import build as build_named
+from wgflow.base.types import Frame, Spec
 from wgflow.energy import Energy
-from wgflow.errors import BackendError, InputError, StudyError, among
-from wgflow.errors import build as build_named
-from wgflow.features.motion import Motion, one_thread
-from wgflow.features.system import System
-from wgflow.flow import Flow
-from wgflow.ingredients import Ingredient
-from wgflow.particles import Particles, scales
-from wgflow.problems import Problem, sources
-from wgflow.problems.datasets import DATASETS, split
-from wgflow.problems.sources import Digests
-from wgflow.schedule import Every, Steps, schedule
-from wgflow.sims import networks, trainings
-from wgflow.sims.networks import Begin
-from wgflow.sims.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAINING_OBSERVABLES, Observable, Scene
-from wgflow.sims.study import Member, Study, check_member, listed
-from wgflow.sims.tables import FileTable, FlowTable, LayersTable, ProblemTable, Table
-from wgflow.sims.training_tables import ImagesTable
-from wgflow.stepsize import STEP_RULES
+from wgflow.flow import operators as ingredients
+from wgflow.flow.clock import StepClock
+from wgflow.flow.flow import Flow
+from wgflow.flow.operators import Ingredient
+from wgflow.flow.schedule import Every, Steps, schedule
+from wgflow.flow.stepsize import STEP_RULES
+from wgflow.model import data_files as sources
+from wgflow.model.data_files import Digests
+from wgflow.model.datasets import DATASETS, split
+from wgflow.model.depth import depth as build_depth
+from wgflow.model.particles import Particles, scales
+from wgflow.model.problem import Problem
+from wgflow.study import formulas
+from wgflow.study.schema import Member, Study, check_member, listed
+from wgflow.study.tables import FileTable, FlowTable, LayersTable, ProblemTable, Table
+from wgflow.study.training_tables import ImagesTable
+from wgflow.study.workspace import digest, short_names, word, words
+from wgflow.systems.images import members as trainings
+from wgflow.systems.images.record import Course, Start, Trained
+from wgflow.systems.neural_feature_flow import members as networks
+from wgflow.systems.neural_feature_flow.members import Begin
+from wgflow.systems.neural_feature_flow.motion import Motion, one_thread
+from wgflow.systems.neural_feature_flow.system import System
+from wgflow.systems.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAINING_OBSERVABLES, Observable, Scene
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
-from wgflow.types import Frame, Spec
-from wgflow.workspace import digest, short_names, word, words
 
 MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set

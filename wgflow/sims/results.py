@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from wgflow.commands import console, printable
-from wgflow.errors import LostError, TrajectoryError, WorkspaceError
+from wgflow.base.errors import LostError, TrajectoryError, WorkspaceError
+from wgflow.base.terminal import console, printable
+from wgflow.base.types import Spec
+from wgflow.study.workspace import Workspace, digest, plain
 from wgflow.trajectory import Trajectory
-from wgflow.types import Spec
-from wgflow.workspace import Workspace, digest, plain
 
 if TYPE_CHECKING:
-    from wgflow.analysis.drawing import Drawing
-    from wgflow.sims.runner import Outcome
-    from wgflow.sims.study import Study
+    from wgflow.report.figure import Drawing
+    from wgflow.sims.run_member import Outcome
+    from wgflow.study.schema import Study
 
 Draw = Callable[[Workspace], "Drawing"]
 
@@ -47,14 +47,14 @@ def write(
     written, findings, tables : list of str, list of str, dict
         Names of the files, what the figures show, and their tables and the members' rows.
     """
-    from wgflow.analysis.publish import publish
+    from wgflow.report.publish import publish
 
     statuses = {label: outcome.status for label, outcome in outcomes.items()}
     ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
     if (work.folder / "theorems.csv").is_file() and "theorems" not in draw:
         ended.append(
             "The theorems along a member were on this page before the study was run again; python -m "
-            f"wgflow.analysis.report {work.folder} adds them."
+            f"wgflow.report.page {work.folder} adds them."
         )
     return publish(work, draw, statuses, made_by, ended, progress)
 
@@ -99,7 +99,7 @@ def check_there(work: Workspace, resolved: Spec) -> None:
 
 def show(study: Study, work: Workspace, written: list[str], findings: list[str], tables: dict[str, list[Spec]]) -> None:
     """Print findings, tables and where everything is."""
-    from wgflow.analysis import summary
+    from wgflow.report import summary
 
     out = console()
     for table in summary.tables(study.name, study.question, tables):

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from wgflow.commands import Parser, console, printable, progress_bar, say, show
-from wgflow.errors import (
+from wgflow.base.errors import (
     BackendError,
     InputError,
     LostError,
@@ -27,19 +26,20 @@ from wgflow.errors import (
     among,
     describe,
 )
-from wgflow.sims.terminal import Stop, signals, stop_if, terminated, warned_once
+from wgflow.base.terminal import Parser, console, printable, progress_bar, say, show
+from wgflow.sims.signals import Stop, signals, stop_if, terminated, warned_once
 
 if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from rich.progress import Progress
 
-    from wgflow.kernels.choice import Choice
+    from wgflow.base.types import Spec
+    from wgflow.kernels.auto import Choice
     from wgflow.sims.forecast import Size
     from wgflow.sims.members import Planned
     from wgflow.sims.results import Draw
-    from wgflow.sims.runner import Outcome
-    from wgflow.sims.study import Study
-    from wgflow.types import Spec
-    from wgflow.workspace import Workspace
+    from wgflow.sims.run_member import Outcome
+    from wgflow.study.schema import Study
+    from wgflow.study.workspace import Workspace
 
 DEFAULT_STUDY = "convergence"
 DONE, INTERNAL, BAD_INPUT, DIVERGED, DISK, REQUEUE, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
@@ -142,8 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
-    from wgflow.sims import backends, forecast, members, requirements, sweep, trial
-    from wgflow.sims.study import documents, load, override_value, schema
+    from wgflow.sims import backends, forecast, members, trial
+    from wgflow.sims import pool as sweep
+    from wgflow.studies import requirements
+    from wgflow.study.schema import documents, load, override_value, schema
 
     if options.print_schema:
         import json
@@ -158,7 +160,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     planned = members.expand(study)
     draw = requirements.drawings(study.figure, planned, study.target)
     from wgflow.kernels.threads import available_threads
-    from wgflow.workspace import Workspace
+    from wgflow.study.workspace import Workspace
 
     chosen = backends.choose(planned, options.backend)
     options.backend = chosen.backend
@@ -202,9 +204,10 @@ class _Tasks(NamedTuple):
 def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
 ) -> int:
-    from wgflow.problems import sources
-    from wgflow.sims import backends, members, results, runner
-    from wgflow.workspace import provenance
+    from wgflow.model import data_files as sources
+    from wgflow.sims import backends, members, results
+    from wgflow.sims import run_member as runner
+    from wgflow.study.workspace import provenance
 
     options, planned, kernels = tasks.options, tasks.planned, tasks.kernels
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}
@@ -281,7 +284,8 @@ def _run_members(
     tasks: _Tasks, study: Study, work: Workspace, made_by: Spec, progress: Progress, caught: list[int], spent: float
 ) -> dict[str, Outcome]:
     """Run what is left of all members, the longest first; how each ended, in the study's order."""
-    from wgflow.sims import runner, sweep
+    from wgflow.sims import pool as sweep
+    from wgflow.sims import run_member as runner
 
     planned, loads, documents, backend = tasks.planned, tasks.loads, tasks.documents, tasks.options.backend
     done = [runner.time_done(work, each) for each in planned]
@@ -343,7 +347,8 @@ def _dry_run(
 ) -> int:
     from rich.table import Table
 
-    from wgflow.sims import forecast, runner
+    from wgflow.sims import forecast
+    from wgflow.sims import run_member as runner
 
     loads = forecast.loads(planned, sizes, threads, options.backend)
     left = [1.0 if options.fresh else runner.share_left(work, each) for each in planned]

@@ -7,11 +7,11 @@ from typing import TypeVar
 
 import numpy as np
 
-from wgflow.errors import InputError
-from wgflow.particles import Particles
+from wgflow.base.errors import InputError
+from wgflow.model.particles import Particles
 from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
-from wgflow.sims.messages import naming
+from wgflow.study.messages import naming
 from wgflow.trajectory.schema import MOST_FRAMES
 
 _Seen = TypeVar("_Seen")

@@ -10,13 +10,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.depth import Network, switches
+from wgflow.base import rng
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Index, whole
 from wgflow.energy import Energy
-from wgflow.errors import InputError
-from wgflow.particles import Particles
-from wgflow.theory.increments import layers, parts, tape_size
-from wgflow.types import Array, Index, whole
+from wgflow.model.depth import Network, switches
+from wgflow.model.particles import Particles
+from wgflow.theory.layer_jacobians import layers, parts, tape_size
 
 
 class PathLengths(NamedTuple):

@@ -6,17 +6,17 @@ from itertools import pairwise
 
 import numpy as np
 
-from wgflow.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array, real
 from wgflow.energy import Energy
-from wgflow.particles import Particles
-from wgflow.scaling import norms
+from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.model.particles import Particles
 from wgflow.theory.assumption import LU, Assumption, Verdict
+from wgflow.theory.critical_values import sard
 from wgflow.theory.distances import between, conditionals
 from wgflow.theory.homogeneity import homogeneity, radius
 from wgflow.theory.reference import Law, draws, initial
-from wgflow.theory.sard import sard
 from wgflow.theory.universality import attainable, universal_kernel
-from wgflow.types import Array, real
 
 __all__ = ["Assumption", "assumptions", "lipschitz", "steepness"]
 

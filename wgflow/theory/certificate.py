@@ -2,7 +2,7 @@
 
 inf_nu <dE/drho, nu - rho> over the measures nu on |theta| <= R that the scheme admits is reached by a nu that sits at
 minimisers of dE/drho. It is linear in nu, so the search is one for minima of a function of a few parameters, batched
-over all starts and depths through the compiled kernels (:mod:`wgflow.theory.search`).
+over all starts and depths through the compiled kernels (:mod:`wgflow.theory.minimise_first_variation`).
 """
 
 from __future__ import annotations
@@ -12,15 +12,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.base import rng
+from wgflow.base.errors import InputError
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array, Index, real, whole
 from wgflow.energy import Energy
-from wgflow.errors import InputError
-from wgflow.particles import Particles
-from wgflow.problems.losses import CrossEntropy, Squared
-from wgflow.scaling import norms
-from wgflow.theory.search import Found, lowest
-from wgflow.types import Array, Index, real, whole
+from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.model.losses import CrossEntropy, Squared
+from wgflow.model.particles import Particles
+from wgflow.theory.minimise_first_variation import Found, lowest
 
 _FAR = 2.0  # radius of the default ball in units of the farthest particle
 

@@ -13,11 +13,11 @@ import numpy as np
 from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
-from wgflow import rng
-from wgflow.errors import InputError, lookup
-from wgflow.particles import Particles
-from wgflow.scaling import comparable, largest, unit
-from wgflow.types import Array, Index, finite_array, real, whole
+from wgflow.base import rng
+from wgflow.base.errors import InputError, lookup
+from wgflow.base.scaling import comparable, largest, unit
+from wgflow.base.types import Array, Index, finite_array, real, whole
+from wgflow.model.particles import Particles
 
 ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)
 PROGRAMME = 150 * 150  # pairs up to which "auto" solves the linear programme (0.2 s)

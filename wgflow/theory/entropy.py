@@ -11,11 +11,11 @@ from collections.abc import Sequence
 import numpy as np
 from scipy.special import digamma, gammaln
 
-from wgflow import projections
-from wgflow.errors import InputError, describe
-from wgflow.theory.nearest import neighbour
+from wgflow.base.errors import InputError, describe
+from wgflow.base.types import Array, finite_array, whole
+from wgflow.model import projections
+from wgflow.theory.nearest_neighbours import neighbour
 from wgflow.theory.reference import Beside, Law, beside, draws
-from wgflow.types import Array, finite_array, whole
 
 _DIMENSIONS = 3
 _MANY = 20_000  # draws behind a law's quantiles
@@ -31,7 +31,7 @@ def project(theta: Array, tau: Array, axes: Sequence[str], leading: Array | None
     axes : sequence of str
         One to three of ``"tau"``, a component of theta from ``"0"``, ``"pc1"``, ``"pc2"``.
     leading : ndarray (P, 3), optional
-        What pc1 to pc3 mean, e.g. :func:`wgflow.projections.principal` of a trajectory; by default of theta itself.
+        What pc1 to pc3 mean, e.g. :func:`wgflow.model.projections.principal` of a trajectory; by default of theta itself.
 
     Raises
     ------

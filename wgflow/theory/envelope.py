@@ -11,12 +11,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.depth import Gaps, Network
+from wgflow.base.types import Array
 from wgflow.energy import Energy
-from wgflow.particles import Particles
-from wgflow.problems.losses import LOSSES
-from wgflow.theory.increments import layers, parts, tape_size
-from wgflow.types import Array
+from wgflow.model.depth import Gaps, Network
+from wgflow.model.losses import LOSSES
+from wgflow.model.particles import Particles
+from wgflow.theory.layer_jacobians import layers, parts, tape_size
 
 
 class Envelope(NamedTuple):

@@ -12,13 +12,13 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.depth import Network
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, finite_array
 from wgflow.energy import Energy
-from wgflow.errors import InputError
-from wgflow.particles import Particles
-from wgflow.problems import Problem
-from wgflow.theory.increments import Layer, check_twice_differentiable, layers, parts
-from wgflow.types import Array, finite_array
+from wgflow.model.depth import Network
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem
+from wgflow.theory.layer_jacobians import Layer, check_twice_differentiable, layers, parts
 
 ALPHAS = (0.4, 0.2, 0.1, 0.05)  # block scales at which slopes are measured
 ORDERS = 4  # remainders after orders 0, 1, 2 and 3

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.particles import Particles
-from wgflow.problems import Problem
-from wgflow.scaling import norms
+from wgflow.base import rng
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Verdict
-from wgflow.types import Array
 
 _FACTORS = (0.5, 2.0, 3.0)
 _DEGREES = (1, 2, 3)  # tried where none is declared

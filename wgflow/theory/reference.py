@@ -12,11 +12,11 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.errors import InputError, describe, lookup
-from wgflow.particles import Particles
-from wgflow.problems import Problem
-from wgflow.types import Array, finite_array, real, whole
+from wgflow.base import rng
+from wgflow.base.errors import InputError, describe, lookup
+from wgflow.base.types import Array, finite_array, real, whole
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem
 
 Law: TypeAlias = Callable[[int, int], tuple[Array, Array]]  # (count, seed) -> theta (count, P), tau (count,)
 

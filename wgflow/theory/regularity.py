@@ -15,11 +15,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.errors import InputError
-from wgflow.particles import Particles
-from wgflow.scaling import largest, unit
+from wgflow.base.errors import InputError
+from wgflow.base.scaling import largest, unit
+from wgflow.base.types import Array, whole
+from wgflow.model.particles import Particles
 from wgflow.theory.distances import conditionals
-from wgflow.types import Array, whole
 
 
 class Regularity(NamedTuple):

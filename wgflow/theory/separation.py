@@ -17,17 +17,17 @@ from typing import Literal, TypeAlias
 import numpy as np
 from scipy.optimize import nnls
 
-from wgflow.depth import Depth
+from wgflow.base.errors import InputError, describe
+from wgflow.base.scaling import column_spread, norms
+from wgflow.base.types import Array, Index, finite_array, real, refuse_masked, whole
 from wgflow.energy import Energy
-from wgflow.errors import InputError, describe
-from wgflow.particles import Particles
-from wgflow.problems import Problem
-from wgflow.scaling import column_spread, norms
+from wgflow.model.depth import Depth
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference import Beside, Law, beside, draws, initial
 from wgflow.theory.support import View, covered, directions, view
-from wgflow.types import Array, Index, finite_array, real, refuse_masked, whole
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes

@@ -11,10 +11,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.depth import Network
+from wgflow.base.types import Array, finite_array
 from wgflow.energy import Energy
-from wgflow.particles import Particles
-from wgflow.types import Array, finite_array
+from wgflow.model.depth import Network
+from wgflow.model.particles import Particles
 
 
 class Similarity(NamedTuple):

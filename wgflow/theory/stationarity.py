@@ -7,10 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
+from wgflow.base.errors import InputError, among
+from wgflow.base.types import Array, finite_array, real
 from wgflow.energy import Energy
-from wgflow.errors import InputError, among
-from wgflow.particles import BOUNDARIES, Particles, project
-from wgflow.types import Array, finite_array, real
+from wgflow.model.particles import BOUNDARIES, Particles, project
 
 
 class Residual(NamedTuple):

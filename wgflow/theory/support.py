@@ -14,12 +14,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.errors import InputError
-from wgflow.scaling import column_spread, largest, unit
-from wgflow.theory.nearest import nearest, smallest_gap
+from wgflow.base.errors import InputError
+from wgflow.base.scaling import column_spread, largest, unit
+from wgflow.base.types import Array, finite_array, whole
+from wgflow.theory.nearest_neighbours import nearest, smallest_gap
 from wgflow.theory.reference import Beside, Law, beside, pooled
 from wgflow.theory.reference import draws as drawn
-from wgflow.types import Array, finite_array, whole
 
 QUANTILE = 0.95  # coverage of an iid cloud, by construction
 

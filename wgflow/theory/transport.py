@@ -12,14 +12,14 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from scipy.optimize import minimize_scalar
 
-from wgflow import rng
-from wgflow.depth import Deposit, Shallow
+from wgflow.base import rng
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec, real, settle, whole
 from wgflow.energy import Energy
-from wgflow.errors import InputError
-from wgflow.ingredients import Move
-from wgflow.particles import Particles
+from wgflow.flow.operators import Move
+from wgflow.model.depth import Deposit, Shallow
+from wgflow.model.particles import Particles
 from wgflow.theory.certificate import certificate
-from wgflow.types import Array, Spec, real, settle, whole
 
 _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
 _STEPS = 50  # of the search for its place, which the flow goes on with

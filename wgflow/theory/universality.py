@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 
-from wgflow import rng
-from wgflow.problems import Problem
+from wgflow.base import rng
+from wgflow.base.types import Array, Index, whole
+from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference import Law, draws
-from wgflow.types import Array, Index, whole
 
 _AT_ONCE = 2**22  # numbers of features in memory
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays

@@ -12,10 +12,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wgflow.errors import TrajectoryError, describe
+from wgflow.base.errors import TrajectoryError, describe
+from wgflow.base.types import Spec
 from wgflow.trajectory import layout
 from wgflow.trajectory.reader import opened
-from wgflow.types import Spec
 
 DATA = "sha256:"  # in front of the digest that stands for a path of data
 ADVICE = "move it away or delete it: the same command then runs this member (--fresh runs all again)"

@@ -26,9 +26,9 @@ from typing import Any, BinaryIO, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.errors import TrajectoryError
+from wgflow.base.errors import TrajectoryError
+from wgflow.base.types import Spec
 from wgflow.trajectory import schema
-from wgflow.types import Spec
 
 LEAST_BLOCK, _MOST_BLOCK = 4096, 2**20
 _MOST_STATIC = 2**30  # bytes outside the frames that a file may have: they are read and hashed when it is opened

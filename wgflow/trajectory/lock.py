@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wgflow.errors import TrajectoryError
+from wgflow.base.errors import TrajectoryError
 
 
 @contextlib.contextmanager

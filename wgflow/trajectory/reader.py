@@ -14,12 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple, overload
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from wgflow.balance import EnergyBalance
+from wgflow.base.energy_balance import EnergyBalance
+from wgflow.base.errors import InputError, TrajectoryError, among, describe
+from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
-from wgflow.errors import InputError, TrajectoryError, among, describe
-from wgflow.trajectory import labelled, layout, schema
-from wgflow.trajectory.rows import Rows
-from wgflow.types import Array, Frame, Spec
+from wgflow.trajectory import layout, schema
+from wgflow.trajectory import to_xarray as labelled
+from wgflow.trajectory.frames import Rows
 
 if TYPE_CHECKING:
     import xarray
@@ -138,7 +139,7 @@ class Trajectory(Sequence[Frame]):
     def series(self, name: str) -> NDArray[Any]:
         """One number a frame, (F,), or array a frame, (F, ...): ``"s"``, ``"step"``, or any of :attr:`observables`.
 
-        ``"balance"`` has the numbers of :class:`wgflow.balance.EnergyBalance`.
+        ``"balance"`` has the numbers of :class:`wgflow.base.energy_balance.EnergyBalance`.
 
         Raises
         ------
@@ -213,12 +214,12 @@ class Trajectory(Sequence[Frame]):
         if "network" in self.parameters["energy"]:
             raise InputError(
                 f"{self.path}: expected a measure of residual blocks, got a network of features; rebuild it with "
-                "wgflow.features.system.from_trajectory"
+                "wgflow.systems.neural_feature_flow.system.from_trajectory"
             )
         if "training" in self.parameters["energy"]:
             raise InputError(
                 f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
-                "weights are in the checkpoint beside the file, which wgflow.cifar.checkpoint.load reads"
+                "weights are in the checkpoint beside the file, which wgflow.systems.images.checkpoint.load reads"
             )
         among("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from wgflow.errors import InputError, TrajectoryError
-from wgflow.files import replaced
+from wgflow.base.errors import InputError, TrajectoryError
+from wgflow.base.files import replaced
 from wgflow.trajectory import layout, schema
+from wgflow.trajectory.frames import Rows
 from wgflow.trajectory.layout import Layout
 from wgflow.trajectory.reader import opened
-from wgflow.trajectory.rows import Rows
 from wgflow.trajectory.writer import TrajectoryWriter, emptied
 
 _PATIENCE = 60.0  # seconds HDF5 may take over the structure of a file

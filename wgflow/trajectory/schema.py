@@ -17,7 +17,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.balance import EMPTY
+from wgflow.base.energy_balance import EMPTY
 
 H5MD_VERSION = (1, 1)
 MODULE_VERSION = (2, 2)

@@ -23,14 +23,15 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.balance import EMPTY
-from wgflow.errors import InputError, LostError, TrajectoryError, describe
-from wgflow.files import replaced, sweep_drafts
-from wgflow.trajectory import layout, schema, skeleton
+from wgflow.base.energy_balance import EMPTY
+from wgflow.base.errors import InputError, LostError, TrajectoryError, describe
+from wgflow.base.files import replaced, sweep_drafts
+from wgflow.base.types import Array, Frame, Spec, refuse_masked, whole
+from wgflow.trajectory import h5md as skeleton
+from wgflow.trajectory import layout, schema
+from wgflow.trajectory.frames import Rows
 from wgflow.trajectory.layout import Layout, read_at, write_at
 from wgflow.trajectory.lock import alone
-from wgflow.trajectory.rows import Rows
-from wgflow.types import Array, Frame, Spec, refuse_masked, whole
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 _FIRST_CAPACITY = 2**20  # at most; a file with more frames grows

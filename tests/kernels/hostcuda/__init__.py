@@ -1,6 +1,6 @@
 """The CUDA sources on the host, so that they can be tested without a device.
 
-``HostDevice`` stands in for ``wgflow.kernels.device.CupyDevice``. It compiles the same text with g++: a thread is a
+``HostDevice`` stands in for ``wgflow.kernels.gpu.device.CupyDevice``. It compiles the same text with g++: a thread is a
 fiber, ``BARRIER`` hands over to the next one, blocks run in sequence. What a device would do silently is an error here:
 an access outside of an array or of shared memory, a barrier that some threads do not reach, an argument of another type
 than the kernel's. Fresh memory holds NaN. With ``reverse=True`` threads and blocks run in the opposite order: a kernel

@@ -1,4 +1,4 @@
-"""The host device: the contract of wgflow.kernels.device.Device, with every launch checked."""
+"""The host device: the contract of wgflow.kernels.gpu.device.Device, with every launch checked."""
 
 import ctypes
 import weakref
@@ -10,7 +10,7 @@ from hostcuda.arrays import HostArray
 from hostcuda.build import build, line_of
 from hostcuda.replay import Recorder
 from hostcuda.signature import bounded, mismatch, signatures
-from wgflow.kernels.cuda import source
+from wgflow.kernels.gpu.cuda import source
 
 
 class HostError(RuntimeError):
@@ -39,7 +39,7 @@ class Copies:
 
 
 class HostDevice:
-    """A device that is this machine's processor; see :class:`wgflow.kernels.device.Device` for the contract.
+    """A device that is this machine's processor; see :class:`wgflow.kernels.gpu.device.Device` for the contract.
 
     Parameters
     ----------

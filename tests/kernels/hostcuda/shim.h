@@ -1,4 +1,4 @@
-// CUDA C++ on the host: what wgflow/kernels/cuda/common.cu leaves to the tests to define.
+// CUDA C++ on the host: what wgflow/kernels/gpu/cuda/common.cu leaves to the tests to define.
 //
 // A kernel's thread is a fiber (fibers.h), so that threads run one after another in an order of our choosing, or a
 // thread of the system (threads.h), so that ThreadSanitizer sees them. HOSTCUDA_THREADS chooses.

@@ -1,0 +1,34 @@
+"""The packages that parts of wgflow need beyond its own, and how to install them."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from importlib import metadata
+from pathlib import Path
+
+
+def install(extra: str) -> str:
+    """Command that installs what an extra of the package brings.
+
+    No index need have wgflow: from a checkout it names that folder, else the packages themselves.
+
+    Parameters
+    ----------
+    extra : str
+        Its name in ``pyproject.toml``, e.g. ``"study"``.
+    """
+    checkout = Path(__file__).parents[2]
+    if (checkout / "pyproject.toml").is_file():
+        place = "." if checkout == Path.cwd() else str(checkout)
+        return f"pip install {_quoted(f'{place}[{extra}]')}"
+    try:
+        listed = metadata.requires("wgflow") or []
+    except metadata.PackageNotFoundError:
+        listed = []
+    wanted = [line.partition(";")[0].strip() for line in listed if re.search(rf"extra == ['\"]{extra}['\"]", line)]
+    return f"pip install {' '.join(map(_quoted, wanted))}" if wanted else f"pip install {_quoted(f'wgflow[{extra}]')}"
+
+
+def _quoted(text: str) -> str:
+    return shlex.quote(text) if re.search(r"[^\w.=/-]", text) else text

@@ -1,0 +1,200 @@
+"""What all commands have in common: one line for bad input, and streams that take any text.
+
+What a command prints has paths and labels in it that are not ours, and goes to terminals that know few characters, to
+readers that have gone (``| head``), to disks that are full, and to streams that were closed before it began. All of it
+leaves by one of three ways: :func:`say` for a line on stderr, :func:`show` for text on stdout that somebody asked for,
+:func:`console` for tables and progress.
+"""
+
+from __future__ import annotations
+
+import argparse
+import codecs
+import contextlib
+import io
+import os
+import re
+import sys
+import unicodedata
+from collections.abc import Iterator
+from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
+
+from wgflow.base.errors import InputError
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+_WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
+_NARROW = 40  # columns below which a table is no longer legible; a terminal as narrow as that breaks its lines
+_ALIKE = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {"…": "...", "±": "+-", "≤": "<=", "≥": ">=", "→": "->"}
+
+
+class Parser(argparse.ArgumentParser):
+    """Command line whose errors are raised, to be said in one line.
+
+    Raises
+    ------
+    InputError
+        From ``parse_args``, if the arguments do not fit.
+    """
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Parse, once the descriptors of the standard streams are somebody's."""
+        _occupy()
+        return super().parse_known_args(args, namespace)
+
+    def error(self, message: str) -> NoReturn:
+        """Raise what argparse would print with the whole usage."""
+        raise InputError(f"{message}; see --help")
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        with contextlib.suppress(OSError):
+            _put(message, file)
+
+
+def say(text: str) -> None:
+    """Write one line to stderr, if that can be written."""
+    with contextlib.suppress(OSError):
+        _put(f"wgflow: {one_line(text)}\n", sys.stderr)
+
+
+def show(text: str) -> None:
+    """Write a line to stdout; a reader that has gone is no error.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written, to a full disk say.
+    """
+    with contextlib.suppress(BrokenPipeError):
+        _put(f"{text}\n", sys.stdout)
+
+
+def console(stderr: bool = False, width: int | None = _WIDE) -> Console:
+    """Console on stdout or stderr that takes text as it is, ``[red]`` and ``:eye:`` included.
+
+    Style of our own is a ``rich.text.Text``. What cannot be written is lost: nothing that runs ends for it.
+
+    Parameters
+    ----------
+    stderr : bool, optional
+        Write to stderr.
+    width : int, optional
+        Columns where the stream is no terminal; None for those of the environment.
+    """
+    from rich.console import Console
+
+    stream = _Stream("stderr" if stderr else "stdout")
+    width = None if stream.isatty() else width
+    made = Console(file=cast("IO[str]", stream), width=width, markup=False, emoji=False, highlight=False)
+    made.width = max(made.width, _NARROW)
+    return made
+
+
+@contextlib.contextmanager
+def progress_bar(quiet: bool) -> Iterator[Progress]:
+    """Progress on stderr with the time left; nothing where stderr is no terminal."""
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    shown = console(stderr=True)
+    columns = (
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        TextColumn("{task.percentage:>3.0f}%"),
+        TimeElapsedColumn(),
+        TextColumn("left"),
+        TimeRemainingColumn(),
+    )
+    with Progress(*columns, console=shown, disable=quiet or not shown.is_terminal, transient=True) as progress:
+        yield progress
+
+
+def printable(text: str) -> str:
+    r"""Text that is not ours: control characters, and bytes of a path that are no text, as ``\x1b`` and ``\udcff``."""
+    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+
+
+def one_line(text: str) -> str:
+    """Text with its lines joined by spaces, all else being printable."""
+    return printable(re.sub(r"\s*[\r\n]\s*", " ", text.strip()))
+
+
+class _Stream(io.TextIOBase):
+    """The standard stream of a name as it is when written to."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+
+    def _now(self) -> Any:
+        stream = getattr(sys, self._name)
+        return getattr(stream, "rich_proxied_file", stream)  # a live display puts itself in the stream's place
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]
+        return _encoding(self._now())
+
+    def write(self, text: str) -> int:
+        with contextlib.suppress(OSError):
+            _put(text, self._now())
+        return len(text)
+
+    def isatty(self) -> bool:
+        with contextlib.suppress(AttributeError, ValueError):
+            return bool(self._now().isatty())
+        return False
+
+    def fileno(self) -> int:
+        return int(self._now().fileno())
+
+
+def _put(text: str, stream: Any) -> None:
+    """Write text to a stream, in the characters it has; one that fails is silent from then on."""
+    if stream is None or getattr(stream, "closed", False):
+        return
+    try:
+        text.encode(_encoding(stream), getattr(stream, "errors", None) or "strict")
+    except UnicodeEncodeError:
+        text = text.encode(_encoding(stream), _REPLACED).decode(_encoding(stream))
+    try:
+        stream.write(text)
+        stream.flush()
+    except OSError as error:
+        with contextlib.suppress(AttributeError, OSError, ValueError):
+            if stream.fileno() in (1, 2):  # or Python fails once more at its end, on what is left in the buffer
+                with open(os.devnull, "wb") as nowhere:
+                    os.dup2(nowhere.fileno(), stream.fileno())
+        raise OSError(error.errno, error.strerror, getattr(stream, "name", None)) from error
+
+
+def _encoding(stream: Any) -> str:
+    return getattr(stream, "encoding", None) or "utf-8"
+
+
+def _replace(error: UnicodeError) -> tuple[str, int]:
+    """Characters that an encoding lacks, in words or look-alikes of ASCII."""
+    if not isinstance(error, UnicodeEncodeError):
+        raise error
+    return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
+
+
+def _in_ascii(character: str) -> str:
+    name = unicodedata.name(character, "")
+    if name.startswith("GREEK SMALL LETTER "):
+        return name.rsplit(" ", 1)[-1].lower()
+    if name.startswith("BRAILLE PATTERN"):
+        return " " if name.endswith("BLANK") else "*"
+    return _ALIKE.get(character) or character.encode("ascii", "backslashreplace").decode()
+
+
+_REPLACED = "wgflow.replaced"
+codecs.register_error(_REPLACED, _replace)
+
+
+def _occupy() -> None:
+    """Open what is closed of descriptors 0 to 2: the next file would have its number, and get what libraries print."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # the lowest that is free is this one

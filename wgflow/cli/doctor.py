@@ -1,0 +1,289 @@
+"""What this machine offers and what wgflow will use of it: ``python -m wgflow.doctor``.
+
+Exit codes: 0 what was asked for works, 1 internal error, 2 the backend asked for with ``--backend`` cannot be used, or
+bad input.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import sys
+from collections.abc import Sequence
+from importlib import metadata
+from typing import Any
+
+from wgflow.base.errors import BackendError, InputError, WgflowError, unknown
+from wgflow.base.extras import install
+from wgflow.base.terminal import Parser, console, printable, say, show
+from wgflow.base.types import Spec
+
+DONE, INTERNAL, BAD_INPUT = 0, 1, 2
+NEEDED = ("numpy", "scipy", "numba", "llvmlite", "h5py", "pydantic", "rich", "threadpoolctl")
+OPTIONAL = {  # package: the extra that brings it
+    "matplotlib": "study",
+    "scikit-learn": "study",
+    "xarray": "xarray",
+    "h5netcdf": "xarray",
+    "POT": "ot",
+    "cvxpy": "convex",
+    "torch": "cifar",
+}
+AGREEMENT = 1e-12  # relative, of float64 kernels with their definition
+
+
+def report() -> Spec:
+    """Everything there is to say, as plain JSON.
+
+    Returns
+    -------
+    dict
+        Sections ``software``, ``optional``, ``cpu``, ``gpu`` and ``use``; the last is what each backend comes to and
+        why. Nothing is downloaded and no kernel of the CPU is compiled.
+    """
+    gpu = _gpu()
+    return {
+        "software": _software(),
+        "optional": {name: _version(name) for name in OPTIONAL},
+        "cpu": _cpu(),
+        "gpu": gpu,
+        "use": _use(gpu),
+    }
+
+
+def _version(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _software() -> Spec:
+    import h5py
+
+    import wgflow
+
+    machine = f"{platform.system()} {platform.machine()}"
+    return {
+        "python": f"{platform.python_version()} ({machine})",
+        "wgflow": wgflow.__version__,
+        **{name: _version(name) for name in NEEDED},
+        "HDF5": h5py.version.hdf5_version,
+    }
+
+
+def _cpu() -> Spec:
+    import scipy.linalg  # noqa: F401 # its BLAS is a library of its own, seen once it is loaded
+    from threadpoolctl import threadpool_info
+
+    from wgflow.kernels import cache
+    from wgflow.kernels.threads import available_threads
+
+    blas = [
+        f"{each['internal_api']} {each['version']}, {each['num_threads']} threads"
+        for each in threadpool_info()
+        if each["user_api"] == "blas"
+    ]
+    place = cache.folder()
+    found = list(place.rglob("*.nbc")) if place else []
+    return {
+        "cores": os.cpu_count(),
+        "threads": available_threads(),
+        "blas": blas,
+        "numba threading layer": "not used",
+        "cache": str(place) if place else "",
+        "cached kernels": len(found),
+        "kernels": cache.fingerprint(),
+    }
+
+
+def _gpu() -> Spec:
+    from wgflow.kernels.gpu import diagnose as checkup
+
+    state = checkup.examine()
+    return state._asdict() | {"cards": [card._asdict() for card in state.cards]}
+
+
+def _use(gpu: Spec) -> Spec:
+    """One line a backend: what it would use, or why it cannot be had."""
+    from wgflow.kernels.auto import THRESHOLD
+    from wgflow.kernels.threads import available_threads
+
+    count = available_threads()
+    threads = f"{count} {'thread' if count == 1 else 'threads'}"
+    works = not gpu["fault"]
+    name = gpu["cards"][0]["name"] if gpu["cards"] else ""
+    large = f"gpu where M D >= {THRESHOLD} (a bound that was not measured), else cpu"
+    return {
+        "cpu": f"compiled kernels on {threads}; results do not depend on their number",
+        "gpu": f"{name}: a kernel compiled and ran" if works else f"no: {gpu['fault']}",
+        "auto": large
+        if works
+        else "cpu, since the GPU cannot be used"
+        if gpu["wheels"]
+        else "cpu: CuPy is not installed",
+    }
+
+
+def attempt(backend: str) -> str:
+    """Compute a small gradient on a backend and hold it against the definition.
+
+    Parameters
+    ----------
+    backend : {"cpu", "gpu", "reference", "auto"}
+        What to try.
+
+    Returns
+    -------
+    str
+        What was compared, and how near it came.
+
+    Raises
+    ------
+    BackendError
+        If the backend cannot be had, or its numbers are wrong by more than 1e-12 of the largest.
+    """
+    import numpy as np
+
+    import wgflow
+
+    generator = np.random.default_rng(1)
+    problem = wgflow.Problem(generator.normal(size=(40, 5)), generator.normal(size=40))
+    rho = wgflow.Particles.draw(problem, 24, seed=1, tau="uniform")
+    energy = wgflow.Energy(problem, backend=backend)
+    found = energy.velocity(rho)
+    defined = wgflow.Energy(problem, backend="reference").velocity(rho)
+    largest = np.abs(defined.theta).max()
+    difference = max(np.abs(found.theta - defined.theta).max() / largest, abs(found.energy / defined.energy - 1))
+    if not difference <= AGREEMENT:
+        raise BackendError(
+            f"backend {backend!r}: a small gradient is off by {difference:.1e} of its largest entry; do not use it, "
+            "and report it with the output of python -m wgflow.doctor --json"
+        )
+    return f"backend {energy.backend}: a small gradient agrees with its definition to {difference:.0e}"
+
+
+def _print(found: Spec) -> None:
+    """Print a report as a table."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, rows in _rows(found).items():
+        table.add_row(Text(title, "bold"), "")
+        for name, value in rows.items():
+            table.add_row(f"  {name}", printable(value))
+    console(width=None).print(table)
+
+
+def _rows(found: Spec) -> dict[str, dict[str, str]]:
+    """Sections of the table, every value in words."""
+    cpu = found["cpu"]
+    optional = {
+        name: version or f"not installed; {install(OPTIONAL[name])} brings it"
+        for name, version in found["optional"].items()
+    }
+    return {
+        "software": {name: version or "not installed" for name, version in found["software"].items()},
+        "optional packages": optional,
+        "cpu": {
+            "cores": f"{cpu['cores']}, of which this process may use {cpu['threads']}",
+            "BLAS": "; ".join(cpu["blas"]) or "none found",
+            "Numba threads": "not used: wgflow has threads of its own, which survive a fork",
+            "kernel cache": _cache(cpu),
+        },
+        "gpu": _gpu_rows(found["gpu"]),
+        "what will be used": {f"--backend {name}": text for name, text in found["use"].items()},
+    }
+
+
+def _cache(cpu: Spec) -> str:
+    if not cpu["cache"]:
+        return "none: WGFLOW_CACHE=off, or no folder that can be written; kernels are compiled in every process"
+    count = cpu["cached kernels"]
+    return f"{cpu['cache']}, {f'{count} compiled kernels' if count else 'nothing compiled yet'}"
+
+
+def _gpu_rows(gpu: Spec) -> dict[str, str]:
+    wheels = ", ".join(f"{name} {version}" for name, version in gpu["wheels"].items())
+    driver = f"{gpu['release']} ".lstrip() + f"for CUDA {gpu['driver']}" if gpu["driver"] else "none found"
+    rows = {
+        "CuPy": wheels or f"not installed; {install('gpu12')}, or gpu13, brings it",
+        "driver": driver,
+        "CUDA of CuPy": gpu["runtime"] or "not asked",
+        "NVRTC": gpu["nvrtc"] or "not found",
+        "CUDA headers": gpu["headers"] or "not found (wgflow's kernels need none)",
+    }
+    for number, card in enumerate(gpu["cards"]):
+        memory = f"{card['free'] / 2**30:.1f} of {card['memory'] / 2**30:.1f} GiB free"
+        sizes = f"compute capability {card['capability']}, {card['processors']} multiprocessors, {memory}"
+        rows[f"device {number}"] = f"{card['name']}, {sizes}"
+    return rows if gpu["cards"] else rows | {"devices": "none"}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line of the doctor."""
+    make = Parser(prog="python -m wgflow.doctor", description="Show what this machine offers and what will be used.")
+    make.add_argument("--backend", metavar="auto|cpu|reference|gpu",
+                      help="also compute a small gradient on it; exit code 2 if it cannot be used")  # fmt: skip
+    make.add_argument("--json", action="store_true", help="print the report as JSON")
+    make.add_argument("--debug", action="store_true", help="show tracebacks")
+    return make
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    options = argparse.Namespace(debug=False)
+    try:
+        options = parser().parse_args(arguments)
+        return _run(options)
+    except (InputError, BackendError) as error:
+        return _fail(options, BAD_INPUT, str(error))
+    except OSError as error:
+        return _fail(options, BAD_INPUT, f"{error.filename}: {error.strerror}" if error.filename else str(error))
+    except Exception as error:
+        return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
+
+
+def _run(options: argparse.Namespace) -> int:
+    from wgflow.kernels import BACKENDS
+
+    names = (*BACKENDS, "auto")
+    if options.backend is not None and options.backend not in names:
+        raise unknown("backend", options.backend, names)
+    found = report()
+    fault, tried = "", ""
+    if options.backend == "gpu" and found["gpu"]["fault"]:
+        fault = f"backend 'gpu': {found['gpu']['fault']}; or use --backend cpu"
+    elif options.backend is not None:
+        try:
+            tried = attempt(options.backend)
+        except WgflowError as error:
+            fault = str(error)
+    if options.json:
+        asked = {"asked": {"backend": options.backend, "tried": tried, "fault": fault}} if options.backend else {}
+        show(json.dumps(found | asked, indent=2))
+    else:
+        _print(found)
+        if tried:
+            show(tried)
+    if fault:
+        say(fault)
+    return BAD_INPUT if fault else DONE
+
+
+def _fail(options: Any, code: int, line: str) -> int:
+    say(line)
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,137 @@
+"""The command ``python -m wgflow.trajectory check|repair|export|schema``.
+
+Exit codes: 0 done and sound, 2 damaged or bad input (one line on stderr), 4 the disk failed.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from wgflow.base.errors import InputError, TrajectoryError
+from wgflow.base.terminal import Parser, printable, say, show
+
+DONE, BAD_INPUT, DISK = 0, 2, 4
+_SHOWN = 10  # damages listed at most
+
+
+def parser() -> argparse.ArgumentParser:
+    """Command line for looking after trajectory files."""
+    make = Parser(prog="python -m wgflow.trajectory", description="Look after trajectory files.")
+    verbs = make.add_subparsers(dest="verb", required=True)
+    check = verbs.add_parser("check", help="hold files against their seal, their digests and the schema")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    repair = verbs.add_parser("repair", help="copy what is whole of a damaged file; the file is not touched")
+    repair.add_argument("file", type=Path, metavar="FILE")
+    repair.add_argument("out", type=Path, metavar="OUT", nargs="?", help="default: FILE with -repaired in its name")
+    export = verbs.add_parser("export", help="write as NetCDF (.nc) or as H5MD in three dimensions (.h5)")
+    export.add_argument("file", type=Path, metavar="FILE")
+    export.add_argument("out", type=Path, metavar="OUT", help="a name that ends in .nc or .h5")
+    export.add_argument("--series", action="store_true", help=".nc: without particles")
+    export.add_argument("--axes", metavar="A,B,C", help=".h5: of tau, pc1, pc2, 0, 1, ... (default: pc1,pc2,tau)")
+    export.add_argument("--compress", action="store_true", help="compress with gzip")
+    verbs.add_parser("schema", help="print the schema of the files as a table")
+    return make
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    try:
+        options = parser().parse_args(arguments)
+        match options.verb:
+            case "check":
+                return max([_check(path) for path in options.files])
+            case "repair":
+                return _repair(options.file, options.out)
+            case "export":
+                return _export(options)
+            case _:
+                from wgflow.trajectory import schema
+
+                show(schema.markdown())
+                return DONE
+    except (InputError, TrajectoryError) as error:
+        say(str(error))
+        return BAD_INPUT
+    except OSError as error:
+        say(_disk(error))
+        return DISK
+
+
+def _check(path: Path) -> int:
+    from wgflow.trajectory import repair
+
+    try:
+        found = repair.check(path)
+    except TrajectoryError as error:
+        say(str(error))
+        return BAD_INPUT
+    except OSError as error:  # the others are still looked at
+        say(_disk(error))
+        return DISK
+    if found.damage:
+        say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
+        return BAD_INPUT
+    state = "finished" if found.finished else "not finished"
+    state += ", one more was in flight" if found.in_flight else ""
+    show(printable(f"{path}: sound, {found.frames} frames, {state}"))
+    return DONE
+
+
+def _repair(path: Path, out: Path | None) -> int:
+    from wgflow.trajectory import repair
+
+    target = out or path.with_name(f"{path.stem}-repaired{path.suffix}")
+    _check_place(target)
+    found = repair.repair(path, target)
+    lost = [*found.damage, *(["the last frame, which was in flight"] if found.in_flight else [])]
+    left = f"left out: {_listed(lost)}" if lost else "nothing was left out"
+    show(printable(f"{target}: {found.frames} frames that match their digests; {left}"))
+    return DONE
+
+
+def _export(options: argparse.Namespace) -> int:
+    from wgflow.trajectory import Trajectory, schema
+    from wgflow.trajectory import convert as export
+
+    out: Path = options.out
+    if out.suffix not in (".nc", ".h5"):
+        raise InputError(f"{out}: expected a name that ends in .nc or .h5, got {out.suffix or 'no ending'}")
+    if (options.axes is not None and out.suffix == ".nc") or (options.series and out.suffix == ".h5"):
+        raise InputError("--axes goes with .h5, --series with .nc; got them the other way round")
+    _check_place(out)
+    with Trajectory(options.file) as trajectory:
+        if out.is_file():
+            with out.open("rb") as file:
+                if file.read(len(schema.MAGIC)) == schema.MAGIC:
+                    raise InputError(f"{out}: expected a file that may be replaced, got a trajectory; choose another")
+        if out.suffix == ".nc":
+            export.write_netcdf(trajectory.to_xarray(not options.series), out, options.compress)
+            what = f"{len(trajectory)} frames"
+        else:
+            axes = options.axes.split(",") if options.axes is not None else None
+            what = "axes " + ", ".join(export.to_three_dimensions(trajectory, out, axes, options.compress))
+    show(printable(f"{out}: {what}"))
+    return DONE
+
+
+def _check_place(out: Path) -> None:
+    if not out.parent.is_dir():
+        raise InputError(f"{out}: expected a folder that is there, got {out.parent}, which is not; make it first")
+    if out.is_dir():
+        raise InputError(f"{out}: expected the name of a file, got a folder; add a name")
+
+
+def _disk(error: OSError) -> str:
+    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
+
+
+def _listed(damage: Sequence[str]) -> str:
+    more = f" and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
+    return ", ".join(damage[:_SHOWN]) + more
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,154 @@
+"""Clocks of a flow: which s a step lies at, which steps are frames, when to stop."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.flow.schedule import Every, Log, Schedule, Steps
+
+_MOST_STEPS = 2**53  # beyond it step numbers, and so flow times, would not be exact
+_TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
+
+
+class Clock(Protocol):
+    """What the loop asks a clock."""
+
+    step: int
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+
+    @property
+    def due(self) -> bool:
+        """Whether a frame is due now."""
+
+    @property
+    def done(self) -> bool:
+        """Whether the end has been reached."""
+
+    def reach(self, h: float) -> float:
+        """The part of a step of length h that does not overrun the next event."""
+
+    def tick(self, h: float) -> None:
+        """Count a step of length h."""
+
+
+class StepClock:
+    """Clock of constant steps: it counts steps, so that s carries no rounding from one to the next.
+
+    s = origin + step h, with origin 0 for a run of one step length, which counts on exactly as if it had never stopped
+    when it is taken up again; after a change of h the origin, and so s, carries one rounding.
+
+    Attributes
+    ----------
+    frames : range or frozenset of int
+        Steps at which frames are due, beside the start and the end.
+    """
+
+    def __init__(self, step: int, s: float, until: float, every: Schedule | None, h: float) -> None:
+        self.step, self._h = step, h
+        self._origin = 0.0 if s == step * h else s - step * h
+        self._last = step + _whole_steps("until", until - s, h, f"from s = {s:g}")
+        self.frames = self._due(Steps(1) if every is None else every)
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+        return self._origin + self.step * self._h
+
+    @property
+    def due(self) -> bool:
+        """Whether a frame is due."""
+        return self.step in self.frames
+
+    @property
+    def done(self) -> bool:
+        """Whether the last step has been made."""
+        return self.step >= self._last
+
+    def reach(self, h: float) -> float:
+        """All of it: events lie on steps."""
+        return h
+
+    def tick(self, h: float) -> None:
+        """Count a step."""
+        self.step += 1
+
+    def _due(self, every: Schedule) -> range | frozenset[int]:
+        if isinstance(every, Steps):
+            return range(-(-self.step // every.n) * every.n, self._last + 1, every.n)
+        if isinstance(every, Every):
+            stride = _whole_steps("every", every.s, self._h, "")
+            if stride < 1:
+                raise InputError(f"every: expected at least one step of {self._h:g}, got {every.s:g}")
+            # Steps that s is ahead of the count, so that frames lie at multiples of `every` after a change of h too.
+            ahead = self._origin / self._h
+            shift = round(ahead) if abs(ahead - round(ahead)) < _TOLERANCE * max(1.0, abs(ahead)) else -self.step
+            return range(self.step + -(self.step + shift) % stride, self._last + 1, stride)
+        steps, s, end = set(), 0.0, self._origin + self._last * self._h
+        while (s := every.after(s)) <= end * (1 + _TOLERANCE):
+            if isinstance(every, Log):
+                steps.add(max(1, round((s - self._origin) / self._h)))
+            elif s > self.s:
+                steps.add(self.step + _whole_steps("every.s", s - self.s, self._h, f"from s = {self.s:g}"))
+        return frozenset(steps)
+
+
+class EventClock:
+    """Clock of varying steps: steps are cut short to meet the times of frames."""
+
+    def __init__(self, step: int, s: float, until: float, every: Schedule | None) -> None:
+        self.step, self._s, self._until = step, s, until
+        if not np.isfinite(until) or until < s:
+            raise InputError(f"until: expected a flow time ahead from s = {s:g}, got {until - s:g} to go")
+        self._every = Every(until / 100 if until > 0 else 1.0) if every is None else every
+        self._met = False
+
+    @property
+    def s(self) -> float:
+        """Flow time now."""
+        return self._s
+
+    @property
+    def due(self) -> bool:
+        """Whether the last step has met the time of a frame, or is one of those counted."""
+        return self._met or (isinstance(self._every, Steps) and self.step % self._every.n == 0)
+
+    @property
+    def done(self) -> bool:
+        """Whether s has reached the end."""
+        return self._s >= self._until
+
+    def reach(self, h: float) -> float:
+        """Up to the next event; a last piece too short to matter is added to the step before it."""
+        left = self._next() - self._s
+        return left if h > left * (1 - _TOLERANCE) else h
+
+    def tick(self, h: float) -> None:
+        """Go on by h, exactly to the event if it was met."""
+        event = self._next()
+        self._met = h >= event - self._s
+        self._s = event if self._met else self._s + h
+        self.step += 1
+
+    def _next(self) -> float:
+        return min(self._every.after(self._s), self._until)
+
+
+def _whole_steps(name: str, duration: float, h: float, note: str) -> int:
+    """Duration as a number of steps, checked to be a whole one."""
+    ratio = duration / h
+    if ratio > _MOST_STEPS:
+        raise InputError(f"{name}: expected at most 2**53 steps, got {ratio:g} of {h:g}")
+    if not np.isfinite(ratio) or ratio < -_TOLERANCE:
+        raise InputError(f"{name}: expected a flow time ahead {note}".rstrip() + f", got {duration:g} to go")
+    if abs(ratio - round(ratio)) > _TOLERANCE * max(1.0, ratio):
+        near = max(1, round(ratio)) * h
+        raise InputError(
+            f"{name}: expected a whole number of steps of {h:g}, got {duration:g} ({ratio:g} steps); {near:g} would do"
+        )
+    return round(ratio)

@@ -1,0 +1,89 @@
+"""Which kernels ``backend="auto"`` means: a GPU that works where the problem is large enough for one, else the CPU."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from typing import NamedTuple
+
+from wgflow.base.errors import BackendError
+from wgflow.kernels.cpu.backend import compilable
+from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu.backend import Gpu
+from wgflow.kernels.gpu.device import Device, current
+from wgflow.kernels.gpu.machine import HERE, System
+from wgflow.model.problem import Problem
+
+# Samples times width from which a GPU is taken. Not measured on a device: conservative, the smallest problem of the
+# benchmark table for GPUs (M, D = 8192, 16). `python benchmarks/gpu.py` measures where the two backends are level.
+THRESHOLD = 2**17
+
+logger = logging.getLogger("wgflow.kernels")
+
+
+class Choice(NamedTuple):
+    """What ``auto`` came to.
+
+    Attributes
+    ----------
+    backend : {"cpu", "gpu"}
+        The kernels to use.
+    reason : str
+        Why, in words for the user.
+    broken : bool
+        Whether a CuPy is installed that cannot be used, which the user should hear of.
+    """
+
+    backend: str
+    reason: str
+    broken: bool = False
+
+
+def automatic(
+    problems: Iterable[tuple[Problem, str]], system: System = HERE, device: Callable[[], Device] = current
+) -> Choice:
+    """Backend for problems that are to be computed alike.
+
+    The GPU is taken if CuPy, driver, device and compiler are there, if its kernels can do all the problems, and if one
+    of them has M D >= :data:`THRESHOLD`. N does not count: particles come one after another, samples side by side.
+
+    Parameters
+    ----------
+    problems : iterable of (Problem, str)
+        Each with its dtype. Not looked at if no CuPy is installed, so that whoever has none pays nothing.
+    system : System, optional
+        The machine to ask for packages.
+    device : callable, optional
+        Returns the device, or raises a BackendError.
+
+    Returns
+    -------
+    Choice
+        Nothing raises: a GPU that is broken is a reason for the CPU, and the reason says what is wrong with it.
+    """
+    if not checkup.installed(system):
+        return Choice("cpu", "CuPy is not installed")
+    listed = list(problems)
+    if not listed or not all(compilable(problem) for problem, _ in listed):
+        return Choice("cpu", "a block, activation or loss of your own computes in NumPy")
+    most = max(samples * width for samples, width, _, _ in (problem.shape for problem, _ in listed))
+    if most < THRESHOLD:
+        return Choice("cpu", f"M D = {most} is small for a GPU, which pays from about {THRESHOLD} on")
+    try:
+        with checkup.surprises(system.driver()):
+            there = device()
+    except checkup.Fault as error:
+        return Choice("cpu", error.plain, broken=True)
+    try:
+        for problem, dtype in listed:
+            Gpu(problem, dtype, there)
+    except BackendError as error:  # a block whose units are not plain parameters, say
+        return Choice("cpu", str(error))
+    return Choice("gpu", f"{there.name}, M D = {most}")
+
+
+def announce(choice: Choice) -> str:
+    """Log a choice and return its backend."""
+    level = logging.WARNING if choice.broken else logging.INFO
+    logger.log(level, "backend auto: %s (%s)", choice.backend, choice.reason)
+    return choice.backend

@@ -1,0 +1,269 @@
+"""Numba kernels on all cores, for the built-in blocks, activations and losses."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Index
+from wgflow.kernels.cpu import compiled
+from wgflow.kernels.threads import Shares, Spare, available_threads, keep_freed_memory, run_ranges, shares
+from wgflow.model.blocks import Unfolding
+from wgflow.model.depth import Network
+from wgflow.model.losses import LOSSES
+from wgflow.model.problem import Problem
+
+_SERIAL = 300_000  # size of a piece of work below which waking a second thread costs more than it saves
+_GROUPS = 16  # groups that one call prepares, or sums over the chunks
+_PIECE = 64  # entries of a piece of one wide layer, which has no triangle, at most
+_ROWS = 4  # row counts are padded to multiples of it; that of the compiled tiles
+
+
+def compilable(problem: Problem) -> bool:
+    """Whether the compiled kernels know the problem's block, activation and loss."""
+    known = type(problem.loss) is type(LOSSES.get(problem.loss.name)) and problem.activation.builtin
+    return known and isinstance(problem.block, Unfolding)
+
+
+def group_size(width: int) -> int:
+    """Entries of a group at most, a multiple of 4.
+
+    The triangle inside a group costs 4 G flops a sample and entry beside the 12 D of the products, while larger groups
+    mean fewer passes over state and adjoint, and a shorter tape.
+    """
+    return 8 if width <= 8 else 16 if width <= 32 else 32
+
+
+class Sizes(NamedTuple):
+    """Sizes of one evaluation's arrays, a rule in E, M, D and K alone.
+
+    Attributes
+    ----------
+    padded, outputs : int
+        D and K, up to a multiple of 4.
+    group : int
+        Entries of a group at most.
+    columns : int
+        Numbers of a slot in the partial sums: [d_a | d_w | T | g | d_b].
+    inner : int
+        Rows of one block's adjoints, with those of a group's r behind p.
+    """
+
+    padded: int
+    outputs: int
+    group: int
+    columns: int
+    inner: int
+
+    @classmethod
+    def of(cls, width: int, outputs: int) -> Sizes:
+        """Sizes for a state of width D and K outputs."""
+        padded, group, outputs = _padded(width), group_size(width), _padded(outputs)
+        return cls(padded, outputs, group, 2 * padded + group + 2, max(padded + _PIECE, outputs))
+
+
+def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -> int:
+    """Bytes of one evaluation with gradient in float64: stacked parameters, partial sums, tapes, results.
+
+    Parameters
+    ----------
+    entries : int
+        E, entries of the network; ridge units for a block that is a sum of them.
+    samples, width, outputs, threads : int
+        M, D, K and the threads in use.
+    """
+    sizes = Sizes.of(width, outputs)
+    rows = 2 * entries + entries * sizes.padded // sizes.group
+    plan = shares(samples, entries * width, entries * sizes.columns, rows)
+    stack = entries * (4 * sizes.padded + 2 * sizes.group + 9)
+    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.chunks)
+    return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
+
+
+class _Stack(NamedTuple):
+    """Parameters by slot, as :func:`wgflow.kernels.cpu.groups.stack` makes them."""
+
+    groups: Index
+    w: NDArray[Any]
+    a: NDArray[Any]
+    cw: NDArray[Any]
+    ca: NDArray[Any]
+    bias: NDArray[Any]
+
+
+class Cpu:
+    """Compiled kernel for blocks made of ridge units; see :class:`wgflow.kernels.Kernel` for the contract.
+
+    Parameters
+    ----------
+    problem : Problem
+        A problem that is :func:`compilable`.
+    threads : int, optional
+        Threads to use; by default all cores of the process.
+    dtype : {"float64", "float32"}, optional
+        Precision of states, adjoints and sums over samples.
+    """
+
+    name = "cpu"
+
+    def __init__(self, problem: Problem, threads: int | None = None, dtype: str = "float64") -> None:
+        from wgflow.kernels.cpu.functions import CODES, KEPT, LOSS_CODES  # imports numba, so not before it is wanted
+
+        self.problem = problem
+        self.threads = available_threads() if threads is None else threads
+        self._precision, self._dtype = dtype, np.dtype(dtype)
+        self._lanes = 64 // self._dtype.itemsize
+        self._block = cast(Unfolding, problem.block)
+        self._width = problem.shape[1]
+        self._units = self._block.units(self._width)
+        self._coordinate = self._width if getattr(self._block, "coordinate_units", False) else 0
+        self._start = self._columns(problem.start())  # (D, M)
+        self._target = problem.y.astype(self._dtype)
+        outputs = len(problem.readout)
+        self._sizes = Sizes.of(self._width, outputs)
+        self._readout = np.zeros((self._sizes.outputs, self._sizes.padded), self._dtype)
+        self._readout[:outputs, : self._width] = problem.readout
+        self._turned = np.ascontiguousarray(self._readout.T)
+        self._code, self._loss = CODES[problem.activation.name], LOSS_CODES[problem.loss.name]
+        self._keep = int(self._code in KEPT)
+        self._eta = self._dtype.type(problem.activation.parameter or 0.0)
+        keep_freed_memory()
+        self._stacks, self._tapes, self._parts = Spare(self._dtype), Spare(self._dtype), Spare(self._dtype)
+
+    def outputs(self, net: Network, theta: Array, start: Array) -> Array:
+        """Outputs W1 X(1), (M, K)."""
+        return self._outputs(net, theta, self._columns(start))
+
+    def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
+        """E = mean over samples of the loss."""
+        return self._mean_loss(self._outputs(net, theta, self._samples(batch)[0]), batch)
+
+    def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
+        """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
+        start, target = self._samples(batch)
+        net, units = self._unfold(net, theta)
+        with self._stack(net, units, True) as (stack, rows):
+            slots, columns = len(stack.bias), self._sizes.columns
+            plan = shares(len(target), slots * self._width, slots * columns, rows + self._keep * slots, self._lanes)
+            with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
+                output = self._pass(stack, rows, plan, start, target, parts)
+                first, slope = self._finish(net, stack, units.shape[1], len(target), parts)
+        if self._units > 1:
+            first = first.reshape(-1, self._units).sum(axis=1)
+        return self._mean_loss(output, batch), first, self._block.fold(slope, self._width)
+
+    def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
+        net, units = self._unfold(net, theta)
+        with self._stack(net, units, False) as (stack, rows):
+            plan = shares(start.shape[1], len(stack.bias) * self._width, 1, rows, self._lanes)
+            return self._pass(stack, rows, plan, start, None, None)
+
+    def _columns(self, start: Array) -> NDArray[Any]:
+        return np.ascontiguousarray(start.T, self._dtype)
+
+    def _samples(self, batch: Index | None) -> tuple[NDArray[Any], NDArray[Any]]:
+        if batch is None:
+            return self._start, self._target
+        return np.ascontiguousarray(self._start[:, batch]), self._target[batch]
+
+    def _mean_loss(self, output: Array, batch: Index | None) -> float:
+        y = self.problem.y if batch is None else self.problem.y[batch]
+        return float(self.problem.loss.value(output, y).mean())
+
+    def _unfold(self, net: Network, theta: Array) -> tuple[Network, Array]:
+        """Network of ridge units: each entry becomes the H units of its particle, in the same layer."""
+        if len(net.particle) != net.first[-1] or len(net.weight) != net.first[-1] or net.particle.max() >= len(theta):
+            raise InputError(  # compiled code would read past the end
+                f"depth scheme: expected {net.first[-1]} entries of particles 0..{len(theta) - 1}, got "
+                f"{len(net.particle)} with {len(net.weight)} weights, up to particle {net.particle.max()}"
+            )
+        units = np.ascontiguousarray(self._block.unfold(theta, self._width))
+        if self._units == 1:
+            return net, units
+        particle = (net.particle[:, None] * self._units + np.arange(self._units)).ravel()
+        return Network(net.first * self._units, particle, np.repeat(net.weight, self._units)), units
+
+    @contextlib.contextmanager
+    def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[_Stack, int]]:
+        """Parameters by slot, and the rows of the tape."""
+        kernels, sizes = compiled.ridge(self._precision), self._sizes
+        groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
+        size = 1 if self._coordinate else sizes.group  # units of one particle are never joined to those of others
+        kernels.plan(net.first, size, _PIECE, sizes.padded, tape, groups, counts)
+        count, slots, rows = counts.tolist()
+        panels = (slots // _ROWS, sizes.padded + sizes.group, _ROWS)
+        shapes = [panels, panels, (slots, sizes.padded), (slots, sizes.padded), (slots,)]
+        with self._stacks.arrays(*shapes) as arrays:
+            stack = _Stack(groups[:count], *arrays)
+
+            def work(low: int, high: int) -> None:
+                kernels.stack(*net, units, self._width, stack.groups, low, high, *arrays)
+
+            run_ranges(work, count, _GROUPS, self._useful(slots * self._width * sizes.group))
+            yield stack, rows
+
+    def _pass(
+        self,
+        stack: _Stack,
+        rows: int,
+        plan: Shares,
+        start: NDArray[Any],
+        target: NDArray[Any] | None,
+        parts: NDArray[Any] | None,
+    ) -> Array:
+        """Run the kernel over all chunks, each with a tape of its own; without targets the outputs alone, (M, K)."""
+        kernel, block, inner = compiled.ridge(self._precision).ridge_pass, plan.block, self._sizes.inner
+        outputs_alone = target is None or parts is None
+        loss, keep = (-1, 0) if outputs_alone else (self._loss, self._keep)
+        slopes = len(stack.bias) if keep else 1
+        output = np.empty((start.shape[1], len(self.problem.readout)), self._dtype)
+        nothing = np.empty((1, 1), self._dtype)
+
+        def work(low: int, high: int) -> None:
+            with self._tapes.arrays((rows, block), (slopes, block), (2, inner, block)) as tapes:
+                kernel(
+                    *(start, nothing if target is None else target, self._readout, self._turned, *stack),
+                    *(
+                        self._code,
+                        self._eta,
+                        keep,
+                        self._coordinate,
+                        low,
+                        high,
+                        block,
+                        self._lanes,
+                        loss,
+                        *tapes,
+                        output,
+                    ),
+                    nothing if parts is None else parts[low // plan.share],
+                )
+
+        run_ranges(work, start.shape[1], plan.share, self.threads)
+        return output.astype(np.float64, copy=False)
+
+    def _finish(
+        self, net: Network, stack: _Stack, parameters: int, samples: int, parts: NDArray[Any]
+    ) -> tuple[Array, Array]:
+        """g_e and its derivatives by unit from the partial sums of all chunks."""
+        kernel = compiled.ridge(self._precision).finish
+        first, slope = np.empty(len(net.particle)), np.empty((len(net.particle), parameters))
+
+        def work(low: int, high: int) -> None:
+            kernel(net.first, stack.groups, low, high, self._width, samples, stack.cw, stack.ca, parts, first, slope)
+
+        run_ranges(work, len(stack.groups), _GROUPS, self._useful(parts.size))
+        return first, slope
+
+    def _useful(self, size: int) -> int:
+        """Threads for a piece of work of about so many multiplications, additions or numbers to add up."""
+        return self.threads if size > _SERIAL else 1
+
+
+def _padded(count: int) -> int:
+    return -(-count // _ROWS) * _ROWS

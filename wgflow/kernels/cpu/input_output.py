@@ -1,0 +1,74 @@
+"""The two ends of the network in every compiled kernel: load samples, read outputs, differentiate the loss."""
+
+from __future__ import annotations
+
+import math
+
+from numba import njit
+
+from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.matmul_tiles import ROWS, ZERO, multiply
+
+
+# Array expressions such as `out_rows[:] = 0` would cost a second of compilation each; loops do not.
+@njit(**LEAF)
+def clear(out_rows):
+    """Zeros."""
+    for i in range(out_rows.shape[0]):
+        for m in range(out_rows.shape[1]):
+            out_rows[i, m] = 0.0
+
+
+@njit(**LEAF)
+def load(start, low, high, columns, out_state):
+    """Copy samples low..high-1 into the first rows of a block, with zeros in rows up to a multiple of ROWS.
+
+    Unused lanes repeat the last sample, so that they are as finite as it.
+    """
+    width = start.shape[0]
+    for d in range(width):
+        for m in range(columns):
+            out_state[d, m] = start[d, min(low + m, high - 1)]
+    for d in range(width, (width + ROWS - 1) // ROWS * ROWS):
+        for m in range(columns):
+            out_state[d, m] = 0.0
+
+
+@njit(**LEAF)
+def read(tape, state, turned, low, high, columns, scratch, out_output):
+    """Outputs W1 X of samples low..high-1, into rows of (M, K); ``turned`` is W1', ``scratch`` has K' rows at least."""
+    width, outputs = turned.shape
+    multiply(turned, ZERO, outputs, outputs, width, tape, state, columns, tape, ZERO, ZERO, scratch, ZERO)
+    for m in range(high - low):
+        for k in range(out_output.shape[1]):
+            out_output[low + m, k] = scratch[k, m]
+
+
+@njit(**LEAF)
+def _loss_gradient(loss, output, target, out_residual, m):
+    """Gradient of one sample's loss in its K outputs, into column m."""
+    if loss == 0:
+        for k in range(output.size):
+            out_residual[k, m] = output[k] - target[k]
+        return
+    top, mass, weights = output[0], 0.0, 0.0
+    for k in range(output.size):
+        top = output[k] if output[k] > top else top
+    for k in range(output.size):
+        out_residual[k, m] = math.exp(output[k] - top)
+        mass += out_residual[k, m]
+        weights += target[k]
+    for k in range(output.size):
+        out_residual[k, m] = out_residual[k, m] * weights / mass - target[k]
+
+
+@njit(**LEAF)
+def output_gradient(loss, target, readout, low, high, columns, output, scratch, out_adjoint):
+    """p(1) = W1' dloss in the first rows of ``out_adjoint``; unused lanes are 0 and so add nothing."""
+    outputs, width = readout.shape
+    for k in range(outputs):
+        for m in range(columns):
+            scratch[k, m] = 0.0
+    for m in range(high - low):
+        _loss_gradient(loss, output[low + m], target[low + m], scratch, m)
+    multiply(readout, ZERO, width, width, outputs, scratch, ZERO, columns, scratch, ZERO, ZERO, out_adjoint, ZERO)

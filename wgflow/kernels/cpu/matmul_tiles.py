@@ -1,0 +1,241 @@
+"""Small matrix products over a block of samples, in registers: what the kernels spend their time in.
+
+A compiler vectorises the innermost loop of a product or keeps its sums in registers, not both. Here the tile of sums
+is written down in the compiler's intermediate language: four rows of the result times a few vectors of samples stay
+in registers while the inner index runs. Nothing is packed or copied, since all operands of a group fit in cache; so,
+other than with BLAS, products with 16 rows are as fast as large ones, no library threads are woken, and the order of
+every sum depends on the shapes alone.
+
+Rows of results come in fours and samples in whole vectors; callers pad with zeros.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from llvmlite import binding, ir
+from numba import config, njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+
+from wgflow.kernels.cpu.functions import LEAF
+
+# Numbers of a type of their own, since Numba would compile a function again for every literal it is called with.
+ROWS = np.int64(4)  # rows of a tile; row counts are padded to multiples of it
+ZERO, ONE = np.int64(0), np.int64(1)
+
+# (bytes of a vector register, vectors in a tile of `multiply`, right-hand rows in a tile of `correlate`): as many sums
+# as there are registers, less those for operands. 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2.
+_FEATURES: Any = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES, if someone compiles for another processor
+_WIDE = "+avx512f" in (binding.get_host_cpu_features().flatten() if _FEATURES is None else _FEATURES)
+BYTES, _VECTORS, _PARTNERS = (64, 4, 4) if _WIDE else (32, 2, 2)
+
+# Tiles read and write through pointers, which NUMBA_BOUNDSCHECK=1 does not see; then their corners are checked.
+CHECKED = bool(getattr(config, "BOUNDSCHECK", None))
+
+_INDEX = ir.IntType(64)
+
+
+class _Emitter:
+    """Writes vector loads, stores and multiply-adds on the data of array arguments."""
+
+    def __init__(self, context: Any, builder: Any, arrays: list[Any], values: list[Any]) -> None:
+        self.builder = builder
+        self.scalar = context.get_data_type(arrays[0].dtype)
+        self.size = arrays[0].dtype.bitwidth // 8
+        self.lanes = BYTES // self.size
+        self.vector = ir.VectorType(self.scalar, self.lanes)
+        self.data = [context.make_array(a)(context, builder, v).data for a, v in zip(arrays, values, strict=True)]
+        kind = ir.FunctionType(self.vector, [self.vector] * 3)
+        name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
+        self.fma = cgutils.get_or_insert_function(builder.module, kind, name)
+
+    def at(self, array: int, *terms: Any) -> Any:
+        """Pointer to an element: base and offsets, each an int, a value or a pair to multiply."""
+        offset: Any = ir.Constant(_INDEX, 0)
+        for term in terms:
+            pair = term if isinstance(term, tuple) else (term,)
+            factors = [ir.Constant(_INDEX, factor) if isinstance(factor, int) else factor for factor in pair]
+            product = factors[0] if len(factors) == 1 else self.builder.mul(*factors)
+            offset = self.builder.add(offset, product)
+        return self.builder.gep(self.data[array], [offset])
+
+    def load(self, pointer: Any, kind: Any = None) -> Any:
+        kind = kind or self.vector
+        value = self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()))
+        value.align = self.size
+        return value
+
+    def store(self, value: Any, pointer: Any) -> None:
+        self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer())).align = self.size
+
+    def splat(self, scalar: Any) -> Any:
+        undefined = ir.Constant(self.vector, ir.Undefined)
+        first = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
+        return self.shuffle(first, undefined, [0] * self.lanes)
+
+    def shuffle(self, left: Any, right: Any, lanes: list[int]) -> Any:
+        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
+        return self.builder.shuffle_vector(left, right, mask)
+
+    def zeros(self, rows: int, columns: int) -> list[list[Any]]:
+        """Sums that live in registers: stack slots here, which the optimiser promotes."""
+        return [[cgutils.alloca_once(self.builder, self.vector) for _ in range(columns)] for _ in range(rows)]
+
+    def add_product(self, left: Any, right: Any, slot: Any) -> None:
+        self.builder.store(self.builder.call(self.fma, [left, right, self.builder.load(slot)]), slot)
+
+
+def _multiply_tile(vectors: int) -> Any:
+    """Intrinsic of one tile of :func:`multiply`, ROWS rows times ``vectors`` vectors of samples."""
+
+    @intrinsic
+    def tile(typing, left, lo, step, inner, right, ro, r_row, base, bo, b_row, add, out, oo, o_row):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lo, step, inner, ro, r_row, bo, b_row, add, oo, o_row = (args[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 12, 13))
+            arrays = [0, 4, 7, 11]
+            emit = _Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
+            sums = emit.zeros(int(ROWS), vectors)
+            cells = [(r, v) for r in range(ROWS) for v in range(vectors)]
+            with builder.if_else(builder.icmp_signed("!=", add, ir.Constant(_INDEX, 0))) as (yes, no):
+                with yes:
+                    for r, v in cells:
+                        builder.store(emit.load(emit.at(2, bo, (b_row, r), v * emit.lanes)), sums[r][v])
+                with no:
+                    for r, v in cells:
+                        builder.store(ir.Constant(emit.vector, None), sums[r][v])
+            with cgutils.for_range(builder, inner) as loop:
+                k = loop.index
+                x = [emit.load(emit.at(1, ro, (r_row, k), v * emit.lanes)) for v in range(vectors)]
+                for r in range(ROWS):
+                    factor = emit.splat(builder.load(emit.at(0, lo, (step, k), r)))
+                    for v in range(vectors):
+                        emit.add_product(factor, x[v], sums[r][v])
+            for r, v in cells:
+                emit.store(builder.load(sums[r][v]), emit.at(3, oo, (o_row, r), v * emit.lanes))
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(left, n, n, n, right, n, n, base, n, n, n, out, n, n), generate
+
+    return tile
+
+
+def _correlate_tile(partners: int) -> Any:
+    """Intrinsic of one tile of :func:`correlate`, ROWS rows times ``partners`` rows."""
+
+    @intrinsic
+    def tile(typing, left, lo, l_row, right, ro, r_row, vectors, out, oo, o_row):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            lo, l_row, ro, r_row, vectors, oo, o_row = (args[i] for i in (1, 2, 4, 5, 6, 8, 9))
+            arrays = [0, 3, 7]
+            emit = _Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
+            sums = emit.zeros(int(ROWS), partners)
+            for row in sums:
+                for slot in row:
+                    builder.store(ir.Constant(emit.vector, None), slot)
+            with cgutils.for_range(builder, vectors) as loop:
+                m = builder.mul(loop.index, ir.Constant(_INDEX, emit.lanes))
+                h = [emit.load(emit.at(0, lo, (l_row, r), m)) for r in range(ROWS)]
+                for c in range(partners):
+                    p = emit.load(emit.at(1, ro, (r_row, c), m))
+                    for r in range(ROWS):
+                        emit.add_product(h[r], p, sums[r][c])
+            totals = _totals(emit, [builder.load(slot) for row in sums for slot in row])
+            rows = emit.lanes // partners  # of the tile in one vector of totals
+            for r in range(ROWS):
+                first = r % rows * partners
+                row = emit.shuffle(totals[r // rows], totals[r // rows], list(range(first, first + partners)))
+                pointer = emit.at(2, oo, (o_row, r))
+                emit.store(builder.fadd(emit.load(pointer, row.type), row), pointer)
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(left, n, n, right, n, n, n, out, n, n), generate
+
+    return tile
+
+
+def _totals(emit: _Emitter, vectors: list[Any]) -> list[Any]:
+    """Sums over the lanes of each vector, in order, packed into vectors.
+
+    Two vectors become one by adding neighbours, first within the 16-byte lanes of a register, then whole lanes: the
+    shuffles a processor has instructions for.
+    """
+    inside = 16 // emit.size
+    steps = [1] * (inside.bit_length() - 1) + [inside] * ((emit.lanes // inside).bit_length() - 1)
+    for step in steps:
+        even, odd = _neighbours(emit.lanes, step, inside)
+        vectors = [
+            emit.builder.fadd(emit.shuffle(u, v, even), emit.shuffle(u, v, odd))
+            for u, v in zip(vectors[::2], vectors[1::2], strict=True)
+        ]
+    return vectors
+
+
+def _neighbours(lanes: int, step: int, inside: int) -> tuple[list[int], list[int]]:
+    """Places of the even and the odd elements (step 1, lane by lane) or 16-byte lanes of two vectors."""
+    starts = range(0, lanes, inside) if step == 1 else [0]
+    stop = inside if step == 1 else lanes
+    even, odd = list[int](), list[int]()
+    for start in starts:
+        for vector in (0, lanes):
+            for place in range(start, start + stop, 2 * step):
+                even += range(vector + place, vector + place + step)
+                odd += range(vector + place + step, vector + place + 2 * step)
+    return even, odd
+
+
+_wide_tile, _narrow_tile, _sums_tile = _multiply_tile(_VECTORS), _multiply_tile(1), _correlate_tile(_PARTNERS)
+
+
+@njit(**LEAF)
+def within(array, place):
+    """Refuse an element that an array does not have."""
+    if place < 0 or place >= array.size:
+        raise IndexError("a tile reaches beyond its array")
+
+
+@njit(**LEAF)
+def multiply(left, place, step, rows, inner, right, r, columns, base, b, add, out, o):
+    """out[o + i, m] = (base[b + i, m] if add else 0) + sum_(k < inner) L_ik right[r + k, m] for i < rows, m < columns.
+
+    L_ik is the element place + i + k step of ``left``: the product reads four neighbours at a time. ``base`` may be
+    ``out`` itself. rows is a multiple of ROWS, columns of a vector's lanes.
+    """
+    lanes = BYTES // right.itemsize
+    wide = lanes * _VECTORS
+    r_row, b_row, o_row = right.shape[1], base.shape[1], out.shape[1]
+    if CHECKED:
+        within(left, place + rows - 1 + (inner - 1) * step)
+        within(right, (r + inner - 1) * r_row + columns - 1)
+        within(base, (b + rows - 1 if add else b) * b_row + columns - 1)
+        within(out, (o + rows - 1) * o_row + columns - 1)
+    for i in range(0, rows, ROWS):
+        l0, r0, b0, o0 = place + i, r * r_row, (b + i) * b_row, (o + i) * o_row
+        m = 0
+        while m + wide <= columns:
+            _wide_tile(left, l0, step, inner, right, r0 + m, r_row, base, b0 + m, b_row, add, out, o0 + m, o_row)
+            m += wide
+        while m < columns:
+            _narrow_tile(left, l0, step, inner, right, r0 + m, r_row, base, b0 + m, b_row, add, out, o0 + m, o_row)
+            m += lanes
+
+
+@njit(**LEAF)
+def correlate(left, i, rows, right, j, partners, columns, out, o, column):
+    """out[o + a, column + b] += sum_(m < columns) left[i + a, m] right[j + b, m] for a < rows, b < partners.
+
+    rows and partners are multiples of ROWS, columns of a vector's lanes.
+    """
+    vectors = columns // (BYTES // left.itemsize)
+    l_row, r_row, o_row = left.shape[1], right.shape[1], out.shape[1]
+    if CHECKED:
+        within(left, (i + rows - 1) * l_row + columns - 1)
+        within(right, (j + partners - 1) * r_row + columns - 1)
+        within(out, (o + rows - 1) * o_row + column + partners - 1)
+    for b in range(0, partners, _PARTNERS):
+        for a in range(0, rows, ROWS):
+            place = (o + a) * o_row + column + b
+            _sums_tile(left, (i + a) * l_row, l_row, right, (j + b) * r_row, r_row, vectors, out, place, o_row)

@@ -1,0 +1,1 @@
+"""CUDA kernels of the GPU backend and the checks it needs."""

@@ -1,0 +1,302 @@
+"""What the GPU backend needs, checked in turn: one CuPy, a driver new enough for it, a device, a compiler.
+
+Every fault is one sentence with its remedy, the same in the command's error, in ``auto``'s reason and in
+``python -m wgflow.doctor``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Callable, Iterator
+from importlib import resources
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import BackendError
+from wgflow.base.extras import install
+from wgflow.kernels.gpu.machine import COMPILERS, HERE, WHEELS, System
+
+OLDEST, NEWEST = 12, 13  # CUDA versions that wgflow has an extra for
+SWITCHES = {  # of CuPy's, that would change results without a word
+    "CUPY_TF32": "products in float32 are rounded to ten bits",
+    "CUPY_ENABLE_UMP": "arrays of the host are no copies, and the device may write to them",
+}
+
+
+class Fault(BackendError):
+    """What keeps the GPU backend from working.
+
+    Attributes
+    ----------
+    plain : str
+        The fault and its remedy, without the words around it that make it an error of ``backend="gpu"``.
+    """
+
+    def __init__(self, plain: str) -> None:
+        super().__init__(f"backend 'gpu': {plain}; or use --backend cpu")
+        self.plain = plain
+
+
+class Card(NamedTuple):
+    """A CUDA device.
+
+    Attributes
+    ----------
+    name : str
+        As the vendor calls it.
+    memory, free : int
+        Bytes in all, and those that nobody has taken.
+    capability : str
+        Compute capability, such as ``"9.0"``.
+    processors : int
+        Multiprocessors.
+    """
+
+    name: str
+    memory: int
+    free: int
+    capability: str
+    processors: int
+
+
+class State(NamedTuple):
+    """What was found of a GPU and its software.
+
+    Attributes
+    ----------
+    wheels : dict of str to str
+        CuPy packages that are installed, with versions; more than one is a fault.
+    release : str
+        The driver's own version, ``""`` if it cannot be told.
+    driver, runtime : str
+        CUDA version that the driver supports, and that CuPy was built for; ``""`` if there is none.
+    nvrtc : str
+        Version of the compiler, and the package it comes in; ``""`` if it was not found.
+    headers : str
+        Folder of the CUDA headers, which only CuPy's own kernels ask for; ``""`` if there is none.
+    cards : tuple of Card
+        Devices that answer.
+    fault : str
+        Why the GPU cannot be used, and what to do about it; ``""`` if a kernel compiled and ran.
+    """
+
+    wheels: dict[str, str]
+    release: str
+    driver: str
+    runtime: str
+    nvrtc: str
+    headers: str
+    cards: tuple[Card, ...]
+    fault: str
+
+
+def usable(system: System = HERE) -> Any:
+    """CuPy with a device that answers and a compiler whose kernels run on it.
+
+    Parameters
+    ----------
+    system : System, optional
+        The machine to ask.
+
+    Raises
+    ------
+    Fault
+        The first one found, with its remedy.
+    """
+    with surprises(system.driver()):
+        cupy = _answering(system)
+        try_kernel(cupy)
+        return cupy
+
+
+@contextlib.contextmanager
+def surprises(driver: int) -> Iterator[None]:
+    """Turn whatever CuPy does with a broken installation into a :class:`Fault`: it is a finding, not a crash."""
+    try:
+        yield
+    except Fault:
+        raise
+    except Exception as error:
+        raise Fault(f"CuPy fails ({type(error).__name__}: {_first_line(error)}); {_reinstall(driver)}") from error
+
+
+def installed(system: System = HERE) -> dict[str, str]:
+    """CuPy packages that are installed, with their versions; nothing is imported."""
+    found = {name: system.version(name) for name in WHEELS}
+    return {name: version for name, version in found.items() if version}
+
+
+def examine(system: System = HERE) -> State:
+    """Look at everything the GPU backend needs, and run a small kernel if it is there.
+
+    Parameters
+    ----------
+    system : System, optional
+        The machine to ask.
+
+    Returns
+    -------
+    State
+        Nothing raises: what is missing is in ``fault``.
+    """
+    wheels, driver = installed(system), system.driver()
+    packaged = {name: version for name in COMPILERS if (version := system.version(name))}
+    compiler, runtime, cards, fault = "", "", tuple[Card, ...](), ""
+    try:
+        with surprises(driver):
+            # Without a driver CuPy is not even imported: half a second, and a warning of its own.
+            cupy = _answering(system)
+            runtime = _spoken(cupy.cuda.runtime.runtimeGetVersion())
+            compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
+            cards = tuple(_card(cupy, number) for number in range(cupy.cuda.runtime.getDeviceCount()))
+            try_kernel(cupy)
+    except Fault as error:
+        fault = error.plain
+    wheel = ", ".join(f"{name} {version}" for name, version in packaged.items())
+    nvrtc = f"{compiler} ({wheel})" if compiler and wheel else compiler or wheel
+    return State(wheels, system.release(), _spoken(driver), runtime, nvrtc, system.headers(), cards, fault)
+
+
+# Numbers cross between the threads of a block through shared memory: a launch, a barrier and a copy have to work.
+_KERNEL = """
+KERNEL doctor(Int* out_squares) {
+    SHARED(Int, held);
+    held[THREAD] = (Int)THREAD * THREAD;
+    BARRIER();
+    out_squares[THREAD] = held[THREADS - 1 - THREAD];
+}
+"""
+THREADS = 64
+
+
+def small_kernel() -> str:
+    """Source of a kernel ``doctor`` of :data:`THREADS` threads that writes their squares, the last one first."""
+    return (resources.files("wgflow.kernels.gpu.cuda") / "common.cu").read_text(encoding="utf-8") + _KERNEL
+
+
+def try_kernel(cupy: Any) -> None:
+    """Compile :func:`small_kernel`, run it and look at its results.
+
+    Raises
+    ------
+    Fault
+        If it does not compile, does not run, or gives other numbers.
+    """
+    try:
+        kernel = cupy.RawModule(code=small_kernel(), options=("-std=c++17", "-DREAL=double")).get_function("doctor")
+        squares = cupy.empty(THREADS, np.int64)
+        kernel((1,), (THREADS,), (squares,), shared_mem=8 * THREADS)
+        found = squares.get()
+    except Exception as error:  # NVRTC's, the driver's and the runtime's errors have no common class
+        raise Fault(
+            f"a small kernel does not compile or run ({type(error).__name__}: {_first_line(error)}); update the driver "
+            "and CuPy, and report it if that does not help"
+        ) from None
+    if not np.array_equal(found, np.arange(THREADS)[::-1] ** 2):
+        raise Fault("a small kernel gives wrong numbers; do not trust this device")
+
+
+def _answering(system: System) -> Any:
+    """CuPy with a device that answers and its libraries; nothing has run on it yet."""
+    for name, effect in SWITCHES.items():
+        if system.switch(name):
+            raise Fault(f"the environment variable {name} is set, with which {effect}; unset it")
+    cupy = _module(system)
+    _check_driver(cupy, system.driver())
+    _check_devices(cupy)
+    _check_library(cupy, "NVRTC, which compiles the kernels,", cupy.cuda.nvrtc.getVersion)
+    _check_library(cupy, "cuBLAS", cupy.cuda.device.get_cublas_handle)
+    return cupy
+
+
+def _module(system: System) -> Any:
+    """CuPy, if exactly one is installed and there is a driver."""
+    wheels, driver = installed(system), system.driver()
+    if not wheels:
+        and_no_driver = "" if driver else "; this machine shows no NVIDIA driver either"
+        raise Fault(f"CuPy is not installed; {_extra(driver)}{and_no_driver}")
+    if len(wheels) > 1:
+        raise Fault(
+            f"{len(wheels)} CuPy packages are installed, which overwrite each other's files ({_listed(wheels)}); "
+            f"pip uninstall {' '.join(wheels)}, then {_extra(driver)}"
+        )
+    if not driver:
+        raise Fault(
+            f"CuPy is installed ({_listed(wheels)}), but there is no NVIDIA driver that answers; install it, or let "
+            "the container see the GPU (docker run --gpus all); nvidia-smi shows when it works"
+        )
+    try:
+        return system.cupy()
+    except Exception as error:  # a broken wheel also raises what is no ImportError
+        raise Fault(f"CuPy cannot be imported ({_first_line(error)}); {_reinstall(driver)}") from None
+
+
+def _check_driver(cupy: Any, driver: int) -> None:
+    """Refuse a driver older than the CUDA version of the wheel; minor versions are compatible among themselves."""
+    runtime = cupy.cuda.runtime.runtimeGetVersion()
+    if driver // 1000 < runtime // 1000:
+        other = f" or {_extra(driver)} instead" if driver // 1000 >= OLDEST else ""
+        raise Fault(
+            f"the driver supports CUDA {_spoken(driver)}, CuPy was built for CUDA {_spoken(runtime)}; update the "
+            f"driver{other}"
+        )
+
+
+def _check_devices(cupy: Any) -> None:
+    try:
+        count, said = cupy.cuda.runtime.getDeviceCount(), ""
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        count, said = 0, f" ({_first_line(error)})"
+    if not count:
+        visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+        hidden = "" if visible is None else f", and CUDA_VISIBLE_DEVICES, which is {visible!r}"
+        raise Fault(f"the driver shows no CUDA device{said}; check nvidia-smi{hidden}")
+    try:
+        cupy.cuda.runtime.memGetInfo()  # the first thing that needs the device itself
+    except cupy.cuda.runtime.CUDARuntimeError as error:
+        raise Fault(
+            f"the device does not answer ({_first_line(error)}); check with nvidia-smi whether others hold it"
+        ) from None
+
+
+def _check_library(cupy: Any, name: str, use: Callable[[], object]) -> None:
+    """Load a library by using it; CuPy finds it at its first use, and says in many ways that it did not."""
+    try:
+        use()
+    except Exception as error:
+        major = cupy.cuda.runtime.runtimeGetVersion() // 1000
+        raise Fault(f"{name} cannot be had ({_first_line(error)}); {install(f'gpu{major}')} brings it") from None
+
+
+def _card(cupy: Any, number: int) -> Card:
+    found = cupy.cuda.runtime.getDeviceProperties(number)
+    with cupy.cuda.Device(number):
+        free, total = cupy.cuda.runtime.memGetInfo()
+    capability = f"{found['major']}.{found['minor']}"
+    return Card(found["name"].decode(), total, free, capability, found["multiProcessorCount"])
+
+
+def _extra(driver: int) -> str:
+    """Command that installs CuPy for a driver's CUDA version, as far as there is one."""
+    if driver // 1000 < OLDEST:
+        return f"{install('gpu12')}, or gpu13, for the CUDA version that nvidia-smi shows"
+    return install(f"gpu{min(driver // 1000, NEWEST)}")
+
+
+def _reinstall(driver: int) -> str:
+    return f"reinstall CuPy: {_extra(driver)}"
+
+
+def _listed(wheels: dict[str, str]) -> str:
+    return ", ".join(f"{name} {version}" for name, version in wheels.items())
+
+
+def _spoken(version: int) -> str:
+    """CUDA version in words: 12090 is 12.9."""
+    return f"{version // 1000}.{version % 1000 // 10}" if version else ""
+
+
+def _first_line(error: BaseException) -> str:
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)[:200]

@@ -1,0 +1,150 @@
+"""The whole network in one launch: each block of threads keeps a tile of samples and walks all groups of units.
+
+For many small layers, where a launch a layer would cost more than its work. See ``network.cu``.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base.types import Index
+from wgflow.kernels.gpu.device_problem import GRADIENT, SHARE, THREADS, Launched, Task, Uploaded
+from wgflow.kernels.gpu.grouping import Groups, group
+
+_TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
+# Threads of a multiprocessor that its registers suffice for, by bytes of a number: TWO_BLOCKS in common.cu.
+_RESIDENT = {4: 512, 8: 256}
+_OWN = 1024  # bytes of shared memory that a block costs beside what it asks for
+
+
+class Plan(NamedTuple):
+    """Sizes of one pass.
+
+    Attributes
+    ----------
+    tile : int
+        Samples of a block of threads, B.
+    threads : int
+        Threads of a block: one for every 4 x 4 numbers of a state, from 128 to 256.
+    blocks : int
+        Blocks of threads, each with a tape and partial sums of its own.
+    shared : int
+        Bytes of shared memory of a block.
+    tape : int
+        Numbers of a block's tape.
+    """
+
+    tile: int
+    threads: int
+    blocks: int
+    shared: int
+    tape: int
+
+
+class Persistent:
+    """One launch for all layers; every evaluation of one problem.
+
+    Parameters
+    ----------
+    on : Uploaded
+        The problem.
+    readout : ndarray (K, D)
+        W1.
+    """
+
+    def __init__(self, on: Uploaded, readout: NDArray[Any]) -> None:
+        self._on = on
+        self._padded, self._outputs = _padded(on.width), _padded(on.outputs)
+        self._size = 16 if on.width <= 8 else 32  # units of a group at most
+        padded = np.zeros((self._outputs, self._padded))
+        padded[: on.outputs, : on.width] = readout
+        self._readout, self._turned = on.put(padded), on.put(padded.T)
+        self._last: tuple[bytes, Groups, tuple[Any, ...]] | None = None
+
+    @property
+    def fits(self) -> bool:
+        """Whether the smallest tile fits into shared memory."""
+        return self._bytes(_TILES[-1]) <= self._on.device.shared
+
+    def plan(self, samples: int, groups: Groups, mode: int = GRADIENT) -> Plan:
+        """Sizes of a pass: the widest tile of which there are enough for all multiprocessors, and that fits."""
+        on, gradient = self._on, mode == GRADIENT
+        device = on.device
+        fitting = [tile for tile in _TILES if self._bytes(tile) <= device.shared]
+        enough = [tile for tile in fitting if -(-samples // tile) >= device.processors]
+        tile = enough[0] if enough else fitting[-1]
+        shared = self._bytes(tile)
+        rows = self._padded + self._outputs  # of the tape: a sum begun, the gradient in the outputs
+        if gradient:
+            rows += groups.states * self._padded + groups.slots * (2 if on.keep else 1)
+        size = rows * tile + (groups.slots * self._columns if gradient else 0)
+        threads = min(256, max(THREADS, self._padded * tile // 16 // 32 * 32))
+        fit = (device.shared + _OWN) // (shared + _OWN)
+        resident = device.processors * max(1, min(_RESIDENT[on.dtype.itemsize] // threads, fit))
+        affordable = max(1, int(SHARE * device.memory) // (size * on.dtype.itemsize))
+        return Plan(tile, threads, min(-(-samples // tile), resident, affordable), shared, rows * tile)
+
+    def launch(self, task: Task) -> Launched:
+        """Start an evaluation; waits for nothing."""
+        on, samples, entries = self._on, task.samples, int(task.first[-1])
+        groups, (table, of_unit, layer) = self._grouped(task.first)
+        plan, gradient = self.plan(samples, groups, task.mode), task.mode == GRADIENT
+        sizes, count = (on.width, self._padded, self._size), len(groups.table)
+        w, a, cw, ca, bias, below, above = self._stack(task, groups, table, layer)
+        output, loss = on.empty(on.outputs, samples), on.doubles(samples)
+        parts = on.empty(plan.blocks, groups.slots, self._columns) if gradient else on.empty(1)
+        on.run(
+            *("network_pass", plan.blocks, task.mode, task.start, on.wanted, *on.rows(task)),
+            *(task.start.shape[1], samples, *sizes, plan.tile, on.outputs, self._outputs, table, count),
+            *(w, a, cw, ca, bias, below, above, self._readout, self._turned, on.code, on.eta, on.loss),
+            *(on.empty(plan.blocks * plan.tape), plan.tape, groups.states, groups.slots, output, loss, parts),
+            threads=plan.threads,
+            shared=plan.shared,
+        )
+        energy = on.mean(task, loss)
+        if not gradient:
+            return Launched(energy, None, None, output)
+        size = groups.slots * self._columns
+        total, value, slope = on.doubles(size), on.doubles(entries), on.doubles(entries, on.parameters)
+        on.each("add_blocks", size, parts, plan.blocks, size, total)
+        common, shape = (total, entries, samples, table, of_unit, layer), (on.units, *sizes, cw, ca)
+        on.each("slopes", entries * on.parameters, *common, on.target, on.parameters, *shape, slope)
+        own = (on.source, task.theta, task.particle, on.parameters)
+        on.each_entry("values", entries, *common, *own, *shape, slope, value)
+        return Launched(energy, value, slope, output)
+
+    def _stack(self, task: Task, groups: Groups, table: Any, layer: Any) -> list[Any]:
+        """Parameters by group, as the kernel ``stack`` orders them."""
+        on, count, width, size = self._on, len(groups.table), self._padded, self._size
+        wide, square = (count, width, size), (count, size, size)
+        made = [on.empty(*shape) for shape in (wide, wide, wide, wide, (count, size), square, square)]
+        own = (task.theta, on.parameters, task.particle, task.weight, layer, on.source, on.units)
+        on.run("stack", count, *own, on.width, width, size, table, count, *made)
+        return made
+
+    def _grouped(self, first: Index) -> tuple[Groups, tuple[Any, ...]]:
+        """Groups of a network, here and on the device; those of the last network are kept."""
+        key = np.ascontiguousarray(first, np.int64).tobytes()
+        if self._last is None or self._last[0] != key:
+            groups = group(np.frombuffer(key, np.int64), self._on.units, self._size)
+            sent = tuple(self._on.device.put(each) for each in (groups.table, groups.of_unit, groups.layer))
+            self._last = key, groups, sent
+        return self._last[1:]
+
+    @property
+    def _columns(self) -> int:
+        """Numbers of a slot in the partial sums: [h p | r x | h r | r], and three to align."""
+        return 2 * self._padded + self._size + 4
+
+    def _bytes(self, tile: int) -> int:
+        """Shared memory of a block with tiles of so many samples."""
+        width, size = self._padded, self._size
+        numbers = 2 * (width + size) * (tile + 4) + 2 * width * size + size * size + size
+        return self._on.dtype.itemsize * numbers
+
+
+def _padded(count: int) -> int:
+    return -(-count // 4) * 4

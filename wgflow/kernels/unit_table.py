@@ -1,0 +1,55 @@
+"""Blocks whose ridge units take every number straight from theta, as a table that kernels follow."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import BackendError
+from wgflow.base.types import Index
+from wgflow.model.blocks import Unfolding
+
+ZERO, ONE = -1, -2  # constants in a table, as in sums.cu
+
+
+class Table(NamedTuple):
+    """Where the numbers [a | w | b] of a particle's units come from, and where its parameters go.
+
+    Attributes
+    ----------
+    source : ndarray (H, 2 D + 1), int64
+        Column of theta, or ``ZERO`` or ``ONE``.
+    target : ndarray (P,), int64
+        Place of each column of theta in ``source``, row by row.
+    """
+
+    source: Index
+    target: Index
+
+    @property
+    def units(self) -> int:
+        """Units of a particle, H."""
+        return len(self.source)
+
+
+def tabulate(block: Unfolding, width: int, parameters: int) -> Table:
+    """Read off the table of a block by unfolding a particle whose parameters are all different.
+
+    Raises
+    ------
+    BackendError
+        If its units are not parameters, zeros and ones, each parameter once; the built-in blocks are.
+    """
+    probe = np.arange(parameters) + 2.0  # neither 0 nor 1
+    rows = np.asarray(block.unfold(probe[None], width)).reshape(block.units(width), 2 * width + 1)
+    source = np.where(rows == 0, ZERO, np.where(rows == 1, ONE, rows - 2)).astype(np.int64)
+    places, columns = np.flatnonzero(source.ravel() >= 0), source.ravel()[source.ravel() >= 0]
+    if not np.array_equal(np.sort(columns), np.arange(parameters)):
+        raise BackendError(
+            f"backend 'gpu': block {getattr(block, 'name', block)!r} does not take each parameter once and as it is; "
+            "use --backend cpu"
+        )
+    target = np.empty(parameters, np.int64)
+    target[columns] = places
+    return Table(source, target)

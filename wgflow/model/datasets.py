@@ -1,0 +1,196 @@
+"""Data sets by name: (x, y) as they come, and the split and scaling that turn them into problems.
+
+The real ones are those scikit-learn ships inside its wheel; nothing is ever fetched from a network.
+"""
+
+from __future__ import annotations
+
+import functools
+import io
+import logging
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+from zipfile import BadZipFile
+
+import numpy as np
+
+from wgflow.base import rng
+from wgflow.base.errors import InputError, describe
+from wgflow.base.extras import install
+from wgflow.base.scaling import column_spread
+from wgflow.base.types import Array, Index, finite_array
+from wgflow.model import data_files as sources
+from wgflow.model.data_files import Digests
+from wgflow.model.synthetic import gaussian, sine, teacher
+
+logger = logging.getLogger("wgflow.model.problem")
+_LISTED = 8  # constant columns that are named
+_EXACT = 1e-9  # what rounding may leave of a standardised column's mean, and of its deviation's distance from 1
+
+# What NumPy and zipfile raise for files that are empty, cut short, encrypted, packed in a way they do not know, or no
+# archive at all.
+_DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
+
+
+class Split(NamedTuple):
+    """Samples to train on and samples held out, (M, D_in) and (M, K) each; held-out ones may be none."""
+
+    x: Array
+    y: Array
+    x_heldout: Array
+    y_heldout: Array
+
+
+@functools.cache  # a study asks once for each member, and reading it takes a tenth of a second
+def diabetes() -> tuple[Array, Array]:
+    """Diabetes progression of Efron, Hastie, Johnstone and Tibshirani (2004): 442 patients, 10 inputs, 1 target.
+
+    Raises
+    ------
+    InputError
+        If scikit-learn, which ships the data, is not installed.
+    """
+    x, y = _shipped("diabetes", scaled=False)
+    return _frozen(x), _frozen(y[:, None])
+
+
+@functools.cache
+def digits(parity: bool = False) -> tuple[Array, Array]:
+    """Handwritten digits of Alpaydin and Kaynak (1998): 1797 images, 64 grey values, 10 classes as one-hot rows.
+
+    Parameters
+    ----------
+    parity : bool, optional
+        One target instead, 1 for even digits and -1 for odd ones.
+
+    Raises
+    ------
+    InputError
+        If scikit-learn, which ships the data, is not installed.
+    """
+    x, label = _shipped("digits")
+    return _frozen(x), _frozen(1.0 - 2.0 * (label % 2)[:, None] if parity else np.eye(10)[label])
+
+
+def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:
+    """Inputs and targets of a data set inside scikit-learn."""
+    try:
+        from sklearn import datasets
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"data set {name}: expected scikit-learn, which ships it, got no such package; {install('study')}"
+        ) from error
+    x, y = getattr(datasets, f"load_{name}")(return_X_y=True, **options)
+    return x, y
+
+
+def _frozen(values: np.ndarray) -> Array:
+    """Read-only copy in double precision: one array serves every member of a study."""
+    out = np.array(values, np.float64)
+    out.flags.writeable = False
+    return out
+
+
+def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Array]:
+    """Read x and y from a NumPy ``.npz`` file with arrays of those names; never unpickles.
+
+    Parameters
+    ----------
+    path : str or Path
+        The file.
+    known : tuple of (str, str), optional
+        Path and SHA-256 that it must have; see :mod:`wgflow.model.data_files`.
+
+    Raises
+    ------
+    InputError
+        If the file cannot be read, lacks an array, or is not the known one.
+    """
+    try:
+        with np.load(io.BytesIO(sources.read(Path(path), known)), allow_pickle=False) as file:
+            missing = {"x", "y"} - set(file.files)
+            if missing:
+                raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")
+            x, y = file["x"], file["y"]
+    except InputError:
+        raise
+    except _DAMAGE as error:
+        raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
+    # Checked before anything is scaled, which would spread a NaN over its column.
+    return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y, 2, column=True)
+
+
+DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
+    "diabetes": diabetes,
+    "digits": digits,
+    "sine": sine,
+    "teacher": teacher,
+    "gaussian": gaussian,
+    "file": from_file,
+}
+
+
+def split(
+    x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: bool = True, targets: bool = True
+) -> Split:
+    """Hold samples out and scale by the mean and standard deviation of the rest.
+
+    Parameters
+    ----------
+    x, y : ndarray (M, D_in), (M, K)
+        All samples.
+    heldout : float, optional
+        Fraction to hold out, 0 <= heldout < 1.
+    seed : int, optional
+        Seed of the choice.
+    standardise : bool, optional
+        Give every column of x (and y) mean 0 and standard deviation 1 over the training samples; the held-out ones
+        are scaled by the same numbers, so nothing of them leaks into training. Columns that are constant over the
+        training samples, up to rounding, become 0, and a warning is logged that names them.
+    targets : bool, optional
+        Whether y is scaled too.
+
+    Raises
+    ------
+    InputError
+        If the fraction is out of range or leaves no sample to train on, or a number is missing.
+    """
+    x, y = finite_array("x", x, 2), finite_array("y", y, 2)
+    count = len(x)
+    if not 0 <= heldout < 1:
+        raise InputError(f"heldout: expected a fraction with 0 <= heldout < 1, got {describe(heldout)}")
+    if len(y) != count:
+        raise InputError(f"x and y: expected as many rows in both, got {count} and {len(y)}")
+    kept = count - round(heldout * count)
+    if kept < 1:
+        raise InputError(f"heldout: {heldout} of {count} samples leaves none to train on")
+    order = rng.permutation(seed, "split", count)
+    train, rest = np.sort(order[:kept]), np.sort(order[kept:])
+    if standardise:
+        x, y = _standardise("x", x, train), _standardise("y", y, train) if targets else y
+    return Split(x[train], y[train], x[rest], y[rest])
+
+
+def _standardise(name: str, values: Array, train: Index) -> Array:
+    """Columns with mean 0 and deviation 1 over the training samples, those that are constant there 0.
+
+    A column far from 0 has lost digits of its mean to rounding; what is left of it afterwards is taken off once more.
+    """
+    found = column_spread(values[train])
+    say_constant(name, np.flatnonzero(found.constant), len(found.constant))
+    scaled = (values / found.unit - found.mean) / np.where(found.constant, 1.0, found.deviation)
+    scaled = np.where(found.constant, 0.0, scaled)
+    left = column_spread(scaled[train])
+    again = ~found.constant & ((np.abs(left.mean) > _EXACT) | (np.abs(left.deviation - 1.0) > _EXACT))
+    return np.where(again, (scaled - left.mean) / np.where(again, left.deviation, 1.0), scaled)
+
+
+def say_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
+    """Log a warning that names the columns, of so many, that standardising makes 0, if there are any."""
+    if not len(constant):
+        return
+    listed = ", ".join(map(str, constant[:_LISTED].tolist())) + (", ..." if len(constant) > _LISTED else "")
+    are, they = (f"{what} %s of %d is", "it is") if len(constant) == 1 else (f"{what}s %s of %d are", "they are")
+    logger.warning(f"%s: {are} constant over the training samples; standardised, {they} 0", name, listed, count)

@@ -1,0 +1,151 @@
+"""Losses of one sample as functions of the network's output, with their gradients."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base import rng
+from wgflow.base import validate as own
+from wgflow.base.errors import InputError, lookup, named
+from wgflow.base.types import Array
+
+
+class Loss(Protocol):
+    """What a loss has to offer; ``output`` and ``y`` are (M, K)."""
+
+    name: ClassVar[str]
+
+    def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Loss of each sample, (M,)."""
+
+    def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Gradient of each sample's loss in its own output, (M, K)."""
+
+    def check(self, y: NDArray[Any]) -> None:
+        """Raise InputError if these cannot be targets."""
+
+
+class Squared:
+    """Squared error, one half of |output - y|**2 summed over the K outputs."""
+
+    name: ClassVar[str] = "squared"
+
+    def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Half the squared distance of each sample, (M,)."""
+        residual = output - y
+        total: NDArray[Any] = 0.5 * (residual * residual).sum(axis=1)
+        return total
+
+    def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Residual output - y, (M, K)."""
+        residual: NDArray[Any] = output - y
+        return residual
+
+    def check(self, y: NDArray[Any]) -> None:
+        """Accept any finite targets."""
+
+
+class CrossEntropy:
+    """Cross-entropy of the softmax of the outputs with class probabilities y (one-hot for labels).
+
+    sum_k y_k (log sum_j exp(output_j) - output_k).
+    """
+
+    name: ClassVar[str] = "cross_entropy"
+
+    def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Cross-entropy of each sample, (M,)."""
+        shifted = output - output.real.max(
+            axis=1, keepdims=True
+        )  # a constant shift changes nothing but avoids overflow
+        total: NDArray[Any] = (y * (np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted)).sum(axis=1)
+        return total
+
+    def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Softmax (times the sum of y, which is 1) minus y, (M, K)."""
+        weight = np.exp(output - output.real.max(axis=1, keepdims=True))
+        out: NDArray[Any] = weight * (y.sum(axis=1) / weight.sum(axis=1))[:, None] - y
+        return out
+
+    def check(self, y: NDArray[Any]) -> None:
+        """Refuse targets that are not class probabilities."""
+        if (
+            y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-6)
+        ):  # also in single precision
+            raise InputError(
+                "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 a row with sum 1, got "
+                f"shape {y.shape}, row sums {y.sum(axis=1).min():.9g} to {y.sum(axis=1).max():.9g}; use one-hot rows"
+            )
+
+
+LOSSES: dict[str, Loss] = {"squared": Squared(), "cross_entropy": CrossEntropy()}
+
+
+_NEEDED = ("name", "value", "gradient", "check")
+_AXES = 8  # outputs that a loss of the user's is differentiated in
+
+
+def loss(choice: str | Loss) -> Loss:
+    """Look up a loss by name; a loss object is passed through, see :func:`try_out`.
+
+    Raises
+    ------
+    InputError
+        If the name is unknown, or it is neither a name nor an object with a loss's methods.
+    """
+    if isinstance(choice, str):
+        return lookup("loss", choice, LOSSES)
+    if isinstance(choice, Mapping):
+        name, options = named("loss", choice)
+        for option in options:
+            raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")
+        return lookup("loss", name, LOSSES)
+    own.require("loss", choice, "wgflow.model.losses.Loss", _NEEDED)
+    return choice
+
+
+def check_targets(chosen: Loss, y: Array) -> None:
+    """Refuse targets (M, K) that a loss does not take; raises InputError."""
+    own.Candidate("loss", chosen.name).call("check", chosen.check, y)
+
+
+def try_out(candidate: Loss, output: Array, y: Array) -> None:
+    """Try a loss of the user's once: shapes, one sample's loss not depending on the others, gradient against value.
+
+    Parameters
+    ----------
+    candidate : Loss
+        The loss.
+    output, y : ndarray (m, K)
+        Outputs of the network without particles and targets of a few samples, near which the loss has to be finite.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong first.
+    """
+    own.once(candidate, y.shape[1], lambda: _try(candidate, output, y))
+
+
+def _try(candidate: Loss, output: Array, y: Array) -> None:
+    trial = own.Candidate("loss", candidate.name)
+    trial.plain({"name": candidate.name})
+    normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
+    # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.
+    near, between = output + normal[: len(y)], 1 / (1 + np.exp(-normal[len(y) :]))
+    outputs, targets = np.concatenate([output, near, between]), np.concatenate([y] * 3)
+    count = outputs.shape
+    (value,) = trial.numbers(("value",), candidate.value, (outputs, targets), (count[:1],))
+    (gradient,) = trial.numbers(("gradient",), candidate.gradient, (outputs, targets), (count,))
+    for what, function, numbers in (("value", candidate.value, value), ("gradient", candidate.gradient, gradient)):
+        if not np.isfinite(numbers).any():
+            trial.finite(f"{what} at some outputs near these targets", numbers)
+        trial.each_alone(what, numbers, trial.call(what, function, outputs[:1], targets[:1]), "sample")
+    away = slice(len(y), None)  # an output that is the target may lie on a kink
+    trial.finite("gradient where value is finite", gradient[away][np.isfinite(value[away])])
+    known = np.where(np.isfinite(value)[:, None], gradient, np.nan)
+    trial.slopes("gradient", "value", known, lambda move: candidate.value(outputs + move, targets), _AXES)

@@ -1,0 +1,230 @@
+"""Problem: the data, the block, and the fixed linear maps in and out of the state."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from wgflow.base import validate as own
+from wgflow.base.copies import Copyable
+from wgflow.base.errors import InputError, unknown
+from wgflow.base.types import Array, Spec, finite_array
+from wgflow.model import activations, blocks, losses
+
+_TABLES: dict[str, Mapping[str, object]] = {
+    "block": blocks.BLOCKS,
+    "activation": activations.ACTIVATIONS,
+    "loss": losses.LOSSES,
+}
+ARRAYS = ("x", "y", "embed", "readout")
+_TRIED = 8  # samples that objects of the user's are tried on
+
+
+class Problem(Copyable):
+    """A regression problem for a deep residual network driven by a measure.
+
+    The state starts at X(0) = W2 x, follows dX/dt = int f(X, theta) rho(dtheta, t), and the network's output is
+    W1 X(1); E(rho) is the mean over samples of loss(W1 X(1), y). Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), eq. (1).
+
+    Parameters
+    ----------
+    x : array_like (M, D_in)
+        Inputs, finite.
+    y : array_like (M, K) or (M,)
+        Targets, finite; one dimension means K = 1.
+    block : str, dict or Block, optional
+        Residual block f(x, theta), by name, spec or object.
+    activation : str, dict or Activation, optional
+        Activation inside the block.
+    embed : array_like (D, D_in), optional
+        W2; by default the identity, D = D_in. :meth:`padded` gives the usual alternative.
+    readout : array_like (K, D), optional
+        W1; by default the mean over the state's columns, K = 1.
+    loss : str or Loss, optional
+        Loss of one sample.
+
+    Raises
+    ------
+    InputError
+        If shapes do not fit together, an entry is not finite, a name is unknown, or an object of your own contradicts
+        itself on the few numbers it is tried on, once.
+    """
+
+    def __init__(
+        self,
+        x: ArrayLike,
+        y: ArrayLike,
+        block: str | Spec | blocks.Block = "ridge",
+        activation: str | Spec | activations.Activation = "tanh",
+        embed: ArrayLike | None = None,
+        readout: ArrayLike | None = None,
+        loss: str | losses.Loss = "squared",
+    ) -> None:
+        _same_rows(x, y)
+        self.x = finite_array("x", x, 2)
+        self.y = _targets(y)
+        if self.x.shape[0] != self.y.shape[0]:
+            raise InputError(
+                f"x and y: expected one row of y for each row of x, got {self.x.shape[0]} and {self.y.shape[0]} rows"
+            )
+        inputs, outputs = self.x.shape[1], self.y.shape[1]
+        self.embed = finite_array("embed", np.eye(inputs) if embed is None else embed, 2)
+        if self.embed.shape[1] != inputs:
+            raise InputError(f"embed: expected shape (D, {inputs}), as x has {inputs} columns, got {self.embed.shape}")
+        width = self.embed.shape[0]
+        if readout is None and outputs != 1:
+            raise InputError(f"readout: expected a matrix of shape ({outputs}, {width}), as y has {outputs} columns")
+        self.readout = finite_array("readout", np.full((1, width), 1.0 / width) if readout is None else readout, 2)
+        if self.readout.shape != (outputs, width):
+            raise InputError(f"readout: expected shape ({outputs}, {width}), got {self.readout.shape}")
+        self.block = blocks.block(block)
+        self.activation = activations.activation(activation)
+        self.loss = losses.loss(loss)
+        losses.check_targets(self.loss, self.y)
+        self._try_own()
+        self.groups = self.block.groups(width)
+
+    @classmethod
+    def padded(cls, x: ArrayLike, y: ArrayLike, **options: Any) -> Problem:
+        """Build a problem whose state has K extra columns, zero at t = 0, from which the output is read.
+
+        W2 = [I; 0] and W1 = [0 | I], so D = D_in + K and the network without particles answers 0. Unlike the
+        default it can represent maps that are not small deformations of the inputs' mean.
+
+        Parameters
+        ----------
+        x, y : array_like
+            As for the class.
+        **options
+            ``block``, ``activation`` and ``loss`` of the class.
+        """
+        _same_rows(x, y)
+        x, y = finite_array("x", x, 2), _targets(y)
+        inputs, outputs = x.shape[1], y.shape[1]
+        return cls(
+            x, y, embed=np.eye(inputs + outputs, inputs), readout=np.eye(outputs, inputs + outputs, inputs), **options
+        )
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """(M, D, K, P): samples, state width, outputs, parameters of one particle."""
+        return len(self.x), len(self.embed), len(self.readout), blocks.width(self.block, len(self.embed))
+
+    def start(self, x: ArrayLike | None = None) -> Array:
+        """X(0) = W2 x, (M, D), for the problem's own samples or for others (M, D_in).
+
+        Raises
+        ------
+        InputError
+            If x has the wrong number of columns or an entry that is not finite.
+        """
+        if x is None:
+            return self.x @ self.embed.T
+        x = finite_array("x", x, 2)
+        if x.shape[1] != self.embed.shape[1]:
+            raise InputError(f"x: expected {self.embed.shape[1]} columns, got {x.shape[1]}")
+        return x @ self.embed.T
+
+    def _try_own(self) -> None:
+        """Try a block and a loss of the user's on a few of these samples."""
+        if own.builtin(self.block) and own.builtin(self.loss):
+            return
+        rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
+        start = self.x[rows] @ self.embed.T
+        if not own.builtin(self.block):
+            blocks.try_out(self.block, self.activation, start)
+        if not own.builtin(self.loss):
+            losses.try_out(self.loss, start @ self.readout.T, self.y[rows])
+
+    def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
+        """Build the same problem on other samples, e.g. those held out."""
+        return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss)
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the data by name: x, y, embed and readout."""
+        return {name: getattr(self, name) for name in ARRAYS}
+
+    def spec(self) -> Spec:
+        """Plain JSON: the names, and shape and SHA-256 of each array in place of the data."""
+        return {
+            "block": own.recorded(self.block, self.block.spec(), blocks.BLOCKS),
+            "activation": activations.recorded(self.activation),
+            "loss": own.recorded(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
+            "data": {name: {"shape": list(a.shape), "sha256": _digest(a)} for name, a in self.arrays().items()},
+        }
+
+    @classmethod
+    def from_spec(cls, spec: Spec, data: Mapping[str, ArrayLike], own: Mapping[str, Any] | None = None) -> Problem:
+        """Rebuild a problem from :meth:`spec` and the arrays it describes.
+
+        Parameters
+        ----------
+        spec : dict
+            From :meth:`spec`.
+        data : mapping of str to array_like
+            x, y, embed and readout.
+        own : mapping of str to object, optional
+            Objects of your own that the problem was made with, under ``"block"``, ``"activation"`` or ``"loss"``.
+
+        Raises
+        ------
+        InputError
+            If an array is missing or is not the one described.
+        """
+        for name, expected in spec["data"].items():
+            if name not in data:
+                raise InputError(f"data: expected arrays {', '.join(spec['data'])}, got no {name}")
+            array = finite_array(name, data[name], 2)
+            if _digest(array) != expected["sha256"]:
+                raise InputError(
+                    f"{name}: expected the array of shape {tuple(expected['shape'])} with SHA-256 "
+                    f"{expected['sha256'][:12]}..., got another of shape {array.shape}; "
+                    "pass the data the spec was made with"
+                )
+        parts: dict[str, Any] = {name: spec[name] for name in _TABLES} | dict(own or {})
+        for kind, table in _TABLES.items():
+            if kind not in parts or kind not in (own or {}):
+                needs_own(kind, spec[kind] if kind == "loss" else spec[kind]["name"], table)
+        for kind in parts:
+            if kind not in _TABLES:
+                raise unknown("kind of object in own", kind, (*_TABLES, "depth", "regulariser"))
+        parts |= {name: data[name] for name in spec["data"]}
+        return cls(**parts)
+
+
+def needs_own(kind: str, name: str, table: Mapping[str, object]) -> None:
+    """Refuse a name of a spec that no registry has: it was an object of the user's.
+
+    Raises
+    ------
+    InputError
+        That says how to pass the object.
+    """
+    if name not in table:
+        raise InputError(
+            f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}, or the object of your own it was "
+            f"made with; pass that, own={{{kind!r}: ...}}"
+        )
+
+
+def _digest(array: Array) -> str:
+    header = f"{array.dtype.str}{array.shape}".encode()
+    return hashlib.sha256(header + array.tobytes()).hexdigest()
+
+
+def _same_rows(x: object, y: object) -> None:
+    """Refuse tables whose rows go by different labels: what belongs together would be paired by its place."""
+    labels = [getattr(each, "index", None) for each in (x, y)]
+    if all(hasattr(each, "equals") for each in labels) and not labels[0].equals(labels[1]):  # type: ignore[union-attr]
+        raise InputError(
+            "x and y: expected tables with the same index, got others; align them, or hand over .to_numpy()"
+        )
+
+
+def _targets(y: ArrayLike) -> Array:
+    """Targets (M, K), from (M,) as well."""
+    return finite_array("y", y, 2, column=True)

@@ -1,0 +1,145 @@
+"""Terms added to the energy that are linear in the measure: int r(theta, s) rho, possibly fading with flow time s."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from wgflow.base import rng
+from wgflow.base import validate as own
+from wgflow.base.errors import build
+from wgflow.base.types import Array, Spec, real, settle
+
+
+class Regulariser(Protocol):
+    """What a regulariser has to offer; its first variation is r itself."""
+
+    @property
+    def name(self) -> str:
+        """Its name in studies and files."""
+
+    def value(self, theta: Array, s: float) -> Array:
+        """r(theta, s), (N, P) to (N,)."""
+
+    def gradient(self, theta: Array, s: float) -> Array:
+        """d_theta r(theta, s), (N, P)."""
+
+    def rate(self, theta: Array, s: float) -> Array:
+        """d_s r(theta, s), (N,)."""
+
+    def spec(self) -> Spec:
+        """Plain JSON that describes it."""
+
+
+@dataclass(frozen=True)
+class Quadratic:
+    """Quadratic term strength e**(-decay s) |theta|**2.
+
+    With both 1 the regularisation of Ding, Chen, Li and Wright (JMLR 23, 2022): E_s = E + e**(-s) int |theta|**2 rho,
+    which keeps second moments bounded and vanishes as s grows. With decay 0, weight decay.
+
+    Parameters
+    ----------
+    strength : float, optional
+        >= 0.
+    decay : float, optional
+        Rate at which the term fades in s, >= 0.
+    """
+
+    strength: float = 1.0
+    decay: float = 1.0
+    name: ClassVar[str] = "quadratic"
+
+    def __post_init__(self) -> None:
+        settle(self)
+        for name in ("strength", "decay"):
+            real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
+
+    def factor(self, s: float) -> float:
+        """Return strength e**(-decay s)."""
+        return self.strength * float(np.exp(-self.decay * s))
+
+    def value(self, theta: Array, s: float) -> Array:
+        """Return strength e**(-decay s) |theta|**2."""
+        out: Array = self.factor(s) * np.sum(theta**2, axis=1)
+        return out
+
+    def gradient(self, theta: Array, s: float) -> Array:
+        """2 strength e**(-decay s) theta."""
+        return 2.0 * self.factor(s) * theta
+
+    def rate(self, theta: Array, s: float) -> Array:
+        """-decay times the value."""
+        return -self.decay * self.value(theta, s)
+
+    def spec(self) -> Spec:
+        """``{"name": "quadratic", "strength": ..., "decay": ...}``."""
+        return {"name": self.name, "strength": self.strength, "decay": self.decay}
+
+
+_NEEDED = ("name", "value", "gradient", "rate", "spec")
+_AXES = 8  # directions of theta that a regulariser of the user's is differentiated in
+
+REGULARISERS: dict[str, type[Quadratic]] = {"quadratic": Quadratic}
+
+
+def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
+    """Look up a regulariser by name or spec; an object is passed through, see :func:`try_out`.
+
+    Raises
+    ------
+    InputError
+        If the name or an option is unknown, or an object lacks what a regulariser has to offer.
+    """
+    if isinstance(choice, str | Mapping):
+        return build("regulariser", choice, REGULARISERS)
+    own.require("regulariser", choice, "wgflow.model.regularisers.Regulariser", _NEEDED)
+    return choice
+
+
+def try_out(candidate: Regulariser, parameters: int) -> None:
+    """Try a regulariser of the user's once: shapes, one particle's term not depending on the others, derivatives.
+
+    Parameters
+    ----------
+    candidate : Regulariser
+        The regulariser; a built-in one is not tried.
+    parameters : int
+        P, parameters of a particle.
+
+    Raises
+    ------
+    InputError
+        Naming what is wrong first.
+    """
+    if not own.builtin(candidate):
+        own.once(candidate, parameters, lambda: _try(candidate, parameters))
+
+
+def _try(candidate: Regulariser, parameters: int) -> None:
+    trial, count = own.Candidate("regulariser", candidate.name), 6
+    trial.plain(trial.call("spec", candidate.spec))
+    theta = rng.normal(0, "try regulariser", (count, parameters))
+    for s in (0.0, 0.75):
+        (value,) = trial.numbers(("value",), candidate.value, (theta, s), ((count,),))
+        (gradient,) = trial.numbers(("gradient",), candidate.gradient, (theta, s), (theta.shape,))
+        (rate,) = trial.numbers(("rate",), candidate.rate, (theta, s), ((count,),))
+        for what, function, numbers in (
+            ("value", candidate.value, value),
+            ("gradient", candidate.gradient, gradient),
+            ("rate", candidate.rate, rate),
+        ):
+            trial.finite(f"{what} at s = {s:g}", numbers)
+            trial.each_alone(what, numbers, trial.call(what, function, theta[:1], s), "particle")
+        moved = functools.partial(_moved, candidate, theta, s)
+        trial.slopes("gradient", "value", gradient, moved, _AXES)
+    # s is the last of the times above, which has a past: what was before s = 0 nobody asks.
+    trial.slope("rate", "value in s", rate, lambda t: np.asarray(candidate.value(theta, s + t)))
+
+
+def _moved(candidate: Regulariser, theta: Array, s: float, move: Array) -> Array:
+    return candidate.value(theta + move, s)

@@ -1,0 +1,1 @@
+"""Reports of a run: figures and their style, summaries, the page, the theorems along a run, live progress."""

@@ -1,0 +1,246 @@
+"""One page a run: what was asked, the answer, figures, tables, and how to have it again. Loads nothing from outside.
+
+Usage, to add what the theorems say along one member: python -m wgflow.analysis.report RUN_FOLDER
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import html
+import json
+import math
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from importlib import resources
+from pathlib import Path
+from string import Template
+
+import numpy as np
+
+from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.base.terminal import Parser, printable, progress_bar, say, show
+from wgflow.base.types import Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.report.members import reached_end
+from wgflow.study.workspace import MemberFile, Workspace, word
+from wgflow.trajectory import Trajectory
+
+_LONG = 60  # characters beyond which a column of text is set in lines
+_OPEN_ROWS = 40  # rows of a table beyond which it starts folded
+
+
+def page(
+    study: Spec,
+    findings: Sequence[str],
+    figures: Sequence[tuple[str, str]],
+    tables: Mapping[str, Sequence[Spec]],
+    provenance: Spec,
+    notes: Sequence[str] = (),
+    moving: str = "",
+) -> str:
+    """Compose the page.
+
+    Parameters
+    ----------
+    study : dict
+        The resolved study.
+    findings : sequence of str
+        Sentences that answer its question.
+    figures : sequence of (str, str)
+        SVG elements from :func:`wgflow.report.style.svg`, and their captions.
+    tables : mapping of str to sequence of dict
+        Rows of plain JSON by heading.
+    provenance : dict
+        Versions, machine and command.
+    notes : sequence of str, optional
+        What a reader must know besides: members that diverged, say.
+    moving : str, optional
+        Element from :func:`wgflow.report.animation.moving`.
+
+    Returns
+    -------
+    str
+        HTML with everything inside.
+    """
+    light, dark = style.style_sheet()
+    prose = functools.partial(_prose, quoted=_quoted(study))
+    about = {key: value for key, value in study.items() if key != "members"}
+    answer = [*findings, *notes] or ["The study ran; it draws no figure, so the numbers are in the tables below."]
+    parts = {
+        "title": f"wgflow: {study['name']}",
+        "light": light,
+        "dark": dark,
+        "name": study["name"],
+        "question": study["question"] or study["name"],
+        "answer": "".join(f"<p>{prose(each)}</p>" for each in answer),
+        "command": _text(provenance["command"]),
+        "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
+        "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
+    }
+    escaped = {key: _text(parts[key]) if key in ("title", "name", "question") else parts[key] for key in parts}
+    return Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
+        escaped,
+        figures="\n".join(_figure(svg, prose(caption)) for svg, caption in figures),
+        tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
+        versions=_versions(provenance),
+        moving=moving,
+    )
+
+
+def _text(text: object) -> str:
+    return html.escape(str(text))
+
+
+def _quoted(study: Spec) -> list[str]:
+    """Labels and grid values that powers could be read into, a path say, the longest first."""
+    members = study.get("members", [])
+    said = {each["label"] for each in members} | {word(value) for each in members for value in each["values"].values()}
+    return sorted((each for each in said if "^" in each), key=len, reverse=True)
+
+
+def _prose(text: str, quoted: Sequence[str]) -> str:
+    """Text with powers such as N^-0.49 set as powers, but for those in what is quoted from the study."""
+    parts = re.split("(" + "|".join(map(re.escape, quoted)) + ")", text) if quoted else [text]
+    return "".join(_text(part) if part in quoted else _powers(_text(part)) for part in parts)
+
+
+def _powers(text: str) -> str:
+    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda found: f"<sup>{'−' * bool(found[1])}{found[2]}</sup>", text)
+
+
+def _figure(svg: str, caption: str) -> str:
+    return f"<figure>\n{svg}\n<figcaption>{caption}</figcaption></figure>"
+
+
+def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
+    table = f'<div class="wide">{_table(rows, prose)}</div>'
+    if len(rows) > _OPEN_ROWS:
+        table = f"<details><summary>{len(rows)} rows</summary>{table}</details>"
+    return f"<h2>{_text(heading)}</h2>\n{table}"
+
+
+def _table(rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
+    textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
+    long = {key for key in textual if any(len(_cell(row.get(key))) > _LONG for row in rows)}
+    kind = {key: f' class="text{" long" * (key in long)}"' if key in textual else "" for key in keys}
+    head = "".join(f"<th{kind[key]}>{_text(key.replace('_', ' '))}</th>" for key in keys)
+    lines = ("".join(f"<td{kind[key]}>{prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
+    body = "\n".join(f"<tr>{line}</tr>" for line in lines)
+    return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
+
+
+def _cell(value: object) -> str:
+    if value is None or (isinstance(value, float) and not math.isfinite(value)):
+        return ""
+    return f"{value:.4g}" if isinstance(value, float) else word(value)
+
+
+def _versions(provenance: Spec) -> str:
+    packages = ", ".join(f"{name} {version}" for name, version in provenance["packages"].items())
+    device = f", {provenance['device']}" if "device" in provenance else ""
+    entries = {
+        "wgflow": f"{provenance['wgflow']}, kernels {provenance['kernels']}",
+        "backend": f"{provenance['backend']}{device}, {provenance['threads']} threads",
+        "Python": f"{provenance['python']}; {packages}",
+        "machine": provenance["machine"],
+    }
+    return "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in entries.items())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write a run's page again with the theorems along one of its members; 0, or 2 with one line for bad input."""
+    make = Parser(
+        prog="python -m wgflow.analysis.report",
+        description="Write a run's page again, with what the theorems say along one of its members (up to a minute).",
+    )
+    make.add_argument("run", type=Path, help="folder of a run: runs/<study>/<hash>")
+    make.add_argument("--member", metavar="LABEL", help="which one (default: the first of the largest N)")
+    make.add_argument("--starts", type=int, default=64, help="starts of each certificate's search (default: 64)")
+    make.add_argument("--radius", type=float, help="R of the certificates (default: twice the farthest particle)")
+    make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
+    make.add_argument("--quiet", action="store_true", help="no progress")
+    try:
+        options = make.parse_args(arguments)
+        work = Workspace(options.run)
+        work.study  # noqa: B018 - says so if there is no run
+        with work.locked():
+            _with_theorems(work, options)
+    except (InputError, TrajectoryError, WorkspaceError) as error:
+        say(str(error))
+        return 2
+    except OSError as error:
+        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
+        return 4
+    except KeyboardInterrupt:
+        return 130
+    return 0
+
+
+def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
+    from wgflow.report.members import shown
+    from wgflow.report.publish import publish
+    from wgflow.report.theorem_diagnostics import along
+    from wgflow.studies.registry import FIGURES
+    from wgflow.studies.theorems.figure import drawing
+
+    study = work.study
+    path = shown(work, options.member)
+    statuses, made_by, notes = _ended(work)
+    with progress_bar(options.quiet) as progress:
+        bar = progress.add_task("theorems", total=1.0)
+        with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
+            found = along(
+                trajectory,
+                lambda what, share: progress.update(bar, description=what, completed=share),
+                options.starts,
+                options.radius,
+                options.seed,
+            )
+        theorems = drawing(found, path.stem)
+        draw: dict[str, Callable[[Workspace], Drawing]] = {"theorems": lambda work: theorems}
+        draw |= {name: FIGURES[name] for name in study["figure"] if name in FIGURES and name != "theorems"}
+        publish(work, draw, statuses, made_by, notes, lambda what: progress.update(bar, description=what))
+    show(f"{found.verdict}\n{printable(str(work.folder / 'report.html'))}")
+
+
+def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:
+    """How members ended, what made them, and what is to be said of it, from the files of the run."""
+    events = work.events()
+    told = {each["member"]: each for each in events if isinstance(each.get("member"), str)}
+    statuses = {each.label: _status(each, told.get(each.label, {})) for each in work.members()}
+    messages = {
+        label: told[label].get("message") for label, how in statuses.items() if how == "diverged" and label in told
+    }
+    notes = [f"{label}: {message}." for label, message in messages.items() if message]
+    missing = [entry["label"] for entry in work.study["members"] if entry["label"] not in statuses]
+    if missing:
+        notes.append(f"Without a file, not begun or removed: {'; '.join(missing)}.")
+    started = [each["provenance"] for each in events if each["event"] == "started" and _whole(each.get("provenance"))]
+    if not started:
+        raise WorkspaceError(f"{work.folder}: expected events.jsonl to say what made the run, got nothing of it")
+    return statuses, started[-1], notes
+
+
+def _status(member: MemberFile, told: Spec) -> str:
+    """How a member ended, by its file; of one without frames only the events can tell."""
+    with Trajectory(member.path) as trajectory:
+        if not len(trajectory):
+            return "diverged" if told.get("event") == "diverged" else "not finished"
+        if not trajectory.finished:
+            return "not finished"
+        return "finished" if reached_end(trajectory) else "diverged"
+
+
+def _whole(provenance: object) -> bool:
+    """Whether a provenance from a log has all that a page shows."""
+    shown = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
+    return isinstance(provenance, dict) and shown <= provenance.keys() and isinstance(provenance["packages"], dict)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,218 @@
+"""The theorems along a trajectory: stationarity, balance of energy, support, descent certificates, adjoint envelope."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array, Frame, real, whole
+from wgflow.energy import Energy
+from wgflow.model.particles import Particles
+from wgflow.report.members import spread
+from wgflow.stats import wording
+from wgflow.theory import distances, reference
+from wgflow.theory.assumptions import Assumption, assumptions
+from wgflow.theory.certificate import Certificate, certificate
+from wgflow.theory.envelope import Envelope, adjoint_envelope
+from wgflow.theory.stationarity import Balance, Lojasiewicz, Residual, balance, lojasiewicz, residual
+from wgflow.theory.support import Support, Yardstick
+from wgflow.trajectory import Trajectory
+
+_NEGLIGIBLE = 1e-6  # slopes of E below this part of E at the start count as none
+_STEPS = 100, 300  # of a certificate's search; the last one is the one that is quoted
+MEASURED, CERTIFIED = 40, 9  # frames at which support and stationarity, and certificates, are computed
+
+
+class Along(NamedTuple):
+    """What the theorems say along a run.
+
+    Attributes
+    ----------
+    balance, rate : Balance, Lojasiewicz
+        Energy-dissipation identity and Polyak-Lojasiewicz ratio over all frames.
+    s : ndarray (A,)
+        Flow times of the frames measured, the first and the last among them.
+    residual : list of Residual
+        Stationarity at these.
+    support : list of Support
+        Support beside iid draws of the initial law at these.
+    travelled : list of float
+        Distance of the measure from the first frame's at these.
+    travelled_by : str
+        How it was computed, the same way at all: ``"assignment"`` (W2) or ``"sliced"``.
+    radius : float
+        R of all certificates: twice the largest |theta_i| of particles with mass, unless it was given.
+    beside_the_flow : list of str
+        What else moved the measure, so that dissipation alone does not account for E.
+    certified : ndarray (C,)
+        Flow times of the certificates.
+    certificates : list of Certificate
+        At these.
+    envelopes : dict of str to Envelope
+        Of the adjoint, at the ``"start"`` and the ``"end"``.
+    assumptions : list of Assumption
+        Of the theorems, at the end.
+    last : Frame
+        The last frame.
+    """
+
+    balance: Balance
+    rate: Lojasiewicz
+    s: Array
+    residual: list[Residual]
+    support: list[Support]
+    travelled: list[float]
+    travelled_by: str
+    radius: float
+    beside_the_flow: list[str]
+    certified: Array
+    certificates: list[Certificate]
+    envelopes: dict[str, Envelope]
+    assumptions: list[Assumption]
+    last: Frame
+
+    @property
+    def verdict(self) -> str:
+        """Where the run has got to, in a sentence."""
+        rest, support = self.residual[-1], self.support[-1]
+        force = f" (Algorithm 1's own force in depth: {rest.force:.1e})" if rest.force and not rest.t else ""
+        iid = (
+            f" (iid clouds score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)" if support.iid else ""
+        )
+        return (
+            f"At s = {self.last.s:g} the stationarity residual is {wording.number(rest.total, '.1e')}{force}; the "
+            f"support is like {wording.share(support.ratio)} of an iid cloud's{iid}; {self.certificates[-1].verdict}."
+        )
+
+
+def along(
+    trajectory: Trajectory,
+    progress: Callable[[str, float], None] | None = None,
+    starts: int = 64,
+    radius: float | None = None,
+    seed: int = 0,
+    threads: int | None = None,
+    own: Mapping[str, Any] | None = None,
+) -> Along:
+    """Compute what the theorems say along a run.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        The run, whose data are in its file.
+    progress : callable, optional
+        Told what is being computed and the share of all that is done, from 0 to 1.
+    starts : int, optional
+        Starts of each certificate's search, >= 3.
+    radius : float, optional
+        R > 0 of all certificates; see :attr:`Along.radius`.
+    seed : int, optional
+        Seed of everything drawn.
+    threads : int, optional
+        Threads of the kernels.
+    own : mapping of str to object, optional
+        Objects of your own the run was made with; see :meth:`wgflow.Energy.from_spec`.
+
+    Raises
+    ------
+    InputError
+        If the run has fewer than two frames, its energies or dissipations are not all finite, its data are not in its
+        file, a number is out of range, or particles lie outside of [0, 1] in depth.
+    TrajectoryError
+        If a frame does not match its digest.
+    """
+    if len(trajectory) < 2:
+        raise InputError(f"{trajectory.path}: expected a run of at least two frames, got {len(trajectory)}")
+    starts = whole("starts", starts, 3)
+    energy = trajectory.energy(threads=threads, own=own)
+    tell = progress or (lambda what, share: None)
+    tell("support of iid clouds", 0.0)
+    series = {name: trajectory.series(name) for name in ("s", "energy", "dissipation", "switches")}
+    lost = series["s"][~np.isfinite(series["energy"] + series["dissipation"])]
+    if len(lost):
+        raise InputError(
+            f"{trajectory.path}: expected a run whose energy and dissipation stay finite, got numbers beyond all from "
+            f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
+        )
+    first, last = trajectory[0], trajectory[-1]
+    yardstick = _yardstick(trajectory, energy, first, seed)
+    boundary = trajectory.parameters["flow"].get("boundary", "clip")
+    numbers, certified = spread(len(trajectory), MEASURED), spread(len(trajectory), CERTIFIED)
+    residuals, supports, travelled = [], [], []
+    by = _comparable(trajectory, numbers)
+    radius = _radius(trajectory, certified) if radius is None else real("radius", radius, above=0.0)
+    for k, number in enumerate(numbers):
+        tell("stationarity and support", 0.05 + 0.45 * k / len(numbers))
+        frame = trajectory[number]
+        rho = _measure(frame)
+        residuals.append(residual(energy, rho, frame.s, boundary))
+        supports.append(yardstick.measure(frame.theta, frame.tau, frame.mass))
+        travelled.append(distances.distance(_measure(first), rho, by, seed=seed).value)
+    found = []
+    for k, number in enumerate(certified):
+        tell("descent certificates", 0.5 + 0.35 * k / len(certified))
+        frame = trajectory[number]
+        least = _NEGLIGIBLE * abs(first.energy)
+        steps = _STEPS[1] if number == len(trajectory) - 1 else _STEPS[0]
+        found.append(
+            certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
+        )
+    tell("adjoint envelope", 0.85)
+    envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
+    tell("assumptions", 0.9)
+    panel = assumptions(energy, _measure(last), seed)
+    tell("done", 1.0)
+    flow, times = trajectory.parameters["flow"], series["s"]
+    if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
+        rate = [energy.rate_in_s(_measure(frame), frame.s) for frame in trajectory]
+        series["dissipation"] = series["dissipation"] - np.array(rate)
+    return Along(
+        balance(**series),
+        lojasiewicz(times, series["energy"], series["dissipation"]),
+        series["s"][numbers],
+        residuals,
+        supports,
+        travelled,
+        by,
+        radius,
+        [*(["batches"] if flow.get("batch") else []), *(each["name"] for each in flow.get("ingredients", []))],
+        series["s"][certified],
+        found,
+        envelopes,
+        panel,
+        last,
+    )
+
+
+def _measure(frame: Frame) -> Particles:
+    if frame.tau.min() < 0 or frame.tau.max() > 1:
+        raise InputError(
+            f"tau: expected depths in [0, 1], where the theorems live, got {frame.tau.min():g} to {frame.tau.max():g} "
+            f"at s = {frame.s:g}; run with boundary clip or reflect"
+        )
+    return frame.particles
+
+
+def _comparable(trajectory: Trajectory, numbers: Sequence[int]) -> str:
+    """Method for the distances between all these frames: W2 if it can be had for every one of them."""
+    masses = [trajectory[number].mass for number in numbers]
+    equal = all(mass.min() == mass.max() for mass in masses)
+    return "assignment" if equal and trajectory.particles <= distances.ASSIGNMENT else "sliced"
+
+
+def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
+    """Twice the farthest particle with mass of some frames, or 1 if all their parameters are 0."""
+    clouds = (frame.theta[frame.mass > 0] for frame in (trajectory[number] for number in numbers))
+    farthest = max(float(norms(cloud).max(initial=0.0)) for cloud in clouds)
+    return 2.0 * farthest if farthest > 0 else 1.0
+
+
+def _yardstick(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> Yardstick:
+    """Support of iid draws of the law the run started from, as far as the file tells it."""
+    table = trajectory.parameters["study"].get("particles", {})
+    law = reference.initial(energy.problem, table.get("scale") or None)
+    return Yardstick(law, len(first.tau), seed=seed, groups=energy.problem.groups)

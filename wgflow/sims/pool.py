@@ -1,0 +1,250 @@
+"""All members of a study, one after another in this process or side by side in several.
+
+Each process works with its share of the cores; results do not depend on the split.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import errno
+import functools
+import multiprocessing
+import signal
+import time
+from collections.abc import Callable, Generator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from wgflow.base.types import Spec
+from wgflow.model import data_files as sources
+from wgflow.sims import members, workers
+from wgflow.sims.members import Planned
+from wgflow.sims.run_member import Outcome, run_member
+from wgflow.sims.signals import Stop, stop_if, warned_once
+from wgflow.study.workspace import Workspace
+from wgflow.systems.neural_feature_flow.motion import one_thread
+
+_ENOUGH = 8  # members from which starting processes pays
+
+
+class Task(NamedTuple):
+    """A member to run, in this process or another.
+
+    Attributes
+    ----------
+    number : int
+        Its place in the study.
+    folder : Path
+        The run's folder.
+    planned : Planned
+        The member.
+    backend : str
+        Kernels to use.
+    threads : int
+        Their threads.
+    provenance, document : dict
+        Documents stored with the trajectory: what makes it, and what it is to hold.
+    """
+
+    number: int
+    folder: Path
+    planned: Planned
+    backend: str
+    threads: int
+    provenance: Spec
+    document: Spec
+
+
+def split_cores(
+    count: int, cores: int, jobs: int | None, threads: int | None, enough: int = _ENOUGH
+) -> tuple[int, int]:
+    """Processes and threads of each: one process a core for many members, all cores in this process for few.
+
+    Parameters
+    ----------
+    count : int
+        Members to run.
+    cores : int
+        Cores there are.
+    jobs, threads : int or None
+        What the caller asked for.
+    enough : int, optional
+        Members from which starting processes pays.
+
+    Returns
+    -------
+    jobs, threads : int
+        With neither given, jobs * threads <= cores.
+    """
+    if jobs is None:
+        wanted = cores // (threads or 1)
+        jobs = wanted if count >= enough else 1
+    jobs = max(1, min(jobs, count))
+    return jobs, threads or max(1, cores // jobs)
+
+
+def run_all(
+    tasks: Sequence[Task],
+    jobs: int,
+    advance: Callable[[int, float], None],
+    caught: list[int],
+    deadline: float | None = None,
+) -> Generator[tuple[Task, Outcome], None, None]:
+    """Run members and yield each as it ends.
+
+    Parameters
+    ----------
+    tasks : sequence of Task
+        In the order in which to start them: the longest first keeps all processes busy to the end.
+    jobs : int
+        Processes; 1 is this one.
+    advance : callable
+        Told the place of a member and the flow time it has reached.
+    caught : list of int
+        Signals received; the run stops when there is one.
+    deadline : float, optional
+        ``time.monotonic()`` at which to stop, once a frame has been committed.
+
+    Raises
+    ------
+    Stop, KeyboardInterrupt
+        After what runs has committed its last frame.
+    OSError
+        If the disk is lost, or a process is killed from outside.
+    """
+    if jobs == 1:
+        yield from _here(tasks, advance, caught, deadline)
+    else:
+        yield from _side_by_side(tasks, jobs, advance, caught, deadline)
+
+
+def _here(
+    tasks: Sequence[Task], advance: Callable[[int, float], None], caught: list[int], deadline: float | None
+) -> Generator[tuple[Task, Outcome], None, None]:
+    stepped = ended = False
+
+    def check(progressed: bool) -> None:
+        nonlocal stepped
+        stepped = True
+        stop_if(caught)
+        # A wall time too short for one frame, or one member without particles, would otherwise be requeued for ever.
+        if (progressed or ended) and deadline is not None and time.monotonic() > deadline:
+            raise Stop
+
+    for task in tasks:
+        yield task, _run(task, functools.partial(advance, task.number), check)
+        ended = stepped  # a member that had ended before takes no step
+
+
+def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
+    planned = task.planned
+    sources.check_unchanged(planned.member.data or ())
+    try:
+        with one_thread():  # data, observables and projections are products too; the kernels have threads of their own
+            return run_member(
+                Workspace(task.folder),
+                planned,
+                members.build(planned.member, task.backend, task.threads),
+                study=task.document,
+                provenance=task.provenance,
+                advance=advance,
+                check=check,
+            )
+    except (MemoryError, OSError, RuntimeError) as error:
+        if not _for_memory(error):
+            raise
+        raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+
+
+def _for_memory(error: Exception) -> bool:
+    """Whether it was memory that ran out: as NumPy, the system, Python or torch say it."""
+    if isinstance(error, MemoryError):
+        return True
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    return any(words in str(error) for words in ("can't start new thread", "can't allocate memory", "out of memory"))
+
+
+def _name(task: Task) -> str:
+    """Name of a task's run for a message."""
+    return task.planned.label or task.folder.parent.name
+
+
+def _side_by_side(
+    tasks: Sequence[Task],
+    jobs: int,
+    advance: Callable[[int, float], None],
+    caught: list[int],
+    deadline: float | None,
+) -> Generator[tuple[Task, Outcome], None, None]:
+    context = multiprocessing.get_context("spawn")
+    stop = context.RawValue(ctypes.c_bool, False)
+    reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
+
+    def tick() -> None:
+        for task in tasks:
+            advance(task.number, reached[task.number])
+        if caught:
+            stop.value = True
+
+    ended = 0
+    try:
+        work = _Work(stop, reached, deadline)
+        with contextlib.closing(workers.share_out(work, tasks, jobs, tasks[0].threads, stop, tick)) as answers:
+            for task, outcome in answers:
+                if outcome is None:
+                    stop.value = True
+                else:
+                    ended += 1
+                    yield task, outcome
+    except workers.WorkerDied as died:
+        if not caught:
+            raise OSError(_obituary(died)) from died
+    if ended < len(tasks):
+        raise KeyboardInterrupt if caught and caught[0] == signal.SIGINT else Stop
+
+
+def _obituary(died: workers.WorkerDied) -> str:
+    """Sentence about a lost process: whose it was, how it ended, what to do."""
+    whose = "a process of the study" if died.task is None else f"{_name(died.task)}: its process"
+    when = ", before it could begin" if died.task is None else ""
+    if died.code == -getattr(signal, "SIGKILL", 0):
+        return f"{whose} was killed{when}, perhaps for memory; try fewer --jobs"
+    how = f"was ended by signal {-died.code}" if died.code < 0 else f"ended with exit code {died.code}"
+    return f"{whose} {how}{when}; --jobs 1 does without processes"
+
+
+class _Interrupted(BaseException):
+    """A worker was told to stop."""
+
+
+class _Work:
+    """What a worker process does with a task; nothing comes of it if it was stopped before its end."""
+
+    def __init__(self, stop: Any, reached: Any, deadline: float | None) -> None:
+        self.stop, self.reached, self.deadline = stop, reached, deadline
+        self.stepped = self.ended = False
+
+    def __call__(self, task: Task) -> Outcome | None:
+        """Run a member."""
+
+        def advance(s: float) -> None:
+            self.reached[task.number] = s
+
+        try:
+            if self.stop.value:
+                return None
+            with warned_once(already=True):
+                outcome = _run(task, advance, self.check)
+            self.ended = self.stepped
+            return outcome
+        except _Interrupted:
+            return None
+
+    def check(self, progressed: bool) -> None:
+        """Interrupt a run between two steps, if it is to stop."""
+        self.stepped = True
+        late = self.deadline is not None and time.monotonic() > self.deadline
+        if self.stop.value or (late and (progressed or self.ended)):
+            raise _Interrupted

@@ -1,0 +1,266 @@
+"""Running the members of a study into a workspace, each taken up where its file ends."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import DivergenceError, InputError, LostError, TrajectoryError
+from wgflow.base.types import Frame, Spec
+from wgflow.sims import members
+from wgflow.sims.members import Planned, Setup, checkpoint_beside, has_images
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
+
+logger = logging.getLogger(__name__)
+
+
+class Outcome(NamedTuple):
+    """How a member ended.
+
+    Attributes
+    ----------
+    status : str
+        ``"finished"`` or ``"diverged"``.
+    message : str
+        For a divergence, what happened.
+    mended : str
+        What was wrong with its file and was computed again, if anything.
+    """
+
+    status: str
+    message: str = ""
+    mended: str = ""
+
+
+def check_files(
+    work: Workspace, labels: Sequence[Planned], documents: Sequence[Spec], now: Spec, *, keep: bool, mixed: bool
+) -> None:
+    """Refuse files of other runs, and to mix results of different code or backends without being told to.
+
+    Raises
+    ------
+    InputError
+        If a member on disk was made by another version, other kernels, another backend or another device.
+    TrajectoryError
+        If its file is damaged, or another run's.
+    """
+    for planned, document in zip(labels, documents, strict=True):
+        path = work.member(planned.label, planned.values).path
+        if not path.is_file():
+            continue
+        try:
+            with Trajectory(path) as trajectory:
+                then, found = trajectory.parameters["provenance"], trajectory.parameters
+        except TrajectoryError as error:
+            raise TrajectoryError(f"{error}, or delete it: the same command then runs this member again") from error
+        check_identity(path, planned, document, found)
+        if not then:
+            if not (keep and mixed):
+                raise InputError(
+                    f"{path}: its provenance was lost in a repair, so nothing says what made it; use --keep and "
+                    "--mixed to go on with it, or --fresh to start again"
+                )
+            continue
+        if then["backend"] != now["backend"] and not mixed:
+            raise InputError(
+                f"{path}: made by backend {then['backend']!r}, now {now['backend']!r}; "
+                f"use --backend {then['backend']}, or --mixed to go on with both, or --fresh to start again"
+            )
+        if then.get("device") != now.get("device") and not mixed:  # sums have another order on another model
+            raise InputError(
+                f"{path}: made on a device {then.get('device')!r}, now {now.get('device')!r}; use that device, or "
+                "--mixed to go on with both, or --fresh to start again"
+            )
+        if (then["wgflow"], then["kernels"]) != (now["wgflow"], now["kernels"]) and not keep:
+            raise InputError(
+                f"{path}: made by wgflow {then['wgflow']} (kernels {then['kernels']}), now {now['wgflow']} "
+                f"(kernels {now['kernels']}); use --keep to go on with it or --fresh to start again"
+            )
+
+
+def check_identity(path: Path, planned: Planned, document: Spec, found: Mapping[str, Spec]) -> None:
+    """Refuse the documents of a file that is not this member's.
+
+    Raises
+    ------
+    TrajectoryError
+        If it is another's.
+    """
+    identity.require(path, document, found["study"])
+    data = getattr(planned.member.problem, "path", None)
+    if data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
+        # An older version kept the path, which may hold other data by now; the energy's spec has the arrays' digests.
+        if _data(members.build(planned.member).energy.spec()) != _data(found["energy"]):
+            raise TrajectoryError(
+                f"{path}: expected the member it is named after, with the data of {data}, got a file with other data; "
+                f"{identity.ADVICE}"
+            )
+
+
+def _data(energy: Spec) -> object:
+    """What the spec of an energy, network or training says of its data."""
+    return energy["images"].get("sha256") if "images" in energy else energy.get("problem", {}).get("data")
+
+
+_NO_START = "no particles to go on from; it starts again from s = 0"
+
+
+def time_done(work: Workspace, planned: Planned) -> float:
+    """Flow time s up to which a member's file already reaches."""
+    path = work.member(planned.label, planned.values).path
+    if not path.is_file():
+        return 0.0
+    with Trajectory(path) as trajectory:
+        try:
+            s = trajectory[-1].s if len(trajectory) else 0.0
+            return s if trajectory.particles or s >= _ended(planned) else 0.0  # which starts again
+        except TrajectoryError:
+            return 0.0  # the run will find out how much of it is whole
+
+
+def share_left(work: Workspace, planned: Planned) -> float:
+    """Share of a member's flow time that is still to be run, 0 to 1; 0 also if it has diverged."""
+    path = work.member(planned.label, planned.values).path
+    try:
+        done = time_done(work, planned) / planned.member.flow.until
+        if 0 < done < 1:
+            with Trajectory(path) as trajectory:
+                return 0.0 if trajectory.finished else 1.0 - done
+        return 1.0 - min(done, 1.0)
+    except TrajectoryError:  # the run will say what is wrong with the file
+        return 1.0
+
+
+def begins_again(work: Workspace, planned: Planned) -> str:
+    """What a member's file holds that it cannot go on from, in a sentence; empty if nothing is lost."""
+    path = work.member(planned.label, planned.values).path
+    if not path.is_file():
+        return ""
+    kept = 1
+    try:
+        with Trajectory(path) as trajectory:
+            kept = trajectory.particles
+            s = trajectory[-1].s if len(trajectory) else 0.0
+    except TrajectoryError:  # if there are particles, the run will find a frame to go on from
+        return "" if kept else f"{path}: its last frame is damaged and {_NO_START}"
+    if not 0 < s < _ended(planned):
+        return ""
+    if not kept:
+        return f"{path}: has numbers up to s = {s:g} and {_NO_START}"
+    if has_images(planned.member) and not checkpoint_beside(path).is_file():
+        return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
+    return ""
+
+
+def _ended(planned: Planned) -> float:
+    """Flow time from which on a member has come to its end."""
+    return planned.member.flow.until * (1 - 1e-12)
+
+
+def run_member(
+    work: Workspace,
+    planned: Planned,
+    setup: Setup,
+    *,
+    study: Spec,
+    provenance: Spec,
+    advance: Callable[[float], None],
+    check: Callable[[bool], None],
+) -> Outcome:
+    """Run one member to its end, or on from its last committed frame.
+
+    Parameters
+    ----------
+    work : Workspace
+        Where its trajectory goes.
+    planned, setup : Planned, Setup
+        The member and its objects.
+    study, provenance : dict
+        Documents stored with the trajectory.
+    advance : callable
+        Told the flow time s after every step.
+    check : callable
+        Called after every step, with whether a frame to go on from has been committed since the call began; raises to
+        stop the run.
+
+    Returns
+    -------
+    Outcome
+        A divergence is an outcome, not an error: the other members go on.
+
+    Raises
+    ------
+    LostError
+        If its file is another run's, or is removed or exchanged while it runs.
+    """
+    path = work.member(planned.label, planned.values).path
+    if path.is_file():
+        found = identity.read(path)
+        try:
+            identity.require(path, study, found)
+        except TrajectoryError as error:  # it was looked at when the run began
+            raise LostError(f"{error}; it was exchanged while the study ran") from error
+    setup.keep_beside(path)
+    measured = tuple(planned.member.observables)
+    kept = len(setup.start) if planned.member.record == "particles" else 0
+    mended = ""
+
+    def create() -> TrajectoryWriter:
+        return TrajectoryWriter.create(
+            path,
+            setup.energy,
+            kept,
+            flow=setup.flow.spec(),
+            study=study,
+            provenance=provenance,
+            heldout=setup.heldout.problem if setup.heldout else None,
+            observables={name: setup.observables[name].shape(setup.scene) for name in measured},
+            capacity=planned.frames,
+        )
+
+    if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):
+        writer = TrajectoryWriter.resume(path)
+        if writer.dropped:
+            after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
+            after = f"{after} computed again" if kept else f"there are {_NO_START}"
+            mended = f"{path}: frame {writer.frames} is damaged; {after}"
+            if not kept:
+                writer.close()
+                writer = create()
+    else:  # without particles there is no frame to go on from
+        writer = create()
+
+    def record(frame: Frame) -> None:
+        with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
+            numbers = {name: setup.observables[name].measure(frame, setup.scene) for name in measured}
+        writer.append(dataclasses.replace(frame, observables=numbers))
+
+    with writer:
+        last, before, until = writer.last(), writer.frames, planned.member.flow.until
+        logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
+        if last and last.s >= _ended(planned):
+            writer.finish()
+            return Outcome("finished", mended=mended)
+
+        def on_step(step: int, s: float) -> None:
+            advance(s)
+            check(kept > 0 and writer.frames > before)
+
+        try:
+            for frame in setup.run(last, planned.member, on_step):
+                if last is None or frame.step > last.step:  # otherwise the file has it
+                    record(frame)
+        except DivergenceError as error:
+            recorded = writer.last()
+            if error.frame is not None and (recorded is None or error.frame.step > recorded.step):
+                record(error.frame)
+            writer.finish()
+            return Outcome("diverged", str(error), mended)
+        writer.finish()
+    return Outcome("finished", mended=mended)

@@ -1,0 +1,95 @@
+"""Is there a gain where theory says there is none? A statement of equivalence about an exponent.
+
+That no decay was found proves nothing: noise hides it as well. Here a margin is stated first. With all of the
+exponent's interval inside of it the absence of a gain is shown, with all of it outside a gain is, else nothing is.
+Networks whose layers share one path of particles (Ding et al., arXiv:2110.02926, Theorem 5.1) fluctuate as
+M_l**(-1/2) whatever L is; with independent layers (Chizat, arXiv:2509.10167) the exponent in L is 1/2.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import real, whole
+from wgflow.stats.convergence_rates import FEWEST_SEEDS, RESAMPLES, Interval, Statistic, line, resamples
+
+FEWEST_SIZES = 3
+MARGIN = 0.1
+
+
+class Equivalence(NamedTuple):
+    """Whether an exponent is what theory says, up to a margin.
+
+    Attributes
+    ----------
+    exponent : Interval
+        r of C L**(-r), 95%.
+    expected, margin : float
+        The statement is |r - expected| <= margin.
+    verdict : str
+        ``holds`` if the interval lies within the margin, ``refuted`` if it lies outside, otherwise ``undecided``.
+    """
+
+    exponent: Interval
+    expected: float
+    margin: float
+    verdict: str
+
+    def __bool__(self) -> bool:
+        return self.verdict == "holds"
+
+
+def no_gain(
+    sizes: Sequence[int],
+    seeds: int,
+    statistic: Statistic,
+    name: str = "",
+    expected: float = 0.0,
+    margin: float = MARGIN,
+) -> Equivalence:
+    """Hold the exponent of a statistic against an expected one, by default 0.
+
+    Parameters
+    ----------
+    sizes : sequence of int (n,)
+        L, increasing, at least three, at one M_l.
+    seeds : int
+        S >= 4, rows to draw from.
+    statistic : callable
+        From weights of the seeds, (B, S), to values (B, n) > 0, most of all :func:`wgflow.stats.convergence_rates.spread`.
+    name : str, optional
+        Names the stream of random numbers.
+    expected : float, optional
+        Exponent in question.
+    margin : float, optional
+        Half-width of what counts as equal, > 0.
+
+    Returns
+    -------
+    Equivalence
+        A false ``holds`` and a false ``refuted`` have a probability of at most 2.5% each (one end of a 95% interval
+        would have to lie on the wrong side).
+
+    Raises
+    ------
+    InputError
+        If there are too few sizes or seeds, the sizes do not increase, or a value is not positive.
+    """
+    margin, expected = real("margin", margin, above=0.0), real("expected", expected)
+    seeds = whole("seeds", seeds, FEWEST_SEEDS)
+    n = np.asarray(sizes, float)
+    if len(n) < FEWEST_SIZES or (n <= 0).any() or (np.diff(n) <= 0).any():
+        raise InputError(f"sizes: expected at least {FEWEST_SIZES} increasing sizes, got {list(sizes)}")
+    value = statistic(np.ones((1, seeds)))[0]
+    if not (value > 0).all():
+        raise InputError(f"statistic: expected positive values, got {value.tolist()}; an exponent needs logarithms")
+    exponent, good = line(n, value, statistic(resamples(seeds, name)), seeds)
+    if good < RESAMPLES / 2:
+        return Equivalence(exponent._replace(low=np.nan, high=np.nan), expected, margin, "undecided")
+    low, high = exponent.low - expected, exponent.high - expected
+    inside, outside = low >= -margin and high <= margin, low > margin or high < -margin
+    return Equivalence(exponent, expected, margin, "holds" if inside else "refuted" if outside else "undecided")

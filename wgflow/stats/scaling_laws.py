@@ -1,0 +1,165 @@
+"""Laws of the rms output error over depth L and width M_l, with a finite reference: constants, exponents, intervals.
+
+With the depth term A = |L**-a - L_ref**-a| and the width term B = (M_l**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2),
+minus for sub-samples of the reference and plus for an independent one, the laws are
+
+    path          rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g = 1, 1/2, 0     Ding et al., arXiv:2110.02926, Theorem 5.1
+    independent   rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g = 1, 1/2, 1/2   the same with independent layers, derived
+    additive      rms = c1 A + c2 sqrt(D) B         a, b, g = 1, 1/2, 1/2   Chizat, arXiv:2509.10167
+    product       rms**2 = (c1 A)**2 + (c2 B)**2    a and b = g fitted: an exponent of L M_l
+    free          rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g fitted
+
+The papers state bounds with a reference of infinite size; the terms of a finite one are derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, real, settle
+
+_FLAT = 1e-12  # a term that the reference cancels to this share counts as this
+LARGEST = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
+_STEEP = 300.0  # logarithms above this are cut: no exponent that a fit could end at comes near
+
+
+@dataclass(frozen=True)
+class Law:
+    """One of the laws above.
+
+    Attributes
+    ----------
+    name : str
+        Key of :data:`LAWS`.
+    exponents : tuple of float or None
+        a, b, g; None if they are fitted.
+    additive : bool
+        Whether the terms add rather than their squares.
+    tied : bool
+        Whether exponents that are fitted have b = g.
+    """
+
+    name: str
+    exponents: tuple[float, float, float] | None
+    additive: bool = False
+    tied: bool = False
+
+    @property
+    def parameters(self) -> int:
+        """Numbers fitted: c1, c2 and exponents."""
+        return 2 if self.exponents else 4 if self.tied else 5
+
+
+LAWS = {
+    "path": Law("path", (1.0, 0.5, 0.0)),
+    "independent": Law("independent", (1.0, 0.5, 0.5)),
+    "additive": Law("additive", (1.0, 0.5, 0.5), additive=True),
+    "product": Law("product", None, tied=True),
+    "free": Law("free", None),
+}
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """The grid of networks and what they are compared with.
+
+    Attributes
+    ----------
+    depths, widths : tuple of int
+        L and M_l, increasing.
+    reference : tuple of float or None
+        L_ref and M_ref; None if the reference's own error is negligible.
+    nested : bool
+        Whether networks are sub-samples of the reference, so that none is larger. The error of an independent one adds
+        in square; if all seeds share it, no interval knows of it.
+    dimension : int
+        D of the additive law; the constants of the others have it in them.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two depths or widths, they do not increase, or nested ones exceed the reference.
+    """
+
+    depths: tuple[int, ...]
+    widths: tuple[int, ...]
+    reference: tuple[float, float] | None = None
+    nested: bool = True
+    dimension: int = 1
+
+    def __post_init__(self) -> None:
+        settle(self)
+        for name, sizes in (("depths", self.depths), ("widths", self.widths)):
+            if len(sizes) < 2 or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
+                raise InputError(f"{name}: expected at least two increasing sizes >= 1, got {sizes}; add some")
+        real("dimension", self.dimension, above=0.0)
+        if self.reference is not None:
+            for largest, limit in zip((self.depths[-1], self.widths[-1]), self.reference, strict=True):
+                real("reference", limit, least=1.0)
+                if self.nested and largest > limit:
+                    raise InputError(f"sizes: expected nested ones up to the reference's {limit:g}, got {largest}")
+
+
+def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Array:
+    """Rms error of a law, (nL, nM), at log c1, log c2 and the exponents that it leaves to be fitted."""
+    point = np.asarray(parameters, float)
+    depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
+    return np.asarray(np.exp(logarithm(point, depth, width, sizes, law)[0]))
+
+
+def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
+    """Return A and B of a law with stated exponents, (nL, nM) each, B with the root of D if the law is additive."""
+    depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
+    shape = (len(sizes.depths), len(sizes.widths))
+    a, b, g = law.exponents or (np.nan, np.nan, np.nan)
+    root = np.sqrt(sizes.dimension) if law.additive else 1.0
+    first, second = _depth_term(a, depth, sizes)[0], _width_term(b, g, depth, width, sizes)[0]
+    return np.broadcast_to(np.exp(first), shape), np.broadcast_to(root * np.exp(second), shape)
+
+
+def logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
+    """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
+    p = np.clip(p, -LARGEST, LARGEST)
+    a, b, g = law.exponents or (p[2], p[3], p[-1])
+    first, d_first = _depth_term(a, depth, sizes)
+    second, by_b, by_g = _width_term(b, g, depth, width, sizes)
+    if law.additive:
+        second = second + 0.5 * np.log(sizes.dimension)
+    power = 1.0 if law.additive else 2.0
+    one, two = power * (p[0] + first), power * (p[1] + second)
+    value = np.logaddexp(one, two)
+    share = np.exp(one - value)
+    columns = [share, 1.0 - share]
+    if not law.exponents:
+        slopes = [by_b + by_g] if law.tied else [by_b, by_g]
+        columns += [share * d_first, *((1.0 - share) * each for each in slopes)]
+    return value / power, np.stack(np.broadcast_arrays(*columns), axis=-1)
+
+
+def _depth_term(a: float, depth: Array, sizes: Sizes) -> tuple[Array, Array]:
+    """Log of |L**-a - L_ref**-a| and its derivative by a."""
+    value, slope = -a * np.log(depth), -np.log(depth)
+    if sizes.reference is None:
+        return value, slope
+    ratio = np.log(depth / sizes.reference[0])
+    share = np.exp(np.minimum(a * ratio, _STEEP))
+    rest = 1.0 - share
+    alive = np.abs(rest) > _FLAT
+    rest = np.where(alive, rest, _FLAT)
+    return value + np.log(np.abs(rest)), slope - np.where(alive, share * ratio / rest, 0.0)
+
+
+def _width_term(b: float, g: float, depth: Array, width: Array, sizes: Sizes) -> tuple[Array, Array, Array]:
+    """Log of (M**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2) and its derivatives by b and g."""
+    value = -b * np.log(width) - g * np.log(depth)
+    if sizes.reference is None:
+        return value, -np.log(width), -np.log(depth)
+    by_depth, by_width = np.log(depth / sizes.reference[0]), np.log(width / sizes.reference[1])
+    share = np.exp(np.minimum(2 * b * by_width + 2 * g * by_depth, _STEEP)) * (-1.0 if sizes.nested else 1.0)
+    rest = np.maximum(1.0 + share, _FLAT)
+    slope = np.where(rest > _FLAT, share / rest, 0.0)
+    return value + 0.5 * np.log(rest), slope * by_width - np.log(width), slope * by_depth - np.log(depth)

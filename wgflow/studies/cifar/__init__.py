@@ -1,0 +1,1 @@
+"""Study cifar: reduction, figure and requirements."""

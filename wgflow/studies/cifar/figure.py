@@ -1,0 +1,123 @@
+"""Vanilla beside mean-field trainings: paired differences of the test error, its course, depths, and order switches."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.base.types import Array
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.studies.cifar.reduce import Comparison, comparisons, depth_rows, published, rows, sentence
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
+
+_VANILLA, _MEAN_FIELD, _PAPER = style.GREY, style.COLOURS[0], style.COLOURS[1]
+
+
+def cifar(work: Workspace) -> Drawing:
+    """Four panels: differences of all comparisons; test error, depths and switches of the first one.
+
+    Raises
+    ------
+    InputError
+        If no seed has both members at their end.
+    """
+    found = comparisons(work)
+    moved = max(found, key=lambda each: float(each.switches.sum()))
+    caption = (
+        "Test error at the last epoch, mean-field minus vanilla with the same seed: a dot a pair, their mean with its "
+        "95% interval, and what the paper has; the error along the epochs, a thin line a seed; depths of one network's "
+        "blocks, a colour a stage; pairs of blocks that changed places from frame to frame, mean over seeds."
+    )
+    tables = {"cifar": rows(found), "cifar_depths": depth_rows(found)}
+    return Drawing(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables)
+
+
+@style.styled
+def _draw(found: Sequence[Comparison], moved: Comparison) -> Figure:
+    figure, (differences, course, depths, switches) = style.panels(2, width=5.5, rows=2)
+    _differences(differences, found)
+    _course(course, found[0])
+    _depths(depths, moved)
+    _switches(switches, found)
+    return figure
+
+
+def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
+    for place, each in enumerate(found):
+        at = len(found) - 1 - place
+        every = each.mean_field[:, -1] - each.vanilla[:, -1]
+        axes.scatter(every, np.full(len(every), at + 0.18), s=14, color=_MEAN_FIELD, alpha=0.6, lw=0)
+        half = each.test.high - each.test.difference if each.test.pairs > 1 else 0.0  # one pair has no interval
+        axes.errorbar(each.test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
+        paper = published(each)
+        if paper:
+            axes.scatter(paper[1] - paper[0], at - 0.18, marker="D", s=22, color=_PAPER, lw=0)
+    axes.axvline(0, color=style.GREY, lw=1)
+    names = [each.network + (f"\n{each.variant}" if each.variant else "") for each in found]
+    axes.set_yticks(range(len(found)), names[::-1])
+    axes.set(xlabel="test error, mean-field minus vanilla (points of %)", ylim=(-0.6, len(found) - 0.4))
+    axes.grid(axis="y", visible=False)
+    marks = [
+        Line2D([], [], ls="", marker="o", color=_MEAN_FIELD, alpha=0.6, ms=4, label="a pair"),
+        Line2D([], [], marker="o", color=style.INK, ms=5, label="mean, 95%"),
+    ]
+    if any(map(published, found)):
+        marks.append(Line2D([], [], ls="", marker="D", color=_PAPER, ms=5, label="the paper"))
+    axes.legend(handles=marks, loc="best")
+    axes.set_title(_improved(found))
+
+
+def _improved(found: Sequence[Comparison]) -> str:
+    """In how many comparisons the mean-field networks err significantly less, and more."""
+    fewer, more = sum(each.test.high < 0 for each in found), sum(each.test.low > 0 for each in found)
+    if not fewer and not more:
+        return "No significant difference"
+    parts = [f"fewer errors in {fewer}"] if fewer else []
+    parts += [f"more errors in {more}"] if more else []
+    return f"Significantly {' and '.join(parts)} of {len(found)}"
+
+
+def _course(axes: Axes, of: Comparison) -> None:
+    for errors, colour, name in ((of.vanilla, _VANILLA, "vanilla"), (of.mean_field, _MEAN_FIELD, "mean-field")):
+        for each in errors:
+            axes.plot(of.s[1:], each[1:], color=colour, lw=0.7, alpha=0.45)
+        axes.plot(of.s[1:], errors.mean(axis=0)[1:], color=colour, lw=2, label=name)
+    axes.set(xlabel="epoch $s$", ylabel="test error (%)")
+    style.log_ticks(axes)
+    axes.legend()
+    ends = of.vanilla[:, -1].mean(), of.mean_field[:, -1].mean()
+    axes.set_title(f"{of.network}: {ends[0]:.2f}% and {ends[1]:.2f}% at the end")
+
+
+def _depths(axes: Axes, of: Comparison) -> None:
+    with Trajectory(of.paths[0]) as trajectory:
+        tau: Array = np.stack([frame.tau for frame in trajectory])
+        blocks = trajectory.parameters["energy"]["training"]["blocks"]
+    for stage, part in enumerate(np.split(tau, np.cumsum(blocks)[:-1], axis=1)):
+        colour = style.COLOURS[stage % len(style.COLOURS)]
+        axes.plot(of.s, part, color=colour, lw=1.2, alpha=0.85)
+        axes.plot([], [], color=colour, label=f"stage {stage + 1}")
+    axes.set(xlabel="epoch $s$", ylabel=r"depth $\tau$")
+    axes.legend(loc="upper center", ncols=len(blocks), bbox_to_anchor=(0.5, 1.0))
+    axes.set_ylim(min(-0.03, float(tau.min())), 1.18 * max(1.0, float(tau.max())))
+    name = of.network + (f", {of.variant}" if of.variant else "")
+    axes.set_title(f"{name}: depths, seed {of.seeds[0]}")
+
+
+def _switches(axes: Axes, found: Sequence[Comparison]) -> None:
+    for each, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
+        name = each.network + (f", {each.variant}" if each.variant else "")
+        axes.plot(each.s[1:], each.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre")
+    axes.set(xlabel="epoch $s$", ylabel="pairs that changed places")
+    axes.set_ylim(0, max(1.0, 1.05 * max(float(each.switches.mean(axis=0).max()) for each in found)))
+    axes.legend(fontsize=9)
+    total = [float(each.switches.sum(axis=1).mean()) for each in found]
+    axes.set_title(f"Order switches: {min(total):.3g} to {max(total):.3g} a run" if len(found) > 1 else
+                   f"Order switches: {total[0]:.3g} a run")  # fmt: skip

@@ -1,0 +1,1 @@
+"""Study convergence: reduction, figure and requirements."""

@@ -1,0 +1,158 @@
+"""What a run's networks are worth: ridge regression, kernel ridge and a perceptron on the same samples.
+
+The other models come from scikit-learn; what they have to choose is chosen on the training samples alone.
+"""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array
+from wgflow.model.problem import Problem
+from wgflow.study.workspace import MemberFile
+from wgflow.trajectory import Trajectory
+
+_SHRINK = np.logspace(-3, 4, 29)  # strengths of ridge regression
+_KERNEL = {"alpha": np.logspace(-2, 1, 4), "gamma": np.logspace(-2, 1, 4)}  # gamma in units of 1 / D_in
+_DECAY = {"alpha": [1e-3, 1e-1, 1.0, 10.0]}  # weight decay of the perceptron
+
+
+class Score(NamedTuple):
+    """How one model does.
+
+    Attributes
+    ----------
+    model : str
+        What it is.
+    parameters : int
+        Numbers fitted.
+    train, heldout : float
+        The problem's loss on the training and on the held-out samples; NaN where the model gives no probabilities.
+    train_error, heldout_error : float
+        Fraction of samples whose class is wrong; NaN for a regression.
+    """
+
+    model: str
+    parameters: int
+    train: float
+    heldout: float
+    train_error: float
+    heldout_error: float
+
+
+def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Problem]:
+    """Mean score of a run's members at their last frame, and the two problems they were scored on.
+
+    Raises
+    ------
+    InputError
+        If the members have no held-out samples.
+    """
+    found = []
+    for file in files:
+        with Trajectory(file.path) as trajectory:
+            train, heldout = trajectory.energy("data"), trajectory.energy("heldout")
+            frame = trajectory[-1]
+        rho = frame.particles
+        found.append(_score(name, rho.theta.size, train.problem, heldout.problem, lambda x: train.predict(rho, x)))  # noqa: B023
+    if not found:
+        raise InputError("models: expected members to score, got none")
+    means = np.mean([each[2:] for each in found], axis=0)
+    return Score(name, found[0].parameters, *map(float, means)), train.problem, heldout.problem
+
+
+def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
+    """Scores of the other models, the perceptron's width chosen for about so many parameters.
+
+    Parameters
+    ----------
+    train, heldout : Problem
+        Samples to fit and to score on.
+    parameters : int
+        Parameters of the networks to compare with.
+
+    Raises
+    ------
+    InputError
+        If the samples are too few to fit one of them.
+    """
+    from threadpoolctl import threadpool_limits
+
+    inputs, outputs = train.x.shape[1], train.y.shape[1]
+    width = max(1, round((parameters - outputs) / (inputs + 1 + outputs)))
+    made = _classifiers(width, inputs) if train.loss.name == "cross_entropy" else _regressors(width, inputs)
+    sizes = {"perceptron": width * (inputs + 1 + outputs) + outputs, "kernel ridge": train.y.size}
+    scores = []
+    with warnings.catch_warnings(), threadpool_limits(1):  # one thread: the same bits whatever the machine
+        warnings.simplefilter("ignore")  # a perceptron that stops before it has settled, features that are constant
+        for name, (model, labels) in made.items():
+            target = train.y.argmax(axis=1) if labels else train.y
+            try:
+                model.fit(train.x, target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target)
+            except ValueError as error:  # too few samples, or a class without any
+                raise InputError(f"models: expected samples that {name} can be fitted to ({error})") from error
+            predict = model.predict_log_proba if labels else lambda x, model=model: model.predict(x).reshape(len(x), -1)
+            count = sizes.get(name.split(",")[0], (inputs + 1) * outputs)
+            scores.append(_score(name, count, train, heldout, predict, probabilities=labels))
+    return scores
+
+
+def _score(
+    name: str, parameters: int, train: Problem, heldout: Problem, outputs: Any, probabilities: bool = True
+) -> Score:
+    """Losses, and for classes the error rates; logarithms of probabilities serve as outputs of cross-entropy."""
+    classes = train.loss.name == "cross_entropy"
+    loss, error = [], []
+    for problem in (train, heldout):
+        answer: Array = outputs(problem.x)
+        wrong = answer.argmax(axis=1) != problem.y.argmax(axis=1)
+        error.append(float(np.mean(wrong)) if classes else np.nan)
+        told = probabilities or not classes
+        loss.append(float(np.mean(problem.loss.value(answer, problem.y))) if told else np.nan)
+    return Score(name, parameters, *loss, *error)
+
+
+def _regressors(width: int, inputs: int) -> dict[str, tuple[Any, bool]]:
+    """Models by name, and whether they are fitted to class numbers."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.neural_network import MLPRegressor
+
+    perceptron = MLPRegressor(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
+    return {
+        "ridge regression": (RidgeCV(_SHRINK), False),
+        "kernel ridge": (_kernel_ridge(inputs), False),
+        f"perceptron, {width} units": (_tuned(perceptron), False),
+    }
+
+
+def _classifiers(width: int, inputs: int) -> dict[str, tuple[Any, bool]]:
+    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
+    from sklearn.neural_network import MLPClassifier
+
+    perceptron = MLPClassifier(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
+    logistic = LogisticRegressionCV(Cs=6, cv=4, scoring="neg_log_loss", max_iter=500)
+    return {
+        "ridge regression": (RidgeCV(_SHRINK), False),
+        "logistic regression": (logistic, True),
+        "kernel ridge": (_kernel_ridge(inputs), False),
+        f"perceptron, {width} units": (_tuned(perceptron), True),
+    }
+
+
+def _kernel_ridge(inputs: int) -> Any:
+    from sklearn.kernel_ridge import KernelRidge
+    from sklearn.model_selection import GridSearchCV
+
+    choices = {"alpha": _KERNEL["alpha"], "gamma": _KERNEL["gamma"] / inputs}
+    return GridSearchCV(KernelRidge(kernel="rbf"), choices, cv=4, scoring="neg_mean_squared_error")
+
+
+def _tuned(perceptron: Any) -> Any:
+    from sklearn.model_selection import GridSearchCV, ShuffleSplit
+
+    return GridSearchCV(perceptron, _DECAY, cv=ShuffleSplit(1, test_size=0.2, random_state=0))

@@ -1,0 +1,311 @@
+"""How E and the outputs approach their limit in N: rates, losses along s, and what the networks are worth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.base.types import Array
+from wgflow.report import style
+from wgflow.report.figure import Drawing, kept
+from wgflow.report.summary import QUANTITIES
+from wgflow.stats.convergence_rates import Estimate, Rate
+from wgflow.stats.wording import Change, change, listed, number
+from wgflow.studies.convergence import baselines as models
+from wgflow.studies.convergence import reduce as convergence
+from wgflow.studies.convergence.baselines import Score
+from wgflow.studies.convergence.reduce import Group
+from wgflow.study.workspace import MemberFile, Workspace
+
+_LOOK = {  # colour and marker of each quantity, the same in every panel
+    "rms_energy": (style.COLOURS[0], "o"),
+    "spread_energy": (style.COLOURS[5], "D"),
+    "bias_energy": (style.COLOURS[1], "s"),
+    "rms_outputs": (style.COLOURS[2], "o"),
+    "bias_outputs": (style.COLOURS[3], "s"),
+}
+_THEORY = (0.5, 1.0)  # exponents of independent fluctuations and of a bias of second order
+
+
+@kept  # three figures of one run ask for them
+def _groups(work: Workspace) -> list[Group]:
+    return convergence.groups(work)
+
+
+def rates(work: Workspace) -> Drawing:
+    """Bias and fluctuation of E and of the outputs against N at the last s, and their exponents along s."""
+    found = _groups(work)
+    caption = (
+        "Root mean square over seeds of the distance to the reference (less the reference's own error), standard "
+        "deviation of E over seeds (spread), "
+        f"and bias, with 95% intervals, at the last flow time. {_bias_in_words(found)} Lines: fitted C/N^r. Right: "
+        "exponents r with 95% intervals at several flow times; grey lines mark 1/2 and 1."
+    )
+    return Drawing(_answer(found), caption, lambda: _draw_rates(found), {"rates": list(convergence.rows(found))})
+
+
+def _bias_in_words(found: Sequence[Group]) -> str:
+    if all(group.coupled for group in found):
+        return (
+            "The bias at N is the mean of two clouds of N minus a cloud of 2N that starts as their union, which "
+            "cancels fluctuations of first order."
+        )
+    return "The bias is the mean over seeds minus the reference, whose own error is as large, so it has no rate."
+
+
+def _answer(found: Sequence[Group]) -> str:
+    """One sentence a group: the rates at the last s."""
+    out = []
+    for group in found:
+        last = {name: estimates[-1] for name, estimates in group.estimates.items()}
+        of = f"On {group.label}, at" if group.label else "At"
+        energy, reference = group.curves[group.sizes[-1]], group.curves[group.reference]
+        mean, limit = (float(np.mean(curve.energy[:, -1])) for curve in (energy, reference))
+        out.append(
+            f"{of} s = {group.s[-1]:g} {_outputs_said(group, last['rms_outputs'])} and "
+            f"{_bias_said(last['bias_energy'])}; at N = {group.sizes[-1]} E is {number(mean, '.4g')}, "
+            f"{number(abs(mean - limit), '.1g')} from its reference."
+        )
+    return " ".join(out)
+
+
+def _outputs_said(group: Group, found: Estimate) -> str:
+    """Sentence on the outputs' distance to the reference as N grows; a rate is stated only if one was fitted."""
+    if found.rate:
+        return f"the outputs approach those of N = {group.reference} {_power(found.rate)}"
+    ends = " and ".join(f"{number(float(found.value[k]))} at N = {found.sizes[k]}" for k in (0, -1))
+    return f"the outputs' distance to those of N = {group.reference} is {ends}, without a rate ({found.rate.reason})"
+
+
+def _bias_said(found: Estimate) -> str:
+    return f"E has a bias {_power(found.rate)}" if found.rate else f"the bias of E has no rate ({found.rate.reason})"
+
+
+def _power(rate: Rate) -> str:
+    return f"like N^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})"
+
+
+@style.styled
+def _draw_rates(found: Sequence[Group]) -> Figure:
+    figure, axes = style.panels(3, width=4.7, height=3.9, rows=len(found))
+    for row, group in enumerate(found):
+        left, middle, right = axes[3 * row : 3 * row + 3]
+        _against_n(left, group, ("rms_energy", "spread_energy", "bias_energy"), "lower left")
+        _against_n(middle, group, ("rms_outputs", "bias_outputs"), "upper right")
+        _along_s(right, group)
+        prefix = _prefix(group.label)
+        left.set(title=prefix + _short("bias of $E$", group.estimates["bias_energy"][-1]), ylabel="distance of $E$")
+        middle.set(title=prefix + _short("outputs' rms", group.estimates["rms_outputs"][-1]))
+        middle.set(ylabel="distance of outputs")
+        right.set_title(f"{prefix}exponents along the flow")
+    return figure
+
+
+def _short(name: str, found: Estimate) -> str:
+    return f"{name} falls as $N^{{-{found.rate.exponent:.2f}}}$" if found.rate else f"{name}: no rate"
+
+
+def _prefix(label: str) -> str:
+    """Start of a panel's title."""
+    return style.literal(label) + ": " if label else ""
+
+
+def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["lower left", "upper right"]) -> None:
+    """Values of some quantities at the last s, with intervals and fitted lines."""
+    for name in names:
+        found, (colour, marker) = group.estimates[name][-1], _LOOK[name]
+        n, value = np.asarray(found.sizes), found.value
+        positive = value > 0
+        low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)  # down to 0 is down to the panel's floor
+        high = np.where(np.isfinite(found.high), found.high, value)
+        bars = [value[positive] - np.minimum(low, value)[positive], (high - value)[positive]]
+        word = QUANTITIES[name].split(" of ")[0]
+        label = f"{word}: r = {_interval(found.rate)}" if found.rate else f"{word}: no rate"
+        axes.errorbar(
+            n[positive], value[positive], bars, fmt=marker, color=colour, ms=5, lw=1.1, capsize=2.5, label=label
+        )
+        if found.rate:
+            reach = np.array([found.rate.sizes[0], found.rate.sizes[-1]], float)
+            axes.plot(reach, found.rate.constant * reach**-found.rate.exponent, color=colour, lw=1.3)
+    axes.set_yscale("log")
+    style.particle_axis(axes, group.sizes)
+    axes.margins(y=0.12)
+    axes.legend(fontsize=9.5, handletextpad=0.3, loc=legend)
+
+
+def _interval(rate: Rate) -> str:
+    return f"{rate.exponent:.2f} ({rate.low:.2f}–{rate.high:.2f})"
+
+
+def _along_s(axes: Axes, group: Group) -> None:
+    """Exponents with intervals at the stated flow times."""
+    for level in _THEORY:
+        axes.axhline(level, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+    step = (group.s[-1] - group.s[0]) or 1.0
+    for k, (name, estimates) in enumerate(group.estimates.items()):
+        colour, marker = _LOOK[name]
+        fitted = [(s, each.rate) for s, each in zip(group.s, estimates, strict=True) if each.rate]
+        if not fitted:
+            continue
+        s = np.array([at for at, _ in fitted]) + step * 0.013 * (k - 2)  # side by side, to be told apart
+        r = np.array([(rate.exponent, rate.exponent - rate.low, rate.high - rate.exponent) for _, rate in fitted])
+        axes.errorbar(
+            s, r[:, 0], r[:, 1:].T, fmt=marker, color=colour, ms=4.5, lw=1.1, capsize=2, label=QUANTITIES[name]
+        )
+    axes.set(xlabel="flow time $s$", ylabel="exponent $r$", ylim=(0, 1.75))
+    if any(each.rate for estimates in group.estimates.values() for each in estimates):
+        axes.legend(fontsize=9, ncols=2, loc="upper center", handletextpad=0.2, columnspacing=0.8)
+    else:
+        style.nothing(axes, "no rate could be fitted")
+
+
+def loss(work: Workspace) -> Drawing:
+    """Loss along s for every N, and its distance to the reference's."""
+    found = _groups(work)
+    said = []
+    for group in found:
+        held = group.curves[group.reference].heldout
+        also = f" (held out: {number(float(held[:, -1].mean()), '.3g')})" if held.size else ""
+        of = f"on {group.label}" if group.label else "here"
+        said.append(f"{of} the loss of N = {group.reference} {_reference(group, '.3g')}{also}")
+    caption = (
+        "Left: loss along flow time, mean over seeds, one colour for each N; held-out loss dashed. Right: root mean "
+        "square over seeds of the difference to the reference's loss at the same flow time."
+    )
+    text = "; ".join(said)
+    return Drawing(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found))
+
+
+def _reference(group: Group, form: str) -> Change:
+    """How the reference's loss goes along s."""
+    curve = group.curves[group.reference]
+    return change(curve.s, curve.energy.mean(axis=0), form=form)
+
+
+def _closer(gaps: Sequence[Array]) -> str:
+    """Whether the rms distance to the reference, a series for each N, is smaller at larger N, at how many s."""
+    count = min(len(each) for each in gaps)
+    ordered = np.all(np.diff([each[:count] for each in gaps], axis=0) < 0, axis=0)
+    if ordered.all():
+        return "more particles, closer to the limit, at every $s$"
+    if all(each[-1] < gaps[0][-1] for each in gaps[1:]) and gaps[-1][-1] == min(each[-1] for each in gaps):
+        return "distance to the limit, least for the largest $N$"
+    return "distance to the limit"
+
+
+@style.styled
+def _draw_loss(found: Sequence[Group]) -> Figure:
+    figure, axes = style.panels(2, width=6.0, height=3.9, rows=len(found))
+    for row, group in enumerate(found):
+        left, right = axes[2 * row : 2 * row + 2]
+        colours = dict(zip(group.sizes, style.sequence(len(group.sizes)), strict=True))
+        reference, gaps = group.curves[group.reference], []
+        for n, curve in group.curves.items():
+            colour, width = colours.get(n, style.INK), 1.3 if n in colours else 1.8
+            left.plot(curve.s, curve.energy.mean(axis=0), color=colour, lw=width)
+            if curve.heldout.size:
+                left.plot(curve.s, curve.heldout.mean(axis=0), color=colour, lw=width - 0.2, ls=(0, (4, 2)))
+            if n in colours:
+                gap = curve.energy - reference.energy.mean(axis=0)[: curve.energy.shape[1]]
+                gaps.append(np.sqrt((gap**2).mean(axis=0)))
+                right.plot(curve.s, gaps[-1], color=colour, lw=1.3)
+        prefix = _prefix(group.label)
+        left.set(xlabel="flow time $s$", ylabel="loss $E$")
+        if reference.energy.min() >= 0:
+            left.set_ylim(0, None)
+        left.set_title(f"{prefix}loss {_reference(group, '.2f').brief}")
+        right.set(xlabel="flow time $s$", ylabel=f"rms of $E_N - E_{{{group.reference}}}$", yscale="log")
+        right.set_title(f"{prefix}{_closer(gaps)}")
+        handles = [Line2D([], [], color=colours.get(n, style.INK), label=str(n)) for n in group.curves]
+        right.legend(handles=handles, title="$N$", loc="center left", bbox_to_anchor=(1.0, 0.5))
+        left.legend(
+            handles=[
+                Line2D([], [], color=style.GREY, label="training"),
+                Line2D([], [], color=style.GREY, ls=(0, (4, 2)), label="held out"),
+            ]
+        )
+    return figure
+
+
+@kept
+def _scores(work: Workspace) -> list[tuple[str, list[Score]]]:
+    """By group: the largest fitted N, its reference, then the other models."""
+    out = []
+    for group in _groups(work):
+        parts = {
+            n: [file for file in group.files if file.reference == (n == group.reference) and _count(file, n)]
+            for n in (group.sizes[-1], group.reference)
+        }
+        ours = [models.networks(files, f"mean-field network, N = {n}") for n, files in parts.items()]
+        score, train, heldout = ours[0]
+        out.append((group.label, [each[0] for each in ours] + models.others(train, heldout, score.parameters)))
+    return out
+
+
+def _count(file: MemberFile, n: int) -> bool:
+    return bool(file.values.get(convergence.COUNT) == n)
+
+
+def worth(work: Workspace) -> Drawing:
+    """Train and held-out loss beside other models."""
+    found = _scores(work)
+    said = []
+    for label, scores in found:
+        key, measure = _measure(scores)
+        best, least = _best(scores, key)
+        of = f"On {label} the" if label else "The"
+        said.append(
+            f"{of} {scores[0].model} has a held-out {measure} of {number(getattr(scores[0], key), '.3g')}; the best "
+            f"other model, {best}, {number(least, '.3g')}."
+        )
+    rows = [{"group": label} | score._asdict() for label, scores in found for score in scores]
+    caption = (
+        "Training (open) and held-out (filled) loss, for classes the fraction of wrong ones. Ridge regression, kernel "
+        "ridge and the perceptron come from scikit-learn, tuned on the training samples; the perceptron has as many "
+        "parameters as the network of the largest fitted N."
+    )
+    return Drawing(" ".join(said), caption, lambda: _draw_models(found), {"models": rows})
+
+
+def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:
+    """The other model of the least held-out number, all of them where several have it, and that number."""
+    values = {each.model: float(getattr(each, key)) for each in scores[2:]}
+    known = {model: value for model, value in values.items() if np.isfinite(value)}
+    least = min(known.values(), default=np.nan)
+    return listed([model for model, value in known.items() if value == least]) or "none", least
+
+
+def _measure(scores: Sequence[Score]) -> tuple[str, str]:
+    """Field of the held-out measure and its name: for classes the fraction of wrong ones, which every model has."""
+    classes = not np.isnan(scores[0].heldout_error)
+    return ("heldout_error", "error rate") if classes else ("heldout", "loss")
+
+
+@style.styled
+def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
+    figure, axes = style.panels(len(found), width=6.6, height=3.3)
+    for panel, (label, scores) in zip(axes, found, strict=True):
+        key, measure = _measure(scores)
+        place = np.arange(len(scores))[::-1]
+        heldout = [getattr(each, key) for each in scores]
+        train = [getattr(each, key.replace("heldout", "train")) for each in scores]
+        colours = [style.COLOURS[0] if k < 2 else style.GREY for k in range(len(scores))]
+        panel.hlines(place, train, heldout, color=style.GRID, lw=2.5, zorder=1)
+        panel.scatter(train, place, s=36, facecolors=style.PAPER, edgecolors=colours, lw=1.4, zorder=2)
+        panel.scatter(heldout, place, s=36, color=colours, zorder=3)
+        for y, value in zip(place, heldout, strict=True):
+            text = number(value, ".1%" if key == "heldout_error" else ".3f")
+            panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
+        panel.set_yticks(place, [each.model for each in scores])
+        panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
+        panel.grid(axis="y", visible=False)
+        panel.margins(x=0.12)
+        form = ".1%" if key == "heldout_error" else ".3f"
+        ours, theirs = (number(each, form) for each in (getattr(scores[0], key), _best(scores, key)[1]))
+        panel.set_title(f"{_prefix(label)}held out {ours}, best other {theirs}")
+    return figure

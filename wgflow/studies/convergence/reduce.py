@@ -1,0 +1,309 @@
+"""How a study's networks approach their limit as N grows: bias and fluctuation of E and of the outputs, with rates.
+
+Members that differ only in seed, N and part of the seed's particles form a group; its limit is stood in for by the
+study's reference members. Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) leave |E(rho_N) - E(rho)| open; for mean-field
+models of one layer fluctuations of order N**(-1/2) and a bias of order 1/N are known.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Frame, Spec
+from wgflow.energy import Energy
+from wgflow.report.members import reached_end
+from wgflow.report.summary import QUANTITIES
+from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
+from wgflow.study.workspace import MemberFile, Workspace, words
+from wgflow.trajectory import Trajectory
+
+COUNT, SEED, PART = "particles.count", "seed", "particles.part"
+STATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of the flow time at which rates are fitted
+# Against one reference the bias has the reference's own fluctuation in it, as large and the same for all seeds.
+_UNCOUPLED = "needs particles.part = [0, 1], N that double and tau = uniform"
+_SAMPLES = 1024  # samples at which outputs are compared at most
+
+
+class Curve(NamedTuple):
+    """Loss along s for one N.
+
+    Attributes
+    ----------
+    s : ndarray (F,)
+        Flow time.
+    energy, heldout : ndarray (S, F)
+        Training and held-out loss of each member; held-out of shape (S, 0) if not recorded.
+    """
+
+    s: Array
+    energy: Array
+    heldout: Array
+
+
+class Group(NamedTuple):
+    """Members that differ only in seed, N and part.
+
+    Attributes
+    ----------
+    label : str
+        What they have in common, in words; empty for a study with one group.
+    sizes : tuple of int
+        N, increasing.
+    reference : int
+        N of the reference.
+    curves : dict of int to Curve
+        By N, the reference's among them.
+    s : ndarray (T,)
+        Flow times at which rates are fitted.
+    estimates : dict of str to list of Estimate
+        By quantity, one for each of these times.
+    coupled : bool
+        Whether the bias is the mean of two clouds' values minus that of a cloud that starts as both together; otherwise
+        it is against the reference and has no rate.
+    seeds : int
+        Seeds whose members all reached the end, which are those that the estimates use.
+    files : list of MemberFile
+        The members.
+    """
+
+    label: str
+    sizes: tuple[int, ...]
+    reference: int
+    curves: dict[int, Curve]
+    s: Array
+    estimates: dict[str, list[Estimate]]
+    coupled: bool
+    seeds: int
+    files: list[MemberFile]
+
+
+class _Member(NamedTuple):
+    size: int
+    seed: int
+    part: int
+    nested: bool  # whether the parts of a seed are together the larger cloud
+    s: Array
+    energy: Array  # (F,)
+    heldout: Array  # (F,), or (0,)
+    outputs: Array  # (T, M K)
+
+
+def groups(work: Workspace) -> list[Group]:
+    """Analyse a run's members group by group.
+
+    Raises
+    ------
+    InputError
+        If a group has no reference, or its members share fewer than two flow times.
+    """
+    sorted_: dict[str, list[MemberFile]] = {}
+    axes: dict[str, list[object]] = {}
+    for member in work.members():
+        rest = {key: value for key, value in member.values.items() if key not in (COUNT, SEED, PART)}
+        sorted_.setdefault(json.dumps(rest, sort_keys=True), []).append(member)
+        for key, value in rest.items():
+            if value not in axes.setdefault(key, []):
+                axes[key].append(value)
+    said = {key: dict(zip(map(_key, values), words(values), strict=True)) for key, values in axes.items()}
+    out = []
+    for rest_text, members in sorted_.items():
+        label = ", ".join(said[key][_key(value)] for key, value in json.loads(rest_text).items())
+        out.append(_group(label, members))
+    return out
+
+
+def _key(value: object) -> str:
+    return json.dumps(value, sort_keys=True)
+
+
+def _group(label: str, files: list[MemberFile]) -> Group:
+    with contextlib.ExitStack() as stack:
+        opened = [(file, stack.enter_context(Trajectory(file.path))) for file in files]
+        whole = [(file, t) for file, t in opened if reached_end(t)]
+        stated = _stated(_shared_times([t for _, t in whole]))
+        energies = _Energies()
+        members = [(file, _member(t, stated, energies)) for file, t in whole]
+    everything = [each for file, each in members if file.reference]
+    fitted = [each for file, each in members if not file.reference]
+    if not everything or not fitted:
+        raise InputError(f"{label or 'study'}: expected members and a reference that reach the end, got no such one")
+    sizes = tuple(sorted({each.size for each in fitted}))
+    largest = max(each.size for each in everything)
+    reference = [each for each in everything if each.size == largest]
+    estimates, coupled, seeds = _estimates(label, sizes, fitted, reference, stated)
+    curves = {n: _curve([each for each in fitted if each.size == n]) for n in sizes} | {largest: _curve(reference)}
+    return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
+
+
+def _shared_times(trajectories: Sequence[Trajectory]) -> Array:
+    """Flow times that all members recorded."""
+    if not trajectories:
+        raise InputError("expected members with frames, got none; run the study first")
+    times = _shared([trajectory.series("s") for trajectory in trajectories])
+    if len(times) < 2:
+        raise InputError(f"expected flow times that all members recorded, got {len(times)}; did they all finish?")
+    return times
+
+
+def _shared(series: Sequence[Array]) -> Array:
+    """Numbers that occur in all of some increasing series, up to rounding."""
+    times = series[0]
+    for each in series[1:]:
+        times = times[np.isclose(times[:, None], each[None, :], rtol=1e-9, atol=1e-12).any(axis=1)]
+    return np.asarray(times)
+
+
+def _stated(times: Array) -> Array:
+    """Those nearest to the fractions in ``STATED`` of the last one."""
+    return np.unique([times[np.argmin(np.abs(times - share * times[-1]))] for share in STATED])
+
+
+class _Energies:
+    """Energies of the files, each problem's rebuilt once."""
+
+    def __init__(self) -> None:
+        self._made: dict[str, tuple[Energy, Array]] = {}
+
+    def of(self, trajectory: Trajectory) -> tuple[Energy, Array]:
+        key = _key(trajectory.parameters["energy"])
+        if key not in self._made:
+            energy = trajectory.energy()
+            self._made[key] = energy, energy.problem.x[:_SAMPLES]
+        return self._made[key]
+
+
+def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Member:
+    energy, x = energies.of(trajectory)
+    s = trajectory.series("s")
+    frames = [trajectory[int(np.argmin(np.abs(s - each)))] for each in stated]
+    study = trajectory.parameters["study"]
+    particles = study["particles"]
+    return _Member(
+        size=len(frames[0].tau),
+        seed=trajectory.parameters["study"]["seed"],
+        part=particles["part"],
+        nested=particles["tau"] == "uniform" or study["depth"]["name"] == "layers",  # not with tau = (i + 1)/N
+        s=s,
+        energy=trajectory.series("energy"),
+        heldout=trajectory.series("heldout") if "heldout" in trajectory.observables else np.empty(0),
+        outputs=np.stack([_predict(energy, frame, x) for frame in frames]),
+    )
+
+
+def _predict(energy: Energy, frame: Frame, x: Array) -> Array:
+    with np.errstate(all="ignore"):
+        return energy.predict(frame.particles, x).ravel()
+
+
+def _curve(members: Sequence[_Member]) -> Curve:
+    s = _shared([each.s for each in members])
+    at = [np.abs(each.s[:, None] - s).argmin(axis=0) for each in members]
+    energy = np.stack([each.energy[rows] for each, rows in zip(members, at, strict=True)])
+    heldout = [each.heldout[rows] for each, rows in zip(members, at, strict=True) if each.heldout.size]
+    return Curve(s, energy, np.stack(heldout) if len(heldout) == len(members) else np.empty((len(members), 0)))
+
+
+def _estimates(
+    label: str, sizes: tuple[int, ...], fitted: Sequence[_Member], reference: Sequence[_Member], stated: Array
+) -> tuple[dict[str, list[Estimate]], bool, int]:
+    """Estimates of every quantity at every stated time, whether the bias is the coupled one, and the seeds used."""
+    by_place = {(each.seed, each.size, each.part): each for each in fitted}
+    parts = sorted({each.part for each in fitted})
+    every = [(n, part) for n in sizes for part in parts]
+    seeds = [s for s in sorted({each.seed for each in fitted}) if all((s, *place) in by_place for place in every)]
+    if not seeds:
+        raise InputError(f"{label or 'study'}: expected a seed whose members all reach the end, got none")
+    coupled = _pairs(sizes, seeds, by_place)
+    out: dict[str, list[Estimate]] = {name: [] for name in QUANTITIES}
+    for t, s in enumerate(stated):
+        # every cloud's energy and outputs, (S, n, parts) and (S, n, parts, M K)
+        cloud = [[[by_place[seed, n, part] for part in parts] for n in sizes] for seed in seeds]
+        energy = np.array([[[_energy_at(each, s) for each in row] for row in rows] for rows in cloud])
+        outputs = np.array([[[each.outputs[t] for each in row] for row in rows] for rows in cloud])
+        energy_ref = float(np.mean([_energy_at(each, s) for each in reference]))
+        outputs_ref = np.mean([each.outputs[t] for each in reference], axis=0)
+        of_energy, of_outputs = energy - energy_ref, outputs - outputs_ref
+        if coupled:
+            halved, doubled = _places(coupled, sizes)
+            by_size = tuple(coupled)
+            gap = energy[:, halved, :2].mean(axis=2) - energy[:, doubled, 0]
+            gap_outputs = outputs[:, halved, :2].mean(axis=2) - outputs[:, doubled, 0]
+        else:
+            by_size, gap, gap_outputs = sizes, of_energy.mean(axis=2), of_outputs.mean(axis=2)
+        statistics: Mapping[str, tuple[tuple[int, ...], Statistic]] = {
+            "rms_energy": (sizes, rms((of_energy**2).mean(axis=2))),
+            "spread_energy": (sizes, _spread(energy)),
+            "bias_energy": (by_size, mean(gap)),
+            "rms_outputs": (sizes, rms((of_outputs**2).mean(axis=(2, 3)))),
+            "bias_outputs": (by_size, norm_of_mean(_products(gap_outputs))),
+        }
+        for name, (at, statistic) in statistics.items():
+            of_reference = reference[0].size * len(reference) if name.startswith("rms") else None
+            found = estimate(at, len(seeds), statistic, f"{label} {name} {s!r}", of_reference)
+            out[name].append(found if coupled or not name.startswith("bias") else without_rate(found, _UNCOUPLED))
+    return out, bool(coupled), len(seeds)
+
+
+def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[int, int, int], _Member]) -> list[int]:
+    """N for which every seed has two clouds of N and a cloud of 2 N that starts as both together."""
+    return [
+        n
+        for n in sizes
+        if 2 * n in sizes
+        and all(place in by_place for seed in seeds for place in ((seed, n, 1), (seed, 2 * n, 0)))
+        and all(by_place[seed, n, 0].nested for seed in seeds)
+    ]
+
+
+def _places(coupled: Sequence[int], sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
+    return [sizes.index(n) for n in coupled], [sizes.index(2 * n) for n in coupled]
+
+
+def _energy_at(member: _Member, s: float) -> float:
+    return float(member.energy[int(np.argmin(np.abs(member.s - s)))])
+
+
+def _spread(energy: Array) -> Statistic:
+    """Standard deviation over clouds of E, (S, n, parts): from the differences between seeds, without a reference."""
+    centred = energy - energy.mean(axis=(0, 2), keepdims=True)
+    first, second = centred.mean(axis=2), (centred**2).mean(axis=2)
+    clouds = energy.shape[0] * energy.shape[2]
+
+    def statistic(weight: Array) -> Array:
+        share = weight / weight.sum(axis=1, keepdims=True)
+        variance = share @ second - (share @ first) ** 2
+        return np.asarray(np.sqrt(np.maximum(variance, 0.0) * clouds / max(clouds - 1, 1)))
+
+    return statistic
+
+
+def _products(vectors: Array) -> Array:
+    """v_s . v_t / length for vectors (S, n, length), (n, S, S)."""
+    return np.asarray(np.einsum("snm,tnm->nst", vectors, vectors, optimize=True) / vectors.shape[2])
+
+
+def rows(found: Sequence[Group]) -> Iterator[Spec]:
+    """Rates as plain JSON rows: group, quantity, s, exponent with interval, or the reason for none."""
+    for group in found:
+        for name, estimates in group.estimates.items():
+            for s, each in zip(group.s, estimates, strict=True):
+                rate = each.rate
+                yield {
+                    "group": group.label,
+                    "quantity": name,
+                    "s": float(s),
+                    "exponent": rate.exponent,
+                    "low": rate.low,
+                    "high": rate.high,
+                    "constant": rate.constant,
+                    "seeds": group.seeds,
+                    "N_least": rate.sizes[0] if rate.sizes else None,
+                    "N_most": rate.sizes[-1] if rate.sizes else None,
+                    "no_rate": rate.reason,
+                }

@@ -1,0 +1,1 @@
+"""Study depth_width: reduction, figure and requirements."""

@@ -1,0 +1,274 @@
+"""How far finite networks are from their limit in depth and width, and how their particles are taken apart."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing, kept
+from wgflow.stats.convergence_rates import Estimate, Interval
+from wgflow.stats.wording import number, trend
+from wgflow.studies.depth_width import particle_distances as clouds
+from wgflow.studies.depth_width import reduce as depth_width
+from wgflow.studies.depth_width.reduce import Family, Found
+from wgflow.study.workspace import Workspace
+
+_SHOWN = 0.005  # exponents below it print as 0
+_GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of fluctuations that theory has
+_WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
+
+
+@kept
+def _found(work: Workspace) -> list[tuple[Family, list[Found]]]:
+    families = depth_width.families(work)
+    return [(family, [depth_width.found_at(family, t) for t in range(len(family.s))]) for family in families]
+
+
+def errors(work: Workspace) -> Drawing:
+    """Distance of the outputs to those of the reference over L and M_l, with exponents and the law that predicts it."""
+    found = _found(work)
+    depth, width = found[0][0].largest
+    caption = (
+        "At the last flow time. Left: root mean square over draws, samples and outputs of the distance to the outputs "
+        f"of L = {depth}, M_l = {width}, one colour for each L; lines: the law that best predicts sizes left out of a "
+        "fit. Middle: the error of depth alone (paths: distance to the deepest network of the same paths; independent "
+        "layers: norm of the mean over draws of the distance to the reference), with 95% intervals and the fitted "
+        "power of 1/L - 1/L_ref. Right: standard deviation over draws; grey: what theory has. "
+        "Bounds of Ding, Chen, Li and Wright (2021), Theorem 5.1, and Chizat (2025)."
+    )
+    tables = {
+        "depth_width": list(depth_width.rows(found)),
+        "depth_width_energy": [row for family, _ in found for row in depth_width.energies(family)],
+    }
+    return Drawing(_answer(found), caption, lambda: _draw(found), tables)
+
+
+def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
+    out = []
+    for family, at in found:
+        last = at[-1]
+        size = "M_l" if family.coupling == "path" else "L M_l"
+        start = "With one path through all layers" if family.coupling == "path" else "With independent layers"
+        gain = last.gain.exponent
+        out.append(
+            f"{start} the outputs' distance to the reference at s = {last.s:g} "
+            f"{_width_said(last.fitted.exponents[1], size)}; {_depth_said(family, last)}; "
+            f"over draws the outputs fluctuate like L{_interval(gain.exponent)} at "
+            f"M_l = {last.gain.width}"
+            + (", so that depth gains nothing there" if gain else "")
+            + f". Of the laws {last.chosen.laws[0]!r} predicts sizes left out of its fit best"
+            + ("." if last.chosen.decided else f", though not for certain before {last.chosen.laws[1]!r}.")
+        )
+    return " ".join(out)
+
+
+def _width_said(exponent: Interval, size: str) -> str:
+    """How the distance goes with width: a verb where the interval of the exponent has a sign."""
+    verb = trend(exponent.low, exponent.high)
+    if verb:
+        return f"{verb} in width like ({size}){_interval(exponent)}"
+    power = f"({size}){_interval(exponent)}"
+    return f"shows no significant change with width, {power}"
+
+
+def _depth_said(family: Family, found: Found) -> str:
+    """The error of depth alone: what it is and how it falls."""
+    if family.coupling == "path":
+        what = f"the error of depth alone (to the deepest network of the same {found.depth_width} paths a layer)"
+    else:
+        what = f"that of depth alone (the mean over draws at M_l = {found.depth_width})"
+    rate = found.depth.rate
+    if not rate:
+        return f"{what} has no rate ({rate.reason})"
+    text = f"{what} falls like L{_interval(Interval(rate.exponent, rate.low, rate.high))}"
+    if np.isfinite(found.alone):
+        text += f", to the reference with all of its paths like L{_power(found.alone)}"
+    return text
+
+
+def _interval(each: Interval) -> str:
+    low, high = sorted((-each.low + 0.0, -each.high + 0.0))
+    return _power(each.value) + (f" ({low:.2f} to {high:.2f})" if np.isfinite(high - low) else "")
+
+
+def _power(exponent: float) -> str:
+    """Power of a decay with that exponent."""
+    if not np.isfinite(exponent):
+        return "^?"
+    return f"^{-exponent:.2f}" if abs(exponent) >= _SHOWN else "^0.00"
+
+
+@style.styled
+def _draw(found: Sequence[tuple[Family, list[Found]]]) -> Figure:
+    figure, axes = style.panels(3, width=4.9, height=4.0, rows=len(found))
+    for row, (family, at) in enumerate(found):
+        left, middle, right = axes[3 * row : 3 * row + 3]
+        last = at[-1]
+        _over_sizes(left, family, last)
+        name = "paths" if family.coupling == "path" else "independent layers"
+        exponent = last.fitted.exponents[1]
+        size = "M_l" if family.coupling == "path" else "(L M_l)"
+        verb = trend(exponent.low, exponent.high)
+        power = f"${size}^{{{_power(exponent.value)[1:]}}}$"
+        left.set_title(f"{name}: error of width {verb} as {power}" if verb else f"{name}: no trend in width")
+        _against_depth(middle, last.depth)
+        rate = last.depth.rate
+        middle.set(ylabel="error of depth", xlabel=f"{_DEEP} ($M_l$ = {last.depth_width})")
+        middle.set_title(f"error of depth falls as $L^{{-{rate.exponent:.2f}}}$" if rate else "error of depth: no rate")
+        _gained(right, family, last)
+    return figure
+
+
+def _over_sizes(axes: Axes, family: Family, found: Found) -> None:
+    """Rms distance at every size, and the law."""
+    sizes, fit = family.sizes(), found.law
+    colours = style.sequence(len(sizes.depths))
+    for k, (depth, colour) in enumerate(zip(sizes.depths, colours, strict=True)):
+        axes.plot(sizes.widths, fit.rms[k], "o", color=colour, ms=4.5, label=str(depth))
+        axes.plot(sizes.widths, fit.predicted[k], color=colour, lw=1.2)
+    style.log_ticks(axes)
+    style.particle_axis(axes, sizes.widths, _WIDE)
+    axes.set_ylabel("rms distance of the outputs")
+    axes.legend(title="$L$", ncols=2, fontsize=9, loc="lower left", handletextpad=0.1, columnspacing=0.8)
+
+
+def _against_depth(axes: Axes, found: Estimate) -> None:
+    """Error of depth with intervals, the fitted line, and 1/L in grey."""
+    n, value, colour = np.array(found.sizes, float), found.value, style.COLOURS[0]
+    low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)
+    bars = [value - np.minimum(low, value), np.nan_to_num(found.high - value)]
+    axes.errorbar(n, value, bars, fmt="o", color=colour, ms=5, lw=1.1, capsize=2.5, zorder=3)
+    if found.rate:
+        axes.plot(n, found.rate.constant * n**-found.rate.exponent, color=colour, lw=1.3)
+    axes.plot(n, value[0] * n[0] / n, color=style.GREY, lw=1.2, ls=(0, (4, 3)), zorder=1)
+    axes.annotate("$1/L$", (n[1], value[0] * n[0] / n[1]), (-26, -12), textcoords="offset points", color=style.GREY)
+    style.log_ticks(axes)
+    style.particle_axis(axes, found.sizes, _DEEP)
+
+
+def _gained(axes: Axes, family: Family, found: Found) -> None:
+    """Fluctuation over draws against L, and what theory has for it."""
+    gain, power = found.gain, _GAIN.get(family.coupling, 0.0)
+    n = np.array(gain.depths, float)
+    guide = gain.spread[0] * (n / n[0]) ** -power
+    axes.plot(n, guide, color=style.GREY, lw=1.2, ls=(0, (4, 3)), zorder=1)
+    text = "$L^{-1/2}$" if power else "no gain"
+    place = (n[1], guide[1]) if power else (n[0], guide[0])
+    axes.annotate(text, place, (-30, -16) if power else (0, 8), textcoords="offset points", color=style.GREY)
+    axes.plot(n, gain.spread, "o", color=style.COLOURS[1], ms=5)
+    style.log_ticks(axes)
+    if np.isfinite(gain.spread).all():
+        axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
+    style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
+    axes.set_ylabel("standard deviation over draws")
+    exponent = gain.exponent.exponent
+    steadier = "deeper is steadier" if exponent.value > 0 else "deeper is less steady"
+    said = {"holds": "deeper is not steadier", "refuted": steadier, "undecided": "is deeper steadier? undecided"}
+    shown = f"{{{_power(exponent.value)[1:]}}}"
+    axes.set_title(f"{said[gain.exponent.verdict]}: $L^{shown}$")
+
+
+def apart(work: Workspace) -> Drawing:
+    """Distances between the particles of finite networks and the same ones in the reference; smoothness in depth."""
+    rows = list(clouds.rows(work))
+    caption = (
+        "At the last flow time. Left and middle: root mean square per parameter of the distance between the particles "
+        "of a network and the same particles in the reference (circles), and the conditional Wasserstein distance of "
+        "the two clouds, which forgets which is which (triangles): they coincide where no particle comes nearer to "
+        "another's place than to its own. Against M_l at the largest L, against L at the largest M_l of the grid; "
+        "grey: power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
+        "particles run smoothly through depth; the reference is the last point."
+    )
+    return Drawing(_said_of_clouds(rows), caption, lambda: _draw_apart(rows), {"depth_width_clouds": rows})
+
+
+def _said_of_clouds(rows: Sequence[Spec]) -> str:
+    out = []
+    for coupling in dict.fromkeys(row["coupling"] for row in rows):
+        mine = [row for row in rows if row["coupling"] == coupling]
+        near = [row for row in mine if "coupled" in row]
+        if not near:
+            continue
+        largest, smallest = max(near, key=_size), min(near, key=_size)
+        start = "With one path through all layers" if coupling == "path" else "With independent layers"
+        holder = mine[0].get("holder")
+        out.append(
+            f"{start} training leaves the particles of L, M_l = {_name(smallest)} a distance of "
+            f"{number(smallest['coupled'])} per parameter from themselves in the reference, those of {_name(largest)} "
+            f"{number(largest['coupled'])}"
+            + (f"; along depth the reference's have a Hölder exponent of {holder:.2f}." if holder is not None else ".")
+        )
+    return " ".join(out) or "No network is a sub-sample of the reference, so its particles have no twins there."
+
+
+def _size(row: Spec) -> int:
+    return int(row["layers"] * row["per_layer"])
+
+
+def _name(row: Spec) -> str:
+    return f"{row['layers']}, {row['per_layer']}"
+
+
+@style.styled
+def _draw_apart(rows: Sequence[Spec]) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
+    couplings = list(dict.fromkeys(row["coupling"] for row in rows))
+    near = [row for row in rows if "coupled" in row]
+    if not near:
+        for axes in (left, middle):
+            style.nothing(axes, "no sub-samples of the reference")
+    for k, coupling in enumerate(couplings):
+        colour, mine = style.COLOURS[k], _grid([row for row in near if row["coupling"] == coupling])
+        if mine:
+            deepest = [row for row in mine if row["layers"] == max(each["layers"] for each in mine)]
+            common = max(row["per_layer"] for row in deepest)
+            _of(left, deepest, "per_layer", _WIDE, colour)
+            _of(middle, [row for row in mine if row["per_layer"] == common], "layers", _DEEP, colour)
+        smooth = [row for row in rows if row["coupling"] == coupling and "lipschitz" in row]
+        depths, values = _means(smooth, "layers", "lipschitz")
+        right.plot(depths, values, "o-", color=colour, ms=4.5, lw=1.2)
+    for axes in (left, middle):
+        axes.set_ylabel("distance per parameter")
+        style.log_ticks(axes)
+    right.set(xscale="log", yscale="log", xlabel=_DEEP, ylabel=r"$L\,(E|\theta_{l+1}-\theta_l|^2)^{1/2}$")
+    left.set_title("Do wider networks move as the limit does?")
+    middle.set_title("Does depth bring particles nearer?")
+    right.set_title("Do particles run smoothly through depth?")
+    named = [Line2D([], [], color=style.COLOURS[k], label=each) for k, each in enumerate(couplings)]
+    left.legend(
+        handles=[
+            *named,
+            Line2D([], [], color=style.GREY, marker="o", ls="", label="same particles"),
+            Line2D([], [], color=style.GREY, marker="^", ls="", label="clouds ($W_2$)"),
+        ]
+    )
+    right.legend(handles=named)
+    return figure
+
+
+def _grid(rows: Sequence[Spec]) -> list[Spec]:
+    """Rows of the sizes that have as many draws as any: the others are there for one error alone."""
+    draws = {_name(row): sum(_name(each) == _name(row) for each in rows) for row in rows}
+    return [row for row in rows if draws[_name(row)] == max(draws.values())]
+
+
+def _of(axes: Axes, rows: Sequence[Spec], key: str, label: str, colour: str) -> None:
+    """Two distances against L or M_l, with a guide of power 1/2."""
+    for name, marker in (("coupled", "o"), ("conditional", "^")):
+        sizes, values = _means(rows, key, name)
+        axes.plot(sizes, values, marker, color=colour, ms=4.5 if marker == "o" else 7, mfc="none", ls="-", lw=1.1)
+    style.particle_axis(axes, [int(size) for size in sizes], label)
+    axes.plot(sizes, values[0] * (sizes / sizes[0]) ** -0.5, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+
+
+def _means(rows: Sequence[Spec], key: str, value: str) -> tuple[Array, Array]:
+    """Root mean squares over rows of one size, by size."""
+    sizes = sorted({row[key] for row in rows})
+    squares = [np.mean([row[value] ** 2 for row in rows if row[key] == size]) for size in sizes]
+    return np.array(sizes, float), np.sqrt(np.array(squares))

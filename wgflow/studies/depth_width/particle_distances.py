@@ -1,0 +1,102 @@
+"""How far training takes the particles of a finite network from those of its reference, depth by depth.
+
+The particles of a sub-sample start where the reference's do, so what separates them later is the flow alone: the
+coupled distance, and the conditional Wasserstein distance of the two clouds, which forgets which particle is which and
+is never larger. Ding, Chen, Li and Wright (arXiv:2110.02926), Definition 4.1 (d1); Barboni, Peyre and Vialard
+(arXiv:2403.12887) for the mean over depth.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
+from wgflow.model.particles import Particles
+from wgflow.report.members import reached_end
+from wgflow.studies.depth_width.reduce import shape
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.theory.distances import by_depth
+from wgflow.theory.regularity import moments, regularity
+from wgflow.trajectory import Trajectory
+
+_DRAWS = 2  # networks of each size whose clouds are compared
+_SLICES = 16  # layers of the larger ones that are looked at, spread evenly
+
+
+def rows(work: Workspace) -> Iterator[Spec]:
+    """Rows of plain JSON for some networks of every size at the end, the reference first.
+
+    Yields
+    ------
+    dict
+        ``coupling``, ``layers``, ``per_layer``, ``seed``, ``part``, ``s``; ``coupled``, ``conditional`` and ``largest``
+        (the coupled distance, sqrt of the mean over depth of W2**2, the largest W2 of a layer; per parameter, so over
+        sqrt(P)), ``lipschitz`` and ``holder`` along depth, ``moment``, ``moment_largest`` and ``radius``; distances are
+        missing for the reference, and of a network that is no sub-sample of it.
+
+    Raises
+    ------
+    InputError
+        If a coupling has no reference with particles.
+    """
+    members: dict[str, list[tuple[MemberFile, Spec]]] = {}
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            study = trajectory.parameters["study"]
+            if trajectory.particles and reached_end(trajectory):
+                members.setdefault(study["particles"]["coupling"], []).append((member, study))
+    for coupling, listed in members.items():
+        references = [each for each in listed if each[0].reference]
+        if not references:
+            raise InputError(f"coupling {coupling}: expected a reference with particles, got none")
+        (file, study) = max(references, key=lambda each: shape(each[1]))
+        with Trajectory(file.path) as trajectory:
+            cloud = trajectory[-1].theta.reshape(*shape(study), -1)
+            yield _about(study, trajectory[-1].s) | _own(trajectory)
+        seen: dict[tuple[int, int], int] = {}
+        for other, its in listed:
+            if other.reference or seen.get(shape(its), 0) >= _DRAWS:
+                continue
+            seen[shape(its)] = seen.get(shape(its), 0) + 1
+            with Trajectory(other.path) as trajectory:
+                yield _about(its, trajectory[-1].s) | _own(trajectory) | _apart(trajectory, its, study, cloud)
+
+
+def _about(study: Spec, s: float) -> Spec:
+    depth, width = shape(study)
+    part, coupling = study["particles"]["part"], study["particles"]["coupling"]
+    return {"coupling": coupling, "layers": depth, "per_layer": width, "seed": study["seed"], "part": part, "s": s}
+
+
+def _own(trajectory: Trajectory) -> Spec:
+    """What a network's cloud is like by itself."""
+    frame, layers = trajectory[-1], trajectory.parameters["study"]["depth"]["layers"]
+    rho = frame.particles
+    out: Spec = {}
+    if layers > 1:
+        found = regularity(rho, layers)
+        out |= {"lipschitz": found.lipschitz, "holder": None if np.isnan(found.holder) else found.holder}
+    moment = moments(rho, layers)
+    return out | {"moment": moment.mean, "moment_largest": moment.largest, "radius": moment.radius}
+
+
+def _apart(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
+    """Distances between a network's particles and the same ones in the reference."""
+    depth, width = shape(study)
+    within, first = study["particles"]["within"], study["particles"]["part"] * width
+    layers, per_layer, _ = cloud.shape
+    if within != layers or study["seed"] != reference["seed"] or first + width > per_layer:
+        return {}
+    theta = trajectory[-1].theta.reshape(depth, width, -1)
+    number = ((2 * np.arange(depth) + 1) * within) // (2 * depth)  # the reference's layer, as the start is drawn
+    chosen = np.unique(np.linspace(0, depth - 1, min(depth, _SLICES)).astype(int))
+    one, other = theta[chosen], cloud[number[chosen], first : first + width]
+    tau = np.repeat((np.arange(len(chosen)) + 0.5) / len(chosen), width)
+    scale = one.shape[2] ** -0.5  # per parameter
+    a, b = (Particles(each.reshape(len(tau), -1) * scale, tau) for each in (one, other))
+    found = by_depth(a, b, len(chosen))
+    coupled = float(np.sqrt(np.mean((one - other) ** 2)))
+    return {"coupled": coupled, "conditional": found.conditional, "largest": found.largest, "method": found.method}

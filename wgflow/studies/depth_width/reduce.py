@@ -1,0 +1,360 @@
+"""How far finite networks are from their limit, in depth L and in particles of a layer M_l.
+
+Members of a study that differ in nothing but L, M_l, seed, part and the coupling of their layers at the start are held
+against a reference of the same coupling, of which they may be sub-samples. Ding, Chen, Li and Wright
+(arXiv:2110.02926, Theorem 5.1): with one path through all layers the error is O(1/L) + O(M_l**(-1/2)); Chizat
+(arXiv:2509.10167): with independent layers it is O(1/L) + O((L M_l)**(-1/2)).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
+from wgflow.report.members import reached_end
+from wgflow.stats import convergence_rates as rates
+from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate
+from wgflow.stats.equivalence import Equivalence, no_gain
+from wgflow.stats.fit import Fit, fit
+from wgflow.stats.model_selection import Choice, compare
+from wgflow.stats.scaling_laws import Sizes
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
+
+Draw = tuple[int, int]  # seed and part
+_Listed = tuple[bool, tuple[int, int], Draw, int | None, Array, "Run"]  # reference?, size, draw, within, s, run
+_OPEN = 2.0  # width of an exponent's interval from which on it says nothing
+LAWS = ("path", "independent", "additive")  # held against each other by what they predict
+
+
+class Run(NamedTuple):
+    """One network.
+
+    Attributes
+    ----------
+    energy : ndarray (T,)
+        E at the stated flow times.
+    outputs : ndarray (T, M K)
+        Outputs at the samples.
+    """
+
+    energy: Array
+    outputs: Array
+
+
+class Family(NamedTuple):
+    """Networks whose layers hang together at the start in one way, and their reference.
+
+    Attributes
+    ----------
+    coupling : str
+        ``path`` or ``independent``.
+    s : ndarray (T,)
+        Flow times that all of them recorded.
+    runs : dict of (int, int) to dict of (int, int) to Run
+        By L and M_l, then by seed and part.
+    reference : Run
+        The largest network.
+    largest : tuple of int
+        Its L and M_l.
+    nested : bool
+        Whether the others are sub-samples of it.
+    """
+
+    coupling: str
+    s: Array
+    runs: dict[tuple[int, int], dict[Draw, Run]]
+    reference: Run
+    largest: tuple[int, int]
+    nested: bool
+
+    @property
+    def depths(self) -> tuple[int, ...]:
+        """L of the grid, increasing."""
+        return tuple(sorted({depth for depth, _ in self.grid}))
+
+    @property
+    def widths(self) -> tuple[int, ...]:
+        """M_l of the grid, increasing."""
+        return tuple(sorted({width for _, width in self.grid}))
+
+    @property
+    def grid(self) -> list[tuple[int, int]]:
+        """Sizes with as many draws as most of them have: those that laws are fitted to."""
+        return [size for size, draws in self.runs.items() if set(self.draws) <= set(draws)]
+
+    @property
+    def draws(self) -> list[Draw]:
+        """Seeds and parts that most sizes have."""
+        counts = [len(draws) for draws in self.runs.values()]
+        usual = max(set(counts), key=lambda count: (counts.count(count), count))
+        common = [set(draws) for draws in self.runs.values() if len(draws) >= usual]
+        return sorted(set.intersection(*common))
+
+    def sizes(self) -> Sizes:
+        """Grid and reference as the laws want them."""
+        largest = (float(self.largest[0]), float(self.largest[1]))
+        return Sizes(self.depths, self.widths, largest, self.nested)
+
+    def squares(self, t: int) -> Array:
+        """Squared distances of the outputs to the reference's, (S, nL, nM); NaN for a size that is not there."""
+        depths, widths, draws = self.depths, self.widths, self.draws
+        out = np.full((len(draws), len(depths), len(widths)), np.nan)
+        for (depth, width), runs in self.runs.items():
+            if depth in depths and width in widths and set(draws) <= set(runs):
+                gaps = self.gaps(depth, width, t, draws)
+                out[:, depths.index(depth), widths.index(width)] = (gaps**2).mean(axis=1)
+        return out
+
+    def gaps(self, depth: int, width: int, t: int, draws: Sequence[Draw]) -> Array:
+        """Outputs of some networks of one size less the reference's, (S, M K)."""
+        runs = self.runs[depth, width]
+        return np.asarray(np.stack([runs[draw].outputs[t] for draw in draws]) - self.reference.outputs[t])
+
+
+class Gain(NamedTuple):
+    """Standard deviation of the outputs over draws against L at one M_l.
+
+    Attributes
+    ----------
+    depths : tuple of int
+        L.
+    width : int
+        M_l.
+    spread : ndarray (n,)
+        The standard deviation at each.
+    exponent : Equivalence
+        Its exponent, held against 0.
+    """
+
+    depths: tuple[int, ...]
+    width: int
+    spread: Array
+    exponent: Equivalence
+
+
+class Found(NamedTuple):
+    """What a family says at one flow time.
+
+    Attributes
+    ----------
+    s : float
+        Flow time.
+    fitted : Fit
+        The law whose exponents are fitted: with paths those of L and of M_l, with independent layers that of L M_l.
+    chosen : Choice
+        The laws by what they predict of sizes left out.
+    law : Fit
+        The one that predicts best.
+    width : Estimate
+        Rms distance to the reference against M_l, at the largest L.
+    depth : Estimate
+        Error of depth alone against L: with paths the distance to the deepest network of the same paths, with
+        independent layers the norm of the mean distance to the reference.
+    depth_width : int
+        M_l of the networks behind it.
+    alone : float
+        Exponent in L of the distance to the reference where M_l is the reference's own, so that no error of width is
+        left; from one draw, so without an interval. NaN without such networks.
+    gain : Gain
+        What depth takes from the fluctuations over draws.
+    """
+
+    s: float
+    fitted: Fit
+    chosen: Choice
+    law: Fit
+    width: Estimate
+    depth: Estimate
+    depth_width: int
+    alone: float
+    gain: Gain
+
+
+def families(work: Workspace) -> list[Family]:
+    """Networks of a run by the coupling of their layers.
+
+    Raises
+    ------
+    InputError
+        If a coupling has no reference, or its members share no flow time.
+    """
+    found: dict[str, list[_Listed]] = {}
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            study = trajectory.parameters["study"]
+            s = trajectory.series("s")
+            if not reached_end(trajectory):
+                continue
+            table = study["particles"]
+            outputs = trajectory.series("outputs").reshape(len(s), -1)
+            run = Run(trajectory.series("energy"), outputs)
+            about = (member.reference, shape(study), (study["seed"], table["part"]), _within(table))
+            found.setdefault(table["coupling"], []).append((*about, s, run))
+    if not found:
+        raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
+    return [_family(coupling, listed) for coupling, listed in found.items()]
+
+
+def _within(table: Spec) -> int | None:
+    """Layers of the network that a member is a sub-sample of."""
+    return None if table.get("fresh") else table["within"]
+
+
+def shape(study: Spec) -> tuple[int, int]:
+    """L and M_l of a member's tables."""
+    table, depth = study["particles"], study["depth"]["layers"]
+    return depth, table["count"] // depth if table["per_layer"] is None else table["per_layer"]
+
+
+def _family(coupling: str, listed: list[_Listed]) -> Family:
+    references = [each for each in listed if each[0]]
+    if not references:
+        raise InputError(f"coupling {coupling}: expected a reference that reaches the end, got none")
+    shared = listed[0][4]
+    for each in listed:
+        shared = shared[np.isclose(shared[:, None], each[4], rtol=1e-9, atol=1e-12).any(axis=1)]
+    if not len(shared):
+        raise InputError(f"coupling {coupling}: expected flow times that all members recorded, got none")
+    runs: dict[tuple[int, int], dict[Draw, Run]] = {}
+    for is_reference, size, draw, _, s, run in listed:
+        rows = np.abs(s[:, None] - shared).argmin(axis=0)
+        at_shared = Run(run.energy[rows], run.outputs[rows])
+        if not is_reference:
+            runs.setdefault(size, {})[draw] = at_shared
+        elif size == max(each[1] for each in references):
+            reference, largest, seed = at_shared, size, draw[0]
+    nested = all(
+        within == largest[0] and draw[0] == seed and (draw[1] + 1) * size[1] <= largest[1]
+        for _, size, draw, within, _, _ in listed
+    )
+    return Family(coupling, shared, runs, reference, largest, nested)
+
+
+def found_at(family: Family, t: int) -> Found:
+    """Fit everything at the t-th flow time.
+
+    Raises
+    ------
+    InputError
+        If the grid is too small for the laws.
+    """
+    if len(family.draws) < rates.FEWEST_SEEDS:
+        raise InputError(
+            f"coupling {family.coupling}: expected at least {rates.FEWEST_SEEDS} draws that sizes have in common, got "
+            f"{len(family.draws)}; did members diverge or go missing? run the study again"
+        )
+    sizes, squares, s = family.sizes(), family.squares(t), float(family.s[t])
+    name = f"{family.coupling} {s!r}"
+    draws = len(squares)
+    chosen = compare(squares, sizes, LAWS)
+    deepest = _column(squares[:, -1, :])
+    widths = [width for width, there in zip(sizes.widths, deepest, strict=True) if there]
+    depth, depth_width = _depth(family, t, name)
+    return Found(
+        s,
+        fit(squares, sizes, "free" if family.coupling == "path" else "product", name),
+        chosen,
+        fit(squares, sizes, chosen.laws[0], name),
+        estimate(widths, draws, rates.rms(squares[:, -1, deepest]), f"{name} width", family.largest[1], family.nested),
+        depth,
+        depth_width,
+        _alone(family, t),
+        _gain(family, t, name),
+    )
+
+
+def _column(squares: Array) -> Array:
+    """Sizes of a row or column, (S, n), that have all draws."""
+    return np.asarray(~np.isnan(squares).any(axis=0))
+
+
+def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
+    """Error of depth alone, from the widest networks with enough draws."""
+    several = {size: set(runs) for size, runs in family.runs.items() if len(runs) >= rates.FEWEST_SEEDS}
+    widest = max(width for _, width in several)
+    draws = sorted(set.intersection(*(runs for (_, width), runs in several.items() if width == widest)))
+    at = sorted(depth for depth, width in several if width == widest)
+    if len(draws) < rates.FEWEST_SEEDS or len(at) < 2:
+        raise InputError(
+            f"coupling {family.coupling}: expected several depths of M_l = {widest} with at least {rates.FEWEST_SEEDS} "
+            "draws in common, got fewer; did members diverge or go missing? run the study again"
+        )
+    if family.coupling == "path":
+        deepest, at = at[-1], at[:-1]
+        end = family.gaps(deepest, widest, t, draws)
+        squares = [((family.gaps(depth, widest, t, draws) - end) ** 2).mean(axis=1) for depth in at]
+        statistic: Statistic = rates.rms(np.stack(squares, axis=1))
+        return estimate(at, len(draws), statistic, f"{name} depth", deepest, True), widest
+    products = _products([family.gaps(depth, widest, t, draws) for depth in at])
+    return estimate(at, len(draws), rates.norm_of_mean(products), f"{name} depth", family.largest[0], True), widest
+
+
+def _alone(family: Family, t: int) -> float:
+    """Exponent in L of the distance to the reference of networks as wide as it, by 1/L - 1/L_ref."""
+    limit, width = family.largest
+    at = sorted(depth for depth, each in family.runs if each == width and depth < limit)
+    if len(at) < 3 or not family.nested:
+        return float("nan")
+    size = [np.sqrt(np.mean(family.gaps(depth, width, t, sorted(family.runs[depth, width])[:1]) ** 2)) for depth in at]
+    if not min(size) > 0:
+        return float("nan")
+    return float(np.polyfit(np.log(1 / np.array(at) - 1 / limit), np.log(size), 1)[0])
+
+
+def _products(gaps: Sequence[Array]) -> Array:
+    """Products g_s . g_t / length of vectors (S, length) at each of n sizes, (n, S, S)."""
+    return np.stack([each @ each.T / each.shape[1] for each in gaps])
+
+
+def _gain(family: Family, t: int, name: str) -> Gain:
+    """Fluctuation over draws against L: whether it is free of L."""
+    width = max(family.widths, key=lambda width: (sum(each == width for _, each in family.grid), width))
+    at = [depth for depth in family.depths if (depth, width) in family.grid]
+    statistic = rates.spread(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
+    seeds = len(family.draws)
+    return Gain(tuple(at), width, statistic(np.ones((1, seeds)))[0], no_gain(at, seeds, statistic, f"{name} gain"))
+
+
+def rows(found: Sequence[tuple[Family, Sequence[Found]]]) -> Iterator[Spec]:
+    """Exponents as plain JSON rows, one for each coupling, flow time and quantity."""
+    for family, at in found:
+        for each in at:
+            common: Spec = {"coupling": family.coupling, "s": each.s}
+            names = ("depth", "width", "depth of the width term") if each.fitted.law == "free" else ("depth", "L M_l")
+            for quantity, exponent in zip(names, each.fitted.exponents, strict=False):
+                yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _told(exponent)
+            for name, one in (("width", each.width), ("depth", each.depth)):
+                rate = one.rate
+                yield common | {
+                    "quantity": name, "exponent": rate.exponent, "low": rate.low, "high": rate.high,
+                    "no_rate": rate.reason,
+                }  # fmt: skip
+            if np.isfinite(each.alone):
+                row = {"exponent": each.alone, "low": None, "high": None, "no_rate": ""}
+                yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row
+            yield common | {"quantity": "spread over draws against depth"} | _told(each.gain.exponent.exponent)
+
+
+def _told(exponent: Interval) -> Spec:
+    """An exponent as columns, unless the sizes leave it open."""
+    told = exponent.high - exponent.low < _OPEN
+    value, low, high = exponent if told else (None, None, None)
+    return {"exponent": value, "low": low, "high": high, "no_rate": "" if told else "not told by these sizes"}
+
+
+def energies(family: Family) -> Iterator[Spec]:
+    """Distances of E to the reference's, one row a size and flow time: the rms over draws and the mean excess."""
+    for (depth, width), runs in sorted(family.runs.items()):
+        excess = np.stack([run.energy for run in runs.values()]) - family.reference.energy
+        for t, s in enumerate(family.s):
+            yield {
+                "coupling": family.coupling, "layers": depth, "per_layer": width, "s": float(s), "draws": len(runs),
+                "rms_energy": float(np.sqrt((excess[:, t] ** 2).mean())),
+                "mean_excess": float(excess[:, t].mean()),
+                "energy_reference": float(family.reference.energy[t]),
+            }  # fmt: skip

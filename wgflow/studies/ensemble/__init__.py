@@ -1,0 +1,1 @@
+"""Study ensemble: reduction, figure and requirements."""

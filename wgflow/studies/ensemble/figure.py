@@ -1,0 +1,197 @@
+"""Deep networks as ensembles of shallow ones: the expansion's remainders, gradients, paths, and missing blocks."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from scipy.stats import binom
+
+from wgflow.base.types import Array
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.stats.wording import number, relative, share
+from wgflow.studies.ensemble import reduce as measure
+from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group
+from wgflow.study.workspace import Workspace
+from wgflow.theory.expansion import ALPHAS, ORDERS
+
+_DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
+_MARKERS = ("o", "s", "^", "D", "v", "P")
+_NEAR = 0.2  # of the exponent q + 1, within which order q is said to leave it
+
+
+def ensemble(work: Workspace) -> Drawing:
+    """What the ensemble expansion leaves of a study's networks, and which paths and blocks they rest on.
+
+    Six panels, means over seeds, a colour for each other combination of grid values: remainders against block scale at
+    the start and the end; remainders at full size along s; deep against shallow gradients along depth; path lengths;
+    E without a layer; E with layers exchanged.
+    """
+    found = measure.groups(work)
+    caption = (
+        "Networks with all weights times α, expanded in α (order 1 is the shallow network of the same measure). Top "
+        f"left: what orders 1 to 3 leave of the outputs, {_named(_middle(found))}, at the start and the end, with the "
+        "slopes at the end over α = 0.05 to 0.4, order 3 without its Hessian term among them. Top middle: the same at "
+        "α = 1 along flow time. Top right: cosine between the θ-gradients of the deep and the shallow first variation, "
+        "at the particles' θ, along depth. Bottom left: the gradient at the input by the number of layers its paths "
+        "pass, beside the binomial law of blocks that are not small. Bottom middle and right: E without one layer, and "
+        "after exchanging layers at random, over E; trained networks. Means over seeds; E and the outputs are those of "
+        "the training samples."
+    )
+    return Drawing(_finding(found), caption, lambda: _draw(found), {"ensemble": list(measure.rows(found))})
+
+
+def _middle(found: Sequence[Group]) -> Group:
+    return found[len(found) // 2]
+
+
+def _named(group: Group) -> str:
+    return f"runs of {group.label}" if group.label else "all runs"
+
+
+def _finding(found: Sequence[Group]) -> str:
+    group = _middle(found)
+    scope = f" ({group.label})" if group.label else ""
+    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {_powers(group)} of the trained network{scope}."]
+    for each in found:
+        first, last = each.frames[0], each.frames[-1]
+        parts.append(
+            f"{each.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
+            f"at the start and {share(last.left[1, 0], 1)} at the end, third order {share(last.left[3, 0], 1)}; "
+            f"without one layer E {_deletion(last.deleted)}, after {SWAPS[-1]} exchanges of layers it "
+            f"{relative(float(last.permuted[-1]))} on average."
+        )
+    return " ".join(parts)
+
+
+def _powers(group: Group) -> str:
+    """Powers of alpha that the orders leave; none where the remainders are 0."""
+    slopes = group.frames[-1].slope[1:]
+    if not np.isfinite(slopes).any():
+        return "no power of α"
+    return ", ".join(f"α^{slope:.2f}" if np.isfinite(slope) else "no power" for slope in slopes)
+
+
+def _deletion(deleted: Array) -> str:
+    """What becomes of E without one layer, by the layer whose loss moves it furthest up."""
+    said = relative(most := float(np.max(deleted)))
+    return f"{said} at {'most' if most > 1 else 'least'}" if " by " in said else f"{said} by 1% or more upwards"
+
+
+@style.styled
+def _draw(found: Sequence[Group]) -> Figure:
+    figure, axes = style.panels(3, width=4.9, height=4.0, rows=2)
+    colours = dict(zip((group.label for group in found), _colours(len(found)), strict=True))
+    _remainders(axes[0], _middle(found))
+    _along_training(axes[1], found, colours)
+    _gradients(axes[2], found, colours)
+    _paths(axes[3], found, colours)
+    _deleted(axes[4], found, colours)
+    _permuted(axes[5], found, colours)
+    _groups_below(figure, colours)
+    return figure
+
+
+def _colours(count: int) -> list[str]:
+    return style.sequence(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # the lightest hardly shows as a line
+
+
+def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
+    """Say what the kinds of line mean; colours are explained once, below the panels."""
+    handles = [Line2D([], [], color=style.GREY, ls=ls, label=text) for text, ls in zip(labels, _DASHES, strict=True)]
+    axes.legend(handles=handles, fontsize=9, **options)
+
+
+def _groups_below(figure: Figure, colours: dict[str, str]) -> None:
+    handles = [
+        Line2D([], [], color=colour, marker=marker, ms=5, label=style.literal(label))
+        for (label, colour), marker in zip(colours.items(), itertools.cycle(_MARKERS), strict=False)
+    ]
+    if any(colours):
+        figure.legend(handles=handles, loc="outside lower center", ncols=6)
+
+
+def _remainders(axes: Axes, group: Group) -> None:
+    alpha, (first, last) = np.array(SCALES), (group.frames[0], group.frames[-1])
+    for order in range(1, ORDERS):
+        colour = style.COLOURS[order - 1]
+        axes.plot(alpha, first.left[order], color=colour, ls=_DASHES[2], lw=1.2)
+        label = f"order {order}: slope {number(last.slope[order], '.2f')}"
+        axes.plot(alpha, last.left[order], color=colour, marker=_MARKERS[order - 1], ms=4.5, label=label)
+    label = f"order 3, no Hessian: {number(last.slope_without, '.2f')}"
+    axes.plot(alpha, last.left_without, color=style.GREY, ls=_DASHES[1], label=label)
+    handles, _ = axes.get_legend_handles_labels()
+    handles.append(Line2D([], [], color=style.INK, ls=_DASHES[2], lw=1.2, label="at the start"))
+    axes.set(xscale="log", yscale="log", xlabel=r"block scale $\alpha$", ylabel="left of the outputs (rms, relative)")
+    axes.set_xticks([*ALPHAS, 1.0], [f"{each:g}" for each in (*ALPHAS, 1.0)])
+    axes.minorticks_off()
+    axes.legend(handles=handles, fontsize=9, loc="lower right")
+    expected = np.abs(last.slope[1:] - np.arange(2.0, 2.0 + len(last.slope[1:]))) < _NEAR
+    title = "Order $q$ leaves $\\alpha^{q+1}$" if expected.all() else "What orders 1 to 3 leave"
+    axes.set_title(title + (f" ({style.literal(group.label)})" if group.label else ""))
+
+
+def _along_training(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    for group in found:
+        s = [frame.s for frame in group.frames]
+        for order in range(1, ORDERS):
+            left = [frame.left[order, 0] for frame in group.frames]
+            axes.plot(s, left, color=colours[group.label], ls=_DASHES[order - 1])
+    axes.set(yscale="log", xlabel="flow time $s$", ylabel=r"left at $\alpha = 1$ (rms, relative)")
+    low, high = axes.get_ylim()
+    axes.set_ylim(low * (low / high) ** 0.12, high)  # room for the legend
+    _kinds(axes, [f"order {order}" for order in range(1, ORDERS)], ncols=3, loc="lower center")
+    axes.set_title("What orders 1 to 3 leave at full size")
+
+
+def _gradients(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    for group in found:
+        first, last = group.frames[0], group.frames[-1]
+        for cosine, ls in zip((last.cosine[1], last.cosine[0], first.cosine[0]), _DASHES, strict=True):
+            axes.plot(measure.depths(), cosine, color=colours[group.label], ls=ls)
+    low, _ = axes.get_ylim()
+    bottom = low - 0.35 * (1 - low)  # room for the legend
+    axes.set_yticks([tick for tick in np.arange(-1.0, 1.1, 0.25) if tick >= low])
+    axes.set(xlabel="depth $t$", ylabel="cosine", xlim=(0, 1), ylim=(bottom, 1.03))
+    _kinds(axes, ["trained, deep residual", "trained, shallow residual", "at the start"], loc="lower left")
+    axes.set_title("Deep against shallow gradients")
+
+
+def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
+        axes.plot(group.frames[-1].share, color=colours[group.label], marker=marker, ms=4.5)
+    layers, longest = len(found[0].frames[-1].deleted), len(found[0].frames[-1].share) - 1
+    law = binom.pmf(np.arange(longest + 1), layers, 0.5)
+    axes.plot(law, color=style.GREY, ls=_DASHES[1], label=f"binomial({layers}, 1/2)")
+    axes.set(xlabel="layers on a path", ylabel="share of the gradient at the input", ylim=(0, None))
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=9)
+    axes.set_title("Path lengths in the gradient")
+
+
+def _deleted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
+        deleted = group.frames[-1].deleted
+        t = (np.arange(len(deleted)) + 0.5) / len(deleted)
+        axes.plot(t, deleted, color=colours[group.label], marker=marker, ms=4.5)
+    axes.axhline(1.0, color=style.GREY, lw=0.9)
+    axes.set(xlabel="depth of the layer taken out", ylabel="$E$ without it / $E$", xlim=(0, 1))
+    axes.set_title("One layer taken out")
+
+
+def _permuted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
+        last = group.frames[-1]
+        kendall, energy = np.append(1.0, last.kendall), np.append(1.0, last.permuted)
+        axes.plot(kendall, energy, color=colours[group.label], marker=marker, ms=4.5)
+    axes.axhline(1.0, color=style.GREY, lw=0.9)
+    axes.set(xlabel=r"Kendall's $\tau$ of the orders (1: own, 0: random)", ylabel="$E$ in that order / $E$")
+    axes.invert_xaxis()
+    axes.set_title("Layers exchanged at random")

@@ -1,0 +1,1 @@
+"""Study envelope: reduction, figure and requirements."""

@@ -1,0 +1,115 @@
+"""The adjoint inside its envelope, along depth and along training."""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.report.members import spread, undiverged
+from wgflow.stats.wording import number
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.theory.envelope import Envelope, adjoint_envelope
+from wgflow.trajectory import Trajectory
+
+_CURVES = ("ratio", "lower", "upper", "smooth_lower", "smooth_upper")
+_LEGIBLE = 3  # members drawn at most: the first, one in the middle, the last
+_FRAMES = 25  # of each at most
+
+
+class _Member(NamedTuple):
+    label: str
+    s: list[float]
+    found: list[Envelope]
+
+
+def envelope(work: Workspace) -> Drawing:
+    """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians.
+
+    Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
+    along flow time. Bands: the discrete bounds; dashed: those of the continuum.
+    """
+    files = undiverged(work)
+    members = [_measured(files[place]) for place in spread(len(files), _LEGIBLE)]
+    caption = (
+        "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
+        "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "
+        "c its step; dashed: the continuum's exp(∓2∫J), of which the lower is no bound of a network with finitely many "
+        "layers. Top: along depth at the end of training. Bottom: at t = 0, along flow time."
+    )
+    return Drawing(_finding(members), caption, lambda: _draw(members), {"envelope": _rows(members)})
+
+
+def _measured(file: MemberFile) -> _Member:
+    with Trajectory(file.path) as trajectory:
+        energy, frames = trajectory.energy(), [trajectory[number] for number in spread(len(trajectory), _FRAMES)]
+    found = [adjoint_envelope(energy, frame.particles) for frame in frames]
+    return _Member(file.label, [frame.s for frame in frames], found)
+
+
+def _finding(members: list[_Member]) -> str:
+    ratios = np.concatenate([each.ratio for member in members for each in member.found])
+    last = [member.found[-1] for member in members]
+    finite = ratios[np.isfinite(ratios)]
+    if not len(finite):
+        return "E|p(t)|^2 has no finite size over E|p(1)|^2 at any depth and flow time drawn."
+    measured = (
+        f"E|p(t)|^2 stays between {finite.min():.2g} and {finite.max():.2g} times E|p(1)|^2 at all depths "
+        "and flow times drawn"
+    )
+    if len(finite) < len(ratios):
+        measured = f"Where it is finite, {measured}"
+    lower, upper = min(float(each.lower[0]) for each in last), max(float(each.upper[0]) for each in last)
+    allowed = f"{lower:.2g} to {upper:.2g}" if np.isfinite(lower + upper) else f"{number(lower)} or more, without limit"
+    return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
+
+
+def _rows(members: list[_Member]) -> list[Spec]:
+    """The first and the last frame of each member, at t = 0."""
+    return [
+        {
+            "member": member.label,
+            "s": member.s[place],
+            "ratio": float(member.found[place].ratio[0]),
+            "lower": float(member.found[place].lower[0]),
+            "upper": float(member.found[place].upper[0]),
+            "largest cJ": float(member.found[place].norm.max()),
+        }
+        for member in members
+        for place in (0, -1)
+    ]
+
+
+@style.styled
+def _draw(members: list[_Member]) -> Figure:
+    figure, axes = style.panels(len(members), width=4.9, height=3.6, rows=2)
+    for above, below, member in zip(axes, axes[len(members) :], members, strict=False):
+        last = member.found[-1]
+        _band(above, last.t, *(getattr(last, name) for name in _CURVES))
+        above.set(xlabel="depth $t$", xlim=(last.t.min(), last.t.max()))
+        above.set_title(f"{style.literal(member.label) or 'The end'}, $s$ = {member.s[-1]:g}")
+        _band(below, np.array(member.s), *(np.array([getattr(e, name)[0] for e in member.found]) for name in _CURVES))
+        below.set(xlabel="flow time $s$")
+        below.set_title("At $t = 0$ along training")
+    axes[0].set_ylabel(r"$E|p(t)|^2\ /\ E|p(1)|^2$")
+    axes[len(members)].set_ylabel(r"$E|p(0)|^2\ /\ E|p(1)|^2$")
+    axes[0].legend(fontsize=9)
+    return figure
+
+
+def _band(axes: Axes, x: Array, ratio: Array, lower: Array, upper: Array, below: Array, above: Array) -> None:
+    """Ratio (line) in its band, the continuum's bounds dashed; a lower bound of 0 ends at the axis."""
+    colour = style.COLOURS[0]
+    axes.fill_between(x, lower, upper, color=style.COLOURS[5], alpha=0.3, lw=0, label="bounds, discrete")
+    axes.plot(x, below, color=style.GREY, ls=(0, (5, 2)), lw=1.2, label="bounds, continuum")
+    axes.plot(x, above, color=style.GREY, ls=(0, (5, 2)), lw=1.2)
+    axes.plot(x, ratio, color=colour, marker="o" if len(x) <= 32 else "", ms=4, label="measured")
+    seen = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in (ratio, lower, below, upper, above)])
+    axes.set(yscale="log")
+    if len(seen):
+        axes.set_ylim(max(seen.min() / 1.3, 1e-300), min(seen.max() * 1.3, 1e300))

@@ -1,0 +1,1 @@
+"""Study escape: reduction, figure and requirements."""

@@ -1,0 +1,178 @@
+"""Leaving a stationary point: the loss under each transport of mass, and the time to fit."""
+
+from __future__ import annotations
+
+import itertools
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.report.members import diverged
+from wgflow.stats.wording import DIVERGES, Change, change
+from wgflow.study.workspace import MemberFile, Workspace, word
+from wgflow.trajectory import Trajectory
+
+EPSILON = 1e-2  # of the loss at which a run counts as fitted
+_SUPPORTS = {"full": "from full support", "point": "all particles at one point"}
+_NAMES = {"none": "motion alone", "birth_death": "birth-death", "birth": "births", "birth_death+birth": "both"}
+
+
+class Run(NamedTuple):
+    """One member.
+
+    Attributes
+    ----------
+    transport, support : str
+        What moves besides the particles, and the kind of start.
+    s, energy : ndarray (F,)
+        Flow time and loss.
+    diverged : bool
+        Whether it diverged after its last frame.
+    """
+
+    transport: str
+    support: str
+    s: Array
+    energy: Array
+    diverged: bool = False
+
+    def reached(self, epsilon: float) -> float:
+        """Flow time at which E first was at or below epsilon, at a frame; infinity if never."""
+        below = np.flatnonzero(self.energy <= epsilon)
+        return float(self.s[below[0]]) if len(below) else np.inf
+
+
+def escape(work: Workspace) -> Drawing:
+    """Loss along s for each kind of start, a colour for each transport; then the times to fit."""
+    runs = [run for file in work.members() if (run := _run(file)) is not None]
+    if not runs:
+        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
+    caption = (
+        f"Loss along the flow, a line a seed, for every transport of mass; right, the flow time at which E is first at "
+        f"most {EPSILON:g}, a marker a seed, those at the top never within the run."
+    )
+    return Drawing(_finding(runs), caption, lambda: _draw(runs), {"escape": _rows(runs)})
+
+
+def _run(file: MemberFile) -> Run | None:
+    parts = file.values["flow.ingredients"]
+    name = "+".join(part["name"] for part in parts) or "none"
+    with Trajectory(file.path) as trajectory:
+        if not len(trajectory):
+            return None
+        return Run(
+            _NAMES.get(name, word(parts)), str(file.values["particles.support"]), trajectory.series("s"),
+            trajectory.series("energy"), diverged(trajectory),
+        )  # fmt: skip
+
+
+def _rows(runs: list[Run]) -> list[Spec]:
+    """Each run's end and times."""
+    return [
+        {
+            "transport": run.transport, "support": run.support, "energy_start": float(run.energy[0]),
+            "energy_end": float(run.energy[-1]), "time_to_epsilon": run.reached(EPSILON), "epsilon": EPSILON,
+        }
+        for run in runs
+    ]  # fmt: skip
+
+
+def _chosen(runs: list[Run], transport: str, support: str) -> list[Run]:
+    return [run for run in runs if (run.transport, run.support) == (transport, support)]
+
+
+def _times(runs: list[Run]) -> str:
+    """Sentence on the median time to reach epsilon over seeds, and on runs that did not stay below it."""
+    times = np.array([run.reached(EPSILON) for run in runs])
+    count = int(np.isfinite(times).sum())
+    said = f"at s = {np.median(times):.3g}"
+    if count < len(times):
+        said = f"in {count} of {len(times)} runs" if count else "never"
+    above = sum(np.isfinite(time) and not run.energy[-1] <= EPSILON for run, time in zip(runs, times, strict=True))
+    changes = [change(run.s, run.energy, run.diverged) for run in runs]
+    notes = [f"{above} above it at the end"] if above else []
+    notes += [f"{len(lost)} {lost[0].brief}" for kind in (DIVERGES,) if (lost := _of(changes, kind))]
+    return f"{said} ({', '.join(notes)})" if notes else said
+
+
+def _of(changes: list[Change], kind: str) -> list[Change]:
+    return [each for each in changes if each.kind == kind]
+
+
+def _finding(runs: list[Run]) -> str:
+    """Times to epsilon, by transport, in one sentence for each kind of start."""
+    sentences = []
+    for support in _supports(runs):
+        words = _SUPPORTS.get(support, support)
+        told = [
+            f"{transport} {_times(chosen)}"
+            for transport in _transports(runs)
+            if (chosen := _chosen(runs, transport, support))
+        ]
+        start = words if words.startswith("from") else f"with {words} at the start"
+        sentences.append(f"{start} E <= {EPSILON:g} is reached: " + ", ".join(told))
+    text = "; ".join(sentences)
+    return text[:1].upper() + text[1:] + "."
+
+
+def _transports(runs: list[Run]) -> list[str]:
+    return list(dict.fromkeys(run.transport for run in runs))
+
+
+def _supports(runs: list[Run]) -> list[str]:
+    """Kinds of start that there are, those with words of their own first."""
+    there = dict.fromkeys(run.support for run in runs)
+    return [*(each for each in _SUPPORTS if each in there), *(each for each in there if each not in _SUPPORTS)]
+
+
+@style.styled
+def _draw(runs: list[Run]) -> Figure:
+    supports = _supports(runs)
+    figure, axes = style.panels(len(supports) + 1, width=5.0)
+    colours = dict(zip(_transports(runs), itertools.cycle((style.GREY, *style.COLOURS)), strict=False))
+    for panel, support in zip(axes, supports, strict=False):
+        _losses(panel, runs, support, colours)
+    axes[0].legend(loc="lower left", fontsize=9.5)
+    _fits(axes[-1], runs, supports, colours)
+    return figure
+
+
+def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) -> None:
+    for transport, colour in colours.items():
+        for k, run in enumerate(_chosen(runs, transport, support)):
+            wide = 3.2 if transport == _NAMES["none"] else 1.3  # so that what lies on top of it leaves it in sight
+            axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport if k == 0 else None)
+    axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
+    axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")
+    axes.set_title(_SUPPORTS.get(support, support))
+
+
+def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, str]) -> None:
+    top = 1.35 * max([float(run.s[-1]) for run in runs if run.s[-1] > 0], default=1.0)
+    least = min((time for run in runs if (time := run.reached(EPSILON)) > 0), default=top)  # the axis has no 0
+    for row, (transport, colour) in enumerate(colours.items()):
+        for shift, support in enumerate(supports):
+            times = [min(max(run.reached(EPSILON), 0.7 * least), top) for run in _chosen(runs, transport, support)]
+            label = _SUPPORTS.get(support, support) if row == 0 else None
+            place = row + 0.3 * (shift - 0.5 * (len(supports) - 1))
+            axes.scatter(
+                np.full(len(times), place), times, marker="os"[shift % 2], s=42, color=colour, alpha=0.85,
+                label=label, facecolor=colour if shift == 0 else style.PAPER,
+            )  # fmt: skip
+    axes.axhline(top / 1.18, color=style.GREY, lw=0.8, ls="--")
+    axes.set(yscale="log", ylabel=f"flow time to $E \\leq$ {EPSILON:g}")
+    axes.set_xticks(range(len(colours)), list(colours))
+    axes.text(len(colours) - 0.5, top, "never", ha="right", va="center", color=style.GREY)
+    ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < top]
+    axes.set_yticks(ticks, [str(tick) for tick in ticks])
+    axes.minorticks_off()
+    axes.set_ylim(min(least, top) / 1.8, top * 1.25)
+    axes.legend(loc="lower left", fontsize=9.5)
+    axes.set_title(f"time to $E \\leq$ {EPSILON:g}")
+    axes.grid(axis="x", visible=False)

@@ -1,0 +1,1 @@
+"""Study feature_flow: reduction, figure and requirements."""

@@ -1,0 +1,1 @@
+"""Study hidden_width: reduction, figure and requirements."""

@@ -1,0 +1,182 @@
+"""Output errors of networks over depth and width, with the law that they are to follow: Chizat's first experiment.
+
+The Hidden Width of Deep ResNets (arXiv:2509.10167) has blocks (1/(L M)) sum_m v_m tanh(u_m . h / D) with M units a
+layer, no embedding and no readout, and u, v ~ sqrt(D) N(0, I) independent in all layers; here a = v and w = u / D.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
+from wgflow.report.members import reached_end
+from wgflow.stats.fit import Fit, fit
+from wgflow.stats.model_selection import Choice, compare
+from wgflow.stats.scaling_laws import Sizes
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.trajectory import Trajectory
+
+
+class Run(NamedTuple):
+    """A network that reached its end.
+
+    Attributes
+    ----------
+    study : dict
+        Its member of the study.
+    outputs : ndarray (M, K)
+        Outputs at the end.
+    displacement : ndarray (G,)
+        Displacement of each parameter group at the end; empty if not recorded.
+    s, energy : ndarray (F,)
+        Flow time and E of each frame.
+    """
+
+    study: Spec
+    outputs: Array
+    displacement: Array
+    s: Array
+    energy: Array
+
+    @property
+    def layers(self) -> int:
+        """L."""
+        return int(self.study["depth"]["layers"])
+
+    @property
+    def width(self) -> int:
+        """M, units of a layer."""
+        return int(self.study["particles"]["per_layer"])
+
+
+class Errors(NamedTuple):
+    """Errors of the outputs after the last step, by size.
+
+    Attributes
+    ----------
+    sizes : Sizes
+        L and M of the networks, those of the reference, and D.
+    squares : ndarray (S, nL, nM)
+        Mean over samples and outputs of (h - h_ref)**2, a row for each seed; NaN where a run did not reach the end.
+    s : float
+        Flow time at the end; the number of steps where steps are 1 long.
+    letter : Fit
+        c1 sqrt(D) / sqrt(L M) + c2 / L, the paper's law; c1 is the fit's ``width``, c2 its ``depth``.
+    finite : Fit
+        The same with the error of a reference of finite size: 1/L - 1/L_ref and (1/(L M) + 1/(L_ref M_ref))**(1/2).
+    squared : Fit
+        ((c1 sqrt(D) / sqrt(L M))**2 + (c2 / L)**2)**(1/2), what a bias and an independent fluctuation of these sizes
+        give (derived; the paper's sum bounds it); ``width`` is c1 sqrt(D).
+    deeper : Fit or None
+        As ``letter`` without the smallest L, which the paper's figures leave out; None if two depths are all there are.
+    choice : Choice
+        The two forms, ``additive`` and ``independent``, by how they predict sizes left out of the fit.
+    """
+
+    sizes: Sizes
+    squares: Array
+    s: float
+    letter: Fit
+    finite: Fit
+    squared: Fit
+    deeper: Fit | None
+    choice: Choice
+
+    def law(self, depth: Array, width: Array) -> Array:
+        """The paper's law with the fitted constants, at L and M of any one shape."""
+        c1, c2 = self.letter.width.value, self.letter.depth.value
+        return np.asarray(c1 * np.sqrt(self.sizes.dimension / (depth * width)) + c2 / depth)
+
+    def in_squares(self, depth: Array, width: Array) -> Array:
+        """The law of ``squared`` with its constants, at L and M of any one shape."""
+        return np.asarray(np.hypot(self.squared.width.value / np.sqrt(depth * width), self.squared.depth.value / depth))
+
+
+def ended(file: MemberFile) -> Run | None:
+    """Read what a member measured; nothing if it did not reach the end."""
+    with Trajectory(file.path) as trajectory:
+        if not reached_end(trajectory):
+            return None
+        moved = trajectory.series("displacement")[-1] if "displacement" in trajectory.observables else np.empty(0)
+        return Run(
+            trajectory.parameters["study"], trajectory.series("outputs")[-1], moved, trajectory.series("s"),
+            trajectory.series("energy"),
+        )  # fmt: skip
+
+
+def errors(work: Workspace) -> Errors:
+    """Measure the outputs' errors against the reference over all sizes, and fit the law to them.
+
+    Raises
+    ------
+    InputError
+        If no reference, or too few sizes for a fit, reached the end.
+    """
+    runs = [(file.reference, run) for file in work.members() if (run := ended(file))]
+    references = [run for reference, run in runs if reference]
+    fitted = [run for reference, run in runs if not reference]
+    if not references or not fitted:
+        raise InputError("expected networks and a reference that reach the end, got no such one")
+    limit, depths, widths = (
+        references[0],
+        _distinct(fitted, lambda run: run.layers),
+        _distinct(fitted, lambda run: run.width),
+    )
+    seeds = _distinct(fitted, lambda run: int(run.study["seed"]))
+    squares = np.full((len(seeds), len(depths), len(widths)), np.nan)
+    for run in fitted:
+        place = seeds.index(run.study["seed"]), depths.index(run.layers), widths.index(run.width)
+        squares[place] = np.mean((run.outputs - limit.outputs) ** 2)
+    dimension = limit.outputs.shape[1]
+    letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
+    deeper = replace(letter, depths=depths[1:]) if len(depths) > 2 else None
+    finite = Sizes(depths, widths, (limit.layers, limit.width), nested=False, dimension=dimension)
+    return Errors(
+        finite,
+        squares,
+        float(limit.s[-1]),
+        fit(squares, letter, "additive"),
+        fit(squares, finite, "additive"),
+        fit(squares, letter, "independent"),
+        fit(squares[:, 1:], deeper, "additive") if deeper else None,
+        compare(squares, letter, ("additive", "independent")),
+    )
+
+
+def error_rows(found: Errors) -> Iterator[Spec]:
+    """Rms error of each size beside the law's, as plain JSON rows."""
+    for i, layers in enumerate(found.sizes.depths):
+        for j, width in enumerate(found.sizes.widths):
+            yield {
+                "L": layers, "M": width, "seeds": int(np.isfinite(found.squares[:, i, j]).sum()),
+                "rms_error": float(found.letter.rms[i, j]), "law": float(found.letter.predicted[i, j]),
+                "law_finite_reference": float(found.finite.predicted[i, j]),
+                "law_squares": float(found.squared.predicted[i, j]),
+            }  # fmt: skip
+
+
+def law_rows(found: Errors) -> Iterator[Spec]:
+    """Constants of the law with their intervals: as the paper has it, with the reference's own error, in squares."""
+    score = dict(zip(found.choice.laws, found.choice.score.tolist(), strict=True))
+    told = [
+        ("sum, to the letter", found.letter, 1.0, score["additive"]),
+        ("sum, with a finite reference", found.finite, 1.0, None),
+        ("sum of squares", found.squared, found.sizes.dimension**0.5, score["independent"]),
+    ]
+    if found.deeper:
+        told.insert(1, (f"sum, without L = {found.sizes.depths[0]}", found.deeper, 1.0, None))
+    for name, law, root, left_out in told:
+        yield {
+            "law": name, "c1": law.width.value / root, "c1_low": law.width.low / root,
+            "c1_high": law.width.high / root, "c2": law.depth.value, "c2_low": law.depth.low, "c2_high": law.depth.high,
+            "rms_log_residual": law.residual**0.5, "rms_log_left_out": left_out and left_out**0.5,
+        }  # fmt: skip
+
+
+def _distinct(runs: Sequence[Run], of: Callable[[Run], int]) -> tuple[int, ...]:
+    return tuple(sorted({of(run) for run in runs}))

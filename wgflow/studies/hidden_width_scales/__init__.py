@@ -1,0 +1,1 @@
+"""Study hidden_width_scales: reduction, figure and requirements."""

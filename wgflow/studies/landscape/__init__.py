@@ -1,0 +1,1 @@
+"""Study landscape: reduction, figure and requirements."""

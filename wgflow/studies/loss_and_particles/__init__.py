@@ -1,0 +1,1 @@
+"""Study loss_and_particles: reduction, figure and requirements."""

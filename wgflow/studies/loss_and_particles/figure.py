@@ -1,0 +1,140 @@
+"""Loss along s for every member, and one member's particles moving in (theta, tau)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.base.types import Array
+from wgflow.model.projections import principal
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.report.members import diverged
+from wgflow.stats.wording import Change, change, together, together_brief
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
+
+_LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
+_SIGHT = 1e3  # losses above so many times 1 + E at the start are not drawn
+_LEGIBLE = 64  # particles whose paths can still be told apart in one panel
+
+
+def loss_and_particles(work: Workspace) -> Drawing:
+    """Loss of every member along s, and the paths of one member's particles.
+
+    Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
+    particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
+    in depth, against the first principal component of theta.
+    """
+    runs = [_run(trajectory) for trajectory in _with_frames(work)]
+    if not runs:
+        return Drawing("No run has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+    caption = (
+        "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
+    )
+    if any(run.cut for run in runs):
+        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
+    return Drawing(_finding(runs), caption, lambda: _draw(work, runs))
+
+
+class _Run(NamedTuple):
+    size: int
+    change: Change
+    cut: bool  # whether some of its losses are too large to be drawn
+
+
+def _with_frames(work: Workspace) -> Iterator[Trajectory]:
+    """Trajectories of a run that have frames, each open until the next is asked for."""
+    for path in work.trajectories():
+        with Trajectory(path) as trajectory:
+            if len(trajectory):
+                yield trajectory
+
+
+def _run(trajectory: Trajectory) -> _Run:
+    s, energy = trajectory.series("s"), trajectory.series("energy")
+    size = len(trajectory[0].tau)
+    return _Run(size, change(s, energy, diverged(trajectory)), bool(np.isnan(_drawable(energy)).any()))
+
+
+def _finding(runs: list[_Run]) -> str:
+    """What became of the loss at the largest N, and at other N where it went another way."""
+    sizes = sorted({run.size for run in runs}, reverse=True)
+    changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
+    usual = {each.kind for each in changes[sizes[0]]}
+    told = [f"At N = {sizes[0]} the loss {together(changes[sizes[0]])}"]
+    told += [f"at N = {n} it {together(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
+    return f"{'; '.join(told)}."
+
+
+@style.styled
+def _draw(work: Workspace, runs: list[_Run]) -> Figure:
+    members = [trajectory for trajectory in map(Trajectory, work.trajectories()) if len(trajectory)]
+    figure, (left, right) = style.panels(2)
+    sizes = sorted({len(trajectory[0].tau) for trajectory in members})
+    colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
+    for trajectory in members:
+        s, size = trajectory.series("s"), len(trajectory[0].tau)
+        left.plot(s, _drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
+        if "heldout" in trajectory.observables:
+            left.plot(s, _drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
+    largest = [run.change for run in runs if run.size == sizes[-1]]
+    first, last = (np.mean([getattr(each, end) for each in largest]) for end in ("first", "last"))
+    left.set(xlabel="flow time $s$", ylabel="loss $E$")
+    if last < _LOGARITHMIC * first or any(run.cut for run in runs):
+        left.set_yscale("log")
+    elif left.get_ylim()[0] >= 0 or first >= 0:
+        left.set_ylim(0, None)
+    alike = len({each.kind for each in largest}) == 1
+    said, at = together_brief(largest), f"at N = {sizes[-1]}"
+    left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
+    handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
+    if any("heldout" in trajectory.observables for trajectory in members):
+        handles += [
+            Line2D([], [], color=style.GREY, label="training"),
+            Line2D([], [], color=style.GREY, ls=(0, (4, 2)), label="held out"),
+        ]
+    left.legend(handles=handles)
+    legible = [size for size in sizes if size <= _LEGIBLE] or sizes[:1]
+    candidates = [trajectory for trajectory in members if len(trajectory[0].tau) == legible[-1]]
+    paths(right, max(candidates, key=_depth_travelled))
+    for trajectory in members:
+        trajectory.close()
+    return figure
+
+
+def paths(axes: Axes, trajectory: Trajectory) -> None:
+    """Draw the particles' paths in depth and the first principal component of theta, coloured by flow time."""
+    frames = trajectory[:]
+    first = principal((frame.theta for frame in frames), 1)[:, 0]
+    tau, s = np.stack([frame.tau for frame in frames]), np.array([frame.s for frame in frames])
+    component = np.stack([frame.theta @ first for frame in frames])  # (F, N)
+    points = np.stack([tau, component], axis=2)  # (F, N, 2)
+    segments = np.stack([points[:-1], points[1:]], axis=2).reshape(-1, 2, 2)
+    lines = LineCollection(list(segments), cmap="viridis", array=np.repeat(s[:-1], tau.shape[1]), lw=1.5, alpha=0.9)
+    axes.add_collection(lines)
+    start = {"facecolors": style.PAPER, "edgecolors": style.GREY, "label": "start"}
+    axes.scatter(tau[0], component[0], s=18, lw=0.8, zorder=3, **start)  # type: ignore[arg-type]
+    axes.scatter(tau[-1], component[-1], s=18, color=style.INK, zorder=4, label="end")
+    axes.figure.colorbar(lines, ax=axes, label="flow time $s$", pad=0.02)
+    axes.set(xlabel=r"depth $\tau$", ylabel=r"first principal component of $\theta$")
+    axes.margins(x=0.03, y=0.05)
+    axes.autoscale_view()
+    axes.legend(loc="best", handletextpad=0.2)
+    pairs = frames[-1].switches
+    axes.set_title(f"{tau.shape[1]} particles; {pairs} pairs changed places" if pairs else f"{tau.shape[1]} particles")
+
+
+def _drawable(values: Array) -> Array:
+    """Series without what would stretch the axis out of sight: a divergence's last numbers."""
+    return np.where(np.isfinite(values) & (np.abs(values) <= _SIGHT * (1 + abs(values[0]))), values, np.nan)
+
+
+def _depth_travelled(trajectory: Trajectory) -> float:
+    return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())

@@ -1,0 +1,1 @@
+"""Study sizing: reduction, figure and requirements."""

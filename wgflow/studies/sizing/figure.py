@@ -1,0 +1,214 @@
+"""Which depth and width meet a target: the phase diagram, and the probability of missing it along its columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.colors import to_rgba
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.patheffects import withStroke
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing, kept
+from wgflow.report.members import diverged, reached_end
+from wgflow.stats.exceedance import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
+from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
+from wgflow.stats.scaling_laws import Sizes
+from wgflow.studies.depth_width.reduce import shape
+from wgflow.studies.sizing.reduce import Answer, Bound, smallest, sufficient
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
+
+_COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
+_RISES = 0.05  # chance below which a larger network that fails more often is worth a sentence
+
+
+class Sized(NamedTuple):
+    """A study's energies at the end held against its target."""
+
+    s: float
+    eps: float
+    eta: float
+    sizes: Sizes
+    energies: Array  # (S, nL, nM)
+    failures: Failures
+    phase: Phase
+    model: EnergyModel
+    answer: Answer
+    bound: Bound | None
+
+
+def sizing(work: Workspace) -> Drawing:
+    """Failure probabilities over L and M_l against the target, and the smallest size that meets it."""
+    found = sized(work)
+    law = "M_l" if found.model.coupling == "path" else "L M_l"
+    caption = (
+        f"Left: networks of every size over {len(found.energies)} seeds, how many end above eps, and what the "
+        "Clopper-Pearson bounds (95%) say of the target; line: where the fitted model puts the probability eta; "
+        "dotted: sizes of as many particles as the smallest that meets it. Right: probability of ending above eps with "
+        "95% intervals, one colour for each L, and the model: E normal in the "
+        f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
+    )
+    return Drawing(_answer(found), caption, lambda: _draw(found), {"sizing": list(_rows(found))})
+
+
+@kept
+def sized(work: Workspace) -> Sized:
+    """Hold a run's last energies against its target.
+
+    Raises
+    ------
+    InputError
+        If the study has no target, or its members are not what a phase diagram needs.
+    """
+    target = work.study["target"]
+    if target is None:
+        raise InputError("target: expected eps and eta, got none; --set target.eps=0.05 --set target.eta=0.1, say")
+    last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            study = trajectory.parameters["study"]
+            until, coupling = study["flow"]["until"], study["particles"]["coupling"]
+            if not reached_end(trajectory) and not diverged(trajectory):
+                continue  # it has neither met the target nor missed it yet
+            energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
+            last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
+    if not last:
+        raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
+    sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))
+    draws = sorted({draw for runs in last.values() for draw in runs})
+    energies = np.full((len(draws), len(sizes.depths), len(sizes.widths)), np.nan)
+    for (depth, width), runs in last.items():
+        for draw, energy in runs.items():
+            energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
+    eps, eta = target["eps"], target["eta"]
+    counted = failures(energies, sizes, eps)
+    model = fit_where_it_holds(energies, sizes, coupling)
+    kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
+    linear = model if model.scale == "linear" else fit_energy(kept, model.sizes, coupling, "linear")
+    decided = phase(counted, sizes, eta)
+    answer = smallest(model, eps, eta)
+    bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
+    return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
+
+
+def _answer(found: Sized) -> str:
+    """What was observed, what is predicted, what the theorem's form asks for."""
+    target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
+    if found.phase.smallest:
+        depth, width = found.phase.smallest
+        i, j = found.sizes.depths.index(depth), found.sizes.widths.index(width)
+        seen = (
+            f"The smallest network shown to meet {target} has L = {depth}, M_l = {width}, {depth * width} particles: "
+            f"{found.failures.failed[i, j]} of {found.failures.seeds[i, j]} seeds miss it, so the probability is at "
+            f"most {found.failures.upper[i, j]:.2g} (95%)."
+        )
+    else:
+        seen = f"No network on the grid is shown to meet {target}."
+        open_ = found.phase.verdict == UNDECIDED
+        least = found.phase.needed[open_].min() if open_.any() else np.inf
+        if np.isfinite(least):
+            seen += f" {int(open_.sum())} are undecided; about {int(least)} seeds would decide the first."
+    said = found.answer.text
+    predicted = f"{said[0].upper()}{said[1:]}."
+    bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
+    odd = [each for each in rises(found.energies, found.sizes, found.eps) if each.p < _RISES]
+    more = "".join(f" {each.larger} fails more often than {each.smaller} (p = {each.p:.2g})." for each in odd)
+    return f"{seen} {predicted}{bound}{more}"
+
+
+def _rows(found: Sized) -> Iterator[Spec]:
+    for i, depth in enumerate(found.sizes.depths):
+        for j, width in enumerate(found.sizes.widths):
+            if not found.failures.seeds[i, j]:
+                continue
+            probability, low, high = failure_probability(found.model, found.eps, depth, width)
+            needed = found.phase.needed[i, j]
+            ended = found.energies[:, i, j]
+            yield {
+                "layers": depth, "per_layer": width, "particles": depth * width,
+                "mean_energy": float(np.mean(ended[np.isfinite(ended)])) if np.isfinite(ended).any() else None,
+                "seeds": int(found.failures.seeds[i, j]), "failed": int(found.failures.failed[i, j]),
+                "low": float(found.failures.low[i, j]), "high": float(found.failures.high[i, j]),
+                "verdict": str(found.phase.verdict[i, j]), "needed": int(needed) if np.isfinite(needed) else None,
+                "predicted": float(probability), "predicted_low": float(low), "predicted_high": float(high),
+            }  # fmt: skip
+
+
+@style.styled
+def _draw(found: Sized) -> Figure:
+    figure, (left, right) = style.panels(2, width=6.0, height=4.6)
+    _diagram(left, found)
+    _columns(right, found)
+    return figure
+
+
+def _diagram(axes: Axes, found: Sized) -> None:
+    """Cells of the grid by verdict, the model's line of probability eta, the hyperbola of the smallest size."""
+    sizes, counted = found.sizes, found.failures
+    image = np.ones((len(sizes.widths), len(sizes.depths), 4))
+    for (i, j), verdict in np.ndenumerate(found.phase.verdict):
+        if verdict:
+            image[j, i] = to_rgba(_COLOUR[str(verdict)], 0.28)
+            text = f"{counted.failed[i, j]}/{counted.seeds[i, j]}"
+            halo = [withStroke(linewidth=3, foreground=to_rgba(style.PAPER, 0.8))]
+            axes.text(i, j, text, ha="center", va="center", fontsize=9.5, zorder=5, path_effects=halo)
+        else:
+            image[j, i, 3] = 0.0
+    axes.imshow(image, origin="lower", aspect="auto", interpolation="nearest")
+    fine = [np.linspace(0, len(each) - 1, 80) for each in (sizes.depths, sizes.widths)]
+    grids = [
+        np.exp(np.interp(place, np.arange(len(each)), np.log(each)))
+        for place, each in zip(fine, (sizes.depths, sizes.widths), strict=True)
+    ]
+    probability = failure_probability(found.model, found.eps, grids[0][:, None], grids[1][None, :])[0]
+    if probability.min() < found.eta < probability.max():
+        axes.contour(*fine, probability.T, [found.eta], colors=[style.INK], linewidths=1.6)
+    handles = [Line2D([], [], color=style.INK, label=f"predicted probability {found.eta:g}")]
+    handles += [
+        Line2D([], [], color=colour, alpha=0.4, marker="s", ms=9, ls="", label=verdict)
+        for verdict, colour in _COLOUR.items()
+    ]
+    if found.phase.smallest:
+        depth, width = found.phase.smallest
+        at = (sizes.depths.index(depth), sizes.widths.index(width))
+        axes.plot(*at, marker="s", ms=30, mfc="none", mec=style.INK, mew=1.6)
+        same = np.interp(np.log(depth * width / grids[0]), np.log(sizes.widths), np.arange(len(sizes.widths)))
+        inside = (depth * width / grids[0] >= sizes.widths[0]) & (depth * width / grids[0] <= sizes.widths[-1])
+        axes.plot(fine[0][inside], same[inside], color=style.GREY, lw=1.1, ls=(0, (1, 2)))
+        handles.append(
+            Line2D([], [], color=style.INK, marker="s", mfc="none", ms=9, ls="", label="smallest that meets")
+        )
+    axes.grid(visible=False)
+    axes.set(xlabel="layers $L$", ylabel="particles of a layer $M_l$")
+    axes.set_xticks(range(len(sizes.depths)), [str(each) for each in sizes.depths])
+    axes.set_yticks(range(len(sizes.widths)), [str(each) for each in sizes.widths])
+    axes.set_title(f"Which sizes meet $P(E > {found.eps:g}) \\leq {found.eta:g}$?")
+    axes.legend(handles=handles, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
+
+
+def _columns(axes: Axes, found: Sized) -> None:
+    """Probability against M_l for every L, observed and by the model."""
+    sizes, counted = found.sizes, found.failures
+    fine = np.geomspace(sizes.widths[0], sizes.widths[-1], 200)
+    colours = style.sequence(len(sizes.depths))
+    for i, (depth, colour) in enumerate(zip(sizes.depths, colours, strict=True)):
+        axes.plot(fine, failure_probability(found.model, found.eps, depth, fine)[0], color=colour, lw=1.3)
+        there = counted.seeds[i] > 0
+        x = np.array(sizes.widths)[there] * (1 + 0.03 * (i - (len(sizes.depths) - 1) / 2))
+        rate, low, high = (each[i][there] for each in (counted.rate, counted.low, counted.high))
+        axes.errorbar(
+            x, rate, [rate - low, high - rate], fmt="o", color=colour, ms=4.5, lw=0.9, capsize=2, label=str(depth)
+        )
+    axes.axhline(found.eta, color=style.GREY, lw=1.1, ls=(0, (4, 3)), zorder=1)
+    axes.annotate(r"$\eta$", (sizes.widths[-1], found.eta), (10, -4), textcoords="offset points", color=style.GREY)
+    style.particle_axis(axes, sizes.widths, "particles of a layer $M_l$")
+    axes.set(ylabel=f"$P(E > {found.eps:g})$", ylim=(-0.03, 1.03))
+    axes.set_title("How does the risk change with width and depth?")
+    axes.legend(title="$L$", fontsize=9, loc="upper right")

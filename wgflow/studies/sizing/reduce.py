@@ -1,0 +1,200 @@
+"""How large a network has to be: the smallest size that is predicted to meet P(E > eps) <= eta, and the theorem's.
+
+Predictions are those of :mod:`wgflow.stats.extrapolation`; what was observed is in :mod:`wgflow.stats.exceedance`.
+"""
+
+from __future__ import annotations
+
+import math
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, real
+from wgflow.stats.convergence_rates import Interval
+from wgflow.stats.exceedance import target
+from wgflow.stats.extrapolation import EnergyModel, failure_probability
+from wgflow.stats.wording import interval, number
+
+BEYOND = 4.0
+MISFIT = 2.0  # standard errors by which a model may miss the sizes it is fitted to before nothing is predicted by it
+_CANDIDATES = 300  # sizes tried along L and along M_l: every one up to about 60, then steps of 2%
+
+
+class Size(NamedTuple):
+    """A size and what is predicted of it.
+
+    Attributes
+    ----------
+    depth, width : int
+        L and M_l.
+    probability : Interval
+        P(E > eps) there.
+    beyond_depth, beyond_width : float
+        L and M_l over the largest on the grid, and 1 for sizes inside it.
+    """
+
+    depth: int
+    width: int
+    probability: Interval
+    beyond_depth: float
+    beyond_width: float
+
+    def __str__(self) -> str:
+        far = f"extrapolated by a factor {self.beyond_depth:.3g} in L, {self.beyond_width:.3g} in M_l"
+        inside = max(self.beyond_depth, self.beyond_width) <= 1
+        return f"L = {self.depth}, M_l = {self.width} ({'not extrapolated' if inside else far})"
+
+
+class Answer(NamedTuple):
+    """The smallest sizes that are predicted to meet a target.
+
+    Attributes
+    ----------
+    predicted : Size or None
+        Smallest L M_l, of several the smallest L, at which P(E > eps) <= eta by the constants as fitted.
+    certain : Size or None
+        The same with the upper end of the probability's 95% interval at most eta.
+    text : str
+        The answer in a sentence.
+    """
+
+    predicted: Size | None
+    certain: Size | None
+    text: str
+
+
+class Bound(NamedTuple):
+    """The sufficient size in the form of the theorem, with constants as measured.
+
+    Attributes
+    ----------
+    delta : float
+        eps - E_inf.
+    depth_constant, width_constant : float
+        C' and C of L >= C'/delta and W >= C/(delta**2 eta).
+    depth, width : int
+        The L and M_l that these give.
+    text : str
+        The bound in a sentence, which says that it is one.
+    """
+
+    delta: float
+    depth_constant: float
+    width_constant: float
+    depth: int
+    width: int
+    text: str
+
+
+def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND) -> Answer:
+    """Find the smallest size that is predicted to meet P(E > eps) <= eta.
+
+    Parameters
+    ----------
+    model : EnergyModel
+        From :func:`fit_energy`.
+    eps, eta : float
+        The target, eps > 0 and 0 < eta < 1.
+    beyond : float, optional
+        Sizes are tried from the grid's smallest L and M_l to this multiple of its largest, >= 1: every size up to about
+        60, beyond it in steps of about 2%, and those of the grid.
+
+    Raises
+    ------
+    InputError
+        If the target or ``beyond`` is outside its range.
+    """
+    level, eta = target(eps, eta)
+    beyond = real("beyond", beyond, least=1.0)
+    if not model.misfit <= MISFIT:
+        off = number(model.misfit, ".1f")
+        text = f"the law of E misses the sizes by {off} of their standard errors, too far to predict by"
+        return Answer(None, None, text)
+    if model.limit.low > level:
+        text = f"by the law of E fitted {_fitted(model)} no size meets it at this s: it puts the limit of E at "
+        return Answer(None, None, f"{text}{interval(*model.limit, '.4g')}, above eps = {level:g}")
+    depths, widths = (_tried(each, beyond) for each in (model.sizes.depths, model.sizes.widths))
+    value, low_end, high_end = failure_probability(model, level, depths[:, None], widths[None, :])
+    found = []
+    for probability in (value, high_end):
+        cells = [(depths[i] * widths[j], depths[i], i, j) for i, j in np.argwhere(probability <= eta)]
+        i, j = min(cells)[2:] if cells else (-1, -1)
+        ends = Interval(float(value[i, j]), float(low_end[i, j]), float(high_end[i, j]))
+        far = (max(1.0, depths[i] / model.sizes.depths[-1]), max(1.0, widths[j] / model.sizes.widths[-1]))
+        found.append(Size(int(depths[i]), int(widths[j]), ends, *map(float, far)) if cells else None)
+    return Answer(found[0], found[1], _sentence(found[0], found[1], model, level, beyond))
+
+
+def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, eps: float, beyond: float) -> str:
+    """The answer in words."""
+    if predicted is None:
+        limit = interval(*model.limit, ".4g")
+        return (
+            f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, eps = {eps:g}"
+        )
+    sure = (
+        f"with the upper end of its 95% interval {certain}"
+        if certain
+        else "with the upper end of its 95% interval none"
+    )
+    return f"by the law of E fitted {_fitted(model)} the smallest that meets it is {predicted}; {sure}"
+
+
+def _fitted(model: EnergyModel) -> str:
+    """Which sizes the law was fitted to."""
+    return f"from L = {model.sizes.depths[0]}, M_l = {model.sizes.widths[0]} on (misfit {model.misfit:.1f})"
+
+
+def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
+    """Size by the theorem's form: L >= C'/delta and W >= C/(delta**2 eta), delta = eps - E_inf.
+
+    Both parts of the error are held to delta/2, as in the proof of Theorem 5.1 of Ding et al. (arXiv:2110.02926):
+    |a|/L <= delta/2 gives C' = 2 |a|, and by Markov's inequality for the square of the width's part, whose mean is
+    c**2/W + (b/W)**2 <= (c**2 + b**2)/W, C = 4 (c**2 + b**2). The theorem has W = M_l; W = L M_l is derived.
+
+    Parameters
+    ----------
+    model : EnergyModel
+        Of the linear scale.
+    eps, eta : float
+        The target.
+
+    Returns
+    -------
+    Bound or None
+        None if eps <= E_inf, or the model misses the sizes or has a limit below 0. Sufficient given the constants,
+        which are estimates; far from necessary, since a normal law's tail is far below Markov's bound.
+
+    Raises
+    ------
+    InputError
+        If the target is outside its range, or the model of another scale.
+    """
+    level, eta = target(eps, eta)
+    if model.scale != "linear":
+        raise InputError(
+            f"model: expected scale 'linear', in which the theorem is stated, got {model.scale!r}; fit again"
+        )
+    _, a, b, spread = model.point
+    delta = level - model.limit.value
+    if delta <= 0 or model.limit.value < 0 or model.misfit > MISFIT:
+        return None
+    shown = interval(delta, level - model.limit.high, level - model.limit.low, ".3g")
+    deep, wide = 2 * abs(float(a)), 4 * (math.exp(2 * spread) + float(b) ** 2)
+    depth = max(1, math.ceil(deep / delta))
+    effective = wide / (delta**2 * eta)
+    width = max(1, math.ceil(effective if model.coupling == "path" else effective / depth))
+    name = "M_l" if model.coupling == "path" else "L M_l"
+    text = (
+        f"a sufficient bound, not the size needed: L >= {deep:.3g}/delta and {name} >= {wide:.3g}/(delta^2 eta) with "
+        f"delta = eps - E_inf = {shown} give L = {depth}, M_l = {width}"
+    )
+    return Bound(delta, deep, wide, depth, width, text)
+
+
+def _tried(sizes: tuple[int, ...], beyond: float) -> Array:
+    """Sizes to try along one axis."""
+    steps = np.round(np.geomspace(sizes[0], sizes[-1] * beyond, _CANDIDATES))
+    return np.unique(np.concatenate([steps, np.array(sizes, float)]))

@@ -1,0 +1,1 @@
+"""Study switching: reduction, figure and requirements."""

@@ -1,0 +1,129 @@
+"""Jumps of E where particles change places in depth."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.types import Array
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.stats.wording import share
+from wgflow.studies.switching.reduce import Switching, order_switching
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
+
+_Found = list[tuple[Path, int, float, Switching]]  # file, N, descent of E, jumps
+
+
+def switching(work: Workspace) -> Drawing:
+    """Jumps of E at order switches: along one run, by size, and added up.
+
+    Left: loss along s of one member of the largest N, its jumps marked by direction. Middle: sizes of the jumps in
+    which a single pair changed places, against N, with medians and quartiles. Right: all jumps of a member added up,
+    as a fraction of its descent, against N, with the medians over seeds.
+    """
+    found: _Found = []
+    for path in work.trajectories():
+        with Trajectory(path) as trajectory:
+            if len(trajectory) > 1:
+                energy = trajectory.series("energy")
+                found.append((path, len(trajectory[0].tau), energy[0] - energy.min(), order_switching(trajectory)))
+    pairs = [np.abs(jumps.jump[jumps.pairs == 1]) for *_, jumps in found]
+    caption = (
+        "Left: loss of one run, its jumps at order switches marked. Middle: jumps of E in which a single pair "
+        "changed places, with medians and quartiles. Right: all jumps of a run against its whole descent, from E at "
+        "the start to its least; runs that never descend have no share."
+    )
+    if not sum(map(len, pairs)):
+        why = "no single pair of particles changed places"
+        return Drawing(f"In this run {why}.", "", lambda: style.nothing(style.panels(1)[1][0], why))
+    everything = np.concatenate(pairs)
+    finding = (
+        f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
+        f"{everything.max():.1g}; {_shares_said(found)}."
+    )
+    return Drawing(finding, caption, lambda: _draw(found))
+
+
+def _shares_said(found: _Found) -> str:
+    """What the jumps add up to, by the medians over seeds, and how many runs never descend."""
+    shares, flat = _medians(_shares(found)), sum(not descent > 0 for *_, descent, _ in found)
+    never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
+    if not shares:
+        return never
+    said = f"the jumps of a run add up to {_range(shares)} of its descent"
+    return f"{said}; {never}" if never else said
+
+
+def _range(shares: dict[int, float]) -> str:
+    low, high = share(min(shares.values())), share(max(shares.values()))
+    return low if low == high else f"{low} to {high}"
+
+
+@style.styled
+def _draw(found: _Found) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=4.9)
+    path, _, _, jumps = max(found, key=lambda each: each[1] if len(each[3].jump) else 0)
+    with Trajectory(path) as trajectory:
+        _loss_with_jumps(left, trajectory, jumps)
+    _jump_sizes(middle, [(size, np.abs(jumps.jump[jumps.pairs == 1])) for _, size, _, jumps in found])
+    _jump_shares(right, _shares(found))
+    return figure
+
+
+def _shares(found: _Found) -> list[tuple[int, float]]:
+    """Sum of a member's jumps over its descent, with its N; of those that descend."""
+    return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found if descent > 0]
+
+
+def _medians(shares: list[tuple[int, float]]) -> dict[int, float]:
+    sizes = sorted({size for size, _ in shares})
+    return {size: float(np.median([share for each, share in shares if each == size])) for size in sizes}
+
+
+def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> None:
+    s, energy = trajectory.series("s"), trajectory.series("energy")
+    axes.plot(s, energy, color=style.GREY, lw=1.2)
+    at = np.searchsorted(s, jumps.s)
+    for sign, marker, colour, word in ((1, "^", style.COLOURS[1], "up"), (-1, "v", style.COLOURS[0], "down")):
+        chosen = np.sign(jumps.jump) == sign
+        label = f"{chosen.sum()} jumps {word}, {np.abs(jumps.jump[chosen]).sum():.2g} in all"
+        size = 6 + 40 * np.sqrt(np.abs(jumps.jump[chosen]) / np.abs(jumps.jump).max())
+        axes.scatter(jumps.s[chosen], energy[at[chosen]], marker=marker, s=size, color=colour, label=label, zorder=3)
+    axes.set(xlabel="flow time $s$", ylabel="loss $E$")
+    axes.legend(title="marker size: size of the jump")
+    axes.set_title(
+        f"N = {len(trajectory[0].tau)}: the order changes in {share(len(jumps.jump) / (len(s) - 1))} of steps"
+    )
+
+
+def _jump_sizes(axes: Axes, sizes: list[tuple[int, Array]]) -> None:
+    for size in sorted({size for size, jump in sizes if len(jump)}):
+        jump = np.concatenate([jump for each, jump in sizes if each == size])
+        spread = np.random.default_rng(size).uniform(-0.12, 0.12, len(jump))  # only to keep dots apart
+        axes.scatter(size * np.exp(spread), jump, s=5, color=style.COLOURS[5], alpha=0.35, lw=0, rasterized=True)
+        low, median, high = np.quantile(jump, [0.25, 0.5, 0.75])
+        axes.errorbar(size, median, [[median - low], [high - median]], fmt="o", color=style.COLOURS[0], capsize=4)
+    axes.set(yscale="log", ylabel=r"$|\Delta E|$ as one pair changes places")
+    everything = np.concatenate([jump for _, jump in sizes])
+    axes.set_title(f"Jumps of one pair: median {np.median(everything):.1g}, up to {everything.max():.1g}")
+    style.particle_axis(axes, [size for size, _ in sizes])
+
+
+def _jump_shares(axes: Axes, shares: list[tuple[int, float]]) -> None:
+    medians = _medians(shares)
+    axes.scatter(
+        [size for size, _ in shares], [share for _, share in shares], s=22, color=style.COLOURS[5], label="one run"
+    )
+    axes.plot(list(medians), list(medians.values()), "o-", color=style.COLOURS[0], label="median over seeds")
+    axes.set(ylabel=r"$\sum |\Delta E|$ / descent of $E$", ylim=(0, None))
+    if not medians:
+        style.nothing(axes, "E never falls below its start")
+        return
+    axes.legend()
+    axes.set_title(f"Jumps add up to {_range(medians)} of the descent")
+    style.particle_axis(axes, list(medians))

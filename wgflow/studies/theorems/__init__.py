@@ -1,0 +1,1 @@
+"""Study theorems: reduction, figure and requirements."""

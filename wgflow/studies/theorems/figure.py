@@ -1,0 +1,198 @@
+"""What the theorems say along one member's run: balance, stationarity, rate, support, certificates, adjoint."""
+
+from __future__ import annotations
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.report.members import shown
+from wgflow.report.theorem_diagnostics import Along, along
+from wgflow.stats.wording import number, share
+from wgflow.study.workspace import Workspace
+from wgflow.theory.envelope import Envelope
+from wgflow.trajectory import Trajectory
+
+_BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+_ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
+
+
+def theorems(work: Workspace) -> Drawing:
+    """Six panels of the member that :func:`wgflow.report.members.shown` picks; takes up to a minute."""
+    with Trajectory(shown(work)) as trajectory:
+        return drawing(along(trajectory), trajectory.path.stem)
+
+
+def drawing(found: Along, label: str) -> Drawing:
+    """Figure of what was found along a run.
+
+    Parameters
+    ----------
+    found : Along
+        From :func:`wgflow.report.theorem_diagnostics.along`.
+    label : str
+        What the run is called.
+    """
+    other = f" and for what is no descent ({', '.join(found.beside_the_flow)})" if found.beside_the_flow else ""
+    caption = (
+        f"The theorems along {label}. Balance: E(0) − E(s) and the dissipation integrated over the frames; they "
+        f"agree where the flow is resolved, but for jumps at order switches{other}. Stationarity: ∫|∇δE/δρ|²dρ, "
+        "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as observed between "
+        "frames; intervals in which E rises are left out. "
+        "Support: coverage, directions of θ and smallest spread in any direction, each over that of as many iid draws "
+        "of the initial law. Certificate: the steepest slope of E found towards another measure on one ball |θ| ≤ R; "
+        "hollow where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run and its "
+        "bounds, the continuum's dashed."
+    )
+    tables = {"theorems": rows(found), "assumptions": panel(found)}
+    return Drawing(found.verdict, caption, lambda: _draw(found), tables)
+
+
+def rows(found: Along) -> list[Spec]:
+    """Numbers behind the figure, a row for each frame that was measured."""
+    certified = dict(zip(found.certified.tolist(), found.certificates, strict=True))
+    out = []
+    for s, residual, support, travelled in zip(
+        found.s.tolist(), found.residual, found.support, found.travelled, strict=True
+    ):
+        row: Spec = {"s": s, "residual_theta": residual.theta, "residual_t": residual.t, "force_tau": residual.force}
+        row |= {"support_ratio": support.ratio, "coverage": support.coverage.value, "iid": support.coverage.iid}
+        row |= {"covering_radius": support.covering.value, "separation": support.separation.value}
+        row |= {"tau_from_uniform": support.tau.value, f"travelled_{found.travelled_by}": travelled}
+        if s in certified:
+            row |= {"certificate": certified[s].value, "radius": certified[s].radius}
+        out.append(row)
+    return out
+
+
+def panel(found: Along) -> list[Spec]:
+    """What the theorems assume, with verdicts."""
+    return [
+        {"assumption": each.name, "verdict": each.verdict, "what was done": each.sentence, "source": each.source}
+        for each in found.assumptions
+    ]
+
+
+@style.styled
+def _draw(found: Along) -> Figure:
+    figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
+    _balance(axes[0], found)
+    _residual(axes[1], found)
+    _rate(axes[2], found)
+    _support(axes[3], found)
+    _certificates(axes[4], found)
+    _adjoint(axes[5], found)
+    for each in axes[:5]:
+        each.set_xlabel("flow time $s$")
+    return figure
+
+
+def _balance(axes: Axes, found: Along) -> None:
+    axes.plot(found.balance.s, found.balance.drop, color=_BLUE, label="$E(0) - E(s)$")
+    axes.plot(found.balance.s, found.balance.dissipated, color=_ORANGE, ls="--", label="dissipated")
+    if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
+        axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
+    axes.set_ylabel("energy")
+    if found.beside_the_flow:
+        axes.set_title(f"Balance of the flow alone, without {', '.join(found.beside_the_flow)}")
+    else:
+        axes.set_title(_balanced(found))
+    axes.legend()
+
+
+def _balanced(found: Along) -> str:
+    """How far the dissipation accounts for E, over the largest change of E, and whether that is a descent."""
+    drop, defect = found.balance.drop, found.balance.relative
+    if not np.isfinite(defect):
+        return "Balance: E does not change"
+    what = "the descent" if np.abs(drop).max() == drop.max() else "the rise of E"
+    return f"Balance: defect {share(defect, 2 if defect < 0.01 else 0)} of {what}"
+
+
+def _residual(axes: Axes, found: Along) -> None:
+    series = {"in $\\theta$": [each.theta for each in found.residual], "in depth": [each.t for each in found.residual]}
+    for (name, values), colour in zip(series.items(), (_BLUE, _ORANGE), strict=True):
+        if np.nanmax([0.0, *values]) > 0:
+            axes.plot(found.s, _positive(values), color=colour, label=name)
+    axes.set(yscale="log", ylabel=r"$\int|\nabla\delta E/\delta\rho|^2\,d\rho$")
+    axes.set_title(f"Stationarity residual {number(found.residual[-1].total, '.1e')} at the end")
+    if len(axes.lines) > 1:
+        axes.legend()
+
+
+def _rate(axes: Axes, found: Along) -> None:
+    axes.plot(found.rate.middle, _positive(found.rate.seen), ".", ms=3.5, color=style.GREY, label="seen")
+    axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
+    axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
+    rises = int((found.rate.seen < 0).sum())
+    title = f"Decay rate, least ratio {number(found.rate.least, '.1e')}"
+    axes.set_title(f"{title}; E rises in {rises} of {len(found.rate.seen)}" if rises else title)
+    axes.legend()
+
+
+def _support(axes: Axes, found: Along) -> None:
+    series = {
+        "coverage": [each.coverage.ratio for each in found.support],
+        r"directions of $\theta$": [each.directions["theta"].ratio for each in found.support if each.directions],
+        "smallest spread": [each.thinnest.ratio for each in found.support],
+    }
+    for (name, values), colour in zip(series.items(), style.COLOURS, strict=False):
+        if len(values) == len(found.s):
+            axes.plot(found.s, values, color=colour, label=name)
+    axes.axhline(1.0, color=style.INK, lw=0.9, ls=":")
+    axes.set_ylim(0, max(1.1, 1.05 * max(axes.get_ylim()[1], 0.0)))
+    axes.set_ylabel("over iid draws")
+    axes.set_title(f"Support like {share(found.support[-1].ratio)} of an iid cloud's")
+    axes.legend(loc="lower left")
+
+
+def _certificates(axes: Axes, found: Along) -> None:
+    slope = np.array([-each.value for each in found.certificates])
+    some = np.array([each.found for each in found.certificates])
+    drawn = np.maximum(slope, found.certificates[0].tolerance)
+    axes.plot(found.certified, drawn, color=_GREEN, lw=1.1)
+    axes.plot(found.certified[some], drawn[some], "o", color=_GREEN, label="direction of descent found")
+    if (~some).any():
+        axes.plot(found.certified[~some], drawn[~some], "o", mfc=style.PAPER, mec=_GREEN, label="none found")
+    axes.set(yscale="log", ylabel=r"$-\inf_\nu\langle\delta E/\delta\rho, \nu-\rho\rangle$")
+    last = found.certificates[-1]
+    axes.set_title(f"Descent certificate, R = {last.radius:.3g}, {last.starts} starts")
+    axes.legend()
+
+
+def _adjoint(axes: Axes, found: Along) -> None:
+    for (name, envelope), colour in zip(found.envelopes.items(), (_ORANGE, _BLUE), strict=True):
+        lower, upper = _bounds(envelope)
+        axes.fill_between(envelope.t, lower, upper, color=colour, alpha=0.15, lw=0)
+        for bound in (envelope.smooth_lower, envelope.smooth_upper):
+            axes.plot(envelope.t, np.clip(bound, 1e-12, 1e12), color=colour, lw=0.9, ls="--")
+        axes.plot(envelope.t, envelope.ratio, color=colour, label=name)
+    axes.set(yscale="log", xlabel="depth $t$", ylabel=r"$E|p(t)|^2/E|p(1)|^2$")
+    axes.set_title(_bounded(found))
+    axes.legend()
+
+
+def _bounded(found: Along) -> str:
+    """Whether the adjoint lies inside its bounds, at the start and at the end, up to rounding."""
+    inside = []
+    for each in found.envelopes.values():
+        known = np.isfinite(each.ratio)
+        above, below = each.ratio >= each.lower * (1 - _ROUNDING), each.ratio <= each.upper * (1 + _ROUNDING)
+        inside.append(bool((above & below)[known].all()) if known.any() else None)
+    if None in inside:
+        return "Adjoint: none is left" if not any(inside) else "Adjoint inside its bounds where it is not 0"
+    return "Adjoint inside its bounds" if all(inside) else "Adjoint outside of its bounds"
+
+
+def _bounds(envelope: Envelope) -> tuple[Array, Array]:
+    """Bounds that a logarithmic axis can show."""
+    return np.clip(envelope.lower, 1e-12, None), np.clip(envelope.upper, None, 1e12)
+
+
+def _positive(values: object) -> Array:
+    """Values for a logarithmic axis, gaps where they are not positive."""
+    array = np.asarray(values, float)
+    return np.where(array > 0, array, np.nan)

@@ -1,0 +1,1 @@
+"""Study zero_loss: reduction, figure and requirements."""

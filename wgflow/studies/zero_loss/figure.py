@@ -1,0 +1,199 @@
+"""Loss and separation along the flow, from starts with the separation property at one depth and from others."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.types import Array, Spec
+from wgflow.report import style
+from wgflow.report.figure import Drawing
+from wgflow.stats.wording import counted, span
+from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Course, checked, courses
+from wgflow.study.workspace import Workspace
+from wgflow.theory.assumption import Assumption
+
+_STARTS = {
+    "full": "full support in every layer",
+    "one_layer": "full support in one layer",
+    "point": "all at one point",
+    "one_sided": "all push one way",
+    "origin": "all parameters 0",
+}
+_COLOURS = dict(zip(_STARTS, style.COLOURS, strict=False))
+_MARKERS = dict(zip(_STARTS, "osD^v", strict=True))
+_SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
+
+
+def zero_loss(work: Workspace) -> Drawing:
+    """Loss along s above, the share of its shadow that the cloud at t0 covers below; a column for each block."""
+    found, panel = courses(work), checked(work)
+    caption = (
+        "Above, E along the flow, a line a seed; filled markers start from a law with the separation property at t0, "
+        f"open ones without. An end below the dotted line, {ZERO:g} of E without blocks, is counted as zero if E still "
+        f"falls faster than s^-{RESTING:g}. Dashed, the least E while all a have one sign. Below, the fraction of "
+        "directions (2-homogeneous) or inner parameters (partially 1-homogeneous) of fresh draws that have a particle "
+        "near them at t0; in grey two standard deviations about as many iid draws. Particles gather along s; that "
+        "the law behind them keeps the property is Lemma H.2. Theorems 6.1 and 6.2 (arXiv:2110.02926) promise E = 0 of "
+        f"a limit if there is one. Of what else they assume: {_checks(panel)}; smoothness, which relu lacks, was not "
+        "checked."
+    )
+    tables = {"zero_loss": _rows(found), "zero_loss_assumptions": _lines_of(panel)}
+    return Drawing(_finding(found), caption, lambda: _draw(found), tables)
+
+
+def _checks(panel: dict[str, list[Assumption]]) -> str:
+    """Verdicts in a clause, e.g. "homogeneity passes for relu, tanh"."""
+    by: dict[tuple[str, str], list[str]] = {}
+    for block, lines in panel.items():
+        for line in lines:
+            by.setdefault((line.name, line.verdict), []).append(block)
+    said = {"pass": "passes", "fail": "fails", "unknown": "stays open"}
+    parts = [f"{name} {said[verdict]} for {', '.join(blocks)}" for (name, verdict), blocks in by.items()]
+    return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts separated"
+
+
+def _rows(found: list[Course]) -> list[Spec]:
+    """Start and end of every member."""
+    return [
+        {
+            "block": each.block, "kind": each.kind, "support": each.support, "seed": each.seed, "t0": each.t0,
+            "separated": each.separated, "energy_start": float(each.energy[0]), "energy_end": float(each.energy[-1]),
+            "energy_empty": each.empty, "zero": each.zero, "rate_end": each.rate, "floor": each.floor,
+            "one_sided_start": bool(each.one_sided[0]), "one_sided_end": bool(each.one_sided[-1]),
+        }
+        | {
+            f"{name}_{when}": getattr(each.separation[at], name).value
+            for name in ("covered", "hole")
+            for when, at in (("start", 0), ("end", -1))
+        }
+        | {
+            "covered_iid": each.separation[0].covered.iid, "hole_iid": each.separation[0].hole.iid,
+            "verdict_start": each.separation[0].verdict, "verdict_end": each.separation[-1].verdict,
+        }
+        for each in found
+    ]  # fmt: skip
+
+
+def _lines_of(panel: dict[str, list[Assumption]]) -> list[Spec]:
+    return [
+        {"block": block, "name": line.name, "verdict": line.verdict, "number": line.number, "sentence": line.sentence}
+        for block, lines in panel.items()
+        for line in lines
+    ]
+
+
+def _finding(found: list[Course]) -> str:
+    """What became of the starts with the property and, block by block, of those without."""
+    having, lacking = ([each for each in found if each.separated == is_so] for is_so in (True, False))
+    sentences = []
+    if having:
+        zero = sum(each.zero for each in having)
+        sentences.append(
+            f"From starts separated at t0 = {span(each.t0 for each in having)} E is "
+            f"{span(each.energy[-1] for each in having)} at s = {span((each.s[-1] for each in having), 'g')}, zero in "
+            f"{zero} of {len(having)} runs, {_falling(having)}."
+        )
+    if lacking:
+        blocks = dict.fromkeys(each.block for each in lacking)
+        told = (_without([each for each in lacking if each.block == block], block) for block in blocks)
+        sentences.append(f"Without the property: {'; '.join(told)}.")
+        if any(each.zero for each in lacking) and all(each.zero for each in having):
+            sentences.append("It is enough here, and not needed.")
+    return " ".join(sentences)
+
+
+def _falling(runs: list[Course]) -> str:
+    """In how many of some runs E falls at the end, and like which power of s."""
+    rates = sorted(each.rate for each in runs if each.falls and np.isfinite(each.rate))
+    if not rates:
+        return "falling there in none"
+    powers = f"s^-{rates[0]:.1f} to s^-{rates[-1]:.1f}"
+    return f"falling there {'' if len(rates) == len(runs) else f'in {counted(len(rates), len(runs))} '}like {powers}"
+
+
+def _without(runs: list[Course], block: str) -> str:
+    """What became of one block's starts without the property."""
+    zero, floored = ([each for each in runs if getattr(each, name)] for name in ("zero", "on_floor"))
+    stuck = [each for each in runs if each.energy[-1] == each.energy[0]]
+    rest = [each for each in runs if not any(each is other for other in (*zero, *floored, *stuck))]
+    said = []
+    if floored:
+        level = span((each.energy[-1] for each in floored), ".3g")
+        said.append(f"{len(floored)} at {level}, the least that blocks of one sign can have")
+    if zero:
+        said.append(f"{len(zero)} at zero")
+    if rest:
+        turned = all(each.one_sided[0] and not each.one_sided[-1] for each in rest)
+        still = " at rest" if all(each.rate <= RESTING for each in rest) else ""
+        changed = " after some a changed sign" if turned else ""
+        said.append(f"{len(rest)}{still} at {span(each.energy[-1] for each in rest)}{changed}")
+    if stuck:
+        said.append(f"{len(stuck)} where they started")
+    return f"of {len(runs)} runs with {block} {', '.join(said)}"
+
+
+@style.styled
+def _draw(found: list[Course]) -> Figure:
+    blocks = list(dict.fromkeys(each.block for each in found))
+    figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
+    energies = np.concatenate([each.energy[np.isfinite(each.energy)] for each in found])
+    low, high = (energies.min(), energies.max()) if len(energies) else (1.0, 1.0)
+    for k, block in enumerate(blocks):
+        runs = [each for each in found if each.block == block]
+        _losses(axes[k], runs, block)
+        axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
+        _covered(axes[len(blocks) + k], runs)
+    axes[0].legend(loc="lower left", fontsize=9)
+    return figure
+
+
+def _losses(axes: Axes, runs: list[Course], block: str) -> None:
+    _lines(axes, runs, lambda each: (each.s, each.energy))
+    floor, empty = runs[0].floor, runs[0].empty
+    axes.axhline(ZERO * empty, color=style.INK, lw=0.8, ls=":")
+    if np.isfinite(floor):
+        axes.axhline(floor, color=style.INK, lw=1.0, ls="--")
+        axes.text(0.99, floor / 1.15, "least $E$ of one sign", **(_right(axes) | {"va": "top"}))
+    axes.text(0.01, ZERO * empty * 1.15, "counts as zero", **(_right(axes) | {"ha": "left"}))
+    arrow = {"arrowstyle": "->", "color": style.GREY}
+    axes.annotate("", (0.97, 0.0), (0.97, 0.1), "axes fraction", arrowprops=arrow)
+    axes.text(0.95, 0.02, "0, promised of a limit", **(_right(axes) | {"transform": axes.transAxes}))
+    axes.set(yscale="log", ylabel="loss $E$")
+    axes.set_title(f"does $E$ reach 0?\n{block}, {runs[0].kind}")
+
+
+def _covered(axes: Axes, runs: list[Course]) -> None:
+    _lines(axes, runs, lambda each: (each.at, np.array([one.covered.value for one in each.separation])))
+    iid = runs[0].separation[0].covered
+    axes.axhspan(iid.iid - 2 * iid.spread, min(1.0, iid.iid + 2 * iid.spread), color=style.GREY, alpha=0.25, lw=0)
+    axes.set(ylim=(0, 1.03), ylabel="covered at $t_0$")
+    axes.set_title(f"are all {_SHADOWS[runs[0].kind]} still there at $t_0$?")
+
+
+def _lines(axes: Axes, runs: list[Course], values: Callable[[Course], tuple[Array, Array]]) -> None:
+    known: set[str] = set()
+    for each in runs:
+        s, y = values(each)
+        axes.plot(
+            s, y, marker=_MARKERS[each.support], ms=4, lw=1.2, color=_COLOURS[each.support], alpha=0.85, markevery=2,
+            markerfacecolor=_COLOURS[each.support] if each.separated else style.PAPER,
+            label=None if each.support in known else _STARTS[each.support],
+        )  # fmt: skip
+        known.add(each.support)
+    last = max(float(each.s[-1]) for each in runs) or 1.0
+    axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+    ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set_xlim(-0.05, 1.1 * last)
+    axes.set_xlabel("flow time $s$")
+
+
+def _right(axes: Axes) -> dict[str, Any]:
+    return {
+        "transform": axes.get_yaxis_transform(), "ha": "right", "va": "bottom", "fontsize": 9, "color": style.GREY,
+    }  # fmt: skip

@@ -1,0 +1,193 @@
+"""Starts with and without the separation property at one depth: the loss, and what becomes of the property, along s.
+
+Theorems 6.1 and 6.2 of Ding, Chen, Li and Wright (arXiv:2110.02926): if the flow converges, the block is homogeneous,
+one depth t0 has the property at the start and dE/drho of the limit is regular in Sard's sense, the limit has E = 0.
+They speak of infinitely many layers and particles. Convergence is theirs to assume and not to be had from a run; what
+is here is how far E of a finite network has come and whether it rests.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array
+from wgflow.energy import Energy
+from wgflow.model.problem import Problem
+from wgflow.report.members import spread, undiverged
+from wgflow.stats.wording import FALLS, change
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.theory import reference
+from wgflow.theory.assumption import Assumption
+from wgflow.theory.critical_values import sard
+from wgflow.theory.homogeneity import homogeneity
+from wgflow.theory.separation import Kind, Separation, Separator, at_depth, one_signed_floor, separation
+from wgflow.theory.universality import universal_kernel
+from wgflow.trajectory import Trajectory
+
+ZERO = 1e-3  # of the loss without blocks: an end below it that still falls counts as zero
+RESTING = 0.1  # of -d log E / d log s, below which E rests
+SEPARATED = {"full": True, "one_layer": True, "point": False, "origin": False, "one_sided": False}
+_MEASURED = 25  # frames at which the cloud at t0 is measured
+
+
+class Course(NamedTuple):
+    """One member along its frames.
+
+    Attributes
+    ----------
+    block, support, seed : str
+        Activation and, unless it is ridge, block; kind of start; its seed.
+    kind : str
+        Homogeneity that a theorem covers.
+    t0 : float
+        Depth at which the property is looked for.
+    s, energy : ndarray (F,)
+        Flow time and loss.
+    rate : float
+        -d log E / d log s = s (dissipation) / E at the end; near 0 where E rests.
+    empty : float
+        E of the network without blocks.
+    floor : float
+        Least E while all blocks push one way, nan where no bound is known.
+    one_sided : ndarray (F,), bool
+        Whether all a have one sign, in all layers; False where the block has no column a.
+    at : ndarray (A,)
+        Flow times at which the cloud at t0 was measured.
+    separation : list of Separation
+        Then.
+    """
+
+    block: str
+    support: str
+    seed: str
+    kind: Kind
+    t0: float
+    s: Array
+    energy: Array
+    rate: float
+    empty: float
+    floor: float
+    one_sided: Array
+    at: Array
+    separation: list[Separation]
+
+    @property
+    def separated(self) -> bool:
+        """Whether the law it started from has the property at t0 (derived), and its cloud does not contradict it.
+
+        Gaussians have full support. A point separates nothing. ``one_sided`` is a cone about one direction: it leaves
+        directions out, and it lies in no |theta_[1]| <= r0, so that paths at |theta_[2]| > r0 pass it by.
+        """
+        return SEPARATED[self.support] and self.separation[0].verdict != "fail"
+
+    @property
+    def falls(self) -> bool:
+        """Whether the loss fell, still falls in its last frame, and by its dissipation faster than s^-0.1."""
+        fell = change(self.s, self.energy).kind == FALLS
+        return bool(fell and self.energy[-1] < self.energy[-2] and self.rate > RESTING)
+
+    @property
+    def zero(self) -> bool:
+        """Whether the loss ended below :data:`ZERO` of the network without blocks and does not rest there."""
+        return bool(self.energy[-1] <= ZERO * self.empty and (self.rate > RESTING or self.energy[-1] == 0))
+
+    @property
+    def on_floor(self) -> bool:
+        """Whether the loss ended within 1% above the floor of blocks of one sign."""
+        return bool(self.floor <= self.energy[-1] <= 1.01 * self.floor)
+
+
+def courses(work: Workspace) -> list[Course]:
+    """Members that have frames and did not diverge; raises InputError if there are none, or a start is unknown here."""
+    separators: dict[tuple[str, int], Separator] = {}
+    return [_course(file, separators) for file in undiverged(work)]
+
+
+def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
+    """What can be checked of the theorems' assumptions, for each block, on a member that starts separated.
+
+    Homogeneity and the universal kernel of the problem; separation at the start, at t0; the Sard proxy at the end,
+    which stands for the limit (Theorem 6.1's form of it, for both kinds). That the flow converges is not among them,
+    nor is the smoothness of f, which relu lacks.
+    """
+    panel: dict[str, list[Assumption]] = {}
+    for file in undiverged(work):
+        with Trajectory(file.path) as trajectory:
+            energy, t0 = trajectory.energy(), _t0(trajectory)
+            name = _block(energy.problem)
+            if name in panel or not SEPARATED.get(_support(trajectory), False):
+                continue
+            law, (first, last) = _law(trajectory, energy), (trajectory[at].particles for at in (0, -1))
+            panel[name] = [
+                homogeneity(energy.problem),
+                universal_kernel(energy.problem, law),
+                separation(energy, first, t0, law),
+                sard(energy, last, t0, starts),
+            ]
+    return panel
+
+
+def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> Course:
+    with Trajectory(file.path) as trajectory:
+        energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
+        if support not in SEPARATED:
+            raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")
+        problem, frames = energy.problem, [trajectory[k] for k in spread(len(trajectory), _MEASURED)]
+        clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
+        key = (_block(problem), len(clouds[0]))
+        if key not in separators:
+            separators[key] = Separator(problem, len(clouds[0]), _law(trajectory, energy))
+        s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
+        return Course(
+            key[0],
+            support,
+            str(file.values.get("seed", "")),
+            separators[key].kind,
+            t0,
+            s,
+            loss,
+            float(s[-1] * dissipation[-1] / loss[-1]) if loss[-1] > 0 else 0.0,
+            float(energy(frames[0].particles.moved(np.zeros_like(frames[0].theta), frames[0].tau))),
+            _floor(problem),
+            np.array([_one_sided(problem, frame.theta) for frame in trajectory]),
+            np.array([frame.s for frame in frames]),
+            [separators[key].measure(cloud) for cloud in clouds],
+        )
+
+
+def _t0(trajectory: Trajectory) -> float:
+    t0 = trajectory.parameters["study"]["particles"].get("t0")
+    return 0.5 if t0 is None else float(t0)
+
+
+def _support(trajectory: Trajectory) -> str:
+    return str(trajectory.parameters["study"]["particles"].get("support", "full"))
+
+
+def _law(trajectory: Trajectory, energy: Energy) -> reference.Law:
+    """Law that a full start is drawn from, if its scales are numbers."""
+    scale = trajectory.parameters["study"]["particles"].get("scale") or {}
+    plain = all(isinstance(value, int | float) for value in scale.values())
+    return reference.initial(energy.problem, scale if plain else None)
+
+
+def _block(problem: Problem) -> str:
+    name, activation = problem.block.name, problem.activation.name
+    return activation if name == "ridge" else f"{name} with {activation}"
+
+
+def _floor(problem: Problem) -> float:
+    try:
+        return one_signed_floor(problem)
+    except InputError:  # no bound is known for this problem
+        return float("nan")
+
+
+def _one_sided(problem: Problem, theta: Array) -> bool:
+    if "a" not in problem.groups:
+        return False
+    a = theta[:, problem.groups["a"]]
+    return bool((a >= 0).all() or (a <= 0).all())

@@ -1,0 +1,1 @@
+"""The study file: schema, tables, grid, and the folder of one run."""

@@ -1,0 +1,131 @@
+"""What is said of a study that does not fit the schema: key, what was expected, what came, what to do."""
+
+from __future__ import annotations
+
+import contextlib
+import typing
+from collections.abc import Iterator
+from typing import Any
+
+from pydantic import BaseModel, ValidationError
+
+from wgflow.base.errors import BackendError, InputError, StudyError, describe, suggest, unknown
+from wgflow.base.types import Spec
+
+ADVICE = "; --set figure=none runs it without figures"  # where a figure is what a study does not suit
+_Model = typing.TypeVar("_Model", bound=BaseModel)
+
+
+def validate(model: type[_Model], raw: Spec, where: str) -> _Model:
+    """Check plain JSON against a model.
+
+    Raises
+    ------
+    StudyError
+        With a line for each thing wrong, ``where`` in front of it.
+    """
+    try:
+        return model.model_validate(raw)
+    except ValidationError as error:
+        found = error.errors(include_url=False)
+        raise StudyError([f"{where}: {_explain(model, dict(problem))}" for problem in found]) from error
+
+
+@contextlib.contextmanager
+def naming(label: str, backends: bool = False) -> Iterator[None]:
+    """Put the label of a member, if it has one, in front of what is wrong with it.
+
+    Parameters
+    ----------
+    label : str
+        Its grid values in words.
+    backends : bool, optional
+        Whether a backend that cannot be had is a fault of this member too.
+    """
+    try:
+        yield
+    except (InputError, BackendError) as error:
+        kind = BackendError if isinstance(error, BackendError) else InputError
+        if not label or (kind is BackendError and not backends):
+            raise
+        raise kind(f"{label}: {error}") from error
+    except MemoryError as error:
+        if not label:
+            raise
+        raise InputError(
+            f"{label}: expected a member that fits in memory, got one that does not"
+            f"{f' ({error})' if str(error) else ''}; use fewer particles or samples"
+        ) from error
+
+
+def _explain(model: type[BaseModel], problem: Spec) -> str:
+    """One problem in the form: key, what was expected, what came, what to do."""
+    kind, value = problem["type"], problem["input"]
+    location = [str(part) for part in problem["loc"]]
+    key, table = locate(model, location)
+    match kind:
+        case "extra_forbidden":
+            known = list(table.model_fields) if table else []
+            return f"{key}: unknown key; {suggest(location[-1], known)}known: {', '.join(known)}"
+        case "missing":
+            return f"{key}: expected a value, got none; add it"
+        case "union_tag_invalid":
+            names = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
+            return f"{key}.name: {unknown('name', problem['ctx']['tag'], names)}"
+        case "union_tag_not_found":
+            return f"{key}.name: expected a name that says which kind, got none; add it"
+        case "literal_error":
+            choices = problem["ctx"]["expected"]
+            hint = (
+                suggest(value, [each.strip(" '") for each in choices.replace(" or ", ",").split(",")])
+                if isinstance(value, str)
+                else ""
+            )
+            return f"{key}: expected {choices}, got {describe(value)}{'; ' + hint.strip() if hint else ''}"
+        case "string_pattern_mismatch":
+            return f"{key}: expected letters, digits, - and _ only, got {describe(value)}"
+        case "value_error":
+            return f"{key}: {problem['ctx']['error']}"
+        case _:
+            return f"{key}: expected {_expected(problem['msg'])}, got {describe(value)}"
+
+
+def _expected(message: str) -> str:
+    """Turn pydantic's sentence on what a value should be into the end of ours."""
+    text = message.removeprefix("Input should be ").removeprefix("Input should have ")
+    if text.startswith(("greater", "less")):
+        return f"a number {text}"
+    return "a table" if "dictionary" in text else text
+
+
+def locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[BaseModel] | None]:
+    """Dotted key of a location, without the tags of unions, and the table its last key should be in."""
+    key: list[str] = []
+    table: type[BaseModel] | None = model
+    choices: dict[str, type[BaseModel]] = {}
+    for depth, part in enumerate(location):
+        if part in choices:  # the tag of a union, which is not a key
+            table, choices = choices[part], {}
+            continue
+        key.append(part)
+        if part.isdigit():  # a place in a list: the same table goes on
+            continue
+        if depth == len(location) - 1:
+            break
+        field = table.model_fields.get(part) if table else None
+        within = tables(field.annotation) if field else []
+        choices = {tag(each): each for each in within} if len(within) > 1 else {}
+        table = within[0] if len(within) == 1 else None
+    return ".".join(key), table
+
+
+def tables(annotation: Any) -> list[type[BaseModel]]:
+    """Models an annotation allows."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return [annotation]
+    return [each for part in typing.get_args(annotation) for each in tables(part)]
+
+
+def tag(table: type[BaseModel]) -> str:
+    """Name by which a table is told from others in its place."""
+    return str(typing.get_args(table.model_fields["name"].annotation)[0])

@@ -1,0 +1,298 @@
+"""The tables of a study file: keys, types, ranges, and what each key means."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal, TypeAlias
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    WithJsonSchema,
+    field_validator,
+)
+
+from wgflow.base.errors import build, named
+from wgflow.base.types import real
+from wgflow.flow import integrators
+from wgflow.flow.schedule import Every, schedule
+from wgflow.model import activations, blocks, losses
+from wgflow.study import formulas
+
+
+class Table(BaseModel):
+    """A table of a study: unknown keys refused, no silent conversion, finite numbers only."""
+
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+
+
+class ProblemTable(Table):
+    """What every problem has: samples held out, scaling, and the network's fixed parts."""
+
+    heldout: float = Field(0.0, ge=0, lt=1, description="fraction of the samples held out")
+    split_seed: int = Field(0, ge=0, description="seed of the choice of held-out samples")
+    standardise: bool = Field(True, description="scale columns of x and y by the training samples")
+    state: Literal["padded", "identity", "whole"] = Field(
+        "padded",
+        description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns; whole: "
+        "D = D_in = K, output the state itself",
+    )
+    block: Any = Field("ridge", description="residual block: its name, or a table with name and options")
+    activation: Any = Field("tanh", description="activation inside the block: its name, or a table")
+    loss: str = Field("squared", description="loss of one sample")
+
+    @field_validator("block")
+    @classmethod
+    def _block(cls, value: Any) -> Any:
+        build("block", value, blocks.BLOCKS)
+        return value
+
+    @field_validator("activation")
+    @classmethod
+    def _activation(cls, value: Any) -> Any:
+        named("activation", value)  # a table or a name, not an object
+        activations.activation(value)
+        return value
+
+    @field_validator("loss")
+    @classmethod
+    def _loss(cls, value: Any) -> Any:
+        losses.loss(value)
+        return value
+
+
+class DiabetesTable(ProblemTable):
+    """Diabetes regression data that scikit-learn ships."""
+
+    name: Literal["diabetes"]
+
+
+class DigitsTable(ProblemTable):
+    """Handwritten digits that scikit-learn ships: 64 grey values, 10 classes."""
+
+    name: Literal["digits"]
+    parity: bool = Field(False, description="one target, 1 for even digits and -1 for odd ones; set loss = squared")
+    loss: str = Field("cross_entropy", description="loss of one sample")
+
+
+class SineTable(ProblemTable):
+    """y = sin(frequency x) + noise on [-pi, pi]."""
+
+    name: Literal["sine"]
+    samples: int = Field(200, ge=1)
+    frequency: float = 1.0
+    noise: float = Field(0.0, ge=0)
+    seed: int = Field(0, ge=0)
+
+
+class TeacherTable(ProblemTable):
+    """Outputs of a residual network with random blocks: a problem that can be solved exactly."""
+
+    name: Literal["teacher"]
+    samples: int = Field(200, ge=1)
+    width: int = Field(3, ge=1, description="inputs D_in")
+    layers: int = Field(4, ge=1)
+    units: int = Field(2, ge=1, description="ridge blocks of each layer")
+    seed: int = Field(0, ge=0)
+
+
+class GaussianTable(ProblemTable):
+    """Gaussian inputs and targets, independent of each other."""
+
+    name: Literal["gaussian"]
+    samples: int = Field(10, ge=1)
+    width: int = Field(10, ge=1, description="inputs D_in")
+    outputs: int | None = Field(None, ge=1, description="targets K; as many as inputs if left out")
+    seed: int = Field(0, ge=0)
+
+
+class FileTable(ProblemTable):
+    """Your own data: a NumPy .npz file with arrays x and y."""
+
+    name: Literal["file"]
+    path: str = Field(description="relative to the study file")
+
+
+def _amount(value: Any) -> Any:
+    """Check a number >= 0, or a formula that will have such a value once its names do."""
+    return formulas.check(value) if isinstance(value, str) else real("value", value, least=0.0)
+
+
+Amount: TypeAlias = Annotated[
+    Any,
+    AfterValidator(_amount),
+    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string"}]}),
+]
+
+
+class ParticlesTable(Table):
+    """The initial measure."""
+
+    count: int = Field(32, ge=1, description="N")
+    per_layer: int | None = Field(None, ge=1, description="particles of one layer, in place of N under depth layers")
+    within: int | None = Field(
+        None, ge=1, description="layers of a larger network of which this is a sub-sample, under depth layers"
+    )
+    fresh: bool = Field(False, description="draw anew for every L and M_l, under depth layers")
+    scale: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="standard deviation by parameter group: a number, or a formula in D, K, M, N, L such as 'sqrt(D)'",
+    )
+    tau: Literal["grid", "uniform"] = Field("grid", description="law of the depths")
+    coupling: Literal["independent", "path"] = Field(
+        "independent", description="how the layers hang together at the start, under depth layers"
+    )
+    part: int = Field(0, ge=0, lt=1024, description="which N of the seed's endless list of particles, from 0")
+    support: Literal["full", "point", "origin", "one_layer", "one_sided"] = Field(
+        "full",
+        description="full: as drawn; point: all particles like the first one drawn; origin: all parameters 0; "
+        "one_layer: as drawn in the layer of t0, like the first one drawn in all others, under depth layers; "
+        "one_sided: the first column of a made sqrt(2) |theta|, so that all blocks push one way",
+    )
+    t0: float | None = Field(
+        None, ge=0, le=1, description="depth of the layer as drawn under support = one_layer, 0.5 if left out"
+    )
+
+
+class GapsTable(Table):
+    """Algorithm 1 of Lu et al.: sort by depth, step by the gaps."""
+
+    name: Literal["gaps"]
+
+
+class LayersTable(Table):
+    """Ding et al.: L layers of equally many particles that stay in them."""
+
+    name: Literal["layers"]
+    layers: int = Field(ge=1, description="L")
+
+
+class DepositTable(Table):
+    """The joint measure as particle-in-cell: tau moves along the true gradient."""
+
+    name: Literal["deposit"]
+    layers: int = Field(ge=1, description="L")
+    shape: Literal["spline", "hat"] = Field("spline", description="hat is a negative control")
+
+
+class ShallowTable(Table):
+    """Two-layer limit of the same measure."""
+
+    name: Literal["shallow"]
+
+
+class NetworkTable(Table):
+    """A network of features in place of residual blocks in depth: Fang, Lee, Yang and Zhang (2021)."""
+
+    kind: Literal["resnet", "dnn"] = "resnet"
+    layers: int = Field(4, ge=2, description="hidden layers L")
+    h1: Any = Field("tanh", description="activation of a layer's features")
+    h2: Any = Field("tanh", description="activation of what a layer adds, in a resnet")
+    method: Literal["flow", "descent"] = Field(
+        "flow", description="flow: weights and features move as states of their own; descent: scaled gradient descent"
+    )
+    start: Literal["minimum_norm", "standard", "ideal"] = Field(
+        "minimum_norm",
+        description="minimum_norm: Algorithm 2 (4 for a dnn); standard: independent weights of variance sigma**2; "
+        "ideal: particles drawn from the population",
+    )
+    draw: Literal["features", "weights"] = Field(
+        "features", description="what minimum_norm draws: features given those below, or weights that are then replaced"
+    )
+    sigma: float = Field(1.0, gt=0, description="scale of the draws")
+    outer: float = Field(1.0, description="weights v_(L+1) of the last layer at the start, all equal")
+    ridge: float = Field(0.0, ge=0, description="penalty of the soft version of minimum_norm")
+
+    @field_validator("h1", "h2")
+    @classmethod
+    def _activations(cls, value: Any) -> Any:
+        named("activation", value)
+        activations.activation(value)
+        return value
+
+
+class LangevinTable(Table):
+    """Noise and weight decay: mean-field Langevin dynamics."""
+
+    name: Literal["langevin"]
+    temperature: float = Field(ge=0)
+    decay: float = Field(0.0, ge=0)
+    tau_temperature: float = Field(0.0, ge=0, description="needs flow.boundary = reflect")
+
+
+class BirthDeathTable(Table):
+    """Fisher-Rao transport of mass, under depth deposit or shallow."""
+
+    name: Literal["birth_death"]
+    rate: float = Field(gt=0)
+    floor: float = Field(0.0, ge=0, lt=1, description="share of the mean mass below which a particle dies")
+    jitter: float = Field(0.0, ge=0, description="standard deviation of a clone's parameters about its parent's")
+
+
+class BirthTable(Table):
+    """Particles born where the first variation is lowest, under depth deposit or shallow."""
+
+    name: Literal["birth"]
+    every: int = Field(ge=1, description="steps between births")
+    radius: float = Field(gt=0, description="R of the ball |theta| <= R searched")
+    starts: int = Field(32, ge=3, description="starts of the search")
+    share: float = Field(0.5, gt=0, le=1, description="largest share of the mass a newborn may get")
+
+
+class QuadraticTable(Table):
+    """strength e**(-decay s) |theta|**2, integrated against the measure."""
+
+    name: Literal["quadratic"]
+    strength: float = Field(1.0, ge=0)
+    decay: float = Field(1.0, ge=0)
+
+
+IngredientChoice: TypeAlias = Annotated[LangevinTable | BirthDeathTable | BirthTable, Field(discriminator="name")]
+EveryChoice: TypeAlias = Annotated[
+    Any, WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "object"}, {"type": "null"}]})
+]
+
+
+class FlowTable(Table):
+    """The flow in s."""
+
+    until: float = Field(gt=0, description="flow time at which to stop")
+    every: EveryChoice = Field(
+        None,
+        description="flow time between frames, or a table: {name='steps', n=10}, {name='log', per_decade=8, first=1}, "
+        "{name='at', s=[1, 5]}; one step if left out",
+    )
+    step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
+    rule: Literal["constant", "descent", "adaptive"] = Field(
+        "constant", description="descent: backtracking on the energy; adaptive: by the estimated error of each step"
+    )
+    rtol: float | None = Field(None, gt=0, lt=1, description="rule adaptive: error allowed in a step beside the state")
+    atol: float | None = Field(None, ge=0, description="rule adaptive: absolute error allowed in a step")
+    smallest: float | None = Field(None, gt=0, description="rules that adapt: length below which no step is cut")
+    batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
+    ingredients: list[IngredientChoice] = Field(default_factory=list, description="called after every step")
+    integrator: str = Field("euler", description="method in s")
+    boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
+    mobility: dict[str, Amount] = Field(
+        default_factory=dict,
+        description="factor on the velocity by parameter group, and for tau: a number, or a formula in D, K, M, N, L "
+        "and the groups' standard deviations by their names",
+    )
+
+    @field_validator("every")
+    @classmethod
+    def _every(cls, value: Any) -> Any:
+        if value is None:
+            return None
+        made = schedule(value)
+        return made.s if isinstance(made, Every) else value
+
+    @field_validator("integrator")
+    @classmethod
+    def _integrator(cls, value: Any) -> Any:
+        integrators.integrator(value)
+        return value
+
+
+DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]

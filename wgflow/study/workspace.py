@@ -1,0 +1,403 @@
+"""The folder of one run: ``runs/<study>/<hash>/``, its lock, its provenance, and files that are never half written."""
+
+from __future__ import annotations
+
+import contextlib
+import csv
+import datetime
+import hashlib
+import io
+import itertools
+import json
+import math
+import os
+import platform
+import re
+import shutil
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from importlib import metadata
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import wgflow
+from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.base.files import file_name, replaced, sanitised, sweep_drafts
+from wgflow.base.types import Spec
+from wgflow.kernels import cache
+
+_HASH = re.compile(r"[0-9a-f]{12}")
+_PACKAGES = ("numpy", "scipy", "numba", "h5py")
+
+
+class MemberFile(NamedTuple):
+    """One member of a run on disk.
+
+    Attributes
+    ----------
+    label : str
+        Its grid values in words, e.g. ``"count=32, seed=1"``.
+    values : dict
+        Its grid values by key.
+    path : Path
+        Its trajectory, which may not exist yet.
+    reference : bool
+        Whether it is there for the others to be compared with.
+    holds : dict
+        What its file holds at the grid's keys, with the digest of data in place of their path, if that is known.
+    """
+
+    label: str
+    values: Spec
+    path: Path
+    reference: bool = False
+    holds: Spec | None = None
+
+
+class Workspace:
+    """A run folder, existing or to be made.
+
+    Parameters
+    ----------
+    folder : str or Path
+        ``runs/<study>/<hash>``.
+    """
+
+    def __init__(self, folder: str | Path) -> None:
+        self.folder = Path(folder)
+
+    @classmethod
+    def of(cls, root: str | Path, study: str, resolved: Spec) -> Workspace:
+        """Folder of a resolved study under a root; nothing is created."""
+        return cls(Path(root) / study / digest(resolved))
+
+    @property
+    def study(self) -> Spec:
+        """The resolved study this folder belongs to.
+
+        Raises
+        ------
+        WorkspaceError
+            If the folder holds no run, or one that belongs under another name.
+        """
+        try:
+            study: Spec = json.loads((self.folder / "study.json").read_text(encoding="utf-8"))
+            for entry in study["members"]:
+                self.member(**entry)
+            seal = study.pop("sha256", None)  # older versions wrote none
+            if seal not in (None, digest(study)):
+                raise ValueError("it has changed since it was written; the study's command writes it again")
+        except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            raise WorkspaceError(
+                f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
+            ) from error
+        if _HASH.fullmatch(self.folder.name):
+            self._refuse_another(study.get("hash"))
+        return study
+
+    def check_name(self) -> None:
+        """Refuse a folder that was renamed to this one's hash.
+
+        Raises
+        ------
+        WorkspaceError
+            If its study.json is another run's; one that cannot be read says nothing.
+        """
+        self._refuse_another(self._hash())
+
+    def _hash(self) -> str | None:
+        """Name of the folder when the run was made, as far as study.json can say it."""
+        with contextlib.suppress(OSError, ValueError, RecursionError, AttributeError):
+            found = json.loads((self.folder / "study.json").read_text(encoding="utf-8")).get("hash")
+            return found if isinstance(found, str) else None
+        return None
+
+    def _refuse_another(self, found: str | None) -> None:
+        if found not in (None, self.folder.name):
+            raise WorkspaceError(
+                f"{self.folder}: expected the run {self.folder.name}, got the study.json of {found}; rename the folder "
+                f"to {found}, or delete study.json if the members are those of {self.folder.name} (--fresh deletes all)"
+            )
+
+    def member(self, label: str, values: Spec, reference: bool = False, holds: Spec | None = None) -> MemberFile:
+        """Where a member of that label keeps its trajectory."""
+        path = self.folder / "members" / f"{file_name(label)}.h5"
+        before = path.with_name(f"{sanitised(label)}.h5")  # as older versions, which named two labels alike, had it
+        if before != path and before.is_file() and not path.is_file() and _agrees(values, before):
+            path = before
+        return MemberFile(label, values, path, reference, holds)
+
+    def members(self) -> list[MemberFile]:
+        """Members of the run that have a trajectory, in the study's order.
+
+        Raises
+        ------
+        TrajectoryError
+            If one of them is the file of another run; one that cannot be read is left to whoever opens it.
+        """
+        study, found = self.study, self.begun()
+        for member in found:
+            self.check(member, study)
+        return found
+
+    def begun(self) -> list[MemberFile]:
+        """Members of the run that have a file, whatever is in it, in the study's order."""
+        listed = [self.member(**entry) for entry in self.study["members"]]
+        return [member for member in listed if member.path.is_file()]
+
+    def check(self, member: MemberFile, study: Spec | None = None) -> None:
+        """Refuse a member's file that is another run's.
+
+        Raises
+        ------
+        TrajectoryError
+            If it is; one that cannot be read says nothing.
+        """
+        from wgflow.trajectory import identity
+
+        try:
+            found = identity.read(member.path)
+        except (OSError, TrajectoryError):
+            return
+        identity.require(member.path, identity.placed(study or self.study, member.holds or member.values), found)
+
+    def check_distinct(self, labels: Sequence[str]) -> None:
+        """See that no two members share a file, where case counts or not.
+
+        Raises
+        ------
+        InputError
+            If two do.
+        """
+        seen: dict[str, str] = {}
+        for label in labels:
+            other = seen.setdefault(file_name(label).casefold(), label)
+            if other != label:
+                raise InputError(f"grid: expected members whose files differ in name, got {other!r} and {label!r}")
+
+    def strangers(self, known: Iterable[Path]) -> list[str]:
+        """Names of trajectories in the folder that are no member's."""
+        return sorted({path.name for path in self.folder.glob("members/*.h5")} - {path.name for path in known})
+
+    def trajectories(self) -> list[Path]:
+        """Trajectories of the run, in the study's order.
+
+        Raises
+        ------
+        WorkspaceError
+            If there is none yet.
+        """
+        found = [member.path for member in self.members()]
+        if not found:
+            raise WorkspaceError(f"{self.folder}: expected at least one trajectory, got none; run the study first")
+        return found
+
+    def create(self, study: Spec) -> None:
+        """Make the folder and write the resolved study into it."""
+        self.open()
+        content = plain(study | {"hash": self.folder.name})
+        self.write_json("study.json", content | {"sha256": digest(content)})
+
+    def open(self) -> None:
+        """Make the folder, if it is not there.
+
+        Raises
+        ------
+        WorkspaceError
+            If a file, or a link to a folder that is gone, stands in its place.
+        """
+        folder = self.folder / "members"
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except FileExistsError as error:
+            raise WorkspaceError(
+                f"{folder}: expected a folder, got a file or a link that leads nowhere; make the folder that it leads "
+                "to, or remove it"
+            ) from error
+
+    def clear(self, paths: Iterable[Path]) -> None:
+        """Remove the trajectories of earlier runs, and what lies beside them, so that a run can start again.
+
+        A linked ``members/`` stays linked, and loses the files of the given members alone, since others may share that
+        folder. Of a linked file the link is removed and not what it leads to.
+
+        Parameters
+        ----------
+        paths : iterable of Path
+            The members' trajectories.
+
+        Raises
+        ------
+        OSError
+            If something cannot be removed.
+        """
+        folder = self.folder / "members"
+        if not folder.is_symlink():
+            shutil.rmtree(folder)
+            return
+        for path in paths:
+            for each in (path, path.with_suffix(".checkpoint")):
+                each.unlink(missing_ok=True)
+                sweep_drafts(each)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the folder for this process.
+
+        Raises
+        ------
+        WorkspaceError
+            If another process holds it.
+        """
+        with (self.folder / ".lock").open("ab") as file:
+            try:
+                import fcntl
+
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise WorkspaceError(
+                    f"{self.folder}: another process is running this study; wait for it, or choose another --out"
+                ) from error
+            except (ModuleNotFoundError, OSError):
+                pass  # no locks on this system or disk; the trajectory files still refuse a second writer
+            yield
+
+    def event(self, kind: str, **details: Any) -> None:
+        """Append one line to ``events.jsonl``."""
+        entry = {"time": _now(), "event": kind} | details
+        with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
+            file.write(json.dumps(entry) + "\n")
+
+    def events(self) -> list[Spec]:
+        """Lines of ``events.jsonl``, with their times; those of another run, torn by a kill or changed are left out."""
+        try:
+            lines = (self.folder / "events.jsonl").read_text(encoding="utf-8", errors="replace").splitlines()
+        except OSError:
+            return []
+        out, own, run = [], True, self._hash()
+        for line in lines:
+            with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, OverflowError):
+                event = json.loads(line)
+                when = datetime.datetime.fromisoformat(event["time"])
+                if event["event"] == "started":
+                    own = None in (run, event.get("run")) or event["run"] == run
+                if own:
+                    out.append(event | {"time": when.astimezone(datetime.UTC), "event": str(event["event"])})
+        return out
+
+    def seconds_spent(self) -> float:
+        """Seconds that all commands so far took, each up to its last sign of life.
+
+        That is what it told ``events.jsonl`` last or, if this was not its end, when a member's file was written to: a
+        command that is killed tells nothing, and time in which nothing runs does not count.
+        """
+        told = [(event["event"], event["time"].timestamp()) for event in self.events()]
+        starts = [k for k, (kind, _) in enumerate(told) if kind == "started"]
+        written = [path.stat().st_mtime for path in self.folder.glob("members/*.h5")]
+        total = 0.0
+        for k, after in itertools.pairwise([*starts, len(told)]):
+            begun, (last, ended) = told[k][1], told[after - 1]
+            if last not in ("done", "stopped"):
+                until = told[after][1] if after < len(told) else math.inf
+                ended = max([ended, *(when for when in written if when < until)])
+            total += max(0.0, ended - begun)
+        return total
+
+    def write_text(self, name: str, text: str) -> Path:
+        """Write a file so that a reader sees the old one or the new one, never a part."""
+        path = self.folder / name
+        with replaced(path) as draft:
+            draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
+        return path
+
+    def write_json(self, name: str, content: Any) -> Path:
+        """Write plain JSON, NaN and infinities as null."""
+        return self.write_text(name, json.dumps(plain(content), indent=2) + "\n")
+
+    def write_csv(self, name: str, rows: Sequence[Spec]) -> Path:
+        """Write rows under a header of all their keys; what a row lacks is left empty."""
+        buffer = io.StringIO()
+        keys = list(dict.fromkeys(key for row in rows for key in row))
+        writer = csv.DictWriter(buffer, keys, lineterminator="\n")
+        writer.writeheader()
+        for row in rows:
+            tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
+            writer.writerow(row | tables)
+        return self.write_text(name, buffer.getvalue())
+
+
+def _agrees(values: Spec, path: Path) -> bool:
+    """Whether the member in a file has these values of the grid."""
+    from wgflow.trajectory import identity
+
+    try:
+        found = identity.read(path)
+    except (OSError, TrajectoryError):
+        return False
+    return bool(found) and identity.difference(identity.placed({}, values), found) is None
+
+
+def digest(content: Spec) -> str:
+    """Short name of plain JSON: 12 hex digits of its SHA-256."""
+    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def word(value: Any) -> str:
+    """Grid value as part of a label: a table by its name and options."""
+    if isinstance(value, dict):
+        options = ";".join(f"{key}={word(part)}" for key, part in value.items() if key != "name")
+        return f"{value.get('name', '')}({options})" if options else str(value.get("name", ""))
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return "+".join(map(word, value)) or "none"
+    return str(value)
+
+
+def words(values: Sequence[Any]) -> list[str]:
+    """Values of one key as parts of labels: tables by their names alone where these tell them apart."""
+    names = [_named(value) for value in values]
+    alone = None not in names and len(set(names)) == len(names)
+    return [str(name) if alone else word(value) for name, value in zip(names, values, strict=True)]
+
+
+def _named(value: Any) -> str | None:
+    """Name of a table, names of a list of tables; None for anything else."""
+    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
+        return "+".join(str(part.get("name")) for part in value) or "none"
+    name = value.get("name") if isinstance(value, dict) else None
+    return name if isinstance(name, str) else None
+
+
+def short_names(keys: Sequence[str]) -> dict[str, str]:
+    """Last part of each dotted key, or the whole key where that is ambiguous."""
+    lasts = [key.rsplit(".", 1)[-1] for key in keys]
+    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
+
+
+def provenance(backend: str, threads: int) -> Spec:
+    """What made a result: versions, machine, backend."""
+    return {
+        "wgflow": wgflow.__version__,
+        "kernels": cache.fingerprint(),
+        "backend": backend,
+        "threads": threads,
+        "python": platform.python_version(),
+        "packages": {name: metadata.version(name) for name in _PACKAGES},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "started": _now(),
+        "command": " ".join(["python -m wgflow.sims.run", *sys.argv[1:]]),
+    }
+
+
+def _now() -> str:
+    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+
+
+def plain(content: Any) -> Any:
+    """Content as JSON can hold it: NaN and infinities as None."""
+    if isinstance(content, dict):
+        return {key: plain(value) for key, value in content.items()}
+    if isinstance(content, list | tuple):
+        return [plain(value) for value in content]
+    if isinstance(content, float) and not math.isfinite(content):
+        return None
+    return content

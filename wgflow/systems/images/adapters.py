@@ -1,0 +1,253 @@
+"""What somebody else's residual block computes, found out by trying it, and its branch f(x; theta) made of its layers.
+
+Two forms are known, of blocks whose layers are called ``conv1``, ``bn1``, ``conv2``, ``bn2``, ..., as torchvision and
+many others have it:
+
+    post-activation   x -> act(x + bn_k(conv_k( ... act(bn_1(conv_1(x))))))        (He et al., arXiv:1512.03385)
+    pre-activation    x -> x + conv_k(act(bn_k( ... conv_1(act(bn_1(x))))))        (He et al., arXiv:1603.05027)
+
+Names do not tell them apart, or from a block with something more in it. So a copy of the block is given random
+weights and is compared, in float64 and in both modes, with the form: it is taken only if it computes the same, and
+takes no random numbers: a block that is dropped now and then computes the same most of the time.
+
+Any other residual block is taken by its difference, block(x) - x, which costs one more pass over the state.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import TypeAlias, cast
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.modules.dropout import _DropoutNd
+
+from wgflow.systems.images.shapes import fitting, owns
+from wgflow.systems.images.trial import chance, chance_kept, tried, unhook
+
+Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
+Rule: TypeAlias = Callable[[nn.Module], Split | None]
+_ACTIVATIONS = ("relu", "act", "activation")  # names under which blocks keep theirs; functional.relu otherwise
+
+
+class Rest(nn.Module):
+    """Branch of a block, its skip and what comes after the addition left out, computed by the block's own layers.
+
+    The last layer, a convolution or a normalisation, is linear in its weight and bias together: the branch offers
+    them as ``last``, one list of numbers, as :class:`~wgflow.systems.images.stage.MeanFieldStage` wants it.
+
+    Parameters
+    ----------
+    block : torch.nn.Module
+        With ``conv1``, ``bn1`` and so on.
+    post : bool
+        Whether it is of the post-activation form.
+    """
+
+    def __init__(self, block: nn.Module, post: bool) -> None:
+        super().__init__()
+        self.block, self.post, self.training = block, post, block.training
+
+    @property
+    def last(self) -> Tensor:
+        """Weight and bias of the last layer, one after the other."""
+        weight, bias = self._final.weight, self._final.bias
+        return weight.flatten() if bias is None else torch.cat([weight.flatten(), bias])
+
+    def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
+        """Branch at x, with another ``last`` if one is given."""
+        layers, activation, final = _layers(self.block), _activation(self.block), self._final
+        for k, (convolution, norm) in enumerate(layers):
+            for layer in (convolution, norm) if self.post else (norm, convolution):
+                x = self._finally(final, x, last) if layer is final else layer(x)
+                if layer is norm and not (self.post and k == len(layers) - 1):
+                    x = activation(x)
+        return x
+
+    @torch.no_grad()
+    def fold(self, step: float) -> nn.Module:
+        """Multiply the branch by a step, in place, and return its block, which then computes after(x + step f(x)).
+
+        For a last layer that owns its numbers (:attr:`foldable`).
+        """
+        self._final.weight.mul_(step)
+        if self._final.bias is not None:
+            self._final.bias.mul_(step)
+        return self.block
+
+    @property
+    def foldable(self) -> bool:
+        """Whether the last layer's weight and bias are parameters, so that a step can be written to them."""
+        return owns(self._final)
+
+    @property
+    def _final(self) -> nn.Conv2d | nn.BatchNorm2d:
+        return _layers(self.block)[-1][1 if self.post else 0]
+
+    @staticmethod
+    def _finally(final: nn.Module, x: Tensor, last: Tensor | None) -> Tensor:
+        if last is None:
+            return cast(Tensor, final(x))
+        weight, bias = cast(Tensor, final.weight), cast(Tensor | None, final.bias)
+        given = {"weight": last[: weight.numel()].view_as(weight)}
+        if bias is not None:
+            given["bias"] = last[weight.numel() :]
+        return cast(Tensor, functional_call(final, given, (x,)))
+
+
+class Difference(nn.Module):
+    """Branch f(x) = block(x) - x of any block that keeps the shape of the state.
+
+    Parameters
+    ----------
+    block : torch.nn.Module
+        Called as it is, so that its hooks are, and what it was compiled to.
+    writes : bool, optional
+        Whether the block writes to the state that it is given: then it is given a copy.
+    """
+
+    def __init__(self, block: nn.Module, writes: bool = False) -> None:
+        super().__init__()
+        self.block, self.writes, self.training = block, writes, block.training
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Branch at x."""
+        return self._moved(x) - x
+
+    def stepped(self, x: Tensor, step: Tensor) -> Tensor:
+        """State x + step f(x) = (1 - step) x + step block(x); at step 1 block(x), and its gradients, to the bit."""
+        y = self._moved(x)
+        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
+
+    def _moved(self, x: Tensor) -> Tensor:
+        return fitting(x, cast(Tensor, self.block(x.clone() if self.writes else x)))
+
+
+def stepped(branch: nn.Module, x: Tensor, step: Tensor) -> Tensor:
+    """State x + step f(x) after any branch; a difference interpolates."""
+    if isinstance(branch, Difference):
+        return branch.stepped(x, step)
+    return torch.addcmul(x, fitting(x, branch(x)), step)
+
+
+class Scaled(nn.Module):
+    """Residual block x -> after(x + step f(x)) with a fixed step, for branches that a step cannot be folded into."""
+
+    def __init__(self, branch: nn.Module, step: float, after: nn.Module | None) -> None:
+        super().__init__()
+        self.branch, self.step, self.after = branch, step, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        """State after the block."""
+        x = x + self.step * self.branch(x)
+        return x if self.after is None else cast(Tensor, self.after(x))
+
+
+def difference(block: nn.Module) -> Split:
+    """Take any block as x -> x + (block(x) - x): with a step (1 - step) x + step block(x), the block itself at step 1.
+
+    To be given as the ``rule`` of :func:`wgflow.systems.images.convert.from_resnet` together with the names of the stages, since
+    it takes whatever it is shown; :func:`residual` takes only what proves to be a residual block.
+    """
+    return Difference(block, tried(block).writes), None
+
+
+def residual(block: nn.Module) -> Split | None:
+    """Take a block by its difference if a trial shows that it is a residual one; None for another."""
+    trial = tried(block)
+    return None if trial.refused else (Difference(block, trial.writes), None)
+
+
+def called_whole(block: nn.Module) -> bool:
+    """Whether a split would leave something of a block out: its hooks, or what torch.compile made of it."""
+    hooks = (block._forward_hooks, block._forward_pre_hooks, block._backward_hooks, block._backward_pre_hooks)
+    return any(hooks) or hasattr(block, "_orig_mod")
+
+
+def whole_split(block: nn.Module) -> Split | None:
+    """Split a block that need not be called as it is."""
+    return None if called_whole(block) else split(block)
+
+
+def split(block: nn.Module) -> Split | None:
+    """Branch, and what comes after the addition, of a block of one of the two forms; None for another.
+
+    Another is also a block that takes random numbers (dropout, stochastic depth), a dropout of rate 0 included, since a
+    rate may be set later; one whose last layer is parametrised, as by a weight norm; and one that ends with an
+    activation that has parameters, as PReLU does, since a stage has one for all of its blocks.
+    """
+    layers = _layers(block)
+    if not layers or any(norm.weight is None for _, norm in layers):
+        return None
+    if any(isinstance(module, _DropoutNd) for module in block.modules()):
+        return None
+    for post in (True, False):
+        branch, activation = Rest(block, post), _activation(block)
+        if not branch.foldable or (post and activation.state_dict()) or not _agrees(block, post):
+            continue
+        after = copy.deepcopy(activation).train(block.training) if post else None
+        return branch, after
+    return None
+
+
+def closing(after: nn.Module | None) -> object:
+    """What two closing activations have in common if they compute the same: classes, options, numbers."""
+    if after is None:
+        return None
+    options = [
+        (type(m), {key: repr(each) for key, each in vars(m).items() if not key.startswith("_") and key != "training"})
+        for m in after.modules()
+    ]
+    return (
+        repr(after),
+        options,
+        {name: getattr(each, "tolist", lambda each=each: repr(each))() for name, each in after.state_dict().items()},
+    )
+
+
+def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
+    """Pairs conv1, bn1, conv2, bn2, ..., as far as they go."""
+    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    while True:
+        convolution, norm = (getattr(block, f"{name}{len(found) + 1}", None) for name in ("conv", "bn"))
+        if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
+            return found
+        found.append((convolution, cast(nn.BatchNorm2d, norm)))
+
+
+def _activation(block: nn.Module) -> nn.Module:
+    kept = [getattr(block, name, None) for name in _ACTIVATIONS]
+    return next((each for each in kept if isinstance(each, nn.Module)), nn.ReLU())
+
+
+def _agrees(block: nn.Module, post: bool) -> bool:
+    """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
+    trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
+    unhook(each for each in trial.modules() if each is not trial)  # the form has the layers' hooks, but not the block's
+    with torch.no_grad():
+        for tensor in (*trial.parameters(), *trial.buffers()):
+            if tensor.is_floating_point():
+                tensor.copy_(0.5 + torch.rand(tensor.shape, generator=chance, dtype=tensor.dtype))  # variances are > 0
+                if tensor.dim() > 1:
+                    tensor.sub_(1.0)
+        x = torch.randn(2, _layers(block)[0][0].in_channels, 8, 8, generator=chance, dtype=torch.float64)
+        return all(_same(copy.deepcopy(trial).train(mode), post, x) for mode in (True, False))
+
+
+def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
+    """Whether a block returns at x what the form does, without taking random numbers."""
+    branch = Rest(copy.deepcopy(block), post)
+    with chance_kept():
+        before = chance()
+        try:
+            expected = block(x.clone())
+            drawn = chance() != before
+            change = branch(x.clone())
+        except Exception:  # somebody else's code: other arguments, shapes that do not fit, a check of its own
+            return False
+    if drawn or not isinstance(expected, Tensor) or expected.shape != x.shape or change.shape != x.shape:
+        return False
+    got = _activation(branch.block)(x + change) if post else x + change
+    return bool((got - expected).abs().max() <= 1e-9 * expected.abs().max())

@@ -1,0 +1,115 @@
+"""By which rule the blocks of each stage were taken, and what that costs: read from the stages themselves."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from itertools import groupby
+from typing import NamedTuple
+
+import torch
+from torch import nn
+
+from wgflow.systems.images.adapters import Difference, Rest
+from wgflow.systems.images.blocks import Branch
+from wgflow.systems.images.rows import alike, class_name, held, in_a_row
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage
+from wgflow.systems.images.trial import TOO_SMALL, tried
+
+logger = logging.getLogger("wgflow.systems.images")
+
+_SPLIT = "no pass over the state: the step scales the last weights"
+_PASS = "one more pass over the state for each block"
+
+
+class Taken(NamedTuple):
+    """How the blocks of one stage were taken.
+
+    Attributes
+    ----------
+    stage : str
+        Name of the stage, as ``model.named_modules()`` has it; empty for the model itself.
+    blocks : int
+        n.
+    rule : {"split", "difference", "own"}
+        ``split``: x -> after(x + step f(x)), f made of the block's layers. ``difference``: (1 - step) x +
+        step block(x), the block called as it is. ``own``: branches of another kind.
+    cost : str
+        What a step of training pays beyond the blocks themselves.
+    """
+
+    stage: str
+    blocks: int
+    rule: str
+    cost: str
+
+    def __str__(self) -> str:
+        return f"{self.stage or 'model'}: {self.blocks} blocks by {self.rule} ({self.cost})"
+
+
+def report(model: nn.Module) -> tuple[Taken, ...]:
+    """Rule and cost of each mean-field stage of a model, in the order in which it holds them."""
+    stages = [(name, each) for name, each in model.named_modules() if isinstance(each, MeanFieldStage)]
+    return tuple(Taken(name, len(stage), *_rule(list(stage.branches))) for name, stage in stages)
+
+
+def _rule(branches: list[nn.Module]) -> tuple[str, str]:
+    """Name of the rule that made such branches, and its cost."""
+    if all(isinstance(each, Rest | Branch) for each in branches):
+        return "split", _SPLIT
+    differences = [each for each in branches if isinstance(each, Difference)]
+    if len(differences) < len(branches):
+        return "own", _PASS
+    copies = sum(each.writes for each in differences)
+    kept = "an interpolation, whose two ends, the states before and after the block, are kept for the backward pass"
+    more = f"; {copies} of them write to their state and are given a copy" if copies else ""
+    return "difference", f"{_PASS}: {kept}{more}"
+
+
+def announced(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
+    """Log once what was taken by which rule, and which rows were not, and return the model; a warning if it costs."""
+    taken = report(model)
+    left = [f"{name} ({why})" for name, why in _left(model, minimum)]
+    level = logging.INFO if all(each.rule == "split" for each in taken) and not (left or note) else logging.WARNING
+    more = f"; left as they are: {', '.join(left)}" if left else ""
+    logger.log(level, "from_resnet: %s%s", "; ".join(map(str, taken)), more + note)
+    return model
+
+
+def because(model: nn.Module, minimum: int) -> str:
+    """Words that say which modules were met in a network in which no stage was found, and why they are no blocks."""
+    tries = (_left(model, minimum), _left(model, 1), _closed(model, minimum), _left(model, minimum, rows=True))
+    name, why = next((each for found in tries for each in found), ("", ""))
+    return f"; {name or 'it'} is a {why}" if why else ""
+
+
+def _left(model: nn.Module, minimum: int, rows: bool = False) -> Iterator[tuple[str, str]]:
+    """Name of the first of each row of equal modules that are no blocks, and why; with what is a row itself, or not."""
+    for name, row in model.named_modules():
+        if not in_a_row(row) or isinstance(row, PlainStage):
+            continue
+        for _, group in groupby(held(row), key=lambda each: alike(each[1])):
+            run = list(group)
+            child = run[0][1]
+            if (
+                len(run) < minimum
+                or in_a_row(child) > rows
+                or any(isinstance(each, PlainStage) for each in child.modules())
+            ):
+                continue
+            refused = ((key, each, tried(each).refused) for key, each in run)
+            key, child, why = next((each for each in refused if each[2]), ("", child, ""))
+            if why and (why not in TOO_SMALL or isinstance(child, torch.jit.ScriptModule)):
+                yield f"{name}.{key}".lstrip("."), f"{class_name(child)} that {why}"
+
+
+def _closed(model: nn.Module, minimum: int) -> Iterator[tuple[str, str]]:
+    """Names of what cannot be looked into, and why."""
+    for name, module in model.named_modules():
+        if isinstance(module, torch.jit.ScriptModule):
+            yield name, f"{class_name(module)}, which cannot be looked into; convert the network before torch.jit does"
+        elif isinstance(module, nn.ModuleList | nn.Sequential) and not in_a_row(module) and len(module) >= minimum:
+            yield (
+                name,
+                f"{class_name(module)}, of which it is not known how its modules are called; make it a Sequential",
+            )

@@ -1,0 +1,235 @@
+"""Somebody's own ResNet as a mean-field one, and back.
+
+    model = cifar.from_resnet(model)                 # a copy whose stages learn the depths of their blocks
+    optimiser = torch.optim.SGD(cifar.parameter_groups(model, lr=0.1, weight_decay=1e-4), lr=0.1, momentum=0.9)
+    ...
+    optimiser.step()
+    cifar.settle(model)                              # after every step
+    plain = cifar.to_resnet(model)                   # an ordinary network again, blocks in the order of their depths
+
+Consecutive blocks of one class and equal shapes become a stage, with depths (i + 1)/n: the network is the same. What a
+block computes is found out by trying (:mod:`wgflow.systems.images.adapters`), not taken from its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import TypeAlias
+
+from torch import nn
+
+from wgflow.base.errors import InputError, among, describe
+from wgflow.base.types import whole
+from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split
+from wgflow.systems.images.blocks import Branch
+from wgflow.systems.images.conversion import announced, because
+from wgflow.systems.images.rows import copied, held, in_a_row, used_once
+from wgflow.systems.images.selection import one_stage, rules_of, runs
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage
+from wgflow.systems.images.stage import stages as stages_of
+
+Change: TypeAlias = Callable[
+    [str, nn.Module], list[nn.Module] | None
+]  # what stands in a module's place; None: look inside
+
+
+def from_resnet(
+    model: nn.Module,
+    minimum: int = 2,
+    *,
+    stages: str | Iterable[str] | None = None,
+    rule: Rule | str = "auto",
+    ends: str = "clip",
+    axes: int = 1,
+) -> nn.Module:
+    """Copy of a network with its runs of equal residual blocks as mean-field stages; it computes the same.
+
+    Looked through are every ``torch.nn.Sequential`` and every :class:`~wgflow.systems.images.stage.PlainStage`, subclasses with
+    a ``forward`` of their own left out: what they do with their blocks is not known. A stage stands in its container in
+    the place of its blocks, so what follows has another index than before, and a model that picks blocks by number
+    (``self.layer1[2]``) has to be told the new one. Which rule was taken, and what it costs, is logged and is what
+    :func:`wgflow.systems.images.conversion.report` says of the copy.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it is. An optimiser made for it knows nothing of the copy.
+    minimum : int, optional
+        Blocks that a run has at least, >= 1.
+    stages : str or iterable of str, optional
+        Names of containers, as ``model.named_modules()`` has them, each of which must become a stage: all blocks in it
+        but for leading ones of another kind, e.g. one that changes the shape. By default whatever runs are found, of
+        one class, equal shapes and, where they are split, equal activations at their end.
+    rule : {"auto", "split", "difference"} or callable, optional
+        ``split``: the step acts on the branch (:func:`wgflow.systems.images.adapters.split`); hooks on the block itself are not
+        called any more. ``difference``: the step interpolates between a block's two ends, whatever the block is
+        (:func:`wgflow.systems.images.adapters.difference`). ``auto``: runs that can be split are, and of the other blocks those
+        that prove to be residual are taken by their difference. A callable returns for a block (branch, after) with
+        block(x) = after(x + branch(x)), or None for a block of another kind.
+    ends, axes : str, int, optional
+        Of every stage; see :class:`~wgflow.systems.images.stage.MeanFieldStage`.
+
+    Raises
+    ------
+    InputError
+        If no run is found, a named container does not exist or a block in it does not fit (it says which), a block
+        would stand in a stage twice, or in a stage and elsewhere, the model cannot be copied, or an option is out of
+        range or of another type.
+    """
+    minimum = whole("minimum", minimum)
+    rules = rules_of(rule)
+    model = copied(model)
+    names = {name for name, module in model.named_modules() if in_a_row(module)}
+    wanted = names if stages is None else _wanted(stages, model, names)
+
+    def make(blocks: list[Split]) -> MeanFieldStage:
+        return MeanFieldStage([branch for branch, _ in blocks], ends=ends, axes=axes, after=blocks[0][1])
+
+    def by(*rules: Rule) -> Change:
+        def change(name: str, module: nn.Module) -> list[nn.Module] | None:
+            if (
+                not in_a_row(module)
+                or isinstance(module, MeanFieldStage)
+                or (stages is not None and name not in wanted)
+            ):
+                return None
+            if isinstance(module, PlainStage):
+                branches = [(each, module.after) for each in module.branches]
+                return [_as(module, make(branches))] if len(module) >= minimum else None
+            if stages is None:
+                parts = runs(module, minimum, rules[0], make)
+            else:
+                parts = one_stage(name, module, rules, make)
+            return None if parts is None else [_filled(module, parts)]
+
+        return change
+
+    if stages is not None:
+        return announced(used_once(_changed(model, by(*rules))), minimum)
+    found, note = None, ""
+    for each in rules:
+        try:
+            after = used_once(_changed(model if found is None else copied(found), by(each)))
+        except InputError as error:
+            if found is None:
+                raise
+            note = f"; no more of it, as {error}"  # what the rule before found stands
+            break
+        found = after if stages_of(after) else found
+    if found is None:
+        raise InputError(
+            f"model: expected {minimum} or more residual blocks of one class and equal shapes in a row, in a "
+            f"torch.nn.Sequential that has no forward of its own, got none in {type(model).__name__}"
+            f"{because(model, minimum)}"
+        )
+    return announced(found, minimum, note)
+
+
+def to_resnet(model: nn.Module) -> nn.Module:
+    """Copy of a network with ordinary blocks for every mean-field stage, in the order in which the state meets them.
+
+    A gap that is not 1/n is a step that is not 1. It is folded, exactly but for rounding, into what the branch ends
+    with: the weight of a last convolution, weight and bias of a last normalisation. A branch of another kind becomes a
+    :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks without a gap stay, with
+    zeros at their end.
+
+    Parameters
+    ----------
+    model : torch.nn.Module
+        Left as it is.
+
+    Returns
+    -------
+    torch.nn.Module
+        After :func:`from_resnet` its parameters have the names they had before, if no step is kept as a number and the
+        blocks' names in their container were numbers from 0 on, as ``torch.nn.Sequential`` gives them: a container
+        that held a stage numbers anew.
+
+    Raises
+    ------
+    InputError
+        If the model cannot be copied.
+    """
+
+    def change(name: str, module: nn.Module) -> list[nn.Module] | None:
+        return _ordinary(module) if isinstance(module, MeanFieldStage) else None
+
+    made = _rebuilt("", copied(model), change, {})
+    return made[0] if len(made) == 1 else nn.Sequential(*made)
+
+
+def _changed(model: nn.Module, change: Change) -> nn.Module:
+    (changed,) = _rebuilt("", model, change, {})
+    return changed
+
+
+def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> set[str]:
+    """Names asked for, each of a container that can be looked through."""
+    asked = [stages] if isinstance(stages, str) else stages
+    if not isinstance(asked, Iterable):
+        raise InputError(f"stages: expected names of containers, got {describe(stages)}")
+    asked, modules = list(asked), dict(model.named_modules())
+    for name in asked:
+        if isinstance(name, str) and name in modules and name not in names:
+            raise InputError(
+                f"stage {name!r}: expected a torch.nn.Sequential without a forward of its own, got "
+                f"{type(modules[name]).__name__}; put the blocks into a plain one, if that is what it computes"
+            )
+        among("stage", name, names)
+    return set(asked)
+
+
+def _as(container: nn.Module, made: nn.Module) -> nn.Module:
+    """Give what was made for a container its mode, training or not; the blocks in it keep theirs."""
+    for module in (made, getattr(made, "branches", made)):
+        module.training = container.training
+    return made
+
+
+def _filled(container: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
+    """Put parts in the place of what a Sequential holds; its class, mode and hooks stay."""
+    parts = list(parts)
+    for name in list(container._modules):
+        delattr(container, name)
+    for i, part in enumerate(parts):
+        container.add_module(str(i), _as(container, part) if isinstance(part, MeanFieldStage) else part)
+    return container
+
+
+def _ordinary(stage: MeanFieldStage) -> list[nn.Module]:
+    """Blocks that compute what a stage does, one after the other."""
+    branches, steps = [stage.branches[i] for i in stage.order().tolist()], stage.steps().tolist()
+    if all(isinstance(branch, Branch) and branch.foldable for branch in branches):
+        folded = [b.fold(step) for b, step in zip(branches, steps, strict=True) if isinstance(b, Branch)]
+        return [_as(stage, PlainStage(folded, stage.after))]
+    return [_block(stage, branch, step) for branch, step in zip(branches, steps, strict=True)]
+
+
+def _block(stage: MeanFieldStage, branch: nn.Module, step: float) -> nn.Module:
+    """Ordinary block of a branch and its step."""
+    if isinstance(branch, Rest) and branch.foldable:
+        return branch.fold(step)
+    if isinstance(branch, Difference) and step == 1.0:
+        return branch.block
+    return _as(stage, Scaled(branch, step, stage.after))
+
+
+def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[nn.Module]]) -> list[nn.Module]:
+    """Apply a change to a module or else to what is in it; a Sequential takes several modules in the place of one.
+
+    ``done`` holds what was made of each module, for one that stands in several places.
+    """
+    if id(module) in done:
+        return done[id(module)]
+    made = change(name, module)
+    if made is None:
+        inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in held(module)}
+        if in_a_row(module) and not isinstance(module, PlainStage) and any(len(parts) > 1 for parts in inner.values()):
+            _filled(module, [each for parts in inner.values() for each in parts])
+        else:
+            for key, parts in inner.items():
+                if len(parts) > 1 or parts[0] is not module._modules[key]:
+                    setattr(module, key, parts[0] if len(parts) == 1 else _as(module, nn.Sequential(*parts)))
+        made = [module]
+    done[id(module)] = made
+    return made

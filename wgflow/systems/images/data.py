@@ -1,0 +1,259 @@
+"""Images to train on: CIFAR-10 and CIFAR-100 from their official binary files, and the digits scikit-learn ships.
+
+Nothing is fetched and nothing unpickled; what files hold and which are verified is in :mod:`wgflow.systems.images.layouts`.
+"""
+
+from __future__ import annotations
+
+import functools
+import hashlib
+import io
+import lzma
+import tarfile
+import zlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base import rng
+from wgflow.base.errors import InputError, unknown
+from wgflow.base.types import whole
+from wgflow.model import data_files as sources
+from wgflow.model.data_files import Digests
+from wgflow.model.datasets import digits
+from wgflow.systems.images.layouts import LAYOUTS, PAGE, PLANES, SIDE, Layout
+
+Bytes: TypeAlias = NDArray[np.uint8]
+Labels: TypeAlias = NDArray[np.int64]
+
+
+class Images(NamedTuple):
+    """Images to train on and to test with.
+
+    Attributes
+    ----------
+    name : str
+        Their data set.
+    train, test : ndarray of uint8 (M, C, H, W)
+        Pixels.
+    train_labels, test_labels : ndarray of int64 (M,)
+        Classes, 0 to K - 1.
+    classes : int
+        K.
+    verified : bool
+        Whether the files are the published ones, by their digests.
+    white : int
+        Pixel value of full brightness.
+    """
+
+    name: str
+    train: Bytes
+    train_labels: Labels
+    test: Bytes
+    test_labels: Labels
+    classes: int
+    verified: bool
+    white: int = 255
+
+    def first(self, train: int | None = None, test: int | None = None) -> Images:
+        """The first so many of each, all if none is given.
+
+        Raises
+        ------
+        InputError
+            If there are fewer.
+        """
+        for key, wanted, there in (("train", train, len(self.train)), ("test", test, len(self.test))):
+            if wanted is not None and whole(key, wanted) > there:
+                raise InputError(f"{key}: expected at most the {there} images of {self.name}, got {wanted}")
+        return self._replace(
+            train=self.train[:train],
+            train_labels=self.train_labels[:train],
+            test=self.test[:test],
+            test_labels=self.test_labels[:test],
+        )
+
+    def digest(self) -> str:
+        """SHA-256 of pixels and labels, by which a result says what it was trained on."""
+        out = hashlib.sha256()
+        for each in (self.train, self.train_labels, self.test, self.test_labels):
+            out.update(f"{each.shape}{each.dtype}".encode() + np.ascontiguousarray(each).tobytes())
+        return out.hexdigest()
+
+
+def images(name: str, path: str | Path | None = None, verify: bool = True, known: Digests | None = None) -> Images:
+    """Read a data set.
+
+    Parameters
+    ----------
+    name : {"cifar10", "cifar100", "digit_images"}
+        Which one.
+    path : str or Path, optional
+        For CIFAR: the archive of the binary version, a folder that holds it, or its unpacked files or their folder.
+    verify : bool, optional
+        Hold what is read against published digests; False admits a re-encoded copy, and :attr:`Images.verified` says
+        so.
+    known : tuple of (str, str), optional
+        Path and SHA-256 that each file must have, as :func:`digests_of_files` gives them; what was read by them is kept
+        for the next caller.
+
+    Raises
+    ------
+    InputError
+        If the files are missing, cut short, of the wrong size, hold labels that are none, or are not the published or
+        the known ones.
+    """
+    if name == "digit_images":
+        return digit_images()
+    if name not in LAYOUTS:
+        raise unknown("images", name, (*LAYOUTS, "digit_images"))
+    if path is None:
+        raise InputError(f"path: expected where {name} lies, got none; {_advice(LAYOUTS[name])}")
+    try:
+        place = Path(path).expanduser().resolve()
+    except (OSError, RuntimeError, ValueError) as error:  # no such home, too long, a NUL in it
+        raise InputError(f"path: expected where {name} lies, got {str(path)!r} ({error})") from error
+    return _read(name, place, verify, known) if known else _read.__wrapped__(name, place, verify, None)
+
+
+def digit_images() -> Images:
+    """Handwritten digits of Alpaydin and Kaynak (1998): 8 x 8, 10 classes, 1348 images to train on, 449 to test with.
+
+    Which are which is a fixed shuffle. They come inside scikit-learn, so they are there offline, and grey values go
+    from 0 to 16.
+
+    Raises
+    ------
+    InputError
+        If scikit-learn is not installed.
+    """
+    x, y = digits()
+    order = rng.permutation(0, "digit images", len(x))
+    pixels, labels = x.reshape(-1, 1, 8, 8)[order].astype(np.uint8), y.argmax(axis=1)[order]
+    cut = len(x) - round(len(x) / 4)
+    return Images("digit_images", pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], 10, True, white=16)
+
+
+def digests_of_files(path: str | Path) -> Digests:
+    """Data files at a path, whichever data sets they are of, and the SHA-256 of each.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one cannot be read.
+    """
+    path, found = Path(path), []
+    for layout in LAYOUTS.values():
+        place = _place(path, layout)
+        if place is not None:
+            found += [place] if place.is_file() else [place / each for each in _names(layout)]
+    if not found:
+        raise InputError(f"{path}: expected data files of CIFAR, got none there; {_advice(LAYOUTS['cifar10'])}")
+    digests = {file: sources.digest(file) for file in set(found)}  # an archive stands for either data set
+    return tuple((str(file), digests[file]) for file in found)
+
+
+@functools.lru_cache(maxsize=2)  # members of a study ask for the same ones again and again
+def _read(name: str, path: Path, verify: bool, known: Digests | None) -> Images:
+    layout = LAYOUTS[name]
+    place = _place(path, layout)
+    if place is None:
+        raise InputError(f"{path}: expected {layout.archive} or its unpacked files, got neither; {_advice(layout)}")
+    raw = _from_archive(place, layout, verify, known) if place.is_file() else _from_folder(place, layout, verify, known)
+    train, test = (_decode(raw, files, layout, place) for files in (layout.train, layout.test))
+    return Images(name, *train, *test, layout.classes, verify)
+
+
+def _place(path: Path, layout: Layout) -> Path | None:
+    """Archive or folder of files at a path, the archive first, since it can be verified."""
+    if path.is_file():
+        return path
+    for each in (path / layout.archive, path.parent / layout.archive if path.name == layout.folder else None):
+        if each is not None and each.is_file():
+            return each
+    for folder in (path, path / layout.folder):
+        if any((folder / each).is_file() for each in _names(layout)):
+            return folder
+    return None
+
+
+def _names(layout: Layout) -> list[str]:
+    return [*layout.train, *layout.test]
+
+
+def _advice(layout: Layout) -> str:
+    return f"get {layout.archive} from {PAGE} and give its path"
+
+
+def _bytes(file: Path, layout: Layout, published: str | None, known: Digests | None) -> bytes:
+    """Bytes of a file, compared with the MD5 digest published of it, if there is one, and with those known of it."""
+    try:
+        raw = sources.read(file, known)
+    except OSError as error:
+        raise InputError(f"{file}: expected a readable data file ({error.strerror}); {_advice(layout)}") from error
+    got = hashlib.md5(raw, usedforsecurity=False).hexdigest() if published else None
+    if got != published:
+        raise InputError(
+            f"{file}: expected the published file, MD5 {published}, got another, MD5 {got}; {_advice(layout)}, or set "
+            "verify = false for a re-encoded copy"
+        )
+    return raw
+
+
+def _from_folder(folder: Path, layout: Layout, verify: bool, known: Digests | None) -> dict[str, bytes]:
+    if verify and not layout.files_md5:
+        raise InputError(
+            f"{folder}: expected {layout.archive}, since no digests of the unpacked files are known, got these; give "
+            "the archive, or set verify = false to take them unseen"
+        )
+    published = layout.files_md5 if verify else {}
+    return {name: _bytes(folder / name, layout, published.get(name), known) for name in _names(layout)}
+
+
+def _from_archive(archive: Path, layout: Layout, verify: bool, known: Digests | None) -> dict[str, bytes]:
+    """Data files of an archive by their place in it; nothing is written to disk."""
+    out, wanted = {}, {f"{layout.folder}/{name}": name for name in _names(layout)}
+    raw = _bytes(archive, layout, layout.md5 if verify else None, known)
+    try:
+        with tarfile.open(fileobj=io.BytesIO(raw), mode="r:*") as tar:
+            for member in tar:
+                name = wanted.get(member.name.removeprefix("./"))
+                opened = tar.extractfile(member) if name and member.isfile() else None
+                if name and opened is not None:
+                    out[name] = opened.read()
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        raise InputError(
+            f"{archive}: expected a whole archive, got a damaged one ({error}); {_advice(layout)}"
+        ) from error
+    missing = [name for name in _names(layout) if name not in out]
+    if missing:
+        raise InputError(f"{archive}: expected {layout.folder}/{missing[0]} in it, got none; {_advice(layout)}")
+    return out
+
+
+def _decode(raw: Mapping[str, bytes], files: Mapping[str, int], layout: Layout, place: Path) -> tuple[Bytes, Labels]:
+    """Pixels (M, 3, 32, 32) and labels (M,) of some files."""
+    pixels, labels = [], []
+    for name, records in files.items():
+        if len(raw[name]) != records * layout.record:
+            raise InputError(
+                f"{place / name}: expected {records * layout.record} bytes, {records} records of {layout.record}, got "
+                f"{len(raw[name])}; {_advice(layout)}"
+            )
+        table = np.frombuffer(raw[name], np.uint8).reshape(records, layout.record)
+        label = table[:, layout.labels - 1]
+        wrong = np.flatnonzero(label >= layout.classes)
+        if len(wrong):
+            raise InputError(
+                f"{place / name}: expected labels 0 to {layout.classes - 1}, got {label[wrong[0]]} in record "
+                f"{wrong[0]}: the file is damaged; {_advice(layout)}"
+            )
+        labels.append(label)
+        pixels.append(table[:, layout.labels :].reshape(-1, PLANES, SIDE, SIDE))
+    out = np.concatenate(pixels), np.concatenate(labels).astype(np.int64)
+    for each in out:
+        each.flags.writeable = False  # one array serves every member of a study
+    return out

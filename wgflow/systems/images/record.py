@@ -1,0 +1,280 @@
+"""Training as frames that a trajectory keeps: flow time s counts epochs, and particles are the blocks of all stages.
+
+A block's parameters are many, so a frame holds q random projections of them (:mod:`wgflow.systems.images.bridge`); what training
+goes on from, and the weights themselves, are in a checkpoint beside the trajectory. Nothing here needs torch until it
+runs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import BackendError, DivergenceError, InputError
+from wgflow.base.extras import install
+from wgflow.base.types import Array, Frame, Spec, real
+from wgflow.flow.clock import StepClock
+from wgflow.flow.schedule import Schedule, schedule
+from wgflow.systems.images.data import Images
+from wgflow.systems.images.model_summary import survey
+from wgflow.systems.images.recipe import Recipe
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from wgflow.systems.images.training import Trainer
+
+NAME = "stages"  # in place of a depth scheme's
+_WATCHED = 10_000  # training images, as they are, behind the energy
+MEASURED = ("heldout", "test_error", "train_error", "epoch_loss", "epoch_switches", "rate")
+
+
+class Described(NamedTuple):
+    """Images as a trajectory refers to them: by their digest, not stored.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        M, pixels, classes, q.
+    """
+
+    shape: tuple[int, int, int, int]
+
+    def arrays(self) -> dict[str, Array]:
+        """Return nothing."""
+        return {}
+
+
+class Trained:
+    """A network of images and what describes it in a file.
+
+    Parameters
+    ----------
+    recipe : Recipe
+        The network and how it is trained.
+    images : Images
+        What on.
+    backend : {"auto", "cpu", "gpu"}, optional
+        Where; auto takes a GPU if torch sees one.
+
+    Attributes
+    ----------
+    problem : Described
+        Sizes.
+    survey : Survey
+        What the network is made of.
+
+    Raises
+    ------
+    InputError
+        If torch is missing or the network unknown.
+    BackendError
+        If there is no such backend.
+    """
+
+    def __init__(self, recipe: Recipe, images: Images, backend: str = "auto") -> None:
+        self.recipe, self.images, self.backend = recipe, images, machine(backend)
+        channels, height, width = images.train.shape[1:]
+        self.problem = Described((len(images.train), channels * height * width, images.classes, recipe.columns))
+        self.survey = survey(recipe.network, images.classes, (channels, height, width))
+
+    def __len__(self) -> int:
+        return sum(self.survey.blocks)
+
+    @property
+    def device(self) -> str | None:
+        """Name of the GPU it trains on; None on a processor."""
+        if self.backend != "gpu":
+            return None
+        import torch
+
+        return str(torch.cuda.get_device_name())
+
+    def spec(self) -> Spec:
+        """Plain JSON of everything that defines the training but the seed."""
+        images = self.images
+        about = {"name": images.name, "train": len(images.train), "test": len(images.test), "verified": images.verified}
+        return {
+            "training": self.recipe.spec() | {"blocks": list(self.survey.blocks), "parameters": self.survey.parameters},
+            "images": about | {"sha256": images.digest()},
+            "depth": {"name": NAME},
+        }
+
+
+class Start(NamedTuple):
+    """Where a training starts, for who asks how many particles it has.
+
+    Attributes
+    ----------
+    system : Trained
+        The network.
+    """
+
+    system: Trained
+
+    def __len__(self) -> int:
+        return len(self.system)
+
+
+class Course:
+    """The training of a network, as a flow is run.
+
+    Parameters
+    ----------
+    system : Trained
+        The network.
+    seed : int
+        Of everything random.
+
+    Attributes
+    ----------
+    checkpoint : Path or None
+        Where to keep what training goes on from; nowhere if None.
+    """
+
+    def __init__(self, system: Trained, seed: int) -> None:
+        self.system, self.seed = system, seed
+        self.checkpoint: Path | None = None
+
+    def spec(self) -> Spec:
+        """Plain JSON of the options."""
+        return {"method": "sgd", "step": 1.0, "unit": "epoch"}
+
+    def run(
+        self,
+        begin: Start | Frame,
+        until: float,
+        every: float | Spec | Schedule | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Iterator[Frame]:
+        """Train from the start, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
+
+        s counts epochs, of which ``until`` and ``every`` are whole numbers. ``on_step`` is called after every
+        minibatch. A frame's ``theta`` are projections, so training goes on from the checkpoint: of the frame, or of the
+        one after it, which is then yielded from there. Without either it is done again from the seed, and frames up to
+        ``begin`` are left out.
+        """
+        epochs = round(real("until", until, above=0.0))
+        clock = StepClock(0, 0.0, until, None if every is None else schedule(every), 1.0)
+        due = sorted({0, epochs, *clock.frames})
+        return self._loop(begin.step if isinstance(begin, Frame) else -1, due, on_step)
+
+    def trainer(self, epochs: int) -> Trainer:
+        """Trainer at the start."""
+        from wgflow.systems.images.training import Trainer
+
+        device = {"cpu": "cpu", "gpu": "cuda"}[self.system.backend]
+        return Trainer(self.system.recipe, self.system.images, self.seed, epochs, device)
+
+    def probe(self, budget: float) -> tuple[float, float]:
+        """Seconds of an epoch and of a frame, from a few minibatches within about so many seconds."""
+        trainer = self.trainer(1)
+        per_step = trainer.seconds(budget)
+        images = min(_WATCHED, len(self.system.images.train)) + len(self.system.images.test)
+        return per_step * trainer.steps_per_epoch, per_step * images / (3 * self.system.recipe.batch)
+
+    def _loop(self, known: int, due: list[int], on_step: Callable[[int, float], None] | None) -> Iterator[Frame]:
+        trainer, good = self.trainer(due[-1]), None
+        self._resume(trainer, known, due)
+        while True:
+            if trainer.epoch > known and trainer.epoch in due:
+                if trainer.epoch and self.checkpoint is not None:
+                    self._save(trainer)
+                yield (good := self._frame(trainer, good))
+            if trainer.epoch >= due[-1]:
+                return
+            trainer.train(None if on_step is None else functools.partial(_tell, trainer, on_step))
+            if not np.isfinite(trainer.last.loss):
+                raise _diverged(trainer, good)
+
+    def _resume(self, trainer: Trainer, known: int, due: list[int]) -> None:
+        """Take the checkpoint up if it is of the last known frame or of the one after it."""
+        if self.checkpoint is None or not self.checkpoint.is_file() or known < 0:
+            return
+        from wgflow.systems.images.checkpoint import load
+
+        state = load(self.checkpoint, trainer.device)
+        try:
+            trainer.check(state)
+        except InputError as error:
+            raise InputError(f"{self.checkpoint}: {error}, and its member is trained again from the start") from error
+        if state["epoch"] in (known, *[epoch for epoch in due if epoch > known][:1]):
+            trainer.load(state)
+
+    def _save(self, trainer: Trainer) -> None:
+        from wgflow.systems.images.checkpoint import save
+
+        assert self.checkpoint is not None  # the caller looked
+        save(self.checkpoint, trainer.state())
+
+    def _frame(self, trainer: Trainer, good: Frame | None) -> Frame:
+        train = trainer.score("train", _WATCHED)
+        if not (np.isfinite(train.loss) and trainer.finite):
+            raise _diverged(trainer, good)
+        theta, tau = particles(trainer.model, self.system.recipe.columns)
+        test, last, count = trainer.score("test"), trainer.last, len(tau)
+        numbers = dict(
+            zip(MEASURED, (test.loss, test.error, train.error, last.loss, last.switches, last.rate), strict=True)
+        )
+        return Frame(
+            trainer.epoch, float(trainer.epoch), theta, tau, np.full(count, 1.0 / count), train.loss, np.nan,
+            trainer.switches, 1.0, numbers,
+        )  # fmt: skip
+
+
+def _tell(trainer: Trainer, on_step: Callable[[int, float], None], batches: int) -> None:
+    on_step(trainer.epoch, trainer.epoch + batches / trainer.steps_per_epoch)
+
+
+def _diverged(trainer: Trainer, good: Frame | None) -> DivergenceError:
+    return DivergenceError(
+        f"the network diverged in epoch {trainer.epoch}: its loss is not finite; try a smaller lr than "
+        f"{trainer.recipe.lr:g}",
+        good,
+    )
+
+
+def machine(backend: str) -> str:
+    """Where a backend's name means to train: "cpu" or "gpu".
+
+    Raises
+    ------
+    InputError
+        If torch is missing.
+    BackendError
+        If there is no such backend, or no GPU.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError(
+            f"training: expected torch, got no such package; the study needs torch: {install('cifar')}"
+        ) from error
+    if backend not in ("auto", "cpu", "gpu"):
+        raise BackendError(f"backend: expected auto, cpu or gpu for a training with torch, got {backend!r}")
+    if backend == "gpu" and not torch.cuda.is_available():
+        raise BackendError("backend: expected a GPU that torch can use, got none; use --backend cpu")
+    return "gpu" if backend != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def particles(model: nn.Module, columns: int) -> tuple[Array, Array]:
+    """Blocks of all stages in their lists' order: q projections of their parameters (N, q), and depths (N,).
+
+    In a vanilla network tau_i = (i + 1)/n.
+
+    Raises
+    ------
+    InputError
+        If a parameter is not finite.
+    """
+    from wgflow.systems.images.bridge import to_particles
+    from wgflow.systems.images.stage import PlainStage
+
+    made = [to_particles(each, columns) for each in model.modules() if isinstance(each, PlainStage)]
+    return np.concatenate([rho.theta for rho in made]), np.concatenate([rho.tau for rho in made])

@@ -1,0 +1,108 @@
+"""Rows of modules in a network: what can be looked through, which modules are alike, what stands in two places."""
+
+from __future__ import annotations
+
+import copy
+import inspect
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+from torch.nn.parameter import is_lazy
+
+from wgflow.base.errors import InputError, describe
+from wgflow.systems.images.shapes import shapes
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage
+
+
+def copied(model: nn.Module) -> nn.Module:
+    """Deep copy of a model, refused with InputError where there is none whose weights can be trained.
+
+    A ScriptModule's own copy has weights computed from the original's; without gradients they are numbers again.
+    """
+    if not isinstance(model, nn.Module):
+        raise InputError(f"model: expected a torch.nn.Module, got {describe(model)}")
+    lazy = next((name for name, each in model.named_parameters() if is_lazy(each)), None)
+    if lazy is not None:
+        raise InputError(
+            f"model: expected weights that have shapes, got {lazy} without one; call the model once before"
+        )
+    try:
+        with torch.no_grad():
+            made = copy.deepcopy(model)
+    except Exception as error:  # e.g. weights that a hook computes are no leaves
+        raise InputError(
+            f"model: expected one that copy.deepcopy takes, got {type(model).__name__}: {error}"
+        ) from error
+    before, after = list(model.parameters()), list(made.parameters())
+    if len(before) != len(after):
+        raise InputError(
+            f"model: expected blocks with parameters of their own, got {len(before)} parameters of which copy.deepcopy "
+            f"makes {len(after)}, as scripted modules share them; copy the blocks (copy.deepcopy) before torch.jit does"
+        )
+    for old, new in zip(before, after, strict=True):
+        new.requires_grad_(old.requires_grad)
+    return made
+
+
+def in_a_row(module: nn.Module) -> bool:
+    """Whether a module does nothing but call what it holds, one after the other."""
+    if "forward" in vars(module) or isinstance(module, torch.jit.ScriptModule):  # set on the object; not to be read
+        return False
+    forward = inspect.getattr_static(type(module), "forward", None)
+    return forward in (nn.Sequential.forward, PlainStage.forward, MeanFieldStage.forward)
+
+
+def class_name(module: nn.Module) -> str:
+    """Name of a module's class, seen through torch.compile and torch.jit."""
+    module = getattr(module, "_orig_mod", module)
+    if isinstance(module, torch.jit.ScriptModule):
+        return f"{type(module).__name__} of {module.original_name}"
+    return type(module).__name__
+
+
+def alike(module: nn.Module) -> object:
+    """What modules of one class with equal shapes have in common; torch.fx makes a class of one name for each."""
+    inner = getattr(module, "_orig_mod", module)
+    return type(inner).__module__, type(inner).__qualname__, class_name(module), inner is module, dict(shapes(module))
+
+
+def held(container: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Names and children, one that is held twice twice; none of a ScriptModule, whose children cannot be exchanged."""
+    if isinstance(container, torch.jit.ScriptModule):
+        return []
+    return [(name, child) for name, child in container._modules.items() if child is not None]
+
+
+def used_once(model: nn.Module) -> nn.Module:
+    """Return a model, refused if another block, or what is no stage, has parameters of a stage's blocks as well."""
+    owners: dict[int, str] = {}
+    inside: list[tuple[str, nn.Module]] = []
+    for name, stage in model.named_modules():
+        if isinstance(stage, MeanFieldStage):
+            inside += [(f"{name}.branches.{i}".lstrip("."), branch) for i, branch in enumerate(stage.branches)]
+    for name, branch in inside:
+        for key, parameter in branch.named_parameters():
+            other = owners.setdefault(id(parameter), f"{name}.{key}")
+            if other != f"{name}.{key}":
+                raise _twice(f"{name}.{key}", other)
+    for name, parameter in _outside("", model):
+        if id(parameter) in owners:
+            raise _twice(name, owners[id(parameter)])
+    return model
+
+
+def _outside(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Parameters that are reached without entering a stage."""
+    if not isinstance(module, MeanFieldStage):
+        closed = isinstance(module, torch.jit.ScriptModule)
+        yield from ((f"{name}.{key}".lstrip("."), each) for key, each in module.named_parameters(recurse=closed))
+        for key, child in held(module):
+            yield from _outside(f"{name}.{key}".lstrip("."), child)
+
+
+def _twice(name: str, other: str) -> InputError:
+    return InputError(
+        f"model: expected blocks of a stage that stand in one place, with parameters of their own, got {name} which is "
+        f"{other} too; copy the block (copy.deepcopy), or name in stages the containers without it"
+    )

@@ -1,0 +1,110 @@
+"""Which of the modules that a container calls one after the other become a stage, and by which rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import groupby
+from typing import TypeAlias
+
+from torch import nn
+
+from wgflow.base.errors import InputError, describe, unknown
+from wgflow.systems.images.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
+from wgflow.systems.images.rows import alike, class_name, held, in_a_row
+from wgflow.systems.images.stage import MeanFieldStage
+from wgflow.systems.images.stage import stages as stages_of
+from wgflow.systems.images.trial import tried
+
+Make: TypeAlias = Callable[[list[Split]], MeanFieldStage]
+RULES: dict[str, tuple[Rule, ...]] = {
+    "auto": (whole_split, residual),
+    "split": (split,),
+    "difference": (difference,),
+}
+
+
+def rules_of(rule: Rule | str) -> tuple[Rule, ...]:
+    """Rules to be tried one after the other."""
+    if isinstance(rule, str):
+        if rule not in RULES:
+            raise unknown("rule", rule, RULES)
+        return RULES[rule]
+    if not callable(rule):
+        raise InputError(
+            f"rule: expected {', '.join(RULES)} or a callable, block -> (branch, after), got {describe(rule)}"
+        )
+    return (rule,)
+
+
+def runs(container: nn.Module, minimum: int, rule: Rule, make: Make) -> list[nn.Module] | None:
+    """What a container holds with its runs as stages, or None if there is no run."""
+    children = [child for _, child in held(container)]
+    looked_at = [(each, got, _kind(each, got)) for each, got in zip(children, _found(rule, children), strict=True)]
+    parts: list[nn.Module] = []
+    for kind, group in groupby(looked_at, key=lambda each: each[2]):
+        run = list(group)
+        blocks = [found for _, found, _ in run if found is not None]
+        parts += [make(blocks)] if kind is not None and len(run) >= minimum else [child for child, _, _ in run]
+    return parts if any(isinstance(part, MeanFieldStage) for part in parts) else None
+
+
+def _found(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
+    """What a rule makes of the blocks of a container.
+
+    Of a row of blocks, and of what holds a stage already, the default makes nothing; and it splits none of a row of
+    equal blocks of which one must be called as it is, so that all of them are taken by their difference.
+    """
+    if rule is residual:
+        return [None if in_a_row(each) or stages_of(each) else rule(each) for each in children]
+    found = [rule(each) for each in children]
+    if rule is whole_split:
+        for _, group in groupby(range(len(children)), key=lambda k: alike(children[k])):
+            row = list(group)
+            if any(called_whole(children[k]) for k in row):
+                found = [None if k in row else each for k, each in enumerate(found)]
+    return found
+
+
+def _kind(child: nn.Module, found: Split | None) -> object:
+    """What the blocks of one run have in common; None for what is no block."""
+    return None if found is None else (alike(child), closing(found[1]))
+
+
+def one_stage(name: str, container: nn.Module, rules: tuple[Rule, ...], make: Make) -> list[nn.Module]:
+    """Leading children of another kind, then all others as one stage, by the first rule that takes them."""
+    for rule in rules[:-1]:
+        try:
+            return _parts(name, container, rule, make)
+        except InputError:  # the last rule says what does not fit
+            pass
+    return _parts(name, container, rules[-1], make)
+
+
+def _parts(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.Module]:
+    children = [child for _, child in held(container)]
+    found = _found(rule, children)
+    first = next((k for k, each in enumerate(found) if each is not None), len(found))
+    blocks = [each for each in found if each is not None]
+    if not blocks or None in found[first:]:
+        k = first + found[first:].index(None) if blocks else 0
+        raise InputError(
+            f"stage {name!r}: expected blocks x -> after(x + f(x)), got "
+            f"{_stranger(children[k], k, rule) if children else 'none'}; pass rule='difference', which takes any block "
+            "that keeps the shape of its state, or a rule of your own"
+        )
+    for k, (_, after) in enumerate(blocks):
+        if closing(after) != closing(blocks[0][1]):
+            raise InputError(
+                f"stage {name!r}: expected blocks that end with one activation, got {blocks[0][1]} at {first} and "
+                f"{after} at {first + k}"
+            )
+    try:
+        return [*children[:first], make(blocks)]
+    except InputError as error:
+        raise InputError(f"stage {name!r}, counted from child {first}: {error}") from error
+
+
+def _stranger(child: nn.Module, k: int, rule: Rule) -> str:
+    """Name of a child that a rule does not take, and why."""
+    why = (tried(child).refused or "is a row of blocks itself") if rule is residual else "is none that the rule knows"
+    return f"{class_name(child)} at {k}, which {why}"

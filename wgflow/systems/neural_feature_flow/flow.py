@@ -1,0 +1,284 @@
+"""Scaled gradient descent, and the neural feature flow as a particle system of weights and features.
+
+The flow moves weights v and features alpha, beta as states of their own along -G (Fang, Lee, Yang and Zhang, COLT 2021,
+Definition 2, with p the law of m units). In continuous s the features stay those of the weights. A step of Euler's
+method on v whose features are computed anew is scaled gradient descent; steps on (v, alpha, beta) leave a constraint
+defect alpha_l - (1/m) v_l^T h1(beta_(l-1)), O(h^p) for a method of order p, reported with every snapshot. Derived.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import DivergenceError
+from wgflow.base.types import real, whole
+from wgflow.flow.integrators import EULER, Tableau, integrator
+from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank, Matrix, add, ahead, dense, total
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.state import Drift, Features, Weights
+
+
+class State(NamedTuple):
+    """State of the neural feature flow.
+
+    Attributes
+    ----------
+    weights : Weights
+        v_1..v_(L+1).
+    features : Features
+        alpha_2..alpha_L, beta_1..beta_L.
+    """
+
+    weights: Weights
+    features: Features
+
+
+class Defect(NamedTuple):
+    """How far features are from those their weights give, layer by layer, max over units and training points.
+
+    Attributes
+    ----------
+    first : float
+        |beta_1 - (1/d) v_1^T X^T|; rounding, since that constraint is linear.
+    alpha : tuple of L - 1 floats
+        |alpha_l - (1/m) v_l^T h1(beta_(l-1))|, at the state's own beta.
+    beta : tuple of L - 1 floats
+        |beta_l - beta_(l-1) - h2(alpha_l)|; |beta_l - alpha_l| in a DNN.
+    """
+
+    first: float
+    alpha: tuple[float, ...]
+    beta: tuple[float, ...]
+
+    @property
+    def largest(self) -> float:
+        """The largest of all."""
+        return max(self.first, *self.alpha, *self.beta)
+
+
+class Snapshot(NamedTuple):
+    """A state along a run.
+
+    Attributes
+    ----------
+    step : int
+        Steps taken, >= 0.
+    s : float
+        Flow time, step h (the paper's t = k eta).
+    state : State
+        The state, the caller's to keep.
+    output : ndarray (N,)
+        The network's outputs there.
+    loss : float
+        Mean loss there.
+    defect : float
+        Largest constraint defect; 0 up to rounding in gradient descent.
+    """
+
+    step: int
+    s: float
+    state: State
+    output: AnyArray
+    loss: float
+    defect: float
+
+
+def start(network: Network, weights: Weights) -> State:
+    """Weights with the features they give, a state without defect."""
+    return State(weights, network.features(weights))
+
+
+def defect(network: Network, state: State) -> Defect:
+    """Constraint defects of a state, see :class:`Defect`."""
+    weights, (alpha, beta) = state
+    m = network.check(weights, state.features)
+    given = [v.T @ network.h1.value(below) / m for v, below in zip(weights.middle, beta, strict=False)]
+    lifted = [network.h2.value(a) + (below if network.skip else 0) for a, below in zip(alpha, beta, strict=False)]
+    return Defect(
+        _sup(beta[0] - weights.inner.T @ network.x.T / network.inputs),
+        tuple(_sup(a - g) for a, g in zip(alpha, given, strict=True)),
+        tuple(_sup(b - up) for b, up in zip(beta[1:], lifted, strict=True)),
+    )
+
+
+def flow_stages(
+    network: Network, state: State, h: float, table: Tableau = EULER, first: Drift | None = None
+) -> list[Drift]:
+    """Drifts at the stages of one step of :func:`flow_step`; ``first`` is the one at the state, if it is known."""
+    stages = [network.drift(*state) if first is None else first]
+    for row in table.a:
+        moves = [-h * a for a in row]
+        weights = _ahead(state.weights, stages, moves)
+        stages.append(network.drift(weights, _moved(network, state.features, stages, moves)))
+    return stages
+
+
+def flow_step(
+    network: Network,
+    state: State,
+    h: float,
+    table: Tableau = EULER,
+    own: bool = False,
+    stages: list[Drift] | None = None,
+) -> State:
+    """One explicit step of length h of the neural feature flow, weights and features as independent states.
+
+    Parameters
+    ----------
+    network : Network
+        Data, activations, loss.
+    state : State
+        Where the step starts.
+    h : float
+        Step length in s.
+    table : Tableau, optional
+        The Runge-Kutta method.
+    own : bool, optional
+        Whether matrices of ``state.weights.middle`` may be overwritten, which saves a copy of each.
+    stages : list of Drift, optional
+        What :func:`flow_stages` makes, if it is known.
+
+    Returns
+    -------
+    State
+        At s + h. Middle weights kept as a history stay one while that is the cheaper form.
+    """
+    stages = flow_stages(network, state, h, table) if stages is None else stages
+    moves = [-h * b for b in table.b]
+    return State(_added(state.weights, stages, moves, own), _moved(network, state.features, stages, moves))
+
+
+def descent_step(
+    network: Network,
+    weights: Weights,
+    h: float,
+    table: Tableau = EULER,
+    own: bool = False,
+    first: Drift | None = None,
+) -> Weights:
+    """One explicit step of length h of dv/ds = -Gv with features computed from the weights.
+
+    Under Euler's method this is scaled gradient descent with learning rate h: v_l - h m_(l-1) m_l dL/dv_l, with m_0 = d
+    and m_(L+1) = 1 (Fang, Lee, Yang and Zhang, COLT 2021, Algorithm 1; Algorithm 3 for a DNN). Arguments as
+    :func:`flow_step`; ``first`` is the gradient at these weights, if it is known.
+    """
+    stages = [network.gradient(weights) if first is None else first]
+    for row in table.a:
+        stages.append(network.gradient(_ahead(weights, stages, [-h * a for a in row])))
+    return _added(weights, stages, [-h * b for b in table.b], own)
+
+
+def run(
+    network: Network,
+    state: State | Weights,
+    steps: int,
+    h: float,
+    method: str | Tableau = "euler",
+    every: int = 1,
+    flow: bool = True,
+) -> Iterator[Snapshot]:
+    """Snapshots of the neural feature flow, or of gradient descent, at steps 0, every, 2 every, ... and the last.
+
+    Parameters
+    ----------
+    network : Network
+        Data, activations, loss.
+    state : State or Weights
+        The start; weights alone start with the features they give.
+    steps : int
+        Steps to take, >= 0.
+    h : float
+        Step length, > 0; the learning rate of gradient descent.
+    method : str or Tableau, optional
+        Runge-Kutta method of :mod:`wgflow.flow.integrators`.
+    every : int, optional
+        Steps between snapshots.
+    flow : bool, optional
+        The neural feature flow, with weights and features as independent states; otherwise the weights alone move,
+        which under ``"euler"`` is scaled gradient descent.
+
+    Raises
+    ------
+    InputError
+        If an argument is out of its range or shapes do not fit.
+    DivergenceError
+        If the loss of a snapshot is not finite; the last good snapshot is its ``frame``.
+    """
+    table, h = integrator(method), real("h", h, above=0.0)
+    steps, every = whole("steps", steps, 0), whole("every", every)
+    now = state if isinstance(state, State) else start(network, state)
+    last = None
+    for step in range(steps + 1):
+        if step % every == 0 or step == steps:
+            last = _snapshot(network, now, step, h, last, flow)
+            yield last
+        if step < steps:
+            own = step % every != 0  # no matrix may be overwritten that a caller holds
+            if flow:
+                now = flow_step(network, now, h, table, own)
+            else:
+                now = State(descent_step(network, now.weights, h, table, own), now.features)
+
+
+def _snapshot(network: Network, now: State, step: int, h: float, last: Snapshot | None, flow: bool) -> Snapshot:
+    state = now if flow else start(network, now.weights)
+    output = network.output(*state)
+    loss = network.loss_of(output)
+    if not np.isfinite(loss):
+        raise DivergenceError(f"loss: expected a finite number, got {loss} at step {step}; lower h", last)
+    return Snapshot(step, step * h, state, output, loss, defect(network, state).largest)
+
+
+def _moved(network: Network, features: Features, stages: Sequence[Drift], moves: Sequence[float]) -> Features:
+    drifts = [each.features for each in stages]
+    beta = tuple(_combined(b, [d.beta[k] for d in drifts], moves) for k, b in enumerate(features.beta))
+    if not network.skip:  # the same arrays, moved once
+        return Features(beta[1:], beta)
+    return Features(
+        tuple(_combined(a, [d.alpha[k] for d in drifts], moves) for k, a in enumerate(features.alpha)), beta
+    )
+
+
+def _ends(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> tuple[AnyArray, AnyArray]:
+    inner = _combined(weights.inner, [each.weights.inner for each in stages], moves)
+    return inner, _combined(weights.outer, [each.weights.outer for each in stages], moves)
+
+
+def _changes(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> list[LowRank]:
+    out = []
+    for k in range(len(weights.middle)):
+        drifts = [_low_rank(each.weights.middle[k]) for each in stages]
+        moved = [g.scaled(c) for g, c in zip(drifts, moves, strict=True) if c]
+        out.append(total(moved or [drifts[0].scaled(0.0)]))
+    return out
+
+
+def _low_rank(matrix: Matrix) -> LowRank:
+    return matrix if isinstance(matrix, LowRank) else LowRank(dense(matrix), np.eye(matrix.shape[1]))
+
+
+def _ahead(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> Weights:
+    inner, outer = _ends(weights, stages, moves)
+    changes = _changes(weights, stages, moves)
+    return Weights(inner, tuple(ahead(v, c) for v, c in zip(weights.middle, changes, strict=True)), outer)
+
+
+def _added(weights: Weights, stages: Sequence[Drift], moves: Sequence[float], own: bool) -> Weights:
+    inner, outer = _ends(weights, stages, moves)
+    changes = _changes(weights, stages, moves)
+    return Weights(inner, tuple(add(v, c, own) for v, c in zip(weights.middle, changes, strict=True)), outer)
+
+
+def _combined(base: AnyArray, stages: Sequence[AnyArray], moves: Sequence[float]) -> AnyArray:
+    out = base
+    for stage, move in zip(stages, moves, strict=True):
+        if move:
+            out = out + move * stage
+    return out
+
+
+def _sup(values: AnyArray) -> float:
+    return float(np.abs(values).max())

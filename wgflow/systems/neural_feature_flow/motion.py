@@ -1,0 +1,171 @@
+"""Running a network of features step by step, as frames that a trajectory keeps and can be taken up from."""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from threadpoolctl import ThreadpoolController
+
+from wgflow.base.energy_balance import EMPTY, EnergyBalance, rounding
+from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.types import Frame, Spec, real
+from wgflow.flow.clock import StepClock
+from wgflow.flow.integrators import Tableau, integrator
+from wgflow.flow.schedule import Schedule, schedule
+from wgflow.systems.neural_feature_flow.flow import State, descent_step, flow_stages, flow_step, start
+from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
+from wgflow.systems.neural_feature_flow.state import Drift
+from wgflow.systems.neural_feature_flow.system import System, Units
+
+METHODS = ("flow", "descent")
+
+
+class Motion:
+    """The neural feature flow of a network, or scaled gradient descent on its weights.
+
+    Parameters
+    ----------
+    system : System
+        The network.
+    method : {"flow", "descent"}, optional
+        ``flow`` moves weights and features as states of their own; ``descent`` moves the weights and computes the
+        features anew, which under Euler's method is Algorithm 1 (Algorithm 3 for a DNN) of Fang, Lee, Yang and Zhang
+        (COLT 2021) with learning rate h.
+    method_in_s : str or Tableau, optional
+        Runge-Kutta method in s.
+    step : float, optional
+        Step length h > 0.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or h out of range.
+    """
+
+    def __init__(
+        self, system: System, method: str = "flow", method_in_s: str | Tableau = "euler", step: float = 0.1
+    ) -> None:
+        if method not in METHODS:
+            raise InputError(f"method: expected one of {', '.join(METHODS)}, got {describe(method)}")
+        self.system, self.method = system, method
+        self.integrator, self.h = integrator(method_in_s), real("step", step, above=0.0)
+
+    def run(
+        self,
+        begin: State | Units | Frame | Callable[[], State],
+        until: float,
+        every: float | Spec | Schedule | None = None,
+        on_step: Callable[[int, float], None] | None = None,
+    ) -> Iterator[Frame]:
+        """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
+
+        A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.System` writes them, its ``energy`` the
+        mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its ``balance`` of energy
+        knows the dissipation under ``flow``, where it comes with the drifts; under ``descent`` it would take longer
+        than a percent of a step, and only how E changes is told. A start may also be a function that makes the state,
+        called when the first frame is asked for.
+        """
+        step, s = (begin.step, begin.s) if isinstance(begin, Frame) else (0, 0.0)
+        clock = StepClock(step, s, real("until", until), None if every is None else schedule(every), self.h)
+        return self._loop(begin, clock, on_step)
+
+    def spec(self) -> Spec:
+        """Plain JSON of the options."""
+        return {"method": self.method, "integrator": self.integrator.name, "step": self.h}
+
+    def _loop(
+        self,
+        start: State | Units | Frame | Callable[[], State],
+        clock: StepClock,
+        on_step: Callable[[int, float], None] | None,
+    ) -> Iterator[Frame]:
+        if isinstance(start, Units | Frame):
+            state = self.system.unpack(np.asarray(start.theta))
+        else:
+            with one_thread():
+                state = _dense(start if isinstance(start, State) else start())
+        balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, rounding("float64")
+        good: Frame | None = None
+        begin, moved, first = True, False, self._look(state)
+        while True:
+            if begin or clock.due or clock.done:
+                frame = self._frame(state, first, clock, balance, good)
+                yield frame
+                good, begin = frame, False
+            if clock.done:
+                return
+            before = float(first.loss)
+            state, first, dissipated = self._step(state, first, own=moved)  # from then on no caller holds it
+            moved = True
+            clock.tick(self.h)
+            balance = balance.after(before, float(first.loss), 0.0, dissipated, clock.s, False, allowed)
+            if on_step is not None:
+                on_step(clock.step, clock.s)
+
+    def _look(self, state: State) -> Drift:
+        """First stage of the step from a state."""
+        network = self.system.network
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
+            return network.drift(*state) if self.method == "flow" else network.gradient(state.weights)
+
+    def _step(self, state: State, first: Drift, own: bool) -> tuple[State, Drift, float]:
+        """State after a step, first stage there, and the integral of the dissipation over the step, if it is known."""
+        network, table, h = self.system.network, self.integrator, self.h
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            if self.method == "descent":
+                weights = descent_step(network, state.weights, h, table, own, first)
+                return State(weights, state.features), network.gradient(weights), math.nan
+            stages = flow_stages(network, state, h, table, first)
+            dissipated = h * sum(weight * float(each.rate) for weight, each in zip(table.b, stages, strict=True))
+            state = flow_step(network, state, h, table, own, stages)
+            return state, network.drift(*state), dissipated
+
+    def _frame(self, state: State, first: Drift, clock: StepClock, balance: EnergyBalance, good: Frame | None) -> Frame:
+        network, count = self.system.network, self.system.units
+        with one_thread(), np.errstate(over="ignore", invalid="ignore"):
+            now = state if self.method == "flow" else start(network, state.weights)
+            drift = first if self.method == "flow" else network.drift(*now)
+            dissipation = rate(drift, network.inputs, count)
+        if not np.isfinite(drift.loss) or not np.isfinite(dissipation):
+            raise DivergenceError(
+                f"the network diverged at step {clock.step} (s = {clock.s:g}): its loss is not finite; try a smaller "
+                f"step than {self.h:g}",
+                good,
+            )
+        theta = self.system.pack(now).theta
+        mass = np.full(count, 1.0 / count)
+        numbers = (drift.loss, dissipation, 0, self.h)
+        return Frame(clock.step, clock.s, theta, np.zeros(count), mass, *numbers, balance=balance)
+
+
+@functools.cache
+def _blas() -> ThreadpoolController:
+    return ThreadpoolController()
+
+
+def one_thread() -> Any:
+    """Products of matrices on one thread: their sums have an order that depends on how many there are."""
+    return _blas().limit(limits=1, user_api="blas")
+
+
+def rate(drift: Drift, inputs: int, units: int) -> float:
+    """-dE/ds = |Gv_1|^2/(d m) + sum_l |Gv_l|^2/m^2 + |Gv_(L+1)|^2/m along the scaled gradient, from its drifts."""
+    inner, middle, outer = drift.weights
+    total: Any = np.sum(inner**2) / (inputs * units) + np.sum(outer**2) / units
+    for each in middle:
+        if isinstance(each, LowRank):  # |A B^T|^2 = tr (A^T A)(B^T B)
+            total += np.sum((each.left.T @ each.left) * (each.right.T @ each.right)) / units**2
+        else:
+            total += np.sum(dense(each) ** 2) / units**2
+    return float(total)
+
+
+def _dense(state: State) -> State:
+    """State with matrices as arrays: a run taken up from a file, which has them so, then takes the same steps."""
+    weights = state.weights
+    middle = tuple(np.ascontiguousarray(dense(v)) for v in weights.middle)
+    return State(weights._replace(middle=middle), state.features)

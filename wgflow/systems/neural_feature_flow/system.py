@@ -1,0 +1,178 @@
+"""A network of features as files and studies see it: what describes it, and its units as rows of numbers.
+
+Row j of theta holds all that belongs to unit j of every hidden layer, [v_1 (d) | alpha_2 .. alpha_L (N each) |
+beta_1 .. beta_L (N each) | v_2 .. v_L (m each, the weights into unit j) | v_(L+1) (1)]: Fang, Lee, Yang and Zhang's
+particle Theta = (v_1, alpha_2, .., alpha_L) with the features and weights that go with it.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from wgflow.base import validate as owns
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Frame, Spec
+from wgflow.model.activations import ACTIVATIONS, recorded
+from wgflow.model.losses import LOSSES
+from wgflow.model.problem import needs_own
+from wgflow.systems.neural_feature_flow.flow import State
+from wgflow.systems.neural_feature_flow.low_rank import dense
+from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.systems.neural_feature_flow.state import Features, Weights
+from wgflow.trajectory import Trajectory
+
+NAME = "features"  # in place of a depth scheme's
+
+
+class Units(NamedTuple):
+    """Units of a network as particles of equal mass.
+
+    Attributes
+    ----------
+    theta : ndarray (m, P)
+        Rows as above.
+    """
+
+    theta: Array
+
+    def __len__(self) -> int:
+        return len(self.theta)
+
+
+class Samples(NamedTuple):
+    """Training points as a trajectory stores them.
+
+    Attributes
+    ----------
+    x, y : ndarray (N, d), (N, 1)
+        Inputs and targets.
+    shape : tuple of int
+        N, d, 1, P.
+    """
+
+    x: Array
+    y: Array
+    shape: tuple[int, int, int, int]
+
+    def arrays(self) -> dict[str, Array]:
+        """Return the data by name."""
+        return {"x": self.x, "y": self.y}
+
+
+class System:
+    """A network of m units and how its units are written as rows.
+
+    Parameters
+    ----------
+    network : Network
+        Training points, activations, loss.
+    units : int
+        m >= 1.
+
+    Attributes
+    ----------
+    problem : Samples
+        The training points.
+    """
+
+    backend = "cpu"
+
+    def __init__(self, network: Network, units: int) -> None:
+        self.network, self.units = network, units
+        points, inputs, layers = network.points, network.inputs, network.layers
+        width = inputs + points * (2 * layers - 1) + units * (layers - 1) + 1
+        self.problem = Samples(network.x, network.y[:, None], (points, inputs, 1, width))
+
+    def groups(self) -> dict[str, slice]:
+        """Columns of theta by name: v_1, alpha_2, ..., beta_1, ..., v_2, ..., v_(L+1)."""
+        points, layers = self.network.points, self.network.layers
+        sizes = {"v_1": self.network.inputs}
+        sizes |= {f"alpha_{k}": points for k in range(2, layers + 1)}
+        sizes |= {f"beta_{k}": points for k in range(1, layers + 1)}
+        sizes |= {f"v_{k}": self.units for k in range(2, layers + 1)} | {f"v_{layers + 1}": 1}
+        stops = np.cumsum(list(sizes.values())).tolist()
+        return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
+
+    def pack(self, state: State) -> Units:
+        """Units of a state."""
+        weights, (alpha, beta) = state
+        middle = [dense(v).T for v in weights.middle]
+        return Units(np.hstack([weights.inner.T, *alpha, *beta, *middle, weights.outer[:, None]]))
+
+    def unpack(self, theta: Array) -> State:
+        """State of units, the inverse of :meth:`pack`.
+
+        Raises
+        ------
+        InputError
+            If the rows do not have this system's shape.
+        """
+        expected = (self.units, self.problem.shape[3])
+        if theta.shape != expected:
+            raise InputError(f"theta: expected {expected} for {self.units} units, got {theta.shape}")
+        part = {name: theta[:, columns] for name, columns in self.groups().items()}
+        layers = range(2, self.network.layers + 1)
+        # C-contiguous copies: products then take the same path, and give the same bits, wherever a state comes from
+        alpha = tuple(np.ascontiguousarray(part[f"alpha_{k}"]) for k in layers)
+        beta = tuple(np.ascontiguousarray(part[f"beta_{k}"]) for k in (1, *layers))
+        if not self.network.skip:
+            alpha = beta[1:]
+        middle = tuple(np.ascontiguousarray(part[f"v_{k}"].T) for k in layers)
+        inner = np.ascontiguousarray(part["v_1"].T)
+        outer = np.ascontiguousarray(part[f"v_{self.network.layers + 1}"][:, 0])
+        return State(Weights(inner, middle, outer), Features(alpha, beta))
+
+    def spec(self) -> Spec:
+        """Plain JSON of everything that defines the network; :func:`from_trajectory` rebuilds it."""
+        net = self.network
+        data = {
+            name: {"shape": list(array.shape), "sha256": hashlib.sha256(array.tobytes()).hexdigest()}
+            for name, array in self.problem.arrays().items()
+        }
+        about: dict[str, Any] = {
+            "kind": net.kind, "layers": net.layers, "h1": recorded(net.h1), "h2": recorded(net.h2),
+            "loss": owns.recorded(net.loss, {"name": net.loss.name}, LOSSES)["name"],
+        }  # fmt: skip
+        return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
+
+
+def from_trajectory(trajectory: Trajectory, backend: str = "cpu", own: Mapping[str, Any] | None = None) -> System:
+    """Rebuild the network of a run from its file alone.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        A run of the neural feature flow or of scaled gradient descent.
+    backend : {"cpu", "reference"}, optional
+        As for :class:`~wgflow.systems.neural_feature_flow.network.Network`.
+    own : mapping of str to object, optional
+        Objects of your own the run was made with, under ``"h1"``, ``"h2"`` or ``"loss"``.
+
+    Raises
+    ------
+    InputError
+        If the run is another system's, or its samples were too large to store.
+    """
+    spec = trajectory.parameters["energy"]
+    if "network" not in spec:
+        name = spec.get("depth", {}).get("name", "unknown")
+        raise InputError(f"{trajectory.path}: expected a run of a network of features, got one under depth {name}")
+    stored = trajectory.samples()
+    about = spec["network"] | dict(own or {})
+    for kind, table in (("h1", ACTIVATIONS), ("h2", ACTIVATIONS), ("loss", LOSSES)):
+        if kind not in (own or {}):
+            needs_own(kind, about[kind] if kind == "loss" else about[kind]["name"], table)
+    h2 = about["h2"] if about["kind"] == "resnet" else "tanh"
+    network = Network(
+        stored["x"], stored["y"][:, 0], about["layers"], about["kind"], about["h1"], h2, about["loss"], backend
+    )
+    return System(network, spec["units"])
+
+
+def state_of(system: System, frame: Frame) -> State:
+    """State of a frame of a run."""
+    return system.unpack(np.asarray(frame.theta))

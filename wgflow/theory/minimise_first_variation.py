@@ -1,0 +1,155 @@
+"""Minima of the first variation over a ball of parameters, from many starts at once.
+
+Projected gradient descent with a step length of each start's own: Barzilai and Borwein's, halved until the value falls
+enough. One iteration is one sweep of the compiled kernels for all starts that still move.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array, Index
+from wgflow.energy import Energy
+from wgflow.model.particles import Particles
+
+_FALL = 1e-4  # fraction of the predicted fall that a step has to reach (Armijo)
+_SETTLED = 1e-5  # a start has settled where its slope across the ball is this part of its group's lowest value
+
+
+class Found(NamedTuple):
+    """Lowest point of each group of starts.
+
+    Attributes
+    ----------
+    theta, t : ndarray (B, P), (B,)
+        Where.
+    value : ndarray (B,)
+        dE/drho there.
+    settled : ndarray (B,), bool
+        Whether the start that led there had come to rest; otherwise it ran out of steps.
+    """
+
+    theta: Array
+    t: Array
+    value: Array
+    settled: NDArray[np.bool_]
+
+
+class Ball:
+    """Unit ball times [0, 1] in the variables z = (theta / R, t), and dE/drho on it.
+
+    Parameters
+    ----------
+    energy : Energy
+        Defines dE/drho.
+    rho : Particles
+        The measure at which it is taken.
+    radius : float
+        R > 0.
+    s : float
+        Flow time, for a regulariser.
+    move_t : bool
+        Whether t is a variable or stays.
+    """
+
+    def __init__(self, energy: Energy, rho: Particles, radius: float, s: float, move_t: bool) -> None:
+        self.energy, self.rho, self.radius, self.s, self.move_t = energy, rho, radius, s, move_t
+
+    def evaluate(self, z: Array) -> tuple[Array, Array]:
+        """dE/drho, (Q,), and its gradient in z, (Q, P + 1)."""
+        value, by_theta, by_t = self.energy.first_variation_gradient(
+            self.rho, self.radius * z[:, :-1], z[:, -1], self.s
+        )
+        slope = np.column_stack([self.radius * by_theta, by_t if self.move_t else np.zeros(len(z))])
+        return value, slope
+
+    def project(self, z: Array) -> Array:
+        """Nearest point of the ball and [0, 1]."""
+        out = z.copy()
+        out[:, :-1] /= np.maximum(1.0, norms(z[:, :-1])[:, None])
+        out[:, -1] = np.clip(z[:, -1], 0.0, 1.0)
+        return out
+
+
+def lowest(
+    energy: Energy,
+    rho: Particles,
+    theta: Array,
+    t: Array,
+    group: Index,
+    radius: float,
+    steps: int = 200,
+    s: float = 0.0,
+    *,
+    move_t: bool = False,
+) -> Found:
+    """Lowest dE/drho over |theta| <= R, and over t in [0, 1] if it may move, of several groups of starts.
+
+    Parameters
+    ----------
+    energy, rho : Energy, Particles
+        dE/drho and the measure at which it is taken.
+    theta, t : ndarray (Q, P), (Q,)
+        Starts; those outside of the ball are first brought to it.
+    group : ndarray (Q,), int64
+        Group 0..B-1 of each start, none empty; the lowest of each is returned.
+    radius : float
+        R > 0.
+    steps : int, optional
+        Iterations at most.
+    s : float, optional
+        Flow time, for a regulariser.
+    move_t : bool, optional
+        Whether t is searched too.
+
+    Returns
+    -------
+    Found
+        No start's value ever rises, so the lowest start is a bound.
+    """
+    ball = Ball(energy, rho, radius, s, move_t)
+    z = ball.project(np.column_stack([theta / radius, t]))
+    value, slope = ball.evaluate(z)
+    length = 0.1 / np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
+    settled = np.zeros(len(z), bool)
+    for _ in range(steps):
+        settled |= _at_rest(ball, z, value, slope, length, group)
+        now = np.flatnonzero(~settled)
+        if not len(now):
+            break
+        trial = ball.project(z[now] - length[now, None] * slope[now])
+        new_value, new_slope = ball.evaluate(trial)
+        move = trial - z[now]
+        good = new_value < value[now] - _FALL * np.einsum("qp,qp->q", move, move) / length[now]
+        length[now] = np.where(good, _next_length(move, new_slope - slope[now], length[now]), 0.5 * length[now])
+        moved = now[good]
+        z[moved], value[moved], slope[moved] = trial[good], new_value[good], new_slope[good]
+    settled |= _at_rest(ball, z, value, slope, length, group)
+    first = _lowest_of_each(value, group)
+    return Found(radius * z[first, :-1], z[first, -1], value[first], settled[first])
+
+
+def _at_rest(ball: Ball, z: Array, value: Array, slope: Array, length: Array, group: Index) -> NDArray[np.bool_]:
+    """Starts whose projected gradient has died out, or whose steps have become too short to move them."""
+    pull = np.linalg.norm(z - ball.project(z - length[:, None] * slope), axis=1)  # length times projected gradient
+    least = np.full(group.max() + 1, np.inf)
+    np.minimum.at(least, group, value)
+    rest = 2 * pull <= length * (_SETTLED * np.abs(least[group]) + 1e-15)
+    return np.asarray(rest | (pull < 1e-13))
+
+
+def _next_length(move: Array, change: Array, length: Array) -> Array:
+    """Barzilai and Borwein's |dz|**2 / dz . dg, or twice the last length where the function is not convex."""
+    squared, along = np.einsum("qp,qp->q", move, move), np.einsum("qp,qp->q", move, change)
+    convex = along > 1e-12 * squared / length
+    return np.where(convex, squared / np.where(convex, along, 1.0), 2.0 * length)
+
+
+def _lowest_of_each(value: Array, group: Index) -> Index:
+    """Row of the lowest value of each group, in the groups' order."""
+    place = np.lexsort((value, group))
+    return np.asarray(place[np.concatenate([[True], np.diff(group[place]) > 0])])

@@ -1,0 +1,159 @@
+"""The direction of descent of the local = global theorem: a signed nu of mass zero at one depth, by a kernel solve."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, real, whole
+from wgflow.energy import Energy
+from wgflow.kernels import reference
+from wgflow.model.particles import Particles
+
+_FLOATS = 1 << 23  # numbers of one tape, or of one block of features, held at a time: 64 MiB
+
+
+class SignedDirection(NamedTuple):
+    """A signed measure nu = sum_j c_j delta_(theta_j, t) with sum_j c_j = 0 and <dE/drho, nu> < 0.
+
+    Attributes
+    ----------
+    value : float
+        <dE/drho, nu>, about -mean |p(t)|**2 where ``residual`` is small.
+    residual : float
+        mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 / mean |p(t)|**2, the part of the adjoint that the features miss,
+        in [0, 1].
+    adjoint : float
+        mean |p(t)|**2 over the samples (and, under Deposit, over the layers that t sees).
+    t : float
+        The depth.
+    theta : ndarray (Q, P)
+        Features.
+    weight : ndarray (Q,)
+        c, with sum 0.
+    """
+
+    value: float
+    residual: float
+    adjoint: float
+    t: float
+    theta: Array
+    weight: Array
+
+    @property
+    def variation(self) -> float:
+        """Total variation sum_j |c_j| of nu: how far the network has to change for the slope."""
+        return float(np.abs(self.weight).sum())
+
+
+def signed_direction(
+    energy: Energy,
+    rho: Particles,
+    t: float = 0.5,
+    features: int = 256,
+    seed: int = 0,
+    regularisation: float = 1e-8,
+    s: float = 0.0,
+) -> SignedDirection:
+    """Direction of descent at depth t in the span of random features.
+
+    c minimises mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 + lambda |c|**2 under sum_j c_j = 0. With the Gram matrix
+    G_ij = mean f_i . f_j and g_j = mean f_j . p the solution is c = -A^-1 (g - mu 1), A = G + lambda, and
+    g . c = -c' A c <= 0.
+
+    Parameters
+    ----------
+    energy : Energy
+        With its problem and scheme.
+    rho : Particles
+        The measure.
+    t : float, optional
+        Depth in [0, 1].
+    features : int, optional
+        Q >= 2 draws from the default initial law.
+    seed : int, optional
+        Seed of the draws.
+    regularisation : float, optional
+        lambda over the mean diagonal entry of G, > 0.
+    s : float, optional
+        Flow time. A regulariser takes no part in the solve, but in ``value``, which may then be positive.
+
+    Raises
+    ------
+    InputError
+        If a number is out of range.
+
+    Notes
+    -----
+    Ding, Chen, Li and Wright (arXiv:2110.02926), proof of Proposition 6.1, after Lu, Ma, Lu, Lu and Ying
+    (arXiv:2003.05508): features dense in C(R^D, R^D) make the residual 0, and mean |p(t)|**2 >= Q(L_rho) E(rho) then
+    leaves <dE/drho, nu> <= -Q E < 0. As nu is signed, rho + lambda nu is a measure only where rho has mass at every
+    theta_j, which is where full support enters.
+    """
+    if not 0 <= real("t", t) <= 1:
+        raise InputError(f"t: expected a depth in [0, 1], got {t}")
+    features = whole("features", features, 2)
+    regularisation = real("regularisation", regularisation, above=0.0)
+    theta = Particles.draw(energy.problem, features, seed).theta
+    gram, along, adjoint, samples = np.zeros((features, features)), np.zeros(features), 0.0, len(energy.problem.x)
+    for x, p in fields(energy, rho, t):
+        for low in range(0, len(x), step := max(1, _FLOATS // (features * x.shape[1]))):
+            part = slice(low, low + step)
+            block = np.stack([_flat_feature(energy, x[part], row, p.weight[part]) for row in theta])
+            gram += block @ block.T / samples
+            along += block @ (np.sqrt(p.weight[part])[:, None] * p.value[part]).ravel() / samples
+        adjoint += float(p.weight @ np.einsum("md,md->m", p.value, p.value)) / samples
+    ridge = regularisation * max(float(np.trace(gram)) / features, 1e-300)
+    solved = np.linalg.solve(gram + ridge * np.eye(features), np.column_stack([along, np.ones(features)]))
+    weight = -(solved[:, 0] - solved[:, 1] * (solved[:, 0].sum() / solved[:, 1].sum()))
+    value = float(weight @ energy.first_variation(rho, theta, np.full(features, float(t)), s))
+    left = float(weight @ gram @ weight + 2 * weight @ along + adjoint)
+    return SignedDirection(value, left / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, weight)
+
+
+class Adjoint(NamedTuple):
+    """Adjoints of some rows, (m, D), each with the weight (m,) that the depth scheme gives its layer."""
+
+    value: Array
+    weight: Array
+
+
+def fields(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Adjoint]]:
+    """States X_k and adjoints p_(k+1) that make dE/drho at depth t, in blocks of samples.
+
+    dE/drho(theta, t) = mean_m sum_k S_k(t) f(X_k, theta) . p_(k+1), so under Deposit each sample comes once for each
+    layer k that t sees, with weight S_k(t).
+
+    Parameters
+    ----------
+    energy, rho : Energy, Particles
+        The network.
+    t : float
+        Depth in [0, 1].
+
+    Yields
+    ------
+    x, p : ndarray (m, D), Adjoint
+        States, and adjoints with weights. By the reference kernel, whose tape of all layers is held for as many samples
+        at a time as fit into 64 MiB.
+    """
+    net, problem = energy.depth.network(rho), energy.problem
+    stencil, start = energy.depth.sample(rho, np.array([float(t)])), problem.start()
+    step = max(1, _FLOATS // (2 * (net.layers + 1) * start.shape[1]))
+    for low in range(0, len(start), step):
+        rows = slice(low, low + step)
+        tape = reference.states(problem, start[rows], net, rho.theta)
+        p = reference.adjoints(problem, tape, problem.y[rows], net, rho.theta)
+        for layer, weight in zip(stencil.layer[0], stencil.weight[0], strict=True):
+            if weight > 0:
+                after = min(int(layer) + 1, net.layers)  # one past the last layer it is X(1) and p(1)
+                yield tape[layer], Adjoint(p[after], np.full(len(p[after]), weight))
+
+
+def _flat_feature(energy: Energy, x: Array, theta: Array, weight: Array) -> Array:
+    """f(X, theta) of some rows, times the square roots of their weights, in one row."""
+    made = energy.problem.block.forward(x, theta, energy.problem.activation)
+    return np.asarray((np.sqrt(weight)[:, None] * made).ravel())

@@ -1,0 +1,106 @@
+"""Trajectories for programs of other fields: three dimensions for molecular viewers, NetCDF for arrays with names."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import h5py
+import numpy as np
+
+from wgflow.base.errors import InputError
+from wgflow.base.files import replaced
+from wgflow.base.types import Array
+from wgflow.model.projections import directions, principal
+from wgflow.trajectory import h5md as skeleton
+from wgflow.trajectory import schema
+from wgflow.trajectory.reader import Trajectory
+
+if TYPE_CHECKING:
+    import xarray
+
+
+def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> None:
+    """Write a data set as NetCDF: made in memory, since HDF5 cannot be trusted with a full disk.
+
+    Raises
+    ------
+    OSError
+        If it cannot be written.
+    """
+    encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name in dataset.data_vars} if compress else {}
+    image = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
+    with replaced(out) as draft:
+        draft.write_bytes(image)
+
+
+def to_three_dimensions(
+    trajectory: Trajectory, out: Path, axes: Sequence[str] | None = None, compress: bool = False
+) -> list[str]:
+    """Write a run as an H5MD file of points in three dimensions, which molecular viewers open.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        The run.
+    out : Path
+        The file.
+    axes : sequence of str, optional
+        Three names as in :func:`wgflow.model.projections.directions`, principal directions being those over all frames and
+        particles. By default pc1, pc2, tau.
+    compress : bool, optional
+        Compress with gzip.
+
+    Returns
+    -------
+    list of str
+        What the axes are.
+
+    Raises
+    ------
+    InputError
+        If an axis is unknown, or the run has no frames.
+    TrajectoryError
+        If a frame does not match its digest.
+    """
+    if not len(trajectory):
+        raise InputError(f"{trajectory.path}: expected frames to project, got none")
+    if not trajectory.particles:
+        raise InputError(f"{trajectory.path}: expected particles to project, got a run that recorded none")
+    axes = list(axes or ("pc1", "pc2", "tau"))
+    if len(axes) != 3:
+        raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")
+    count, parameters = trajectory[0].theta.shape
+    onto = directions(axes, parameters, lambda: principal(frame.theta for frame in trajectory))
+    image = skeleton.Image()  # in memory, since HDF5 cannot be trusted with a full disk
+    with h5py.File(image, "w") as file:
+        skeleton.preamble(file, 3)
+        options: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
+        shape = (len(trajectory), count, 3)
+        position = file.create_dataset(schema.POSITION, shape, "<f8", chunks=(1, count, 3), **options)
+        masses = np.empty((len(trajectory), count))
+        for number, frame in enumerate(trajectory):
+            position[number] = np.column_stack([frame.theta, frame.tau]) @ onto
+            masses[number] = frame.mass
+        file[schema.STEP], file[schema.TIME] = trajectory.series("step"), trajectory.series("s")
+        _write_masses(file, masses)
+        file[f"{schema.GROUP}/id"] = np.arange(count)
+        for name in trajectory.observables:
+            group = file.create_group(f"observables/{name}")
+            group["value"] = trajectory.series(name)
+            group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
+        file.create_group("parameters").attrs["axes"] = ", ".join(axes)
+    with replaced(out) as draft, draft.open("wb") as written:
+        image.write_to(written)
+    return axes
+
+
+def _write_masses(file: h5py.File, masses: Array) -> None:
+    """Masses (F, N) of all frames: one row for all where they never change, as H5MD allows, else a row a frame."""
+    if (masses == masses[0]).all():
+        file[f"{schema.GROUP}/mass"] = masses[0]
+        return
+    group = file.create_group(f"{schema.GROUP}/mass")
+    group["value"] = masses
+    group["step"], group["time"] = file[schema.STEP], file[schema.TIME]

@@ -1,0 +1,211 @@
+"""Rows of an open trajectory file: frames as the file has them, each checked before it is handed on."""
+
+from __future__ import annotations
+
+import io
+import math
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base.energy_balance import EnergyBalance
+from wgflow.base.errors import TrajectoryError
+from wgflow.base.types import Frame
+from wgflow.trajectory import schema
+from wgflow.trajectory.layout import Layout, read_at
+
+_READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
+_RUN = 2**14  # and numbers of so many frames at once
+
+
+class Rows:
+    """Committed frames of an open file.
+
+    Parameters
+    ----------
+    path : Path
+        Its name, for messages.
+    file : FileIO
+        The file.
+    layout : Layout
+        Where everything lies in it.
+
+    Attributes
+    ----------
+    count : int
+        Frames committed. The last one of a file that is not finished was in flight, and is not counted, if it does not
+        match its digest.
+    last : int
+        Last frame with a row of digests, counted or not; -1 if there is none.
+    marked : bool
+        Whether there is a mark of a finished file, be it the right one or not.
+    finished : bool
+        Whether the run came to its end.
+    """
+
+    def __init__(self, path: Path, file: io.FileIO, layout: Layout) -> None:
+        self.path, self.layout = path, layout
+        self._file = file
+        mark = self.array(schema.FINISHED).tobytes()
+        self.marked = any(mark)
+        self.finished = mark == layout.digests.of_finished(layout.frames)
+        self.last = layout.frames - 1 if self.finished else self._last_commit()
+        self.count = self.last + 1
+        if self.count and not self.finished and not self.whole(self.count - 1):
+            self.count -= 1
+
+    def columns(self, block: int | None = None) -> dict[str, NDArray[Any]]:
+        """Numbers of all frames by path and, if asked for, the checksums of one block of each, read in long runs.
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        parts = []
+        for begin in range(0, self.count, self._run):
+            found = self._numbers(begin, min(self.count, begin + self._run))
+            checksums = found.pop(schema.BLOCKS)
+            parts.append(found if block is None else found | {schema.BLOCKS: checksums[:, block]})
+        parts = parts or [self._numbers(0, 0)]
+        return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
+
+    def _numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
+        """Numbers and arrays of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        digests = self.layout.digests
+        out = {each.path: self._read(each.path, start, stop) for each in digests.numbers}
+        blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
+        packed = np.stack([np.ascontiguousarray(column).view("<i8") for column in out.values()], axis=1)
+        arrays = {each.path: self._read(each.path, start, stop) for each in digests.arrays}
+        for k in range(stop - start):
+            numbers = packed[k].tobytes() + b"".join(values[k].tobytes() for values in arrays.values())
+            if digests.of_frame(start + k, numbers, blocks[k].tobytes()) != commits[k].tobytes():
+                raise self._damaged(start + k)
+        return out | arrays | {schema.BLOCKS: blocks}
+
+    @property
+    def _run(self) -> int:
+        """Frames whose numbers and arrays are read at once."""
+        wide = sum(self.layout.places[each.path].stride for each in self.layout.digests.arrays)
+        return max(1, min(_RUN, _READ_BYTES // max(1, wide)))
+
+    def frames(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start..stop-1, read in long runs.
+
+        Raises
+        ------
+        TrajectoryError
+            If a frame does not match its digest.
+        """
+        stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
+        run = min(max(1, _READ_BYTES // max(1, stride)), self._run)
+        for begin in range(start, stop, run):
+            end = min(stop, begin + run)
+            numbers = self._numbers(begin, end)
+            position, mass = self._read(schema.POSITION, begin, end), self._read(schema.MASS, begin, end)
+            for k in range(end - begin):
+                if (self.layout.digests.of_blocks(position[k], mass[k]) != numbers[schema.BLOCKS][k]).any():
+                    raise self._damaged(begin + k)
+                row = {path: values[k] for path, values in numbers.items() if path != schema.BLOCKS}
+                yield _frame(position[k], mass[k], row)
+
+    def particle(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Positions (F, P + 1) and masses (F,) of one particle; of each frame only its block is read.
+
+        Raises
+        ------
+        TrajectoryError
+            If the block of a frame does not match its digest.
+        """
+        layout = self.layout
+        block, within = divmod(index, layout.digests.block)
+        first = block * layout.digests.block
+        last = min(first + layout.digests.block, layout.particles)
+        blocks = self.columns(block)[schema.BLOCKS]
+        position, mass = np.empty((self.count, layout.width)), np.empty(self.count)
+        for k in range(self.count):
+            rows, masses = (self._part(path, k, first, last) for path in (schema.POSITION, schema.MASS))
+            if layout.digests.of_blocks(rows, masses)[0] != blocks[k]:
+                raise self._damaged(k)
+            position[k], mass[k] = rows[within], masses[within]
+        return position, mass
+
+    def whole(self, number: int) -> bool:
+        """Whether a frame matches its digest; found out with little memory, however large the frame claims to be."""
+        digests, layout = self.layout.digests, self.layout
+        try:
+            expected = self._numbers(number, number + 1)[schema.BLOCKS][0]
+        except TrajectoryError:
+            return False
+        piece = max(1, _READ_BYTES // (layout.width * 8))
+        for block, first in enumerate(range(0, layout.particles, digests.block)):
+            checksum, end = 0, min(first + digests.block, layout.particles)
+            for path in (schema.POSITION, schema.MASS):
+                for begin in range(first, end, piece):
+                    part = self._part(path, number, begin, min(begin + piece, end))
+                    checksum = zlib.crc32(part.data.cast("B"), checksum)
+            if checksum != expected[block]:
+                return False
+        return True
+
+    def array(self, path: str) -> NDArray[Any]:
+        """Whole of one dataset that is not made of frames."""
+        return self.layout.array(self._file, path)
+
+    def _last_commit(self) -> int:
+        """Last frame with a digest; -1 if there is none."""
+        last = -1
+        for begin in range(0, self.layout.frames, _RUN):
+            digests = self._read(schema.DIGEST, begin, min(self.layout.frames, begin + _RUN))
+            used = np.flatnonzero(digests.any(axis=1))
+            last = begin + int(used[-1]) if used.size else last
+        return last
+
+    def _read(self, path: str, start: int, stop: int) -> NDArray[Any]:
+        """Rows start..stop-1 of a dataset."""
+        place = self.layout.places[path]
+        data = read_at(self._file, place.offset + start * place.stride, (stop - start) * place.stride)
+        return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
+
+    def _part(self, path: str, number: int, first: int, last: int) -> NDArray[Any]:
+        """Particles first..last-1 of one frame."""
+        place = self.layout.places[path]
+        stride = place.stride // self.layout.particles
+        data = read_at(self._file, place.offset + number * place.stride + first * stride, (last - first) * stride)
+        return np.frombuffer(data, place.dtype).reshape(last - first, *place.shape[2:])
+
+    def _damaged(self, number: int) -> TrajectoryError:
+        return TrajectoryError(
+            f"{self.path}: frame {number} is damaged: its numbers do not match their digest; "
+            "python -m wgflow.trajectory repair copies out the frames that are whole"
+        )
+
+
+def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
+    extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
+    there = extra.get(schema.BALANCE)
+    own = there is not None and there.shape == schema.BALANCE_SHAPE  # otherwise it is one of the caller's
+    balance = extra.pop(schema.BALANCE).tolist() if own else [math.nan]
+    return Frame(
+        step=int(row[schema.STEP]),
+        s=float(row[schema.TIME]),
+        theta=np.ascontiguousarray(position[:, :-1]),
+        tau=np.ascontiguousarray(position[:, -1]),
+        mass=mass,
+        energy=float(extra.pop("energy")),
+        dissipation=float(extra.pop("dissipation")),
+        switches=int(extra.pop("switches")),
+        h=float(extra.pop("step_length")),
+        observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
+        balance=None if math.isnan(balance[0]) else EnergyBalance(*balance),
+    )
