@@ -19,11 +19,11 @@ from wgflow.base.errors import InputError, StudyError  # noqa: E402
 from wgflow.base.extras import install  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.report.page import main as report  # noqa: E402
-from wgflow.sims import members, run
+from wgflow.sims import members, run  # noqa: E402
 from wgflow.stats import paired_test as pairs  # noqa: E402
-from wgflow.studies.cifar import reduce as cifar
-from wgflow.study import schema as study
-from wgflow.study import training_tables
+from wgflow.studies.cifar import reduce as cifar  # noqa: E402
+from wgflow.study import schema as study  # noqa: E402
+from wgflow.study import training_tables  # noqa: E402
 from wgflow.study.workspace import Workspace  # noqa: E402
 from wgflow.systems.images import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
 from wgflow.systems.images import members as trainings  # noqa: E402

@@ -1,6 +1,7 @@
 """Depth schemes on a device: the layers of particles that are there, and the velocity from the layers' gradients.
 
-The counterparts of :mod:`wgflow.model.depth`, which holds the formulas; the kernels are in ``order.cu`` and ``particles.cu``.
+The counterparts of :mod:`wgflow.model.depth`, which holds the formulas; the kernels are in ``order.cu`` and
+``particles.cu``.
 """
 
 from __future__ import annotations
@@ -70,7 +71,7 @@ class Sorted:
 
 
 class Fixed:
-    """Layers that particles never leave: those of :class:`wgflow.model.depth.Layers` and :class:`wgflow.model.depth.Shallow`.
+    """Layers that particles never leave: those of the depth schemes Layers and Shallow.
 
     Parameters
     ----------
@@ -101,7 +102,7 @@ class Fixed:
 
 
 class Deposited:
-    """Layers of :class:`wgflow.model.depth.Deposit`. Their L + 1 bounds cross to the host whenever particles have moved.
+    """Layers of the depth scheme Deposit. Their L + 1 bounds cross to the host whenever particles have moved.
 
     Parameters
     ----------

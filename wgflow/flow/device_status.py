@@ -84,7 +84,7 @@ class Board(NamedTuple):
 
 
 class DeviceKernel(Protocol):
-    """A backend that computes on a device, as :class:`wgflow.kernels.gpu.backend.Gpu`; what it has beside :class:`Kernel`."""
+    """A backend that computes on a device, such as the GPU backend; what it has beside :class:`Kernel`."""
 
     device: Device
     precision: str

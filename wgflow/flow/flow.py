@@ -120,7 +120,8 @@ class Flow(Copyable):
             Flow time s at which to stop; with constant steps a whole number of them away.
         every : float, dict or Schedule, optional
             Flow time between frames; with constant steps a whole number of them. Or ``{"name": "steps", "n": 10}``,
-            ``{"name": "log", "per_decade": 8}``, ``{"name": "at", "s": [1.0, 5.0]}``: see :mod:`wgflow.flow.schedule`. By
+            ``{"name": "log", "per_decade": 8}``, ``{"name": "at", "s": [1.0, 5.0]}``: see
+            :mod:`wgflow.flow.schedule`. By
             default one step, or with a rule that varies steps a hundredth of ``until``.
         on_step : callable, optional
             Called with step and s after every step. May raise, to stop.

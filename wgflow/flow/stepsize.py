@@ -195,7 +195,8 @@ class Descent:
 class Adaptive:
     """Steps as long as the estimated error of each allows.
 
-    err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see :func:`wgflow.flow.integrators.rms`. A
+    err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see
+    :func:`wgflow.flow.integrators.rms`. A
     step with err <= 1 is taken, of the solution of higher order; the next length, after a refusal as after a success,
     is h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the standard controller of Hairer, Norsett and
     Wanner (Solving Ordinary Differential Equations I, section II.4). It remembers nothing but h, which frames keep.

@@ -74,7 +74,8 @@ def sentence(trajectory: Trajectory) -> str:
     """What shows that a run did not follow the gradient flow, and what to try; empty if nothing does.
 
     Said is where the change in E over the steps and its dissipation differ by more than 5 percent, see
-    :class:`wgflow.base.energy_balance.EnergyBalance`, where E rose in a step by more than rounding, and where it ended above its
+    :class:`wgflow.base.energy_balance.EnergyBalance`, where E rose in a step by more than rounding, and where it
+    ended above its
     start. In steps with order switches E jumps by design: of these only what jumps cannot account for is said.
     """
     found = trajectory.balance

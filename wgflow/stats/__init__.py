@@ -1,1 +1,1 @@
-"""Statistics of studies: convergence rates, scaling laws, equivalence, exceedance probabilities. Numbers in, numbers out."""
+"""Statistics of studies: convergence rates, scaling laws, equivalence, exceedance probabilities."""

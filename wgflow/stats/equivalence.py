@@ -60,7 +60,8 @@ def no_gain(
     seeds : int
         S >= 4, rows to draw from.
     statistic : callable
-        From weights of the seeds, (B, S), to values (B, n) > 0, most of all :func:`wgflow.stats.convergence_rates.spread`.
+        From weights of the seeds, (B, S), to values (B, n) > 0, most of all
+        :func:`wgflow.stats.convergence_rates.spread`.
     name : str, optional
         Names the stream of random numbers.
     expected : float, optional

@@ -31,7 +31,8 @@ def project(theta: Array, tau: Array, axes: Sequence[str], leading: Array | None
     axes : sequence of str
         One to three of ``"tau"``, a component of theta from ``"0"``, ``"pc1"``, ``"pc2"``.
     leading : ndarray (P, 3), optional
-        What pc1 to pc3 mean, e.g. :func:`wgflow.model.projections.principal` of a trajectory; by default of theta itself.
+        What pc1 to pc3 mean, e.g. :func:`wgflow.model.projections.principal` of a trajectory; by default of theta
+        itself.
 
     Raises
     ------

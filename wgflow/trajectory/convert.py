@@ -47,7 +47,8 @@ def to_three_dimensions(
     out : Path
         The file.
     axes : sequence of str, optional
-        Three names as in :func:`wgflow.model.projections.directions`, principal directions being those over all frames and
+        Three names as in :func:`wgflow.model.projections.directions`, principal directions being those over all
+        frames and
         particles. By default pc1, pc2, tau.
     compress : bool, optional
         Compress with gzip.

@@ -1,7 +1,8 @@
 """CUDA kernels for the built-in blocks, activations and losses.
 
 The source is in :mod:`wgflow.kernels.gpu.cuda`. Two ways through a network: all layers in one launch
-(:mod:`wgflow.kernels.gpu.persistent`), or layer by layer with the library's products (:mod:`wgflow.kernels.gpu.layered`).
+(:mod:`wgflow.kernels.gpu.persistent`), or layer by layer with the library's products
+(:mod:`wgflow.kernels.gpu.layered`).
 Particles, sums over particles and results are float64 in either precision.
 """
 

@@ -1,6 +1,7 @@
 """What the scale of the output layers does to a deep residual network: Chizat's experiment on D and alpha.
 
-In the blocks of :mod:`wgflow.studies.hidden_width.reduce` the output layers start as v ~ alpha sqrt(D) N(0, I), and u moves
+In the blocks of :mod:`wgflow.studies.hidden_width.reduce` the output layers start as v ~ alpha sqrt(D) N(0, I), and
+u moves
 by min(1, 1/alpha**2) of its velocity, so that alpha plays the part of the residual scale (arXiv:2509.10167). With
 w = u / D displacements of u are D times those of w; the paper's loss, a mean over outputs, is E / D.
 """

@@ -23,7 +23,8 @@ class Branch(nn.Module):
     """Residual branch f(x; theta) = conv_k o relu o norm_k o ... o conv_1 o relu o norm_1 (x), without the skip.
 
     The last convolution is linear in its weight and has no bias, so step * f(x) is the same branch with that weight
-    times the step: :class:`wgflow.systems.images.stage.MeanFieldStage` scales some thousand weights in place of millions of
+    times the step: :class:`wgflow.systems.images.stage.MeanFieldStage` scales some thousand weights in place of
+    millions of
     entries of the state. The running statistics of the normalisations belong to the branch and go where it goes.
 
     Parameters

@@ -44,7 +44,8 @@ def from_resnet(
 ) -> nn.Module:
     """Copy of a network with its runs of equal residual blocks as mean-field stages; it computes the same.
 
-    Looked through are every ``torch.nn.Sequential`` and every :class:`~wgflow.systems.images.stage.PlainStage`, subclasses with
+    Looked through are every ``torch.nn.Sequential`` and every :class:`~wgflow.systems.images.stage.PlainStage`,
+    subclasses with
     a ``forward`` of their own left out: what they do with their blocks is not known. A stage stands in its container in
     the place of its blocks, so what follows has another index than before, and a model that picks blocks by number
     (``self.layer1[2]``) has to be told the new one. Which rule was taken, and what it costs, is logged and is what
@@ -61,9 +62,11 @@ def from_resnet(
         but for leading ones of another kind, e.g. one that changes the shape. By default whatever runs are found, of
         one class, equal shapes and, where they are split, equal activations at their end.
     rule : {"auto", "split", "difference"} or callable, optional
-        ``split``: the step acts on the branch (:func:`wgflow.systems.images.adapters.split`); hooks on the block itself are not
+        ``split``: the step acts on the branch (:func:`wgflow.systems.images.adapters.split`); hooks on the block
+        itself are not
         called any more. ``difference``: the step interpolates between a block's two ends, whatever the block is
-        (:func:`wgflow.systems.images.adapters.difference`). ``auto``: runs that can be split are, and of the other blocks those
+        (:func:`wgflow.systems.images.adapters.difference`). ``auto``: runs that can be split are, and of the other
+        blocks those
         that prove to be residual are taken by their difference. A callable returns for a block (branch, after) with
         block(x) = after(x + branch(x)), or None for a block of another kind.
     ends, axes : str, int, optional
@@ -130,7 +133,8 @@ def to_resnet(model: nn.Module) -> nn.Module:
 
     A gap that is not 1/n is a step that is not 1. It is folded, exactly but for rounding, into what the branch ends
     with: the weight of a last convolution, weight and bias of a last normalisation. A branch of another kind becomes a
-    :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks without a gap stay, with
+    :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks without a gap
+    stay, with
     zeros at their end.
 
     Parameters

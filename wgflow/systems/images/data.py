@@ -1,6 +1,7 @@
 """Images to train on: CIFAR-10 and CIFAR-100 from their official binary files, and the digits scikit-learn ships.
 
-Nothing is fetched and nothing unpickled; what files hold and which are verified is in :mod:`wgflow.systems.images.layouts`.
+Nothing is fetched and nothing unpickled; what files hold and which are verified is in
+:mod:`wgflow.systems.images.layouts`.
 """
 
 from __future__ import annotations

@@ -84,7 +84,8 @@ class MeanFieldStage(PlainStage):
     branches : iterable of torch.nn.Module
         n residual branches x -> f(x; theta_i), *without* the skip, with parameters and buffers of equal shapes. A
         branch may offer a tensor ``last`` in which it is linear and take another one, ``forward(x, last=None)``
-        (:class:`wgflow.systems.images.blocks.Branch` does): then that weight is multiplied by the step in place of f(x), if
+        (:class:`wgflow.systems.images.blocks.Branch` does): then that weight is multiplied by the step in place of
+        f(x), if
         all branches have both. A layer that is called ``last`` is none.
     tau : array_like (n,), optional
         Initial depths, in [0, 1] unless the ends are free; by default (i + 1)/n.

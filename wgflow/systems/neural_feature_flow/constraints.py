@@ -1,6 +1,7 @@
 """What ties the masses on a grid of features together: constraints, feasible points, bounds from multipliers.
 
-The constraints sum_i omega_l(i, j) h1(beta_(l-1)^(i)) = alpha_l^(j) p_l(j) of :mod:`wgflow.systems.neural_feature_flow.convex` can be met
+The constraints sum_i omega_l(i, j) h1(beta_(l-1)^(i)) = alpha_l^(j) p_l(j) of
+:mod:`wgflow.systems.neural_feature_flow.convex` can be met
 only where alpha_l lies in the span of h1(beta_(l-1)), U S W^T by singular values, and there read U^T omega_l = S^(-1)
 W^T alpha_l^T diag(p_l). Derived.
 """

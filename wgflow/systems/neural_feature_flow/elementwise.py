@@ -1,6 +1,7 @@
 """What happens to features between the matrix products of a network's passes, entry by entry, in NumPy.
 
-This is the definition, for real and complex numbers and any activation; :mod:`wgflow.systems.neural_feature_flow.kernels` has the same six
+This is the definition, for real and complex numbers and any activation;
+:mod:`wgflow.systems.neural_feature_flow.kernels` has the same six
 functions compiled, each one pass over memory.
 """
 

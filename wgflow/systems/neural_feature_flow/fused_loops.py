@@ -1,4 +1,4 @@
-"""Loops behind :mod:`wgflow.systems.neural_feature_flow.kernels`, one pass over memory each. Undecorated Python compiled by Numba.
+"""Loops of a network's passes, one pass over memory each: undecorated Python that :mod:`.kernels` compiles.
 
 Rows are units, columns training points. The activation's code is looked at once a row; every other loop is plain
 arithmetic, which vectorises. Outputs are named ``out_*``.

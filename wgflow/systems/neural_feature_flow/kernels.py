@@ -1,4 +1,4 @@
-"""The elementwise parts of a network's passes, compiled; :mod:`wgflow.systems.neural_feature_flow.elementwise` defines them.
+"""The elementwise parts of a network's passes, compiled; :mod:`.elementwise` defines them.
 
 The matrix products between them are NumPy's, that is, BLAS. Numba is imported, and the loops are compiled or loaded
 from disk, when a network first asks for them; the cache folder follows the sources of these loops and of the kernels

@@ -63,7 +63,8 @@ class Motion:
     ) -> Iterator[Frame]:
         """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
 
-        A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.System` writes them, its ``energy`` the
+        A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.System` writes them,
+        its ``energy`` the
         mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its ``balance`` of energy
         knows the dissipation under ``flow``, where it comes with the drifts; under ``descent`` it would take longer
         than a percent of a step, and only how E changes is told. A start may also be a function that makes the state,

@@ -1,7 +1,8 @@
 """The convex programme on a grid of features solved, and how far a trained network is from its optimum.
 
 The optimum is over all masses and connections on one grid of features that do not move, as
-:mod:`wgflow.systems.neural_feature_flow.convex` states it. A network's own features are such a grid; its regularised loss minus the
+:mod:`wgflow.systems.neural_feature_flow.convex` states it. A network's own features are such a grid; its regularised
+loss minus the
 optimum is what other masses and connections could still gain on these features. A gap of 0 says nothing about other
 features, and along a training run the gap need not fall, since the grid moves with the network.
 """
@@ -38,13 +39,16 @@ class Optimum(NamedTuple):
     Attributes
     ----------
     value, loss, regulariser : float
-        Objective and its parts at ``omega`` and ``p``, by :func:`wgflow.systems.neural_feature_flow.convex.objective`: an upper bound on
+        Objective and its parts at ``omega`` and ``p``, by
+        :func:`wgflow.systems.neural_feature_flow.convex.objective`: an upper bound on
         the optimum as far as ``residual`` is rounding.
     bound : float
-        Lower bound from the multipliers by :func:`wgflow.systems.neural_feature_flow.constraints.lower_bound`, valid whatever the solver
+        Lower bound from the multipliers by :func:`wgflow.systems.neural_feature_flow.constraints.lower_bound`, valid
+        whatever the solver
         did, up to rounding.
     omega, p : tuple of L ndarrays
-        The solver's point, see :class:`wgflow.systems.neural_feature_flow.convex.Point`, with masses below 1e-8/m set to 0 and the
+        The solver's point, see :class:`wgflow.systems.neural_feature_flow.convex.Point`, with masses below 1e-8/m
+        set to 0 and the
         constraints restored.
     residual : float
         Largest violation of the constraints, features times mass; includes what cut and slack allow.
