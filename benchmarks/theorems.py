@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 import wgflow
-from wgflow.report.theorem_diagnostics import along
+from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.trajectory import TrajectoryWriter
 
 FRAMES, N, M, D = 200, 1000, 1024, 16
@@ -44,7 +44,7 @@ def main(scheme: str) -> None:
 
         with wgflow.Trajectory(path) as trajectory:
             begun = time.perf_counter()
-            found = along(trajectory, tell)
+            found = theorem_diagnostics(trajectory, tell)
             print(f"{scheme}: {time.perf_counter() - begun:.1f} s for {len(trajectory)} frames")
     for what, seconds in parts.items():
         if what:

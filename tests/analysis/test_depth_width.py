@@ -8,7 +8,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.sims import run
-from wgflow.stats import fit as lawfit
+from wgflow.stats import fit
 from wgflow.studies.depth_width import particle_distances as clouds
 from wgflow.studies.depth_width import reduce as depth_width
 from wgflow.studies.registry import FIGURES, style
@@ -144,7 +144,7 @@ def test_a_coupled_distance_by_hand(work):
 
 @pytest.mark.parametrize("name", ["depth_width", "depth_width_clouds"])
 def test_figures(work, name, tmp_path, monkeypatch):
-    monkeypatch.setattr(lawfit, "RESAMPLES", 100)
+    monkeypatch.setattr(fit, "RESAMPLES", 100)
     drawing = FIGURES[name](work)
     assert "independent layers" in drawing.finding
     assert not any("nan" in json.dumps(table) for table in drawing.tables.values())

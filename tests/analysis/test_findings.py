@@ -22,18 +22,17 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.base.types import Frame
 from wgflow.report import page as report
-from wgflow.report import style, summary
-from wgflow.report.members import shown, unfinished
-from wgflow.report.theorem_diagnostics import Along
+from wgflow.report import series_change, style, summary, wording
+from wgflow.report.member_selection import describe_unfinished, representative
+from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.report.watch import Watch, picture
 from wgflow.sims import run
-from wgflow.stats import fit as lawfit
-from wgflow.stats import wording
+from wgflow.stats import fit
 from wgflow.stats.convergence_rates import Interval, estimate, rms
 from wgflow.stats.equivalence import Equivalence
-from wgflow.stats.fit import Fit
-from wgflow.stats.model_selection import Choice
-from wgflow.stats.paired_test import compare
+from wgflow.stats.fit import LawFit
+from wgflow.stats.model_selection import CrossValidation
+from wgflow.stats.paired_test import paired_test
 from wgflow.studies.cifar.reduce import Comparison
 from wgflow.studies.convergence import baselines as models
 from wgflow.studies.convergence import reduce as convergence
@@ -194,7 +193,7 @@ def theorems(monkeypatch, kind):
     envelope = Envelope(
         np.linspace(0, 1, 5), ratio, np.full(5, 0.5), np.full(5, 2.0), ratio, ratio, ratio[1:], 1.0, None
     )
-    found = Along(
+    found = TheoremDiagnostics(
         balance(s, energy, np.full(len(s), 0.01)), lojasiewicz(s, energy, np.full(len(s), 0.01)), s[:2],
         [Residual(end(kind), 0.0, 1.0)] * 2, [support] * 2, [0.0, end(kind)], "sliced", 1.0, [], s[:2],
         [certificate] * 2, {"start": envelope, "end": envelope},
@@ -202,7 +201,7 @@ def theorems(monkeypatch, kind):
     )  # fmt: skip
     monkeypatch.setattr(module("theorems"), "shown", lambda work: Path("a.h5"))
     monkeypatch.setattr(module("theorems"), "Trajectory", opened(kind))
-    monkeypatch.setattr(module("theorems"), "along", lambda trajectory: found)
+    monkeypatch.setattr(module("theorems"), "theorem_diagnostics", lambda trajectory: found)
 
 
 def ensemble(monkeypatch, kind):
@@ -264,7 +263,7 @@ def hidden_widths(monkeypatch, kind):
     files = [MemberFile("", {"L": a, "M": b, "seed": k}, Path("a.h5")) for a, b in sizes for k in range(4)]
     files.append(MemberFile("", {"L": 64, "M": 64, "seed": 9}, Path("a.h5"), reference=True))
     monkeypatch.setattr(FakeWork, "members", lambda work: files)
-    monkeypatch.setattr(lawfit, "RESAMPLES", 10)  # intervals do not matter here
+    monkeypatch.setattr(fit, "RESAMPLES", 10)  # intervals do not matter here
     monkeypatch.setattr(hidden_width, "ended", ended)
     monkeypatch.setattr(hidden_width_scales, "ended", lambda file: None if file.reference else ended(file))
 
@@ -339,8 +338,10 @@ def depth_widths(monkeypatch, kind):
     told = Interval(slope, slope - 0.01, slope + 0.01)
     rms_ = np.full((3, 3), first)
     rms_[-1, -1] = last
-    fitted = Fit("free", told, told, (told, told, told), rms_, np.ones((3, 3)), 0.1)
-    chosen = Choice(("path", "independent"), np.ones(2), (Interval(0, 0, 0), Interval(1, math.nan, math.nan)), "size")
+    fitted = LawFit("free", told, told, (told, told, told), rms_, np.ones((3, 3)), 0.1)
+    chosen = CrossValidation(
+        ("path", "independent"), np.ones(2), (Interval(0, 0, 0), Interval(1, math.nan, math.nan)), "size"
+    )
     verdict = "holds" if abs(slope) < 0.1 else "refuted" if math.isfinite(slope) else "undecided"
     gain = depth_width.Gain((2, 4, 8), 8, np.full(3, first), Equivalence(told, 0.0, 0.1, verdict))
     depth = over_sizes(kind, (2, 4, 8, 16, 32), "depth")
@@ -381,7 +382,7 @@ def cifar(monkeypatch, kind):
     moved = plain + np.linspace(-0.1, 0.2, pairs)[:, None]
     found = Comparison(
         "resnet20", "cifar10", "", True, 50_000, 3, "", tuple(range(pairs)), s, plain, moved, np.zeros_like(plain),
-        ("a.h5",) * pairs, compare(plain[:, -1].tolist(), moved[:, -1].tolist()),
+        ("a.h5",) * pairs, paired_test(plain[:, -1].tolist(), moved[:, -1].tolist()),
     )  # fmt: skip
     monkeypatch.setattr(figure, "comparisons", lambda work: [found])
     monkeypatch.setattr(figure, "depth_rows", lambda found: [])
@@ -502,22 +503,22 @@ def test_a_divergence_is_said_with_its_flow_time(monkeypatch, name):
     ],
 )  # fmt: skip
 def test_changes_in_words(kind, said, brief):
-    found = wording.change(*of_kind(kind), diverged=kind == "diverged")
+    found = series_change.change(*of_kind(kind), diverged=kind == "diverged")
     assert (str(found), found.brief) == (said, brief)
 
 
 def test_runs_that_went_different_ways_are_counted():
-    changes = [wording.change(*of_kind(kind)) for kind in ("falling", "rising", "falling")]
+    changes = [series_change.change(*of_kind(kind)) for kind in ("falling", "rising", "falling")]
     said = "falls from 0.52 to 0.021 in 2 of 3 runs and rises from 0.52 to 2.1 in 1"
-    assert wording.together(changes) == said
-    assert wording.together_brief(changes) == "falls in 2, rises in 1"
-    assert wording.together(changes[:1]) == str(changes[0])
+    assert series_change.joint_change(changes) == said
+    assert series_change.joint_change_brief(changes) == "falls in 2, rises in 1"
+    assert series_change.joint_change(changes[:1]) == str(changes[0])
 
 
 def test_what_prints_alike_does_not_change():
     """Whatever the exact numbers, nobody reads "falls from 0.5 to 0.5"."""
     assert wording.between(0.5001, 0.4999) == "stays at 0.5"
-    assert wording.change(S[:2], np.array([0.5001, 0.4999])).kind == wording.STAYS
+    assert series_change.change(S[:2], np.array([0.5001, 0.4999])).kind == series_change.STAYS
     assert wording.relative(1.0004) == "does not change"
     assert wording.relative(0.9) == "falls by 10%"
     assert wording.number(1.6e21, ".2f") == "1.6e+21"
@@ -526,8 +527,8 @@ def test_what_prints_alike_does_not_change():
 
 
 def test_values_near_the_largest_number_are_averaged():
-    huge = [wording.change(S[:2], np.array([0.5, 1.7e308])) for _ in range(3)]
-    assert wording.together(huge) == "rises from 0.5 to 1.7e+308"
+    huge = [series_change.change(S[:2], np.array([0.5, 1.7e308])) for _ in range(3)]
+    assert series_change.joint_change(huge) == "rises from 0.5 to 1.7e+308"
 
 
 def small(place, *options):
@@ -557,7 +558,7 @@ def test_divergences_are_named_wherever_results_are_told(tmp_path, capsys):
         with wgflow.Trajectory(path) as trajectory:
             ends.append(trajectory[-1].s)
     assert code == 3
-    said = unfinished(work)
+    said = describe_unfinished(work)
     assert (
         said == f"2 of 2 runs diverged: count=16, seed=0 after s = {ends[0]:g}; count=16, seed=1 after s = {ends[1]:g}."
     )
@@ -569,7 +570,7 @@ def test_divergences_are_named_wherever_results_are_told(tmp_path, capsys):
         console.print(picture(watch, 200, 20))
     assert "0 of 1 finished, 1 diverged" in seen.get()
     assert watch.done()
-    assert shown(work) == work.trajectories()[0]  # there is no other
+    assert representative(work) == work.trajectories()[0]  # there is no other
     capsys.readouterr()
     assert report.main([str(work.folder), "--quiet", "--starts", "3"]) == 2
     err = capsys.readouterr().err

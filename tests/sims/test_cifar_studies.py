@@ -20,7 +20,7 @@ from wgflow.base.extras import install  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.report.page import main as report  # noqa: E402
 from wgflow.sims import members, run  # noqa: E402
-from wgflow.stats import paired_test as pairs  # noqa: E402
+from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce as cifar  # noqa: E402
 from wgflow.study import schema as study  # noqa: E402
 from wgflow.study import training_tables  # noqa: E402
@@ -402,39 +402,39 @@ def test_switches_between_frames_are_all_counted(folder):
 
 
 def test_pairs_against_numbers_worked_out_by_hand():
-    found = pairs.compare([8.0, 9.0, 10.0], [7.0, 8.5, 8.5])  # differences -1, -0.5, -1.5: mean -1, sd 0.5
+    found = paired_test([8.0, 9.0, 10.0], [7.0, 8.5, 8.5])  # differences -1, -0.5, -1.5: mean -1, sd 0.5
     assert found.difference == pytest.approx(-1)
     half = 4.302652729911275 * 0.5 / np.sqrt(3)  # Student's t, 97.5%, two degrees of freedom
     assert (found.low, found.high) == pytest.approx((-1 - half, -1 + half))
     assert found.p_signs == found.p_least == 0.25  # three pairs cannot show more
     assert (found.lower, found.higher, found.equal) == (3, 0, 0)
-    assert pairs.verdict(found) == "these pairs do not tell the two apart"
-    tight = pairs.compare([8.0, 9.0, 10.0], [7.0, 8.01, 8.99])
+    assert conclusion(found) == "these pairs do not tell the two apart"
+    tight = paired_test([8.0, 9.0, 10.0], [7.0, 8.01, 8.99])
     assert tight.high < 0
-    assert pairs.verdict(tight) == "mean-field is lower, though the test that assumes no Gaussian cannot confirm it"
-    six = pairs.compare([0.0] * 6, [1.0, 1.1, 0.9, 1.05, 1.0, 0.95])
+    assert conclusion(tight) == "mean-field is lower, though the test that assumes no Gaussian cannot confirm it"
+    six = paired_test([0.0] * 6, [1.0, 1.1, 0.9, 1.05, 1.0, 0.95])
     assert six.p_signs == 2 / 2**6
-    assert pairs.verdict(six) == "vanilla is lower"
+    assert conclusion(six) == "vanilla is lower"
     # differences 1, 2, -3: |sums| over the 8 choices of signs are 6, 6, 4, 4, 2, 2, 0, 0; the one seen is 0
-    assert pairs.compare([0, 0, 0], [1, 2, -3]).p_signs == 1.0
-    assert pairs.compare([0, 0, 0], [1, 2, 3]).p_signs == 0.25
-    assert pairs.compare([0, 0, 0], [1, -2, 3]).p_signs == 0.75  # 2 or more: all but the two zeros
-    alone = pairs.compare([1.0], [0.0])
+    assert paired_test([0, 0, 0], [1, 2, -3]).p_signs == 1.0
+    assert paired_test([0, 0, 0], [1, 2, 3]).p_signs == 0.25
+    assert paired_test([0, 0, 0], [1, -2, 3]).p_signs == 0.75  # 2 or more: all but the two zeros
+    alone = paired_test([1.0], [0.0])
     assert (alone.low, alone.high, alone.p_signs) == (-np.inf, np.inf, 1.0)
     with pytest.raises(InputError, match="expected as many numbers on both sides"):
-        pairs.compare([1.0], [])
+        paired_test([1.0], [])
 
 
 def test_the_p_value_of_signs_is_exact_under_no_effect():
     """P(p <= 0.1) is at most 0.1 for symmetric differences; seen in 2000 draws, 5 sd above which is once in 3
     million."""
     draws = wgflow.base.rng.normal(0, "pairs under no effect", (2000, 6))
-    hits = np.mean([pairs.compare(np.zeros(6), each).p_signs <= 0.1 for each in draws])
+    hits = np.mean([paired_test(np.zeros(6), each).p_signs <= 0.1 for each in draws])
     exact = 6 / 64  # the share of choices that a p-value of 0.1 allows
     assert abs(hits - exact) < 5 * np.sqrt(exact * (1 - exact) / 2000)
-    many = pairs.compare(np.zeros(20), np.full(20, 0.5) + draws[:20, 0])  # signs drawn, not enumerated
+    many = paired_test(np.zeros(20), np.full(20, 0.5) + draws[:20, 0])  # signs drawn, not enumerated
     assert many.p_least == 1 / (2**14 + 1)
-    assert pairs.compare(np.zeros(20), np.ones(20)).p_signs == pytest.approx(1 / (2**14 + 1))
+    assert paired_test(np.zeros(20), np.ones(20)).p_signs == pytest.approx(1 / (2**14 + 1))
 
 
 def test_tables_are_what_a_recipe_and_the_figures_take():

@@ -15,7 +15,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame
 from wgflow.model.projections import directions, principal
 from wgflow.report import style
-from wgflow.report.members import LEGIBLE, shown, spread
+from wgflow.report.member_selection import LEGIBLE, evenly_spaced, representative
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -24,7 +24,7 @@ _LARGEST = 1e100  # of a parameter; beyond it a run has diverged
 _WIDTH, _HEIGHT, _LOSS, _LEFT, _BOTTOM, _TOP = 820, 400, 90, 62, 44, 12
 
 
-def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
+def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
     """Figure element with the particles of a run, a slider and a button that plays it; it loads nothing.
 
     Parameters
@@ -80,9 +80,9 @@ def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
     )
     equal = all(frame.mass.min() == frame.mass.max() for frame in frames)
     alike = "" if equal else " Masses differ, and all particles are drawn alike."
-    shown = f"{len(chosen)} of {tau.shape[1]}" if len(chosen) < tau.shape[1] else str(tau.shape[1])
+    count = f"{len(chosen)} of {tau.shape[1]}" if len(chosen) < tau.shape[1] else str(tau.shape[1])
     caption = (
-        f"{shown} particles in {_said(axes[0])} and {_said(axes[1])}, coloured by their depth at the start (light to "
+        f"{count} particles in {_said(axes[0])} and {_said(axes[1])}, coloured by their depth at the start (light to "
         f"dark); below, the loss. Move the slider, or use the arrow keys on it.{alike} {trajectory.path.stem}"
     )
     script = resources.files(__package__).joinpath("animation.js").read_text(encoding="utf-8")
@@ -95,7 +95,7 @@ def moving(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
     )
 
 
-def of_run(work: Workspace) -> str:
+def run_animation(work: Workspace) -> str:
     """Moving particles of one member of a run: of those with the largest N that is drawn whole, the first.
 
     Parameters
@@ -109,16 +109,16 @@ def of_run(work: Workspace) -> str:
         HTML; empty if no member has two frames.
     """
     try:
-        path = shown(work, most=MOST_PARTICLES)
+        path = representative(work, most=MOST_PARTICLES)
     except InputError:
         return ""
     with Trajectory(path) as trajectory:
-        return moving(trajectory)
+        return particle_animation(trajectory)
 
 
 def _frames(trajectory: Trajectory) -> list[Frame]:
     """At most so many frames, the first and the last among them, finite ones only."""
-    found = [trajectory[number] for number in spread(len(trajectory), MOST_FRAMES)]
+    found = [trajectory[number] for number in evenly_spaced(len(trajectory), MOST_FRAMES)]
     return [frame for frame in found if _drawable(frame)]
 
 

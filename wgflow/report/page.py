@@ -24,7 +24,7 @@ from wgflow.base.terminal import Parser, printable, progress_bar, say, show
 from wgflow.base.types import Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import reached_end
+from wgflow.report.member_selection import reached_end
 from wgflow.study.workspace import MemberFile, Workspace, word
 from wgflow.trajectory import Trajectory
 
@@ -32,7 +32,7 @@ _LONG = 60  # characters beyond which a column of text is set in lines
 _OPEN_ROWS = 40  # rows of a table beyond which it starts folded
 
 
-def page(
+def build_page(
     study: Spec,
     findings: Sequence[str],
     figures: Sequence[tuple[str, str]],
@@ -58,7 +58,7 @@ def page(
     notes : sequence of str, optional
         What a reader must know besides: members that diverged, say.
     moving : str, optional
-        Element from :func:`wgflow.report.animation.moving`.
+        Element from :func:`wgflow.report.animation.particle_animation`.
 
     Returns
     -------
@@ -182,19 +182,19 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
-    from wgflow.report.members import shown
+    from wgflow.report.member_selection import representative
     from wgflow.report.publish import publish
-    from wgflow.report.theorem_diagnostics import along
+    from wgflow.report.theorem_diagnostics import theorem_diagnostics
     from wgflow.studies.registry import FIGURES
     from wgflow.studies.theorems.figure import drawing
 
     study = work.study
-    path = shown(work, options.member)
+    path = representative(work, options.member)
     statuses, made_by, notes = _ended(work)
     with progress_bar(options.quiet) as progress:
         bar = progress.add_task("theorems", total=1.0)
         with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
-            found = along(
+            found = theorem_diagnostics(
                 trajectory,
                 lambda what, share: progress.update(bar, description=what, completed=share),
                 options.starts,
@@ -238,8 +238,8 @@ def _status(member: MemberFile, told: Spec) -> str:
 
 def _whole(provenance: object) -> bool:
     """Whether a provenance from a log has all that a page shows."""
-    shown = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
-    return isinstance(provenance, dict) and shown <= provenance.keys() and isinstance(provenance["packages"], dict)
+    needed = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
+    return isinstance(provenance, dict) and needed <= provenance.keys() and isinstance(provenance["packages"], dict)
 
 
 if __name__ == "__main__":

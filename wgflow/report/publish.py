@@ -9,8 +9,8 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
-from wgflow.report import steadiness, summary
-from wgflow.report.members import unfinished
+from wgflow.report import gradient_flow_check, summary
+from wgflow.report.member_selection import describe_unfinished
 from wgflow.study.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -70,8 +70,8 @@ def publish(
         with style.drawn(drawing) as figure:
             written += style.save(figure, work.folder / name)
             figures.append((style.svg(figure), drawing.caption))
-    findings += [said] if (said := unfinished(work)) else []
-    warnings = steadiness.warnings(work, statuses)
+    findings += [said] if (said := describe_unfinished(work)) else []
+    warnings = gradient_flow_check.warnings(work, statuses)
     content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
     content |= {**tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": made_by})
@@ -79,13 +79,12 @@ def publish(
         work.write_csv(f"{name}.csv", table)
     tables["members"] = rows
     if draw:
-        from wgflow.report import animation as moving
-        from wgflow.report import page as report
+        from wgflow.report.animation import run_animation
+        from wgflow.report.page import build_page
 
         progress("report")
-        text = report.page(
-            study, findings, figures, summary.readable(tables), made_by, [*notes, *warnings], moving=moving.of_run(work)
-        )
+        notes = [*notes, *warnings]
+        text = build_page(study, findings, figures, summary.readable(tables), made_by, notes, run_animation(work))
         work.write_text("report.html", text)
         written.insert(0, "report.html")
     return (

@@ -14,7 +14,7 @@ from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
 
-from wgflow.report.plotting import mpl
+from wgflow.report.matplotlib_import import mpl
 
 # isort: split
 from matplotlib.axes import Axes
@@ -116,7 +116,7 @@ def log_ticks(axes: Axes) -> None:
     axes.yaxis.set_minor_locator(NullLocator())
 
 
-def nothing(axes: Axes, why: str) -> Figure:
+def empty_panel(axes: Axes, why: str) -> Figure:
     """Say in the figure why it is empty."""
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
     figure = axes.get_figure(root=True)

@@ -10,8 +10,8 @@ import numpy as np
 
 from wgflow.base.terminal import printable
 from wgflow.base.types import Spec
-from wgflow.report import steadiness
-from wgflow.report.members import particles
+from wgflow.report import gradient_flow_check
+from wgflow.report.member_selection import particle_count
 from wgflow.studies.switching.reduce import order_switching, records_every_step
 from wgflow.study.workspace import Workspace, short_names, word, words
 from wgflow.trajectory import Trajectory
@@ -46,8 +46,8 @@ def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
         Plain JSON: the grid values; N, steps and s at the end; energy and held-out loss first and last; dissipation
         at the end; switches. With a frame at every step under Gaps also the jumps of E at switches: how many steps
         had one, how many went up, the sum of their sizes, and the sum of those that went up. Without noise and
-        minibatches also the balance of energy, see :func:`wgflow.report.steadiness.numbers`. A member without a file
-        has its values and that alone.
+        minibatches also the energy balance, see :func:`wgflow.report.gradient_flow_check.balance_columns`. A member
+        without a file has its grid values and this status alone.
     """
     there = {member.label: member for member in work.members()}
     return [
@@ -62,7 +62,7 @@ def _row(values: Spec, path: object, status: str) -> Spec:
             return values | {"status": status}
         first, last = trajectory[0], trajectory[-1]
         row = values | {
-            "N": particles(trajectory),
+            "N": particle_count(trajectory),
             "steps": last.step,
             "s": last.s,
             "energy_first": first.energy,
@@ -76,7 +76,7 @@ def _row(values: Spec, path: object, status: str) -> Spec:
             jump = order_switching(trajectory).jump
             row |= {"jumps": len(jump), "jumps_up": int((jump > 0).sum())}
             row |= {"jump_sum": float(np.abs(jump).sum()), "jump_sum_up": float(jump[jump > 0].sum())}
-        return row | steadiness.numbers(trajectory) | {"status": status}
+        return row | gradient_flow_check.balance_columns(trajectory) | {"status": status}
 
 
 def table(title: str, question: str, rows: list[Spec]) -> Table:
@@ -256,7 +256,7 @@ _FILES_ALONE = ("depth_width_energy", "depth_width_clouds", "cifar_depths")  # l
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 # In the files; the grid columns say which member a row is, and sentences what is wrong with its balance.
-_HIDDEN = ("N", "steps", "s", "jump_sum_up", *steadiness.COLUMNS)
+_HIDDEN = ("N", "steps", "s", "jump_sum_up", *gradient_flow_check.COLUMNS)
 
 
 def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:

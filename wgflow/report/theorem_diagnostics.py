@@ -12,8 +12,8 @@ from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Frame, real, whole
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
-from wgflow.report.members import spread
-from wgflow.stats import wording
+from wgflow.report import wording
+from wgflow.report.member_selection import evenly_spaced
 from wgflow.theory import distances, reference
 from wgflow.theory.assumptions import Assumption, assumptions
 from wgflow.theory.certificate import Certificate, certificate
@@ -27,7 +27,7 @@ _STEPS = 100, 300  # of a certificate's search; the last one is the one that is 
 MEASURED, CERTIFIED = 40, 9  # frames at which support and stationarity, and certificates, are computed
 
 
-class Along(NamedTuple):
+class TheoremDiagnostics(NamedTuple):
     """What the theorems say along a run.
 
     Attributes
@@ -89,7 +89,7 @@ class Along(NamedTuple):
         )
 
 
-def along(
+def theorem_diagnostics(
     trajectory: Trajectory,
     progress: Callable[[str, float], None] | None = None,
     starts: int = 64,
@@ -97,7 +97,7 @@ def along(
     seed: int = 0,
     threads: int | None = None,
     own: Mapping[str, Any] | None = None,
-) -> Along:
+) -> TheoremDiagnostics:
     """Compute what the theorems say along a run.
 
     Parameters
@@ -109,7 +109,7 @@ def along(
     starts : int, optional
         Starts of each certificate's search, >= 3.
     radius : float, optional
-        R > 0 of all certificates; see :attr:`Along.radius`.
+        R > 0 of all certificates; see :attr:`TheoremDiagnostics.radius`.
     seed : int, optional
         Seed of everything drawn.
     threads : int, optional
@@ -141,7 +141,7 @@ def along(
     first, last = trajectory[0], trajectory[-1]
     yardstick = _yardstick(trajectory, energy, first, seed)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
-    numbers, certified = spread(len(trajectory), MEASURED), spread(len(trajectory), CERTIFIED)
+    numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
     residuals, supports, travelled = [], [], []
     by = _comparable(trajectory, numbers)
     radius = _radius(trajectory, certified) if radius is None else real("radius", radius, above=0.0)
@@ -170,7 +170,7 @@ def along(
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
         rate = [energy.rate_in_s(_measure(frame), frame.s) for frame in trajectory]
         series["dissipation"] = series["dissipation"] - np.array(rate)
-    return Along(
+    return TheoremDiagnostics(
         balance(**series),
         lojasiewicz(times, series["energy"], series["dissipation"]),
         series["s"][numbers],

@@ -17,8 +17,8 @@ from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.base.terminal import Parser, console, printable, say
 from wgflow.base.types import Array
 from wgflow.report.braille import curve
-from wgflow.report.members import diverged
-from wgflow.report.steadiness import sentence
+from wgflow.report.gradient_flow_check import diagnosis
+from wgflow.report.member_selection import diverged
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -200,7 +200,7 @@ def _look(member: MemberFile, changed: float) -> Look:
             still = time.time() - changed > _QUIET
             ended = _DIVERGED if diverged(trajectory) else _FINISHED
             state = ended if trajectory.finished else _WAITING if still else _RUNNING
-            lasting, said = trajectory.particles > 0, sentence(trajectory)
+            lasting, said = trajectory.particles > 0, diagnosis(trajectory)
             return Look(member.label, len(trajectory), until, s, energy, state, changed, lasting, said)
     except (TrajectoryError, OSError) as error:
         return Look(member.label, 0, np.nan, none, none, str(error), changed)

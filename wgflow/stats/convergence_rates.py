@@ -19,9 +19,9 @@ from wgflow.base.types import Array
 
 RESAMPLES = 2000
 LEVEL = 0.95
-FEWEST_SIZES = 4  # a line through three points has one degree of freedom left to say how wrong it is
-FEWEST_SEEDS = 4
-LEAST_SPAN = 8.0  # largest N over smallest
+MIN_SIZES = 4  # a line through three points has one degree of freedom left to say how wrong it is
+MIN_SEEDS = 4
+MIN_SPAN = 8.0  # largest N over smallest
 _FIXED_POINT = 8  # rounds for the reference's own error, each ten times nearer
 Statistic = Callable[[Array], Array]
 
@@ -115,7 +115,7 @@ def norm_of_mean(products: Array) -> Statistic:
     return statistic
 
 
-def spread(products: Array) -> Statistic:
+def standard_deviation(products: Array) -> Statistic:
     """Standard deviation over seeds of vectors v_s, from their products v_s . v_t, (n, S, S): E|v - E v|^2's root.
 
     A resample's variance is divided by its draws less one, as the sample's is.
@@ -185,11 +185,11 @@ def estimate(
     value = statistic(np.ones((1, seeds)))[0]
     if seeds < 2:
         nothing = np.full(len(n), np.nan)
-        return Estimate(tuple(sizes), value, nothing, nothing, _none(f"{seeds} seed, {FEWEST_SEEDS} are needed"))
-    weight = resamples(seeds, name)
+        return Estimate(tuple(sizes), value, nothing, nothing, _none(f"{seeds} seed, {MIN_SEEDS} are needed"))
+    weight = bootstrap_weights(seeds, name)
     drawn = statistic(weight)
     error = standard_error(drawn, seeds)
-    reach = student(seeds)
+    reach = student_t(seeds)
     sign = np.sign(value[0]) or 1.0
     told = sign * value > reach * error
     usable = len(n) if told.all() else int(np.argmin(told))
@@ -218,14 +218,14 @@ def _exponents(value: Array, slope: Array, share: Array) -> Array:
 def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: Array, nested: bool) -> Rate:
     """Line through the logarithms, with its interval, or the reason for none."""
     sizes = tuple(int(each) if each == int(each) else float(each) for each in n)
-    if seeds < FEWEST_SEEDS:
-        return _none(f"{seeds} seeds, {FEWEST_SEEDS} are needed", sizes)
-    if len(n) < FEWEST_SIZES or n[-1] < LEAST_SPAN * n[0]:
+    if seeds < MIN_SEEDS:
+        return _none(f"{seeds} seeds, {MIN_SEEDS} are needed", sizes)
+    if len(n) < MIN_SIZES or n[-1] < MIN_SPAN * n[0]:
         few = f"{len(n)} of {offered} sizes are told from 0" if len(n) < offered else f"{offered} sizes"
-        return _none(f"{few}, {FEWEST_SIZES} that span a factor of {LEAST_SPAN:g} are needed", sizes)
+        return _none(f"{few}, {MIN_SIZES} that span a factor of {MIN_SPAN:g} are needed", sizes)
     if nested:  # C (1/N - 1/reference)**r is a power of the size whose inverse is that difference
         n, share = n / (1.0 - share), np.zeros(len(n))
-    (exponent, low, high), good = line(n, value, drawn, seeds, share)
+    (exponent, low, high), good = fit_exponent(n, value, drawn, seeds, share)
     if good < RESAMPLES / 2 or not np.isfinite(high - low):
         return _none("too few resamples of the seeds have positive values", sizes)
     if not low > 0:
@@ -235,14 +235,14 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     return Rate(exponent, low, high, constant, sizes)
 
 
-def line(n: Array, value: Array, drawn: Array, seeds: int, share: Array | None = None) -> tuple[Interval, int]:
+def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array | None = None) -> tuple[Interval, int]:
     """Exponent of a power law through values (n,), whatever its sign, and how many resamples (B, n) have logarithms."""
     x = np.log(n) - np.log(n).mean()
     slope = x / (x @ x)
     share = np.zeros(len(n)) if share is None else share
     exponent = float(_exponents(value, slope, share))
     good = (drawn > 0).all(axis=1)  # a resample whose value is not positive has no logarithm
-    reach = student(seeds) * float(standard_error(_exponents(drawn[good], slope, share), seeds))
+    reach = student_t(seeds) * float(standard_error(_exponents(drawn[good], slope, share), seeds))
     return Interval(exponent, exponent - reach, exponent + reach), int(good.sum())
 
 
@@ -261,12 +261,12 @@ def standard_error(drawn: Array, seeds: int) -> Array:
     return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
 
 
-def student(seeds: int) -> float:
+def student_t(seeds: int) -> float:
     """Student's t of S - 1 degrees of freedom, by which a standard error is multiplied for an interval."""
     return float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1))
 
 
-def resamples(seeds: int, name: str, number: int = RESAMPLES) -> Array:
+def bootstrap_weights(seeds: int, name: str, number: int = RESAMPLES) -> Array:
     """How often each of S seeds is drawn in each resample, (B, S); resamples of a single seed are left out."""
     key = int.from_bytes(hashlib.sha256(f"bootstrap {name}".encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))

@@ -15,9 +15,9 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import real, whole
-from wgflow.stats.convergence_rates import FEWEST_SEEDS, RESAMPLES, Interval, Statistic, line, resamples
+from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, Statistic, bootstrap_weights, fit_exponent
 
-FEWEST_SIZES = 3
+MIN_SIZES = 3
 MARGIN = 0.1
 
 
@@ -43,7 +43,7 @@ class Equivalence(NamedTuple):
         return self.verdict == "holds"
 
 
-def no_gain(
+def exponent_equivalence(
     sizes: Sequence[int],
     seeds: int,
     statistic: Statistic,
@@ -61,7 +61,7 @@ def no_gain(
         S >= 4, rows to draw from.
     statistic : callable
         From weights of the seeds, (B, S), to values (B, n) > 0, most of all
-        :func:`wgflow.stats.convergence_rates.spread`.
+        :func:`wgflow.stats.convergence_rates.standard_deviation`.
     name : str, optional
         Names the stream of random numbers.
     expected : float, optional
@@ -81,14 +81,14 @@ def no_gain(
         If there are too few sizes or seeds, the sizes do not increase, or a value is not positive.
     """
     margin, expected = real("margin", margin, above=0.0), real("expected", expected)
-    seeds = whole("seeds", seeds, FEWEST_SEEDS)
+    seeds = whole("seeds", seeds, MIN_SEEDS)
     n = np.asarray(sizes, float)
-    if len(n) < FEWEST_SIZES or (n <= 0).any() or (np.diff(n) <= 0).any():
-        raise InputError(f"sizes: expected at least {FEWEST_SIZES} increasing sizes, got {list(sizes)}")
+    if len(n) < MIN_SIZES or (n <= 0).any() or (np.diff(n) <= 0).any():
+        raise InputError(f"sizes: expected at least {MIN_SIZES} increasing sizes, got {list(sizes)}")
     value = statistic(np.ones((1, seeds)))[0]
     if not (value > 0).all():
         raise InputError(f"statistic: expected positive values, got {value.tolist()}; an exponent needs logarithms")
-    exponent, good = line(n, value, statistic(resamples(seeds, name)), seeds)
+    exponent, good = fit_exponent(n, value, statistic(bootstrap_weights(seeds, name)), seeds)
     if good < RESAMPLES / 2:
         return Equivalence(exponent._replace(low=np.nan, high=np.nan), expected, margin, "undecided")
     low, high = exponent.low - expected, exponent.high - expected

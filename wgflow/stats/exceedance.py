@@ -25,7 +25,7 @@ MEETS, FAILS, UNDECIDED, MISSING = "meets", "fails", "undecided", ""
 _MOST = 2**20  # seeds beyond which nobody will go to decide
 
 
-class Failures(NamedTuple):
+class FailureRates(NamedTuple):
     """Failures at every size, arrays (nL, nM).
 
     Attributes
@@ -48,7 +48,7 @@ class Failures(NamedTuple):
     upper: Array
 
 
-class Phase(NamedTuple):
+class PhaseDiagram(NamedTuple):
     """The phase diagram: which sizes meet P(E > eps) <= eta.
 
     Attributes
@@ -68,7 +68,7 @@ class Phase(NamedTuple):
     smallest: tuple[int, int] | None
 
 
-class Rise(NamedTuple):
+class MonotonicityViolation(NamedTuple):
     """Two neighbours on the grid of which the larger fails more often.
 
     Attributes
@@ -89,7 +89,7 @@ class Rise(NamedTuple):
     p: float
 
 
-def target(eps: object, eta: object) -> tuple[float, float]:
+def check_target(eps: object, eta: object) -> tuple[float, float]:
     """Check a target P(E > eps) <= eta; raises InputError unless eps > 0 and 0 < eta < 1."""
     level = real("target.eps", eps, above=0.0)
     probability = real("target.eta", eta, above=0.0)
@@ -112,7 +112,7 @@ def upper_bound(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) -> Arr
     return clopper_pearson(count, seeds, 2 * alpha)[1]
 
 
-def failures(energies: Array, sizes: Sizes, eps: float) -> Failures:
+def failure_rates(energies: Array, sizes: Sizes, eps: float) -> FailureRates:
     """Count the seeds that miss a loss, with intervals.
 
     Parameters
@@ -130,17 +130,17 @@ def failures(energies: Array, sizes: Sizes, eps: float) -> Failures:
         If eps <= 0 or the shape does not fit.
     """
     level = real("target.eps", eps, above=0.0)
-    values = grid(energies, sizes)
+    values = check_energies(energies, sizes)
     seeds = (~np.isnan(values)).sum(axis=0)
     count = (values > level).sum(axis=0)
     low, high = clopper_pearson(count, seeds)
     there = seeds > 0
     rate = np.divide(count, seeds, out=np.full(count.shape, np.nan), where=there)
     low, high, upper = (np.where(there, each, np.nan) for each in (low, high, upper_bound(count, seeds)))
-    return Failures(count, seeds, rate, low, high, upper)
+    return FailureRates(count, seeds, rate, low, high, upper)
 
 
-def grid(energies: Array, sizes: Sizes) -> Array:
+def check_energies(energies: Array, sizes: Sizes) -> Array:
     """Energies as an array (S, nL, nM); raises InputError if they are none."""
     values = np.array(energies, dtype=float)
     shape = (len(sizes.depths), len(sizes.widths))
@@ -149,12 +149,12 @@ def grid(energies: Array, sizes: Sizes) -> Array:
     return values
 
 
-def fewest_seeds(eta: float) -> int:
+def min_seeds(eta: float) -> int:
     """Seeds that bound a probability by eta if none fails: the least S with (1 - eta)**S <= 5%."""
     return math.ceil(math.log(ALPHA) / math.log1p(-eta))
 
 
-def phase(found: Failures, sizes: Sizes, eta: float) -> Phase:
+def phase_diagram(found: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram:
     """Decide at every size whether P(E > eps) <= eta.
 
     Parameters
@@ -176,11 +176,11 @@ def phase(found: Failures, sizes: Sizes, eta: float) -> Phase:
     InputError
         If eta is outside its range, or so small that not even a size without failures could be known to meet it.
     """
-    _, eta = target(1.0, eta)
+    _, eta = check_target(1.0, eta)
     most = int(found.seeds.max())
-    if most < fewest_seeds(eta):
+    if most < min_seeds(eta):
         raise InputError(
-            f"seeds: expected at least {fewest_seeds(eta)} for target.eta = {eta:g}, got {most}: without any failure "
+            f"seeds: expected at least {min_seeds(eta)} for target.eta = {eta:g}, got {most}: without any failure "
             f"{most} bound the probability by {1 - ALPHA ** (1 / max(most, 1)):.3g} only; run more or raise target.eta"
         )
     verdict = np.select(
@@ -191,7 +191,7 @@ def phase(found: Failures, sizes: Sizes, eta: float) -> Phase:
         needed[cell] = _needed(int(found.failed[cell]), int(found.seeds[cell]), eta)
     area = np.outer(sizes.depths, sizes.widths)
     meeting = [(area[i, j], sizes.depths[i], sizes.widths[j]) for i, j in np.argwhere(verdict == MEETS)]
-    return Phase(verdict, needed, min(meeting)[1:] if meeting else None)
+    return PhaseDiagram(verdict, needed, min(meeting)[1:] if meeting else None)
 
 
 def _needed(count: int, seeds: int, eta: float) -> float:
@@ -210,7 +210,7 @@ def _needed(count: int, seeds: int, eta: float) -> float:
     return math.inf
 
 
-def rises(energies: Array, sizes: Sizes, eps: float) -> list[Rise]:
+def monotonicity_violations(energies: Array, sizes: Sizes, eps: float) -> list[MonotonicityViolation]:
     """Find where a larger network fails more often than its smaller neighbour in L or in M_l.
 
     Nothing forbids it: E may lie below its limit at small sizes. But the smallest size that meets a target says little
@@ -220,9 +220,9 @@ def rises(energies: Array, sizes: Sizes, eps: float) -> list[Rise]:
     Raises
     ------
     InputError
-        As :func:`failures`.
+        As :func:`failure_rates`.
     """
-    level, values = real("target.eps", eps, above=0.0), grid(energies, sizes)
+    level, values = real("target.eps", eps, above=0.0), check_energies(energies, sizes)
     failed, there = values > level, ~np.isnan(values)
     rows, columns = len(sizes.depths), len(sizes.widths)
     pairs = [((i, j), (i + 1, j)) for i in range(rows - 1) for j in range(columns)]
@@ -235,5 +235,5 @@ def rises(energies: Array, sizes: Sizes, eps: float) -> list[Rise]:
         if worse > better:
             chance = float(bdtrc(worse - 1, worse + better, 0.5))
             names = [(sizes.depths[i], sizes.widths[j]) for i, j in (small, large)]
-            out.append(Rise(names[0], names[1], worse, better, min(1.0, chance * len(pairs))))
+            out.append(MonotonicityViolation(names[0], names[1], worse, better, min(1.0, chance * len(pairs))))
     return out

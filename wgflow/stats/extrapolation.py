@@ -20,13 +20,13 @@ from scipy.special import ndtr
 
 from wgflow.base.errors import InputError, describe, lookup
 from wgflow.base.types import Array, real
-from wgflow.stats.convergence_rates import FEWEST_SEEDS, RESAMPLES, Interval, resamples, standard_error, student
-from wgflow.stats.exceedance import grid
+from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, bootstrap_weights, standard_error, student_t
+from wgflow.stats.exceedance import check_energies
 from wgflow.stats.scaling_laws import Sizes
 
 SCALES = ("linear", "log")
-FEWEST_SIDES = 3  # depths and widths below which a line through 1/L or 1/W has nothing left to contradict it
-HOLDS = 1.5  # misfit up to which a model is said to hold
+MIN_LEVELS = 3  # depths and widths below which a line through 1/L or 1/W has nothing left to contradict it
+MAX_MISFIT = 1.5  # misfit up to which a model is said to hold
 _FEWEST = 4  # sizes: three constants of the mean and one to say how wrong they are
 
 
@@ -92,7 +92,7 @@ class _Cells(NamedTuple):
     effective: Array  # (n,), W
 
 
-def fit_energy(
+def fit_energy_model(
     energies: Array, sizes: Sizes, coupling: str = "path", scale: str | None = None, name: str = ""
 ) -> EnergyModel:
     """Fit the model of the energy to all sizes.
@@ -122,12 +122,12 @@ def fit_energy(
         If the coupling or scale is unknown, there are too few sizes or seeds, seeds do not differ, or an energy is not
         positive where ``log`` is asked for.
     """
-    values = grid(energies, sizes)
+    values = check_energies(energies, sizes)
     lookup("coupling", coupling, _EFFECTIVE)
     if scale is not None and scale not in SCALES:
         raise InputError(f"scale: expected one of {', '.join(SCALES)}, got {describe(scale)}")
-    if len(values) < FEWEST_SEEDS:
-        raise InputError(f"energies: expected at least {FEWEST_SEEDS} seeds, got {len(values)}; run more")
+    if len(values) < MIN_SEEDS:
+        raise InputError(f"energies: expected at least {MIN_SEEDS} seeds, got {len(values)}; run more")
     positive = not (values <= 0).any()
     if scale == "log" and not positive:
         raise InputError("energies: expected positive ones for scale = 'log', got others; use scale = 'linear'")
@@ -138,7 +138,7 @@ def fit_energy(
     return _model(cells[best], sizes, coupling, best, score, f"{name} {coupling} {best}")
 
 
-def fit_where_it_holds(energies: Array, sizes: Sizes, coupling: str = "path", name: str = "") -> EnergyModel:
+def fit_asymptotic_range(energies: Array, sizes: Sizes, coupling: str = "path", name: str = "") -> EnergyModel:
     """Fit the model to the largest part of the grid on which it holds, small sizes being left out first.
 
     The form is that of large L and W; a single layer, or a single particle a layer, need not follow it.
@@ -146,7 +146,7 @@ def fit_where_it_holds(energies: Array, sizes: Sizes, coupling: str = "path", na
     Parameters
     ----------
     energies, sizes, coupling, name : ndarray, Sizes, str, str
-        As for :func:`fit_energy`.
+        As for :func:`fit_energy_model`.
 
     Returns
     -------
@@ -157,20 +157,20 @@ def fit_where_it_holds(energies: Array, sizes: Sizes, coupling: str = "path", na
     Raises
     ------
     InputError
-        If there are fewer than three depths or widths, or as :func:`fit_energy`.
+        If there are fewer than three depths or widths, or as :func:`fit_energy_model`.
     """
-    values = grid(energies, sizes)
+    values = check_energies(energies, sizes)
     deep, wide = len(sizes.depths), len(sizes.widths)
-    if min(deep, wide) < FEWEST_SIDES:
+    if min(deep, wide) < MIN_LEVELS:
         raise InputError(
-            f"energies: expected at least {FEWEST_SIDES} depths and {FEWEST_SIDES} widths to tell a law of E by, got "
+            f"energies: expected at least {MIN_LEVELS} depths and {MIN_LEVELS} widths to tell a law of E by, got "
             f"{deep} and {wide}; enlarge the grid"
         )
-    parts = [(i, j) for i in range(deep - FEWEST_SIDES + 1) for j in range(wide - FEWEST_SIDES + 1)]
+    parts = [(i, j) for i in range(deep - MIN_LEVELS + 1) for j in range(wide - MIN_LEVELS + 1)]
     best: EnergyModel | None = None
     for i, j in sorted(parts, key=lambda at: (-(deep - at[0]) * (wide - at[1]), at)):
-        model = fit_energy(values[:, i:, j:], Sizes(sizes.depths[i:], sizes.widths[j:]), coupling, None, name)
-        if model.misfit <= HOLDS:
+        model = fit_energy_model(values[:, i:, j:], Sizes(sizes.depths[i:], sizes.widths[j:]), coupling, None, name)
+        if model.misfit <= MAX_MISFIT:
             return model
         best = model if best is None or model.misfit < best.misfit else best
     assert best is not None  # there is at least the whole grid
@@ -187,17 +187,17 @@ def failure_probability(
     level = real("target.eps", eps, above=0.0)
     deep, wide = np.broadcast_arrays(np.asarray(depth, float), np.asarray(width, float))
     effective = _EFFECTIVE[model.coupling](deep, wide)
-    row = _row(deep, effective)
+    row = _design_row(deep, effective)
     spread = np.exp(model.point[3]) / np.sqrt(effective)
     z = math.log(level) if model.scale == "log" else level
     margin = (z - row @ model.point[:3]) / spread
     slope = np.concatenate([-row / spread[..., None], -margin[..., None]], axis=-1)
     variance = np.einsum("...i,ij,...j->...", slope, model.covariance, slope)
-    reach = student(model.seeds) * np.sqrt(np.maximum(variance, 0.0))
+    reach = student_t(model.seeds) * np.sqrt(np.maximum(variance, 0.0))
     return ndtr(-margin), ndtr(-margin - reach), ndtr(-margin + reach)
 
 
-def _row(depth: Array, effective: Array) -> Array:
+def _design_row(depth: Array, effective: Array) -> Array:
     """What e, a, b are multiplied by, (..., 3)."""
     return np.stack([np.ones_like(depth), 1 / depth, 1 / effective], axis=-1)
 
@@ -217,7 +217,7 @@ def _cells(values: Array, sizes: Sizes, coupling: str, scale: str) -> _Cells:
     if not (centred != 0).any():
         raise InputError("energies: expected seeds that differ, got the same energies for all; there is no probability")
     effective = np.asarray(_EFFECTIVE[coupling](depth.astype(float), width.astype(float)))
-    return _Cells(centred, mean, there, _row(depth.astype(float), effective), effective)
+    return _Cells(centred, mean, there, _design_row(depth.astype(float), effective), effective)
 
 
 def _solve(cells: _Cells, weight: Array, keep: Array) -> Array:
@@ -253,7 +253,7 @@ def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[s
     """The fit with all cells and its intervals, longer by the misfit where the form does not fit the cells."""
     seeds, keep = len(cells.value), np.ones(len(cells.mean))
     point = _solve(cells, np.ones((1, seeds)), keep)[0]
-    drawn = _solve(cells, resamples(seeds, f"energy {name}"), keep)
+    drawn = _solve(cells, bootstrap_weights(seeds, f"energy {name}"), keep)
     number = cells.there.sum(axis=0)
     off = (cells.mean - cells.design @ point[:3]) * np.sqrt(cells.effective * number) / math.exp(point[3])
     misfit = math.sqrt(float((off**2).sum()) / (len(off) - 3))
@@ -261,7 +261,7 @@ def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[s
     drawn = drawn[np.isfinite(drawn).all(axis=1)]  # a resample without any seed of some size has no fit
     if len(drawn) < RESAMPLES / 2:
         raise InputError("energies: expected more seeds at every size, got too many missing; leave such sizes out")
-    reach = longer * student(seeds) * standard_error(drawn, seeds)
+    reach = longer * student_t(seeds) * standard_error(drawn, seeds)
     low, high, value = point - reach, point + reach, point.copy()
     for each in (value, low, high):
         with np.errstate(over="ignore"):  # an end beyond all numbers is infinite

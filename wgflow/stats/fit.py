@@ -10,8 +10,8 @@ from scipy.optimize import least_squares
 
 from wgflow.base.errors import InputError, lookup
 from wgflow.base.types import Array
-from wgflow.stats.convergence_rates import FEWEST_SEEDS, Interval, resamples, standard_error, student
-from wgflow.stats.scaling_laws import LARGEST, LAWS, Law, Sizes, logarithm, predict, terms
+from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, standard_error, student_t
+from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, log_rms, predict, terms
 
 RESAMPLES = 400  # each is a fit; the standard error from 400 is itself known to 4%
 _STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, all depth, all width
@@ -20,7 +20,7 @@ _STEPS = 60  # evaluations of a fit at most: one that takes more has an exponent
 _FREE = ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (0.5, 0.25, 0.25), (2.0, 1.0, 0.0))
 
 
-class Fit(NamedTuple):
+class LawFit(NamedTuple):
     """A law fitted to the rms error at all sizes.
 
     Attributes
@@ -46,7 +46,7 @@ class Fit(NamedTuple):
     residual: float
 
 
-def fit(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> Fit:
+def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> LawFit:
     """Fit a law to squares of the output error, all sizes with the same weight.
 
     Parameters
@@ -78,26 +78,26 @@ def fit(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> Fit:
         If the law is unknown, shapes do not match, an error is negative or 0, or too few sizes have one (two depths and
         two widths; three of each for exponents).
     """
-    chosen, squares = lookup("law", law, LAWS), checked(squares, sizes)
+    chosen, squares = lookup("law", law, LAWS), check_squares(squares, sizes)
     observed = cell_rms(squares, np.ones((1, len(squares))))[0]
-    require(observed, chosen)
-    best = solve(observed, sizes, chosen)
+    check_identifiable(observed, chosen)
+    best = fit_parameters(observed, sizes, chosen)
     drawn = np.full((1, chosen.parameters), np.nan)
-    if len(squares) >= FEWEST_SEEDS:
-        weight = resamples(len(squares), f"law {law} {name}", RESAMPLES)
-        drawn = np.array([solve(each, sizes, chosen, best) for each in cell_rms(squares, weight)])
+    if len(squares) >= MIN_SEEDS:
+        weight = bootstrap_weights(len(squares), f"law {law} {name}", RESAMPLES)
+        drawn = np.array([fit_parameters(each, sizes, chosen, best) for each in cell_rms(squares, weight)])
     fitted = predict(best, sizes, chosen)
     residual = float(np.nanmean((np.log(observed) - np.log(fitted)) ** 2))
     depth, width, *free = _intervals(best, drawn, len(squares))
-    if chosen.exponents and len(squares) >= FEWEST_SEEDS:
+    if chosen.exponents and len(squares) >= MIN_SEEDS:
         depth, width = _at_the_boundary(
             (depth, width), observed, cell_rms(squares, weight), sizes, chosen, len(squares)
         )
     stated = [Interval(each, each, each) for each in chosen.exponents or ()] or free
-    return Fit(law, depth, width, (stated[0], stated[1], stated[-1]), observed, fitted, residual)
+    return LawFit(law, depth, width, (stated[0], stated[1], stated[-1]), observed, fitted, residual)
 
 
-def checked(squares: Array, sizes: Sizes) -> Array:
+def check_squares(squares: Array, sizes: Sizes) -> Array:
     """Squares (S, nL, nM) with the reference's own cell missing; raises InputError if they cannot be errors."""
     shape = (len(sizes.depths), len(sizes.widths))
     array = np.array(squares, dtype=float)
@@ -120,7 +120,7 @@ def cell_rms(squares: Array, weight: Array) -> Array:
         return np.asarray(np.sqrt(total / np.einsum("bs,slm->blm", weight, there.astype(float))))
 
 
-def require(observed: Array, law: Law) -> None:
+def check_identifiable(observed: Array, law: Law) -> None:
     """Raise InputError if a law has more to tell apart than the sizes with an error, (nL, nM), can."""
     there = ~np.isnan(observed)
     fewest = 2 if law.exponents else 3
@@ -132,7 +132,7 @@ def require(observed: Array, law: Law) -> None:
         )
 
 
-def solve(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -> Array:
+def fit_parameters(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -> Array:
     """Parameters of :func:`predict` that are nearest to an rms error (nL, nM) in logarithms, NaN being left out."""
     there = ~np.isnan(observed)
     grid = np.meshgrid(np.array(sizes.depths, float), np.array(sizes.widths, float), indexing="ij")
@@ -141,16 +141,16 @@ def solve(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -
     starts = [start] if start is not None else _starts(target, depth, width, sizes, law)
     found = [
         least_squares(
-            lambda p: logarithm(p, depth, width, sizes, law)[0] - target,
+            lambda p: log_rms(p, depth, width, sizes, law)[0] - target,
             each,
-            jac=lambda p: logarithm(p, depth, width, sizes, law)[1],
+            jac=lambda p: log_rms(p, depth, width, sizes, law)[1],
             method="lm",
             max_nfev=_STEPS,
         )
         for each in starts
     ]
     best = min(found, key=lambda each: float(each.cost))
-    return np.asarray(np.clip(best.x, -LARGEST, LARGEST))
+    return np.asarray(np.clip(best.x, -MAX_PARAMETER, MAX_PARAMETER))
 
 
 def _starts(target: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> list[Array]:
@@ -159,7 +159,7 @@ def _starts(target: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -
     for exponents in [law.exponents] if law.exponents else _FREE:
         for shares in _STARTS:
             point = np.array([*shares, *exponents])[: law.parameters]
-            point[:2] += np.mean(target - logarithm(point, depth, width, sizes, law)[0])
+            point[:2] += np.mean(target - log_rms(point, depth, width, sizes, law)[0])
             out.append(point)
     return out
 
@@ -181,7 +181,7 @@ def _at_the_boundary(
         if seeds_error is None:
             linear = _linear(observed[None], columns, there, power)[0]
             again = _linear(drawn, columns, there, power)
-            seeds_error = student(seeds) * standard_error(again, seeds)
+            seeds_error = student_t(seeds) * standard_error(again, seeds)
         k = len(out)
         upper = max(linear[k], 0.0) + seeds_error[k]
         out.append(Interval(0.0, 0.0, float(upper ** (1 / power))))
@@ -202,10 +202,10 @@ def _linear(rms: Array, columns: list[Array], there: NDArray[np.bool_], power: f
 def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
     """Intervals of c1 and c2 and of the exponents after them."""
     value = np.concatenate([np.exp(best[:2]), best[2:]])
-    if seeds < FEWEST_SEEDS:
+    if seeds < MIN_SEEDS:
         return [Interval(float(each), np.nan, np.nan) for each in value]
     again = np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1)
-    reach = student(seeds) * standard_error(again, seeds)
+    reach = student_t(seeds) * standard_error(again, seeds)
     low = value - reach
     low[:2] = np.maximum(low[:2], 0.0)
     return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + reach, strict=True)]

@@ -14,15 +14,14 @@ from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError, describe, lookup
 from wgflow.base.types import Array
-from wgflow.stats.convergence_rates import FEWEST_SEEDS, Interval, student
-from wgflow.stats.fit import cell_rms, checked, require, solve
+from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, student_t
+from wgflow.stats.fit import cell_rms, check_identifiable, check_squares, fit_parameters
 from wgflow.stats.scaling_laws import LAWS, Law, Sizes, predict
-from wgflow.stats.wording import interval
 
 LEAVE = ("size", "depth", "width")
 
 
-class Choice(NamedTuple):
+class CrossValidation(NamedTuple):
     """Laws by their error at sizes left out.
 
     Attributes
@@ -47,21 +46,16 @@ class Choice(NamedTuple):
         """Whether every other law's interval lies above 0."""
         return all(each.low > 0 for each in self.behind[1:])
 
-    def __str__(self) -> str:
-        best, second, gap = self.laws[0], self.laws[1], self.behind[1]
-        return (
-            f"{best} {'wins' if self.decided else 'leads, undecided'}: leaving out one {self.left_out}, {second} is "
-            f"behind by {interval(*gap, '.2g')} in squared log error"
-        )
 
-
-def compare(squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "independent"), leave: str = "size") -> Choice:
+def cross_validate(
+    squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "independent"), leave: str = "size"
+) -> CrossValidation:
     """Order laws by how they predict sizes left out.
 
     Parameters
     ----------
     squares : ndarray (S, nL, nM)
-        As for :func:`wgflow.stats.fit.fit`.
+        As for :func:`wgflow.stats.fit.fit_law`.
     sizes : Sizes
         Their L and M_l and the reference.
     laws : sequence of str, optional
@@ -86,28 +80,28 @@ def compare(squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "indepe
     if len(set(laws)) < 2 or len(set(laws)) < len(laws):
         raise InputError(f"laws: expected at least two different names, got {list(laws)}")
     chosen = [lookup("law", law, LAWS) for law in laws]
-    squares, seeds = checked(squares, sizes), len(squares)
+    squares, seeds = check_squares(squares, sizes), len(squares)
     whole = cell_rms(squares, np.ones((1, seeds)))[0]
     score = np.array([_score(whole, sizes, law, leave) for law in chosen])
     order = np.argsort(score, kind="stable")
     gap = score - score[order[0]]
     reach = np.full(len(score), np.nan)
-    if seeds >= FEWEST_SEEDS:
+    if seeds >= MIN_SEEDS:
         others = cell_rms(squares, 1.0 - np.eye(seeds))
         again = np.array([[_score(each, sizes, law, leave) for law in chosen] for each in others])
         again -= again[:, order[:1]]
-        reach = student(seeds) * np.sqrt((seeds - 1) * again.var(axis=0))
+        reach = student_t(seeds) * np.sqrt((seeds - 1) * again.var(axis=0))
     behind = (Interval(float(gap[k]), float(gap[k] - reach[k]), float(gap[k] + reach[k])) for k in order)
-    return Choice(tuple(laws[k] for k in order), score[order], tuple(behind), leave)
+    return CrossValidation(tuple(laws[k] for k in order), score[order], tuple(behind), leave)
 
 
 def _score(observed: Array, sizes: Sizes, law: Law, leave: str) -> float:
     """Mean squared log error of predictions at sizes left out."""
-    start, off = solve(observed, sizes, law), []
+    start, off = fit_parameters(observed, sizes, law), []
     for out in _parts(observed, leave):
         rest = np.where(out, np.nan, observed)
-        require(rest, law)
-        fitted = predict(solve(rest, sizes, law, start), sizes, law)
+        check_identifiable(rest, law)
+        fitted = predict(fit_parameters(rest, sizes, law, start), sizes, law)
         off.append((np.log(observed) - np.log(fitted))[out])
     return float(np.mean(np.concatenate(off) ** 2))
 

@@ -15,13 +15,13 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
-from wgflow.stats.convergence_rates import student
+from wgflow.stats.convergence_rates import student_t
 
 _ALL = 14  # pairs up to which all choices of signs are tried
 _DRAWN = 2**14  # choices tried beyond
 
 
-class Paired(NamedTuple):
+class PairedTest(NamedTuple):
     """What pairs say about a difference.
 
     Attributes
@@ -54,7 +54,7 @@ class Paired(NamedTuple):
     equal: int
 
 
-def compare(first: Sequence[float], second: Sequence[float]) -> Paired:
+def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     """What pairs say about second minus first.
 
     Parameters
@@ -73,11 +73,11 @@ def compare(first: Sequence[float], second: Sequence[float]) -> Paired:
     if not np.isfinite(difference).all():
         raise InputError(f"pairs: expected finite numbers, got differences {difference.tolist()}")
     count, mean = len(difference), float(difference.mean())
-    half = student(count) * float(difference.std(ddof=1)) / np.sqrt(count) if count > 1 else np.inf
+    half = student_t(count) * float(difference.std(ddof=1)) / np.sqrt(count) if count > 1 else np.inf
     lower, higher = int((difference < 0).sum()), int((difference > 0).sum())
     least = max(2.0 ** (1 - count), 1 / (_DRAWN + 1))
     p_signs = _p_signs(difference)
-    return Paired(count, mean, mean - half, mean + half, p_signs, least, lower, higher, count - lower - higher)
+    return PairedTest(count, mean, mean - half, mean + half, p_signs, least, lower, higher, count - lower - higher)
 
 
 def _p_signs(difference: Array) -> float:
@@ -91,7 +91,7 @@ def _p_signs(difference: Array) -> float:
     return float(np.mean(means >= abs(difference.mean()) - 1e-12 * np.abs(difference).max(initial=1e-300)))
 
 
-def verdict(test: Paired, first: str = "vanilla", second: str = "mean-field") -> str:
+def conclusion(test: PairedTest, first: str = "vanilla", second: str = "mean-field") -> str:
     """In words what the pairs show, claiming no more than they can."""
     if test.low <= 0 <= test.high or test.low == test.high:  # equal differences leave no spread to judge by
         return "these pairs do not tell the two apart"

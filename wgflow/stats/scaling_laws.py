@@ -23,7 +23,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, real, settle
 
 _FLAT = 1e-12  # a term that the reference cancels to this share counts as this
-LARGEST = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
+MAX_PARAMETER = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
 _STEEP = 300.0  # logarithms above this are cut: no exponent that a fit could end at comes near
 
 
@@ -108,7 +108,7 @@ def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Arra
     """Rms error of a law, (nL, nM), at log c1, log c2 and the exponents that it leaves to be fitted."""
     point = np.asarray(parameters, float)
     depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
-    return np.asarray(np.exp(logarithm(point, depth, width, sizes, law)[0]))
+    return np.asarray(np.exp(log_rms(point, depth, width, sizes, law)[0]))
 
 
 def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
@@ -121,9 +121,9 @@ def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
     return np.broadcast_to(np.exp(first), shape), np.broadcast_to(root * np.exp(second), shape)
 
 
-def logarithm(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
+def log_rms(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
     """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
-    p = np.clip(p, -LARGEST, LARGEST)
+    p = np.clip(p, -MAX_PARAMETER, MAX_PARAMETER)
     a, b, g = law.exponents or (p[2], p[3], p[-1])
     first, d_first = _depth_term(a, depth, sizes)
     second, by_b, by_g = _width_term(b, g, depth, width, sizes)

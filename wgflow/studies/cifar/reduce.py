@@ -16,8 +16,8 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.members import reached_end
-from wgflow.stats.paired_test import Paired, compare, verdict
+from wgflow.report.member_selection import reached_end
+from wgflow.stats.paired_test import PairedTest, conclusion, paired_test
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -77,7 +77,7 @@ class Comparison(NamedTuple):
     mean_field: Array
     switches: Array
     paths: tuple[str, ...]
-    test: Paired
+    test: PairedTest
 
 
 class Ended(NamedTuple):
@@ -174,7 +174,7 @@ def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Ended], move
         mean_field=errors[1],
         switches=np.stack([each.switches for each in moved]),
         paths=tuple(each.path for each in moved),
-        test=compare(errors[0][:, -1].tolist(), errors[1][:, -1].tolist()),
+        test=paired_test(errors[0][:, -1].tolist(), errors[1][:, -1].tolist()),
     )
 
 
@@ -227,7 +227,7 @@ def sentence(of: Comparison) -> str:
     told = (
         f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
         f"{with_sd(row, 'vanilla')}% vanilla, {with_sd(row, 'mean_field')}% mean-field{arm}, difference "
-        f"{told_difference(row)}; {verdict(test)}"
+        f"{told_difference(row)}; {conclusion(test)}"
     )
     told += f"; the paper has {paper[0]:.2f} and {paper[1]:.2f}." if paper else "."
     return told if of.verified else f"{told} The images are a re-encoded copy, not the published files."

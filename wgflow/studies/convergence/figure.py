@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Drawing, kept
+from wgflow.report.series_change import Change, change
 from wgflow.report.summary import QUANTITIES
+from wgflow.report.wording import listed, number
 from wgflow.stats.convergence_rates import Estimate, Rate
-from wgflow.stats.wording import Change, change, listed, number
 from wgflow.studies.convergence import baselines as models
 from wgflow.studies.convergence import reduce as convergence
 from wgflow.studies.convergence.baselines import Score
@@ -161,7 +162,7 @@ def _along_s(axes: Axes, group: Group) -> None:
     if any(each.rate for estimates in group.estimates.values() for each in estimates):
         axes.legend(fontsize=9, ncols=2, loc="upper center", handletextpad=0.2, columnspacing=0.8)
     else:
-        style.nothing(axes, "no rate could be fitted")
+        style.empty_panel(axes, "no rate could be fitted")
 
 
 def loss(work: Workspace) -> Drawing:

@@ -17,7 +17,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
-from wgflow.report.members import reached_end
+from wgflow.report.member_selection import reached_end
 from wgflow.report.summary import QUANTITIES
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.study.workspace import MemberFile, Workspace, words

@@ -12,8 +12,8 @@ from matplotlib.lines import Line2D
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing, kept
+from wgflow.report.wording import number, trend
 from wgflow.stats.convergence_rates import Estimate, Interval
-from wgflow.stats.wording import number, trend
 from wgflow.studies.depth_width import particle_distances as clouds
 from wgflow.studies.depth_width import reduce as depth_width
 from wgflow.studies.depth_width.reduce import Family, Found
@@ -222,7 +222,7 @@ def _draw_apart(rows: Sequence[Spec]) -> Figure:
     near = [row for row in rows if "coupled" in row]
     if not near:
         for axes in (left, middle):
-            style.nothing(axes, "no sub-samples of the reference")
+            style.empty_panel(axes, "no sub-samples of the reference")
     for k, coupling in enumerate(couplings):
         colour, mine = style.COLOURS[k], _grid([row for row in near if row["coupling"] == coupling])
         if mine:

@@ -15,7 +15,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.model.particles import Particles
-from wgflow.report.members import reached_end
+from wgflow.report.member_selection import reached_end
 from wgflow.studies.depth_width.reduce import shape
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.distances import by_depth

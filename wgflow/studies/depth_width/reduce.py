@@ -15,12 +15,12 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.members import reached_end
+from wgflow.report.member_selection import reached_end
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate
-from wgflow.stats.equivalence import Equivalence, no_gain
-from wgflow.stats.fit import Fit, fit
-from wgflow.stats.model_selection import Choice, compare
+from wgflow.stats.equivalence import Equivalence, exponent_equivalence
+from wgflow.stats.fit import LawFit, fit_law
+from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
@@ -165,9 +165,9 @@ class Found(NamedTuple):
     """
 
     s: float
-    fitted: Fit
-    chosen: Choice
-    law: Fit
+    fitted: LawFit
+    chosen: CrossValidation
+    law: LawFit
     width: Estimate
     depth: Estimate
     depth_width: int
@@ -243,23 +243,23 @@ def found_at(family: Family, t: int) -> Found:
     InputError
         If the grid is too small for the laws.
     """
-    if len(family.draws) < rates.FEWEST_SEEDS:
+    if len(family.draws) < rates.MIN_SEEDS:
         raise InputError(
-            f"coupling {family.coupling}: expected at least {rates.FEWEST_SEEDS} draws that sizes have in common, got "
+            f"coupling {family.coupling}: expected at least {rates.MIN_SEEDS} draws that sizes have in common, got "
             f"{len(family.draws)}; did members diverge or go missing? run the study again"
         )
     sizes, squares, s = family.sizes(), family.squares(t), float(family.s[t])
     name = f"{family.coupling} {s!r}"
     draws = len(squares)
-    chosen = compare(squares, sizes, LAWS)
+    chosen = cross_validate(squares, sizes, LAWS)
     deepest = _column(squares[:, -1, :])
     widths = [width for width, there in zip(sizes.widths, deepest, strict=True) if there]
     depth, depth_width = _depth(family, t, name)
     return Found(
         s,
-        fit(squares, sizes, "free" if family.coupling == "path" else "product", name),
+        fit_law(squares, sizes, "free" if family.coupling == "path" else "product", name),
         chosen,
-        fit(squares, sizes, chosen.laws[0], name),
+        fit_law(squares, sizes, chosen.laws[0], name),
         estimate(widths, draws, rates.rms(squares[:, -1, deepest]), f"{name} width", family.largest[1], family.nested),
         depth,
         depth_width,
@@ -275,13 +275,13 @@ def _column(squares: Array) -> Array:
 
 def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
     """Error of depth alone, from the widest networks with enough draws."""
-    several = {size: set(runs) for size, runs in family.runs.items() if len(runs) >= rates.FEWEST_SEEDS}
+    several = {size: set(runs) for size, runs in family.runs.items() if len(runs) >= rates.MIN_SEEDS}
     widest = max(width for _, width in several)
     draws = sorted(set.intersection(*(runs for (_, width), runs in several.items() if width == widest)))
     at = sorted(depth for depth, width in several if width == widest)
-    if len(draws) < rates.FEWEST_SEEDS or len(at) < 2:
+    if len(draws) < rates.MIN_SEEDS or len(at) < 2:
         raise InputError(
-            f"coupling {family.coupling}: expected several depths of M_l = {widest} with at least {rates.FEWEST_SEEDS} "
+            f"coupling {family.coupling}: expected several depths of M_l = {widest} with at least {rates.MIN_SEEDS} "
             "draws in common, got fewer; did members diverge or go missing? run the study again"
         )
     if family.coupling == "path":
@@ -315,9 +315,11 @@ def _gain(family: Family, t: int, name: str) -> Gain:
     """Fluctuation over draws against L: whether it is free of L."""
     width = max(family.widths, key=lambda width: (sum(each == width for _, each in family.grid), width))
     at = [depth for depth in family.depths if (depth, width) in family.grid]
-    statistic = rates.spread(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
+    statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
     seeds = len(family.draws)
-    return Gain(tuple(at), width, statistic(np.ones((1, seeds)))[0], no_gain(at, seeds, statistic, f"{name} gain"))
+    return Gain(
+        tuple(at), width, statistic(np.ones((1, seeds)))[0], exponent_equivalence(at, seeds, statistic, f"{name} gain")
+    )
 
 
 def rows(found: Sequence[tuple[Family, Sequence[Found]]]) -> Iterator[Spec]:

@@ -16,7 +16,7 @@ from scipy.stats import binom
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.stats.wording import number, relative, share
+from wgflow.report.wording import number, relative, share
 from wgflow.studies.ensemble import reduce as measure
 from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group
 from wgflow.study.workspace import Workspace

@@ -9,7 +9,7 @@ import numpy as np
 
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
-from wgflow.report.members import spread, undiverged
+from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.study.workspace import Workspace, short_names, word
 from wgflow.theory.ablation import deletion, path_lengths, permutation
 from wgflow.theory.expansion import ALPHAS, ORDERS, remainders
@@ -90,12 +90,12 @@ def groups(work: Workspace) -> list[Group]:
         If no member has a frame and did not diverge, a network has a single layer, or a file lacks its samples.
     """
     found: dict[str, list[tuple[int, list[Measured]]]] = {}
-    for file in undiverged(work):
+    for file in undiverged_members(work):
         names = short_names([key for key in file.values if key != "seed"])
         label = ", ".join(f"{name} = {word(file.values[key])}" for key, name in names.items())
         with Trajectory(file.path) as trajectory:
             energy = trajectory.energy()
-            frames = [measured(energy, trajectory[number]) for number in spread(len(trajectory), _FRAMES)]
+            frames = [measured(energy, trajectory[number]) for number in evenly_spaced(len(trajectory), _FRAMES)]
             found.setdefault(label, []).append((len(trajectory), frames))
     return [_mean(label, each) for label, each in found.items()]
 

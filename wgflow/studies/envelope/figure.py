@@ -11,8 +11,8 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import spread, undiverged
-from wgflow.stats.wording import number
+from wgflow.report.member_selection import evenly_spaced, undiverged_members
+from wgflow.report.wording import number
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.envelope import Envelope, adjoint_envelope
 from wgflow.trajectory import Trajectory
@@ -34,8 +34,8 @@ def envelope(work: Workspace) -> Drawing:
     Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
     along flow time. Bands: the discrete bounds; dashed: those of the continuum.
     """
-    files = undiverged(work)
-    members = [_measured(files[place]) for place in spread(len(files), _LEGIBLE)]
+    files = undiverged_members(work)
+    members = [_measured(files[place]) for place in evenly_spaced(len(files), _LEGIBLE)]
     caption = (
         "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
         "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "
@@ -47,7 +47,7 @@ def envelope(work: Workspace) -> Drawing:
 
 def _measured(file: MemberFile) -> _Member:
     with Trajectory(file.path) as trajectory:
-        energy, frames = trajectory.energy(), [trajectory[number] for number in spread(len(trajectory), _FRAMES)]
+        energy, frames = trajectory.energy(), [trajectory[number] for number in evenly_spaced(len(trajectory), _FRAMES)]
     found = [adjoint_envelope(energy, frame.particles) for frame in frames]
     return _Member(file.label, [frame.s for frame in frames], found)
 

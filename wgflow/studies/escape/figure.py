@@ -13,8 +13,8 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import diverged
-from wgflow.stats.wording import DIVERGES, Change, change
+from wgflow.report.member_selection import diverged
+from wgflow.report.series_change import DIVERGES, Change, change
 from wgflow.study.workspace import MemberFile, Workspace, word
 from wgflow.trajectory import Trajectory
 

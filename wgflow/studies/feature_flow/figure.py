@@ -13,9 +13,10 @@ from matplotlib.lines import Line2D
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import diverged, particles
+from wgflow.report.member_selection import diverged, particle_count
+from wgflow.report.series_change import change
+from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Estimate
-from wgflow.stats.wording import change, interval, number
 from wgflow.studies.feature_flow import reduce as features
 from wgflow.studies.feature_flow.reduce import Gaps, Spread
 from wgflow.study.workspace import Workspace
@@ -44,7 +45,7 @@ def courses(work: Workspace) -> Drawing:
     """Loss along s by gradient descent and by the flow, the flow's constraint defect, and the spread of units."""
     found = _courses(work)
     if not found:
-        return Drawing("No network has two frames.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+        return Drawing("No network has two frames.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (
         "Left: mean loss along flow time; lines: scaled gradient descent, circles: the neural feature flow as a "
         "particle system of weights and features with states of their own; one colour for each m, Res-Net solid, DNN "
@@ -65,7 +66,7 @@ def _courses(work: Workspace) -> list[_Course]:
             series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
             if len(series[0]) > 1:
                 held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
-                about = (table["kind"], particles(trajectory), table["method"])
+                about = (table["kind"], particle_count(trajectory), table["method"])
                 s, energy, defect, spread, weights = series
                 found.append(_Course(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
     return found
@@ -240,7 +241,7 @@ def _draw_rates(found: Sequence[Gaps]) -> Figure:
         _powers(right, last.by_rate, r"1 / learning rate $\eta$", 1.0, r"$\eta$")
         right.set_title(r"Smaller steps: nearer as $\eta$?")
     else:
-        style.nothing(right, "no members with other steps")
+        style.empty_panel(right, "no members with other steps")
     return figure
 
 
@@ -309,7 +310,7 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
     for panel, (kind, start) in zip(axes, [(kind, start) for kind in kinds for start in starts], strict=True):
         each = next((one for one in found if (one.kind, one.start) == (kind, start)), None)
         if each is None:
-            style.nothing(panel, "no members")
+            style.empty_panel(panel, "no members")
             continue
         n = np.array(each.units, float)
         for k, shade in enumerate(style.sequence(each.first.shape[2])):

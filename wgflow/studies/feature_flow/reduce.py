@@ -15,7 +15,7 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.members import reached_end
+from wgflow.report.member_selection import reached_end
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.study.workspace import MemberFile, Workspace

@@ -11,8 +11,9 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Drawing
+from wgflow.report.series_change import FALLS, change
+from wgflow.report.wording import between, interval, number, share
 from wgflow.stats.convergence_rates import Interval
-from wgflow.stats.wording import FALLS, between, change, interval, number, share
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width.reduce import Errors
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales

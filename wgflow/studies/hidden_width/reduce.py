@@ -14,9 +14,9 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.members import reached_end
-from wgflow.stats.fit import Fit, fit
-from wgflow.stats.model_selection import Choice, compare
+from wgflow.report.member_selection import reached_end
+from wgflow.stats.fit import LawFit, fit_law
+from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
@@ -81,11 +81,11 @@ class Errors(NamedTuple):
     sizes: Sizes
     squares: Array
     s: float
-    letter: Fit
-    finite: Fit
-    squared: Fit
-    deeper: Fit | None
-    choice: Choice
+    letter: LawFit
+    finite: LawFit
+    squared: LawFit
+    deeper: LawFit | None
+    choice: CrossValidation
 
     def law(self, depth: Array, width: Array) -> Array:
         """The paper's law with the fitted constants, at L and M of any one shape."""
@@ -140,11 +140,11 @@ def errors(work: Workspace) -> Errors:
         finite,
         squares,
         float(limit.s[-1]),
-        fit(squares, letter, "additive"),
-        fit(squares, finite, "additive"),
-        fit(squares, letter, "independent"),
-        fit(squares[:, 1:], deeper, "additive") if deeper else None,
-        compare(squares, letter, ("additive", "independent")),
+        fit_law(squares, letter, "additive"),
+        fit_law(squares, finite, "additive"),
+        fit_law(squares, letter, "independent"),
+        fit_law(squares[:, 1:], deeper, "additive") if deeper else None,
+        cross_validate(squares, letter, ("additive", "independent")),
     )
 
 

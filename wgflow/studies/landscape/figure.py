@@ -12,8 +12,9 @@ from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import undiverged
-from wgflow.stats.wording import FALLS, UNSETTLED, change, span, together
+from wgflow.report.member_selection import undiverged_members
+from wgflow.report.series_change import FALLS, UNSETTLED, change, joint_change
+from wgflow.report.wording import span
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.certificate import certificate
 from wgflow.trajectory import Trajectory
@@ -52,7 +53,7 @@ class Course(NamedTuple):
 
 def landscape(work: Workspace) -> Drawing:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
-    files = undiverged(work)
+    files = undiverged_members(work)
     radius = max(_farthest(file) for file in files)
     courses = [_course(file, radius) for file in files]
     caption = (
@@ -116,7 +117,7 @@ def _went(chosen: list[Course]) -> str:
     changes = [change(each.s, each.energy) for each in chosen]
     if {each.kind for each in changes} == {FALLS}:
         return f"falls to {span(each.last for each in changes)}"
-    return together(changes)
+    return joint_change(changes)
 
 
 def _slopes(chosen: list[Course]) -> str:

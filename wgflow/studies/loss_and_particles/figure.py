@@ -15,8 +15,8 @@ from wgflow.base.types import Array
 from wgflow.model.projections import principal
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import diverged
-from wgflow.stats.wording import Change, change, together, together_brief
+from wgflow.report.member_selection import diverged
+from wgflow.report.series_change import Change, change, joint_change, joint_change_brief
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -34,7 +34,7 @@ def loss_and_particles(work: Workspace) -> Drawing:
     """
     runs = [_run(trajectory) for trajectory in _with_frames(work)]
     if not runs:
-        return Drawing("No run has a frame.", "", lambda: style.nothing(style.panels(1)[1][0], "no frames"))
+        return Drawing("No run has a frame.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (
         "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
     )
@@ -68,8 +68,8 @@ def _finding(runs: list[_Run]) -> str:
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
     usual = {each.kind for each in changes[sizes[0]]}
-    told = [f"At N = {sizes[0]} the loss {together(changes[sizes[0]])}"]
-    told += [f"at N = {n} it {together(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
+    told = [f"At N = {sizes[0]} the loss {joint_change(changes[sizes[0]])}"]
+    told += [f"at N = {n} it {joint_change(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
     return f"{'; '.join(told)}."
 
 
@@ -92,7 +92,7 @@ def _draw(work: Workspace, runs: list[_Run]) -> Figure:
     elif left.get_ylim()[0] >= 0 or first >= 0:
         left.set_ylim(0, None)
     alike = len({each.kind for each in largest}) == 1
-    said, at = together_brief(largest), f"at N = {sizes[-1]}"
+    said, at = joint_change_brief(largest), f"at N = {sizes[-1]}"
     left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
     if any("heldout" in trajectory.observables for trajectory in members):

@@ -16,9 +16,18 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing, kept
-from wgflow.report.members import diverged, reached_end
-from wgflow.stats.exceedance import FAILS, MEETS, UNDECIDED, Failures, Phase, failures, phase, rises
-from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_energy, fit_where_it_holds
+from wgflow.report.member_selection import diverged, reached_end
+from wgflow.stats.exceedance import (
+    FAILS,
+    MEETS,
+    UNDECIDED,
+    FailureRates,
+    PhaseDiagram,
+    failure_rates,
+    monotonicity_violations,
+    phase_diagram,
+)
+from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.studies.depth_width.reduce import shape
 from wgflow.studies.sizing.reduce import Answer, Bound, smallest, sufficient
@@ -37,8 +46,8 @@ class Sized(NamedTuple):
     eta: float
     sizes: Sizes
     energies: Array  # (S, nL, nM)
-    failures: Failures
-    phase: Phase
+    failures: FailureRates
+    phase: PhaseDiagram
     model: EnergyModel
     answer: Answer
     bound: Bound | None
@@ -88,11 +97,11 @@ def sized(work: Workspace) -> Sized:
         for draw, energy in runs.items():
             energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
     eps, eta = target["eps"], target["eta"]
-    counted = failures(energies, sizes, eps)
-    model = fit_where_it_holds(energies, sizes, coupling)
+    counted = failure_rates(energies, sizes, eps)
+    model = fit_asymptotic_range(energies, sizes, coupling)
     kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
-    linear = model if model.scale == "linear" else fit_energy(kept, model.sizes, coupling, "linear")
-    decided = phase(counted, sizes, eta)
+    linear = model if model.scale == "linear" else fit_energy_model(kept, model.sizes, coupling, "linear")
+    decided = phase_diagram(counted, sizes, eta)
     answer = smallest(model, eps, eta)
     bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
     return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
@@ -118,7 +127,7 @@ def _answer(found: Sized) -> str:
     said = found.answer.text
     predicted = f"{said[0].upper()}{said[1:]}."
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
-    odd = [each for each in rises(found.energies, found.sizes, found.eps) if each.p < _RISES]
+    odd = [each for each in monotonicity_violations(found.energies, found.sizes, found.eps) if each.p < _RISES]
     more = "".join(f" {each.larger} fails more often than {each.smaller} (p = {each.p:.2g})." for each in odd)
     return f"{seen} {predicted}{bound}{more}"
 

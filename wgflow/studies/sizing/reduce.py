@@ -12,10 +12,10 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, real
+from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Interval
-from wgflow.stats.exceedance import target
+from wgflow.stats.exceedance import check_target
 from wgflow.stats.extrapolation import EnergyModel, failure_probability
-from wgflow.stats.wording import interval, number
 
 BEYOND = 4.0
 MISFIT = 2.0  # standard errors by which a model may miss the sizes it is fitted to before nothing is predicted by it
@@ -106,7 +106,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     InputError
         If the target or ``beyond`` is outside its range.
     """
-    level, eta = target(eps, eta)
+    level, eta = check_target(eps, eta)
     beyond = real("beyond", beyond, least=1.0)
     if not model.misfit <= MISFIT:
         off = number(model.misfit, ".1f")
@@ -172,7 +172,7 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     InputError
         If the target is outside its range, or the model of another scale.
     """
-    level, eta = target(eps, eta)
+    level, eta = check_target(eps, eta)
     if model.scale != "linear":
         raise InputError(
             f"model: expected scale 'linear', in which the theorem is stated, got {model.scale!r}; fit again"

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from wgflow.base.errors import InputError
 from wgflow.sims.members import Planned
-from wgflow.stats.extrapolation import FEWEST_SIDES
+from wgflow.stats.extrapolation import MIN_LEVELS
 from wgflow.study.messages import ADVICE, naming
 from wgflow.study.schema import TargetTable
 from wgflow.study.tables import LayersTable
@@ -47,9 +47,9 @@ def cells_and_one_coupling(name: str, planned: Sequence[Planned]) -> None:
         raise InputError(f"grid.particles.coupling: expected one coupling to draw {name!r}, got several{ADVICE}")
     for what, key, place in _AXES:
         seen = sorted({size[place] for size in sizes})
-        if len(seen) < FEWEST_SIDES:
+        if len(seen) < MIN_LEVELS:
             raise InputError(
-                f"grid.{key}: expected at least {FEWEST_SIDES} {what} to draw {name!r}, got {seen}: too few to tell a "
+                f"grid.{key}: expected at least {MIN_LEVELS} {what} to draw {name!r}, got {seen}: too few to tell a "
                 f"law of E by; enlarge the grid{ADVICE}"
             )
     fewest = min(len(listed) for listed in sizes.values())
@@ -59,13 +59,13 @@ def cells_and_one_coupling(name: str, planned: Sequence[Planned]) -> None:
 
 def seeds_enough(name: str, planned: Sequence[Planned], target: TargetTable | None) -> None:
     """A target, and as many seeds as could ever show that it is met."""
-    from wgflow.stats.exceedance import fewest_seeds
+    from wgflow.stats.exceedance import min_seeds
 
     if target is None:
         raise InputError(
             f"target: expected eps and eta to draw {name!r}, got none; --set target.eps=0.1 --set target.eta=0.1, say"
         )
-    seeds, least = len({each.member.seed for each in planned}), fewest_seeds(target.eta)
+    seeds, least = len({each.member.seed for each in planned}), min_seeds(target.eta)
     if seeds < least:
         raise InputError(
             f"grid.seed: expected at least {least} seeds for target.eta = {target.eta:g}, got {seeds}: even without a "

@@ -11,7 +11,7 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.stats.wording import share
+from wgflow.report.wording import share
 from wgflow.studies.switching.reduce import Switching, order_switching
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
@@ -40,7 +40,7 @@ def switching(work: Workspace) -> Drawing:
     )
     if not sum(map(len, pairs)):
         why = "no single pair of particles changed places"
-        return Drawing(f"In this run {why}.", "", lambda: style.nothing(style.panels(1)[1][0], why))
+        return Drawing(f"In this run {why}.", "", lambda: style.empty_panel(style.panels(1)[1][0], why))
     everything = np.concatenate(pairs)
     finding = (
         f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
@@ -122,7 +122,7 @@ def _jump_shares(axes: Axes, shares: list[tuple[int, float]]) -> None:
     axes.plot(list(medians), list(medians.values()), "o-", color=style.COLOURS[0], label="median over seeds")
     axes.set(ylabel=r"$\sum |\Delta E|$ / descent of $E$", ylim=(0, None))
     if not medians:
-        style.nothing(axes, "E never falls below its start")
+        style.empty_panel(axes, "E never falls below its start")
         return
     axes.legend()
     axes.set_title(f"Jumps add up to {_range(medians)} of the descent")

@@ -9,9 +9,9 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.report.members import shown
-from wgflow.report.theorem_diagnostics import Along, along
-from wgflow.stats.wording import number, share
+from wgflow.report.member_selection import representative
+from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
+from wgflow.report.wording import number, share
 from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import Envelope
 from wgflow.trajectory import Trajectory
@@ -21,18 +21,18 @@ _ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
 
 
 def theorems(work: Workspace) -> Drawing:
-    """Six panels of the member that :func:`wgflow.report.members.shown` picks; takes up to a minute."""
-    with Trajectory(shown(work)) as trajectory:
-        return drawing(along(trajectory), trajectory.path.stem)
+    """Six panels of the :func:`~wgflow.report.member_selection.representative` member; takes up to a minute."""
+    with Trajectory(representative(work)) as trajectory:
+        return drawing(theorem_diagnostics(trajectory), trajectory.path.stem)
 
 
-def drawing(found: Along, label: str) -> Drawing:
+def drawing(found: TheoremDiagnostics, label: str) -> Drawing:
     """Figure of what was found along a run.
 
     Parameters
     ----------
     found : Along
-        From :func:`wgflow.report.theorem_diagnostics.along`.
+        From :func:`wgflow.report.theorem_diagnostics.theorem_diagnostics`.
     label : str
         What the run is called.
     """
@@ -51,7 +51,7 @@ def drawing(found: Along, label: str) -> Drawing:
     return Drawing(found.verdict, caption, lambda: _draw(found), tables)
 
 
-def rows(found: Along) -> list[Spec]:
+def rows(found: TheoremDiagnostics) -> list[Spec]:
     """Numbers behind the figure, a row for each frame that was measured."""
     certified = dict(zip(found.certified.tolist(), found.certificates, strict=True))
     out = []
@@ -68,7 +68,7 @@ def rows(found: Along) -> list[Spec]:
     return out
 
 
-def panel(found: Along) -> list[Spec]:
+def panel(found: TheoremDiagnostics) -> list[Spec]:
     """What the theorems assume, with verdicts."""
     return [
         {"assumption": each.name, "verdict": each.verdict, "what was done": each.sentence, "source": each.source}
@@ -77,7 +77,7 @@ def panel(found: Along) -> list[Spec]:
 
 
 @style.styled
-def _draw(found: Along) -> Figure:
+def _draw(found: TheoremDiagnostics) -> Figure:
     figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
     _balance(axes[0], found)
     _residual(axes[1], found)
@@ -90,7 +90,7 @@ def _draw(found: Along) -> Figure:
     return figure
 
 
-def _balance(axes: Axes, found: Along) -> None:
+def _balance(axes: Axes, found: TheoremDiagnostics) -> None:
     axes.plot(found.balance.s, found.balance.drop, color=_BLUE, label="$E(0) - E(s)$")
     axes.plot(found.balance.s, found.balance.dissipated, color=_ORANGE, ls="--", label="dissipated")
     if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
@@ -103,7 +103,7 @@ def _balance(axes: Axes, found: Along) -> None:
     axes.legend()
 
 
-def _balanced(found: Along) -> str:
+def _balanced(found: TheoremDiagnostics) -> str:
     """How far the dissipation accounts for E, over the largest change of E, and whether that is a descent."""
     drop, defect = found.balance.drop, found.balance.relative
     if not np.isfinite(defect):
@@ -112,7 +112,7 @@ def _balanced(found: Along) -> str:
     return f"Balance: defect {share(defect, 2 if defect < 0.01 else 0)} of {what}"
 
 
-def _residual(axes: Axes, found: Along) -> None:
+def _residual(axes: Axes, found: TheoremDiagnostics) -> None:
     series = {"in $\\theta$": [each.theta for each in found.residual], "in depth": [each.t for each in found.residual]}
     for (name, values), colour in zip(series.items(), (_BLUE, _ORANGE), strict=True):
         if np.nanmax([0.0, *values]) > 0:
@@ -123,7 +123,7 @@ def _residual(axes: Axes, found: Along) -> None:
         axes.legend()
 
 
-def _rate(axes: Axes, found: Along) -> None:
+def _rate(axes: Axes, found: TheoremDiagnostics) -> None:
     axes.plot(found.rate.middle, _positive(found.rate.seen), ".", ms=3.5, color=style.GREY, label="seen")
     axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
     axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
@@ -133,7 +133,7 @@ def _rate(axes: Axes, found: Along) -> None:
     axes.legend()
 
 
-def _support(axes: Axes, found: Along) -> None:
+def _support(axes: Axes, found: TheoremDiagnostics) -> None:
     series = {
         "coverage": [each.coverage.ratio for each in found.support],
         r"directions of $\theta$": [each.directions["theta"].ratio for each in found.support if each.directions],
@@ -149,7 +149,7 @@ def _support(axes: Axes, found: Along) -> None:
     axes.legend(loc="lower left")
 
 
-def _certificates(axes: Axes, found: Along) -> None:
+def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
     slope = np.array([-each.value for each in found.certificates])
     some = np.array([each.found for each in found.certificates])
     drawn = np.maximum(slope, found.certificates[0].tolerance)
@@ -163,7 +163,7 @@ def _certificates(axes: Axes, found: Along) -> None:
     axes.legend()
 
 
-def _adjoint(axes: Axes, found: Along) -> None:
+def _adjoint(axes: Axes, found: TheoremDiagnostics) -> None:
     for (name, envelope), colour in zip(found.envelopes.items(), (_ORANGE, _BLUE), strict=True):
         lower, upper = _bounds(envelope)
         axes.fill_between(envelope.t, lower, upper, color=colour, alpha=0.15, lw=0)
@@ -175,7 +175,7 @@ def _adjoint(axes: Axes, found: Along) -> None:
     axes.legend()
 
 
-def _bounded(found: Along) -> str:
+def _bounded(found: TheoremDiagnostics) -> str:
     """Whether the adjoint lies inside its bounds, at the start and at the end, up to rounding."""
     inside = []
     for each in found.envelopes.values():

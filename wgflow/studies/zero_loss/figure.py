@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Drawing
-from wgflow.stats.wording import counted, span
+from wgflow.report.wording import counted, span
 from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Course, checked, courses
 from wgflow.study.workspace import Workspace
 from wgflow.theory.assumption import Assumption

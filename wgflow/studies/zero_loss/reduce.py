@@ -16,8 +16,8 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.energy import Energy
 from wgflow.model.problem import Problem
-from wgflow.report.members import spread, undiverged
-from wgflow.stats.wording import FALLS, change
+from wgflow.report.member_selection import evenly_spaced, undiverged_members
+from wgflow.report.series_change import FALLS, change
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory import reference
 from wgflow.theory.assumption import Assumption
@@ -103,7 +103,7 @@ class Course(NamedTuple):
 def courses(work: Workspace) -> list[Course]:
     """Members that have frames and did not diverge; raises InputError if there are none, or a start is unknown here."""
     separators: dict[tuple[str, int], Separator] = {}
-    return [_course(file, separators) for file in undiverged(work)]
+    return [_course(file, separators) for file in undiverged_members(work)]
 
 
 def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
@@ -114,7 +114,7 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
     nor is the smoothness of f, which relu lacks.
     """
     panel: dict[str, list[Assumption]] = {}
-    for file in undiverged(work):
+    for file in undiverged_members(work):
         with Trajectory(file.path) as trajectory:
             energy, t0 = trajectory.energy(), _t0(trajectory)
             name = _block(energy.problem)
@@ -135,7 +135,7 @@ def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> C
         energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
         if support not in SEPARATED:
             raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")
-        problem, frames = energy.problem, [trajectory[k] for k in spread(len(trajectory), _MEASURED)]
+        problem, frames = energy.problem, [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
         clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
         key = (_block(problem), len(clouds[0]))
         if key not in separators:

@@ -11,12 +11,12 @@ from wgflow.stats.exceedance import (
     FAILS,
     MEETS,
     UNDECIDED,
+    check_target,
     clopper_pearson,
-    failures,
-    fewest_seeds,
-    phase,
-    rises,
-    target,
+    failure_rates,
+    min_seeds,
+    monotonicity_violations,
+    phase_diagram,
     upper_bound,
 )
 from wgflow.stats.scaling_laws import Sizes
@@ -62,22 +62,22 @@ def test_counts_of_missing_and_diverged_runs():
     values = np.full((4, 3, 2), 0.5)
     values[0, 0, 0], values[1, 0, 0], values[2, 0, 0] = np.nan, np.inf, 1.0
     values[:, 2, 1] = np.nan
-    found = failures(values, SIZES, 1.0)
+    found = failure_rates(values, SIZES, 1.0)
     assert found.failed[0, 0] == 1
     assert found.seeds[0, 0] == 3
     assert found.rate[0, 0] == pytest.approx(1 / 3)
     assert found.seeds[2, 1] == 0
     assert np.isnan([each[2, 1] for each in found[2:]]).all()
-    assert phase(found, SIZES, 0.6).verdict[2, 1] == ""
+    assert phase_diagram(found, SIZES, 0.6).verdict[2, 1] == ""
 
 
 def test_verdicts_and_the_smallest_size():
-    found = failures(energies([[60, 12], [4, 0], [0, 0]], 60), SIZES, 1.0)
-    result = phase(found, SIZES, 0.1)
+    found = failure_rates(energies([[60, 12], [4, 0], [0, 0]], 60), SIZES, 1.0)
+    result = phase_diagram(found, SIZES, 0.1)
     assert result.verdict.tolist() == [[FAILS, FAILS], [UNDECIDED, MEETS], [MEETS, MEETS]]
     assert result.smallest == (4, 8)  # 8 x 4 has as many, and more layers
     assert (result.needed[result.verdict != UNDECIDED] == 60).all()
-    assert phase(failures(energies(np.full((3, 2), 60), 60), SIZES, 1.0), SIZES, 0.1).smallest is None
+    assert phase_diagram(failure_rates(energies(np.full((3, 2), 60), 60), SIZES, 1.0), SIZES, 0.1).smallest is None
 
 
 @pytest.mark.parametrize(("count", "seeds", "eta"), [(1, 30, 0.1), (0, 8, 0.1), (5, 30, 0.1), (7, 50, 0.1)])
@@ -86,7 +86,7 @@ def test_seeds_that_would_decide(count, seeds, eta):
     values = energies([[count, count], [0, 0], [0, 0]], seeds)
     values = np.concatenate([values, np.full((60, 3, 2), np.nan)])
     values[seeds:, 2, 1] = 0.5  # another size has seeds enough
-    result = phase(failures(values, SIZES, 1.0), SIZES, eta)
+    result = phase_diagram(failure_rates(values, SIZES, 1.0), SIZES, eta)
     n = seeds
     while True:
         up, down = math.ceil(count * n / seeds - 1e-9), math.floor(count * n / seeds + 1e-9)
@@ -97,27 +97,27 @@ def test_seeds_that_would_decide(count, seeds, eta):
 
 
 def test_a_rate_of_eta_is_never_decided():
-    found = failures(energies([[15, 0], [0, 0], [0, 0]], 60), SIZES, 1.0)
-    assert math.isinf(phase(found, SIZES, 0.25).needed[0, 0])
+    found = failure_rates(energies([[15, 0], [0, 0], [0, 0]], 60), SIZES, 1.0)
+    assert math.isinf(phase_diagram(found, SIZES, 0.25).needed[0, 0])
 
 
 def test_fewest_seeds_is_the_least():
     for eta in (0.5, 0.1, 0.01):
-        assert (1 - eta) ** fewest_seeds(eta) <= 0.05 < (1 - eta) ** (fewest_seeds(eta) - 1)
+        assert (1 - eta) ** min_seeds(eta) <= 0.05 < (1 - eta) ** (min_seeds(eta) - 1)
 
 
 def test_rises_are_found_and_chance_is_not(rng):
     values = energies([[0, 0], [0, 0], [0, 20]], 30)
-    found = rises(values, SIZES, 1.0)
+    found = monotonicity_violations(values, SIZES, 1.0)
     assert {(each.smaller, each.larger) for each in found} == {((4, 8), (8, 8)), ((8, 4), (8, 8))}
     assert all(each.worse == 20 and each.better == 0 for each in found)
     assert found[0].p == pytest.approx(7 * 0.5**20)
-    assert rises(energies([[30, 20], [20, 10], [5, 0]], 30), SIZES, 1.0) == []
+    assert monotonicity_violations(energies([[30, 20], [20, 10], [5, 0]], 30), SIZES, 1.0) == []
     claimed = (
         0  # 100 grids without any order: a p below 5% somewhere has probability 5% at most, in over 12 of 100 0.1%
     )
     for _ in range(100):
-        claimed += any(each.p < 0.05 for each in rises(rng.uniform(0, 2, (20, 3, 2)), SIZES, 1.0))
+        claimed += any(each.p < 0.05 for each in monotonicity_violations(rng.uniform(0, 2, (20, 3, 2)), SIZES, 1.0))
     assert claimed <= 12
 
 
@@ -125,13 +125,13 @@ def test_what_is_refused():
     values = energies(np.zeros((3, 2)), 20)
     for eps in (0.0, -1.0, np.nan, "1"):
         with pytest.raises(InputError, match=r"target.eps: expected a finite number > 0"):
-            failures(values, SIZES, eps)
+            failure_rates(values, SIZES, eps)
     for eta in (0.0, 1.0, -0.5, 2.0):
         with pytest.raises(InputError, match=r"target.eta: expected"):
-            target(1.0, eta)
+            check_target(1.0, eta)
     with pytest.raises(InputError, match=r"at least 59 for target.eta = 0.05, got 20"):
-        phase(failures(values, SIZES, 1.0), SIZES, 0.05)
+        phase_diagram(failure_rates(values, SIZES, 1.0), SIZES, 0.05)
     with pytest.raises(InputError, match=r"expected shape \(seeds, 3, 2\)"):
-        failures(values[:, :2], SIZES, 1.0)
+        failure_rates(values[:, :2], SIZES, 1.0)
     with pytest.raises(InputError, match="at least two increasing sizes"):
-        failures(values, Sizes((2,), (4, 8)), 1.0)
+        failure_rates(values, Sizes((2,), (4, 8)), 1.0)

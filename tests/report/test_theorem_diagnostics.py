@@ -12,8 +12,8 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.report import page as report
-from wgflow.report.members import spread
-from wgflow.report.theorem_diagnostics import along
+from wgflow.report.member_selection import evenly_spaced
+from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.sims import run
 from wgflow.studies.theorems.figure import drawing, panel, rows
 from wgflow.study.workspace import Workspace
@@ -58,7 +58,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     path, frames, energy = short
     told = []
     with wgflow.Trajectory(path) as trajectory:
-        found = along(trajectory, lambda what, share: told.append(share), starts=9)
+        found = theorem_diagnostics(trajectory, lambda what, share: told.append(share), starts=9)
     measures = {frame.s: wgflow.Particles(frame.theta, frame.tau, frame.mass) for frame in frames}
     for s, each in zip(found.s.tolist(), found.residual, strict=True):
         assert each == residual(energy, measures[s], s)
@@ -96,7 +96,7 @@ def test_an_energy_that_depends_on_flow_time_balances(rng, tmp_path):
     flow = wgflow.Flow(energy, step=0.01)
     frames = list(flow.run(wgflow.Particles.draw(problem, 12, tau="uniform"), until=1.0))
     with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())) as trajectory:
-        found = along(trajectory, starts=3)
+        found = theorem_diagnostics(trajectory, starts=3)
         assert found.balance.relative < 0.02
         plain = wgflow.theory.stationarity.balance(
             *(trajectory.series(name) for name in ("s", "energy", "dissipation"))
@@ -111,7 +111,7 @@ def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
     flow = wgflow.Flow(energy, step=0.1, ingredients=[mover])
     frames = list(flow.run(wgflow.Particles.draw(problem, 12), until=1.0))
     with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())) as trajectory:
-        found = along(trajectory, starts=3, radius=7.0)
+        found = theorem_diagnostics(trajectory, starts=3, radius=7.0)
     assert found.travelled_by == "sliced"
     assert found.beside_the_flow == ["birth_death"]
     assert {each.radius for each in found.certificates} == {7.0}
@@ -124,7 +124,7 @@ def test_parameters_that_are_all_zero_have_a_ball(rng, tmp_path):
     still = wgflow.Particles(np.zeros((5, problem.shape[3])), np.linspace(0, 1, 5))
     frames = list(wgflow.Flow(energy, step=0.1).run(still, until=0.3))
     with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy)) as trajectory:
-        assert along(trajectory, starts=3).radius == 1.0
+        assert theorem_diagnostics(trajectory, starts=3).radius == 1.0
 
 
 def test_runs_that_cannot_be_analysed(short, tmp_path):
@@ -138,20 +138,20 @@ def test_runs_that_cannot_be_analysed(short, tmp_path):
             wgflow.Trajectory(path) as trajectory,
             pytest.raises(InputError, match=f"at least two frames, got {count}"),
         ):
-            along(trajectory)
+            theorem_diagnostics(trajectory)
     outside = [dataclasses.replace(frame, tau=frame.tau + 0.5) for frame in frames[:3]]
     with wgflow.Trajectory(written(tmp_path / "free.h5", outside, energy)) as trajectory:
         with pytest.raises(InputError, match=r"expected depths in \[0, 1\], where the theorems live, got"):
-            along(trajectory)
+            theorem_diagnostics(trajectory)
     with wgflow.Trajectory(short[0]) as trajectory:
         trajectory.close()
         with pytest.raises(TrajectoryError, match="has been closed"):
-            along(trajectory)
+            theorem_diagnostics(trajectory)
 
 
 @pytest.mark.parametrize(("count", "most", "expected"), [(1, 3, [0]), (3, 9, [0, 1, 2]), (11, 3, [0, 5, 10])])
 def test_frames_are_spread_evenly(count, most, expected):
-    assert spread(count, most) == expected
+    assert evenly_spaced(count, most) == expected
 
 
 def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wgflow.base.energy_balance import EMPTY
-from wgflow.report import steadiness, watch
+from wgflow.report import gradient_flow_check, watch
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
 
@@ -49,10 +49,10 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     assert watch.main([str(folder), "--once"]) == 0
     assert said in " ".join(capsys.readouterr().out.split())
     work = Workspace(folder)
-    assert steadiness.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []
-    monkeypatch.setattr(steadiness, "_MOST", 1e-9)
-    monkeypatch.setattr(steadiness, "_SHOWN", 1)
-    worst, rest = steadiness.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "finished"))
+    assert gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []
+    monkeypatch.setattr(gradient_flow_check, "_MOST", 1e-9)
+    monkeypatch.setattr(gradient_flow_check, "_SHOWN", 1)
+    worst, rest = gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "finished"))
     assert worst == said
     assert rest == "1 more of 2 runs likewise; see balance_defect in summary.csv."
 
@@ -137,7 +137,7 @@ RISES = {"rises": 3.0, "rise": 0.031, "rise_s": 4.2, "risen": 0.05}
     ],
 )
 def test_sentences(told, said):
-    assert steadiness.sentence(told) == said
+    assert gradient_flow_check.diagnosis(told) == said
 
 
 @pytest.mark.parametrize(
@@ -156,7 +156,7 @@ def test_sentences(told, said):
     ],
 )
 def test_step_to_try(h, factor, times, expected):
-    found = steadiness.step_to_try(h, factor, times)
+    found = gradient_flow_check.suggested_step(h, factor, times)
     assert found == pytest.approx(expected, rel=1e-14)
     assert 0 < found <= factor * h * (1 + 1e-9)
     assert all(abs(time / found - round(time / found)) < 1e-6 for time in times)

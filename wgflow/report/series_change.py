@@ -1,21 +1,20 @@
-"""Numbers in words: how a series changed, what an exponent says, intervals and spans. Nothing is said unchecked."""
+"""How a series changed along s, from its first finite value to its last, in words."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from wgflow.base.types import Array
+from wgflow.report.wording import between, listed, number, span
 
 _LAST_PART = 0.25  # of flow time, over which a series has to be quiet to count as settled
 _SWING = 0.2  # of its change or its level, by which a settled series may go up and down there
 _NEGLIGIBLE = 0.01  # of the first value: swings below it are not worth a word, however small the last value
 _PEAK = 0.1  # part by which a series may exceed both of its ends before that is said
-_LONG = 1e5  # numbers with fixed digits are written as powers of ten from here on
-_TIMES = 10.0  # shares from here on are said in times, not in per cent
 
 FALLS, RISES, STAYS, UNSETTLED, DIVERGES, UNKNOWN = "falls", "rises", "stays", "does not settle", "diverges", "unknown"
 
@@ -55,9 +54,9 @@ class Change(NamedTuple):
 
     def __str__(self) -> str:
         """Say it as a predicate: "falls from 0.52 to 0.01"."""
-        return self.said()
+        return self.predicate()
 
-    def said(self, where: str = "") -> str:
+    def predicate(self, where: str = "") -> str:
         """Say it as a predicate, the runs it is true of behind its verb: "does not settle in 1 of 2 runs (...)"."""
         if not math.isfinite(self.first):
             return f"{self.brief}{where}"
@@ -129,7 +128,7 @@ def _unsettled(late: Array, first: float, last: float) -> bool:
     return swing > min(by_change, by_end)
 
 
-def together(changes: Sequence[Change], of: str = "runs") -> str:
+def joint_change(changes: Sequence[Change], of: str = "runs") -> str:
     """Say how several series changed: once if all alike, otherwise kind by kind with how many.
 
     Series of one kind are said by the means of their ends.
@@ -141,11 +140,11 @@ def together(changes: Sequence[Change], of: str = "runs") -> str:
     for kind in kinds:
         alike = [each for each in changes if each.kind == kind]
         count = f"{len(alike)} of {len(changes)} {of}" if not parts else f"{len(alike)}"
-        parts.append(_mean(alike).said(f" in {count}"))
+        parts.append(_mean(alike).predicate(f" in {count}"))
     return listed(parts)
 
 
-def together_brief(changes: Sequence[Change]) -> str:
+def joint_change_brief(changes: Sequence[Change]) -> str:
     """The same for a title: numbers if all are alike, otherwise how many of each kind."""
     kinds = list(dict.fromkeys(each.kind for each in changes))
     if len(kinds) == 1:
@@ -174,66 +173,3 @@ def _average(values: Sequence[float]) -> float:
     """Mean of the finite ones, without overflow on the way; NaN of none."""
     finite = [value for value in values if math.isfinite(value)]
     return math.fsum(value / len(finite) for value in finite) if finite else math.nan
-
-
-def between(first: float, last: float, form: str = ".2g") -> str:
-    """Say how one number became another: "falls from 0.52 to 0.01", "rises from ...", "stays at ..."."""
-    if not (math.isfinite(first) and math.isfinite(last)):
-        return f"goes from {number(first, form)} to {number(last, form)}"
-    one, other = number(first, form), number(last, form)
-    if one == other:
-        return f"stays at {one}"
-    return f"{'falls' if last < first else 'rises'} from {one} to {other}"
-
-
-def relative(ratio: float) -> str:
-    """Say what became of a number of which ``ratio`` is left: "rises by 3%", "falls by 12%", "does not change"."""
-    if not math.isfinite(ratio):
-        return "is not finite"
-    text = share(abs(ratio - 1.0))
-    return "does not change" if text == "0%" else f"{'rises' if ratio > 1 else 'falls'} by {text}"
-
-
-def share(value: float, digits: int = 0) -> str:
-    """Part of a whole: "12%", or "35 times it" where that would be unreadable."""
-    if not math.isfinite(value):
-        return number(value)
-    return f"{value:.{digits}%}" if abs(value) < _TIMES else f"{value:.2g} times"
-
-
-def number(value: float, form: str = ".2g") -> str:
-    """Number in words: formatted if finite (a power of ten where it is long), else "unknown" (NaN) or "not finite"."""
-    if math.isfinite(value):
-        return f"{value:.3g}" if form.endswith("f") and abs(value) >= _LONG else f"{value:{form}}"
-    return "unknown" if math.isnan(value) else "not finite"
-
-
-def span(values: Iterable[float], form: str = ".2g") -> str:
-    """Range of some numbers, the smaller in size first: "0.1 to 0.3", or one number where both print alike."""
-    finite = [float(value) for value in values if math.isfinite(value)]
-    if not finite:
-        return "unknown"
-    low, high = (number(each, form) for each in sorted((min(finite), max(finite)), key=abs))
-    return low if low == high else f"{low} to {high}"
-
-
-def interval(value: float, low: float, high: float, form: str = ".2f") -> str:
-    """Estimate with its interval: "0.49 (0.48 to 0.50)"; without one, the estimate alone."""
-    if not (math.isfinite(low) and math.isfinite(high)):
-        return number(value, form)
-    return f"{number(value, form)} ({number(low, form)} to {number(high, form)})"
-
-
-def trend(low: float, high: float) -> str:
-    """Verb for C x**(-r) by the interval of r: "falls", "grows", or "" where that contains 0 or is not known."""
-    return "falls" if low > 0 else "grows" if high < 0 else ""
-
-
-def listed(parts: Sequence[str], last: str = "and") -> str:
-    """Parts of a sentence: "a, b and c"."""
-    return f" {last} ".join(filter(None, [", ".join(parts[:-1]), parts[-1]])) if parts else ""
-
-
-def counted(count: int, total: int) -> str:
-    """How many of how many: "all 6", "none of 6", "2 of 6"."""
-    return f"all {total}" if count == total else f"none of {total}" if count == 0 else f"{count} of {total}"

@@ -21,7 +21,7 @@ COLUMNS = (
 )  # fmt: skip
 
 
-def numbers(trajectory: Trajectory) -> Spec:
+def balance_columns(trajectory: Trajectory) -> Spec:
     """Balance of energy of a run as columns of its summary; empty where there is none.
 
     Parameters
@@ -59,7 +59,7 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
     found = []
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            said = sentence(trajectory) if statuses.get(member.label) != "diverged" else ""
+            said = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
             if said and (balance := trajectory.balance):
                 found.append((_size(balance), f"{member.label or work.study['name']}: {said}"))
     lines = [line for _, line in sorted(found, key=lambda each: -each[0])]
@@ -70,7 +70,7 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
     return lines
 
 
-def sentence(trajectory: Trajectory) -> str:
+def diagnosis(trajectory: Trajectory) -> str:
     """What shows that a run did not follow the gradient flow, and what to try; empty if nothing does.
 
     Said is where the change in E over the steps and its dissipation differ by more than 5 percent, see
@@ -117,7 +117,7 @@ def _advice(trajectory: Trajectory, found: EnergyBalance) -> str:
         return "the hat function has no gradient flow, try depth.shape = 'spline'"
     rule: Any = flow.get("step", 0.0)
     rule = rule if isinstance(rule, dict) else {"name": "constant", "length": rule}
-    factor = lesser(found, min(INTEGRATORS.get(flow.get("integrator", ""), EULER).order, 2))
+    factor = step_factor(found, min(INTEGRATORS.get(flow.get("integrator", ""), EULER).order, 2))
     if rule.get("name") == "adaptive":
         scale = max(factor**2, 0.1)  # the defect falls in proportion to both
         return f"try flow.rtol = {_digit(scale * rule['rtol']):g} and flow.atol = {_digit(scale * rule['atol']):g}"
@@ -126,13 +126,13 @@ def _advice(trajectory: Trajectory, found: EnergyBalance) -> str:
     if not 0 < h < math.inf:  # a file of frames that no flow of wgflow made
         return "try shorter steps"
     table = trajectory.parameters["study"].get("flow", {})
-    said = f"flow.step = {step_to_try(h, factor, _times(table)):.12g}"
+    said = f"flow.step = {suggested_step(h, factor, _times(table)):.12g}"
     said = f"try {said}" if constant else f"try flow.rule = 'constant' with {said}"
     reflects = flow.get("boundary") == "reflect"
     return said + ", or flow.boundary = 'clip', since particles bounce off a reflecting end" * reflects
 
 
-def lesser(found: EnergyBalance, order: int) -> float:
+def step_factor(found: EnergyBalance, order: int) -> float:
     """Factor by which to shorten steps, 0.1 to 0.5.
 
     The defect falls like h**order, so (1% / defect)**(1 / order) brings it to about 1%; where E rose steps are too long
@@ -143,7 +143,7 @@ def lesser(found: EnergyBalance, order: int) -> float:
     return min(max(math.pow(_AIM / found.relative, 1 / order), 0.1), 0.5)
 
 
-def step_to_try(h: float, factor: float, times: Sequence[float] = ()) -> float:
+def suggested_step(h: float, factor: float, times: Sequence[float] = ()) -> float:
     """Step length of about ``factor`` h, <= 1, of one digit, of which all times between frames are whole numbers.
 
     Where there is no such length within a factor of 10 it is h divided by a whole number, of which they all are if they

@@ -10,7 +10,7 @@ import pytest
 
 import wgflow
 from wgflow.model.projections import directions, principal
-from wgflow.report import animation as moving
+from wgflow.report import animation
 from wgflow.report import page as report
 from wgflow.trajectory import TrajectoryWriter
 
@@ -48,7 +48,7 @@ def data(text):
 
 
 def test_coordinates_are_those_of_the_particles(trajectory):
-    found = data(moving.moving(trajectory))
+    found = data(animation.particle_animation(trajectory))
     frames = list(trajectory)
     onto = directions(["tau", "pc1"], frames[0].theta.shape[1], lambda: principal(f.theta for f in frames))
     for name, column in (("x", 0), ("y", 1)):
@@ -68,21 +68,23 @@ def test_many_particles_and_frames_are_thinned_and_few_frames_are_nothing(tmp_pa
         for frame in wgflow.Flow(energy, step=0.1).run(wgflow.Particles.draw(problem, 700), until=20.0):
             writer.append(frame)
     with wgflow.Trajectory(path) as found:
-        text = moving.moving(found)
+        text = animation.particle_animation(found)
         assert np.shape(data(text)["x"]) == (120, 256)
         assert "256 of 700 particles in first principal component of θ and second" in text  # tau never moves here
         assert len(text) < 900_000
     with TrajectoryWriter.create(path, energy, 700) as writer:
         writer.append(frame)
     with wgflow.Trajectory(path) as found:
-        assert moving.moving(found) == ""
+        assert animation.particle_animation(found) == ""
 
 
 @pytest.mark.skipif(CHROMIUM is None, reason="no Chromium on this machine")
 def test_in_a_browser_the_slider_moves_the_particles(trajectory, tmp_path):
     study = {"name": "probe", "question": "Does it move?"}
     made_by = {"command": "", "wgflow": "", "started": "", "packages": {}, "kernels": "", "backend": "", "threads": 1}
-    text = report.page(study, [], [], {}, made_by | {"python": "", "machine": ""}, moving=moving.moving(trajectory))
+    text = report.build_page(
+        study, [], [], {}, made_by | {"python": "", "machine": ""}, moving=animation.particle_animation(trajectory)
+    )
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
     command += [f"--user-data-dir={tmp_path / 'profile'}", f"file://{tmp_path / 'page.html'}"]
@@ -107,7 +109,7 @@ def test_constant_and_enormous_coordinates(value, tmp_path):
             theta = np.full((1, count), value)
             writer.append(wgflow.base.types.Frame(step, step / 1.0, theta, np.array([0.5]), np.ones(1), 1.0, 0.0))
     with wgflow.Trajectory(path) as found:
-        text = moving.moving(found)
+        text = animation.particle_animation(found)
     assert (text == "") == (abs(value) > 1e100)
     if text:
         assert "NaN" not in text
@@ -117,11 +119,11 @@ def test_constant_and_enormous_coordinates(value, tmp_path):
 def test_the_caption_says_that_masses_differ(trajectory, tmp_path):
     """Under Gaps masses of this run differ; of equal ones there is nothing to say."""
     said = "Masses differ, and all particles are drawn alike."
-    assert said in moving.moving(trajectory)
+    assert said in animation.particle_animation(trajectory)
     energy, frame = trajectory.energy(), trajectory[0]
     path = tmp_path / "equal.h5"
     with TrajectoryWriter.create(path, energy, 6) as writer:
         for each in wgflow.Flow(energy, step=0.1).run(wgflow.Particles(frame.theta, frame.tau), until=0.3):
             writer.append(each)
     with wgflow.Trajectory(path) as equal:
-        assert said not in moving.moving(equal)
+        assert said not in animation.particle_animation(equal)

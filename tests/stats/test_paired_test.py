@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from wgflow.base.errors import InputError
-from wgflow.stats.paired_test import compare, verdict
+from wgflow.stats.paired_test import conclusion, paired_test
 
 
 @pytest.mark.parametrize("count", [2, 3, 6, 11])
 def test_intervals_and_p_values_against_scipy_and_all_signs(count, rng):
     first, second = rng.normal(size=(2, count))
-    found, difference = compare(first, second), second - first
+    found, difference = paired_test(first, second), second - first
     wanted = stats.ttest_rel(second, first).confidence_interval(0.95)
     np.testing.assert_allclose((found.low, found.high), wanted)
     means = [abs(np.dot(signs, difference)) for signs in itertools.product((-1, 1), repeat=count)]
@@ -22,13 +22,13 @@ def test_intervals_and_p_values_against_scipy_and_all_signs(count, rng):
 
 
 def test_verdicts():
-    assert verdict(compare([0] * 6, [-1, -1.1, -0.9, -1, -1.05, -0.95])) == "mean-field is lower"
-    assert "cannot confirm" in verdict(compare([0] * 3, [-1, -1.1, -0.9]))
-    assert "do not tell" in verdict(compare([0] * 3, [-1, 1, 0.5]))
-    assert "do not tell" in verdict(compare([1, 2], [0.9375, 1.9375]))  # equal differences: nothing to judge by
+    assert conclusion(paired_test([0] * 6, [-1, -1.1, -0.9, -1, -1.05, -0.95])) == "mean-field is lower"
+    assert "cannot confirm" in conclusion(paired_test([0] * 3, [-1, -1.1, -0.9]))
+    assert "do not tell" in conclusion(paired_test([0] * 3, [-1, 1, 0.5]))
+    assert "do not tell" in conclusion(paired_test([1, 2], [0.9375, 1.9375]))  # equal differences: nothing to judge by
 
 
 @pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan, 1.0], [1.0, 2.0])])
 def test_pairs_that_are_none_are_refused(first, second):
     with pytest.raises(InputError, match="pairs: expected"):
-        compare(first, second)
+        paired_test(first, second)

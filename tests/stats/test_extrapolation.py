@@ -7,7 +7,7 @@ import pytest
 from scipy import stats
 
 from wgflow.base.errors import InputError
-from wgflow.stats.extrapolation import failure_probability, fit_energy, fit_where_it_holds
+from wgflow.stats.extrapolation import failure_probability, fit_asymptotic_range, fit_energy_model
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.studies.sizing.reduce import smallest, sufficient
 
@@ -37,7 +37,7 @@ def exact(seeds=6, **options):
 @pytest.mark.parametrize("scale", ["linear", "log"])
 @pytest.mark.parametrize("coupling", ["path", "independent"])
 def test_exact_data_give_the_constants(coupling, scale):
-    model = fit_energy(exact(coupling=coupling, scale=scale), SIZES, coupling, scale)
+    model = fit_energy_model(exact(coupling=coupling, scale=scale), SIZES, coupling, scale)
     limit = math.exp(E) if scale == "log" else E
     np.testing.assert_allclose([getattr(model, each).value for each in FIT], [limit, A, B, C], rtol=1e-9)
     assert model.misfit < 1e-9
@@ -46,7 +46,7 @@ def test_exact_data_give_the_constants(coupling, scale):
     expected = stats.norm.sf(0.4, E + A / 11 + B / w, C / math.sqrt(w))
     assert failure_probability(model, eps, 11, 7)[0] == pytest.approx(expected, rel=1e-8)
     other = {"path": "independent", "independent": "path"}[coupling]
-    assert fit_energy(exact(coupling=coupling, scale=scale), SIZES, other, scale).misfit > 0.05
+    assert fit_energy_model(exact(coupling=coupling, scale=scale), SIZES, other, scale).misfit > 0.05
 
 
 def test_the_fit_is_the_one_of_a_twin(rng):
@@ -64,7 +64,7 @@ def test_the_fit_is_the_one_of_a_twin(rng):
         cell = values[:, i, j][np.isfinite(values[:, i, j])] if (i, j) != (3, 3) else np.zeros(1)
         squares += SIZES.widths[j] * ((cell - cell.mean()) ** 2).sum()
         free += len(cell) - 1
-    model = fit_energy(values, SIZES, "path", "linear")
+    model = fit_energy_model(values, SIZES, "path", "linear")
     np.testing.assert_allclose(model.point[:3], coefficients, rtol=1e-9)
     assert model.spread.value == pytest.approx(math.sqrt(squares / free), rel=1e-9)
 
@@ -83,7 +83,7 @@ def test_intervals_cover(rng, shared):
             noise = np.repeat(walk[:, None], 4, axis=1)
         else:
             noise = rng.standard_normal((8, 4, 4))
-        model = fit_energy(energies(noise), SIZES, "path", "linear", f"{k}")
+        model = fit_energy_model(energies(noise), SIZES, "path", "linear", f"{k}")
         intervals = [getattr(model, each)[1:] for each in FIT] + [
             failure_probability(model, 0.4, *x)[1:] for x in cells
         ]
@@ -100,7 +100,7 @@ def test_the_scale_that_predicts_better_is_chosen(rng):
             values = energies(rng.standard_normal((12, 4, 4)), scale=scale, c=0.3 if scale == "linear" else 1.0)
             if scale == "linear":
                 values = values + 0.5  # far enough from 0 that all are positive
-            model = fit_energy(values, SIZES)
+            model = fit_energy_model(values, SIZES)
             assert model.scale == scale
             assert set(model.score) == {"linear", "log"}
 
@@ -112,24 +112,24 @@ def test_a_score_is_the_log_density_of_what_was_left_out(rng, scale):
     for i, j in np.ndindex(4, 4):
         rest = values.copy()
         rest[:, i, j] = np.nan
-        fitted = fit_energy(rest, SIZES, "path", scale).point
+        fitted = fit_energy_model(rest, SIZES, "path", scale).point
         mean = fitted[:3] @ [1, 1 / SIZES.depths[i], 1 / SIZES.widths[j]]
         deviation = math.exp(fitted[3]) / math.sqrt(SIZES.widths[j])
         law = stats.norm(mean, deviation) if scale == "linear" else stats.lognorm(deviation, scale=math.exp(mean))
         scores.append(law.logpdf(values[:, i, j]).mean())
-    assert fit_energy(values, SIZES, "path", scale).score[scale] == pytest.approx(np.mean(scores), rel=1e-9)
+    assert fit_energy_model(values, SIZES, "path", scale).score[scale] == pytest.approx(np.mean(scores), rel=1e-9)
 
 
 def test_the_wrong_coupling_loses(rng):
     for coupling, other in (("independent", "path"), ("path", "independent")):
         for _ in range(10):
             values = energies(rng.standard_normal((12, 4, 4)), coupling)
-            right, wrong = (fit_energy(values, SIZES, each, "linear") for each in (coupling, other))
+            right, wrong = (fit_energy_model(values, SIZES, each, "linear") for each in (coupling, other))
             assert right.score["linear"] > wrong.score["linear"]
 
 
 def test_the_smallest_size_by_trying_them_all(rng):
-    model = fit_energy(energies(rng.standard_normal((12, 4, 4)), c=0.1), SIZES, "path", "linear")
+    model = fit_energy_model(energies(rng.standard_normal((12, 4, 4)), c=0.1), SIZES, "path", "linear")
     found = smallest(model, 0.3, 0.1, beyond=1.5)
     for k, size in ((0, found.predicted), (2, found.certain)):
         meeting = [(d * w, d, w) for d in range(2, 25) for w in range(4, 49)
@@ -141,7 +141,7 @@ def test_the_smallest_size_by_trying_them_all(rng):
 
 
 def test_extrapolation_is_told():
-    model = fit_energy(exact(c=0.1), SIZES, "path", "linear")
+    model = fit_energy_model(exact(c=0.1), SIZES, "path", "linear")
     inside, outside = smallest(model, 0.4, 0.1).predicted, smallest(model, 0.235, 0.1).predicted
     assert (inside.beyond_depth, inside.beyond_width) == (1, 1)
     assert "not extrapolated" in str(inside)
@@ -153,7 +153,7 @@ def test_extrapolation_is_told():
 
 
 def test_no_size_meets_what_lies_below_the_limit(rng):
-    model = fit_energy(energies(rng.standard_normal((12, 4, 4)), c=0.05), SIZES, "path", "linear")
+    model = fit_energy_model(energies(rng.standard_normal((12, 4, 4)), c=0.05), SIZES, "path", "linear")
     answer = smallest(model, 0.15, 0.1)
     assert answer.predicted is None
     assert "no size meets it at this s: it puts the limit of E at 0." in answer.text
@@ -163,7 +163,7 @@ def test_no_size_meets_what_lies_below_the_limit(rng):
 
 @pytest.mark.parametrize("coupling", ["path", "independent"])
 def test_the_sufficient_bound_suffices_and_is_larger_than_needed(coupling):
-    model = fit_energy(exact(coupling=coupling, c=0.1), SIZES, coupling, "linear")
+    model = fit_energy_model(exact(coupling=coupling, c=0.1), SIZES, coupling, "linear")
     for eps in (0.22, 0.3, 0.6):
         for eta in (0.3, 0.1, 0.01):
             bound = sufficient(model, eps, eta)
@@ -182,14 +182,14 @@ def test_the_sufficient_bound_suffices_and_is_larger_than_needed(coupling):
 
 def test_the_same_data_give_the_same_numbers(rng):
     values = energies(rng.standard_normal((6, 4, 4)))
-    first, second = (fit_energy(values, SIZES, name="a") for _ in range(2))
+    first, second = (fit_energy_model(values, SIZES, name="a") for _ in range(2))
     assert first.limit == second.limit
-    assert first.limit != fit_energy(values, SIZES, name="b").limit
+    assert first.limit != fit_energy_model(values, SIZES, name="b").limit
 
 
 def test_what_is_refused(rng):
     values = energies(rng.standard_normal((6, 4, 4)))
-    model = fit_energy(values, SIZES, scale="linear")
+    model = fit_energy_model(values, SIZES, scale="linear")
     with pytest.raises(InputError, match=r"target.eps"):
         smallest(model, 0.0, 0.1)
     with pytest.raises(InputError, match=r"target.eta"):
@@ -197,21 +197,21 @@ def test_what_is_refused(rng):
     with pytest.raises(InputError, match="beyond"):
         smallest(model, 0.3, 0.1, beyond=0.5)
     with pytest.raises(InputError, match="unknown coupling 'paths'"):
-        fit_energy(values, SIZES, "paths")
+        fit_energy_model(values, SIZES, "paths")
     with pytest.raises(InputError, match="scale: expected one of linear, log"):
-        fit_energy(values, SIZES, scale="root")
+        fit_energy_model(values, SIZES, scale="root")
     with pytest.raises(InputError, match="at least 4 seeds, got 3"):
-        fit_energy(values[:3], SIZES)
+        fit_energy_model(values[:3], SIZES)
     with pytest.raises(InputError, match="positive ones for scale = 'log'"):
-        fit_energy(values - 10, SIZES, scale="log")
+        fit_energy_model(values - 10, SIZES, scale="log")
     with pytest.raises(InputError, match="seeds that differ"):
-        fit_energy(np.ones((6, 4, 4)), SIZES)
+        fit_energy_model(np.ones((6, 4, 4)), SIZES)
     with pytest.raises(InputError, match="at least two increasing sizes"):
-        fit_energy(values[:, :1], Sizes((2,), SIZES.widths))
+        fit_energy_model(values[:, :1], Sizes((2,), SIZES.widths))
     with pytest.raises(InputError, match="at least 4 sizes of two depths"):
-        fit_energy(np.where(np.arange(4) < 1, values, np.inf), SIZES)
+        fit_energy_model(np.where(np.arange(4) < 1, values, np.inf), SIZES)
     with pytest.raises(InputError, match="expected scale 'linear'"):
-        sufficient(fit_energy(np.exp(values), SIZES, scale="log"), 0.3, 0.1)
+        sufficient(fit_energy_model(np.exp(values), SIZES, scale="log"), 0.3, 0.1)
 
 
 def test_small_sizes_that_do_not_follow_are_left_out(rng):
@@ -221,7 +221,7 @@ def test_small_sizes_that_do_not_follow_are_left_out(rng):
     law = 0.2 + 0.05 / depth + 0.1 / width
     true = law + 0.1 * (depth == 1) + 0.2 * (width == 1)
     values = true + 0.02 / np.sqrt(width) * rng.standard_normal((24, 5, 5))
-    whole, part = fit_energy(values, sizes, "path", "linear"), fit_where_it_holds(values, sizes, "path")
+    whole, part = fit_energy_model(values, sizes, "path", "linear"), fit_asymptotic_range(values, sizes, "path")
     assert whole.misfit > 2
     assert smallest(whole, 0.24, 0.1).text.startswith("the law of E misses the sizes by")
     assert smallest(whole, 0.24, 0.1).predicted is None
@@ -235,14 +235,14 @@ def test_small_sizes_that_do_not_follow_are_left_out(rng):
 def test_a_misfit_lengthens_intervals(rng):
     sizes = Sizes((2, 4, 8), (2, 4, 8))
     noise = 0.01 * rng.standard_normal((16, 3, 3))
-    plain = fit_energy(0.2 + noise, sizes, "path", "linear")
+    plain = fit_energy_model(0.2 + noise, sizes, "path", "linear")
     bent = np.zeros((3, 3))
     bent[1, 1] = 0.02
-    off = fit_energy(0.2 + bent + noise, sizes, "path", "linear")
+    off = fit_energy_model(0.2 + bent + noise, sizes, "path", "linear")
     assert plain.misfit < 2 < off.misfit
     assert off.limit.high - off.limit.low > 1.5 * (plain.limit.high - plain.limit.low)
 
 
 def test_too_few_depths_for_a_law(rng):
     with pytest.raises(InputError, match="expected at least 3 depths and 3 widths"):
-        fit_where_it_holds(rng.random((8, 2, 4)), Sizes((1, 2), (1, 2, 4, 8)))
+        fit_asymptotic_range(rng.random((8, 2, 4)), Sizes((1, 2), (1, 2, 4, 8)))

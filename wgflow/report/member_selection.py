@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from wgflow.base.errors import InputError, among
-from wgflow.stats.wording import span
+from wgflow.report.wording import span
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -15,7 +15,7 @@ LEGIBLE = 256  # particles that a picture can show whole
 _NAMED = 3  # members that a sentence names one by one at most
 
 
-def shown(work: Workspace, label: str | None = None, most: int | None = None) -> Path:
+def representative(work: Workspace, label: str | None = None, most: int | None = None) -> Path:
     """Trajectory of the member that stands for a run: of those with the largest N the first.
 
     Members that diverged are taken only where all did.
@@ -52,7 +52,7 @@ def shown(work: Workspace, label: str | None = None, most: int | None = None) ->
     return sizes[max(fitting) if fitting else min(sizes)]
 
 
-def particles(trajectory: Trajectory) -> int:
+def particle_count(trajectory: Trajectory) -> int:
     """N of a member's run, also if its file holds no particles."""
     if trajectory.particles:
         return trajectory.particles
@@ -73,7 +73,7 @@ def diverged(trajectory: Trajectory) -> bool:
     return trajectory.finished and until is not None and not reached_end(trajectory)
 
 
-def undiverged(work: Workspace) -> list[MemberFile]:
+def undiverged_members(work: Workspace) -> list[MemberFile]:
     """Members of a run that have frames and did not diverge.
 
     Raises
@@ -94,7 +94,7 @@ def undiverged(work: Workspace) -> list[MemberFile]:
     return found
 
 
-def unfinished(work: Workspace) -> str:
+def describe_unfinished(work: Workspace) -> str:
     """Sentences on the members that diverged or did not reach their end, with where; empty if all did."""
     found: dict[str, list[tuple[str, float | None]]] = {"diverged": [], "stopped before the end": []}
     for file in work.members():
@@ -115,6 +115,6 @@ def _said(verb: str, found: list[tuple[str, float | None]], total: int) -> str:
     return f"The run {verb} {parts[0]}." if total == 1 else f"{len(found)} of {total} runs {verb}: {'; '.join(parts)}."
 
 
-def spread(count: int, most: int) -> list[int]:
+def evenly_spaced(count: int, most: int) -> list[int]:
     """Numbers of at most so many of a run's frames, spread evenly, the first and the last among them."""
     return sorted({round(place) for place in np.linspace(0, count - 1, min(count, most)).tolist()})

@@ -5,10 +5,10 @@ import pytest
 from scipy.optimize import minimize
 
 from wgflow.base.errors import InputError
-from wgflow.stats import fit as lawfit
-from wgflow.stats.fit import fit, solve
-from wgflow.stats.model_selection import compare
-from wgflow.stats.scaling_laws import LAWS, Sizes, logarithm, predict
+from wgflow.stats import fit
+from wgflow.stats.fit import fit_law, fit_parameters
+from wgflow.stats.model_selection import cross_validate
+from wgflow.stats.scaling_laws import LAWS, Sizes, log_rms, predict
 
 SIZES = Sizes((2, 4, 8, 16, 32), (2, 4, 8, 16, 32, 64), (128, 256))
 TRUE = (3.0, 1.5)
@@ -59,14 +59,14 @@ def test_a_law_without_noise_is_recovered(name, reference):
     sizes = Sizes(SIZES.depths, SIZES.widths, ref, nested, dimension=7)
     exponents = (1.3, 0.45, 0.45) if name == "product" else (1.3, 0.45, 0.2)
     rms = law_rms(name, sizes, *TRUE, exponents)
-    found = fit(np.tile(rms**2, (2, 1, 1)), sizes, name)
+    found = fit_law(np.tile(rms**2, (2, 1, 1)), sizes, name)
     np.testing.assert_allclose([found.depth.value, found.width.value], TRUE, rtol=1e-5)
     np.testing.assert_allclose(found.predicted, rms, rtol=1e-5)
     assert found.residual < 1e-10
     if name in ("free", "product"):
         np.testing.assert_allclose([each.value for each in found.exponents], exponents, atol=1e-5)
     other = "independent" if name == "path" else "path"
-    assert fit(np.tile(rms**2, (2, 1, 1)), sizes, other).residual > 1e-3
+    assert fit_law(np.tile(rms**2, (2, 1, 1)), sizes, other).residual > 1e-3
 
 
 @pytest.mark.parametrize("name", ["path", "independent", "additive"])
@@ -79,7 +79,7 @@ def test_the_minimum_is_the_one_of_a_twin(rng, name):
         return np.nanmean((np.log(rms) - np.log(law_rms(name, SIZES, *np.exp(p)))) ** 2)
 
     twin = minimize(cost, [0.0, 0.0], method="Nelder-Mead", options={"xatol": 1e-9, "fatol": 1e-14})
-    found = fit((rms**2)[None], SIZES, name)
+    found = fit_law((rms**2)[None], SIZES, name)
     np.testing.assert_allclose([found.depth.value, found.width.value], np.exp(twin.x), rtol=1e-5)
     assert found.residual == pytest.approx(twin.fun, rel=1e-9)
     assert np.isnan(found.depth.low)
@@ -91,7 +91,7 @@ def test_derivatives(name, nested):
     sizes, law = Sizes((3, 5, 30), (2, 7, 20), (24, 70) if not nested else (30, 70), nested, 3), LAWS[name]
     point = np.array([0.3, -0.4, 1.2, 0.4, 0.3])[: law.parameters]
     depth, width = np.float64(sizes.depths)[:, None], np.float64(sizes.widths)[None, :]
-    jacobian = logarithm(point, depth, width, sizes, law)[1]
+    jacobian = log_rms(point, depth, width, sizes, law)[1]
     for k in range(law.parameters):
         step = 1e-6 * np.eye(law.parameters)[k]
         slope = (np.log(predict(point + step, sizes, law)) - np.log(predict(point - step, sizes, law))) / 2e-6
@@ -104,12 +104,12 @@ def test_intervals_cover(rng, path, monkeypatch):
 
     With 60 resamples in place of 400 to save time.
     """
-    monkeypatch.setattr(lawfit, "RESAMPLES", 60)
+    monkeypatch.setattr(fit, "RESAMPLES", 60)
     covered = np.zeros(7)
     for k in range(16):
         squares = simulate(rng, 6, path)
-        stated = fit(squares, SIZES, "path" if path else "independent", f"{k}")
-        free = fit(squares, SIZES, "free", f"{k}")
+        stated = fit_law(squares, SIZES, "path" if path else "independent", f"{k}")
+        free = fit_law(squares, SIZES, "free", f"{k}")
         intervals = [stated.depth, stated.width, free.depth, free.width, *free.exponents]
         truth = [*TRUE, *TRUE, 1.0, 0.5, 0.0 if path else 0.5]
         covered += [each.low <= number <= each.high for each, number in zip(intervals, truth, strict=True)]
@@ -118,11 +118,11 @@ def test_intervals_cover(rng, path, monkeypatch):
 
 
 def test_exponents_tell_the_couplings_apart(rng):
-    path, independent = (fit(simulate(rng, 8, each), SIZES, "free").exponents for each in (True, False))
+    path, independent = (fit_law(simulate(rng, 8, each), SIZES, "free").exponents for each in (True, False))
     assert abs(path[1].value - 0.5) < 0.1 > abs(path[2].value)
     assert abs(independent[2].value - 0.5) < 0.15
     assert path[2].high < independent[2].low
-    product = fit(simulate(rng, 8, False), SIZES, "product").exponents
+    product = fit_law(simulate(rng, 8, False), SIZES, "product").exponents
     assert product[1] == product[2]
     assert abs(product[1].value - 0.5) < 0.1
     assert product[1].low <= 0.5 <= product[1].high
@@ -133,11 +133,10 @@ def test_exponents_tell_the_couplings_apart(rng):
 def test_the_wrong_law_loses(rng, leave):
     for path in (True, False):
         names = ("path", "independent") if path else ("independent", "path")
-        found = compare(simulate(rng, 8, path, c1=1.0), SIZES, ("independent", "path"), leave)
+        found = cross_validate(simulate(rng, 8, path, c1=1.0), SIZES, ("independent", "path"), leave)
         assert found.laws == names
         assert found.decided
         assert found.score[1] > 2 * found.score[0]
-        assert f"{names[0]} wins: leaving out one {leave}" in str(found)
 
 
 def test_a_score_is_the_mean_over_fits_without_the_size(rng):
@@ -147,9 +146,9 @@ def test_a_score_is_the_mean_over_fits_without_the_size(rng):
     for i, j in np.argwhere(~np.isnan(rms)):
         rest = rms.copy()
         rest[i, j] = np.nan
-        fitted = np.exp(solve(rest, SIZES, LAWS["path"])[:2])
+        fitted = np.exp(fit_parameters(rest, SIZES, LAWS["path"])[:2])
         off.append(np.log(rms[i, j] / law_rms("path", SIZES, *fitted)[i, j]) ** 2)
-    found = compare(squares, SIZES)
+    found = cross_validate(squares, SIZES)
     assert found.score[0] == pytest.approx(np.mean(off), rel=1e-5)
     assert found.behind[1].value == pytest.approx(found.score[1] - found.score[0])
 
@@ -159,7 +158,7 @@ def test_what_decides_nothing_is_not_decided(rng):
     decided = 0
     for _ in range(3):
         bias = (law_rms("path", SIZES, 3.0, 1e-9) ** 2)[None] * np.exp(0.1 * rng.standard_normal((5, 5, 6)))
-        decided += compare(bias, SIZES).decided
+        decided += cross_validate(bias, SIZES).decided
     assert decided <= 1
 
 
@@ -168,49 +167,49 @@ def test_missing_runs_and_the_reference_itself(rng):
     squares = np.tile(law_rms("path", sizes, *TRUE) ** 2, (5, 1, 1))
     squares[0, 0, 0] = np.nan
     squares[:, 1, 1] = np.nan
-    found = fit(squares, sizes, "path")
+    found = fit_law(squares, sizes, "path")
     np.testing.assert_allclose([found.depth.value, found.width.value], TRUE, rtol=1e-6)
     assert np.isnan(found.rms[-1, -1])
     assert found.predicted[-1, -1] < 1e-5
-    again = fit(squares, sizes, "path")
+    again = fit_law(squares, sizes, "path")
     assert (again.depth, again.width, again.residual) == (found.depth, found.width, found.residual)
 
 
 def test_what_is_refused(rng):
     squares = simulate(rng, 4, True)
     with pytest.raises(InputError, match=r"unknown law 'paht' .*did you mean 'path'"):
-        fit(squares, SIZES, "paht")
+        fit_law(squares, SIZES, "paht")
     with pytest.raises(InputError, match=r"expected shape \(seeds, 5, 6\)"):
-        fit(squares[:, 1:], SIZES)
+        fit_law(squares[:, 1:], SIZES)
     with pytest.raises(InputError, match="errors above 0"):
-        fit(squares * (np.arange(6) > 0), SIZES)
+        fit_law(squares * (np.arange(6) > 0), SIZES)
     with pytest.raises(InputError, match="finite numbers >= 0"):
-        fit(-squares, SIZES)
+        fit_law(-squares, SIZES)
     with pytest.raises(InputError, match="at least two increasing sizes"):
         Sizes((4,), (4, 8))
     with pytest.raises(InputError, match="nested ones up to the reference's 16"):
         Sizes((4, 32), (4, 8), (16, 16))
     with pytest.raises(InputError, match="3 depths, 3 widths and more than 5 sizes"):
-        fit(squares[:, :2], Sizes((2, 4), SIZES.widths), "free")
+        fit_law(squares[:, :2], Sizes((2, 4), SIZES.widths), "free")
     with pytest.raises(InputError, match="enlarge the grid"):
-        compare(squares[:, :2], Sizes((2, 4), SIZES.widths), leave="depth")
+        cross_validate(squares[:, :2], Sizes((2, 4), SIZES.widths), leave="depth")
     with pytest.raises(InputError, match="leave: expected one of size, depth, width"):
-        compare(squares, SIZES, leave="seed")
+        cross_validate(squares, SIZES, leave="seed")
     with pytest.raises(InputError, match="two different names"):
-        compare(squares, SIZES, ("path", "path"))
+        cross_validate(squares, SIZES, ("path", "path"))
 
 
 def test_a_vanishing_term_has_an_upper_end(monkeypatch):
     """Where noise hides the term of depth its constant is 0 up to an honest end: 60 studies covered 92%; 85% are asked
     (missed by chance, at a true 92%, once in 30 other seeds).
     """
-    monkeypatch.setattr(lawfit, "RESAMPLES", 100)  # enough for intervals of this width
+    monkeypatch.setattr(fit, "RESAMPLES", 100)  # enough for intervals of this width
     sizes, law = Sizes((1, 3, 6, 12), (1, 3, 6, 12)), LAWS["independent"]
     true = predict(np.log([0.08, 1.1]), sizes, law)
     random = np.random.default_rng(0)
     covered, ends = 0, []
     for k in range(60):
-        found = fit(true**2 * random.chisquare(20, (5, *true.shape)) / 20, sizes, "independent", str(k))
+        found = fit_law(true**2 * random.chisquare(20, (5, *true.shape)) / 20, sizes, "independent", str(k))
         covered += found.depth.low <= 0.08 <= found.depth.high
         ends.append((found.depth.value, found.depth.high))
     assert covered >= 51
