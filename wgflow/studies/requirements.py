@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING
 from wgflow.base.errors import InputError, unknown
 from wgflow.base.extras import install
 from wgflow.sims.members import Planned, problems
+from wgflow.studies.cifar.requires import paired
+from wgflow.studies.feature_rate.requires import gaps_and_reference
 from wgflow.studies.hidden_width import requires as hidden_width
 from wgflow.studies.sizing.requires import (
     cells_and_one_coupling,
@@ -18,8 +20,6 @@ from wgflow.studies.sizing.requires import (
     with_outputs,
 )
 from wgflow.study.messages import ADVICE, naming
-from wgflow.systems.images.members import paired
-from wgflow.systems.neural_feature_flow.members import gaps_and_reference
 from wgflow.theory.separation import kind
 
 if TYPE_CHECKING:

@@ -4,22 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from importlib import metadata
-from typing import TYPE_CHECKING
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
-from wgflow.studies.cifar.reduce import pair_key
-from wgflow.study.messages import ADVICE
 from wgflow.study.schema import Member
 from wgflow.study.training_tables import ImagesTable, TrainingTable
 from wgflow.systems.images import data
 from wgflow.systems.images.layouts import LAYOUTS
-from wgflow.systems.images.recipe import METHODS, Recipe
+from wgflow.systems.images.recipe import Recipe
 from wgflow.systems.images.record import Course, Start, Trained, machine
 from wgflow.systems.neural_feature_flow.members import refuse_unused
-
-if TYPE_CHECKING:
-    from wgflow.sims.members import Planned
 
 _OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # the rest has no use here
 _BASE = 300 * 2**20  # bytes of torch itself
@@ -104,25 +98,3 @@ def memory(system: Trained) -> int:
 def versions() -> Spec:
     """Version of torch, beside those of the other packages."""
     return {"torch": metadata.version("torch")}
-
-
-def paired(name: str, planned: Sequence[Planned]) -> None:
-    """Trainings that come in pairs: vanilla and mean-field, alike in everything else, at least two seeds.
-
-    Raises
-    ------
-    InputError
-        If there is no such thing.
-    """
-    groups: dict[str, dict[str, set[int]]] = {}
-    for each in planned:
-        method = each.member.training.method if each.member.training else ""
-        key = pair_key(each.member.model_dump(mode="json"))
-        groups.setdefault(key, {}).setdefault(method, set()).add(each.member.seed)
-    for methods in groups.values():
-        seeds = methods.get(METHODS[0], set())
-        if set(methods) != set(METHODS) or any(other != seeds for other in methods.values()) or len(seeds) < 2:
-            raise InputError(
-                f"grid: expected training.method = {list(METHODS)} and the same two seeds or more of each to draw "
-                f"{name!r}, got {', '.join(f'{k}: {len(v)} seeds' for k, v in methods.items())}{ADVICE}"
-            )

@@ -1,0 +1,1 @@
+"""Distance of gradient descent to the neural feature flow, against width and learning rate."""
