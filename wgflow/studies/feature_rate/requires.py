@@ -1,4 +1,4 @@
-"""What the figure of rates needs of a study: networks by descent of several sizes, and references of ideal particles."""
+"""What the figure of rates needs of a study: networks by descent, and references of ideal particles."""
 
 from __future__ import annotations
 
