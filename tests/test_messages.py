@@ -11,8 +11,9 @@ import pytest
 
 import wgflow
 from wgflow.base import extras
-from wgflow.base.errors import InputError, describe, unknown
-from wgflow.base.types import real, scalar, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import unknown
+from wgflow.base.validate import real, scalar, whole
 from wgflow.cli import doctor
 from wgflow.flow.operators import Langevin
 from wgflow.flow.schedule import At, Every, Log, Steps, schedule

@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.base import validate as own
+from wgflow.base import user_objects
 from wgflow.base.errors import InputError
+from wgflow.base.user_objects import is_builtin
 from wgflow.energy import Energy
 from wgflow.flow.integrators import HEUN, INTEGRATORS, RK4, Tableau, integrator
 from wgflow.flow.operators import Langevin
@@ -279,23 +280,23 @@ def test_a_refused_object_is_refused_again_and_what_is_forgotten_frees_its_memor
     wrong = changed(Pinball, sign=-1.0)
     for _ in range(2):
         one_line("gradient at", problem, loss=wrong)
-    before = len(own._tried)
+    before = len(user_objects._tried)
     right = [Pinball() for _ in range(20)]
     for each in right:
         problem(loss=each)
-    assert len(own._tried) == before + 20
+    assert len(user_objects._tried) == before + 20
     del right, each
-    assert len(own._tried) == before
+    assert len(user_objects._tried) == before
     for _ in range(200):
         problem(loss=Slotted())
-    assert len(own._kept) <= own._KEPT
+    assert len(user_objects._kept) <= user_objects._KEPT
 
 
 def test_built_in_objects_are_not_tried(monkeypatch):
     def never(*_):
         raise AssertionError
 
-    monkeypatch.setattr(own, "once", never)
+    monkeypatch.setattr(user_objects, "_reference", never)
     energy = Energy(problem(), Deposit(3), regulariser="quadratic")
     flow = wgflow.Flow(energy, RK4, {"name": "descent"})
     list(flow.run(RHO, until=0.1, every=schedule(0.1)))
@@ -408,7 +409,7 @@ def test_right_depth_schemes():
     for base in (Gaps(), Layers(3), Deposit(3), Deposit(3, "hat"), wgflow.Shallow()):
         kind = type(base)
         mine = type("Mine", (kind,), {})(*dataclasses.astuple(base))
-        assert not own.builtin(mine)
+        assert not is_builtin(mine)
         for rho in (RHO, wgflow.Particles(RHO.theta, [0.5, 0.5, 0.0, 0.1, 1.0, 0.9])):
             assert Energy(problem(), mine)(rho) == Energy(problem(), base)(rho)
     one_line(

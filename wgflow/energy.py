@@ -9,10 +9,11 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow import kernels
-from wgflow.base import validate as own
 from wgflow.base.copies import Copyable
-from wgflow.base.errors import InputError, instance
-from wgflow.base.types import Array, Index, Spec, Velocity, finite_array, numbers
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Index, Spec, Velocity
+from wgflow.base.user_objects import recorded_spec
+from wgflow.base.validate import check_instance, finite_array, numbers
 from wgflow.model import depth as depths
 from wgflow.model import regularisers
 from wgflow.model.depth import Depth, Network
@@ -66,7 +67,7 @@ class Energy(Copyable):
         threads: int | None = None,
         regulariser: Regulariser | str | Spec | None = None,
     ) -> None:
-        instance("problem", problem, Problem)
+        check_instance("problem", problem, Problem)
         self.problem = problem
         self.depth = depths.depth("gaps" if depth is None else depth)
         self.dtype = dtype
@@ -220,9 +221,9 @@ class Energy(Copyable):
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines E; backend and threads do not."""
-        depth, term = own.recorded(self.depth, self.depth.spec(), depths.DEPTHS), None
+        depth, term = recorded_spec(self.depth, self.depth.spec(), depths.DEPTHS), None
         if self.regulariser is not None:
-            term = own.recorded(self.regulariser, self.regulariser.spec(), regularisers.REGULARISERS)
+            term = recorded_spec(self.regulariser, self.regulariser.spec(), regularisers.REGULARISERS)
         return {"problem": self.problem.spec(), "depth": depth, "dtype": self.dtype, "regulariser": term}
 
     @classmethod
@@ -268,7 +269,7 @@ class Energy(Copyable):
         return float(net.weight @ self.regulariser.value(theta, s)[net.particle])
 
     def _check(self, rho: Particles) -> None:
-        instance("rho", rho, Particles)
+        check_instance("rho", rho, Particles)
         _, width, _, parameters = self.problem.shape
         if rho.theta.shape[1] != parameters:
             groups = ", ".join(f"{name} ({g.stop - g.start})" for name, g in self.problem.groups.items())

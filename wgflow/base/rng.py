@@ -13,7 +13,8 @@ import numpy as np
 from scipy.special import ndtri
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, Index, scalar
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import scalar
 
 _WORDS = 4  # 64-bit words that Philox makes from one counter value
 

@@ -19,19 +19,17 @@ h      one flow step
 
 from __future__ import annotations
 
-import contextlib
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 import wgflow
 from wgflow.base.copies import Copyable
 from wgflow.base.energy_balance import EnergyBalance
-from wgflow.base.errors import InputError, describe
+from wgflow.base.errors import InputError
 
 Array: TypeAlias = NDArray[np.floating[Any]]  # real numbers, float64 unless said otherwise
 Index: TypeAlias = NDArray[np.int64]
@@ -131,167 +129,3 @@ def _same(a: Any, b: Any) -> bool:
         return a is b
     left, right = np.asarray(a), np.asarray(b)
     return np.array_equal(left, right, equal_nan=left.dtype.kind == right.dtype.kind == "f")
-
-
-def refuse_masked(name: str, value: object) -> None:
-    """Refuse arrays of NumPy with masked entries, also inside lists: a plain array would forget the mask.
-
-    Raises
-    ------
-    InputError
-        If an entry is masked.
-    """
-    if isinstance(value, list | tuple):
-        for each in value:
-            if isinstance(each, list | tuple | np.ma.MaskedArray):
-                refuse_masked(name, each)
-    elif isinstance(value, np.ma.MaskedArray) and value.dtype.names is None:
-        masked = np.argwhere(np.ma.getmaskarray(value))
-        if len(masked):
-            first = _at(masked[0])
-            raise InputError(
-                f"{name}: expected numbers without gaps, got {len(masked)} masked{first}; remove or impute them"
-            )
-
-
-def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an array of real numbers") -> NDArray[Any]:
-    """View a caller's numbers as a plain array.
-
-    Parameters
-    ----------
-    name : str
-        What the caller calls them, for the message.
-    value : array_like
-        Nothing masked; no complex numbers, no strings of digits.
-    kinds : str, optional
-        Kinds of types allowed, as NumPy abbreviates them.
-    what : str, optional
-        What is expected, for the message.
-
-    Raises
-    ------
-    InputError
-        If it is anything else, or another library's object does not give its numbers away.
-    """
-    refuse_masked(name, value)
-    try:
-        array = np.asarray(value)
-        if array.dtype.kind not in kinds:
-            raise TypeError(f"of type {array.dtype}")
-    except (TypeError, ValueError, RuntimeError, AttributeError, BufferError) as error:
-        reason = str(error).partition("\n")[0]
-        raise InputError(f"{name}: expected {what}, got {describe(value)} ({reason})") from error
-    return array
-
-
-def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool = False) -> Array:
-    """Copy a caller's numbers into a read-only float64 array, row by row in memory.
-
-    Parameters
-    ----------
-    name : str
-        What the caller calls them, for the message.
-    value : array_like
-        Real, finite, not empty, nothing masked. Whole numbers beyond 2**53 are rounded to float64.
-    dimensions : int
-        Dimensions the array must have.
-    column : bool, optional
-        Whether a list of numbers stands for a matrix with one column.
-
-    Raises
-    ------
-    InputError
-        If it is anything else.
-    """
-    columns = getattr(value, "columns", None) if hasattr(value, "to_numpy") else None  # of a DataFrame
-    if columns is not None:
-        value = _side_by_side(name, value, columns)
-    array = numbers(name, value)
-    with np.errstate(over="ignore"):  # a wider float beyond float64 becomes infinite, which is refused below
-        array = np.array(array, dtype=np.float64, order="C")
-    if column and array.ndim == 1:
-        array = array[:, None]
-    if array.ndim != dimensions or array.size == 0:
-        word = "matrix" if dimensions == 2 else "list"
-        raise InputError(f"{name}: expected a non-empty {word} of {dimensions} dimension(s), got shape {array.shape}")
-    bad = np.argwhere(~np.isfinite(array))
-    if len(bad):
-        at = _at(bad[0], array[tuple(bad[0])])
-        at += f" ({str(columns[bad[0][1]])!r})" if columns is not None else ""
-        raise InputError(f"{name}: expected finite numbers, got {len(bad)} that are not{at}; remove or impute them")
-    array.flags.writeable = False
-    return array
-
-
-def _at(place: Index, value: object = "") -> str:
-    """First of several entries in words, with its place."""
-    where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place.tolist(), strict=False))
-    return f", the first {value}{' ' if str(value) else ''}at {where}" if where else ""
-
-
-def _side_by_side(name: str, table: Any, columns: Any) -> Array:
-    """Columns of a DataFrame as a matrix; raises InputError with the name of one that holds no numbers."""
-    parts = [np.asarray(table[column]) for column in columns]
-    for column, part in zip(columns, parts, strict=True):
-        if part.dtype.kind not in "biuf":
-            kind = getattr(table[column], "dtype", part.dtype)
-            raise InputError(
-                f"{name}: expected columns of real numbers, got {str(column)!r} of type {kind}; drop it or code it"
-            )
-    return np.column_stack(parts) if parts else np.empty((len(table), 0))
-
-
-def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:
-    """Check one real number of a caller's.
-
-    Parameters
-    ----------
-    name : str
-        What the caller calls it, for the message.
-    value : object
-        A finite real number.
-    above, least : float, optional
-        Bounds: value > above, value >= least.
-
-    Raises
-    ------
-    InputError
-        If it is anything else.
-    """
-    value, number = scalar(value), math.nan
-    if isinstance(value, int | float | np.floating) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError), np.errstate(over="ignore"):  # a whole number, or a wider float
-            number = float(value)
-    if not (above < number < np.inf and number >= least):
-        bound = f" > {above:g}" if above > -np.inf else f" >= {least:g}" if least > -np.inf else ""
-        raise InputError(f"{name}: expected a finite number{bound}, got {describe(value)}")
-    return number
-
-
-def whole(name: str, value: object, least: int = 1) -> int:
-    """Check one whole number of a caller's, at least ``least``; raises InputError."""
-    value = scalar(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise InputError(f"{name}: expected a whole number >= {least}, got {describe(value)}")
-    return value
-
-
-def scalar(value: Any) -> Any:
-    """Python's own number in place of one of NumPy's; anything else as it is.
-
-    A number in single precision becomes the shortest decimal that it stands for: ``np.float32(0.1)`` is 0.1, which
-    divides 1 evenly, and not 0.10000000149.
-    """
-    if isinstance(value, np.ndarray) and value.ndim == 0:
-        value = value[()]
-    if isinstance(value, np.floating) and value.dtype != np.float64:
-        return float(str(value))
-    return value.item() if isinstance(value, np.bool_ | np.integer | np.float64) else value
-
-
-def settle(record: object) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass by Python's; for ``__post_init__``."""
-    for each in fields(record):  # type: ignore[arg-type] # it is the caller's to be one
-        value = getattr(record, each.name)
-        plain = type(value)(map(scalar, value)) if type(value) in (list, tuple) else scalar(value)
-        object.__setattr__(record, each.name, plain)

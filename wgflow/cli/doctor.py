@@ -15,8 +15,9 @@ from collections.abc import Sequence
 from importlib import metadata
 from typing import Any
 
-from wgflow.base.errors import BackendError, InputError, WgflowError, unknown
+from wgflow.base.errors import BackendError, InputError, WgflowError
 from wgflow.base.extras import install
+from wgflow.base.registry import unknown
 from wgflow.base.terminal import Parser, console, printable, say, show
 from wgflow.base.types import Spec
 

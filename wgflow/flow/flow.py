@@ -14,8 +14,10 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.copies import Copyable
 from wgflow.base.energy_balance import EMPTY, EnergyBalance
-from wgflow.base.errors import DivergenceError, InputError, among, describe, instance
-from wgflow.base.types import Frame, Index, Spec, real, scalar, whole
+from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.registry import check_name
+from wgflow.base.types import Frame, Index, Spec
+from wgflow.base.validate import check_instance, real, scalar, whole
 from wgflow.energy import Energy
 from wgflow.flow import integrators, stepsize
 from wgflow.flow import operators as recipes
@@ -83,13 +85,13 @@ class Flow(Copyable):
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
-        instance("energy", energy, Energy)
+        check_instance("energy", energy, Energy)
         self.energy = energy
         self.integrator = integrators.integrator(integrator)
         self.rule = stepsize.step_rule(step)
         self.boundary = boundary
         if mobility is not None:
-            instance("mobility", mobility, Mapping, "such as {'tau': 0.5}")
+            check_instance("mobility", mobility, Mapping, "such as {'tau': 0.5}")
         self.mobility = {name: scalar(factor) for name, factor in (mobility or {}).items()}
         if callable(ingredients) or isinstance(ingredients, Mapping | str) or not isinstance(ingredients, Iterable):
             raise InputError(
@@ -147,7 +149,7 @@ class Flow(Copyable):
             step, s, switched, balance = start.step, start.s, start.switches, start.balance or EMPTY
             h = start.h if self.rule.adaptive and start.h > 0 else self.rule.first
         else:
-            instance("start", start, Particles, "a Frame would do as well")
+            check_instance("start", start, Particles, "a Frame would do as well")
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
             step, s, switched, balance, h = 0, 0.0, 0, EMPTY, self.rule.first
         clock: Clock
@@ -217,14 +219,14 @@ class Flow(Copyable):
     def _check(self) -> None:
         """Refuse options that are out of range or exclude each other."""
         depth, samples = self.energy.depth, len(self.energy.problem.x)
-        among("boundary", self.boundary, BOUNDARIES)
+        check_name("boundary", self.boundary, BOUNDARIES)
         if self.boundary not in depth.boundaries:
             raise InputError(
                 f"boundary: expected one of {', '.join(depth.boundaries)} under {depth.name}, got {self.boundary!r}"
             )
         known = (*self.energy.problem.groups, "tau")
         for name, factor in self.mobility.items():
-            among("mobility group", name, known)
+            check_name("mobility group", name, known)
             real(f"mobility of {name}", factor, least=0.0)
         if self.batch is not None:
             if whole("batch", self.batch) > samples:

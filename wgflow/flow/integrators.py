@@ -8,10 +8,12 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, describe, lookup
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import lookup
 from wgflow.base.scaling import largest, unit
-from wgflow.base.types import Array, whole
+from wgflow.base.types import Array
+from wgflow.base.user_objects import Candidate, try_once
+from wgflow.base.validate import whole
 from wgflow.model.particles import Particles
 
 _MOST_ORDER = 6  # conditions of higher orders are not tried
@@ -103,7 +105,7 @@ def integrator(choice: str | Tableau) -> Tableau:
     """
     if isinstance(choice, Tableau):
         if choice != INTEGRATORS.get(choice.name):
-            own.once(choice, "integrator", lambda: _try(choice))
+            try_once(choice, "integrator", lambda: _try(choice))
         return choice
     if not isinstance(choice, str):
         raise InputError(f"integrator: expected a name or a wgflow.flow.integrators.Tableau, got {describe(choice)}")
@@ -112,7 +114,7 @@ def integrator(choice: str | Tableau) -> Tableau:
 
 def _try(table: Tableau) -> None:
     """Refuse a table that is not explicit, or misses the conditions of the order it claims."""
-    trial, stages = own.Candidate("integrator", table.name), len(table.b)
+    trial, stages = Candidate("integrator", table.name), len(table.b)
     try:
         rows = [np.asarray(row, np.float64) for row in table.a]
         weights = {"b": np.asarray(table.b, np.float64)}

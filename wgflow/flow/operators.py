@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING, ClassVar, NamedTuple
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, build, describe
-from wgflow.base.types import Spec, real, settle
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import build
+from wgflow.base.types import Spec
+from wgflow.base.user_objects import Candidate, is_builtin, nearly_equal, require_methods, try_once
+from wgflow.base.validate import real, use_python_numbers
 from wgflow.model.particles import Particles
 
 if TYPE_CHECKING:
@@ -76,7 +78,7 @@ class Langevin:
     random: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name in ("temperature", "decay", "tau_temperature"):
             real(f"{name} of langevin", getattr(self, name), least=0.0)
         rng.uniform(self.seed, "langevin", (1, 1))  # checks the seed
@@ -118,7 +120,7 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
         raise InputError(
             f"ingredient: expected a table with a name, or a function of a measure and a move, got {describe(choice)}"
         )
-    own.require("ingredient", choice, "wgflow.flow.operators", ())
+    require_methods("ingredient", choice, "wgflow.flow.operators", ())
     try:
         inspect.signature(choice).bind(None, None)
     except TypeError as bad:
@@ -140,18 +142,18 @@ def applied(each: Ingredient, rho: Particles, move: Move) -> Particles:
         If it returns anything but as many particles, or not the same ones for the same arguments.
     """
     made = _same_cloud(each(rho, move), rho, each)
-    if not own.builtin(each):
+    if not is_builtin(each):
 
         def trial() -> None:
             again = _same_cloud(each(rho, move), rho, each)
-            if any(not own.alike(getattr(made, name), getattr(again, name)) for name in ("theta", "tau", "mass")):
-                raise own.Candidate("ingredient", spec_of(each)["name"]).refuse(
+            if any(not nearly_equal(getattr(made, name), getattr(again, name)) for name in ("theta", "tau", "mass")):
+                raise Candidate("ingredient", spec_of(each)["name"]).refuse(
                     "the same particles for the same measure and move",
                     "others the second time",
                     "anything random in it must be a function of (seed, move.step, particle), see wgflow.base.rng",
                 )
 
-        own.once(each, "ingredient", trial)
+        try_once(each, "ingredient", trial)
     return made
 
 

@@ -14,9 +14,11 @@ from typing import Any, Protocol, cast
 
 import numpy as np
 
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, build, describe
-from wgflow.base.types import Spec, real, scalar, settle, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import build
+from wgflow.base.types import Spec
+from wgflow.base.user_objects import Candidate, is_builtin, nearly_equal, require_methods, try_once
+from wgflow.base.validate import real, scalar, use_python_numbers, whole
 
 _MOST_PER_DECADE, _RANGE = 10_000, (1e-100, 1e100)
 
@@ -62,7 +64,7 @@ class Every(_Named):
     name = "every"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         real("every", self.s, above=0.0)
 
     def after(self, s: float) -> float:
@@ -91,7 +93,7 @@ class Steps(_Named):
     name = "steps"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         whole("every.n", self.n)
 
     def after(self, s: float) -> float:
@@ -122,7 +124,7 @@ class Log(_Named):
     name = "log"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         whole("every.per_decade", self.per_decade)
         if self.per_decade > _MOST_PER_DECADE:
             raise InputError(f"every.per_decade: expected at most {_MOST_PER_DECADE}, got {self.per_decade}")
@@ -160,7 +162,7 @@ class At(_Named):
     name = "at"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         if not isinstance(self.s, list | tuple) or not self.s:
             raise InputError(f"every.s: expected a list of flow times, got {describe(self.s)}")
         for before, time in zip([0.0, *self.s[:-1]], self.s, strict=True):
@@ -193,23 +195,23 @@ def schedule(choice: object) -> Schedule:
     if isinstance(choice, str | Mapping) or not hasattr(choice, "after"):
         made: Schedule = build("every", choice, SCHEDULES, "a flow time between frames")
         return made
-    own.require("every", choice, "wgflow.flow.schedule.Schedule", ("name", "after", "within", "spec"))
+    require_methods("every", choice, "wgflow.flow.schedule.Schedule", ("name", "after", "within", "spec"))
     found = cast(Schedule, choice)
-    if not own.builtin(found):
-        own.once(found, "every", lambda: _try(found))
+    if not is_builtin(found):
+        try_once(found, "every", lambda: _try(found))
     return found
 
 
 def _try(found: Schedule) -> None:
     """Try a schedule of the user's: times that increase, and are a function of flow time alone."""
-    trial = own.Candidate("schedule", found.name)
+    trial = Candidate("schedule", found.name)
     trial.plain(trial.call("spec", found.spec))
     for s in (0.0, 0.3, 2.0, 70.0):
         (time,) = trial.numbers(("after",), found.after, (s,), ((),))
         if not time > s:
             raise trial.refuse(f"after({s:g}) to be later than that", f"{time}")
         between = s + 0.5 * (float(time) - s) if np.isfinite(time) else s + 1.0
-        if not own.alike(time, np.asarray(trial.call("after", found.after, between))):
+        if not nearly_equal(time, np.asarray(trial.call("after", found.after, between))):
             raise trial.refuse(
                 f"after({between:g}) to be {time:g}, the first time after {s:g} too",
                 f"{found.after(between):g}",

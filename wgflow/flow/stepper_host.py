@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from wgflow.base import validate as own
 from wgflow.base.energy_balance import EnergyBalance, rounding
 from wgflow.base.types import Array, Frame, Index
+from wgflow.base.user_objects import is_builtin
 from wgflow.flow import integrators
 from wgflow.flow.operators import Move, applied
 from wgflow.flow.stepper import Dynamics, Moment, diverged, escaped
@@ -75,7 +75,7 @@ class HostCloud:
                 return made
 
             taken = rule.advance(trial, frame.energy, frame.dissipation, reach)
-            if not own.builtin(rule):
+            if not is_builtin(rule):
                 taken = checked(rule, taken, tried, reach)
         self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
         self._made = taken

@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-from wgflow.base import validate as own
-from wgflow.base.errors import DivergenceError, InputError, build, describe
-from wgflow.base.types import Spec, real, settle
+from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.registry import build
+from wgflow.base.types import Spec
+from wgflow.base.user_objects import Candidate, is_builtin, require_methods
+from wgflow.base.validate import real, use_python_numbers
 from wgflow.flow.integrators import Estimate
 from wgflow.model.particles import Particles
 
@@ -114,7 +116,7 @@ class Constant:
     adaptive: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         real("step", self.length, above=0.0)
 
     @property
@@ -158,7 +160,7 @@ class Descent:
     adaptive: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         if not 0 < self.fraction < 1:
@@ -227,7 +229,7 @@ class Adaptive:
     estimates: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         real("atol", self.atol, least=0.0)
@@ -297,10 +299,10 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
         return made
     if not hasattr(choice, "advance"):
         return Constant(real("step", choice, above=0.0))
-    own.require("step rule", choice, "wgflow.flow.stepsize.StepRule", _NEEDED)
+    require_methods("step rule", choice, "wgflow.flow.stepsize.StepRule", _NEEDED)
     rule = cast(StepRule, choice)
-    if not own.builtin(rule):
-        trial = own.Candidate("step rule", rule.name)
+    if not is_builtin(rule):
+        trial = Candidate("step rule", rule.name)
         trial.plain(trial.call("spec", rule.spec))
         real(f"first of step rule {rule.name!r}", rule.first, above=0.0)
     return rule
@@ -325,7 +327,7 @@ def checked(rule: StepRule, taken: object, tried: Mapping[int, float], reach: fl
     InputError
         If it is no step of a length that was tried, or a length is out of its range.
     """
-    trial = own.Candidate("step rule", rule.name)
+    trial = Candidate("step rule", rule.name)
     if not isinstance(taken, Taken):
         raise trial.refuse("advance to return a wgflow.flow.stepsize.Taken", describe(taken))
     length = tried.get(id(taken.trial))

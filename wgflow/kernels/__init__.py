@@ -9,8 +9,10 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from wgflow.base.errors import BackendError, among, unknown
-from wgflow.base.types import Array, Index, whole
+from wgflow.base.errors import BackendError
+from wgflow.base.registry import check_name, unknown
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import whole
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
@@ -60,7 +62,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     """
     if threads is not None:
         threads = whole("threads", threads)
-    among("dtype", dtype, DTYPES)
+    check_name("dtype", dtype, DTYPES)
     if not isinstance(backend, str):  # an array, say, which no name can be compared with
         raise unknown("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":

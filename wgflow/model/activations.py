@@ -16,10 +16,12 @@ from numpy.typing import NDArray
 from scipy.special import erf
 
 from wgflow.base import rng
-from wgflow.base import validate as own
 from wgflow.base.copies import Copyable
-from wgflow.base.errors import InputError, describe, lookup, named
-from wgflow.base.types import Spec, real, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import lookup, name_and_options
+from wgflow.base.types import Spec
+from wgflow.base.user_objects import Candidate, contradicted, try_once
+from wgflow.base.validate import real, whole
 
 _Function = Callable[[NDArray[Any]], NDArray[Any]]
 
@@ -151,9 +153,9 @@ def activation(choice: str | Spec | Activation) -> Activation:
     """
     if isinstance(choice, Activation):
         if not _ours(choice):
-            own.once(choice, "activation", lambda: _try(choice))
+            try_once(choice, "activation", lambda: _try(choice))
         return choice
-    name, options = named("activation", choice, "a wgflow.model.activations.Activation(name, value, slope)")
+    name, options = name_and_options("activation", choice, "a wgflow.model.activations.Activation(name, value, slope)")
     found = lookup("activation", name, ACTIVATIONS)
     if not options:
         return found
@@ -166,7 +168,7 @@ def activation(choice: str | Spec | Activation) -> Activation:
 
 
 def recorded(chosen: Activation) -> Spec:
-    """Spec of an activation as files keep it; see :func:`wgflow.base.validate.recorded`."""
+    """Spec of an activation as files keep it; see :func:`wgflow.base.user_objects.recorded_spec`."""
     spec = chosen.spec()
     return spec if _ours(chosen) or chosen.name not in ACTIVATIONS else spec | {"name": f"{chosen.name} (own)"}
 
@@ -180,7 +182,7 @@ def _ours(candidate: Activation) -> bool:
 
 def _try(candidate: Activation) -> None:
     """Try an activation of the user's: elementwise, finite, and its slope the derivative of its value."""
-    trial = own.Candidate("activation", candidate.name)
+    trial = Candidate("activation", candidate.name)
     if candidate.builtin:
         raise trial.refuse("builtin to be left False for one of your own", "True", "compiled code would run another")
     if not isinstance(candidate.name, str):
@@ -192,7 +194,7 @@ def _try(candidate: Activation) -> None:
     for what, function, numbers in (("value", candidate.value, value), ("slope", candidate.slope, slope)):
         trial.finite(f"{what} at z of order one", numbers)
         trial.each_alone(what, numbers.ravel(), trial.call(what, function, z[0]), "number")
-    wrong, expected = own.contradicted(slope, lambda t: np.asarray(candidate.value(z + t)))
+    wrong, expected = contradicted(slope, lambda t: np.asarray(candidate.value(z + t)))
     if wrong.any():
         where = np.unravel_index(int(np.argmax(wrong)), z.shape)
         raise trial.refuse(

@@ -14,10 +14,12 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, build, describe
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import build
 from wgflow.base.rng import normal
-from wgflow.base.types import Array, Spec, settle, whole
+from wgflow.base.types import Array, Spec
+from wgflow.base.user_objects import Candidate, nearly_equal, require_methods, try_once
+from wgflow.base.validate import use_python_numbers, whole
 from wgflow.model.activations import ACTIVATIONS, Activation
 
 
@@ -86,7 +88,7 @@ class Ridge:
     name: ClassVar[str] = "ridge"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         _check_bias(self)
 
     def groups(self, width: int) -> dict[str, slice]:
@@ -154,7 +156,7 @@ class Matrix:
     coordinate_units: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         _check_bias(self)
 
     def groups(self, width: int) -> dict[str, slice]:
@@ -230,7 +232,7 @@ class TwoLayer:
     name: ClassVar[str] = "two_layer"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         _check_bias(self)
         whole("hidden of the two_layer block", self.hidden)
 
@@ -321,7 +323,7 @@ def block(choice: str | Spec | Block) -> Block:
     if isinstance(choice, str | Mapping):
         made: Block = build("block", choice, BLOCKS)
         return made
-    own.require("block", choice, "wgflow.model.blocks.Block", _NEEDED)
+    require_methods("block", choice, "wgflow.model.blocks.Block", _NEEDED)
     return choice
 
 
@@ -376,12 +378,12 @@ def try_out(block: Block, activation: Activation, start: Array) -> None:
     """
     known = start / max(1.0, float(np.abs(start).max()))
     x = np.concatenate([known, normal(0, "check x", known.shape)])
-    own.once(block, (start.shape[1], activation.name), lambda: _try(block, activation, x, len(known), 0))
+    try_once(block, (start.shape[1], activation.name), lambda: _try(block, activation, x, len(known), 0))
 
 
 def _try(block: Block, activation: Activation, x: Array, known: int, seed: int) -> None:
     """Try a block at states x, (m, D), of which it has to be finite at the first ``known``."""
-    width, trial = x.shape[1], own.Candidate("block", block.name)
+    width, trial = x.shape[1], Candidate("block", block.name)
     degree = block.degree(activation)
     if degree is not None:
         whole(f"degree of block {block.name!r}", degree, 0)
@@ -410,7 +412,7 @@ def _try(block: Block, activation: Activation, x: Array, known: int, seed: int) 
 
 
 def _try_units(
-    trial: own.Candidate, block: Unfolding, activation: Activation, x: Array, theta: Array, value: NDArray[Any]
+    trial: Candidate, block: Unfolding, activation: Activation, x: Array, theta: Array, value: NDArray[Any]
 ) -> None:
     """Try what compiled kernels run instead of forward and backward: the sum of ridge units."""
     width, both = x.shape[1], np.stack([theta, 0.5 * theta])
@@ -420,7 +422,7 @@ def _try_units(
     a, w, b = rows[:units, :width], rows[:units, width : 2 * width], rows[:units, -1]
     if getattr(block, "coordinate_units", False) and not (units == width and np.array_equal(a, np.eye(width))):
         raise trial.refuse("unit d of D to have a = e_d, since coordinate_units says so", f"{units} units, D = {width}")
-    if not own.alike(value, activation.value(x @ w.T + b) @ a):
+    if not nearly_equal(value, activation.value(x @ w.T + b) @ a):
         raise trial.refuse(
             "forward to be the sum of the units of unfold, which is what compiled kernels run",
             "another function",
@@ -437,7 +439,7 @@ def _try_units(
 
 def _columns(block: Block, width: int) -> int:
     """P, after checking that the groups cover the columns."""
-    stop, trial = 0, own.Candidate("block", block.name)
+    stop, trial = 0, Candidate("block", block.name)
     groups = trial.call("groups", block.groups, width)
     if not isinstance(groups, dict) or not groups:
         raise trial.refuse("groups to be a dict of slices, one or more", describe(groups))

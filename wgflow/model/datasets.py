@@ -20,7 +20,8 @@ from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
 from wgflow.base.extras import install
 from wgflow.base.scaling import column_spread
-from wgflow.base.types import Array, Index, finite_array
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import finite_array
 from wgflow.model import data_files as sources
 from wgflow.model.data_files import Digests
 from wgflow.model.synthetic import gaussian, sine, teacher

@@ -20,9 +20,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base import rng
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, among, build, describe
-from wgflow.base.types import Array, Index, Spec, settle, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import build, check_name
+from wgflow.base.types import Array, Index, Spec
+from wgflow.base.user_objects import Candidate, is_builtin, nearly_equal, try_once
+from wgflow.base.validate import use_python_numbers, whole
 from wgflow.model.particles import Particles
 
 
@@ -216,7 +218,7 @@ class Layers(_Deposited):
     name: ClassVar[str] = "layers"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         whole("layers", self.layers)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
@@ -268,9 +270,9 @@ class Deposit(_Deposited):
     boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         whole("layers", self.layers)
-        among("shape of deposit", self.shape, ("spline", "hat"))
+        check_name("shape of deposit", self.shape, ("spline", "hat"))
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layers, weights and slopes of the shape function at t."""
@@ -364,13 +366,13 @@ def try_out(scheme: Depth, rho: Particles) -> None:
         If its network is not one, its velocities are not the transpose of it, -(1/mass) dE/dtheta and -kappa dE/dtau,
         or its stencil's weights and slopes do not fit.
     """
-    if not own.builtin(scheme):
-        own.once(scheme, "depth scheme", lambda: _try(scheme, rho))
+    if not is_builtin(scheme):
+        try_once(scheme, "depth scheme", lambda: _try(scheme, rho))
 
 
 def _try(scheme: Depth, rho: Particles) -> None:
     """Try a scheme with the energy sum_e weight_e (a_k + b_k u . theta_e) of layers k, whose gradients are known."""
-    trial, (count, parameters) = own.Candidate("depth scheme", scheme.name), rho.theta.shape
+    trial, (count, parameters) = Candidate("depth scheme", scheme.name), rho.theta.shape
     trial.plain(trial.call("spec", scheme.spec))
     net = trial.call("network", scheme.network, rho)
     _check_network(trial, net, count)
@@ -390,7 +392,7 @@ def _try(scheme: Depth, rho: Particles) -> None:
     )
     (resistance,) = trial.numbers(("resistance",), lambda tau: scheme.resistance(rho), (rho.tau,), ((count,),))
     by_theta = np.bincount(net.particle, net.weight * b[layer], minlength=count)[:, None] * u
-    if not own.alike(by_theta, -rho.mass[:, None] * found[0]):
+    if not nearly_equal(by_theta, -rho.mass[:, None] * found[0]):
         raise trial.refuse("velocity to give v_theta,i = -(1/mass_i) dE/dtheta_i", "others", "check sign and factors")
     if (found[1][resistance == 0] != 0).any() or (resistance < 0).any():
         raise trial.refuse("resistance to be 1/kappa > 0 where tau moves, and 0 elsewhere", describe(resistance))
@@ -409,7 +411,7 @@ def _try(scheme: Depth, rho: Particles) -> None:
     _check_stencil(trial, scheme, rho, net.layers)
 
 
-def _check_network(trial: own.Candidate, net: object, count: int) -> None:
+def _check_network(trial: Candidate, net: object, count: int) -> None:
     """Refuse what is no list of layers of weighted particles: compiled code would read past its end."""
     if not isinstance(net, Network):
         raise trial.refuse("network to return a wgflow.model.depth.Network", describe(net))
@@ -424,7 +426,7 @@ def _check_network(trial: own.Candidate, net: object, count: int) -> None:
     trial.finite("weights of network", np.asarray(weight, np.float64))
 
 
-def _check_stencil(trial: own.Candidate, scheme: Depth, rho: Particles, layers: int) -> None:
+def _check_stencil(trial: Candidate, scheme: Depth, rho: Particles, layers: int) -> None:
     """Refuse a stencil whose weights do not add up to 1, or whose slopes are not their derivatives in t."""
     t = rng.uniform(0, "try depth at", (_TRIED, 1))[:, 0]
     stencil = trial.call("sample", lambda t: scheme.sample(rho, t), t)
@@ -433,7 +435,7 @@ def _check_stencil(trial: own.Candidate, scheme: Depth, rho: Particles, layers: 
         raise trial.refuse(f"sample to give three arrays of shape ({_TRIED}, R)", f"{layer.shape}, {weight.shape}")
     if layer.dtype.kind != "i" or layer.min() < 0 or layer.max() > layers:
         raise trial.refuse(f"sample to give layers in 0..{layers}", describe(layer))
-    if not own.alike(np.ones(_TRIED), weight.sum(axis=1)):
+    if not nearly_equal(np.ones(_TRIED), weight.sum(axis=1)):
         raise trial.refuse("weights of sample to have sum 1", describe(weight.sum(axis=1)))
 
     def weights(move: float) -> Array:

@@ -9,9 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base import rng
-from wgflow.base import validate as own
-from wgflow.base.errors import InputError, lookup, named
+from wgflow.base.errors import InputError
+from wgflow.base.registry import lookup, name_and_options
 from wgflow.base.types import Array
+from wgflow.base.user_objects import Candidate, require_methods, try_once
 
 
 class Loss(Protocol):
@@ -100,17 +101,17 @@ def loss(choice: str | Loss) -> Loss:
     if isinstance(choice, str):
         return lookup("loss", choice, LOSSES)
     if isinstance(choice, Mapping):
-        name, options = named("loss", choice)
+        name, options = name_and_options("loss", choice)
         for option in options:
             raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")
         return lookup("loss", name, LOSSES)
-    own.require("loss", choice, "wgflow.model.losses.Loss", _NEEDED)
+    require_methods("loss", choice, "wgflow.model.losses.Loss", _NEEDED)
     return choice
 
 
 def check_targets(chosen: Loss, y: Array) -> None:
     """Refuse targets (M, K) that a loss does not take; raises InputError."""
-    own.Candidate("loss", chosen.name).call("check", chosen.check, y)
+    Candidate("loss", chosen.name).call("check", chosen.check, y)
 
 
 def try_out(candidate: Loss, output: Array, y: Array) -> None:
@@ -128,11 +129,11 @@ def try_out(candidate: Loss, output: Array, y: Array) -> None:
     InputError
         Naming what is wrong first.
     """
-    own.once(candidate, y.shape[1], lambda: _try(candidate, output, y))
+    try_once(candidate, y.shape[1], lambda: _try(candidate, output, y))
 
 
 def _try(candidate: Loss, output: Array, y: Array) -> None:
-    trial = own.Candidate("loss", candidate.name)
+    trial = Candidate("loss", candidate.name)
     trial.plain({"name": candidate.name})
     normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
     # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.

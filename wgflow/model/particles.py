@@ -10,8 +10,10 @@ from numpy.typing import ArrayLike
 
 from wgflow.base import rng
 from wgflow.base.copies import Copyable
-from wgflow.base.errors import InputError, among, instance
-from wgflow.base.types import Array, Index, finite_array, real, whole
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import check_instance, finite_array, real, whole
 from wgflow.model.problem import Problem
 
 BOUNDARIES = ("clip", "reflect", "free")
@@ -108,7 +110,7 @@ class Particles(Copyable):
         """
         count = whole("count", count)
         part = whole("part", part, least=0)
-        among("tau law", tau, TAU_LAWS)
+        check_name("tau law", tau, TAU_LAWS)
         low, high = part * count, (part + 1) * count
         theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
         if tau == "grid":
@@ -161,7 +163,7 @@ class Particles(Copyable):
         within = whole("within", layers if within is None else within, least=layers)
         per_layer = whole("per_layer", per_layer)
         part = whole("part", part, least=0)
-        among("coupling", coupling, COUPLINGS)
+        check_name("coupling", coupling, COUPLINGS)
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
         t, spread = (number + 0.5) / within, _spread(problem, scale)
         low = part * per_layer
@@ -246,9 +248,9 @@ def scales(problem: Problem, scale: Mapping[str, float] | None = None) -> dict[s
     width = problem.shape[1]
     spread = {name: width**-0.5 if name in _INNER else 1.0 for name in problem.groups}
     if scale is not None:
-        instance("scale", scale, Mapping, "such as {'a': 0.5}")
+        check_instance("scale", scale, Mapping, "such as {'a': 0.5}")
     for name, value in (scale or {}).items():
-        among("parameter group in scale", name, problem.groups)
+        check_name("parameter group in scale", name, problem.groups)
         spread[name] = real(f"scale of {name}", value, least=0.0)
     return spread
 

@@ -9,10 +9,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.base import validate as own
 from wgflow.base.copies import Copyable
-from wgflow.base.errors import InputError, unknown
-from wgflow.base.types import Array, Spec, finite_array
+from wgflow.base.errors import InputError
+from wgflow.base.registry import unknown
+from wgflow.base.types import Array, Spec
+from wgflow.base.user_objects import is_builtin, recorded_spec
+from wgflow.base.validate import finite_array
 from wgflow.model import activations, blocks, losses
 
 _TABLES: dict[str, Mapping[str, object]] = {
@@ -131,13 +133,13 @@ class Problem(Copyable):
 
     def _try_own(self) -> None:
         """Try a block and a loss of the user's on a few of these samples."""
-        if own.builtin(self.block) and own.builtin(self.loss):
+        if is_builtin(self.block) and is_builtin(self.loss):
             return
         rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
         start = self.x[rows] @ self.embed.T
-        if not own.builtin(self.block):
+        if not is_builtin(self.block):
             blocks.try_out(self.block, self.activation, start)
-        if not own.builtin(self.loss):
+        if not is_builtin(self.loss):
             losses.try_out(self.loss, start @ self.readout.T, self.y[rows])
 
     def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
@@ -151,9 +153,9 @@ class Problem(Copyable):
     def spec(self) -> Spec:
         """Plain JSON: the names, and shape and SHA-256 of each array in place of the data."""
         return {
-            "block": own.recorded(self.block, self.block.spec(), blocks.BLOCKS),
+            "block": recorded_spec(self.block, self.block.spec(), blocks.BLOCKS),
             "activation": activations.recorded(self.activation),
-            "loss": own.recorded(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
+            "loss": recorded_spec(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
             "data": {name: {"shape": list(a.shape), "sha256": _digest(a)} for name, a in self.arrays().items()},
         }
 

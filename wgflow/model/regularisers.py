@@ -10,9 +10,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base import validate as own
-from wgflow.base.errors import build
-from wgflow.base.types import Array, Spec, real, settle
+from wgflow.base.registry import build
+from wgflow.base.types import Array, Spec
+from wgflow.base.user_objects import Candidate, is_builtin, require_methods, try_once
+from wgflow.base.validate import real, use_python_numbers
 
 
 class Regulariser(Protocol):
@@ -55,7 +56,7 @@ class Quadratic:
     name: ClassVar[str] = "quadratic"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name in ("strength", "decay"):
             real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
 
@@ -97,7 +98,7 @@ def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
     """
     if isinstance(choice, str | Mapping):
         return build("regulariser", choice, REGULARISERS)
-    own.require("regulariser", choice, "wgflow.model.regularisers.Regulariser", _NEEDED)
+    require_methods("regulariser", choice, "wgflow.model.regularisers.Regulariser", _NEEDED)
     return choice
 
 
@@ -116,12 +117,12 @@ def try_out(candidate: Regulariser, parameters: int) -> None:
     InputError
         Naming what is wrong first.
     """
-    if not own.builtin(candidate):
-        own.once(candidate, parameters, lambda: _try(candidate, parameters))
+    if not is_builtin(candidate):
+        try_once(candidate, parameters, lambda: _try(candidate, parameters))
 
 
 def _try(candidate: Regulariser, parameters: int) -> None:
-    trial, count = own.Candidate("regulariser", candidate.name), 6
+    trial, count = Candidate("regulariser", candidate.name), 6
     trial.plain(trial.call("spec", candidate.spec))
     theta = rng.normal(0, "try regulariser", (count, parameters))
     for s in (0.0, 0.75):

@@ -5,7 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.types import Array, real, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import real, whole
 
 
 def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: int = 0) -> tuple[Array, Array]:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from wgflow.base.errors import InputError, among
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
 from wgflow.report.wording import span
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
@@ -37,7 +38,7 @@ def representative(work: Workspace, label: str | None = None, most: int | None =
     members = {member.label: member.path for member in work.members()}
     if label is not None:
         names = members | {path.stem: path for path in members.values()}
-        among("member", label, names)
+        check_name("member", label, names)
         return names[label]
     sizes: dict[int, Path] = {}
     spare: dict[int, Path] = {}  # diverged ones, which stand for a run only where there is no other

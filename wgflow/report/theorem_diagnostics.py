@@ -9,7 +9,8 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.scaling import norms
-from wgflow.base.types import Array, Frame, real, whole
+from wgflow.base.types import Array, Frame
+from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 from wgflow.report import wording

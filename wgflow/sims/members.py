@@ -12,8 +12,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base.errors import BackendError, InputError, StudyError, among
-from wgflow.base.errors import build as build_named
+from wgflow.base.errors import BackendError, InputError, StudyError
+from wgflow.base.registry import build as build_named
+from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Spec
 from wgflow.energy import Energy
 from wgflow.flow import operators as ingredients
@@ -239,7 +240,7 @@ def build(member: Member, backend: str = "cpu", threads: int | None = None) -> S
 def _build(member: Member, backend: str, threads: int | None) -> Setup:
     known = _KNOWN[Trained if has_images(member) else System if member.network else Energy]
     for name in member.observables:
-        among("observable", name, known)
+        check_name("observable", name, known)
     if len(set(member.observables)) < len(member.observables):
         raise InputError(f"observables: expected each name once, got {', '.join(member.observables)}")
     if has_images(member):

@@ -23,9 +23,9 @@ from wgflow.base.errors import (
     StudyError,
     TrajectoryError,
     WorkspaceError,
-    among,
     describe,
 )
+from wgflow.base.registry import check_name
 from wgflow.base.terminal import Parser, console, printable, progress_bar, say, show
 from wgflow.sims.signals import Stop, signals, stop_if, terminated, warned_once
 
@@ -67,7 +67,7 @@ def study_path(choice: str) -> Path:
             )
         return path
     bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
-    among("study", choice, bundled)
+    check_name("study", choice, bundled)
     return bundled[choice]
 
 

@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import real, whole
+from wgflow.base.validate import real, whole
 from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, Statistic, bootstrap_weights, fit_exponent
 
 MIN_SIZES = 3

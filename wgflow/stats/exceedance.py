@@ -17,7 +17,8 @@ from scipy.special import bdtr, bdtrc
 from scipy.stats import beta
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, Index, real
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import real
 from wgflow.stats.scaling_laws import Sizes
 
 ALPHA = 0.05

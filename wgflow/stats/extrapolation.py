@@ -18,8 +18,10 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import ndtr
 
-from wgflow.base.errors import InputError, describe, lookup
-from wgflow.base.types import Array, real
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import lookup
+from wgflow.base.types import Array
+from wgflow.base.validate import real
 from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, bootstrap_weights, standard_error, student_t
 from wgflow.stats.exceedance import check_energies
 from wgflow.stats.scaling_laws import Sizes

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from wgflow.base.errors import InputError, lookup
+from wgflow.base.errors import InputError
+from wgflow.base.registry import lookup
 from wgflow.base.types import Array
 from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, standard_error, student_t
 from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, log_rms, predict, terms

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.base.errors import InputError, describe, lookup
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import lookup
 from wgflow.base.types import Array
 from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, student_t
 from wgflow.stats.fit import cell_rms, check_identifiable, check_squares, fit_parameters

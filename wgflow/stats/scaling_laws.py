@@ -20,7 +20,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, real, settle
+from wgflow.base.types import Array
+from wgflow.base.validate import real, use_python_numbers
 
 _FLAT = 1e-12  # a term that the reference cancels to this share counts as this
 MAX_PARAMETER = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
@@ -92,7 +93,7 @@ class Sizes:
     dimension: int = 1
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name, sizes in (("depths", self.depths), ("widths", self.widths)):
             if len(sizes) < 2 or sizes[0] < 1 or (np.diff(sizes) <= 0).any():
                 raise InputError(f"{name}: expected at least two increasing sizes >= 1, got {sizes}; add some")

@@ -7,8 +7,9 @@ from collections.abc import Callable, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING
 
-from wgflow.base.errors import InputError, unknown
+from wgflow.base.errors import InputError
 from wgflow.base.extras import install
+from wgflow.base.registry import unknown
 from wgflow.sims.members import Planned, problems
 from wgflow.studies.cifar.requires import paired
 from wgflow.studies.feature_rate.requires import gaps_and_reference

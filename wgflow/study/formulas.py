@@ -11,7 +11,8 @@ import operator
 from collections.abc import Callable, Mapping
 from typing import Any, cast
 
-from wgflow.base.errors import InputError, among, describe
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name
 
 LETTERS = ("D", "K", "M", "N", "L")  # state width, outputs, samples, particles, layers
 _LONGEST = 200
@@ -76,7 +77,7 @@ def _tree(text: str) -> ast.expr:
         if isinstance(node, ast.Call):
             if not isinstance(node.func, ast.Name) or node.keywords or not node.args:
                 raise _no_formula(text)
-            among("function in a formula", node.func.id, _FUNCTIONS)
+            check_name("function in a formula", node.func.id, _FUNCTIONS)
         elif isinstance(node, ast.Constant):
             if isinstance(node.value, bool) or not isinstance(node.value, int | float):
                 raise _no_formula(text)
@@ -89,7 +90,7 @@ def _value(node: Any, names: Mapping[str, float]) -> float:
     if type(node) is ast.Constant:
         return float(cast(float, node.value))
     if isinstance(node, ast.Name):
-        among("name in a formula", node.id, names)
+        check_name("name in a formula", node.id, names)
         return float(names[node.id])
     if isinstance(node, ast.Call):
         return _FUNCTIONS[cast(ast.Name, node.func).id](*(_value(each, names) for each in node.args))

@@ -9,7 +9,8 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from wgflow.base.errors import BackendError, InputError, StudyError, describe, suggest, unknown
+from wgflow.base.errors import BackendError, InputError, StudyError, describe
+from wgflow.base.registry import suggest, unknown
 from wgflow.base.types import Spec
 
 ADVICE = "; --set figure=none runs it without figures"  # where a figure is what a study does not suit

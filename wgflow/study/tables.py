@@ -13,8 +13,8 @@ from pydantic import (
     field_validator,
 )
 
-from wgflow.base.errors import build, named
-from wgflow.base.types import real
+from wgflow.base.registry import build, name_and_options
+from wgflow.base.validate import real
 from wgflow.flow import integrators
 from wgflow.flow.schedule import Every, schedule
 from wgflow.model import activations, blocks, losses
@@ -51,7 +51,7 @@ class ProblemTable(Table):
     @field_validator("activation")
     @classmethod
     def _activation(cls, value: Any) -> Any:
-        named("activation", value)  # a table or a name, not an object
+        name_and_options("activation", value)  # a table or a name, not an object
         activations.activation(value)
         return value
 
@@ -207,7 +207,7 @@ class NetworkTable(Table):
     @field_validator("h1", "h2")
     @classmethod
     def _activations(cls, value: Any) -> Any:
-        named("activation", value)
+        name_and_options("activation", value)
         activations.activation(value)
         return value
 

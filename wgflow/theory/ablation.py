@@ -12,7 +12,8 @@ import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Index, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Network, switches
 from wgflow.model.particles import Particles

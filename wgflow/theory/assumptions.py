@@ -7,7 +7,8 @@ from itertools import pairwise
 import numpy as np
 
 from wgflow.base.scaling import norms
-from wgflow.base.types import Array, real
+from wgflow.base.types import Array
+from wgflow.base.validate import real
 from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import Particles

@@ -15,7 +15,8 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.errors import InputError
 from wgflow.base.scaling import norms
-from wgflow.base.types import Array, Index, real, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.losses import CrossEntropy, Squared

@@ -14,7 +14,8 @@ import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, Index, real, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 from wgflow.theory.assumption import DING, Assumption

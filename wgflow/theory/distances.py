@@ -14,9 +14,11 @@ from scipy import sparse
 from scipy.optimize import linear_sum_assignment, linprog
 
 from wgflow.base import rng
-from wgflow.base.errors import InputError, lookup
+from wgflow.base.errors import InputError
+from wgflow.base.registry import lookup
 from wgflow.base.scaling import comparable, largest, unit
-from wgflow.base.types import Array, Index, finite_array, real, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import finite_array, real, whole
 from wgflow.model.particles import Particles
 
 ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)

@@ -12,7 +12,8 @@ import numpy as np
 from scipy.special import digamma, gammaln
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, finite_array, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, whole
 from wgflow.model import projections
 from wgflow.theory.nearest_neighbours import neighbour
 from wgflow.theory.reference import Beside, Law, beside, draws

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, finite_array
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array
 from wgflow.energy import Energy
 from wgflow.model.depth import Network
 from wgflow.model.particles import Particles

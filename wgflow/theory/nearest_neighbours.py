@@ -7,7 +7,8 @@ from scipy.spatial import cKDTree
 
 from wgflow.base.errors import InputError
 from wgflow.base.scaling import comparable
-from wgflow.base.types import Array, Index, refuse_masked
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import refuse_masked
 
 _TREE = 6  # dimensions up to which a tree beats the products at N = 1000, Q = 2000
 _BLOCK = 2**20  # distances in memory at once

@@ -13,8 +13,10 @@ from typing import NamedTuple, TypeAlias
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.errors import InputError, describe, lookup
-from wgflow.base.types import Array, finite_array, real, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import lookup
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, real, whole
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 

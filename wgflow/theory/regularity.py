@@ -17,7 +17,8 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.scaling import largest, unit
-from wgflow.base.types import Array, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import whole
 from wgflow.model.particles import Particles
 from wgflow.theory.distances import conditionals
 

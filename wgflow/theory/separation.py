@@ -19,7 +19,8 @@ from scipy.optimize import nnls
 
 from wgflow.base.errors import InputError, describe
 from wgflow.base.scaling import column_spread, norms
-from wgflow.base.types import Array, Index, finite_array, real, refuse_masked, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import finite_array, real, refuse_masked, whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Depth
 from wgflow.model.particles import Particles

@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, real, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.kernels import reference
 from wgflow.model.particles import Particles

@@ -7,8 +7,10 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.base.errors import InputError, among
-from wgflow.base.types import Array, finite_array, real
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, real
 from wgflow.energy import Energy
 from wgflow.model.particles import BOUNDARIES, Particles, project
 
@@ -66,7 +68,7 @@ def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "cl
     Stationary points: Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), section 3; the integrand is that of the dissipation
     dE/ds = -int |grad dE/drho|**2 drho of Ding, Chen, Li and Wright (arXiv:2110.02926).
     """
-    among("boundary", boundary, BOUNDARIES)
+    check_name("boundary", boundary, BOUNDARIES)
     weights = energy.weights(rho)
     _, by_theta, by_t = energy.first_variation_gradient(rho, rho.theta, rho.tau, s)
     by_t = project(rho.tau, -by_t, boundary)

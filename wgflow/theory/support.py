@@ -16,7 +16,8 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.scaling import column_spread, largest, unit
-from wgflow.base.types import Array, finite_array, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, whole
 from wgflow.theory.nearest_neighbours import nearest, smallest_gap
 from wgflow.theory.reference import Beside, Law, beside, pooled
 from wgflow.theory.reference import draws as drawn

@@ -14,7 +14,8 @@ from scipy.optimize import minimize_scalar
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Spec, real, settle, whole
+from wgflow.base.types import Array, Spec
+from wgflow.base.validate import real, use_python_numbers, whole
 from wgflow.energy import Energy
 from wgflow.flow.operators import Move
 from wgflow.model.depth import Deposit, Shallow
@@ -71,7 +72,7 @@ class BirthDeath(_Transport):
     name: ClassVar[str] = "birth_death"
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         real("rate of birth_death", self.rate, above=0.0)
         real("floor of birth_death", self.floor, least=0.0)
         real("jitter of birth_death", self.jitter, least=0.0)
@@ -152,7 +153,7 @@ class Birth(_Transport):
     random: ClassVar[bool] = False  # what it does never raises E, so a rule may compare energies
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         whole("every of birth", self.every)
         whole("starts of birth", self.starts, 3)
         real("radius of birth", self.radius, above=0.0)

@@ -13,7 +13,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.types import Array, Index, whole
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import whole
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups

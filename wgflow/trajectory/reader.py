@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from wgflow.base.energy_balance import EnergyBalance
-from wgflow.base.errors import InputError, TrajectoryError, among, describe
+from wgflow.base.errors import InputError, TrajectoryError, describe
+from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
 from wgflow.trajectory import layout, schema
@@ -151,7 +152,7 @@ class Trajectory(Sequence[Frame]):
         places = {"s": schema.TIME, "step": schema.STEP}
         extra = (schema.BALANCE,) if self._rows.layout.balanced else ()
         places |= {each: schema.observable(each).path for each in (*self.observables, *extra)}
-        among("series", name, places)
+        check_name("series", name, places)
         return self._numbers[places[name]].copy()
 
     @property
@@ -221,7 +222,7 @@ class Trajectory(Sequence[Frame]):
                 f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
                 "weights are in the checkpoint beside the file, which wgflow.systems.images.checkpoint.load reads"
             )
-        among("samples", samples, ("data", "heldout"))
+        check_name("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
         if not {"x", "y"} <= set(stored):
             raise InputError(

@@ -26,7 +26,8 @@ from numpy.typing import NDArray
 from wgflow.base.energy_balance import EMPTY
 from wgflow.base.errors import InputError, LostError, TrajectoryError, describe
 from wgflow.base.files import replaced, sweep_drafts
-from wgflow.base.types import Array, Frame, Spec, refuse_masked, whole
+from wgflow.base.types import Array, Frame, Spec
+from wgflow.base.validate import refuse_masked, whole
 from wgflow.trajectory import h5md as skeleton
 from wgflow.trajectory import layout, schema
 from wgflow.trajectory.frames import Rows

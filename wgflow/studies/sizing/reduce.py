@@ -11,7 +11,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, real
+from wgflow.base.types import Array
+from wgflow.base.validate import real
 from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Interval
 from wgflow.stats.exceedance import check_target

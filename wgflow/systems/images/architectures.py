@@ -28,8 +28,9 @@ import torch
 from torch import Tensor, nn
 
 from wgflow.base import rng
-from wgflow.base.errors import among, lookup
-from wgflow.base.types import Array, whole
+from wgflow.base.registry import check_name, lookup
+from wgflow.base.types import Array
+from wgflow.base.validate import whole
 from wgflow.model.particles import TAU_LAWS
 from wgflow.systems.images.blocks import Branch, Transition, basic, bottleneck
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
@@ -203,7 +204,7 @@ def initialise(model: nn.Module, seed: int, step: int = 0) -> None:
 
 def _depths(law: str, seed: int, stage: int, blocks: int) -> Array | None:
     """Initial depths of a stage, None for its own."""
-    among("tau law", law, TAU_LAWS)
+    check_name("tau law", law, TAU_LAWS)
     return None if law == "grid" else rng.uniform(seed, f"initial tau, stage {stage}", (blocks, 1))[:, 0]
 
 

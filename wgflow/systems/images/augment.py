@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import whole
+from wgflow.base.validate import whole
 
 if TYPE_CHECKING:
     import torch

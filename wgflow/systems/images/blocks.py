@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from wgflow.base.errors import among
+from wgflow.base.registry import check_name
 from wgflow.systems.images.shapes import owns
 
 SHORTCUTS = ("identity", "projection")
@@ -94,7 +94,7 @@ class Transition(nn.Module):
 
     def __init__(self, branch: Branch, channels: int, width: int, stride: int, shortcut: str) -> None:
         super().__init__()
-        among("shortcut", shortcut, SHORTCUTS)
+        check_name("shortcut", shortcut, SHORTCUTS)
         self.branch, self.stride, self.more = branch, stride, width - channels
         self.projection = nn.Conv2d(channels, width, 1, stride, bias=False) if shortcut == "projection" else None
 

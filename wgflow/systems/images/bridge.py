@@ -25,8 +25,10 @@ import torch
 from torch import nn
 
 from wgflow.base import rng
-from wgflow.base.errors import InputError, among
-from wgflow.base.types import Array, Index, whole
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import whole
 from wgflow.model.particles import Particles, project
 from wgflow.systems.images.architectures import initialise
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
@@ -172,7 +174,7 @@ def _weights(branch: nn.Module) -> Array:
 
 def _reduction(stage: PlainStage, columns: int | None, method: str, seed: int) -> Callable[[Array], Array]:
     """Map from theta (n, P) to its columns."""
-    among("reduction of theta", method, METHODS)
+    check_name("reduction of theta", method, METHODS)
     parameters = sum(parameter.numel() for parameter in stage.branches[0].parameters())
     if not parameters:
         raise InputError("stage: expected blocks with weights, got blocks without any")

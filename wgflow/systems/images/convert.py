@@ -18,8 +18,9 @@ from typing import TypeAlias
 
 from torch import nn
 
-from wgflow.base.errors import InputError, among, describe
-from wgflow.base.types import whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name
+from wgflow.base.validate import whole
 from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split
 from wgflow.systems.images.blocks import Branch
 from wgflow.systems.images.conversion import announced, because
@@ -179,7 +180,7 @@ def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> s
                 f"stage {name!r}: expected a torch.nn.Sequential without a forward of its own, got "
                 f"{type(modules[name]).__name__}; put the blocks into a plain one, if that is what it computes"
             )
-        among("stage", name, names)
+        check_name("stage", name, names)
     return set(asked)
 
 

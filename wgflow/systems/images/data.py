@@ -20,8 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base import rng
-from wgflow.base.errors import InputError, unknown
-from wgflow.base.types import whole
+from wgflow.base.errors import InputError
+from wgflow.base.registry import unknown
+from wgflow.base.validate import whole
 from wgflow.model import data_files as sources
 from wgflow.model.data_files import Digests
 from wgflow.model.datasets import digits

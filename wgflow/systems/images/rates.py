@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from wgflow.base.errors import InputError, among, describe
-from wgflow.base.types import real, settle, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name
+from wgflow.base.validate import real, use_python_numbers, whole
 
 SCHEDULES = ("steps", "one_cycle")
 
@@ -54,9 +55,9 @@ class Rates:
     rise: float = 0.25
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         real("lr", self.lr, above=0.0)
-        among("schedule", self.schedule, SCHEDULES)
+        check_name("schedule", self.schedule, SCHEDULES)
         for name, value, least in (("epochs", self.epochs, 1), ("steps_per_epoch", self.steps_per_epoch, 1),
                                    ("warm_up", self.warm_up, 0)):  # fmt: skip
             whole(name, value, least)

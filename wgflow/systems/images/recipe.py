@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass, fields
 
-from wgflow.base.errors import InputError, among, describe
-from wgflow.base.types import Spec, real, settle, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name
+from wgflow.base.types import Spec
+from wgflow.base.validate import real, use_python_numbers, whole
 from wgflow.systems.images.augment import MODES
 from wgflow.systems.images.rates import Rates
 
@@ -100,10 +102,10 @@ class Recipe:
     threads: int = 1
 
     def __post_init__(self) -> None:
-        settle(self)
+        use_python_numbers(self)
         for name, value, known in (("method", self.method, METHODS), ("outside", self.outside, MODES),
                                    ("precision", self.precision, PRECISIONS)):  # fmt: skip
-            among(name, value, known)
+            check_name(name, value, known)
         for name, least in (("batch", 2), ("padding", 0), ("columns", 1), ("threads", 1)):
             whole(name, getattr(self, name), least)
         if self.columns > _MOST_COLUMNS:

@@ -17,7 +17,8 @@ import numpy as np
 
 from wgflow.base.errors import BackendError, DivergenceError, InputError
 from wgflow.base.extras import install
-from wgflow.base.types import Array, Frame, Spec, real
+from wgflow.base.types import Array, Frame, Spec
+from wgflow.base.validate import real
 from wgflow.flow.clock import StepClock
 from wgflow.flow.schedule import Schedule, schedule
 from wgflow.systems.images.data import Images

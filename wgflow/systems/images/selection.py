@@ -8,7 +8,8 @@ from typing import TypeAlias
 
 from torch import nn
 
-from wgflow.base.errors import InputError, describe, unknown
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import unknown
 from wgflow.systems.images.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
 from wgflow.systems.images.rows import alike, class_name, held, in_a_row
 from wgflow.systems.images.stage import MeanFieldStage

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from torch import Tensor, nn
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import whole
+from wgflow.base.validate import whole
 
 
 def shapes(branch: nn.Module) -> Iterator[tuple[str, tuple[int, ...]]]:

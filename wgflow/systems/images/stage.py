@@ -15,8 +15,10 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from wgflow.base.errors import InputError, among
-from wgflow.base.types import Array, finite_array, real
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, real
 from wgflow.model import depth
 from wgflow.model.particles import BOUNDARIES
 from wgflow.systems.images.adapters import stepped
@@ -116,7 +118,7 @@ class MeanFieldStage(PlainStage):
         after: nn.Module | None = None,
     ) -> None:
         super().__init__(branches, after)
-        among("ends", ends, BOUNDARIES)
+        check_name("ends", ends, BOUNDARIES)
         self.ends, self.sizes = ends, axis_sizes(axes, len(self))
         self._scalable = all(offers_last(branch) for branch in self.branches)
         start = np.concatenate([np.arange(1, size + 1) for size in self.sizes])

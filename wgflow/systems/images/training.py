@@ -20,7 +20,7 @@ from torch.nn import functional
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.types import refuse_masked, whole
+from wgflow.base.validate import refuse_masked, whole
 from wgflow.model.datasets import say_constant
 from wgflow.systems.images.architectures import build
 from wgflow.systems.images.augment import crop_and_flip, draws

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, real
+from wgflow.base.types import Array
+from wgflow.base.validate import real
 from wgflow.systems.neural_feature_flow.convex import CUT, Point, Strength, check_grid, law, strengths
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features

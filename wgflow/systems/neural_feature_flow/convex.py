@@ -32,7 +32,8 @@ from numpy.typing import ArrayLike
 from scipy.linalg import qr
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, finite_array, real, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array, real, whole
 from wgflow.systems.neural_feature_flow.low_rank import dense
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights

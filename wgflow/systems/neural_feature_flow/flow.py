@@ -14,7 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.errors import DivergenceError
-from wgflow.base.types import real, whole
+from wgflow.base.validate import real, whole
 from wgflow.flow.integrators import EULER, Tableau, integrator
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank, Matrix, add, ahead, dense, total
 from wgflow.systems.neural_feature_flow.network import Network

@@ -16,7 +16,8 @@ import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array, real, refuse_masked, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import real, refuse_masked, whole
 from wgflow.systems.neural_feature_flow.low_rank import LowRank
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights

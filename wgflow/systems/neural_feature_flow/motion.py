@@ -12,7 +12,8 @@ from threadpoolctl import ThreadpoolController
 
 from wgflow.base.energy_balance import EMPTY, EnergyBalance, rounding
 from wgflow.base.errors import DivergenceError, InputError, describe
-from wgflow.base.types import Frame, Spec, real
+from wgflow.base.types import Frame, Spec
+from wgflow.base.validate import real
 from wgflow.flow.clock import StepClock
 from wgflow.flow.integrators import Tableau, integrator
 from wgflow.flow.schedule import Schedule, schedule

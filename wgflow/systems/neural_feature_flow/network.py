@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.base import validate as own
 from wgflow.base.copies import Copyable
-from wgflow.base.errors import InputError, among, describe, lookup
-from wgflow.base.types import Spec, finite_array, refuse_masked, whole
+from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name, lookup
+from wgflow.base.types import Spec
+from wgflow.base.user_objects import is_builtin
+from wgflow.base.validate import finite_array, refuse_masked, whole
 from wgflow.kernels import cache
 from wgflow.model.activations import ACTIVATIONS, Activation, activation
 from wgflow.model.losses import Loss, check_targets, loss, try_out
@@ -83,10 +85,10 @@ class Network(Copyable):
         self.h1, self.h2 = activation(h1), activation(h2) if self.skip else ACTIVATIONS["linear"]
         self.loss = _one_output(loss)
         check_targets(self.loss, self.y[:, None])
-        if not own.builtin(self.loss):
+        if not is_builtin(self.loss):
             rows = np.unique(np.linspace(0, len(self.y) - 1, _TRIED).astype(int))
             try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
-        among("backend", backend, BACKENDS)
+        check_name("backend", backend, BACKENDS)
         self.backend = backend
         self.parts: Elementwise = Plain(self.h1, self.h2, self.skip)
         if backend == "cpu" and self.h1.builtin and self.h2.builtin and cache.compiles():

@@ -17,8 +17,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow.base.errors import InputError, lookup
+from wgflow.base.errors import InputError
 from wgflow.base.extras import install
+from wgflow.base.registry import lookup
 from wgflow.base.types import Array
 from wgflow.systems.neural_feature_flow import convex
 from wgflow.systems.neural_feature_flow.constraints import Constraint, Dual, constraints, lower_bound, project, squared

@@ -12,7 +12,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.types import Array, real, whole
+from wgflow.base.types import Array
+from wgflow.base.validate import real, whole
 from wgflow.systems.neural_feature_flow.initial import RCOND
 from wgflow.systems.neural_feature_flow.network import Network
 

@@ -13,9 +13,9 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base import validate as owns
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame, Spec
+from wgflow.base.user_objects import recorded_spec
 from wgflow.model.activations import ACTIVATIONS, recorded
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import needs_own
@@ -135,7 +135,7 @@ class System:
         }
         about: dict[str, Any] = {
             "kind": net.kind, "layers": net.layers, "h1": recorded(net.h1), "h2": recorded(net.h2),
-            "loss": owns.recorded(net.loss, {"name": net.loss.name}, LOSSES)["name"],
+            "loss": recorded_spec(net.loss, {"name": net.loss.name}, LOSSES)["name"],
         }  # fmt: skip
         return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
 
