@@ -199,7 +199,7 @@ def theorems(monkeypatch, kind):
         [certificate] * 2, {"start": envelope, "end": envelope},
         [Assumption("one", "unknown", end(kind), "Not told.", "nobody")], opened(kind)("a.h5")[-1],
     )  # fmt: skip
-    monkeypatch.setattr(module("theorems"), "shown", lambda work: Path("a.h5"))
+    monkeypatch.setattr(module("theorems"), "representative", lambda work: Path("a.h5"))
     monkeypatch.setattr(module("theorems"), "Trajectory", opened(kind))
     monkeypatch.setattr(module("theorems"), "theorem_diagnostics", lambda trajectory: found)
 
