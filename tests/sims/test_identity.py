@@ -14,6 +14,7 @@ import wgflow
 from wgflow.base.errors import TrajectoryError, WorkspaceError
 from wgflow.report import export, watch
 from wgflow.report import page as report
+from wgflow.report.rebuild import recorded_outcome
 from wgflow.sims import run
 from wgflow.sims import run_member as runner
 from wgflow.sims.members import expand
@@ -166,7 +167,7 @@ def test_a_member_without_a_file_is_in_the_summary(study, tmp_path, capsys):
     first, second = json.loads((folder / "summary.json").read_text())["members"]
     assert first["status"] == "finished"
     assert second == {"flow.step": 0.05, "status": "no file"}
-    assert "Without a file, not begun or removed: step=0.05." in (folder / "report.html").read_text()
+    assert "No file (not started, or removed): step=0.05." in (folder / "report.html").read_text()
 
 
 def test_a_folder_under_another_run_s_name(study, tmp_path, capsys):
@@ -235,7 +236,7 @@ def test_damaged_files_beside_the_members(study, tmp_path, capsys):
             elif name == "events.jsonl" and not any(event["event"] == "started" for event in work.events()):
                 refused = pytest.raises(WorkspaceError, match=r"events\.jsonl")
             with refused:
-                statuses, _, notes = report._ended(work)
+                statuses, _, notes = recorded_outcome(work)
                 assert set(statuses.values()) == {"finished"}
                 assert notes == []
             assert watch.main([str(folder), "--once"]) in (0, 2)

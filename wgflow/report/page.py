@@ -5,7 +5,6 @@ Usage, to add what the theorems say along one member: python -m wgflow.analysis.
 
 from __future__ import annotations
 
-import argparse
 import functools
 import html
 import json
@@ -17,16 +16,11 @@ from importlib import resources
 from pathlib import Path
 from string import Template
 
-import numpy as np
-
 from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.base.terminal import Parser, printable, progress_bar, say, show
 from wgflow.base.types import Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import reached_end
-from wgflow.study.workspace import MemberFile, Workspace, word
-from wgflow.trajectory import Trajectory
+from wgflow.study.workspace import Workspace, word
 
 _LONG = 60  # characters beyond which a column of text is set in lines
 _OPEN_ROWS = 40  # rows of a table beyond which it starts folded
@@ -164,12 +158,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     make.add_argument("--radius", type=float, help="R of the certificates (default: twice the farthest particle)")
     make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
     make.add_argument("--quiet", action="store_true", help="no progress")
+    from wgflow.report.rebuild import add_theorems
+
     try:
         options = make.parse_args(arguments)
         work = Workspace(options.run)
         work.study  # noqa: B018 - says so if there is no run
         with work.locked():
-            _with_theorems(work, options)
+            with progress_bar(options.quiet) as progress:
+                bar = progress.add_task("theorems", total=1.0)
+                verdict = add_theorems(
+                    work,
+                    options.member,
+                    options.starts,
+                    options.radius,
+                    options.seed,
+                    lambda what, share: progress.update(bar, description=what, completed=share),
+                )
+        show(f"{verdict}\n{printable(str(work.folder / 'report.html'))}")
     except (InputError, TrajectoryError, WorkspaceError) as error:
         say(str(error))
         return 2
@@ -179,67 +185,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return 130
     return 0
-
-
-def _with_theorems(work: Workspace, options: argparse.Namespace) -> None:
-    from wgflow.report.member_selection import representative
-    from wgflow.report.publish import publish
-    from wgflow.report.theorem_diagnostics import theorem_diagnostics
-    from wgflow.studies.registry import FIGURES
-    from wgflow.studies.theorems.figure import drawing
-
-    study = work.study
-    path = representative(work, options.member)
-    statuses, made_by, notes = _ended(work)
-    with progress_bar(options.quiet) as progress:
-        bar = progress.add_task("theorems", total=1.0)
-        with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
-            found = theorem_diagnostics(
-                trajectory,
-                lambda what, share: progress.update(bar, description=what, completed=share),
-                options.starts,
-                options.radius,
-                options.seed,
-            )
-        theorems = drawing(found, path.stem)
-        draw: dict[str, Callable[[Workspace], Drawing]] = {"theorems": lambda work: theorems}
-        draw |= {name: FIGURES[name] for name in study["figure"] if name in FIGURES and name != "theorems"}
-        publish(work, draw, statuses, made_by, notes, lambda what: progress.update(bar, description=what))
-    show(f"{found.verdict}\n{printable(str(work.folder / 'report.html'))}")
-
-
-def _ended(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:
-    """How members ended, what made them, and what is to be said of it, from the files of the run."""
-    events = work.events()
-    told = {each["member"]: each for each in events if isinstance(each.get("member"), str)}
-    statuses = {each.label: _status(each, told.get(each.label, {})) for each in work.members()}
-    messages = {
-        label: told[label].get("message") for label, how in statuses.items() if how == "diverged" and label in told
-    }
-    notes = [f"{label}: {message}." for label, message in messages.items() if message]
-    missing = [entry["label"] for entry in work.study["members"] if entry["label"] not in statuses]
-    if missing:
-        notes.append(f"Without a file, not begun or removed: {'; '.join(missing)}.")
-    started = [each["provenance"] for each in events if each["event"] == "started" and _whole(each.get("provenance"))]
-    if not started:
-        raise WorkspaceError(f"{work.folder}: expected events.jsonl to say what made the run, got nothing of it")
-    return statuses, started[-1], notes
-
-
-def _status(member: MemberFile, told: Spec) -> str:
-    """How a member ended, by its file; of one without frames only the events can tell."""
-    with Trajectory(member.path) as trajectory:
-        if not len(trajectory):
-            return "diverged" if told.get("event") == "diverged" else "not finished"
-        if not trajectory.finished:
-            return "not finished"
-        return "finished" if reached_end(trajectory) else "diverged"
-
-
-def _whole(provenance: object) -> bool:
-    """Whether a provenance from a log has all that a page shows."""
-    needed = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
-    return isinstance(provenance, dict) and needed <= provenance.keys() and isinstance(provenance["packages"], dict)
 
 
 if __name__ == "__main__":
