@@ -6,6 +6,7 @@ under Deposit: rho and nu are masses on a union of atoms, so the segment between
 
 from typing import NamedTuple
 
+import exact_problems
 import numpy as np
 import pytest
 from hypothesis import given
@@ -13,7 +14,6 @@ from hypothesis import strategies as st
 from scipy.integrate import solve_ivp
 
 import wgflow
-from wgflow.model import exact
 
 EPS = np.finfo(float).eps
 SMOOTH = ["tanh", "gelu", "sin", "squared_relu", "regularised_relu"]  # C^{1,1}
@@ -144,7 +144,7 @@ POINTS = np.linspace(0.01, 0.99, 301)
 @pytest.mark.parametrize("name", ["deposit", "layers"])
 def test_first_variation_converges_to_the_closed_form_continuum(name):
     """(e) Linear blocks, where the continuum is a matrix exponential: order 1/L, at any t."""
-    continuum = exact.linear_continuum(seed=4)
+    continuum = exact_problems.linear_continuum(seed=4)
     theta = np.tile(np.random.default_rng(0).normal(size=(1, continuum.theta.shape[1])), (len(POINTS), 1))
     inside = (POINTS > 0.1) & (POINTS < 0.9)  # dS/dt is 0 at the ends, by the scheme's definition
     expected = continuum.first_variation(theta, POINTS)
@@ -191,7 +191,7 @@ def continuous(problem, theta, mass, points, t):
 
 
 def test_continuous_adjoint_agrees_with_the_closed_form():
-    continuum = exact.linear_continuum(seed=4)
+    continuum = exact_problems.linear_continuum(seed=4)
     theta = np.random.default_rng(0).normal(size=(7, continuum.theta.shape[1]))
     found = continuous(continuum.problem, continuum.theta, continuum.mass, theta, POINTS[::43])
     np.testing.assert_allclose(found, continuum.first_variation(theta, POINTS[::43]), rtol=1e-8, atol=1e-10)

@@ -2,6 +2,7 @@
 
 import itertools
 
+import exact_problems
 import numpy as np
 import pytest
 from scipy import stats
@@ -9,7 +10,6 @@ from scipy import stats
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference, adjoints, states
-from wgflow.model import exact
 from wgflow.model.depth import Network
 from wgflow.theory.ablation import deletion, path_lengths, permutation, reordered
 
@@ -104,7 +104,7 @@ def test_deletion_is_a_network_without_those_entries(scheme):
 
 
 def chain():
-    known = exact.linear_chain()
+    known = exact_problems.linear_chain()
     rng = np.random.default_rng(2)
     return known, wgflow.Particles(rng.normal(size=(7, 2)), np.arange(1, 8) / 7)
 

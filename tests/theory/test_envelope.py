@@ -1,5 +1,6 @@
 """The adjoint's envelope against the definition's adjoints, closed forms, and bounds that are wrong on purpose."""
 
+import exact_problems
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -8,7 +9,6 @@ from hypothesis import strategies as st
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.kernels.reference import adjoints, states
-from wgflow.model import exact
 from wgflow.model.activations import Activation
 from wgflow.theory.envelope import adjoint_envelope
 
@@ -105,7 +105,7 @@ def spectral_norms(problem, net, theta, tape):
 
 def scalar(signs, spread=0.5):
     """Linear scalar blocks x -> gap a w x, a w of the given signs, where a bound is attained."""
-    chain = exact.linear_chain()
+    chain = exact_problems.linear_chain()
     count = len(signs)
     theta = np.stack([spread * np.arange(1, count + 1), np.asarray(signs, float)], axis=1)
     return wgflow.Energy(chain.problem), wgflow.Particles(theta, (np.arange(count) + 1) / count)

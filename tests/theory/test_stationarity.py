@@ -1,11 +1,11 @@
 import itertools
 
+import exact_problems
 import numpy as np
 import pytest
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.model import exact
 from wgflow.model.depth import switches
 from wgflow.theory.stationarity import balance, lojasiewicz, residual
 
@@ -54,7 +54,7 @@ def test_blocks_that_neither_read_nor_write_are_stationary_and_others_are_not(ca
 
 def closed_form(target=2.0, until=3.0, step=0.01, every=0.1, scale=1.0):
     """Linear flow with w pinned: E(s) = E(0) exp(-2 s), dissipation = 2 E."""
-    flow = exact.linear_flow(target)
+    flow = exact_problems.linear_flow(target)
     start = wgflow.Particles(np.column_stack([np.linspace(0, 1, 5), np.ones(5)]), np.linspace(0.1, 0.9, 5))
     energy = wgflow.Energy(flow.problem, "shallow")
     frames = list(wgflow.Flow(energy, "rk4", step, mobility={"w": 0}).run(start, until, every))

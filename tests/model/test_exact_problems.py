@@ -1,24 +1,24 @@
 """The closed forms against the code, and against each other."""
 
+import exact_problems
 import numpy as np
 import pytest
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.model import exact
 
 
 def test_whitened_has_exact_moments():
-    x = exact.whitened(3, 20, 4)
+    x = exact_problems.whitened(3, 20, 4)
     np.testing.assert_allclose(x.mean(axis=0), 0, atol=1e-14)
     np.testing.assert_allclose(x.T @ x / 20, np.eye(4), atol=1e-13)
     with pytest.raises(InputError, match="expected more than width = 4"):
-        exact.whitened(0, 4, 4)
+        exact_problems.whitened(0, 4, 4)
 
 
 @pytest.mark.parametrize("backend", ["reference", "cpu"])
 def test_linear_chain(rng, backend):
-    chain = exact.linear_chain()
+    chain = exact_problems.linear_chain()
     theta, tau = rng.normal(size=(7, 2)), rng.uniform(size=7)
     velocity = wgflow.Energy(chain.problem, "gaps", backend).velocity(wgflow.Particles(theta, tau))
     by_theta, by_tau = chain.gradient(theta, tau)
@@ -29,7 +29,7 @@ def test_linear_chain(rng, backend):
 
 def test_linear_continuum_is_consistent_with_itself(rng):
     """dE/dm_i of the closed-form energy is the closed-form first variation, integrated over depth."""
-    continuum = exact.linear_continuum()
+    continuum = exact_problems.linear_continuum()
     t, weights = np.polynomial.legendre.leggauss(20)
     t, weights = (t + 1) / 2, weights / 2
     for i, row in enumerate(continuum.theta):
@@ -46,7 +46,7 @@ def test_linear_continuum_is_consistent_with_itself(rng):
 
 @pytest.mark.parametrize(("name", "order"), [("euler", 1), ("heun", 2), ("ssp3", 3), ("rk4", 4), ("cash_karp", 5)])
 def test_integrators_have_their_order_on_the_exact_flow(name, order):
-    exact_flow = exact.linear_flow()
+    exact_flow = exact_problems.linear_flow()
     start = np.column_stack([[0.3, -0.2, 0.5], np.ones(3)])
     energy = wgflow.Energy(exact_flow.problem, "shallow")
     errors, steps = [], np.array([0.2, 0.1, 0.05, 0.025])

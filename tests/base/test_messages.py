@@ -239,7 +239,7 @@ def test_a_network_of_features_with_own_objects_is_rebuilt(tmp_path):
 
 
 def test_a_checkout_is_installed_from_its_folder(monkeypatch, tmp_path):
-    root = Path(extras.__file__).parents[1]
+    root = Path(extras.__file__).parents[2]
     monkeypatch.chdir(root)
     assert extras.install("study") == "pip install '.[study]'"
     monkeypatch.chdir(tmp_path)
@@ -264,7 +264,7 @@ def test_an_installed_package_names_what_its_extra_brings(monkeypatch, tmp_path)
 def test_every_extra_that_a_message_names_exists_and_brings_the_package(monkeypatch):
     import tomllib
 
-    root = Path(extras.__file__).parents[1]
+    root = Path(extras.__file__).parents[2]
     known = tomllib.loads((root / "pyproject.toml").read_text())["project"]["optional-dependencies"]
     for package, extra in doctor.OPTIONAL.items():
         assert any(re.match(rf"{package}\b", each, re.IGNORECASE) for each in known[extra])
