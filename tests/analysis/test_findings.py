@@ -121,7 +121,7 @@ def of_kind(kind):
 
 
 def module(name):
-    return importlib.import_module(f"wgflow.studies.{name}")
+    return importlib.import_module(f"wgflow.studies.{name}.figure")
 
 
 def end(kind, k=-1):
@@ -226,14 +226,14 @@ def envelope(monkeypatch, kind):
         return Envelope(np.linspace(0, 1, 5), five, five, five, five, five, five[1:], 1.0, None)
 
     member = figure._Member("", list(s), [made(value) for value in values])
-    monkeypatch.setattr(figure, "undiverged", lambda work: work.members())
+    monkeypatch.setattr(figure, "undiverged_members", lambda work: work.members())
     monkeypatch.setattr(figure, "_measured", lambda file: member)
 
 
 def landscape(monkeypatch, kind):
     figure, (s, values) = module("landscape"), of_kind(kind)
     supports = iter(["full", "point", "origin", "full", "one_sided"] * 3)
-    monkeypatch.setattr(figure, "undiverged", lambda work: work.members())
+    monkeypatch.setattr(figure, "undiverged_members", lambda work: work.members())
     monkeypatch.setattr(figure, "_farthest", lambda file: 1.0)
     monkeypatch.setattr(figure, "_course", lambda file, radius: figure.Course(
         "deposit", next(supports), "0", s, values, values, -values))  # fmt: skip
@@ -297,7 +297,7 @@ def sizing(monkeypatch, kind):
 
 
 def feature_flow(monkeypatch, kind):
-    figure, (s, values) = module("features"), of_kind(kind)
+    figure, (s, values) = module("feature_flow"), of_kind(kind)
     spread = np.repeat(values[:, None], 2, axis=1)
     found = [
         figure._Course(net, 8, method, s, values, values, spread, values, end(kind), kind == "diverged")
