@@ -168,7 +168,7 @@ def test_energies_used_from_several_threads_at_once():
 
 SCRIPT = """
 import numpy as np, wgflow
-from wgflow.kernels import _tiles
+from wgflow.kernels.cpu import matmul_tiles
 rng = np.random.default_rng(0)
 for sizes, block in (((1, 1, 1), "ridge"), ((37, 150, 5), "ridge"), ((70, 9, 33), "ridge"), ((5, 20, 3), "matrix")):
     particles, samples, width = sizes
@@ -182,7 +182,7 @@ for sizes, block in (((1, 1, 1), "ridge"), ((37, 150, 5), "ridge"), ((70, 9, 33)
         single = wgflow.Energy(problem, depth, dtype="float32").velocity(rho)
         np.testing.assert_allclose(single.theta, a.theta, atol=1e-4)
         wgflow.Energy(problem, depth)(rho)
-print("checked", _tiles.CHECKED, "bytes", _tiles.BYTES)
+print("checked", matmul_tiles.CHECKED, "bytes", matmul_tiles.BYTES)
 """
 
 
@@ -208,10 +208,10 @@ def test_tiles_for_processors_with_shorter_vectors(tmp_path):
 
 def test_tiles_check_their_corners():
     """What NUMBA_BOUNDSCHECK turns on does find a product that leaves its array."""
-    from wgflow.kernels.cpu import matmul_tiles as _tiles
+    from wgflow.kernels.cpu import matmul_tiles
 
     inside, beyond = np.zeros((8, 16)), np.zeros((7, 16))
-    check = _tiles.within.py_func
+    check = matmul_tiles.within.py_func
     check(inside, 7 * 16 + 15)
     with pytest.raises(IndexError, match="beyond its array"):
         check(beyond, 7 * 16 + 15)

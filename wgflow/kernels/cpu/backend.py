@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
 from wgflow.kernels.cpu import compiled
+from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
 from wgflow.kernels.threads import Shares, Spare, available_threads, keep_freed_memory, run_ranges, shares
 from wgflow.model.blocks import Unfolding
 from wgflow.model.depth import Network
@@ -85,17 +86,6 @@ def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -
     return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
 
 
-class _Stack(NamedTuple):
-    """Parameters by slot, as :func:`wgflow.kernels.cpu.groups.stack` makes them."""
-
-    groups: Index
-    w: NDArray[Any]
-    a: NDArray[Any]
-    cw: NDArray[Any]
-    ca: NDArray[Any]
-    bias: NDArray[Any]
-
-
 class Cpu:
     """Compiled kernel for blocks made of ridge units; see :class:`wgflow.kernels.Kernel` for the contract.
 
@@ -117,59 +107,66 @@ class Cpu:
         self.problem = problem
         self.threads = available_threads() if threads is None else threads
         self._precision, self._dtype = dtype, np.dtype(dtype)
-        self._lanes = 64 // self._dtype.itemsize
         self._block = cast(Unfolding, problem.block)
         self._width = problem.shape[1]
         self._units = self._block.units(self._width)
-        self._coordinate = self._width if getattr(self._block, "coordinate_units", False) else 0
-        self._start = self._columns(problem.start())  # (D, M)
-        self._target = problem.y.astype(self._dtype)
+        self._samples = Samples(self._writable(problem.start().T), self._writable(problem.y))
         outputs = len(problem.readout)
         self._sizes = Sizes.of(self._width, outputs)
-        self._readout = np.zeros((self._sizes.outputs, self._sizes.padded), self._dtype)
-        self._readout[:outputs, : self._width] = problem.readout
-        self._turned = np.ascontiguousarray(self._readout.T)
-        self._code, self._loss = CODES[problem.activation.name], LOSS_CODES[problem.loss.name]
-        self._keep = int(self._code in KEPT)
-        self._eta = self._dtype.type(problem.activation.parameter or 0.0)
+        readout = np.zeros((self._sizes.outputs, self._sizes.padded), self._dtype)
+        readout[:outputs, : self._width] = problem.readout
+        code = CODES[problem.activation.name]
+        self._model = Model(
+            readout,
+            transposed=np.ascontiguousarray(readout.T),
+            activation=code,
+            loss=LOSS_CODES[problem.loss.name],
+            eta=self._dtype.type(problem.activation.parameter or 0.0),
+            keep=int(code in KEPT),
+            coordinate=self._width if getattr(self._block, "coordinate_units", False) else 0,
+            lanes=64 // self._dtype.itemsize,
+        )
+        self._outputs_alone = self._model._replace(loss=-1, keep=0)
         keep_freed_memory()
         self._stacks, self._tapes, self._parts = Spare(self._dtype), Spare(self._dtype), Spare(self._dtype)
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
         """Outputs W1 X(1), (M, K)."""
-        return self._outputs(net, theta, self._columns(start))
+        return self._outputs(net, theta, self._writable(start.T))
 
     def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
         """E = mean over samples of the loss."""
-        return self._mean_loss(self._outputs(net, theta, self._samples(batch)[0]), batch)
+        return self._mean_loss(self._outputs(net, theta, self._rows(batch).start), batch)
 
     def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
         """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
-        start, target = self._samples(batch)
+        samples, model = self._rows(batch), self._model
         net, units = self._unfold(net, theta)
         with self._stack(net, units, True) as (stack, rows):
-            slots, columns = len(stack.bias), self._sizes.columns
-            plan = shares(len(target), slots * self._width, slots * columns, rows + self._keep * slots, self._lanes)
+            count, slots, columns = len(samples.target), len(stack.bias), self._sizes.columns
+            plan = shares(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
             with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
-                output = self._pass(stack, rows, plan, start, target, parts)
-                first, slope = self._finish(net, stack, units.shape[1], len(target), parts)
+                output = self._pass(samples, model, stack, rows, plan, parts)
+                first, slope = self._finish(net, stack, units.shape[1], count, parts)
         if self._units > 1:
             first = first.reshape(-1, self._units).sum(axis=1)
         return self._mean_loss(output, batch), first, self._block.fold(slope, self._width)
 
     def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
         net, units = self._unfold(net, theta)
+        model, unused = self._outputs_alone, np.empty((1, 1), self._dtype)
         with self._stack(net, units, False) as (stack, rows):
-            plan = shares(start.shape[1], len(stack.bias) * self._width, 1, rows, self._lanes)
-            return self._pass(stack, rows, plan, start, None, None)
+            plan = shares(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
+            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.chunks)
 
-    def _columns(self, start: Array) -> NDArray[Any]:
-        return np.ascontiguousarray(start.T, self._dtype)
+    def _writable(self, array: Array) -> NDArray[Any]:
+        """The array as compiled code takes it, a copy only where it has to be one."""
+        return np.require(array, self._dtype, "CW")
 
-    def _samples(self, batch: Index | None) -> tuple[NDArray[Any], NDArray[Any]]:
+    def _rows(self, batch: Index | None) -> Samples:
         if batch is None:
-            return self._start, self._target
-        return np.ascontiguousarray(self._start[:, batch]), self._target[batch]
+            return self._samples
+        return Samples(np.ascontiguousarray(self._samples.start[:, batch]), self._samples.target[batch])
 
     def _mean_loss(self, output: Array, batch: Index | None) -> float:
         y = self.problem.y if batch is None else self.problem.y[batch]
@@ -189,73 +186,52 @@ class Cpu:
         return Network(net.first * self._units, particle, np.repeat(net.weight, self._units)), units
 
     @contextlib.contextmanager
-    def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[_Stack, int]]:
+    def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[Stack, int]]:
         """Parameters by slot, and the rows of the tape."""
         kernels, sizes = compiled.ridge(self._precision), self._sizes
         groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
-        size = 1 if self._coordinate else sizes.group  # units of one particle are never joined to those of others
+        size = 1 if self._model.coordinate else sizes.group  # units of different particles are never joined
         kernels.plan(net.first, size, _PIECE, sizes.padded, tape, groups, counts)
         count, slots, rows = counts.tolist()
         panels = (slots // _ROWS, sizes.padded + sizes.group, _ROWS)
         shapes = [panels, panels, (slots, sizes.padded), (slots, sizes.padded), (slots,)]
         with self._stacks.arrays(*shapes) as arrays:
-            stack = _Stack(groups[:count], *arrays)
+            stack = Stack(groups[:count], *arrays)
 
             def work(low: int, high: int) -> None:
-                kernels.stack(*net, units, self._width, stack.groups, low, high, *arrays)
+                kernels.stack(*net, units, self._width, low, high, stack)
 
             run_ranges(work, count, _GROUPS, self._useful(slots * self._width * sizes.group))
             yield stack, rows
 
     def _pass(
-        self,
-        stack: _Stack,
-        rows: int,
-        plan: Shares,
-        start: NDArray[Any],
-        target: NDArray[Any] | None,
-        parts: NDArray[Any] | None,
+        self, samples: Samples, model: Model, stack: Stack, rows: int, plan: Shares, parts: Sequence[NDArray[Any]]
     ) -> Array:
-        """Run the kernel over all chunks, each with a tape of its own; without targets the outputs alone, (M, K)."""
-        kernel, block, inner = compiled.ridge(self._precision).ridge_pass, plan.block, self._sizes.inner
-        outputs_alone = target is None or parts is None
-        loss, keep = (-1, 0) if outputs_alone else (self._loss, self._keep)
-        slopes = len(stack.bias) if keep else 1
-        output = np.empty((start.shape[1], len(self.problem.readout)), self._dtype)
-        nothing = np.empty((1, 1), self._dtype)
+        """Run the kernel over all chunks, each with its own tape and partial sums; returns the outputs, (M, K)."""
+        kernel, count = compiled.ridge(self._precision).ridge_pass, samples.start.shape[1]
+        shapes = (
+            (rows, plan.block),
+            (len(stack.bias) if model.keep else 1, plan.block),
+            (2, self._sizes.inner, plan.block),
+        )
+        output = np.empty((count, len(self.problem.readout)), self._dtype)
 
         def work(low: int, high: int) -> None:
-            with self._tapes.arrays((rows, block), (slopes, block), (2, inner, block)) as tapes:
-                kernel(
-                    *(start, nothing if target is None else target, self._readout, self._turned, *stack),
-                    *(
-                        self._code,
-                        self._eta,
-                        keep,
-                        self._coordinate,
-                        low,
-                        high,
-                        block,
-                        self._lanes,
-                        loss,
-                        *tapes,
-                        output,
-                    ),
-                    nothing if parts is None else parts[low // plan.share],
-                )
+            with self._tapes.arrays(*shapes) as arrays:
+                kernel(samples, model, stack, low, high, Scratch(*arrays), output, parts[low // plan.share])
 
-        run_ranges(work, start.shape[1], plan.share, self.threads)
+        run_ranges(work, count, plan.share, self.threads)
         return output.astype(np.float64, copy=False)
 
     def _finish(
-        self, net: Network, stack: _Stack, parameters: int, samples: int, parts: NDArray[Any]
+        self, net: Network, stack: Stack, parameters: int, samples: int, parts: NDArray[Any]
     ) -> tuple[Array, Array]:
         """g_e and its derivatives by unit from the partial sums of all chunks."""
         kernel = compiled.ridge(self._precision).finish
         first, slope = np.empty(len(net.particle)), np.empty((len(net.particle), parameters))
 
         def work(low: int, high: int) -> None:
-            kernel(net.first, stack.groups, low, high, self._width, samples, stack.cw, stack.ca, parts, first, slope)
+            kernel(net.first, stack, low, high, self._width, samples, parts, first, slope)
 
         run_ranges(work, len(stack.groups), _GROUPS, self._useful(parts.size))
         return first, slope

@@ -1,4 +1,4 @@
-"""Compile kernels, or load them from disk, when a kind of network first asks for them."""
+"""Compile the CPU kernels, or load them from disk, at first use."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from wgflow.kernels import cache
+from wgflow.kernels.cpu import arguments
 
 
 @functools.cache
@@ -15,8 +16,7 @@ def ridge(dtype: str) -> Any:
     with cache.exclusive():
         from numba import float64, int64, njit, types, void
 
-        from wgflow.kernels.cpu import forward_backward as _ridge
-        from wgflow.kernels.cpu import groups as _stack
+        from wgflow.kernels.cpu import forward_backward, groups
         from wgflow.kernels.cpu.functions import FLAGS
 
         real: Any = getattr(types, dtype)
@@ -24,24 +24,21 @@ def ridge(dtype: str) -> Any:
         def array(kind: Any, dimensions: int) -> Any:  # inputs are read-only, which writable arrays satisfy too
             return types.Array(kind, dimensions, "C", readonly=True)
 
-        index, table, stacked, panels = array(int64, 1), array(int64, 2), array(real, 2), array(real, 3)
-        stacks = (panels, panels, stacked, stacked, array(real, 1))
-        out, cube, flag = real[:, ::1], real[:, :, ::1], int64
+        def group(kind: Any, *fields: Any) -> Any:
+            return types.BaseTuple.from_types(fields, kind)
+
+        row, matrix, cube, index = real[::1], real[:, ::1], real[:, :, ::1], array(int64, 1)
+        samples = group(arguments.Samples, matrix, matrix)
+        model = group(arguments.Model, matrix, matrix, int64, int64, real, int64, int64, int64)
+        stack = group(arguments.Stack, int64[:, ::1], cube, cube, matrix, matrix, row)
+        scratch = group(arguments.Scratch, matrix, matrix, cube)
         signatures: dict[Any, Any] = {
-            _stack.plan: void(index, flag, flag, flag, flag, int64[:, ::1], int64[::1]),
-            _stack.stack: void(
-                *(index, index, array(float64, 1), array(float64, 2), flag, table, flag, flag),
-                *(cube, cube, out, out, real[::1]),
-            ),
-            _stack.finish: void(
-                *(index, table, flag, flag, flag, flag, stacked, stacked, cube),
-                *(float64[::1], float64[:, ::1]),
-            ),
-            _ridge.ridge_pass: void(
-                *(4 * (stacked,)), table, *stacks, flag, real, *(7 * (flag,)), out, out, cube, out, out
-            ),
+            groups.plan: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
+            groups.stack: void(index, index, array(float64, 1), array(float64, 2), int64, int64, int64, stack),
+            groups.finish: void(index, stack, int64, int64, int64, int64, cube, float64[::1], float64[:, ::1]),
+            forward_backward.ridge_pass: void(samples, model, stack, int64, int64, scratch, matrix, matrix),
         }
-        made = {}
+        compiled = {}
         for function, signature in signatures.items():
-            made[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
-        return SimpleNamespace(**made)
+            compiled[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
+        return SimpleNamespace(**compiled)

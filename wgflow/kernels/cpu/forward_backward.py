@@ -45,8 +45,9 @@ def _take_units(group, i, width, columns, out_adjoint, r):
 
 
 @njit(**LEAF)
-def _forward_group(group, w, ca, bias, code, eta, keep, coordinate, columns, tape, slope):
+def _forward_group(group, stack, model, columns, scratch):
     """H of a group from its X_start, and X_end (the sum so far, for a piece of a wide layer)."""
+    w, ca, tape = stack.w, stack.ca, scratch.tape
     width, inner = ca.shape[1], w.shape[1]
     slot, slots, state, value, into = group[SLOT], group[SLOTS], group[STATE], group[VALUE], group[NEXT]
     triangle = group[FLAG] & TRIANGLE
@@ -59,17 +60,19 @@ def _forward_group(group, w, ca, bias, code, eta, keep, coordinate, columns, tap
             if triangle:
                 for k in range(i, j):
                     _add_scaled(w[(slot + i) // ROWS, width + k, j - i], tape[value + k], z)
-            activate(code, eta, bias[slot + j], z, slope[slot + j if keep else 0])
-    if coordinate > 0:
-        _add_units(group, ca, coordinate, columns, tape)
+            kept = slot + j if model.keep else 0
+            activate(model.activation, model.eta, stack.bias[slot + j], z, scratch.slope[kept])
+    if model.coordinate > 0:
+        _add_units(group, ca, model.coordinate, columns, tape)
         return
     base = state if group[FLAG] & OPENS else into
     multiply(ca, slot * width, width, width, slots, tape, value, columns, tape, base, ONE, tape, into)
 
 
 @njit(**LEAF)
-def _backward_group(group, a, cw, code, keep, coordinate, columns, tape, slope, adjoint, out_adjoint, out_parts):
+def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint, out_parts):
     """From p_end, the first rows of ``adjoint``, to p_start in ``out_adjoint``, adding to the sums of the group."""
+    a, cw, tape = stack.a, stack.cw, scratch.tape
     width, inner, column = cw.shape[1], a.shape[1], out_parts.shape[1] - 2
     slot, slots, state, value = group[SLOT], group[SLOTS], group[STATE], group[VALUE]
     triangle = group[FLAG] & TRIANGLE
@@ -77,8 +80,8 @@ def _backward_group(group, a, cw, code, keep, coordinate, columns, tape, slope, 
         r = width + slots - ROWS - i
         known = r if triangle else width
         place = (slot + i) * inner
-        if coordinate > 0:
-            _take_units(group, i, coordinate, columns, adjoint, r)
+        if model.coordinate > 0:
+            _take_units(group, i, model.coordinate, columns, adjoint, r)
         else:
             multiply(a, place, ROWS, ROWS, known, adjoint, ZERO, columns, adjoint, ZERO, ZERO, adjoint, r)
         for j in range(ROWS - 1, -1, -1):
@@ -86,13 +89,13 @@ def _backward_group(group, a, cw, code, keep, coordinate, columns, tape, slope, 
             if triangle:
                 for k in range(j + 1, ROWS):
                     _add_scaled(a[(slot + i) // ROWS, r + k, j], adjoint[r + k], q)
-            along, sum_ = pull_back(code, h, slope[row if keep else 0], q)
+            along, sum_ = pull_back(model.activation, h, scratch.slope[row if model.keep else 0], q)
             out_parts[row, column] += along
             out_parts[row, column + 1] += sum_
         correlate(adjoint, r, ROWS, tape, state, width, columns, out_parts, slot + i, width)
         if triangle:
             correlate(tape, value + i, ROWS, adjoint, width, slots - i, columns, out_parts, slot + i, 2 * width)
-    if coordinate == 0:
+    if model.coordinate == 0:
         correlate(tape, value, slots, adjoint, ZERO, width, columns, out_parts, slot, ZERO)
     if group[STATE] > 0:  # nothing asks for the adjoint before the first layer
         base = adjoint if group[FLAG] & CLOSES else out_adjoint
@@ -100,56 +103,30 @@ def _backward_group(group, a, cw, code, keep, coordinate, columns, tape, slope, 
 
 
 @njit(**LEAF)
-def ridge_pass(
-    start,
-    target,
-    readout,
-    turned,
-    groups,
-    w,
-    a,
-    cw,
-    ca,
-    bias,
-    code,
-    eta,
-    keep,
-    coordinate,
-    low,
-    high,
-    block,
-    lanes,
-    loss,
-    tape,
-    slope,
-    adjoints,
-    out_output,
-    out_parts,
-):
-    """Outputs, and sums over samples low..high-1 as :func:`wgflow.kernels.cpu.groups.finish` takes them.
+def ridge_pass(samples, model, stack, low, high, scratch, out_output, out_parts):
+    """Outputs, (M, K), and sums over samples low..high-1 for :func:`wgflow.kernels.cpu.groups.finish`.
 
-    With loss < 0 the outputs alone: one kernel for both, since a second one would cost another second to compile.
-
-    start (D, M), target (M, K), readout (K', D') padded to multiples of ROWS and its transpose; groups, w, ..., bias by
-    :func:`wgflow.kernels.cpu.groups.stack`; blocks of ``block`` samples, the last one of a multiple of ``lanes``; tape
-    (rows, block), slope (slots or 1, block) and adjoints (2, D' + G + K', block) to work in.
+    With ``model.loss`` < 0 the outputs alone: one kernel for both, since a second one would take another second to
+    compile. The arguments are those of :mod:`wgflow.kernels.cpu.arguments`.
     """
-    if loss >= 0:
+    groups, tape, adjoints = stack.groups, scratch.tape, scratch.adjoints
+    block, lanes = tape.shape[1], model.lanes
+    if model.loss >= 0:
         clear(out_parts)
     for begin in range(low, high, block):
         end = min(begin + block, high)
         columns = (end - begin + lanes - 1) // lanes * lanes
-        load(start, begin, end, columns, tape)
+        load(samples.start, begin, end, columns, tape)
         state = ZERO
         for g in range(groups.shape[0]):
-            _forward_group(groups[g], w, ca, bias, code, eta, keep, coordinate, columns, tape, slope)
+            _forward_group(groups[g], stack, model, columns, scratch)
             state = groups[g, NEXT]
-        read(tape, state, turned, begin, end, columns, adjoints[1], out_output)
-        if loss < 0:
+        read(tape, state, model.transposed, begin, end, columns, adjoints[1], out_output)
+        if model.loss < 0:
             continue
-        output_gradient(loss, target, readout, begin, end, columns, out_output, adjoints[1], adjoints[0])
+        output_gradient(model, samples.target, begin, end, columns, out_output, adjoints[1], adjoints[0])
         near, far = adjoints[0], adjoints[1]
         for g in range(groups.shape[0] - 1, -1, -1):
-            _backward_group(groups[g], a, cw, code, keep, coordinate, columns, tape, slope, near, far, out_parts)
+            _backward_group(groups[g], stack, model, columns, scratch, near, far, out_parts)
             if groups[g, FLAG] & OPENS:
                 near, far = far, near

@@ -98,13 +98,14 @@ def _dot(left, right, shift, width):
 
 
 @njit(**LEAF)
-def stack(first, particle, weight, units, width, groups, begin, end, out_w, out_a, out_cw, out_ca, out_bias):
+def stack(first, particle, weight, units, width, begin, end, out_stack):
     """Parameters of groups begin..end-1 by slot: columns [w | c (w . a)], [a | c (w . a)]; rows c w (turned), c a; b.
 
     ``units`` has the columns [a | w | b] or [a | w]; ``width`` is D. Columns, as :func:`multiply` reads them, lie four
     slots to a panel, (slots / 4, D' + G, 4), with the products of the triangle from D' on; rows are (slots, D'); D' is
     the padded width. Zeros in padding.
     """
+    groups, out_w, out_a, out_cw, out_ca, out_bias = out_stack
     padded, inner = out_ca.shape[1], out_w.shape[1]
     for g in range(begin, end):
         entry, count, slot, slots = groups[g, ENTRY], groups[g, COUNT], groups[g, SLOT], groups[g, SLOTS]
@@ -155,12 +156,13 @@ def _tree_sum(parts, low, high):
 
 
 @njit(**LEAF)
-def finish(first, groups, begin, end, width, samples, cw, ca, parts, out_first, out_slope):
+def finish(first, stacked, begin, end, width, samples, parts, out_first, out_slope):
     """Sum the chunks of groups begin..end-1, complete d_a and d_w by the triangle, write the means by entry.
 
     ``parts`` is (chunks, slots, 2 D' + G + 2) with columns [d_a | d_w | T | g | d_b], D' the padded width; g goes into
     (E,) and d_theta g into (E, P), P = 2 D or 2 D + 1.
     """
+    groups, cw, ca = stacked.groups, stacked.cw, stacked.ca
     padded, total = ca.shape[1], parts[0]
     column = parts.shape[2] - 2
     for g in range(begin, end):

@@ -35,10 +35,10 @@ def load(start, low, high, columns, out_state):
 
 
 @njit(**LEAF)
-def read(tape, state, turned, low, high, columns, scratch, out_output):
-    """Outputs W1 X of samples low..high-1, into rows of (M, K); ``turned`` is W1', ``scratch`` has K' rows at least."""
-    width, outputs = turned.shape
-    multiply(turned, ZERO, outputs, outputs, width, tape, state, columns, tape, ZERO, ZERO, scratch, ZERO)
+def read(tape, state, transposed, low, high, columns, scratch, out_output):
+    """Outputs W1 X of samples low..high-1, into rows of (M, K); ``scratch`` has at least K' rows."""
+    width, outputs = transposed.shape
+    multiply(transposed, ZERO, outputs, outputs, width, tape, state, columns, tape, ZERO, ZERO, scratch, ZERO)
     for m in range(high - low):
         for k in range(out_output.shape[1]):
             out_output[low + m, k] = scratch[k, m]
@@ -63,12 +63,12 @@ def _loss_gradient(loss, output, target, out_residual, m):
 
 
 @njit(**LEAF)
-def output_gradient(loss, target, readout, low, high, columns, output, scratch, out_adjoint):
+def output_gradient(model, target, low, high, columns, output, scratch, out_adjoint):
     """p(1) = W1' dloss in the first rows of ``out_adjoint``; unused lanes are 0 and so add nothing."""
-    outputs, width = readout.shape
+    outputs, width = model.readout.shape
     for k in range(outputs):
         for m in range(columns):
             scratch[k, m] = 0.0
     for m in range(high - low):
-        _loss_gradient(loss, output[low + m], target[low + m], scratch, m)
-    multiply(readout, ZERO, width, width, outputs, scratch, ZERO, columns, scratch, ZERO, ZERO, out_adjoint, ZERO)
+        _loss_gradient(model.loss, output[low + m], target[low + m], scratch, m)
+    multiply(model.readout, ZERO, width, width, outputs, scratch, ZERO, columns, scratch, ZERO, ZERO, out_adjoint, ZERO)
