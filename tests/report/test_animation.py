@@ -83,7 +83,7 @@ def test_in_a_browser_the_slider_moves_the_particles(trajectory, tmp_path):
     study = {"name": "probe", "question": "Does it move?"}
     made_by = {"command": "", "wgflow": "", "started": "", "packages": {}, "kernels": "", "backend": "", "threads": 1}
     text = report.build_page(
-        study, [], [], {}, made_by | {"python": "", "machine": ""}, moving=animation.particle_animation(trajectory)
+        study, [], [], {}, made_by | {"python": "", "machine": ""}, animation=animation.particle_animation(trajectory)
     )
     (tmp_path / "page.html").write_text(text.replace("</body>", f"{PROBE}</body>"), encoding="utf-8")
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", "--dump-dom"]
@@ -118,7 +118,7 @@ def test_constant_and_enormous_coordinates(value, tmp_path):
 
 def test_the_caption_says_that_masses_differ(trajectory, tmp_path):
     """Under Gaps masses of this run differ; of equal ones there is nothing to say."""
-    said = "Masses differ, and all particles are drawn alike."
+    said = "Particles of different mass are drawn alike."
     assert said in animation.particle_animation(trajectory)
     energy, frame = trajectory.energy(), trajectory[0]
     path = tmp_path / "equal.h5"

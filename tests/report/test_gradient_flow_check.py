@@ -50,7 +50,7 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     assert said in " ".join(capsys.readouterr().out.split())
     work = Workspace(folder)
     assert gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []
-    monkeypatch.setattr(gradient_flow_check, "_MOST", 1e-9)
+    monkeypatch.setattr(gradient_flow_check, "_TOLERANCE", 1e-9)
     monkeypatch.setattr(gradient_flow_check, "_SHOWN", 1)
     worst, rest = gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "finished"))
     assert worst == said
@@ -120,7 +120,7 @@ RISES = {"rises": 3.0, "rise": 0.031, "rise_s": 4.2, "risen": 0.05}
             Told(defect=0.1, flow={"boundary": "reflect"}),
             (
                 "20% of the change in E is not explained by dissipation; try flow.step = 0.02, or "
-                "flow.boundary = 'clip', since particles bounce off a reflecting end."
+                "flow.boundary = 'clip', since particles bounce off a reflecting boundary."
             ),
         ),
         (

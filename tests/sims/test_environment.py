@@ -120,7 +120,7 @@ def test_every_command_works_in_a_strange_environment(place, elsewhere):
     assert found.returncode == 0, err
     assert json.loads((place / "codes.json").read_text(encoding="utf-8")) == [[0] * 4, True]
     assert "Traceback" not in err
-    assert "Matplotlib refuses MPLBACKEND" in err
+    assert "Matplotlib rejects MPLBACKEND" in err
     assert "runs [red]\\udcff\\udcc3\\udca9/strange/" in found.stdout.decode("ascii")
 
 

@@ -1,4 +1,4 @@
-// Particles moving with flow time: the slider chooses a frame, dots go to their places, trails show where they were.
+// Animation of particles over flow time: the slider selects a frame, dots move there, trails show the recent path.
 (() => {
   const figure = document.currentScript.closest("figure");
   const data = JSON.parse(figure.querySelector("script[type='application/json']").textContent);

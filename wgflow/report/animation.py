@@ -1,4 +1,4 @@
-"""Particles moving in depth and parameters, as a picture with a slider over flow time for a page."""
+"""Animation of the particles in depth and parameters for the page, with a slider over flow time."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from wgflow.report.member_selection import LEGIBLE, evenly_spaced, representativ
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
-MOST_PARTICLES, MOST_FRAMES = LEGIBLE, 120  # of these as many are drawn, spread evenly
-_LARGEST = 1e100  # of a parameter; beyond it a run has diverged
+MAX_PARTICLES, MAX_FRAMES = LEGIBLE, 120  # drawn; of more an evenly spaced subset
+_LARGEST = 1e100  # parameter that can be drawn
 _WIDTH, _HEIGHT, _LOSS, _LEFT, _BOTTOM, _TOP = 820, 400, 90, 62, 44, 12
 
 
 def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
-    """Figure element with the particles of a run, a slider and a button that plays it; it loads nothing.
+    """Self-contained figure element with the particles of a run, a slider and a play button.
 
     Parameters
     ----------
     trajectory : Trajectory
         The run.
     axes : sequence of str, optional
-        Two names as in :func:`wgflow.model.projections.directions`; depth and the first principal component of theta by
-        default, or the first two components where tau never moves.
+        Two names as in :func:`wgflow.model.projections.directions`; by default depth and the first principal component
+        of theta, or the first two components if tau does not move.
 
     Returns
     -------
@@ -45,7 +45,7 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
         return ""
     tau = np.stack([frame.tau for frame in frames])
     axes = list(axes or (("tau", "pc1") if (tau != tau[0]).any() else ("pc1", "pc2")))
-    chosen = np.unique(np.linspace(0, tau.shape[1] - 1, MOST_PARTICLES).astype(int))
+    chosen = np.unique(np.linspace(0, tau.shape[1] - 1, MAX_PARTICLES).astype(int))
     onto = directions(axes, frames[0].theta.shape[1], lambda: principal(frame.theta for frame in frames))
     places = np.stack([np.column_stack([frame.theta, frame.tau])[chosen] @ onto for frame in frames])  # (F, n, 2)
     inner = (_LEFT, _WIDTH - 12, _HEIGHT - _BOTTOM, _TOP)
@@ -53,13 +53,14 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
     y, y_ticks = _scaled(places[:, :, 1], *inner[2:], unit=axes[1] == "tau")
     s, energy = np.array([frame.s for frame in frames]), np.array([frame.energy for frame in frames])
     cursor, s_ticks = _scaled(s, *inner[:2])
-    fallen = bool((energy > 0).all())
-    loss, loss_ticks = _scaled(np.log10(energy) if fallen else energy, _HEIGHT + _LOSS, _HEIGHT + 14)
+    logarithmic = bool((energy > 0).all())
+    loss, loss_ticks = _scaled(np.log10(energy) if logarithmic else energy, _HEIGHT + _LOSS, _HEIGHT + 14)
+    loss_ticks = [(at, 10**value) for at, value in loss_ticks] if logarithmic else loss_ticks
     order = np.argsort(np.argsort(tau[0][chosen], kind="stable"))
     colours = style.sequence(len(style.SEQUENCE))
     data = {
         "x": _rounded(x), "y": _rounded(y), "cursor": _rounded(cursor), "r": 4 if len(chosen) <= 64 else 2.6,
-        "s": [f"{each:.4g}" for each in s], "energy": [f"{each:.4g}" for each in energy],
+        "s": [f"{value:.4g}" for value in s], "energy": [f"{value:.4g}" for value in energy],
         "colour": [f"var(--{colours[k * len(colours) // len(chosen)][1:]})" for k in order],
     }  # fmt: skip
     curve = " ".join(f"{a:.1f},{b:.1f}" for a, b in zip(cursor, loss, strict=True))
@@ -68,9 +69,9 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
             _ticks(x_ticks, "x", inner[2], inner[3]),
             _ticks(y_ticks, "y", inner[0], inner[1]),
             _ticks(s_ticks, "x", _HEIGHT + _LOSS, _HEIGHT + 14),
-            _ticks([(at, 10**value if fallen else value) for at, value in loss_ticks], "y", *inner[:2], form="{:.2g}"),
-            _label(_said(axes[0]), (inner[0] + inner[1]) / 2, _HEIGHT - 6),
-            _label(_said(axes[1]), 14, (inner[2] + inner[3]) / 2, turned=True),
+            _ticks(loss_ticks, "y", *inner[:2], form="{:.2g}"),
+            _label(_axis_label(axes[0]), (inner[0] + inner[1]) / 2, _HEIGHT - 6),
+            _label(_axis_label(axes[1]), 14, (inner[2] + inner[3]) / 2, turned=True),
             _label("flow time s", (inner[0] + inner[1]) / 2, _HEIGHT + _LOSS + 34),
             _label("E", 14, _HEIGHT + (_LOSS + 14) / 2, turned=True),
             f'<polyline class="loss" points="{curve}"/>',
@@ -79,11 +80,11 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
         ]
     )
     equal = all(frame.mass.min() == frame.mass.max() for frame in frames)
-    alike = "" if equal else " Masses differ, and all particles are drawn alike."
+    masses = "" if equal else " Particles of different mass are drawn alike."
     count = f"{len(chosen)} of {tau.shape[1]}" if len(chosen) < tau.shape[1] else str(tau.shape[1])
     caption = (
-        f"{count} particles in {_said(axes[0])} and {_said(axes[1])}, coloured by their depth at the start (light to "
-        f"dark); below, the loss. Move the slider, or use the arrow keys on it.{alike} {trajectory.path.stem}"
+        f"{count} particles in {_axis_label(axes[0])} and {_axis_label(axes[1])}, coloured by their depth at the start "
+        f"(light to dark); below, the loss. Use the slider or the arrow keys.{masses} {trajectory.path.stem}"
     )
     script = resources.files(__package__).joinpath("animation.js").read_text(encoding="utf-8")
     return (
@@ -96,20 +97,9 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
 
 
 def run_animation(work: Workspace) -> str:
-    """Moving particles of one member of a run: of those with the largest N that is drawn whole, the first.
-
-    Parameters
-    ----------
-    work : Workspace
-        The run.
-
-    Returns
-    -------
-    str
-        HTML; empty if no member has two frames.
-    """
+    """Animation of a run's member with the largest N that can be drawn in full; empty if none has two frames."""
     try:
-        path = representative(work, most=MOST_PARTICLES)
+        path = representative(work, most=MAX_PARTICLES)
     except InputError:
         return ""
     with Trajectory(path) as trajectory:
@@ -117,19 +107,19 @@ def run_animation(work: Workspace) -> str:
 
 
 def _frames(trajectory: Trajectory) -> list[Frame]:
-    """At most so many frames, the first and the last among them, finite ones only."""
-    found = [trajectory[number] for number in evenly_spaced(len(trajectory), MOST_FRAMES)]
-    return [frame for frame in found if _drawable(frame)]
+    """Evenly spaced frames, those that cannot be drawn left out."""
+    frames = (trajectory[number] for number in evenly_spaced(len(trajectory), MAX_FRAMES))
+    return [frame for frame in frames if _drawable(frame)]
 
 
 def _drawable(frame: Frame) -> bool:
-    """Whether all numbers of a frame are finite and of a size that can be scaled."""
+    """Whether all numbers of a frame are finite and small enough to be scaled."""
     largest = max(float(np.abs(part).max()) for part in (frame.theta, frame.tau))
     return bool(largest < _LARGEST and np.isfinite(frame.energy))
 
 
 def _scaled(values: Array, start: float, end: float, unit: bool = False) -> tuple[Array, list[tuple[float, float]]]:
-    """Values as coordinates between two ends, and ticks (coordinate, value)."""
+    """Values mapped to coordinates from start to end, and ticks (coordinate, value)."""
     low, high = (min(0.0, values.min()), max(1.0, values.max())) if unit else (values.min(), values.max())
     margin = max(0.02 * (high / 2 - low / 2) * 2, 1e-6 * max(abs(low), abs(high))) or 1.0
     low, high = low - margin, high + margin
@@ -142,7 +132,7 @@ def _scaled(values: Array, start: float, end: float, unit: bool = False) -> tupl
 
 
 def _ticks(ticks: Sequence[tuple[float, float]], axis: str, start: float, end: float, form: str = "{:.4g}") -> str:
-    """Grid lines with their numbers."""
+    """Grid lines and tick labels."""
     out = []
     for at, value in ticks:
         text = form.format(value).replace("e-0", "e-").replace("e+0", "e").replace("-", "−")
@@ -160,8 +150,8 @@ def _label(text: str, x: float, y: float, turned: bool = False) -> str:
     return f'<text class="label" x="{x}" y="{y}" text-anchor="middle"{turn}>{html.escape(text)}</text>'
 
 
-def _said(axis: str) -> str:
-    """An axis in words."""
+def _axis_label(axis: str) -> str:
+    """Label of an axis."""
     if axis == "tau":
         return "depth τ"
     ordinal = {"pc1": "first", "pc2": "second", "pc3": "third"}

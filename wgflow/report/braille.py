@@ -1,4 +1,4 @@
-"""A curve drawn with the dots of Braille characters, for terminals."""
+"""Plots of a curve in the terminal, in Braille characters."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ _DOTS = np.array([[0x01, 0x08], [0x02, 0x10], [0x04, 0x20], [0x40, 0x80]])  # do
 
 
 def curve(x: Array, y: Array, width: int, height: int) -> list[str]:
-    """Lines of text that show y along x; y on a logarithmic scale where it is positive throughout.
+    """Plot y against x as lines of text; y is on a logarithmic scale if it is positive throughout.
 
     Parameters
     ----------
     x, y : ndarray (F,)
-        Numbers; points that are not finite are left out.
+        Points; those that are not finite are left out.
     width, height : int
-        Columns and lines to use, axes included.
+        Columns and lines available, axes included.
 
     Returns
     -------
     list of str
-        From the top down; empty if there are not two points.
+        From the top down; empty for fewer than two points.
     """
     good = np.isfinite(x) & np.isfinite(y)
     x, y = x[good], y[good]
@@ -40,8 +40,8 @@ def curve(x: Array, y: Array, width: int, height: int) -> list[str]:
     cells = np.zeros((rows, columns), int)
     for k, dot in enumerate(down):
         before = down[k - 1] if k else dot  # no gaps where the curve is steep
-        for each in range(min(dot, before), max(dot, before) + 1):
-            cells[each // 4, k // 2] |= _DOTS[each % 4, k % 2]
+        for row in range(min(dot, before), max(dot, before) + 1):
+            cells[row // 4, k // 2] |= _DOTS[row % 4, k % 2]
     lines = []
     for row, marks in enumerate(cells):
         label = labels[0] if row == 0 else labels[1] if row == rows - 1 else ""

@@ -1,4 +1,4 @@
-"""Whether a run followed the gradient flow: its balance of energy in words, and a step length to try."""
+"""Check whether a run followed the gradient flow, by its energy balance, and suggest a step length if not."""
 
 from __future__ import annotations
 
@@ -12,56 +12,54 @@ from wgflow.flow.integrators import EULER, INTEGRATORS
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
-_MOST = 0.05  # defect over descent that is still called small
-_MOST_AT_SWITCHES = 1.5  # jumps alone leave about 1 or less; what is beyond falls with the step length (measured)
-_AIM = 0.01  # defect to aim at by another step length
-_SHOWN = 3  # members that get a sentence of their own
+_TOLERANCE = 0.05  # largest defect over descent without a warning
+_TOLERANCE_AT_SWITCHES = 1.5  # jumps of E alone leave at most about 1; any excess falls with the step length (measured)
+_TARGET = 0.01  # defect that the suggested step length aims at
+_SHOWN = 3  # members with a warning of their own
 COLUMNS = (
     "balance_defect", "energy_rises", "largest_rise", "largest_rise_s", "switch_steps", "balance_at_switches",
 )  # fmt: skip
 
 
 def balance_columns(trajectory: Trajectory) -> Spec:
-    """Balance of energy of a run as columns of its summary; empty where there is none.
-
-    Parameters
-    ----------
-    trajectory : Trajectory
-        The run.
+    """Energy balance of a run as columns of its summary; empty if none was recorded.
 
     Returns
     -------
     dict
-        ``balance_defect``, the part of the descent that the dissipation does not explain; ``energy_rises``, in how many
-        steps E rose, ``largest_rise`` and the ``s`` at which; under Gaps ``switch_steps``, steps with an order switch,
-        and ``balance_at_switches``, what is left unexplained in them, jumps of E included, over the descent.
+        ``balance_defect``, the share of the descent that dissipation does not explain; ``energy_rises``, the number of
+        steps in which E rose, ``largest_rise`` and ``largest_rise_s``, the s at which; under Gaps ``switch_steps``,
+        steps with an order switch, and ``balance_at_switches``, their defect, jumps of E included, over the descent.
     """
-    found = trajectory.balance
-    if found is None:
+    balance = trajectory.balance
+    if balance is None:
         return {}
-    row = {"balance_defect": found.relative, "energy_rises": int(found.rises)}
-    row |= {"largest_rise": found.rise, "largest_rise_s": found.rise_s}
-    if found.switched:
-        row |= {"switch_steps": int(found.switched), "balance_at_switches": _over(found.at_switches, found.descent)}
+    row = {"balance_defect": balance.relative, "energy_rises": int(balance.rises)}
+    row |= {"largest_rise": balance.rise, "largest_rise_s": balance.rise_s}
+    if balance.switched:
+        row |= {
+            "switch_steps": int(balance.switched),
+            "balance_at_switches": _over(balance.at_switches, balance.descent),
+        }
     return row
 
 
 def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
-    """Sentences on the members of a run that left the gradient flow, those that did so most in front.
+    """Warnings about members that did not follow the gradient flow, the largest departure first.
 
     Parameters
     ----------
     work : Workspace
         The run.
     statuses : mapping of str to str
-        How each member ended, by label; a member that diverged is said to have done so elsewhere.
+        Status of each member by label; diverged members are reported elsewhere and left out.
     """
     found = []
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            said = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
-            if said and (balance := trajectory.balance):
-                found.append((_size(balance), f"{member.label or work.study['name']}: {said}"))
+            text = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
+            if text and (balance := trajectory.balance):
+                found.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
     lines = [line for _, line in sorted(found, key=lambda each: -each[0])]
     if len(lines) > _SHOWN:
         more = len(lines) - _SHOWN
@@ -71,88 +69,86 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
 
 
 def diagnosis(trajectory: Trajectory) -> str:
-    """What shows that a run did not follow the gradient flow, and what to try; empty if nothing does.
+    """How a run departed from the gradient flow, and what to try; empty if it did not.
 
-    Said is where the change in E over the steps and its dissipation differ by more than 5 percent, see
-    :class:`wgflow.base.energy_balance.EnergyBalance`, where E rose in a step by more than rounding, and where it
-    ended above its
-    start. In steps with order switches E jumps by design: of these only what jumps cannot account for is said.
+    A run departs if the change in E and the dissipation integrated over the steps differ by more than 5%, see
+    :class:`wgflow.base.energy_balance.EnergyBalance`, if E rose in a step by more than rounding, or if it ended above
+    its start. In steps with order switches E jumps by design: of these only the excess over the jumps counts.
     """
-    found = trajectory.balance
-    if found is None or not found.steps:
+    balance = trajectory.balance
+    if balance is None or not balance.steps:
         return ""
     energy = trajectory.series("energy")
-    said = [*_differences(found), *_rises(found)]
-    if energy[-1] > energy[0] and (said or found.risen_at_switches):
-        said.append(f"E ended at {energy[-1]:.3g}, above its start at {energy[0]:.3g}")
-    return f"{'; '.join(said)}; {_advice(trajectory, found)}." if said else ""
+    signs = [*_differences(balance), *_rises(balance)]
+    if energy[-1] > energy[0] and (signs or balance.risen_at_switches):
+        signs.append(f"E ended at {energy[-1]:.3g}, above its start at {energy[0]:.3g}")
+    return f"{'; '.join(signs)}; {_advice(trajectory, balance)}." if signs else ""
 
 
-def _differences(found: EnergyBalance) -> Iterator[str]:
-    share = found.relative
+def _differences(balance: EnergyBalance) -> Iterator[str]:
+    share = balance.relative
     if share > 1:
         yield f"dissipation differs from the change in E by {_percent(share)}"
-    elif share > _MOST:
+    elif share > _TOLERANCE:
         yield f"{_percent(share)} of the change in E is not explained by dissipation"
-    share = _over(found.at_switches, found.descent)
-    if share > _MOST_AT_SWITCHES:
+    share = _over(balance.at_switches, balance.descent)
+    if share > _TOLERANCE_AT_SWITCHES:
         yield (
-            f"dissipation differs from the change in E by {_percent(share)} in the {found.switched:.0f} of "
-            f"{found.steps:.0f} steps with order switches, more than jumps of E account for"
+            f"dissipation differs from the change in E by {_percent(share)} in the {balance.switched:.0f} of "
+            f"{balance.steps:.0f} steps with order switches, more than jumps of E account for"
         )
 
 
-def _rises(found: EnergyBalance) -> Iterator[str]:
-    if found.rises:
+def _rises(balance: EnergyBalance) -> Iterator[str]:
+    if balance.rises:
         yield (
-            f"E rose in {found.rises:.0f} of {found.steps:.0f} steps (by up to {found.rise:.2g}, at "
-            f"s = {found.rise_s:.4g})"
+            f"E rose in {balance.rises:.0f} of {balance.steps:.0f} steps (by up to {balance.rise:.2g}, at "
+            f"s = {balance.rise_s:.4g})"
         )
 
 
-def _advice(trajectory: Trajectory, found: EnergyBalance) -> str:
-    """Step length, or whatever else sets it, to try."""
+def _advice(trajectory: Trajectory, balance: EnergyBalance) -> str:
+    """Setting to try: the step length, the tolerances of an adaptive rule, or the depth scheme's shape."""
     flow, depth = trajectory.parameters["flow"], trajectory.parameters["energy"].get("depth", {})
     if isinstance(depth, dict) and depth.get("shape") == "hat":
         return "the hat function has no gradient flow, try depth.shape = 'spline'"
     rule: Any = flow.get("step", 0.0)
     rule = rule if isinstance(rule, dict) else {"name": "constant", "length": rule}
-    factor = step_factor(found, min(INTEGRATORS.get(flow.get("integrator", ""), EULER).order, 2))
+    factor = step_factor(balance, min(INTEGRATORS.get(flow.get("integrator", ""), EULER).order, 2))
     if rule.get("name") == "adaptive":
         scale = max(factor**2, 0.1)  # the defect falls in proportion to both
         return f"try flow.rtol = {_digit(scale * rule['rtol']):g} and flow.atol = {_digit(scale * rule['atol']):g}"
     constant = rule.get("name") == "constant"
     h = float(rule["length"] if constant else trajectory.series("s")[-1] / max(1, trajectory.series("step")[-1]))
-    if not 0 < h < math.inf:  # a file of frames that no flow of wgflow made
+    if not 0 < h < math.inf:  # frames that were not computed by a flow of wgflow
         return "try shorter steps"
     table = trajectory.parameters["study"].get("flow", {})
-    said = f"flow.step = {suggested_step(h, factor, _times(table)):.12g}"
-    said = f"try {said}" if constant else f"try flow.rule = 'constant' with {said}"
+    step = f"flow.step = {suggested_step(h, factor, _times(table)):.12g}"
+    advice = f"try {step}" if constant else f"try flow.rule = 'constant' with {step}"
     reflects = flow.get("boundary") == "reflect"
-    return said + ", or flow.boundary = 'clip', since particles bounce off a reflecting end" * reflects
+    return advice + ", or flow.boundary = 'clip', since particles bounce off a reflecting boundary" * reflects
 
 
-def step_factor(found: EnergyBalance, order: int) -> float:
+def step_factor(balance: EnergyBalance, order: int) -> float:
     """Factor by which to shorten steps, 0.1 to 0.5.
 
-    The defect falls like h**order, so (1% / defect)**(1 / order) brings it to about 1%; where E rose steps are too long
-    for that law, and a quarter of them is the next to try.
+    The defect is of order h**order, so (1% / defect)**(1 / order) brings it to about 1%; if E rose, steps are too long
+    for this law, and a quarter of the length is tried.
     """
-    if found.rises or not found.relative > _MOST:
+    if balance.rises or not balance.relative > _TOLERANCE:
         return 0.25
-    return min(max(math.pow(_AIM / found.relative, 1 / order), 0.1), 0.5)
+    return min(max(math.pow(_TARGET / balance.relative, 1 / order), 0.1), 0.5)
 
 
 def suggested_step(h: float, factor: float, times: Sequence[float] = ()) -> float:
-    """Step length of about ``factor`` h, <= 1, of one digit, of which all times between frames are whole numbers.
+    """Step length near ``factor`` h with one significant digit that divides all ``times``.
 
-    Where there is no such length within a factor of 10 it is h divided by a whole number, of which they all are if they
-    are multiples of h.
+    If there is none within a factor of 10, h divided by a whole number, which divides them if h does.
 
     Parameters
     ----------
     h, factor : float
-        Step length so far, > 0, and what to multiply it by.
+        Present step length, > 0, and the factor, <= 1.
     times : sequence of float, optional
         Flow times at which steps have to end.
     """
@@ -166,7 +162,7 @@ def suggested_step(h: float, factor: float, times: Sequence[float] = ()) -> floa
 
 
 def _times(flow: Spec) -> list[float]:
-    """Flow times that have to be whole numbers of steps, from a study's table."""
+    """Flow times in a study's table that have to be multiples of the step."""
     every = flow.get("every")
     if isinstance(every, dict):
         every = every.get("s")
@@ -179,21 +175,21 @@ def _whole(ratio: float) -> bool:
 
 
 def _digit(number: float) -> float:
-    """Largest number of one digit that is not above a positive one."""
+    """Positive number rounded down to one significant digit."""
     digit, exponent = _split(number)
     return float(f"{digit}e{exponent}")
 
 
 def _split(number: float) -> tuple[int, int]:
-    """First digit of a positive number and its power of ten."""
+    """Leading digit and decimal exponent of a positive number."""
     exponent = math.floor(math.log10(number) + 1e-12)
     return max(1, math.floor(number / 10.0**exponent + 1e-9)), exponent
 
 
-def _size(found: EnergyBalance) -> float:
-    """How far a run is from the gradient flow, to put the worst in front."""
-    parts = (found.defect, found.at_switches / _MOST_AT_SWITCHES, found.risen)
-    return max(_over(part, found.descent) for part in parts if not math.isnan(part))
+def _departure(balance: EnergyBalance) -> float:
+    """Departure from the gradient flow, by which warnings are sorted."""
+    parts = (balance.defect, balance.at_switches / _TOLERANCE_AT_SWITCHES, balance.risen)
+    return max(_over(part, balance.descent) for part in parts if not math.isnan(part))
 
 
 def _over(part: float, whole: float) -> float:

@@ -1,4 +1,4 @@
-"""Import of Matplotlib that does not depend on the user's settings; figures use its defaults, see :mod:`.style`."""
+"""Import of Matplotlib independent of the user's settings; figures use its defaults, see :mod:`.style`."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-_NOTHING_SET = {"MPLBACKEND": "", "MATPLOTLIBRC": os.devnull}  # what Matplotlib reads when it is imported
+_NO_SETTINGS = {"MPLBACKEND": "", "MATPLOTLIBRC": os.devnull}  # read by Matplotlib on import
 
 
 def matplotlib() -> Any:
@@ -25,21 +25,21 @@ def matplotlib() -> Any:
         return importlib.import_module("matplotlib")
     except ValueError as error:
         logging.getLogger(__name__).warning(
-            "Matplotlib refuses MPLBACKEND or matplotlibrc (%.80s); figures need neither",
+            "Matplotlib rejects MPLBACKEND or matplotlibrc (%.80s); both are ignored",
             " ".join(str(error).split()),
         )
-    for name in [each for each in sys.modules if each.partition(".")[0] == "matplotlib"]:
-        del sys.modules[name]  # parts of what could not be imported as a whole
-    with _environment(_NOTHING_SET), _elsewhere():
+    for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
+        del sys.modules[name]  # left over from the failed import
+    with _environment(_NO_SETTINGS), _elsewhere():
         return importlib.import_module("matplotlib")
 
 
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[None]:
-    """Work in a folder without a matplotlibrc, which Matplotlib reads before the one it is told of."""
+    """Work in a folder without a matplotlibrc, which would take precedence over MATPLOTLIBRC."""
     try:
         before = os.open(".", os.O_RDONLY)
-    except OSError:  # a working folder that was deleted holds none
+    except OSError:  # the working folder was deleted
         yield
         return
     os.chdir(os.path.dirname(__file__))

@@ -1,6 +1,6 @@
-"""One page a run: what was asked, the answer, figures, tables, and how to have it again. Loads nothing from outside.
+"""The HTML page of a run: question, answer, figures, tables and how to reproduce it, self-contained.
 
-Usage, to add what the theorems say along one member: python -m wgflow.analysis.report RUN_FOLDER
+Usage, to evaluate the theorems along one member: python -m wgflow.analysis.report RUN_FOLDER
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ from wgflow.base.types import Spec
 from wgflow.report import style
 from wgflow.study.workspace import Workspace, word
 
-_LONG = 60  # characters beyond which a column of text is set in lines
-_OPEN_ROWS = 40  # rows of a table beyond which it starts folded
+_LONG = 60  # characters beyond which text in a table is wrapped
+_OPEN_ROWS = 40  # rows beyond which a table is collapsed
 
 
 def build_page(
@@ -33,16 +33,16 @@ def build_page(
     tables: Mapping[str, Sequence[Spec]],
     provenance: Spec,
     notes: Sequence[str] = (),
-    moving: str = "",
+    animation: str = "",
 ) -> str:
-    """Compose the page.
+    """Build the page.
 
     Parameters
     ----------
     study : dict
         The resolved study.
     findings : sequence of str
-        Sentences that answer its question.
+        Answers to its question, one sentence each.
     figures : sequence of (str, str)
         SVG elements from :func:`wgflow.report.style.svg`, and their captions.
     tables : mapping of str to sequence of dict
@@ -50,26 +50,26 @@ def build_page(
     provenance : dict
         Versions, machine and command.
     notes : sequence of str, optional
-        What a reader must know besides: members that diverged, say.
-    moving : str, optional
+        Further remarks, such as members that diverged.
+    animation : str, optional
         Element from :func:`wgflow.report.animation.particle_animation`.
 
     Returns
     -------
     str
-        HTML with everything inside.
+        Self-contained HTML.
     """
     light, dark = style.style_sheet()
     prose = functools.partial(_prose, quoted=_quoted(study))
     about = {key: value for key, value in study.items() if key != "members"}
-    answer = [*findings, *notes] or ["The study ran; it draws no figure, so the numbers are in the tables below."]
+    answer = [*findings, *notes] or ["The study has no figure; its results are in the tables below."]
     parts = {
         "title": f"wgflow: {study['name']}",
         "light": light,
         "dark": dark,
         "name": study["name"],
         "question": study["question"] or study["name"],
-        "answer": "".join(f"<p>{prose(each)}</p>" for each in answer),
+        "answer": "".join(f"<p>{prose(sentence)}</p>" for sentence in answer),
         "command": _text(provenance["command"]),
         "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
         "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
@@ -80,7 +80,7 @@ def build_page(
         figures="\n".join(_figure(svg, prose(caption)) for svg, caption in figures),
         tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
         versions=_versions(provenance),
-        moving=moving,
+        animation=animation,
     )
 
 
@@ -89,20 +89,21 @@ def _text(text: object) -> str:
 
 
 def _quoted(study: Spec) -> list[str]:
-    """Labels and grid values that powers could be read into, a path say, the longest first."""
+    """Labels and grid values that contain "^", such as paths, and must not be set as powers; the longest first."""
     members = study.get("members", [])
-    said = {each["label"] for each in members} | {word(value) for each in members for value in each["values"].values()}
-    return sorted((each for each in said if "^" in each), key=len, reverse=True)
+    labels = {member["label"] for member in members}
+    values = {word(value) for member in members for value in member["values"].values()}
+    return sorted((text for text in labels | values if "^" in text), key=len, reverse=True)
 
 
 def _prose(text: str, quoted: Sequence[str]) -> str:
-    """Text with powers such as N^-0.49 set as powers, but for those in what is quoted from the study."""
+    """Text with powers such as N^-0.49 as superscripts, except in quotations from the study."""
     parts = re.split("(" + "|".join(map(re.escape, quoted)) + ")", text) if quoted else [text]
     return "".join(_text(part) if part in quoted else _powers(_text(part)) for part in parts)
 
 
 def _powers(text: str) -> str:
-    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda found: f"<sup>{'−' * bool(found[1])}{found[2]}</sup>", text)
+    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda match: f"<sup>{'−' * bool(match[1])}{match[2]}</sup>", text)
 
 
 def _figure(svg: str, caption: str) -> str:
@@ -118,7 +119,7 @@ def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) ->
 
 def _table(rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # a column without entries says nothing
+    keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # no empty columns
     textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
     long = {key for key in textual if any(len(_cell(row.get(key))) > _LONG for row in rows)}
     kind = {key: f' class="text{" long" * (key in long)}"' if key in textual else "" for key in keys}

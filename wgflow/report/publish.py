@@ -1,4 +1,4 @@
-"""What a run leaves for its readers: summary, tables, figures, the page. Files are never half written."""
+"""Write the results of a run: summary, tables, figures, page. Every file is replaced atomically."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def publish(
     work: Workspace,
     draw: Mapping[str, Callable[[Workspace], Drawing]],
     statuses: Mapping[str, str],
-    made_by: Spec,
+    provenance: Spec,
     notes: Sequence[str],
     progress: Callable[[str], None],
 ) -> tuple[list[str], list[str], dict[str, list[Spec]]]:
@@ -32,28 +32,27 @@ def publish(
     work : Workspace
         The run.
     draw : mapping of str to callable
-        Its figures.
+        Its figures by name.
     statuses : mapping of str to str
-        How each member ended, by label.
-    made_by : dict
-        Provenance.
+        Status of each member by label.
+    provenance : dict
+        Versions, machine and command.
     notes : sequence of str
-        What a reader must know besides.
+        Further remarks for the page.
     progress : callable
-        Told what is being made; may raise, to stop.
+        Called with the name of the current step; may raise, to stop.
 
     Returns
     -------
     written, findings, tables : list of str, list of str, dict
-        Names of the files, what the figures show and which members left the gradient flow, and their tables and the
-        members' rows.
+        Names of the files; findings of the figures and warnings; tables of the figures and of the members.
     """
     study = work.study
     progress("summary")
     rows = summary.rows(work, statuses)
     tables: dict[str, list[Spec]] = {}
     findings, figures, written = [], [], []
-    work.write_json("summary.json", {"study": study["name"], "members": rows, "provenance": made_by})
+    work.write_json("summary.json", {"study": study["name"], "members": rows, "provenance": provenance})
     work.write_csv("summary.csv", rows)
     for name, of in draw.items():
         from wgflow.report import style
@@ -62,7 +61,7 @@ def publish(
         try:
             with np.errstate(all="ignore"):  # members that diverged
                 drawing = of(work)
-        except InputError as error:  # the members' results do not depend on it
+        except InputError as error:  # the other results do not depend on this figure
             findings.append(f"{name} could not be drawn: {error}.")
             continue
         findings.append(drawing.finding)
@@ -70,11 +69,11 @@ def publish(
         with style.drawn(drawing) as figure:
             written += style.save(figure, work.folder / name)
             figures.append((style.svg(figure), drawing.caption))
-    findings += [said] if (said := describe_unfinished(work)) else []
+    findings += filter(None, [describe_unfinished(work)])
     warnings = gradient_flow_check.warnings(work, statuses)
     content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
     content |= {**tables, "members": rows}
-    work.write_json("summary.json", content | {"provenance": made_by})
+    work.write_json("summary.json", content | {"provenance": provenance})
     for name, table in tables.items():
         work.write_csv(f"{name}.csv", table)
     tables["members"] = rows
@@ -84,7 +83,7 @@ def publish(
 
         progress("report")
         notes = [*notes, *warnings]
-        text = build_page(study, findings, figures, summary.readable(tables), made_by, notes, run_animation(work))
+        text = build_page(study, findings, figures, summary.readable(tables), provenance, notes, run_animation(work))
         work.write_text("report.html", text)
         written.insert(0, "report.html")
     return (

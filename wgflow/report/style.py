@@ -1,4 +1,4 @@
-"""How every figure looks, in one place: fonts, sizes, colours that colour-blind readers can tell apart."""
+"""Style of all figures: fonts, sizes and a colour-blind-safe palette; saving as PNG, PDF and SVG."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 from wgflow.base.terminal import printable
 from wgflow.report.figure import Drawing
 
-# Okabe and Ito's palette, dark to light in the order in which series are drawn.
+# Okabe and Ito's palette, in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
-SEQUENCE = ("#fcb761", "#f08f55", "#df6a57", "#c24a63", "#9c3270", "#722377", "#461f71", "#1b1a5c")  # small N to large
-_PLAIN = 1e5  # sizes that are printed in full from here on
+SEQUENCE = ("#fcb761", "#f08f55", "#df6a57", "#c24a63", "#9c3270", "#722377", "#461f71", "#1b1a5c")  # small to large N
+_PLAIN = 1e5  # sizes from here on are printed in full, not by :g
 GREY, INK, PAPER, GRID = "#6b6b6b", "#1f2328", "#ffffff", "#e4e4e4"
-# The same on a dark page: one SVG serves both, its colours being looked up in the page's style sheet.
+# Replacements on a dark page: the SVG refers to colours by name, and the page's style sheet defines them.
 _DARK = {
     INK: "#e6e6e6", GREY: "#a0a0a0", PAPER: "#16181d", GRID: "#33363d",
     **dict(zip(COLOURS, ("#4aa8e0", "#f08a4b", "#2fc79a", "#e39cc4", "#f0b93a", "#8fd0f5"), strict=True)),
@@ -39,7 +39,7 @@ _DARK = {
                strict=True)),
 }  # fmt: skip
 
-# From Matplotlib's defaults, so that no user's own settings, usetex say, change or break a figure of a study.
+# From Matplotlib's defaults, so that a user's settings, such as usetex, cannot change or break a figure.
 _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "backend"} | {
     "figure.dpi": 100,
     "savefig.dpi": 160,
@@ -61,22 +61,22 @@ _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "
     "legend.frameon": False,
     "lines.linewidth": 1.6,
     "pdf.fonttype": 42,
-    "svg.hashsalt": "wgflow",  # the same figure gives the same names inside the file
+    "svg.hashsalt": "wgflow",  # reproducible element names
 }
 
 
-_SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, with the addresses in them
+_SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, and so are the links in them
 _P = ParamSpec("_P")
 _R = TypeVar("_R")
 
 
 def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Run a drawing function in the project's style, leaving Matplotlib's settings as they were."""
+    """Decorator: call a drawing function in the project's style, and restore Matplotlib's settings."""
 
     @functools.wraps(draw)
     def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
         with mpl.rc_context(_RC), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a label in a script that the font has not
+            warnings.filterwarnings("ignore", "Glyph .* missing")  # a label in a script that the font lacks
             return draw(*args, **kwargs)
 
     return wrapper
@@ -84,32 +84,32 @@ def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
 
 @styled
 def panels(count: int, width: float = 5.4, height: float = 4.1, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Figure with that many panels side by side, in so many rows; the panels row by row."""
+    """Figure with ``rows`` rows of ``count`` panels, and the panels in row-major order."""
     figure = Figure(figsize=(width * count, height * rows), layout="constrained")
-    FigureCanvasAgg(figure)  # figures are files here: no window, no display, and the caller's backend is left alone
+    FigureCanvasAgg(figure)  # no window or display needed, and the caller's backend stays unchanged
     return figure, list(figure.subplots(rows, count, squeeze=False).ravel())
 
 
 def literal(text: str) -> str:
-    """Text that is not ours, for a figure: its dollar signs begin no formula."""
+    """User's text for a figure, its dollar signs escaped."""
     return printable(text).replace("$", r"\$")
 
 
 def sequence(count: int) -> list[str]:
-    """Colours for an ordered series, small to large, light to dark."""
+    """Colours of an ordered series, from light (small) to dark (large)."""
     places = np.linspace(0, len(SEQUENCE) - 1, count) if count > 1 else [len(SEQUENCE) - 1]
     return [SEQUENCE[round(place)] for place in places]
 
 
 def particle_axis(axes: Axes, sizes: Sequence[float], label: str = "particles $N$") -> None:
-    """Logarithmic axis of N, or of another number of that kind, with a tick at each size."""
+    """Set a logarithmic horizontal axis of N, or another size, with a tick at every size."""
     axes.set(xscale="log", xlabel=label)
     axes.set_xticks(sorted(set(sizes)), [f"{size:g}" if size < _PLAIN else str(size) for size in sorted(set(sizes))])
     axes.minorticks_off()
 
 
 def log_ticks(axes: Axes) -> None:
-    """Logarithmic vertical axis with plain numbers at 1, 2 and 5 of each decade."""
+    """Set a logarithmic vertical axis with plain numbers at 1, 2 and 5 times powers of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
@@ -117,7 +117,7 @@ def log_ticks(axes: Axes) -> None:
 
 
 def empty_panel(axes: Axes, why: str) -> Figure:
-    """Say in the figure why it is empty."""
+    """Write the reason into an empty panel, and return its figure."""
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -126,46 +126,44 @@ def empty_panel(axes: Axes, why: str) -> Figure:
 
 @contextlib.contextmanager
 def drawn(drawing: Drawing) -> Iterator[Figure]:
-    """Draw a figure in the project's style, to be saved in any number of ways."""
+    """Draw a figure in the project's style, ready to be saved in several formats."""
     figure = styled(drawing.draw)()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
-        if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # nothing on it, and so no ticks
+        if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
     yield figure
 
 
 @styled
 def save(figure: Figure, path: str | Path) -> list[str]:
-    """Write a figure as PNG and PDF next to each other; returns the two names."""
+    """Write a figure as PNG and PDF, and return the two file names."""
     path = Path(path)
     _lay_out(figure)
     for suffix in (".png", ".pdf"):
-        # No creation date in the file: the same numbers give the same bytes.
-        figure.savefig(
-            path.with_name(path.name + suffix), metadata={"CreationDate": None} if suffix == ".pdf" else None
-        )
+        metadata = {"CreationDate": None} if suffix == ".pdf" else None  # reproducible files
+        figure.savefig(path.with_name(path.name + suffix), metadata=metadata)
     return [path.name + ".png", path.name + ".pdf"]
 
 
 @styled
 def svg(figure: Figure) -> str:
-    """Figure as an SVG element for a page, its colours named by :func:`style_sheet`."""
+    """Figure as an SVG element for the page, its colours defined by :func:`style_sheet`."""
     _lay_out(figure)
     buffer = io.StringIO()
     figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda found: _variable(found[0]), text)
+    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda match: _variable(match[0]), text)
 
 
 def style_sheet() -> tuple[str, str]:
-    """Declarations of the colours' names on a light and on a dark page."""
+    """CSS declarations of the colours on a light and on a dark page."""
     light = "".join(f"{_name(colour)}:{colour};" for colour in _DARK)
     return light, "".join(f"{_name(colour)}:{dark};" for colour, dark in _DARK.items())
 
 
 def _variable(colour: str) -> str:
-    known = {each.lower() for each in _DARK}
+    known = {name.lower() for name in _DARK}
     return f"var({_name(colour)})" if colour.lower() in known else colour
 
 
@@ -174,7 +172,7 @@ def _name(colour: str) -> str:
 
 
 def _lay_out(figure: Figure) -> None:
-    """Settle the layout once; each format would do it again. Titles too long for their panel go on two lines."""
+    """Fix the layout once for all formats, with titles wrapped that are too long for their panel."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
         if any([_break_title(figure, axes) for axes in figure.axes]):
@@ -183,13 +181,13 @@ def _lay_out(figure: Figure) -> None:
 
 
 def _break_title(figure: Figure, axes: Axes) -> bool:
-    """Break a panel's title at spaces outside of formulas, if it reaches into the next panel or out of the figure."""
+    """Wrap a panel's title, not within formulas, if it overlaps the next panel or leaves the figure."""
     text = axes.get_title(loc="left")
-    titles = [each for each in axes.findobj(Text) if isinstance(each, Text) and text and each.get_text() == text]
+    titles = [item for item in axes.findobj(Text) if isinstance(item, Text) and text and item.get_text() == text]
     if not titles:
         return False
     extent, place = titles[0].get_window_extent(), axes.get_window_extent()
-    right = [figure.bbox.x1]  # where the panels to the right begin
+    right = [figure.bbox.x1]  # left edges of the panels to the right
     for other in figure.axes:
         its, around = other.get_window_extent(), other.get_tightbbox()
         if around and other.get_title(loc="left") and its.x0 > place.x1 and its.y0 < place.y1 and its.y1 > place.y0:
