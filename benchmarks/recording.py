@@ -16,7 +16,7 @@ import numpy as np
 
 import wgflow
 from wgflow.trajectory import TrajectoryWriter, schema
-from wgflow.trajectory.layout import write_at
+from wgflow.trajectory.file_io import write_at
 
 N, M, D = 1000, 1024, 16
 

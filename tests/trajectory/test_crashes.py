@@ -12,7 +12,7 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError
-from wgflow.trajectory import TrajectoryWriter, layout, repair, schema
+from wgflow.trajectory import TrajectoryWriter, file_io, layout, repair, schema
 
 
 @pytest.fixture
@@ -20,7 +20,7 @@ def logged(run, monkeypatch):
     """Writes of a run that outgrows its file twice, as (file before them, [(offset, bytes)]); its frames and path."""
     create, frames, path, _ = run
     log = []
-    write = layout._pwrite
+    write = file_io._pwrite
 
     def note(file, data, offset):
         if os.fspath(file.name) == os.fspath(path):  # not a draft, which nobody sees
@@ -29,7 +29,7 @@ def logged(run, monkeypatch):
             log[-1][2].append((offset, bytes(data)))
         return write(file, data, offset)
 
-    monkeypatch.setattr(layout, "_pwrite", note)
+    monkeypatch.setattr(file_io, "_pwrite", note)
     with create(capacity=3) as writer:
         for frame in frames:
             writer.append(frame)
@@ -202,7 +202,7 @@ def test_a_kill_before_the_file_is_there_leaves_the_old_one(run, write, same, mo
 def test_a_disk_that_fills_up_keeps_what_is_committed(run, same, monkeypatch, at):
     """The write takes a part, then fails, as on a full disk."""
     create, frames, path, _ = run
-    write, left = layout._pwrite, [None]
+    write, left = file_io._pwrite, [None]
 
     def full(file, data, offset):
         if left[0] is None:
@@ -213,7 +213,7 @@ def test_a_disk_that_fills_up_keeps_what_is_committed(run, same, monkeypatch, at
         view = memoryview(data).cast("B")
         return write(file, view[: max(1, len(view) // 2)], offset)
 
-    monkeypatch.setattr(layout, "_pwrite", full)
+    monkeypatch.setattr(file_io, "_pwrite", full)
     with create() as writer:
         for frame in frames[:4]:
             writer.append(frame)

@@ -13,8 +13,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, LostError, TrajectoryError
 from wgflow.cli.trajectory import main
-from wgflow.trajectory import h5md as skeleton
-from wgflow.trajectory import schema
+from wgflow.trajectory import h5md, new_file, schema
 from wgflow.trajectory import writer as writer_module
 
 
@@ -209,19 +208,19 @@ def test_an_older_check_of_a_newer_file(run, write, capsys, monkeypatch):
     """Format 2.3 has one more array, and one more number a frame: 2.2 reads it, and does not write to it."""
     create, frames, path, energy = run
     more = [*schema.STATIC, schema.Element("parameters/data/weight", "<f8", ("M",), "of a sample")]
-    stored = writer_module._stored
+    stored = new_file._stored
     with monkeypatch.context() as patch:
         patch.setattr(schema, "STATIC", tuple(more))
         patch.setattr(schema, "MODULE_VERSION", (2, 3))
         weight = {"parameters/data/weight": np.ones(len(energy.problem.x))}
-        patch.setattr(writer_module, "_stored", lambda group, arrays: stored(group, arrays) | weight)
+        patch.setattr(new_file, "_stored", lambda group, arrays: stored(group, arrays) | weight)
         odd = [dataclasses.replace(frame, observables=frame.observables | {"added": 3.0}) for frame in frames]
         write(create, odd, observables=("half", "added"))
     with wgflow.Trajectory(path) as trajectory:
         np.testing.assert_array_equal(trajectory.series("half"), [frame.energy / 2 for frame in frames])
         assert trajectory[3].observables["added"] == 3.0
         assert trajectory.energy().problem.spec() == energy.problem.spec()
-    with pytest.raises(TrajectoryError, match=r"expected format version 2.2 or before to go on with, got 2.3"):
+    with pytest.raises(TrajectoryError, match=r"expected format version 2.2 or before to continue, got 2.3"):
         wgflow.trajectory.TrajectoryWriter.resume(path)
 
 
@@ -257,7 +256,7 @@ def test_a_digest_made_from_the_page_alone(run, write):
 def test_a_file_of_format_2_1_is_read_and_gone_on_with(run, write, same, monkeypatch):
     """It has no balance of energy, and gets none when it goes on or grows."""
     create, frames, path, energy = run
-    made = skeleton.create
+    made = h5md.create
 
     def before(path, observables, **options):
         made(path, observables={name: observables[name] for name in observables if name != "balance"}, **options)
@@ -265,7 +264,7 @@ def test_a_file_of_format_2_1_is_read_and_gone_on_with(run, write, same, monkeyp
     bare = [dataclasses.replace(frame, balance=None) for frame in frames]
     with monkeypatch.context() as patch:
         patch.setattr(schema, "MODULE_VERSION", (2, 1))
-        patch.setattr(skeleton, "create", before)
+        patch.setattr(h5md, "create", before)
         write(create, frames[:3], finish=False, capacity=4)
     with wgflow.Trajectory(path) as trajectory:
         assert "balance" not in trajectory.observables

@@ -93,8 +93,7 @@ def _repair(path: Path, out: Path | None) -> int:
 
 
 def _export(options: argparse.Namespace) -> int:
-    from wgflow.trajectory import Trajectory, schema
-    from wgflow.trajectory import convert as export
+    from wgflow.trajectory import Trajectory, convert, schema
 
     out: Path = options.out
     if out.suffix not in (".nc", ".h5"):
@@ -108,11 +107,11 @@ def _export(options: argparse.Namespace) -> int:
                 if file.read(len(schema.MAGIC)) == schema.MAGIC:
                     raise InputError(f"{out}: expected a file that may be replaced, got a trajectory; choose another")
         if out.suffix == ".nc":
-            export.write_netcdf(trajectory.to_xarray(not options.series), out, options.compress)
+            convert.write_netcdf(trajectory.to_xarray(not options.series), out, options.compress)
             what = f"{len(trajectory)} frames"
         else:
             axes = options.axes.split(",") if options.axes is not None else None
-            what = "axes " + ", ".join(export.to_three_dimensions(trajectory, out, axes, options.compress))
+            what = "axes " + ", ".join(convert.to_three_dimensions(trajectory, out, axes, options.compress))
     show(printable(f"{out}: {what}"))
     return DONE
 

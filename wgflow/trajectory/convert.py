@@ -1,4 +1,4 @@
-"""Trajectories for programs of other fields: three dimensions for molecular viewers, NetCDF for arrays with names."""
+"""Conversion of trajectories: points in three dimensions for molecular viewers, NetCDF for labelled arrays."""
 
 from __future__ import annotations
 
@@ -13,8 +13,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.files import replaced
 from wgflow.base.types import Array
 from wgflow.model.projections import directions, principal
-from wgflow.trajectory import h5md as skeleton
-from wgflow.trajectory import schema
+from wgflow.trajectory import h5md, schema
 from wgflow.trajectory.reader import Trajectory
 
 if TYPE_CHECKING:
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 
 
 def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> None:
-    """Write a data set as NetCDF: made in memory, since HDF5 cannot be trusted with a full disk.
+    """Write a data set as NetCDF, made in memory since HDF5 does not handle a full disk reliably.
 
     Raises
     ------
@@ -47,16 +46,15 @@ def to_three_dimensions(
     out : Path
         The file.
     axes : sequence of str, optional
-        Three names as in :func:`wgflow.model.projections.directions`, principal directions being those over all
-        frames and
-        particles. By default pc1, pc2, tau.
+        Three names as in :func:`wgflow.model.projections.directions`; principal directions are those over all frames
+        and particles. By default pc1, pc2, tau.
     compress : bool, optional
         Compress with gzip.
 
     Returns
     -------
     list of str
-        What the axes are.
+        Names of the axes.
 
     Raises
     ------
@@ -74,9 +72,9 @@ def to_three_dimensions(
         raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")
     count, parameters = trajectory[0].theta.shape
     onto = directions(axes, parameters, lambda: principal(frame.theta for frame in trajectory))
-    image = skeleton.Image()  # in memory, since HDF5 cannot be trusted with a full disk
+    image = h5md.Image()  # in memory, since HDF5 does not handle a full disk reliably
     with h5py.File(image, "w") as file:
-        skeleton.preamble(file, 3)
+        h5md.preamble(file, 3)
         options: dict[str, Any] = {"compression": "gzip", "shuffle": True} if compress else {}
         shape = (len(trajectory), count, 3)
         position = file.create_dataset(schema.POSITION, shape, "<f8", chunks=(1, count, 3), **options)
@@ -98,7 +96,7 @@ def to_three_dimensions(
 
 
 def _write_masses(file: h5py.File, masses: Array) -> None:
-    """Masses (F, N) of all frames: one row for all where they never change, as H5MD allows, else a row a frame."""
+    """Write masses (F, N): one row for all frames if they never change, as H5MD allows, else one row per frame."""
     if (masses == masses[0]).all():
         file[f"{schema.GROUP}/mass"] = masses[0]
         return

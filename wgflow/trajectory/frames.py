@@ -1,4 +1,4 @@
-"""Rows of an open trajectory file: frames as the file has them, each checked before it is handed on."""
+"""Frames of an open trajectory file, each checked against its digest before it is returned."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from wgflow.base.energy_balance import EnergyBalance
 from wgflow.base.errors import TrajectoryError
 from wgflow.base.types import Frame
 from wgflow.trajectory import schema
-from wgflow.trajectory.layout import Layout, read_at
+from wgflow.trajectory.file_io import read_at
+from wgflow.trajectory.layout import Layout
 
-_READ_BYTES = 16 * 2**20  # frames are read in runs of about this size
-_RUN = 2**14  # and numbers of so many frames at once
+_READ_BYTES = 16 * 2**20  # frames are read in chunks of about this size
+_CHUNK = 2**14  # frames, at most, whose numbers are read at once
 
 
-class Rows:
+class Frames:
     """Committed frames of an open file.
 
     Parameters
     ----------
     path : Path
-        Its name, for messages.
+        Its name, for error messages.
     file : FileIO
         The file.
     layout : Layout
-        Where everything lies in it.
+        Places of its datasets.
 
     Attributes
     ----------
     count : int
-        Frames committed. The last one of a file that is not finished was in flight, and is not counted, if it does not
-        match its digest.
+        Committed frames. In an unfinished file a last frame that does not match its digest was being written, and is
+        not counted.
     last : int
-        Last frame with a row of digests, counted or not; -1 if there is none.
+        Last frame with a digest, counted or not; -1 if there is none.
     marked : bool
-        Whether there is a mark of a finished file, be it the right one or not.
+        Whether the mark of a finished file is set, valid or not.
     finished : bool
-        Whether the run came to its end.
+        Whether the run reached its end.
     """
 
     def __init__(self, path: Path, file: io.FileIO, layout: Layout) -> None:
@@ -55,11 +56,11 @@ class Rows:
         self.finished = mark == layout.digests.of_finished(layout.frames)
         self.last = layout.frames - 1 if self.finished else self._last_commit()
         self.count = self.last + 1
-        if self.count and not self.finished and not self.whole(self.count - 1):
+        if self.count and not self.finished and not self.intact(self.count - 1):
             self.count -= 1
 
     def columns(self, block: int | None = None) -> dict[str, NDArray[Any]]:
-        """Numbers of all frames by path and, if asked for, the checksums of one block of each, read in long runs.
+        """Numbers of all frames by path, and the checksums of one block of each frame if given, read in long chunks.
 
         Raises
         ------
@@ -67,10 +68,10 @@ class Rows:
             If a frame does not match its digest.
         """
         parts = []
-        for begin in range(0, self.count, self._run):
-            found = self._numbers(begin, min(self.count, begin + self._run))
-            checksums = found.pop(schema.BLOCKS)
-            parts.append(found if block is None else found | {schema.BLOCKS: checksums[:, block]})
+        for begin in range(0, self.count, self._chunk):
+            numbers = self._numbers(begin, min(self.count, begin + self._chunk))
+            checksums = numbers.pop(schema.BLOCKS)
+            parts.append(numbers if block is None else numbers | {schema.BLOCKS: checksums[:, block]})
         parts = parts or [self._numbers(0, 0)]
         return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
 
@@ -94,13 +95,13 @@ class Rows:
         return out | arrays | {schema.BLOCKS: blocks}
 
     @property
-    def _run(self) -> int:
+    def _chunk(self) -> int:
         """Frames whose numbers and arrays are read at once."""
         wide = sum(self.layout.places[each.path].stride for each in self.layout.digests.arrays)
-        return max(1, min(_RUN, _READ_BYTES // max(1, wide)))
+        return max(1, min(_CHUNK, _READ_BYTES // max(1, wide)))
 
-    def frames(self, start: int, stop: int) -> Iterator[Frame]:
-        """Frames start..stop-1, read in long runs.
+    def read(self, start: int, stop: int) -> Iterator[Frame]:
+        """Frames start..stop-1, read in long chunks.
 
         Raises
         ------
@@ -108,9 +109,9 @@ class Rows:
             If a frame does not match its digest.
         """
         stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
-        run = min(max(1, _READ_BYTES // max(1, stride)), self._run)
-        for begin in range(start, stop, run):
-            end = min(stop, begin + run)
+        chunk = min(max(1, _READ_BYTES // max(1, stride)), self._chunk)
+        for begin in range(start, stop, chunk):
+            end = min(stop, begin + chunk)
             numbers = self._numbers(begin, end)
             position, mass = self._read(schema.POSITION, begin, end), self._read(schema.MASS, begin, end)
             for k in range(end - begin):
@@ -120,7 +121,7 @@ class Rows:
                 yield _frame(position[k], mass[k], row)
 
     def particle(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Positions (F, P + 1) and masses (F,) of one particle; of each frame only its block is read.
+        """Positions (F, P + 1) and masses (F,) of one particle, read from its block of each frame.
 
         Raises
         ------
@@ -140,8 +141,8 @@ class Rows:
             position[k], mass[k] = rows[within], masses[within]
         return position, mass
 
-    def whole(self, number: int) -> bool:
-        """Whether a frame matches its digest; found out with little memory, however large the frame claims to be."""
+    def intact(self, number: int) -> bool:
+        """Whether a frame matches its digest, checked in little memory however large the frame claims to be."""
         digests, layout = self.layout.digests, self.layout
         try:
             expected = self._numbers(number, number + 1)[schema.BLOCKS][0]
@@ -159,16 +160,16 @@ class Rows:
         return True
 
     def array(self, path: str) -> NDArray[Any]:
-        """Whole of one dataset that is not made of frames."""
+        """All of a dataset that is not written frame by frame."""
         return self.layout.array(self._file, path)
 
     def _last_commit(self) -> int:
         """Last frame with a digest; -1 if there is none."""
         last = -1
-        for begin in range(0, self.layout.frames, _RUN):
-            digests = self._read(schema.DIGEST, begin, min(self.layout.frames, begin + _RUN))
-            used = np.flatnonzero(digests.any(axis=1))
-            last = begin + int(used[-1]) if used.size else last
+        for begin in range(0, self.layout.frames, _CHUNK):
+            digests = self._read(schema.DIGEST, begin, min(self.layout.frames, begin + _CHUNK))
+            committed = np.flatnonzero(digests.any(axis=1))
+            last = begin + int(committed[-1]) if committed.size else last
         return last
 
     def _read(self, path: str, start: int, stop: int) -> NDArray[Any]:
@@ -187,15 +188,15 @@ class Rows:
     def _damaged(self, number: int) -> TrajectoryError:
         return TrajectoryError(
             f"{self.path}: frame {number} is damaged: its numbers do not match their digest; "
-            "python -m wgflow.trajectory repair copies out the frames that are whole"
+            "python -m wgflow.trajectory repair copies the undamaged frames"
         )
 
 
 def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> Frame:
     extra = {path.split("/")[1]: value for path, value in row.items() if path.startswith("observables/")}
-    there = extra.get(schema.BALANCE)
-    own = there is not None and there.shape == schema.BALANCE_SHAPE  # otherwise it is one of the caller's
-    balance = extra.pop(schema.BALANCE).tolist() if own else [math.nan]
+    balance = extra.get(schema.BALANCE)
+    own = balance is not None and balance.shape == schema.BALANCE_SHAPE  # otherwise it is an observable of the caller
+    sums = extra.pop(schema.BALANCE).tolist() if own else [math.nan]
     return Frame(
         step=int(row[schema.STEP]),
         s=float(row[schema.TIME]),
@@ -207,5 +208,5 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         switches=int(extra.pop("switches")),
         h=float(extra.pop("step_length")),
         observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
-        balance=None if math.isnan(balance[0]) else EnergyBalance(*balance),
+        balance=None if math.isnan(sums[0]) else EnergyBalance(*sums),
     )

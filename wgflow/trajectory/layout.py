@@ -29,6 +29,7 @@ from numpy.typing import NDArray
 from wgflow.base.errors import TrajectoryError
 from wgflow.base.types import Spec
 from wgflow.trajectory import schema
+from wgflow.trajectory.file_io import read_at
 
 LEAST_BLOCK, _MOST_BLOCK = 4096, 2**20
 _MOST_STATIC = 2**30  # bytes outside the frames that a file may have: they are read and hashed when it is opened
@@ -223,40 +224,6 @@ def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, 
     return Layout({each[0]: _place(*each[1:]) for each in listed}, size, start, version)
 
 
-def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
-    """Bytes of a file from an offset.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file is shorter.
-    """
-    try:
-        out = bytearray(size)
-    except MemoryError as error:
-        raise TrajectoryError(f"{file.name!r}: expected data that fit into memory, got {size} bytes") from error
-    view, done = memoryview(out), 0
-    while done < size:
-        count = _pread(file, view[done:], offset + done)
-        if not count:
-            raise TrajectoryError(f"{file.name!r}: damaged, cut short while it was read")
-        done += count
-    return out
-
-
-def write_at(file: io.FileIO, offset: int, data: Any) -> None:
-    """Write bytes at an offset, all of them.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or gone.
-    """
-    done, size = _pwrite(file, data, offset), len(data) if type(data) is bytes else memoryview(data).nbytes
-    while done < size:  # a part may be written where the disk fills up; the next write says so
-        done += _pwrite(file, memoryview(data).cast("B")[done:], offset + done)
-
-
 def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> None:
     """Write the block in front of a file whose other bytes are there.
 
@@ -296,25 +263,6 @@ def _sum(file: io.FileIO, block: bytes | bytearray, layout: Layout) -> str:
         for at in range(begin, stop, _PIECE):
             digest.update(read_at(file, at, min(_PIECE, stop - at)))
     return digest.hexdigest()
-
-
-if hasattr(os, "pwrite"):  # readers of several threads may share a file
-
-    def _pread(file: io.FileIO, view: memoryview, offset: int) -> int:
-        return os.preadv(file.fileno(), [view], offset)
-
-    def _pwrite(file: io.FileIO, view: Any, offset: int) -> int:
-        return os.pwrite(file.fileno(), view, offset)
-
-else:  # Windows
-
-    def _pread(file: io.FileIO, view: memoryview, offset: int) -> int:
-        file.seek(offset)
-        return file.readinto(view)
-
-    def _pwrite(file: io.FileIO, view: Any, offset: int) -> int:
-        file.seek(offset)
-        return file.write(view) or 0
 
 
 def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:

@@ -1,4 +1,4 @@
-"""Reading a trajectory: a lazy sequence of frames, each checked against its digest before it is handed out."""
+"""Reading a trajectory: a lazy sequence of frames, each checked against its digest before it is returned."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from wgflow.base.energy_balance import EnergyBalance
 from wgflow.base.errors import InputError, TrajectoryError, describe
 from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Frame, Spec
-from wgflow.energy import Energy
 from wgflow.trajectory import layout, schema
-from wgflow.trajectory import to_xarray as labelled
-from wgflow.trajectory.frames import Rows
+from wgflow.trajectory.frames import Frames
 
 if TYPE_CHECKING:
     import xarray
+
+    from wgflow.energy import Energy
 
 
 class ParticlePath(NamedTuple):
@@ -46,12 +46,12 @@ class ParticlePath(NamedTuple):
 
 
 class Trajectory(Sequence[Frame]):
-    """A run as a sequence of frames, read when asked for.
+    """A run as a lazy sequence of frames.
 
     Parameters
     ----------
     path : str or Path
-        A file written by wgflow, finished or still being written; the writer is not disturbed.
+        A file written by wgflow, finished or still being written.
 
     Attributes
     ----------
@@ -75,13 +75,12 @@ class Trajectory(Sequence[Frame]):
         if not isinstance(path, str | os.PathLike):
             raise InputError(f"path: expected the path of a trajectory as text, got {describe(path)}")
         self.path = Path(path)
-        self._where = self.path.absolute()
+        self._absolute = self.path.absolute()
         self._file = opened(self.path)
         try:
-            found = layout.read(self.path, self._file)
-            self._rows = Rows(self.path, self._file, found)
+            self._frames = Frames(self.path, self._file, layout.read(self.path, self._file))
             self.parameters: dict[str, Spec] = {
-                name: layout.document(bytes(self._rows.array(f"parameters/{name}")[()]), self.path, name)
+                name: layout.document(bytes(self._frames.array(f"parameters/{name}")[()]), self.path, name)
                 for name in schema.DOCUMENTS
             }
         except KeyError as error:
@@ -92,11 +91,11 @@ class Trajectory(Sequence[Frame]):
             raise
 
     def __reduce__(self) -> tuple[type[Trajectory], tuple[Path]]:
-        """Pickled or copied by its path: a copy opens the file again."""
-        return type(self), (self._where,)
+        """Pickle the path alone: a copy opens the file again."""
+        return type(self), (self._absolute,)
 
     def __len__(self) -> int:
-        return self._rows.count
+        return self._frames.count
 
     @overload
     def __getitem__(self, index: int) -> Frame: ...
@@ -109,15 +108,15 @@ class Trajectory(Sequence[Frame]):
         if isinstance(index, slice):
             numbers = range(*index.indices(len(self)))
             if numbers.step == 1:
-                return list(self._open.frames(numbers.start, max(numbers.start, numbers.stop)))
+                return list(self._open.read(numbers.start, max(numbers.start, numbers.stop)))
             return [self[number] for number in numbers]
         number = index + len(self) if index < 0 else index
         if not 0 <= number < len(self):
             raise IndexError(f"{self.path}: expected a frame number in 0..{len(self) - 1}, got {index}")
-        return next(self._open.frames(number, number + 1))
+        return next(self._open.read(number, number + 1))
 
     def __iter__(self) -> Iterator[Frame]:
-        yield from self._open.frames(0, len(self))  # a generator, which keeps the file open for as long as it lives
+        yield from self._open.read(0, len(self))  # a generator keeps the file open as long as it lives
 
     def __repr__(self) -> str:
         return f"Trajectory({str(self.path)!r}, frames={len(self)})"
@@ -125,20 +124,20 @@ class Trajectory(Sequence[Frame]):
     @property
     def observables(self) -> tuple[str, ...]:
         """Names of the series in the file."""
-        return (*schema.OWN_OBSERVABLES, *self._rows.layout.callers)
+        return (*schema.OWN_OBSERVABLES, *self._frames.layout.callers)
 
     @property
     def particles(self) -> int:
-        """N; 0 if the run recorded numbers along s alone."""
-        return self._rows.layout.particles
+        """N; 0 for a run that recorded only numbers along s."""
+        return self._frames.layout.particles
 
     @property
     def finished(self) -> bool:
-        """Whether the run came to its end; otherwise it was stopped, or is being written."""
-        return self._rows.finished
+        """Whether the run reached its end; otherwise it was stopped or is being written."""
+        return self._frames.finished
 
     def series(self, name: str) -> NDArray[Any]:
-        """One number a frame, (F,), or array a frame, (F, ...): ``"s"``, ``"step"``, or any of :attr:`observables`.
+        """Values at all frames, (F,) or (F, ...): of ``"s"``, ``"step"``, or any of :attr:`observables`.
 
         ``"balance"`` has the numbers of :class:`wgflow.base.energy_balance.EnergyBalance`.
 
@@ -149,27 +148,27 @@ class Trajectory(Sequence[Frame]):
         TrajectoryError
             If a frame does not match its digest.
         """
-        places = {"s": schema.TIME, "step": schema.STEP}
-        extra = (schema.BALANCE,) if self._rows.layout.balanced else ()
-        places |= {each: schema.observable(each).path for each in (*self.observables, *extra)}
-        check_name("series", name, places)
-        return self._numbers[places[name]].copy()
+        extra = (schema.BALANCE,) if self._frames.layout.balanced else ()
+        paths = {"s": schema.TIME, "step": schema.STEP}
+        paths |= {observable: schema.observable(observable).path for observable in (*self.observables, *extra)}
+        check_name("series", name, paths)
+        return self._numbers[paths[name]].copy()
 
     @property
     def balance(self) -> EnergyBalance | None:
-        """Balance of energy over all steps up to the last frame; None without a frame or where there is none."""
-        if not len(self) or not self._rows.layout.balanced:
+        """Balance of energy over all steps up to the last frame; None if it was not recorded."""
+        if not len(self) or not self._frames.layout.balanced:
             return None
         last = self.series(schema.BALANCE)[-1].tolist()
         return None if math.isnan(last[0]) else EnergyBalance(*last)
 
     def particle(self, index: int) -> ParticlePath:
-        """Path of one particle through all frames, read without the other particles of most.
+        """Path of one particle through all frames; only its block of each frame is read.
 
         Parameters
         ----------
         index : int
-            Its number, 0 <= index < N, or counted from the end if negative.
+            Its index, 0 <= index < N, or counted from the end if negative.
 
         Raises
         ------
@@ -192,24 +191,26 @@ class Trajectory(Sequence[Frame]):
         threads: int | None = None,
         own: Mapping[str, Any] | None = None,
     ) -> Energy:
-        """Rebuild the energy the run descended, from the file alone.
+        """Energy whose flow the run is, rebuilt from the file alone.
 
         Parameters
         ----------
         samples : {"data", "heldout"}, optional
-            The samples trained on, or those held out.
+            Training or held-out samples.
         data : mapping of str to array_like, optional
             Arrays x and y, needed only if they were too large to be stored.
         backend, threads : optional
             As for :class:`~wgflow.energy.Energy`.
         own : mapping of str to object, optional
-            Objects of your own the run was made with; see :meth:`wgflow.Energy.from_spec`.
+            User-defined objects of the run; see :meth:`wgflow.Energy.from_spec`.
 
         Raises
         ------
         InputError
             If the file has no such samples.
         """
+        from wgflow.energy import Energy  # on demand: frames are read without kernels and problems
+
         if not self.parameters["energy"]:
             raise InputError(f"{self.path}: expected the energy's spec in it, got none; it was lost in a repair")
         if "network" in self.parameters["energy"]:
@@ -243,7 +244,7 @@ class Trajectory(Sequence[Frame]):
         Parameters
         ----------
         particles : bool, optional
-            Also the particles of every frame, which are read into memory, F N (P + 2) numbers; series alone otherwise.
+            Also the particles of every frame, F N (P + 2) numbers in memory; otherwise series alone.
 
         Returns
         -------
@@ -259,29 +260,31 @@ class Trajectory(Sequence[Frame]):
         TrajectoryError
             If a frame does not match its digest.
         """
-        return labelled.to_xarray(self, particles)
+        from wgflow.trajectory.to_xarray import to_xarray
+
+        return to_xarray(self, particles)
 
     def samples(self, which: str = "data") -> dict[str, Array]:
-        """Arrays x and y (and embed, readout, if the system has them) that are stored with the run, by name.
+        """Arrays x and y (and embed, readout, if the system has them) stored with the run, by name.
 
         Parameters
         ----------
         which : {"data", "heldout"}, optional
-            The samples trained on, or those held out.
+            Training or held-out samples.
 
         Raises
         ------
         InputError
-            If there are none in the file.
+            If the file has none.
         """
-        found = self._arrays(which) if which in ("data", "heldout") else {}
-        if not {"x", "y"} <= set(found):
+        arrays = self._arrays(which) if which in ("data", "heldout") else {}
+        if not {"x", "y"} <= set(arrays):
             raise InputError(f"{self.path}: expected samples {which!r} in it, got none")
-        return found
+        return arrays
 
     @property
     def holds_data(self) -> bool:
-        """Whether the problem's samples are in the file; very large ones are not."""
+        """Whether the problem's samples are stored in the file; very large ones are not."""
         return "parameters/data/x" in self._open.layout.places
 
     def close(self) -> None:
@@ -306,14 +309,14 @@ class Trajectory(Sequence[Frame]):
         return {path.removeprefix(prefix): self._open.array(path) for path in paths}
 
     @property
-    def _open(self) -> Rows:
+    def _open(self) -> Frames:
         if self._file.closed:
             raise TrajectoryError(f"{self.path}: this Trajectory has been closed; open it again")
-        return self._rows
+        return self._frames
 
     @functools.cached_property
     def _numbers(self) -> dict[str, NDArray[Any]]:
-        """Numbers of all frames, checked once."""
+        """Numbers of all frames by path, checked once."""
         return self._open.columns()
 
 

@@ -1,4 +1,4 @@
-"""Looking after trajectory files: what is wrong with one, and a copy of what is right."""
+"""Checking a trajectory file for damage, and copying what is undamaged."""
 
 from __future__ import annotations
 
@@ -13,28 +13,29 @@ from typing import Any, NamedTuple
 from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.base.files import replaced
 from wgflow.trajectory import layout, schema
-from wgflow.trajectory.frames import Rows
+from wgflow.trajectory.frames import Frames
 from wgflow.trajectory.layout import Layout
+from wgflow.trajectory.new_file import create_like
 from wgflow.trajectory.reader import opened
-from wgflow.trajectory.writer import TrajectoryWriter, emptied
+from wgflow.trajectory.writer import TrajectoryWriter
 
-_PATIENCE = 60.0  # seconds HDF5 may take over the structure of a file
+_TIMEOUT = 60.0  # seconds HDF5 may take to read the structure of a file
 _NEEDED = (f"{schema.GROUP}/id", *(f"parameters/{name}" for name in schema.DOCUMENTS))
 
 
 class Report(NamedTuple):
-    """What a file was found to be.
+    """State of a trajectory file.
 
     Attributes
     ----------
     frames : int
         Committed frames.
     finished : bool
-        Whether its run came to its end.
+        Whether its run reached its end.
     damage : list of str
-        One line for each thing wrong; none for a sound file.
+        One line for each fault; empty for a sound file.
     in_flight : int
-        1 if there is a frame at the end that was being written, or of a copy, that was left out for it.
+        1 if the last frame was still being written; it is left out of a copy.
     """
 
     frames: int
@@ -44,118 +45,122 @@ class Report(NamedTuple):
 
 
 def check(path: Path) -> Report:
-    """Hold a file against its seal, its digests and, through HDF5, its schema.
+    """Check a file against its seal, its digests and, through HDF5, its schema.
 
     Raises
     ------
     TrajectoryError
-        If it is no trajectory, or so damaged that nothing more can be said.
+        If it is not a trajectory, or too damaged to be examined.
     """
     with opened(path) as file:
-        found, damage = layout.read(path, file, sealed=False), []
-        rows = Rows(path, file, found)
+        places, damage = layout.read(path, file, sealed=False), []
+        frames = Frames(path, file, places)
         try:
             layout.read(path, file)
         except TrajectoryError:
-            lost = _damaged_arrays(rows)
+            lost = _damaged_arrays(frames)
             damage.append(f"outside the frames: {', '.join(lost) if lost else 'the structure of the HDF5 file'}")
-        damage += [f"frame {number}" for number in range(rows.count) if not rows.whole(number)]
-        if rows.marked and not rows.finished:
+        damage += [f"frame {number}" for number in range(frames.count) if not frames.intact(number)]
+        if frames.marked and not frames.finished:
             damage.append("the mark of a finished file")
-        if not damage:  # never before: HDF5 may crash on a damaged file
-            damage += _beside_the_schema(path, found)
-        return Report(rows.count, rows.finished, damage, rows.last + 1 - rows.count)
+        if not damage:  # only then, since HDF5 may crash on a damaged file
+            damage += _structure_faults(path, places)
+        return Report(frames.count, frames.finished, damage, frames.last + 1 - frames.count)
 
 
 def repair(path: Path, out: Path) -> Report:
-    """Copy the frames that match their digests, and everything else that is whole, into a new file.
+    """Copy all frames, documents and arrays that match their digests into a new file.
 
     Parameters
     ----------
     path : Path
-        A damaged trajectory; it is not touched.
+        A damaged trajectory; it is not changed.
     out : Path
-        The copy, which must not be there yet.
+        The copy, which must not exist yet.
 
     Returns
     -------
     Report
-        Of the copy: its frames, and what was left out.
+        State of the copy; its ``damage`` lists what was left out.
 
     Raises
     ------
     InputError
-        If ``out`` is there.
+        If ``out`` exists.
     TrajectoryError
-        If no frame is left, or neither the block in front of the file nor HDF5 can say where they are.
+        If no frame is undamaged, or neither the block in front of the file nor HDF5 locates them.
     """
     if out.exists():
         raise InputError(f"{out}: expected a name that is free, got a file; choose another")
     with opened(path) as file:
-        rows = Rows(path, file, _places(path, file))
-        lost = _damaged_arrays(rows)
-        whole = [number for number in range(rows.count) if rows.whole(number)]
-        if not whole:
+        frames = Frames(path, file, _places(path, file))
+        lost = _damaged_arrays(frames)
+        intact = [number for number in range(frames.count) if frames.intact(number)]
+        if not intact:
             raise TrajectoryError(f"{path}: expected at least one frame that matches its digest, got none")
         with replaced(out) as draft:
-            emptied(rows, draft, len(whole), lost)
+            create_like(frames, draft, len(intact), lost)
             with TrajectoryWriter(draft) as writer:
-                for number in whole:
-                    writer.append(next(rows.frames(number, number + 1)))
-                if rows.finished and len(whole) == rows.count:
+                for number in intact:
+                    writer.append(next(frames.read(number, number + 1)))
+                if frames.finished and len(intact) == frames.count:
                     writer.finish()
-        left_out = [*lost, *(f"frame {number}" for number in range(rows.count) if number not in set(whole))]
-        ended = rows.finished and len(whole) == rows.count
-        return Report(len(whole), ended, left_out, rows.last + 1 - rows.count)
+        left_out = [*lost, *(f"frame {number}" for number in range(frames.count) if number not in set(intact))]
+        ended = frames.finished and len(intact) == frames.count
+        return Report(len(intact), ended, left_out, frames.last + 1 - frames.count)
 
 
-def _damaged_arrays(rows: Rows) -> list[str]:
+def _damaged_arrays(frames: Frames) -> list[str]:
     """Documents and arrays that do not match the digests in front of the file, or have none."""
-    found = rows.layout
-    filled = {each.path for each in (*found.elements, *schema.COMMIT)}
-    static = {name: place.sha256 for name, place in found.places.items() if name not in filled}
-    return [name for name, digest in static.items() if hashlib.sha256(rows.array(name).tobytes()).hexdigest() != digest]
+    places = frames.layout.places
+    filled = {each.path for each in (*frames.layout.elements, *schema.COMMIT)}
+    static = {name: place.sha256 for name, place in places.items() if name not in filled}
+    return [
+        name for name, digest in static.items() if hashlib.sha256(frames.array(name).tobytes()).hexdigest() != digest
+    ]
 
 
 def _places(path: Path, file: io.FileIO) -> Layout:
-    """Places of a file's datasets from the block in front; if that is gone, from HDF5 in a process that may crash."""
+    """Layout of a file from the block in front of it or, if that is lost, from HDF5."""
     try:
         return layout.read(path, file, sealed=False)
     except TrajectoryError as error:
         try:
-            listed = _asked("places_in", path)
-            return layout.from_json(listed, path.stat().st_size)
+            return layout.from_json(_ask_hdf5("places_in", path), path.stat().st_size)
         except (TrajectoryError, ValueError, TypeError) as other:
             raise error from other
 
 
-def _asked(function: str, path: Path) -> list[Any]:
-    """What a function of :mod:`skeleton` says of a file, asked in a process that may crash, hang or eat memory.
+def _ask_hdf5(function: str, path: Path) -> list[Any]:
+    """Result of a function of :mod:`h5md` for a file, computed in a process that may crash, hang or exhaust memory.
 
     Raises
     ------
     TrajectoryError
-        If it did.
+        If it does.
     """
-    script = f"import sys; from wgflow.trajectory import skeleton; print(skeleton.{function}(sys.argv[1]))"
+    script = f"import sys; from wgflow.trajectory import h5md; print(h5md.{function}(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(path)]
     try:
-        asked = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=_PATIENCE)
-        found: list[Any] = json.loads(asked.stdout)
+        done = subprocess.run(command, capture_output=True, encoding="utf-8", check=True, timeout=_TIMEOUT)
+        result: list[Any] = json.loads(done.stdout)
     except (subprocess.SubprocessError, ValueError) as error:
         raise TrajectoryError(f"{path}: damaged, HDF5 cannot read its structure") from error
-    return found
+    return result
 
 
-def _beside_the_schema(path: Path, found: Layout) -> list[str]:
-    """What HDF5 sees otherwise than the block in front says, and links that lead elsewhere."""
+def _structure_faults(path: Path, expected: Layout) -> list[str]:
+    """Differences between HDF5's view of a file and the block in front of it, and links that lead elsewhere."""
     try:
-        links = [f"{name}: expected data, got a {kind}" for name, kind in _asked("links_in", path)]
-        seen = {} if links else {each[0]: (each[1], tuple(each[2]), each[3]) for each in _asked("places_in", path)}
+        links = [f"{name}: expected data, got a {kind}" for name, kind in _ask_hdf5("links_in", path)]
+        listed = [] if links else _ask_hdf5("places_in", path)
     except TrajectoryError:
         return ["the structure of the HDF5 file"]
-    said = {name: (place.dtype.str, place.shape, place.offset) for name, place in found.places.items()}
+    actual = {name: (dtype, tuple(shape), offset) for name, dtype, shape, offset, _ in listed}
+    sealed = {name: (place.dtype.str, place.shape, place.offset) for name, place in expected.places.items()}
     wrong = [
-        f"{name}: expected {said[name]}, got {seen.get(name)} in HDF5" for name in said if seen.get(name) != said[name]
+        f"{name}: expected {place}, got {actual.get(name)} in HDF5"
+        for name, place in sealed.items()
+        if actual.get(name) != place
     ]
-    return links or [*wrong, *(f"{path} is missing" for path in _NEEDED if path not in said)]
+    return links or [*wrong, *(f"{path} is missing" for path in _NEEDED if path not in sealed)]

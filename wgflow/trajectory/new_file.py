@@ -1,0 +1,177 @@
+"""Making a trajectory file without frames: from the system that is run, or with the contents of another file."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Protocol
+
+from wgflow.base.errors import InputError, TrajectoryError, describe
+from wgflow.base.types import Array, Spec
+from wgflow.base.validate import whole
+from wgflow.trajectory import h5md, layout, schema
+from wgflow.trajectory.frames import Frames
+from wgflow.trajectory.layout import Layout
+
+_FIRST_CAPACITY = 2**20  # frames, at most; a file with more grows
+
+
+class Samples(Protocol):
+    """Inputs and targets."""
+
+    @property
+    def x(self) -> Array:
+        """Inputs (M, D_in)."""
+
+    @property
+    def y(self) -> Array:
+        """Targets (M, K)."""
+
+
+class Data(Protocol):
+    """Constant arrays of a problem, and its sizes."""
+
+    def arrays(self) -> dict[str, Array]:
+        """Arrays by name."""
+
+    @property
+    def shape(self) -> tuple[int, int, int, int]:
+        """Samples, state width, outputs, and parameters of one particle."""
+
+
+class System(Protocol):
+    """What a trajectory stores of the system that is run, such as :class:`wgflow.Energy`."""
+
+    @property
+    def problem(self) -> Data:
+        """Its data."""
+
+    def spec(self) -> Spec:
+        """Plain JSON that describes it."""
+
+
+def create(
+    path: Path,
+    system: System,
+    particles: int,
+    documents: Mapping[str, Spec | None],
+    heldout: Samples | None,
+    shapes: Mapping[str, tuple[int, ...]],
+    capacity: int,
+) -> None:
+    """Make the file of a new run.
+
+    Parameters
+    ----------
+    path : Path
+        The file, overwritten if it exists.
+    system : System
+        The system that is run.
+    particles : int
+        N.
+    documents : mapping of str to dict or None
+        Plain JSON to store besides the system's spec, by name.
+    heldout : Samples or None
+        Held-out samples to store.
+    shapes : mapping of str to tuple of int
+        Observables of :func:`observable_shapes`.
+    capacity : int
+        Frames expected.
+
+    Raises
+    ------
+    OSError
+        If the file cannot be written.
+    """
+    arrays = _stored("data", system.problem.arrays())
+    if heldout is not None:
+        arrays |= _stored("heldout", {"x": heldout.x, "y": heldout.y})
+    contents = {"energy": system.spec(), **documents}
+    h5md.create(
+        path,
+        frames=min(capacity, _FIRST_CAPACITY),
+        particles=particles,
+        width=system.problem.shape[3] + 1,
+        observables={**shapes, schema.BALANCE: schema.BALANCE_SHAPE},
+        documents={name: json.dumps(content or {}, sort_keys=True) for name, content in contents.items()},
+        arrays=arrays,
+    )
+
+
+def observable_shapes(observables: Sequence[str] | Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
+    """Shapes of the caller's observables by name, () for a number.
+
+    Raises
+    ------
+    InputError
+        If a name occurs twice or is reserved, or a shape is not valid.
+    """
+    if len(set(observables)) < len(observables):
+        raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= observables if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
+    for name, shape in shapes.items():
+        sizes = [whole(f"shape of observable {name!r}", n) for n in shape]
+        if len(shape) > 2 or math.prod(sizes) > schema.MOST_ENTRIES:
+            raise InputError(
+                f"observable {name!r}: expected at most two dimensions and {schema.MOST_ENTRIES} entries, got "
+                f"shape {shape}"
+            )
+        if name in schema.RESERVED or "/" in name or name.strip(". ") != name or not 0 < len(name) <= 100:
+            raise InputError(
+                f"observable {describe(name)}: expected at most 100 characters without '/', and none of the names "
+                f"{', '.join(sorted(schema.RESERVED))}"
+            )
+    return shapes
+
+
+def create_like(frames: Frames, path: Path, capacity: int, without: Collection[str] = ()) -> Layout:
+    """Make a file with the documents and arrays of another one, room for another number of frames, and no frame.
+
+    Parameters
+    ----------
+    frames : Frames
+        Frames of the other file.
+    path : Path
+        The new file.
+    capacity : int
+        Frames to make room for.
+    without : collection of str, optional
+        Paths of documents to leave empty and of arrays to leave out.
+
+    Raises
+    ------
+    TrajectoryError
+        If what is to be copied has changed since the other file was sealed.
+    OSError
+        If the file cannot be written.
+    """
+    source = frames.layout
+    wanted = {each.path for each in schema.STATIC} - {f"{schema.GROUP}/id", *without}
+    static = {name: frames.array(name) for name in source.places if name in wanted}
+    for name, values in static.items():
+        if hashlib.sha256(values.tobytes()).hexdigest() != source.places[name].sha256:
+            raise TrajectoryError(f"{frames.path}: damaged, {name} has changed since the file was sealed")
+    documents = dict.fromkeys(schema.DOCUMENTS, "{}")
+    documents |= {name: bytes(static.pop(f"parameters/{name}")[()]).decode("ascii")
+                  for name in documents if f"parameters/{name}" in static}  # fmt: skip
+    h5md.create(
+        path,
+        frames=capacity,
+        particles=source.particles,
+        width=source.width,
+        observables=source.observables,
+        documents=documents,
+        arrays=static,
+    )
+    with open(path, "rb", buffering=0) as file:
+        return layout.read(path, file)
+
+
+def _stored(group: str, arrays: Mapping[str, Array]) -> dict[str, Array]:
+    """Arrays to store, by path; samples that are too large are left out."""
+    inline = sum(array.nbytes for array in arrays.values()) <= schema.INLINE
+    return {f"parameters/{group}/{name}": a for name, a in arrays.items() if inline or name in ("embed", "readout")}
