@@ -24,8 +24,9 @@ from wgflow.base.types import Frame
 from wgflow.report import page as report
 from wgflow.report import series_change, style, summary, wording
 from wgflow.report.member_selection import describe_unfinished, representative
+from wgflow.report.progress import RunProgress
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
-from wgflow.report.watch import Watch, picture
+from wgflow.report.watch import render
 from wgflow.sims import run
 from wgflow.stats import fit
 from wgflow.stats.convergence_rates import Interval, estimate, rms
@@ -565,11 +566,11 @@ def test_divergences_are_named_wherever_results_are_told(tmp_path, capsys):
     assert said in out
     assert said in (work.folder / "report.html").read_text()
     assert "diverges after s = " in out
-    watch = Watch(work.trajectories()[0])
+    progress = RunProgress(work.trajectories()[0])
     with (console := Console(width=200)).capture() as seen:
-        console.print(picture(watch, 200, 20))
+        console.print(render(progress, 200, 20))
     assert "0 of 1 finished, 1 diverged" in seen.get()
-    assert watch.done()
+    assert progress.done()
     assert representative(work) == work.trajectories()[0]  # there is no other
     capsys.readouterr()
     assert report.main([str(work.folder), "--quiet", "--starts", "3"]) == 2

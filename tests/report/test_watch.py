@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.report import braille, watch
+from wgflow.report import braille, progress, watch
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import TrajectoryWriter
@@ -60,14 +60,14 @@ def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
     for _ in range(2):
         assert run.main([study, "--quiet", "--walltime", "0"]) == run.REQUEUE
     (folder,) = tmp_path.glob("runs/watched/*")
-    look = watch.Watch(folder)
-    (begun,) = look.look()
+    followed = progress.RunProgress(folder)
+    (begun,) = followed.members()
     assert begun.state == "stopped"
     assert begun.frames == 2
-    assert not look.done()
+    assert not followed.done()
     started = next(event for event in Workspace(folder).events() if event["event"] == "started")
     share = 0.1 * max(started["work"]) / sum(started["work"])  # of two members a tenth of the longer one
-    spent, left = look.seconds()
+    spent, left = followed.seconds()
     assert left == pytest.approx(spent * (1 - share) / share)
     (path,) = folder.glob("members/*.h5")
     assert watch.main([str(path)]) == 0
@@ -131,15 +131,15 @@ START, ENDED, STOPPED = (0, "started", WORK), (10, "finished", {"member": "count
 )
 def test_time_left_is_that_of_the_work_left_at_the_speed_while_it_ran(halfway, events, spent, left):
     told(halfway, *events)
-    assert watch.Watch(halfway).seconds() == pytest.approx((spent, left))
+    assert progress.RunProgress(halfway).seconds() == pytest.approx((spent, left))
 
 
 def test_a_member_of_numbers_alone_that_was_stopped_is_all_left():
     s = np.array([0.0, 0.5])
-    look = watch.Look("", 2, 1.0, s, s, "stopped", 0.0, lasting=False)
-    assert [look._replace(state=state).share() for state in ("stopped", "running", "finished")] == [0.0, 0.5, 1.0]
-    assert look._replace(lasting=True).share() == 0.5
-    assert look._replace(frames=0, s=s[:0], state="damaged").share() == 0.0
+    followed = progress.MemberProgress("", 2, 1.0, s, s, "stopped", 0.0, resumable=False)
+    assert [followed._replace(state=state).share() for state in ("stopped", "running", "finished")] == [0.0, 0.5, 1.0]
+    assert followed._replace(resumable=True).share() == 0.5
+    assert followed._replace(frames=0, s=s[:0], state="damaged").share() == 0.0
 
 
 @pytest.mark.parametrize(
@@ -170,10 +170,10 @@ def test_a_spoilt_run_folder(tmp_path, capsys, text):
 
 def test_files_that_did_not_change_are_not_read_again(study, tmp_path, monkeypatch):
     assert run.main([study, "--quiet", "--walltime", "0"]) == run.REQUEUE
-    look = watch.Watch(tmp_path / "runs")
-    first = look.look()
-    monkeypatch.setattr(watch, "Trajectory", lambda path: pytest.fail("read again"))
-    assert look.look() == first
+    followed = progress.RunProgress(tmp_path / "runs")
+    first = followed.members()
+    monkeypatch.setattr(progress, "Trajectory", lambda path: pytest.fail("read again"))
+    assert followed.members() == first
 
 
 def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck):

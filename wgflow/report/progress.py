@@ -1,0 +1,162 @@
+"""Progress of a running study, read from its files: state of each member, time spent and time left."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.errors import TrajectoryError, WorkspaceError
+from wgflow.base.types import Array
+from wgflow.report.gradient_flow_check import diagnosis
+from wgflow.report.member_selection import diverged
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.trajectory import Trajectory
+
+FINISHED, DIVERGED, RUNNING, WAITING, STOPPED = "finished", "diverged", "running", "waiting", "stopped"
+_QUIET = 10.0  # seconds without a change after which a member counts as waiting
+
+
+class MemberProgress(NamedTuple):
+    """Progress of one member when its file was last read.
+
+    Attributes
+    ----------
+    label : str
+        Its grid values in words.
+    frames, until : int, float
+        Frames so far, and the flow time at which it ends.
+    s, energy : ndarray (F,)
+        Flow times of the frames and E at them.
+    state : str
+        ``"finished"``, ``"running"``, ``"waiting"`` (not written to for a while), ``"stopped"``, ``"diverged"``, or
+        what is wrong with its file.
+    changed : float
+        When the file was last written to, in seconds since the epoch.
+    resumable : bool
+        Whether the member resumes from its last frame; without particles in its file it starts again.
+    warning : str
+        How it departs from the gradient flow, if it does.
+    """
+
+    label: str
+    frames: int
+    until: float
+    s: Array
+    energy: Array
+    state: str
+    changed: float
+    resumable: bool = True
+    warning: str = ""
+
+    def share(self) -> float:
+        """Share of the member's work that is done, 0 to 1."""
+        if self.state in (FINISHED, DIVERGED):
+            return 1.0
+        if not self.frames or not (self.resumable or self.state == RUNNING):
+            return 0.0
+        return min(1.0, float(self.s[-1]) / self.until) if self.until > 0 else 0.0
+
+
+class RunProgress:
+    """Progress of a run or a single trajectory; files are read again only if they have changed.
+
+    Parameters
+    ----------
+    place : Path
+        A run folder, a folder of runs (the one changed last is taken), or a trajectory.
+
+    Raises
+    ------
+    WorkspaceError
+        If there is no run.
+    """
+
+    def __init__(self, place: Path) -> None:
+        self.name = str(place)
+        self._known: dict[Path, MemberProgress] = {}
+        self._work: Workspace | None = None
+        if place.is_file():
+            self._members = [MemberFile(place.stem, {}, place)]
+            return
+        runs = [place] if (place / "study.json").is_file() else [file.parent for file in place.glob("**/study.json")]
+        if not runs:
+            raise WorkspaceError(f"{place}: expected the folder of a run or a trajectory, got neither")
+        self._work = Workspace(max(runs, key=_changed))
+        self.name = str(self._work.folder)
+
+    @property
+    def total(self) -> int:
+        """Members of the run, started or not."""
+        return len(self._work.study["members"]) if self._work else 1
+
+    def members(self) -> list[MemberProgress]:
+        """Members that have started, the last changed first."""
+        for member in self._work.begun() if self._work else self._members:
+            changed = _changed(member.path)
+            before = self._known.get(member.path)
+            if before is None or changed != before.changed:
+                self._known[member.path] = self._read(member, changed)
+            elif before.state == RUNNING and time.time() - changed > _QUIET:
+                self._known[member.path] = before._replace(state=WAITING)
+        members = sorted(self._known.values(), key=lambda member: -member.changed)
+        events = self._work.events() if self._work else []
+        lost = {event.get("member") for event in events if event["event"] == "diverged"}
+        members = [member._replace(state=DIVERGED) if member.label in lost else member for member in members]
+        if self._last_event() == "stopped":
+            active = (RUNNING, WAITING)
+            return [member._replace(state=STOPPED) if member.state in active else member for member in members]
+        return members
+
+    def _read(self, member: MemberFile, changed: float) -> MemberProgress:
+        try:
+            if self._work is not None:
+                self._work.check(member)
+            with Trajectory(member.path) as trajectory:
+                until = trajectory.parameters["study"].get("flow", {}).get("until", np.nan)
+                s, energy = trajectory.series("s"), trajectory.series("energy")
+                ended = DIVERGED if diverged(trajectory) else FINISHED
+                state = ended if trajectory.finished else WAITING if time.time() - changed > _QUIET else RUNNING
+                resumable, warning = trajectory.particles > 0, diagnosis(trajectory)
+                count = len(trajectory)
+        except (TrajectoryError, OSError) as error:
+            return MemberProgress(member.label, 0, np.nan, np.empty(0), np.empty(0), str(error), changed)
+        return MemberProgress(member.label, count, until, s, energy, state, changed, resumable, warning)
+
+    def done(self) -> bool:
+        """Whether nothing will change any more."""
+        if self._work is None:
+            return self._known[self._members[0].path].state in (FINISHED, DIVERGED)
+        return self._last_event() == "done"
+
+    def _last_event(self) -> str:
+        events = self._work.events() if self._work else []
+        return str(events[-1]["event"]) if events else ""
+
+    def seconds(self) -> tuple[float, float | None]:
+        """Seconds spent while running, and seconds left, estimated from the share of the work that is done."""
+        if self._work is None:
+            return 0.0, None
+        spent, work = self._work.seconds_spent(), _work_by_member(self._work)
+        share = sum(member.share() * work[member.label] for member in self.members()) / sum(work.values())
+        return spent, None if share <= 0 else spent * max(0.0, 1 - share) / share
+
+
+def _work_by_member(run: Workspace) -> dict[str, float]:
+    """Work of each member, in units of about the same duration, as recorded at the start; otherwise 1."""
+    labels = [str(entry["label"]) for entry in run.study["members"]]
+    recorded = [event.get("work") for event in run.events() if event["event"] == "started"]
+    work = recorded[-1] if recorded else None
+    if not isinstance(work, list) or len(work) != len(labels):
+        return dict.fromkeys(labels, 1.0)
+    if not all(isinstance(amount, int | float) and 0 < amount < np.inf for amount in work):
+        return dict.fromkeys(labels, 1.0)
+    return {label: float(amount) for label, amount in zip(labels, work, strict=True)}
+
+
+def _changed(path: Path) -> float:
+    """Modification time of a file, or of the newest file of a run folder."""
+    inside = [path, *path.glob("members/*.h5")] if path.is_dir() else [path]
+    return max((file.stat().st_mtime for file in inside if file.exists()), default=0.0)
