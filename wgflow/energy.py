@@ -148,7 +148,7 @@ class Energy(Copyable):
     def dissipation(self, rho: Particles, v_theta: Array, v_tau: Array) -> float:
         """Sum of mass_i |v_theta,i|**2 + v_tau,i**2 / kappa_i for any velocities (N, P), (N,)."""
         squares = np.einsum("np,np->n", v_theta, v_theta)
-        return float(np.sum(rho.mass * squares) + np.sum(self.depth.resistance(rho) * v_tau**2))
+        return float(np.sum(rho.mass * squares) + np.sum(self.depth.inverse_tau_mobility(rho) * v_tau**2))
 
     def first_variation(self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0) -> Array:
         """dE/drho at any points of Theta x [0, 1].

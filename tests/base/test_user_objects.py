@@ -384,9 +384,9 @@ def still(self, rho, t):
 DEPTHS_REFUSED = {
     "v_tau": ({"velocity": flipped}, "v_tau / -kappa of particle"),
     "v_theta": ({"velocity": halved}, "v_theta,i = -(1/mass_i) dE/dtheta_i"),
-    "resistance": (
-        {"resistance": lambda self, rho: np.zeros(len(rho))},
-        "resistance to be 1/kappa > 0 where tau moves",
+    "inverse_tau_mobility": (
+        {"inverse_tau_mobility": lambda self, rho: np.zeros(len(rho))},
+        "inverse_tau_mobility to be 1/kappa > 0 where tau moves",
     ),
     "weights": ({"sample": heavy}, "weights of sample to have sum 1"),
     "slopes": ({"sample": still}, "v_tau / -kappa of particle"),
@@ -439,14 +439,14 @@ def test_wrong_tables():
         assert integrator(table._replace(name="mine")).b == table.b
 
 
-def test_wrong_ingredients():
+def test_wrong_operators():
     energy, generator = Energy(problem()), np.random.default_rng(0)
 
     def noise(rho, move):
         return rho.moved(rho.theta + generator.normal(size=rho.theta.shape), rho.tau)
 
     flow = wgflow.Flow(energy, ingredients=[noise])
-    one_line("ingredient 'noise': expected the same particles for the same measure", list, flow.run(RHO, until=0.1))
+    one_line("operator 'noise': expected the same particles for the same measure", list, flow.run(RHO, until=0.1))
     one_line("got the class Langevin", wgflow.Flow, energy, ingredients=[Langevin])
     one_line("expected a function of a measure and a move, got one with arguments (rho)", wgflow.Flow, energy,
              ingredients=[lambda rho: rho])  # fmt: skip

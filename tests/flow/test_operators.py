@@ -6,7 +6,7 @@ from scipy import stats
 
 import wgflow
 from wgflow.base.errors import DivergenceError, InputError
-from wgflow.flow.operators import INGREDIENTS, Langevin, ingredient
+from wgflow.flow.operators import OPERATORS, Langevin, operator
 from wgflow.model.regularisers import REGULARISERS, Quadratic, regulariser
 
 PINNED = {"a": 0.0, "w": 0.0, "b": 0.0, "tau": 0.0}
@@ -118,7 +118,7 @@ def test_frames_of_a_batched_run_tell_the_full_energy(problem):
     np.testing.assert_allclose(full[-1].theta, list(wgflow.Flow(energy).run(rho, until=0.5))[-1].theta, rtol=1e-12)
 
 
-def test_own_ingredient(problem):
+def test_own_operator(problem):
     """A callable that kills half the mass of particle 0 after step 1."""
 
     def halve(rho, move):
@@ -149,12 +149,12 @@ def test_bad_options(problem, options, words):
 
 
 @pytest.mark.parametrize("made", [None, "fewer"])
-def test_an_ingredient_that_changes_the_cloud_is_refused(problem, made):
+def test_an_operator_that_changes_the_number_of_particles_is_refused(problem, made):
     def shrink(rho, move):
         return made and wgflow.Particles(rho.theta[:2], rho.tau[:2])
 
     flow = wgflow.Flow(wgflow.Energy(problem, wgflow.Deposit(3)), ingredients=[shrink])
-    with pytest.raises(InputError, match=r"ingredient 'shrink': expected Particles with theta of shape \(4, 5\)"):
+    with pytest.raises(InputError, match=r"operator 'shrink': expected Particles with theta of shape \(4, 5\)"):
         list(flow.run(wgflow.Particles.draw(problem, 4), until=0.4))
 
 
@@ -196,8 +196,8 @@ def test_regulariser_adds_its_integral_and_its_gradient(case, scheme, backend, b
 
 
 def test_registries():
-    assert ingredient(Langevin(0.1, seed=4).spec()) == Langevin(0.1, seed=4)
-    assert set(INGREDIENTS) == {"langevin"}
+    assert operator(Langevin(0.1, seed=4).spec()) == Langevin(0.1, seed=4)
+    assert set(OPERATORS) == {"langevin"}
     for name, kind in REGULARISERS.items():
         assert regulariser(name) == kind()
         assert regulariser(kind().spec()) == kind()
@@ -226,5 +226,5 @@ def test_noise_that_overflows_is_a_divergence_not_a_bad_input(case):
         step=1.0,
         ingredients=[{"name": "langevin", "temperature": 0.0, "decay": 4.0}],
     )
-    with pytest.raises(DivergenceError, match="a particle left the finite numbers"):
+    with pytest.raises(DivergenceError, match="a particle is no longer finite"):
         list(flow.run(wgflow.Particles(theta, rho.tau, rho.mass), until=3.0))

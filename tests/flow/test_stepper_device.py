@@ -17,8 +17,8 @@ from scipy.special import ndtri
 import wgflow
 from wgflow.base import rng as numbers
 from wgflow.base.errors import DivergenceError
-from wgflow.flow import device_status as board
-from wgflow.flow.device_depth import Deposited, Sorted
+from wgflow.flow import device_status
+from wgflow.flow.device_depth import DepositLayers, GapLayers
 from wgflow.flow.device_status import Launcher
 from wgflow.flow.stepsize import Constant
 from wgflow.kernels.gpu import device as devices
@@ -80,14 +80,14 @@ def check_order(device, before, after):
     """Order, gaps and switches against NumPy's sort, and the switches against all pairs."""
     count = len(before)
     launcher = Launcher(On(device))
-    first, second = Sorted(launcher, count, 1), Sorted(launcher, count, 1)
+    first, second = GapLayers(launcher, count, 1), GapLayers(launcher, count, 1)
     first.arrange(device.put(before))
     second.arrange(device.put(after), first)
     rho = [wgflow.Particles(np.zeros((count, 1)), tau, free=True) for tau in (before, after)]
     for sorted_, each in zip((first, second), rho, strict=True):
         np.testing.assert_array_equal(device.get(sorted_.particle), each.order)
         np.testing.assert_array_equal(device.get(sorted_.weight), Gaps().network(each).weight)
-    found = int(device.get(second.inverted).sum())
+    found = int(device.get(second.inversions).sum())
     assert found == switches(rho[0].order, rho[1].order)
     pairs = itertools.combinations(range(count), 2) if count < 100 else ()  # i < j, so that a tie leaves i in front
     assert count >= 100 or found == sum((before[i] <= before[j]) != (after[i] <= after[j]) for i, j in pairs)
@@ -120,7 +120,7 @@ def test_deposit_is_numpys_bit_for_bit(tau, layers, shape, way):
 
 def check_deposit(device, tau, scheme):
     rho = wgflow.Particles(np.zeros((len(tau), 1)), tau, np.linspace(0, 1, len(tau)))
-    made = Deposited(Launcher(On(device)), len(tau), 1, scheme, device.put(rho.mass))
+    made = DepositLayers(Launcher(On(device)), len(tau), 1, scheme, device.put(rho.mass))
     made.arrange(device.put(tau))
     net = scheme.network(rho)
     np.testing.assert_array_equal(made.first, net.first)
@@ -352,7 +352,7 @@ def launches(tmp_path_factory):
     rho = wgflow.Particles(rng.normal(size=(20, problem.shape[3])), rng.uniform(size=20))
     device = Recorded(record=folder, text=source().replace(*SMALL), threads_limit=4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(board, "_SPAN", 8)
+        patch.setattr(device_status, "_SPAN", 8)
         gaps, deposit = (twins(problem, depth, device, "quadratic")[0] for depth in SCHEMES[0:3:2])
         frames_of(wgflow.Flow(gaps, ingredients=[{"name": "langevin", "temperature": 0.1}]), rho, 0.1)
         frames_of(wgflow.Flow(deposit, "heun", {"name": "adaptive", "rtol": 0.1}), rho, 0.1, 0.1)
@@ -434,7 +434,7 @@ def crossed(depth, steps, **options):
 @pytest.mark.parametrize("depth", [SCHEMES[0], SCHEMES[1], SCHEMES[4]], ids=lambda spec: spec["name"])
 def test_between_frames_nothing_crosses(depth):
     assert crossed(depth, 60, integrator="heun") == [0, 0, 0, 0]
-    assert crossed(depth, 140) == [0, 2, 0, 2 * board.LENGTH * 8]  # the board, every 64 steps
+    assert crossed(depth, 140) == [0, 2, 0, 2 * device_status.LENGTH * 8]  # the status, every 64 steps
 
 
 def test_batches_and_bounds_of_layers_are_all_that_crosses_otherwise():
@@ -551,9 +551,9 @@ class OwnTerm(Quadratic):
         ({"depth": OwnDeposit(4)}, "depth scheme 'deposit'"),
         ({"step": OwnRule(0.1)}, "step rule 'constant'"),
         ({"regulariser": OwnTerm()}, "regulariser 'quadratic'"),
-        ({"ingredients": [lambda rho, move: rho]}, "ingredient '<lambda>'"),
+        ({"ingredients": [lambda rho, move: rho]}, "operator '<lambda>'"),
     ],
-    ids=["depth", "rule", "regulariser", "ingredient"],
+    ids=["depth", "rule", "regulariser", "operator"],
 )
 def test_what_is_not_built_in_runs_on_the_host_and_is_said_once(options, named, case, caplog):
     problem, rho = case(particles=6)

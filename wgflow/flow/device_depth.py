@@ -1,6 +1,6 @@
-"""Depth schemes on a device: the layers of particles that are there, and the velocity from the layers' gradients.
+"""Depth schemes on a device: from particles to layers, and from the layers' gradients to velocities.
 
-The counterparts of :mod:`wgflow.model.depth`, which holds the formulas; the kernels are in ``order.cu`` and
+Counterparts of :mod:`wgflow.model.depth`, which holds the formulas; the kernels are in ``order.cu`` and
 ``particles.cu``.
 """
 
@@ -11,42 +11,42 @@ from typing import Any, Protocol
 import numpy as np
 
 from wgflow.base.types import Index
-from wgflow.flow.device_status import Launcher, runs
+from wgflow.flow.device_status import Launcher, spans
 from wgflow.model.depth import Deposit, Depth, Gaps, Network
 
 
-class Layers(Protocol):
-    """Layers of one state. Its arrays are overwritten by the next :meth:`arrange`.
+class DeviceLayers(Protocol):
+    """Layers of one state; the next :meth:`arrange` overwrites its arrays.
 
     Attributes
     ----------
     first : ndarray (L + 1,), int64
-        As in :class:`wgflow.model.depth.Network`; on the host.
+        As in :class:`wgflow.model.depth.Network`, on the host.
     particle, weight : device arrays (E,)
         Likewise, on the device.
-    inverted : device array (N,), int64, or None
-        Pairs of particles that changed places, counted at one of them; None where order does not matter.
+    inversions : device array (N,), int64, or None
+        Pairs of particles that changed places, counted at one of the two; None where order does not matter.
     """
 
     first: Index
     particle: Any
     weight: Any
-    inverted: Any
+    inversions: Any
 
-    def arrange(self, tau: Any, before: Layers | None = None) -> None:
-        """Find the layers of particles at these depths, and who changed places since the state ``before``."""
+    def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
+        """Compute the layers of particles at these depths, and the order switches since the state ``before``."""
 
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
         """Start the kernel of the velocity from g_e, (E,), and d_theta g_e, (E, P)."""
 
 
-class Sorted:
-    """Layers of :class:`wgflow.model.depth.Gaps`: one a particle, by (tau, index), weighted by the gaps.
+class GapLayers:
+    """Layers of :class:`wgflow.model.depth.Gaps`: one per particle, sorted by (tau, index), weighted by the gaps.
 
     Parameters
     ----------
     launcher : Launcher
-        Of the device.
+        Launches kernels on the device.
     count, parameters : int
         N and P.
     """
@@ -56,13 +56,13 @@ class Sorted:
         empty = launcher.device.empty
         self.first: Index = np.arange(count + 1)
         self.particle, self.weight = empty(count, np.int64), empty(count, np.float64)
-        self.inverted, self._rank = empty(count, np.int64), empty(count, np.int64)
+        self.inversions, self._rank = empty(count, np.int64), empty(count, np.int64)
 
-    def arrange(self, tau: Any, before: Layers | None = None) -> None:
+    def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Sort by counting."""
-        ranks = before._rank if isinstance(before, Sorted) else self._rank
-        places = (self.particle, self._rank, self.weight, self.inverted)
-        self._launcher.search("order_gaps", self._count, self._count, tau, ranks, int(before is not None), *places)
+        ranks = before._rank if isinstance(before, GapLayers) else self._rank
+        places = (self.particle, self._rank, self.weight, self.inversions)
+        self._launcher.all_pairs("order_gaps", self._count, self._count, tau, ranks, int(before is not None), *places)
 
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
         """Start the kernel."""
@@ -70,18 +70,18 @@ class Sorted:
         self._launcher.tiles("velocity_gaps", self._count, 2, *sizes, *own, value, slope, *rest)
 
 
-class Fixed:
-    """Layers that particles never leave: those of the depth schemes Layers and Shallow.
+class FixedLayers:
+    """Layers that never change: those of the depth schemes Layers and Shallow.
 
     Parameters
     ----------
     launcher, count, parameters : Launcher, int, int
-        As for :class:`Sorted`.
+        As for :class:`GapLayers`.
     net : Network
-        The layers, one entry a particle.
+        The layers, one entry per particle.
     """
 
-    inverted = None
+    inversions = None
 
     def __init__(self, launcher: Launcher, count: int, parameters: int, net: Network) -> None:
         self._launcher, self._count, self._parameters = launcher, count, parameters
@@ -92,29 +92,29 @@ class Fixed:
         place[net.particle] = np.arange(count)
         self._place = put(place)
 
-    def arrange(self, tau: Any, before: Layers | None = None) -> None:
+    def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Nothing to do."""
 
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
-        """Start the kernel; with one layer a particle it reads neither weights of layers nor their slopes."""
+        """Start the kernel; with one layer per particle it reads neither the layers' weights nor their slopes."""
         own = (self._count, self._parameters, 1, self._place, self.weight, self.weight)
         self._launcher.tiles("velocity_layers", self._count, 2, *own, value, slope, *rest)
 
 
-class Deposited:
-    """Layers of the depth scheme Deposit. Their L + 1 bounds cross to the host whenever particles have moved.
+class DepositLayers:
+    """Layers of the depth scheme Deposit. Their L + 1 bounds are copied to the host whenever particles have moved.
 
     Parameters
     ----------
     launcher, count, parameters : Launcher, int, int
-        As for :class:`Sorted`.
+        As for :class:`GapLayers`.
     scheme : Deposit
         L and the shape function.
     mass : device array (N,)
-        Weights of the particles.
+        Masses of the particles.
     """
 
-    inverted = None
+    inversions = None
 
     def __init__(self, launcher: Launcher, count: int, parameters: int, scheme: Deposit, mass: Any) -> None:
         self._launcher, self._count, self._parameters, self._mass = launcher, count, parameters, mass
@@ -125,21 +125,21 @@ class Deposited:
         self.particle, self.weight = empty(entries, np.int64), empty(entries, np.float64)
         self._layer, self._place = empty(entries, np.int64), empty(entries, np.int64)
         self._share, self._share_slope = empty(entries, np.float64), empty(entries, np.float64)
-        self._table = empty((runs(entries), self._layers), np.int64)
+        self._table = empty((spans(entries), self._layers), np.int64)
         self._first = empty(self._layers + 1, np.int64)
 
-    def arrange(self, tau: Any, before: Layers | None = None) -> None:
-        """Evaluate the shape function, count the layers' entries, place them."""
-        start, entries, layers = self._launcher, self._entries, self._layers
-        made = (self._layer, self._share, self._share_slope)
-        start.each("deposit_stencil", self._count, self._count, layers, self._reach, tau, *made)
-        start.runs("count_layers", entries, entries, layers, self._layer, self._table)
-        start.judge("first_of_layers", runs(entries), layers, self._table, self._first)
+    def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
+        """Evaluate the shape function, count the entries of every layer, and place them."""
+        launcher, entries, layers = self._launcher, self._entries, self._layers
+        stencil = (self._layer, self._share, self._share_slope)
+        launcher.elementwise("deposit_stencil", self._count, self._count, layers, self._reach, tau, *stencil)
+        launcher.spans("count_layers", entries, entries, layers, self._layer, self._table)
+        launcher.single_block("first_of_layers", spans(entries), layers, self._table, self._first)
         placed = (self._table, self._first, self.particle, self.weight, self._place)
-        start.runs(
+        launcher.spans(
             "place_entries", entries, entries, layers, self._reach, self._layer, self._share, self._mass, *placed
         )
-        self.first = start.device.get(self._first)
+        self.first = launcher.device.get(self._first)
 
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
         """Start the kernel."""
@@ -147,24 +147,24 @@ class Deposited:
         self._launcher.tiles("velocity_layers", self._count, 2, *own, value, slope, *rest)
 
 
-def layers(depth: Depth, launcher: Launcher, net: Network, shape: tuple[int, int], mass: Any) -> Layers:
-    """Layers of a built-in scheme for N particles of P parameters, not yet arranged.
+def device_layers(depth: Depth, launcher: Launcher, net: Network, shape: tuple[int, int], mass: Any) -> DeviceLayers:
+    """Layers of a built-in scheme for N particles with P parameters, not yet arranged.
 
     Parameters
     ----------
     depth : Depth
         Gaps, Layers, Deposit or Shallow.
     launcher : Launcher
-        Of the device.
+        Launches kernels on the device.
     net : Network
         Layers at the start.
     shape : (int, int)
         N and P.
     mass : device array (N,)
-        Weights of the particles.
+        Masses of the particles.
     """
     if isinstance(depth, Gaps):
-        return Sorted(launcher, *shape)
+        return GapLayers(launcher, *shape)
     if isinstance(depth, Deposit):
-        return Deposited(launcher, *shape, depth, mass)
-    return Fixed(launcher, *shape, net)
+        return DepositLayers(launcher, *shape, depth, mass)
+    return FixedLayers(launcher, *shape, net)

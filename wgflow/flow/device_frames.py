@@ -1,4 +1,4 @@
-"""What comes back from a device during a flow: frames, and the news that it has left the finite numbers."""
+"""Frames of a flow on a device: asynchronous copies to the host, and detection of numbers that are not finite."""
 
 from __future__ import annotations
 
@@ -8,56 +8,56 @@ from typing import Any, cast
 
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame
-from wgflow.flow.device_status import Board
+from wgflow.flow.device_status import DeviceStatus
 from wgflow.flow.stepper import Dynamics, Moment, diverged, escaped
 from wgflow.kernels.gpu.device import Device, Pending
 
-_WATCH = 64  # steps after which the board is asked for, and the one asked for before is looked at
+_POLL = 64  # steps between requests for the status; each request checks the answer to the one before
 
 
-class Arrival:
-    """A frame on its way.
+class PendingFrame:
+    """A frame that is being copied to the host.
 
     Parameters
     ----------
     pending : Pending
-        Copies of theta, tau and the board.
+        Copies of theta, tau and the status.
     mass : ndarray (N,)
         Weights, which never change.
     at : Moment
-        Where the flow was.
+        Step, flow time and step length.
     state : int
-        Which of the two states it is.
+        Which of the two states is copied.
     measured : bool
-        Whether the flow has a balance of energy.
+        Whether the flow has an energy balance.
     """
 
     def __init__(self, pending: Pending, mass: Array, at: Moment, state: int, measured: bool) -> None:
         self._pending, self._mass, self._at, self._state, self._measured = pending, mass, at, state, measured
-        self._arrived: tuple[Board, Frame | None] | None = None
+        self._result: tuple[DeviceStatus, Frame | None] | None = None
 
-    def arrived(self) -> tuple[Board, Frame | None]:
-        """Wait for it; no frame if the flow had left the finite numbers."""
-        if self._arrived is None:
+    def wait(self) -> tuple[DeviceStatus, Frame | None]:
+        """Wait for the copy; no frame if the flow had failed by then."""
+        if self._result is None:
             theta, tau, numbers = self._pending.wait()
-            board = Board.of(numbers)
-            places = (theta, tau, self._mass)
-            made = _frame(self._at, places, board, self._state, self._measured) if board.trouble < 0 else None
-            self._arrived = board, made
-        return self._arrived
+            status, frame = DeviceStatus.unpack(numbers), None
+            if status.failed_step < 0:
+                frame = _frame(self._at, (theta, tau, self._mass), status, self._state, self._measured)
+            self._result = status, frame
+        return self._result
 
 
-class Returns:
-    """The host's knowledge of a flow on a device.
+class DeviceFrames:
+    """Frames, status and errors of a flow on a device, as the host reads them.
 
     Parameters
     ----------
     device : Device
-        Where it is.
+        The device.
     dynamics : Dynamics
         What moves the particles.
-    board : device array
-        Its board.
+    status : device array
+        The status array.
     places : sequence of (device array, device array)
         theta and tau of the two states.
     mass : ndarray (N,)
@@ -65,75 +65,76 @@ class Returns:
     """
 
     def __init__(
-        self, device: Device, dynamics: Dynamics, board: Any, places: Sequence[tuple[Any, Any]], mass: Array
+        self, device: Device, dynamics: Dynamics, status: Any, places: Sequence[tuple[Any, Any]], mass: Array
     ) -> None:
-        self._device, self._of, self._board, self._places, self._mass = device, dynamics, board, places, mass
-        self._visited: dict[int, tuple[Moment, int]] = {}  # steps that the board may still find fault with
-        self._flying: deque[Arrival] = deque()
-        self._last: Frame | None = None  # frame that arrived last
-        self._asked: tuple[int, Pending] | None = None
-        self._looks = 0
+        self._device, self._dynamics, self._status, self._places, self._mass = device, dynamics, status, places, mass
+        self._visited: dict[int, tuple[Moment, int]] = {}  # steps that the device may still report as failed
+        self._in_flight: deque[PendingFrame] = deque()
+        self._last: Frame | None = None  # the latest frame delivered
+        self._requested: tuple[int, Pending] | None = None
+        self._visits = 0
 
     def visit(self, at: Moment, state: int) -> None:
-        """Note where the flow is, and now and then look at the board of a while ago: raises DivergenceError."""
+        """Note where the flow is, and now and then check an earlier status; raises DivergenceError."""
         self._visited[at.step] = at, state
-        self._looks += 1
-        if self._looks % _WATCH:
+        self._visits += 1
+        if self._visits % _POLL:
             return
-        if self._asked is not None:
-            step, pending = self._asked
-            self._check(Board.of(pending.wait()[0]))
-            self._visited = {each: visit for each, visit in self._visited.items() if each >= step}
-        self._asked = at.step, self._device.fetch([self._board])
+        if self._requested is not None:
+            step, pending = self._requested
+            self._check(DeviceStatus.unpack(pending.wait()[0]))
+            self._visited = {number: visit for number, visit in self._visited.items() if number >= step}
+        self._requested = at.step, self._device.fetch([self._status])
 
     def frame(self, at: Moment, state: int) -> Callable[[], Frame]:
-        """Begin to copy a state out; the call waits for it, or raises DivergenceError."""
-        pending = self._device.fetch([*self._places[state], self._board])
-        arrival = Arrival(pending, self._mass, at, state, self._of.measured)
-        self._flying.append(arrival)
+        """Begin to copy a state; the returned function waits for the frame, or raises DivergenceError."""
+        copies = self._device.fetch([*self._places[state], self._status])
+        pending = PendingFrame(copies, self._mass, at, state, self._dynamics.measured)
+        self._in_flight.append(pending)
 
         def wait() -> Frame:
-            board, frame = arrival.arrived()
-            while self._flying and self._flying.popleft() is not arrival:
+            status, frame = pending.wait()
+            while self._in_flight and self._in_flight.popleft() is not pending:
                 pass
-            self._check(board)
+            self._check(status)
             self._last = frame
-            return cast(Frame, frame)  # there is one where the board tells of no trouble
+            return cast(Frame, frame)  # there is one if the status reports no failure
 
         return wait
 
-    def read(self) -> Board:
-        """Wait for the board as it is now; raises DivergenceError."""
-        board = Board.of(self._device.get(self._board))
-        self._check(board)
-        return board
+    def read_status(self) -> DeviceStatus:
+        """Wait for the present status; raises DivergenceError."""
+        status = DeviceStatus.unpack(self._device.get(self._status))
+        self._check(status)
+        return status
 
     def escape(self, at: Moment) -> DivergenceError:
-        """Error of a trial step in which a particle left the finite numbers."""
-        return escaped(at, self._of.rule.first, self._good(at.step, Board.of(self._device.get(self._board))))
+        """Error of a trial step in which a particle was no longer finite."""
+        status = DeviceStatus.unpack(self._device.get(self._status))
+        return escaped(at, self._dynamics.rule.first, self._last_good(at.step, status))
 
-    def _check(self, board: Board) -> None:
-        if board.trouble < 0:
+    def _check(self, status: DeviceStatus) -> None:
+        step = status.failed_step
+        if step < 0:
             return
-        at, _ = self._visited[board.trouble]
-        good = self._good(board.trouble if board.left else board.trouble - 1, board)
-        raise (escaped if board.left else diverged)(at, self._of.rule.first, good)
+        good = self._last_good(step if status.particle_failed else step - 1, status)
+        raise (escaped if status.particle_failed else diverged)(self._visited[step][0], self._dynamics.rule.first, good)
 
-    def _good(self, step: int, board: Board) -> Frame | None:
-        """State of a step whose energy and velocity over all samples were finite; with batches the last frame."""
-        if self._of.rows is not None:
-            arrived = [each.arrived()[1] for each in self._flying]
-            return next((frame for frame in reversed(arrived) if frame is not None), self._last)
+    def _last_good(self, step: int, status: DeviceStatus) -> Frame | None:
+        """State at a step, if its energy and velocity over all samples were finite; with batches the last frame."""
+        if self._dynamics.rows is not None:
+            frames = [pending.wait()[1] for pending in self._in_flight]
+            return next((frame for frame in reversed(frames) if frame is not None), self._last)
         if step not in self._visited:
             return None
         at, state = self._visited[step]
-        theta, tau = (self._device.get(each) for each in self._places[state])
-        return _frame(at, (theta, tau, self._mass), board, state, self._of.measured)
+        theta, tau = map(self._device.get, self._places[state])
+        return _frame(at, (theta, tau, self._mass), status, state, self._dynamics.measured)
 
 
-def _frame(at: Moment, places: tuple[Array, Array, Array], board: Board, state: int, measured: bool) -> Frame:
-    for each in places:
-        each.setflags(write=False)
-    energy, dissipation, switched = board.states[state]
-    balance = board.balance if measured else None
+def _frame(at: Moment, places: tuple[Array, Array, Array], status: DeviceStatus, state: int, measured: bool) -> Frame:
+    for array in places:
+        array.setflags(write=False)
+    energy, dissipation, switched = status.states[state]
+    balance = status.balance if measured else None
     return Frame(at.step, at.s, *places, energy, dissipation, switched, at.h, balance=balance)

@@ -1,4 +1,4 @@
-"""The few numbers of a flow on a device that the host reads, in one array, and how its kernels are launched."""
+"""Status of a flow on a device: the few numbers that the host reads, and how the kernels of a flow are launched."""
 
 from __future__ import annotations
 
@@ -6,28 +6,28 @@ from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 
-from wgflow.base.energy_balance import LENGTH as SUMS
+from wgflow.base.energy_balance import LENGTH as BALANCE_LENGTH
 from wgflow.base.energy_balance import EnergyBalance
 from wgflow.base.types import Array, Index
 from wgflow.kernels.gpu.device import Device
 
-LENGTH = 32  # doubles of the board
+LENGTH = 32  # doubles of the status array
 _ROWS, _LANES, _FOLD, _SPAN = 8, 32, 256, 256  # TILE_ROWS, TILE_LANES, FOLD and SPAN of the source
 _THREADS = 256
 _ORDERED, _SHARES = 16, 8  # ORDERED and SHARES of the source
 _MOST_BLOCKS = 4096
-_TROUBLE, _STATES, _BALANCE = 0, 8, 18
+_STATES, _BALANCE = 8, 18  # offsets in the status array
 
 
 class Summary(NamedTuple):
-    """One of the two states a step goes from and to, in numbers.
+    """Scalars of one of the two states between which a step leads.
 
     Attributes
     ----------
     energy, dissipation : float
-        Of the last velocity over all samples there.
+        From the last velocity over all samples at this state.
     switched : int
-        Pairs of particles that have changed places since the start.
+        Order switches (pairs of particles) since the start.
     """
 
     energy: float
@@ -35,56 +35,56 @@ class Summary(NamedTuple):
     switched: int
 
 
-class Board(NamedTuple):
-    """What the device says of a flow.
+class DeviceStatus(NamedTuple):
+    """Status of a flow on a device.
 
     Attributes
     ----------
-    trouble : int
-        Step at which it left the finite numbers, -1 while it has not. From there on no kernel changes a state.
-    left : bool
-        Whether it was a particle, in the step begun there; else the energy or a velocity, there.
+    failed_step : int
+        Step at which a number was not finite, -1 if there was none. From there on no kernel changes a state.
+    particle_failed : bool
+        Whether it was a particle, in the step that began there; otherwise the energy or a velocity at that step.
     escaped : bool
-        Whether a particle left the finite numbers in the last trial.
-    changed : int
-        Pairs of particles that changed places in the last trial.
-    asked : tuple of float
-        Up to four numbers that a step rule asked for.
+        Whether a particle was not finite in the last trial step.
+    switches : int
+        Order switches in the last trial step.
+    values : tuple of float
+        Up to four numbers computed for a step rule.
     states : tuple of Summary
         Of both states.
     balance : EnergyBalance
-        Up to the state last looked at, if the flow measures it.
+        Up to the state evaluated last, if the flow measures it.
     """
 
-    trouble: int
-    left: bool
+    failed_step: int
+    particle_failed: bool
     escaped: bool
-    changed: int
-    asked: tuple[float, ...]
+    switches: int
+    values: tuple[float, ...]
     states: tuple[Summary, Summary]
     balance: EnergyBalance
 
     @classmethod
-    def of(cls, numbers: Array) -> Board:
-        """Read the array, whose layout is in ``particles.cu``."""
-        trouble, reason, escaped, changed, *asked = numbers[:_STATES].tolist()
+    def unpack(cls, numbers: Array) -> DeviceStatus:
+        """Read the status array, whose layout is defined in ``particles.cu``."""
+        failed_step, reason, escaped, switches, *values = numbers[:_STATES].tolist()
         states = numbers[_STATES : _STATES + 6].reshape(2, 3).tolist()
         first, second = (Summary(energy, dissipation, int(switched)) for energy, dissipation, switched in states)
-        balance = EnergyBalance(*numbers[_BALANCE : _BALANCE + SUMS].tolist())
-        return cls(int(trouble), reason == 2.0, escaped > 0, int(changed), tuple(asked), (first, second), balance)
+        balance = EnergyBalance(*numbers[_BALANCE : _BALANCE + BALANCE_LENGTH].tolist())
+        return cls(int(failed_step), reason == 2.0, escaped > 0, int(switches), tuple(values), (first, second), balance)
 
     @staticmethod
-    def empty(switched: int, balance: EnergyBalance) -> Array:
-        """The array at the start: no trouble and no step yet, so many pairs that have changed places."""
+    def initial(switched: int, balance: EnergyBalance) -> Array:
+        """Status array of a flow that begins, or goes on, with this number of switches and this balance."""
         numbers = np.zeros(LENGTH)
-        numbers[_TROUBLE] = -1.0
+        numbers[0] = -1.0
         numbers[_STATES + 2] = numbers[_STATES + 5] = switched
-        numbers[_BALANCE : _BALANCE + SUMS] = balance
+        numbers[_BALANCE : _BALANCE + BALANCE_LENGTH] = balance
         return numbers
 
 
 class DeviceKernel(Protocol):
-    """A backend that computes on a device, such as the GPU backend; what it has beside :class:`Kernel`."""
+    """A backend that computes on a device, such as the GPU backend; what it offers beyond :class:`Kernel`."""
 
     device: Device
     precision: str
@@ -101,31 +101,30 @@ class Launcher:
     Parameters
     ----------
     gpu : DeviceKernel
-        Whose device they run on, compiled as its own.
+        The backend, whose device and precision the kernels use.
     """
 
     def __init__(self, gpu: DeviceKernel) -> None:
         self.device, self._precision = gpu.device, gpu.precision
 
     def tiles(self, kernel: str, rows: int, quantities: int, *arguments: Any) -> None:
-        """Start a kernel over tiles of rows, with so many sums of a tile in shared memory."""
-        shared = 8 * quantities * (_ROWS * _LANES + _ROWS)
-        self._start(kernel, tiles(rows), _THREADS, shared, arguments)
+        """Start a kernel over tiles of rows, with this many sums of a tile in shared memory."""
+        self._start(kernel, tiles(rows), _THREADS, 8 * quantities * (_ROWS * _LANES + _ROWS), arguments)
 
-    def each(self, kernel: str, count: int, *arguments: Any) -> None:
-        """Start a kernel with a thread for each of so many things."""
+    def elementwise(self, kernel: str, count: int, *arguments: Any) -> None:
+        """Start a kernel with one thread per element."""
         self._start(kernel, -(-count // _THREADS), _THREADS, 0, arguments)
 
-    def search(self, kernel: str, count: int, *arguments: Any) -> None:
-        """Start a kernel in which each of so many things is compared with all others."""
+    def all_pairs(self, kernel: str, count: int, *arguments: Any) -> None:
+        """Start a kernel that compares every element with all others."""
         self._start(kernel, -(-count // _ORDERED), _ORDERED * _SHARES, 24 * _ORDERED * _SHARES, arguments)
 
-    def runs(self, kernel: str, count: int, *arguments: Any) -> None:
-        """Start a kernel with a block for each run of things."""
-        self._start(kernel, runs(count), _THREADS, 8 * _SPAN, arguments)
+    def spans(self, kernel: str, count: int, *arguments: Any) -> None:
+        """Start a kernel with one block per span of consecutive elements."""
+        self._start(kernel, spans(count), _THREADS, 8 * _SPAN, arguments)
 
-    def judge(self, kernel: str, *arguments: Any) -> None:
-        """Start a kernel of one block, which sums up."""
+    def single_block(self, kernel: str, *arguments: Any) -> None:
+        """Start a kernel of one block, for the final sums."""
         self._start(kernel, 1, _THREADS, 8 * _FOLD, arguments)
 
     def _start(self, kernel: str, blocks: int, threads: int, shared: int, arguments: tuple[Any, ...]) -> None:
@@ -133,10 +132,10 @@ class Launcher:
 
 
 def tiles(rows: int) -> int:
-    """Number of tiles of so many rows."""
+    """Number of tiles for so many rows."""
     return -(-rows // _ROWS)
 
 
-def runs(count: int) -> int:
-    """Number of runs of so many things."""
+def spans(count: int) -> int:
+    """Number of spans of so many elements."""
     return -(-count // _SPAN)

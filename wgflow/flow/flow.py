@@ -1,7 +1,4 @@
-"""Flow: the loop that moves particles along the gradient flow.
-
-A generator; files and stopping rules are the caller's.
-"""
+"""Flow: the loop that moves particles along the gradient flow and yields frames."""
 
 from __future__ import annotations
 
@@ -19,13 +16,11 @@ from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Index, Spec
 from wgflow.base.validate import check_instance, real, scalar, whole
 from wgflow.energy import Energy
-from wgflow.flow import integrators, stepsize
-from wgflow.flow import operators as recipes
-from wgflow.flow import stepper as clouds
+from wgflow.flow import integrators, operators, stepsize
 from wgflow.flow.clock import Clock, EventClock, StepClock
-from wgflow.flow.operators import Ingredient, spec_of
+from wgflow.flow.operators import Operator, operator_spec
 from wgflow.flow.schedule import Schedule, schedule
-from wgflow.flow.stepper import Cloud, Dynamics, Moment
+from wgflow.flow.stepper import Dynamics, Moment, Stepper, make_stepper
 from wgflow.flow.stepsize import StepRule
 from wgflow.model.particles import BOUNDARIES, Particles
 
@@ -36,23 +31,23 @@ class Flow(Copyable):
     Parameters
     ----------
     energy : Energy
-        What to descend.
+        The energy that decreases.
     integrator : {"euler", "heun", "ssp3", "rk4", "cash_karp"} or Tableau, optional
         ``"euler"`` is gradient descent.
     step : float, dict or StepRule, optional
         Step length h > 0 in s, or a rule such as ``{"name": "descent", "length": 0.1}`` or, with an integrator that has
         an error estimate (``heun``, ``ssp3``, ``cash_karp``), ``{"name": "adaptive", "rtol": 1e-4}``.
     boundary : {"clip", "reflect", "free"}, optional
-        What happens at the ends of [0, 1]: ``clip`` stops particles there (the projected gradient flow), ``reflect``
-        sends them back, ``free`` (Gaps only) lets tau leave. A frame's dissipation counts a particle that rests at a
-        clipped end as at rest; one that a reflecting end keeps sending back counts with its full velocity.
+        Boundary condition in depth: ``clip`` stops particles at 0 and 1 (the projected gradient flow), ``reflect``
+        reflects them, ``free`` (Gaps only) lets tau leave [0, 1]. In a frame's dissipation a particle stopped at the
+        boundary has velocity 0, one that is reflected again and again its full velocity.
     mobility : mapping of str to float, optional
-        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 where not given, 0 pins. Ingredients act
-        regardless.
+        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 by default, 0 keeps a group fixed, except
+        for operators.
     ingredients : sequence of callables or dicts, optional
-        Called after every step, in order; see :mod:`wgflow.flow.operators`.
+        Operators applied after every step, in order; see :mod:`wgflow.flow.operators`.
     batch : int, optional
-        Samples of each step's velocity, drawn afresh without replacement; all by default. Frames always tell the energy
+        Samples of each step's velocity, drawn afresh without replacement; all by default. Frames always have the energy
         and the dissipation over all samples.
     seed : int, optional
         Seed of the batches, 0 <= seed < 2**64.
@@ -81,7 +76,7 @@ class Flow(Copyable):
         step: float | Spec | StepRule = 0.1,
         boundary: str = "clip",
         mobility: Mapping[str, float] | None = None,
-        ingredients: Sequence[Ingredient | Spec] = (),
+        ingredients: Sequence[Operator | Spec] = (),
         batch: int | None = None,
         seed: int = 0,
     ) -> None:
@@ -95,9 +90,9 @@ class Flow(Copyable):
         self.mobility = {name: scalar(factor) for name, factor in (mobility or {}).items()}
         if callable(ingredients) or isinstance(ingredients, Mapping | str) or not isinstance(ingredients, Iterable):
             raise InputError(
-                f"ingredients: expected a list of them, got {describe(ingredients)}; put it into one, [...]"
+                f"ingredients: expected a list of operators, got {describe(ingredients)}; put it into a list, [...]"
             )
-        self.ingredients = tuple(recipes.ingredient(each) for each in ingredients)
+        self.ingredients = tuple(map(operators.operator, ingredients))
         self.batch, self.seed = scalar(batch), scalar(seed)
         self._check()
         self._mobility_theta = np.ones(energy.problem.shape[3])
@@ -123,24 +118,23 @@ class Flow(Copyable):
         every : float, dict or Schedule, optional
             Flow time between frames; with constant steps a whole number of them. Or ``{"name": "steps", "n": 10}``,
             ``{"name": "log", "per_decade": 8}``, ``{"name": "at", "s": [1.0, 5.0]}``: see
-            :mod:`wgflow.flow.schedule`. By
-            default one step, or with a rule that varies steps a hundredth of ``until``.
+            :mod:`wgflow.flow.schedule`. By default one step, or with varying steps a hundredth of ``until``.
         on_step : callable, optional
             Called with step and s after every step. May raise, to stop.
 
         Yields
         ------
         Frame
-            The start, one whenever ``every`` says, and the end. The next frame is computed when it is asked for; on a
-            device steps beyond it have been started by then, and a divergence may be found some steps late, which
-            changes nothing but how often ``on_step`` has been called.
+            The start, the times of ``every``, and the end. The next frame is computed when it is asked for. On a
+            device, steps beyond it have been started by then, and a divergence may be noticed some steps late, which
+            changes only how often ``on_step`` has been called.
 
         Raises
         ------
         InputError
             If the start does not fit, or a time is not a whole number of steps.
         DivergenceError
-            If the energy or a velocity stops being finite; it carries the last state at which both were.
+            If the energy or a velocity is not finite; the error carries the last state at which both were.
         """
         until, planned = real("until", until), None if every is None else schedule(every)
         free = self.boundary == "free"
@@ -160,13 +154,13 @@ class Flow(Copyable):
         return self._loop(rho, clock, h, switched, balance, on_step)
 
     def spec(self) -> Spec:
-        """Plain JSON of the options; the energy has a spec of its own. Ingredients of your own appear by name only."""
+        """Plain JSON of the options; the energy has its own spec. Operators of your own appear by name only."""
         return {
             "integrator": self.integrator.name,
             "step": self.rule.spec(),
             "boundary": self.boundary,
             "mobility": self.mobility,
-            "ingredients": [spec_of(each) for each in self.ingredients],
+            "ingredients": list(map(operator_spec, self.ingredients)),
             "batch": self.batch,
             "seed": self.seed,
         }
@@ -185,22 +179,22 @@ class Flow(Copyable):
         balance: EnergyBalance,
         on_step: Callable[[int, float], None] | None,
     ) -> Iterator[Frame]:
-        cloud = clouds.place(self._dynamics(), rho, switched, balance)
-        yield from _delivered(self._events(cloud, clock, h), on_step, cloud.ahead)
+        stepper = make_stepper(self._dynamics(), rho, switched, balance)
+        yield from _in_order(self._events(stepper, clock, h), on_step, stepper.lookahead)
 
-    def _events(self, cloud: Cloud, clock: Clock, h: float) -> Iterator[_Event]:
-        """Steps made and frames begun, in the order of flow time."""
+    def _events(self, stepper: Stepper, clock: Clock, h: float) -> Iterator[_Event]:
+        """Steps taken and frames begun, in the order of flow time."""
         begin = True
         while True:
             record = begin or clock.due or clock.done
-            cloud.look(Moment(clock.step, clock.s, h), record, clock.done)
+            stepper.evaluate(Moment(clock.step, clock.s, h), record, clock.done)
             if record:
-                yield cloud.frame()
+                yield stepper.frame()
             if clock.done:
                 return
             begin = False
-            taken = cloud.advance(clock.reach(h))
-            cut_short = taken.h < h and taken.h == clock.reach(h)  # by a frame in the way, not by the rule
+            taken = stepper.advance(clock.reach(h))
+            cut_short = taken.h < h and taken.h == clock.reach(h)  # by the next frame, not by the rule
             h = max(taken.then, h) if cut_short else taken.then
             clock.tick(taken.h)
             yield _Stepped(clock.step, clock.s)
@@ -234,18 +228,18 @@ class Flow(Copyable):
             rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
         if any(getattr(each, "reflects", False) for each in self.ingredients) and self.boundary != "reflect":
             raise InputError(f"boundary: expected 'reflect' where noise acts on tau, got {self.boundary!r}")
-        chancy = self.batch is not None or any(getattr(each, "random", False) for each in self.ingredients)
-        if self.rule.adaptive and chancy:
+        stochastic = self.batch is not None or any(getattr(each, "random", False) for each in self.ingredients)
+        if self.rule.adaptive and stochastic:
             raise InputError(
                 f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies or "
                 "solutions; use constant steps"
             )
         if getattr(self.rule, "estimates", False):
-            integrators.embedded(self.integrator)  # refuses a method without
+            integrators.embedded(self.integrator)  # raises an error if there is no embedded method
 
 
 class _Stepped(NamedTuple):
-    """A step that was made."""
+    """A step that was taken."""
 
     step: int
     s: float
@@ -254,10 +248,12 @@ class _Stepped(NamedTuple):
 _Event: TypeAlias = _Stepped | Callable[[], Frame]
 
 
-def _delivered(events: Iterator[_Event], on_step: Callable[[int, float], None] | None, ahead: int) -> Iterator[Frame]:
+def _in_order(
+    events: Iterator[_Event], on_step: Callable[[int, float], None] | None, lookahead: int
+) -> Iterator[Frame]:
     """Frames, with on_step called in between, in the order of the events.
 
-    A frame is handed over when ``ahead`` events have followed it, so that its copy from a device has as long to arrive.
+    A frame is yielded after ``lookahead`` further events, during which its copy from a device can arrive.
     """
     waiting: deque[_Event] = deque()
     end: StopIteration | DivergenceError | None = None
@@ -265,8 +261,8 @@ def _delivered(events: Iterator[_Event], on_step: Callable[[int, float], None] |
         try:
             waiting.append(next(events))
         except (StopIteration, DivergenceError) as error:
-            end = error  # what happened before it is handed over first
-        while waiting and (isinstance(waiting[0], _Stepped) or len(waiting) > (ahead if end is None else 0)):
+            end = error  # raised after the events before it
+        while waiting and (isinstance(waiting[0], _Stepped) or len(waiting) > (lookahead if end is None else 0)):
             event = waiting.popleft()
             if not isinstance(event, _Stepped):
                 yield event()

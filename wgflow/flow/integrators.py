@@ -75,7 +75,7 @@ HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5), (1.0, 0.0), 1)
 SSP3 = Tableau("ssp3", 3, ((1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 2 / 3), (0.5, 0.5, 0.0), 2)
 RK4 = Tableau("rk4", 4, ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
 # Cash and Karp (1990). A pair whose last stage is the next step's first would gain nothing here: the loop computes the
-# velocity where a step arrives anyway, with the walls and after the ingredients.
+# velocity where a step arrives anyway, with the boundary condition and after the operators.
 CASH_KARP = Tableau(
     "cash_karp",
     5,

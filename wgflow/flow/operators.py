@@ -1,8 +1,8 @@
-"""Ingredients of a flow: what happens to the particles between two steps besides descending.
+"""Operators split off from the gradient flow: maps of the measure that are applied after every step, such as noise.
 
-An ingredient is called after every step with the measure and the :class:`Move` just made, and returns the measure to go
-on from, with as many particles and their masses (``rho.moved(theta, tau)`` keeps them). Anything random in it has to be
-a function of (seed, step, particle).
+An operator is called with the measure and the :class:`Move` just made, and returns the measure to go on from, with as
+many particles and their masses (``rho.moved(theta, tau)`` keeps them). Anything random in it has to be a function of
+(seed, step, particle). Studies and :class:`wgflow.Flow` list operators as ``ingredients``.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ if TYPE_CHECKING:
 
 
 class Move(NamedTuple):
-    """The step an ingredient is called after.
+    """The step after which an operator is applied.
 
     Attributes
     ----------
     step : int
-        Its number, from 0.
+        Number of the step, from 0.
     s : float
         Flow time at its start.
     h : float
-        Its length.
+        Length of the step.
     energy : Energy
         What the flow descends.
     """
@@ -47,7 +47,7 @@ class Move(NamedTuple):
     energy: Energy
 
 
-Ingredient = Callable[[Particles, Move], Particles]
+Operator = Callable[[Particles, Move], Particles]
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ class Langevin:
     decay : float, optional
         Weight decay, >= 0.
     tau_temperature : float, optional
-        Temperature of noise in depth, >= 0; needs ``boundary="reflect"``, since a wall that holds particles would
-        gather them.
+        Temperature of noise in depth, >= 0; needs ``boundary="reflect"``, since particles would
+        gather at an absorbing boundary.
     seed : int, optional
         0 <= seed < 2**64. The increments are a function of (seed, step, particle).
     """
@@ -85,7 +85,7 @@ class Langevin:
 
     @property
     def reflects(self) -> bool:
-        """Whether it moves particles in depth, which asks for reflecting ends."""
+        """Whether it moves particles in depth, which needs a reflecting boundary."""
         return self.tau_temperature > 0
 
     def __call__(self, rho: Particles, move: Move) -> Particles:
@@ -94,20 +94,20 @@ class Langevin:
         noise = rng.normal(self.seed, "langevin", (count, parameters + 1), move.step)
         theta = (1.0 - move.h * self.decay) * rho.theta + np.sqrt(2 * self.temperature * move.h) * noise[:, :-1]
         tau = rho.tau + np.sqrt(2 * self.tau_temperature * move.h) * noise[:, -1]
-        # The flow brings tau back into [0, 1], and finds what is no longer finite.
+        # The stepper brings tau back into [0, 1], and checks that all numbers are finite.
         return rho.moved(theta, tau, free=True, fresh=True)
 
     def spec(self) -> Spec:
-        """Plain JSON from which :func:`ingredient` rebuilds it."""
+        """Plain JSON from which :func:`operator` rebuilds it."""
         options = {name: getattr(self, name) for name in ("temperature", "decay", "tau_temperature", "seed")}
         return {"name": self.name} | options
 
 
-INGREDIENTS: dict[str, type[Langevin]] = {"langevin": Langevin}
+OPERATORS: dict[str, type[Langevin]] = {"langevin": Langevin}
 
 
-def ingredient(choice: Spec | Ingredient) -> Ingredient:
-    """Build an ingredient from its spec; a callable is passed through.
+def operator(choice: Spec | Operator) -> Operator:
+    """Build an operator from its spec; a callable is passed through.
 
     Raises
     ------
@@ -115,17 +115,17 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
         If the name or an option is unknown, or it is no function of a measure and a move.
     """
     if isinstance(choice, Mapping | str):
-        return build("ingredient", choice, INGREDIENTS)
+        return build("operator", choice, OPERATORS)
     if not callable(choice):
         raise InputError(
-            f"ingredient: expected a table with a name, or a function of a measure and a move, got {describe(choice)}"
+            f"operator: expected a table with a name, or a function of a measure and a move, got {describe(choice)}"
         )
-    require_methods("ingredient", choice, "wgflow.flow.operators", ())
+    require_methods("operator", choice, "wgflow.flow.operators", ())
     try:
         inspect.signature(choice).bind(None, None)
     except TypeError as bad:
         raise InputError(
-            f"ingredient {spec_of(choice)['name']!r}: expected a function of a measure and a move, got one with "
+            f"operator {operator_spec(choice)['name']!r}: expected a function of a measure and a move, got one with "
             f"arguments {inspect.signature(choice)}"
         ) from bad
     except ValueError:  # written in C: nothing is known of its arguments
@@ -133,41 +133,46 @@ def ingredient(choice: Spec | Ingredient) -> Ingredient:
     return choice
 
 
-def applied(each: Ingredient, rho: Particles, move: Move) -> Particles:
-    """Measure after an ingredient; one of the user's is called twice the first time.
+def apply(operator: Operator, rho: Particles, move: Move) -> Particles:
+    """Measure after an operator; one of the user's is called twice the first time.
 
     Raises
     ------
     InputError
-        If it returns anything but as many particles, or not the same ones for the same arguments.
+        If it does not return as many particles, and the same ones for the same arguments.
     """
-    made = _same_cloud(each(rho, move), rho, each)
-    if not is_builtin(each):
+    result = _checked(operator(rho, move), rho, operator)
+    if not is_builtin(operator):
 
         def trial() -> None:
-            again = _same_cloud(each(rho, move), rho, each)
-            if any(not nearly_equal(getattr(made, name), getattr(again, name)) for name in ("theta", "tau", "mass")):
-                raise Candidate("ingredient", spec_of(each)["name"]).refuse(
+            again = _checked(operator(rho, move), rho, operator)
+            if any(not nearly_equal(getattr(result, name), getattr(again, name)) for name in ("theta", "tau", "mass")):
+                raise Candidate("operator", operator_spec(operator)["name"]).refuse(
                     "the same particles for the same measure and move",
                     "others the second time",
                     "anything random in it must be a function of (seed, move.step, particle), see wgflow.base.rng",
                 )
 
-        try_once(each, "ingredient", trial)
-    return made
+        try_once(operator, "operator", trial)
+    return result
 
 
-def _same_cloud(made: object, rho: Particles, each: Ingredient) -> Particles:
-    """Check what an ingredient returned: N is fixed for a run."""
-    if not isinstance(made, Particles) or made.theta.shape != rho.theta.shape:
-        got = f"Particles with theta of shape {made.theta.shape}" if isinstance(made, Particles) else describe(made)
-        raise InputError(
-            f"ingredient {spec_of(each)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, got {got}"
+def _checked(result: object, rho: Particles, operator: Operator) -> Particles:
+    """Check what an operator returned: N is fixed during a run."""
+    if not isinstance(result, Particles) or result.theta.shape != rho.theta.shape:
+        got = (
+            f"Particles with theta of shape {result.theta.shape}" if isinstance(result, Particles) else describe(result)
         )
-    return made
+        raise InputError(
+            f"operator {operator_spec(operator)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, "
+            f"got {got}"
+        )
+    return result
 
 
-def spec_of(each: Ingredient) -> Spec:
-    """Plain JSON of an ingredient; of one of your own without a spec, its name."""
-    made: Spec = each.spec() if hasattr(each, "spec") else {"name": getattr(each, "__name__", type(each).__name__)}
-    return made
+def operator_spec(operator: Operator) -> Spec:
+    """Plain JSON of an operator; the name alone for one of your own without a ``spec`` method."""
+    if hasattr(operator, "spec"):
+        spec: Spec = operator.spec()
+        return spec
+    return {"name": getattr(operator, "__name__", type(operator).__name__)}

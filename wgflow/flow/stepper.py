@@ -1,7 +1,7 @@
-"""A measure on its way along a flow: what the loop asks of it, and the choice of where it lives.
+"""Stepper: what advances the particles of a flow, on the host or on a device, and the choice between the two.
 
-The loop in :mod:`wgflow.flow.flow` knows steps, frames and step lengths; what happens to the particles is a
-:class:`Cloud`'s. One keeps them in NumPy arrays, one on the device that the energy's kernel computes on.
+The loop in :mod:`wgflow.flow.flow` counts steps and frames and keeps the step length. A :class:`Stepper` holds the
+particles, in NumPy arrays or in the memory of the device on which the energy's kernel computes.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame, Index
 from wgflow.energy import Energy
 from wgflow.flow.integrators import Tableau
-from wgflow.flow.operators import Ingredient
+from wgflow.flow.operators import Operator
 from wgflow.flow.stepsize import StepRule, Taken
 from wgflow.model.particles import Particles
 
@@ -28,17 +28,17 @@ class Dynamics(NamedTuple):
     Attributes
     ----------
     energy : Energy
-        What descends.
+        What the flow descends.
     integrator : Tableau
         The explicit method.
     rule : StepRule
-        How long steps are.
+        Step-size rule.
     boundary : {"clip", "reflect", "free"}
-        What happens at the ends of depth.
+        Boundary condition in depth.
     mobility : (ndarray (P,), float) or None
         Factors on the velocities in theta, by column, and in tau; None where all are 1.
-    ingredients : tuple of callables
-        What happens after every step.
+    operators : tuple of callables
+        Applied after every step.
     rows : callable or None
         Rows of the batch of a step; None for all samples.
     """
@@ -48,17 +48,17 @@ class Dynamics(NamedTuple):
     rule: StepRule
     boundary: str
     mobility: tuple[Array, float] | None
-    ingredients: tuple[Ingredient, ...]
+    operators: tuple[Operator, ...]
     rows: Callable[[int], Index] | None
 
     @property
     def measured(self) -> bool:
-        """Whether the dissipation is to account for E: with minibatches, noise or other ingredients it does not."""
-        return self.rows is None and not self.ingredients
+        """Whether there is an energy balance: with minibatches or operators the dissipation does not explain E."""
+        return self.rows is None and not self.operators
 
 
 class Moment(NamedTuple):
-    """Where a flow is.
+    """Step, flow time and step length of a flow.
 
     Attributes
     ----------
@@ -75,18 +75,18 @@ class Moment(NamedTuple):
     h: float
 
 
-class Cloud(Protocol):
-    """What the loop asks of the particles, in turns: look, perhaps frame, advance.
+class Stepper(Protocol):
+    """Holds and advances the particles; the loop calls evaluate, frame where one is due, and advance, in turn.
 
     Attributes
     ----------
-    ahead : int
-        Events, steps or frames, that the loop may go on for before it hands over a frame it began.
+    lookahead : int
+        Events (steps or frames) for which the loop may go on before it yields a frame that was begun.
     """
 
-    ahead: int
+    lookahead: int
 
-    def look(self, at: Moment, record: bool, last: bool) -> None:
+    def evaluate(self, at: Moment, record: bool, last: bool) -> None:
         """Compute the velocity at the state, and its energy if a frame is due.
 
         Parameters
@@ -105,37 +105,37 @@ class Cloud(Protocol):
         """
 
     def frame(self) -> Callable[[], Frame]:
-        """Begin a frame of the state last looked at; the call waits for it and may raise DivergenceError."""
+        """Begin a frame of the state evaluated last; the returned function waits for it, or raises DivergenceError."""
 
     def advance(self, reach: float) -> Taken:
-        """Take one step of at most this length, as the rule decides; DivergenceError if particles leave the numbers."""
+        """Take one step of at most this length, as the rule decides; raises DivergenceError if a particle diverges."""
 
 
-def place(dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> Cloud:
-    """Put a measure where the flow will move it: on the energy's device if it has one, else in NumPy arrays.
+def make_stepper(dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> Stepper:
+    """Stepper for a measure: on the energy's device if that has all that is needed, otherwise on the host.
 
     Parameters
     ----------
     dynamics : Dynamics
-        What will move it.
+        What moves the particles.
     rho : Particles
         The measure.
     switched : int
-        Pairs of particles that have changed places before.
+        Order switches (pairs of particles) so far.
     balance : EnergyBalance
-        Of the steps before; it is continued where the dissipation accounts for E.
+        Balance of the steps so far, which is continued if the flow has one.
     """
-    from wgflow.flow.stepper_device import ResidentCloud, refusal
-    from wgflow.flow.stepper_host import HostCloud
+    from wgflow.flow.stepper_device import DeviceStepper, unsupported
+    from wgflow.flow.stepper_host import HostStepper
 
     gpu: Any = dynamics.energy.kernel
-    if not hasattr(gpu, "launch"):  # the contract of :class:`wgflow.flow.device_status.DeviceKernel`
-        return HostCloud(dynamics, rho, switched, balance)
-    reason = refusal(dynamics)
+    if not hasattr(gpu, "launch"):  # that of wgflow.flow.device_status.DeviceKernel
+        return HostStepper(dynamics, rho, switched, balance)
+    reason = unsupported(dynamics)
     if reason is None:
-        return ResidentCloud(dynamics, rho, switched, balance, gpu)
-    logger.warning("particles cross between host and device in every step: %s", reason)
-    return HostCloud(dynamics, rho, switched, balance)
+        return DeviceStepper(dynamics, rho, switched, balance, gpu)
+    logger.warning("particles are copied between host and device in every step: %s", reason)
+    return HostStepper(dynamics, rho, switched, balance)
 
 
 def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:
@@ -146,7 +146,7 @@ def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:
     at : Moment
         Where it was found.
     first : float
-        Step length that the rule began with.
+        The rule's first step length.
     good : Frame or None
         That state.
     """
@@ -163,9 +163,9 @@ def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:
 
 
 def escaped(at: Moment, first: float, good: Frame | None) -> DivergenceError:
-    """Error of a particle that left the finite numbers in the step begun at a moment; arguments as :func:`diverged`."""
+    """Error of a particle that diverged in the step that begins at a moment; arguments as for :func:`diverged`."""
     return DivergenceError(
-        f"the flow diverged in step {at.step} (s = {at.s:g}): a particle left the finite numbers; "
+        f"the flow diverged in step {at.step} (s = {at.s:g}): a particle is no longer finite; "
         f"try a smaller step than {first:g}",
         good,
     )

@@ -51,7 +51,7 @@ class Trial:
 
     @functools.cached_property
     def estimate(self) -> Estimate:
-        """Error estimate of the step, before ingredients; only for methods with an embedded one (InputError)."""
+        """Error estimate of the step, before operators; only for methods with an embedded one (InputError)."""
         return self._estimate()
 
 

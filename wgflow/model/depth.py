@@ -87,7 +87,7 @@ class Depth(ABC):
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
         """Velocities (N, P) and (N,) from the kernel's g_e, (E,), and d_theta g_e, (E, P)."""
 
-    def resistance(self, rho: Particles) -> Array:
+    def inverse_tau_mobility(self, rho: Particles) -> Array:
         """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""
         return np.zeros(len(rho))
 
@@ -197,7 +197,7 @@ class Gaps(Depth):
         after = np.append(value[1:], 0.0)
         return v_theta, -rho.mass * (value - after)[place]
 
-    def resistance(self, rho: Particles) -> Array:
+    def inverse_tau_mobility(self, rho: Particles) -> Array:
         """1/mass: dE/dtau is of order one here, and kappa = 1/mass would throw every particle to an end in one step."""
         return 1.0 / rho.mass
 
@@ -298,7 +298,7 @@ class Deposit(_Deposited):
         slope *= self.layers
         return Stencil(layer, weight, slope)
 
-    def resistance(self, rho: Particles) -> Array:
+    def inverse_tau_mobility(self, rho: Particles) -> Array:
         """The masses: kappa = 1/mass, as for theta."""
         return rho.mass
 
@@ -390,12 +390,16 @@ def _try(scheme: Depth, rho: Particles) -> None:
         (value, b[layer][:, None] * u),
         (rho.theta.shape, (count,)),
     )
-    (resistance,) = trial.numbers(("resistance",), lambda tau: scheme.resistance(rho), (rho.tau,), ((count,),))
+    (per_kappa,) = trial.numbers(
+        ("inverse_tau_mobility",), lambda tau: scheme.inverse_tau_mobility(rho), (rho.tau,), ((count,),)
+    )
     by_theta = np.bincount(net.particle, net.weight * b[layer], minlength=count)[:, None] * u
     if not nearly_equal(by_theta, -rho.mass[:, None] * found[0]):
         raise trial.refuse("velocity to give v_theta,i = -(1/mass_i) dE/dtheta_i", "others", "check sign and factors")
-    if (found[1][resistance == 0] != 0).any() or (resistance < 0).any():
-        raise trial.refuse("resistance to be 1/kappa > 0 where tau moves, and 0 elsewhere", describe(resistance))
+    if (found[1][per_kappa == 0] != 0).any() or (per_kappa < 0).any():
+        raise trial.refuse(
+            "inverse_tau_mobility to be 1/kappa > 0 where tau moves, and 0 elsewhere", describe(per_kappa)
+        )
     inside = np.flatnonzero((rho.tau > 0) & (rho.tau < 1))
     for i in inside[np.unique(np.linspace(0, len(inside) - 1, _TRIED).astype(int))] if inside.size else ():
 
@@ -405,8 +409,8 @@ def _try(scheme: Depth, rho: Particles) -> None:
             moved = scheme.network(rho.moved(rho.theta, tau))
             return np.asarray(moved.weight @ terms(moved)[1] if moved.layers == net.layers else np.nan)
 
-        if resistance[i] > 0:
-            by_tau = -found[1][i] * resistance[i]
+        if per_kappa[i] > 0:
+            by_tau = -found[1][i] * per_kappa[i]
             trial.slope(f"v_tau / -kappa of particle {i}", "E in tau", np.asarray(by_tau), energy)
     _check_stencil(trial, scheme, rho, net.layers)
 

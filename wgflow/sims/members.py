@@ -17,10 +17,10 @@ from wgflow.base.registry import build as build_named
 from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Spec
 from wgflow.energy import Energy
-from wgflow.flow import operators as ingredients
+from wgflow.flow import operators
 from wgflow.flow.clock import StepClock
 from wgflow.flow.flow import Flow
-from wgflow.flow.operators import Ingredient
+from wgflow.flow.operators import Operator
 from wgflow.flow.schedule import Every, Steps, schedule
 from wgflow.flow.stepsize import STEP_RULES
 from wgflow.model import data_files as sources
@@ -267,7 +267,7 @@ def _build(member: Member, backend: str, threads: int | None) -> Setup:
         _rule(flow_table),
         flow_table.boundary,
         {key: formulas.number(value, names, f"flow.mobility.{key}") for key, value in flow_table.mobility.items()},
-        [_ingredient(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
+        [_operator(each.model_dump() | {"seed": member.seed}, member) for each in flow_table.ingredients],
         flow_table.batch,
         member.seed,
     )
@@ -415,16 +415,16 @@ def _rule(table: FlowTable) -> Spec:
     return {"name": table.rule, "length": table.step} | options
 
 
-def _ingredient(table: Spec, member: Member) -> Ingredient:
-    """Ingredient of a table: of the flow's own, or of the theory's, which only acts where mass counts."""
+def _operator(table: Spec, member: Member) -> Operator:
+    """Operator of a table: one of the flow's, or one of the theory's, which act only where mass counts."""
     if table["name"] not in _TRANSPORT:
-        return ingredients.ingredient(table)
+        return operators.operator(table)
     if member.depth.name not in ("deposit", "shallow"):
         raise InputError(
             f"flow.ingredients: expected depth deposit or shallow for {table['name']!r}, where mass counts, got "
             f"{member.depth.name!r}"
         )
-    return build_named("ingredient", table, _TRANSPORT)
+    return build_named("operator", table, _TRANSPORT)
 
 
 def _place(raw: Spec, table: str, key: str, value: Any) -> None:
