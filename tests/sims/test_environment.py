@@ -53,7 +53,7 @@ codes = [main([sys.argv[1], "--out", sys.argv[2], "--jobs", "2"]), main(["--list
 plain = "matplotlib.pyplot" not in sys.modules
 (folder,) = Path(sys.argv[2]).glob("*/*")
 from wgflow.analysis import watch
-from wgflow.analysis.figures import redraw
+from wgflow.studies.registry import redraw
 from wgflow.trajectory import __main__ as trajectory
 paths = sorted(map(str, folder.glob("members/*.h5")))
 codes += [watch.main([str(folder)]), trajectory.main(["check", *paths])]

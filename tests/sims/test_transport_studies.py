@@ -9,7 +9,7 @@ import pytest
 from wgflow.base.errors import InputError
 from wgflow.sims import members, run
 from wgflow.studies.escape.figure import EPSILON
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
 from wgflow.theory.transport import Birth, BirthDeath
@@ -107,7 +107,7 @@ def test_escape_times_are_those_of_the_trajectories(runs):
 
 @pytest.mark.parametrize("name", ["landscape", "escape"])
 def test_figures_state_their_finding(runs, name):
-    drawing = FIGURES[name](Workspace(runs[name]))
+    drawing = figures()[name](Workspace(runs[name]))
     assert drawing.finding.endswith(".")
     assert (runs[name] / f"{name}.png").stat().st_size > 10_000
 

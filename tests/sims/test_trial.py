@@ -6,7 +6,7 @@ import pytest
 
 from wgflow.base.errors import StudyError
 from wgflow.sims import forecast, members, run, trial
-from wgflow.studies import requirements
+from wgflow.studies import registry
 from wgflow.study import schema as study
 
 STUDY = """
@@ -98,7 +98,7 @@ def test_members_that_differ_in_the_seed_alone_are_built_once(built, capsys):
 def test_figures_build_no_member(built):
     keys = {"depth": {"name": "layers", "layers": 2}, "problem__activation": "relu", "grid__particles.count": [4]}
     listed = planned(grid__particles__support=["full", "origin"], **keys)
-    requirements.drawings(["zero_loss"], listed)
+    registry.required(["zero_loss"], listed)
     assert built == []
 
 

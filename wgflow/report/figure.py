@@ -1,28 +1,32 @@
-"""What a figure is before it is drawn: its finding in words, the numbers behind it, and how to draw it."""
+"""Figures of studies: one record each, which everything that knows figures by name is derived from."""
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
-from typing import TYPE_CHECKING, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wgflow.base.types import Spec
 from wgflow.study.workspace import Workspace
 
-_Found = TypeVar("_Found")
-
 if TYPE_CHECKING:
-    from matplotlib.figure import Figure
+    from matplotlib import figure as mpl
+
+    from wgflow.sims.members import Planned
+    from wgflow.study.schema import TargetTable
+
+_Reduced = TypeVar("_Reduced")
 
 
-class Drawing(NamedTuple):
-    """A figure of a run.
+class Result(NamedTuple):
+    """What a figure shows of a run.
 
     Attributes
     ----------
     finding : str
-        What it shows, a sentence with numbers.
+        What was found, a sentence with numbers.
     caption : str
         What is drawn and how it was computed.
     draw : callable
@@ -33,22 +37,114 @@ class Drawing(NamedTuple):
 
     finding: str
     caption: str
-    draw: Callable[[], Figure]
+    draw: Callable[[], mpl.Figure]
     tables: Mapping[str, list[Spec]] = MappingProxyType({})
 
 
-def kept(find: Callable[[Workspace], _Found]) -> Callable[[Workspace], _Found]:
-    """Keep what was found in a run for its other figures, as long as none of its files changes."""
+class TableText(NamedTuple):
+    """How a table reads on a page and in a terminal: its heading, and rows in words."""
+
+    heading: str
+    rows: Callable[[Sequence[Spec]], list[Spec]] = list
+
+
+FILE_ALONE = TableText("")  # of a table that is written to a file and shown nowhere else
+
+
+class Plan(NamedTuple):
+    """A study before it runs, as the requirements of a figure see it.
+
+    Attributes
+    ----------
+    figure : str
+        Name of the figure, for messages.
+    members : sequence of Planned
+        Runs of the study.
+    target : TargetTable or None
+        Its target.
+    """
+
+    figure: str
+    members: Sequence[Planned]
+    target: TargetTable | None = None
+
+    @property
+    def fitted(self) -> list[Planned]:
+        """Members that are no reference."""
+        return [member for member in self.members if not member.reference]
+
+    @property
+    def references(self) -> list[Planned]:
+        """Members that the others are compared with."""
+        return [member for member in self.members if member.reference]
+
+
+Requirement = Callable[[Plan], None]  # raises InputError where the figure could not be drawn
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that can be drawn of a run.
+
+    Attributes
+    ----------
+    name : str
+        Its name in study files and of the files it is saved to.
+    reduce : callable
+        From a run's trajectories to the numbers it shows.
+    present : callable
+        From these numbers to its result.
+    system : str or None
+        System whose members it is drawn of, None for any.
+    needs : tuple of callable
+        What it requires of a study, checked before anything runs, in this order.
+    particles : bool
+        Whether it reads particles, so that ``record = "numbers"`` is refused.
+    tables : mapping of str to TableText
+        How its tables read; those not listed are shown as they are.
+    seconds : float
+        Time it takes with its share of the report, for forecasts.
+    """
+
+    name: str
+    reduce: Callable[[Workspace], Any]
+    present: Callable[[Any], Result]
+    system: str | None = "residual"
+    needs: tuple[Requirement, ...] = ()
+    particles: bool = True
+    tables: Mapping[str, TableText] = field(default_factory=dict)
+    seconds: float = 2.5
+
+    def __call__(self, work: Workspace) -> Result:
+        """Result for a run.
+
+        Raises
+        ------
+        InputError
+            If the run has not the members that it needs.
+        """
+        return self.present(self.reduce(work))
+
+
+def figure(
+    name: str, reduce: Callable[[Workspace], _Reduced], **options: Any
+) -> Callable[[Callable[[_Reduced], Result]], Figure]:
+    """Make a :class:`Figure` of the decorated function, which presents the reduced numbers; options are its fields."""
+    return lambda present: Figure(name, reduce, present, **options)
+
+
+def cached(reduce: Callable[[Workspace], _Reduced]) -> Callable[[Workspace], _Reduced]:
+    """Keep the reduction of a run for its other figures, as long as none of its files changes."""
 
     @functools.lru_cache(maxsize=2)
-    def at(work: Workspace, state: tuple[tuple[str, int, int, int], ...]) -> _Found:
+    def at(work: Workspace, state: tuple[tuple[str, int, int, int], ...]) -> _Reduced:
         del state
-        return find(work)
+        return reduce(work)
 
-    @functools.wraps(find)
-    def found(work: Workspace) -> _Found:
+    @functools.wraps(reduce)
+    def of_files(work: Workspace) -> _Reduced:
         files = [work.folder / "study.json", *sorted(work.folder.glob("members/*"))]
         stats = [(path.name, path.stat()) for path in files if path.is_file()]
         return at(work, tuple((name, stat.st_ino, stat.st_size, stat.st_mtime_ns) for name, stat in stats))
 
-    return found
+    return of_files

@@ -14,12 +14,12 @@ from wgflow.report.member_selection import describe_unfinished
 from wgflow.study.workspace import Workspace
 
 if TYPE_CHECKING:
-    from wgflow.report.figure import Drawing
+    from wgflow.report.figure import Figure
 
 
 def publish(
     work: Workspace,
-    draw: Mapping[str, Callable[[Workspace], Drawing]],
+    draw: Mapping[str, Figure],
     statuses: Mapping[str, str],
     provenance: Spec,
     notes: Sequence[str],
@@ -31,7 +31,7 @@ def publish(
     ----------
     work : Workspace
         The run.
-    draw : mapping of str to callable
+    draw : mapping of str to Figure
         Its figures by name.
     statuses : mapping of str to str
         Status of each member by label.
@@ -60,15 +60,15 @@ def publish(
         progress(name)
         try:
             with np.errstate(all="ignore"):  # members that diverged
-                drawing = of(work)
+                result = of(work)
         except InputError as error:  # the other results do not depend on this figure
             findings.append(f"{name} could not be drawn: {error}.")
             continue
-        findings.append(drawing.finding)
-        tables |= drawing.tables
-        with style.drawn(drawing) as figure:
+        findings.append(result.finding)
+        tables |= result.tables
+        with style.drawn(result) as figure:
             written += style.save(figure, work.folder / name)
-            figures.append((style.svg(figure), drawing.caption))
+            figures.append((style.svg(figure), result.caption))
     findings += filter(None, [describe_unfinished(work)])
     warnings = gradient_flow_check.warnings(work, statuses)
     content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
@@ -83,7 +83,9 @@ def publish(
 
         progress("report")
         notes = [*notes, *warnings]
-        text = build_page(study, findings, figures, summary.readable(tables), provenance, notes, run_animation(work))
+        text = build_page(
+            study, findings, figures, summary.readable(tables, draw.values()), provenance, notes, run_animation(work)
+        )
         work.write_text("report.html", text)
         written.insert(0, "report.html")
     return (

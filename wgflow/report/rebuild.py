@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import TypeGuard
 
@@ -9,7 +10,6 @@ import numpy as np
 
 from wgflow.base.errors import WorkspaceError
 from wgflow.base.types import Spec
-from wgflow.report.figure import Drawing
 from wgflow.report.member_selection import reached_end, representative
 from wgflow.report.publish import publish
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
@@ -43,16 +43,15 @@ def add_theorems(
     str
         The verdict.
     """
-    from wgflow.studies.registry import FIGURES
-    from wgflow.studies.theorems.figure import drawing
+    from wgflow.studies.registry import figures
 
     path = representative(work, label)
     statuses, provenance, notes = recorded_outcome(work)
     with Trajectory(path) as trajectory, np.errstate(all="ignore"):  # a run may have numbers that overflow
         found = theorem_diagnostics(trajectory, progress, starts, radius, seed)
-    theorems = drawing(found, path.stem)
-    draw: dict[str, Callable[[Workspace], Drawing]] = {"theorems": lambda work: theorems}
-    draw |= {name: FIGURES[name] for name in work.study["figure"] if name in FIGURES and name != "theorems"}
+    known = figures()
+    draw = {"theorems": dataclasses.replace(known["theorems"], reduce=lambda work: (found, path.stem))}
+    draw |= {name: known[name] for name in work.study["figure"] if name in known and name not in draw}
     publish(work, draw, statuses, provenance, notes, lambda what: progress(what, 1.0))
     return found.verdict
 

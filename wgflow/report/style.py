@@ -24,7 +24,7 @@ from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from wgflow.base.terminal import printable
-from wgflow.report.figure import Drawing
+from wgflow.report.figure import Result
 
 # Okabe and Ito's palette, in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -125,9 +125,9 @@ def empty_panel(axes: Axes, why: str) -> Figure:
 
 
 @contextlib.contextmanager
-def drawn(drawing: Drawing) -> Iterator[Figure]:
+def drawn(result: Result) -> Iterator[Figure]:
     """Draw a figure in the project's style, ready to be saved in several formats."""
-    figure = styled(drawing.draw)()
+    figure = styled(result.draw)()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")

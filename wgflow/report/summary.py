@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -11,8 +11,9 @@ import numpy as np
 from wgflow.base.terminal import printable
 from wgflow.base.types import Spec
 from wgflow.report import gradient_flow_check
+from wgflow.report.figure import FILE_ALONE, Figure, TableText
 from wgflow.report.member_selection import particle_count
-from wgflow.studies.switching.reduce import order_switching, records_every_step
+from wgflow.report.switch_jumps import order_switching, records_every_step
 from wgflow.study.workspace import Workspace, short_names, word, words
 from wgflow.trajectory import Trajectory
 
@@ -21,13 +22,6 @@ if TYPE_CHECKING:
 
 
 NO_FILE = "no file"  # of a member that was not begun, or whose file was removed
-QUANTITIES = {
-    "rms_energy": "rms of E",
-    "spread_energy": "spread of E",
-    "bias_energy": "bias of E",
-    "rms_outputs": "rms of the outputs",
-    "bias_outputs": "bias of the outputs",
-}
 
 
 def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
@@ -143,116 +137,25 @@ def _code(value: Any) -> str:
     return json.dumps(value, sort_keys=True)
 
 
-def tables(title: str, question: str, found: Mapping[str, Sequence[Spec]]) -> list[Table]:
+def tables(title: str, question: str, found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> list[Table]:
     """Tables for the terminal: those of the figures in short, and the members'."""
     out = [table(title, question, list(found["members"]))]
-    out += [
-        _plain_table(rows) for rows in readable({k: v for k, v in found.items() if k != "members"}).values() if rows
-    ]
-    return out
+    others = {name: rows for name, rows in found.items() if name != "members"}
+    return out + [_plain_table(rows) for rows in readable(others, figures).values() if rows]
 
 
-def readable(found: Mapping[str, Sequence[Spec]]) -> dict[str, list[Spec]]:
-    """Tables under their headings, as a person wants them: rates in words at the last flow time, means over seeds."""
+def readable(found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> dict[str, list[Spec]]:
+    """Tables under their headings as they read on a page: in the words of their figures, means over seeds."""
+    texts = {name: text for figure in figures for name, text in figure.tables.items()}
     out: dict[str, list[Spec]] = {}
     for name, rows in found.items():
-        if name in _IN_WORDS:
-            title, words_of = _IN_WORDS[name]
-            out[title] = words_of(rows)
-        elif name == "members" and len(rows) > _LONG:
+        if name == "members" and len(rows) > _LONG:
             out["Members, means over seeds"] = averages(rows)
-        elif name not in _FILES_ALONE:
-            out[name.capitalize()] = list(rows)
+        elif (text := texts.get(name, TableText(name.capitalize()))) is not FILE_ALONE:
+            out[text.heading] = text.rows(rows)
     return out
 
 
-def _rates(rows: Sequence[Spec]) -> list[Spec]:
-    last = {row["group"]: row["s"] for row in rows}
-    return [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
-
-
-def _models(rows: Sequence[Spec]) -> list[Spec]:
-    return [{k.replace("_", " "): v for k, v in row.items()} for row in rows]
-
-
-def _exponents(rows: Sequence[Spec]) -> list[Spec]:
-    told = [row for row in rows if row["s"] == rows[-1]["s"]]
-    return [
-        {
-            "start": row["coupling"],
-            "s": row["s"],
-            "of": row["quantity"],
-            "exponent": row["no_rate"] or f"{row['exponent']:.2f}",
-            "95% interval": "" if row["no_rate"] or row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
-        }
-        for row in told
-    ]
-
-
-def _sizes(rows: Sequence[Spec]) -> list[Spec]:
-    return [
-        {
-            "L": row["layers"],
-            "M_l": row["per_layer"],
-            "particles": row["particles"],
-            "mean E": row["mean_energy"],
-            "miss it": f"{row['failed']} of {row['seeds']}",
-            "95% interval": f"{row['low']:.2f} to {row['high']:.2f}",
-            "verdict": row["verdict"] + _more_seeds(row),
-            "predicted": f"{row['predicted']:.2f}",
-        }
-        for row in rows
-    ]
-
-
-def _trainings(rows: Sequence[Spec]) -> list[Spec]:
-    return [
-        {
-            "network": row["network"] + (f", {row['variant']}" if row["variant"] else ""),
-            "images": row["images"] + ("" if row["verified"] == "yes" else " (re-encoded)"),
-            "seeds": row["seeds"],
-            "epochs": row["epochs"],
-            "vanilla": _with_sd(row, "vanilla"),
-            "mean-field": _with_sd(row, "mean_field"),
-            "difference, 95%": f"{row['difference']:+.2f}"
-            + (f", {row['low']:+.2f} to {row['high']:+.2f}" if row["seeds"] > 1 else ""),
-            "p of signs": f"{row['p_signs']:.2g}" if row["seeds"] > 1 else "",
-            "paper": f"{row['paper_vanilla']:.2f}, {row['paper_mean_field']:.2f}" if row["paper_vanilla"] else "",
-        }
-        for row in rows
-    ]
-
-
-def _with_sd(row: Spec, key: str) -> str:
-    return f"{row[key]:.2f}" + (f" ± {row[f'{key}_sd']:.2f}" if row["seeds"] > 1 else "")
-
-
-def _more_seeds(row: Spec) -> str:
-    if row["verdict"] != "undecided":
-        return ""
-    return f" ({row['needed']} seeds)" if row["needed"] else " (at eta)"
-
-
-def _rate_in_words(row: Spec) -> Spec:
-    told = not row["no_rate"]
-    return {
-        "group": row["group"],
-        "quantity": QUANTITIES.get(row["quantity"], row["quantity"]),
-        "s": row["s"],
-        "rate": f"N^-{row['exponent']:.2f}" if told else "none",
-        "95% interval": f"{row['low']:.2f} to {row['high']:.2f}" if told else "",
-        "N": f"{row['N_least']} to {row['N_most']}" if told else row["no_rate"],
-    }
-
-
-_IN_WORDS = {
-    "rates": ("Rates in N at the last flow time", _rates),
-    "models": ("Beside other models", _models),
-    "depth_width": ("Exponents at the last flow time", _exponents),
-    "sizing": ("Sizes", _sizes),
-    "cifar": ("Test error in %, vanilla beside mean-field", _trainings),
-}
-_FILES_ALONE = ("depth_width_energy", "depth_width_clouds", "cifar_depths")  # long tables that the figures show
 _LONG = 30  # members beyond which a table shows means over seeds
 _DRAWN = ("seed", "particles.part")  # what only says which draw a member is
 # In the files; the grid columns say which member a row is, and sentences what is wrong with its balance.

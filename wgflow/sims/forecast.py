@@ -7,7 +7,7 @@ import heapq
 import json
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from wgflow.base.errors import DivergenceError
@@ -15,6 +15,7 @@ from wgflow.base.types import Frame
 from wgflow.kernels.cpu.backend import memory
 from wgflow.model.blocks import Unfolding
 from wgflow.model.particles import Particles
+from wgflow.report.figure import Figure
 from wgflow.sims import members
 from wgflow.sims.members import Planned, Setup
 from wgflow.systems.images import members as trainings
@@ -28,8 +29,6 @@ _BASE = 180 * 2**20  # bytes a process has before its first member
 _RECORD = 5e-5  # seconds to record a frame, and
 _RECORD_BYTE = 1e-9  # for each byte of it
 _OPEN = 0.02  # seconds to make and finish a trajectory file
-_DRAWING = {"convergence_rates": 11.0, "convergence_models": 16.0, "ensemble": 11.0}  # seconds for figures that compute
-_PLAIN = 2.5  # seconds for any other figure with its share of the report
 _STRUCTURE = 40 * 2**10  # bytes of a file beside its numbers
 _LARGE = 256  # particles beyond which time grows in proportion
 _TIMED = 16  # kinds of members that are timed at most
@@ -118,14 +117,14 @@ def loads(planned: Sequence[Planned], sizes: Sequence[Size], threads: int, backe
     return [out[k] for k in range(len(planned))]
 
 
-def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Sequence[str]) -> Forecast:
+def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Collection[Figure]) -> Forecast:
     """Add loads up to a study's: the longest members first, each to the process that is free first."""
     free = [_START if jobs > 1 else 0.0] * jobs
     for load in sorted(each, key=lambda load: -load.seconds):
         heapq.heapreplace(free, free[0] + load.seconds)
     largest = sorted((load.memory for load in each), reverse=True)[:jobs]
     processes = jobs + (jobs > 1)
-    drawing = sum(_DRAWING.get(name, _PLAIN) for name in figures) + _OPEN * len(planned)
+    drawing = sum(figure.seconds for figure in figures) + _OPEN * len(planned)
     return Forecast(
         max(free) + drawing, sum(load.disk for load in each) + 2**20 * len(figures), _BASE * processes + sum(largest)
     )

@@ -12,18 +12,16 @@ from wgflow.study.workspace import Workspace, digest, plain
 from wgflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from wgflow.report.figure import Drawing
+    from wgflow.report.figure import Figure
     from wgflow.sims.run_member import Outcome
     from wgflow.study.schema import Study
-
-Draw = Callable[[Workspace], "Drawing"]
 
 
 def write(
     study: Study,
     work: Workspace,
     outcomes: Mapping[str, Outcome],
-    draw: Mapping[str, Draw],
+    draw: Mapping[str, Figure],
     made_by: Spec,
     progress: Callable[[str], None],
 ) -> tuple[list[str], list[str], dict[str, list[Spec]]]:
@@ -35,7 +33,7 @@ def write(
         The study and its run.
     outcomes : mapping of str to Outcome
         How each member ended, by label.
-    draw : mapping of str to callable
+    draw : mapping of str to Figure
         Its figures.
     made_by : dict
         Provenance.
@@ -97,12 +95,18 @@ def check_there(work: Workspace, resolved: Spec) -> None:
             ) from error
 
 
-def show(study: Study, work: Workspace, written: list[str], findings: list[str], tables: dict[str, list[Spec]]) -> None:
+def show(
+    study: Study,
+    work: Workspace,
+    made: tuple[list[str], list[str], dict[str, list[Spec]]],
+    draw: Mapping[str, Figure],
+) -> None:
     """Print findings, tables and where everything is."""
     from wgflow.report import summary
 
+    written, findings, tables = made
     out = console()
-    for table in summary.tables(study.name, study.question, tables):
+    for table in summary.tables(study.name, study.question, tables, draw.values()):
         out.print(table)
     for finding in findings:
         out.print(printable(finding))

@@ -12,7 +12,7 @@ import argparse
 import contextlib
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -34,9 +34,9 @@ if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
 
     from wgflow.base.types import Spec
     from wgflow.kernels.auto import Choice
+    from wgflow.report.figure import Figure
     from wgflow.sims.forecast import Size
     from wgflow.sims.members import Planned
-    from wgflow.sims.results import Draw
     from wgflow.sims.run_member import Outcome
     from wgflow.study.schema import Study
     from wgflow.study.workspace import Workspace
@@ -144,7 +144,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
         return _list()
     from wgflow.sims import backends, forecast, members, trial
     from wgflow.sims import pool as sweep
-    from wgflow.studies import requirements
+    from wgflow.studies import registry
     from wgflow.study.schema import documents, load, override_value, schema
 
     if options.print_schema:
@@ -158,7 +158,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     overrides = dict(_key_value(text, override_value) for text in options.overrides)
     study, content = load(study_path(options.study), overrides)
     planned = members.expand(study)
-    draw = requirements.drawings(study.figure, planned, study.target)
+    draw = registry.required(study.figure, planned, study.target)
     from wgflow.kernels.threads import available_threads
     from wgflow.study.workspace import Workspace
 
@@ -182,7 +182,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     work = Workspace.of(options.out, study.name, content)
     if options.dry_run:
         _say_backend(chosen, options.quiet)
-        return _dry_run(options, planned, sizes, jobs, each, work, list(draw))
+        return _dry_run(options, planned, sizes, jobs, each, work, draw.values())
     tasks = _Tasks(options, planned, holds, chosen, kernels, [size.work for size in sizes], jobs, each, deadline)
     return _run(tasks, study, content, work, draw, running)
 
@@ -202,7 +202,7 @@ class _Tasks(NamedTuple):
 
 
 def _run(
-    tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Draw], running: list[bool]
+    tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Figure], running: list[bool]
 ) -> int:
     from wgflow.model import data_files as sources
     from wgflow.sims import backends, members, results
@@ -255,7 +255,7 @@ def _run(
         made = results.write(study, work, outcomes, draw, made_by, tell)
         work.event("done")
     if not options.quiet:
-        results.show(study, work, *made)
+        results.show(study, work, made, draw)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 
@@ -343,7 +343,7 @@ def _dry_run(
     jobs: int,
     threads: int,
     work: Workspace,
-    figures: list[str],
+    figures: Collection[Figure],
 ) -> int:
     from rich.table import Table
 

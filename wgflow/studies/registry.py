@@ -1,61 +1,71 @@
-"""Figures by name, each a function of a run's folder alone."""
+"""Figures of all studies by name, found in the folders of this package."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import functools
+import importlib
+import pkgutil
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 
+from wgflow import studies
 from wgflow.base.errors import InputError
+from wgflow.base.extras import install
+from wgflow.base.registry import unknown
 from wgflow.base.terminal import say
-from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.studies.cifar.figure import cifar
-from wgflow.studies.convergence.figure import loss, rates, worth
-from wgflow.studies.depth_width import figure as depth_width
-from wgflow.studies.ensemble.figure import ensemble
-from wgflow.studies.envelope.figure import envelope
-from wgflow.studies.escape.figure import escape
-from wgflow.studies.feature_flow import figure as features
-from wgflow.studies.hidden_width import figure as hidden_width
-from wgflow.studies.landscape.figure import landscape
-from wgflow.studies.loss_and_particles.figure import loss_and_particles
-from wgflow.studies.sizing.figure import sizing
-from wgflow.studies.switching.figure import switching
-from wgflow.studies.theorems.figure import theorems
-from wgflow.studies.zero_loss.figure import zero_loss
+from wgflow.report.figure import Figure, Plan
+from wgflow.sims.members import Planned
+from wgflow.studies.requirements import check
+from wgflow.study.schema import TargetTable
 from wgflow.study.workspace import Workspace
 
-FIGURES: dict[str, Callable[[Workspace], Drawing]] = {
-    "loss_and_particles": loss_and_particles,
-    "switching": switching,
-    "convergence_rates": rates,
-    "convergence_loss": loss,
-    "convergence_models": worth,
-    "theorems": theorems,
-    "ensemble": ensemble,
-    "envelope": envelope,
-    "landscape": landscape,
-    "escape": escape,
-    "hidden_width": hidden_width.errors,
-    "hidden_width_scales": hidden_width.scales,
-    "sizing": sizing,
-    "feature_flow": features.courses,
-    "feature_rate": features.rate,
-    "degeneracy": features.degeneracy,
-    "depth_width": depth_width.errors,
-    "depth_width_clouds": depth_width.apart,
-    "zero_loss": zero_loss,
-    "cifar": cifar,
-}
+
+@functools.cache
+def figures() -> Mapping[str, Figure]:
+    """Every :class:`Figure` in a module ``figure`` of this package's folders, by name; imports Matplotlib."""
+    modules = [
+        importlib.import_module(f"{studies.__name__}.{folder.name}.figure")
+        for folder in pkgutil.iter_modules(studies.__path__)
+        if folder.ispkg
+    ]
+    found = [value for module in modules for value in vars(module).values() if isinstance(value, Figure)]
+    return MappingProxyType({figure.name: figure for figure in found})
+
+
+def required(names: Sequence[str], members: Sequence[Planned], target: TargetTable | None = None) -> dict[str, Figure]:
+    """Figures of a study by name, after checking that its members and its target are what they need.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown, Matplotlib is missing, or a figure cannot be drawn of these members.
+    """
+    if list(names) == ["none"]:
+        return {}
+    try:
+        known = figures()
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "wgflow":
+            raise
+        raise InputError(
+            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; "
+            f"{install('study')}, or --set figure=none"
+        ) from error
+    for name in names:
+        if name not in known:
+            raise unknown("figure", name, (*known, "none"))
+        check(known[name], Plan(name, members, target))
+    return {name: known[name] for name in names}
 
 
 def redraw(name: str, arguments: list[str]) -> list[str]:
-    """Draw a figure of a run from its trajectories: what the scripts in ``analysis/`` do.
+    """Draw a figure of a run from its trajectories.
 
     Parameters
     ----------
     name : str
-        A name in ``FIGURES``.
+        Name of the figure.
     arguments : list of str
         Run folder, and optionally the folder to write to, by default the run's own.
 
@@ -72,7 +82,9 @@ def redraw(name: str, arguments: list[str]) -> list[str]:
     try:
         if len(arguments) not in (1, 2):
             raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
-        with style.drawn(FIGURES[name](Workspace(arguments[0]))) as figure:
+        from wgflow.report import style
+
+        with style.drawn(figures()[name](Workspace(arguments[0]))) as figure:
             return style.save(figure, Path(arguments[-1]) / name)
     except (InputError, OSError) as error:  # those of a trajectory and of a run folder are OSErrors
         say(str(error))

@@ -10,25 +10,44 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.studies.cifar.reduce import Comparison, comparisons, depth_rows, published, rows, sentence
-from wgflow.study.workspace import Workspace
+from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
+from wgflow.studies.cifar.reduce import Comparison, comparisons, depth_rows, published, rows, sentence, with_sd
+from wgflow.studies.cifar.requires import paired
 from wgflow.trajectory import Trajectory
 
 _VANILLA, _MEAN_FIELD, _PAPER = style.GREY, style.COLOURS[0], style.COLOURS[1]
 
 
-def cifar(work: Workspace) -> Drawing:
-    """Four panels: differences of all comparisons; test error, depths and switches of the first one.
+def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Test errors with standard deviations."""
+    return [
+        {
+            "network": row["network"] + (f", {row['variant']}" if row["variant"] else ""),
+            "images": row["images"] + ("" if row["verified"] == "yes" else " (re-encoded)"),
+            "seeds": row["seeds"],
+            "epochs": row["epochs"],
+            "vanilla": with_sd(row, "vanilla"),
+            "mean-field": with_sd(row, "mean_field"),
+            "difference, 95%": f"{row['difference']:+.2f}"
+            + (f", {row['low']:+.2f} to {row['high']:+.2f}" if row["seeds"] > 1 else ""),
+            "p of signs": f"{row['p_signs']:.2g}" if row["seeds"] > 1 else "",
+            "paper": f"{row['paper_vanilla']:.2f}, {row['paper_mean_field']:.2f}" if row["paper_vanilla"] else "",
+        }
+        for row in rows
+    ]
 
-    Raises
-    ------
-    InputError
-        If no seed has both members at their end.
-    """
-    found = comparisons(work)
+
+@figure(
+    "cifar", comparisons, system="images", needs=(paired,),
+    tables={
+        "cifar": TableText("Test error in %, vanilla beside mean-field", rows_in_words),
+        "cifar_depths": FILE_ALONE,
+    },
+)  # fmt: skip
+def cifar(found: list[Comparison]) -> Result:
+    """Four panels: differences of all comparisons; test error, depths and switches of the first one."""
     moved = max(found, key=lambda each: float(each.switches.sum()))
     caption = (
         "Test error at the last epoch, mean-field minus vanilla with the same seed: a dot a pair, their mean with its "
@@ -36,7 +55,7 @@ def cifar(work: Workspace) -> Drawing:
         "blocks, a colour a stage; pairs of blocks that changed places from frame to frame, mean over seeds."
     )
     tables = {"cifar": rows(found), "cifar_depths": depth_rows(found)}
-    return Drawing(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables)
+    return Result(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables)
 
 
 @style.styled

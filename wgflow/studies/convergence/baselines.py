@@ -14,7 +14,8 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.model.problem import Problem
-from wgflow.study.workspace import MemberFile
+from wgflow.studies.convergence.reduce import COUNT, groups
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
 _SHRINK = np.logspace(-3, 4, 29)  # strengths of ridge regression
@@ -43,6 +44,28 @@ class Score(NamedTuple):
     heldout: float
     train_error: float
     heldout_error: float
+
+
+def scores(work: Workspace) -> list[tuple[str, list[Score]]]:
+    """Scores by group of members: the largest fitted N, its reference, then the other models.
+
+    Raises
+    ------
+    InputError
+        If the members have no held-out samples.
+    """
+    out = []
+    for group in groups(work):
+        by_size = {
+            n: [
+                file for file in group.files if file.reference == (n == group.reference) and file.values.get(COUNT) == n
+            ]
+            for n in (group.sizes[-1], group.reference)
+        }
+        own = [networks(files, f"mean-field network, N = {n}") for n, files in by_size.items()]
+        score, train, heldout = own[0]
+        out.append((group.label, [each[0] for each in own] + others(train, heldout, score.parameters)))
+    return out
 
 
 def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Problem]:

@@ -10,18 +10,16 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing, kept
+from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.series_change import Change, change
-from wgflow.report.summary import QUANTITIES
 from wgflow.report.wording import listed, number
 from wgflow.stats.convergence_rates import Estimate, Rate
-from wgflow.studies.convergence import baselines as models
-from wgflow.studies.convergence import reduce as convergence
+from wgflow.studies.convergence import baselines
 from wgflow.studies.convergence.baselines import Score
-from wgflow.studies.convergence.reduce import Group
-from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.studies.convergence.reduce import QUANTITIES, Group, groups, rows
+from wgflow.studies.convergence.requires import heldout_and_sklearn, sizes_and_reference
 
 _LOOK = {  # colour and marker of each quantity, the same in every panel
     "rms_energy": (style.COLOURS[0], "o"),
@@ -33,21 +31,37 @@ _LOOK = {  # colour and marker of each quantity, the same in every panel
 _THEORY = (0.5, 1.0)  # exponents of independent fluctuations and of a bias of second order
 
 
-@kept  # three figures of one run ask for them
-def _groups(work: Workspace) -> list[Group]:
-    return convergence.groups(work)
+def rates_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Rates at the last flow time."""
+    last = {row["group"]: row["s"] for row in rows}
+    return [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
 
 
-def rates(work: Workspace) -> Drawing:
+def _rate_in_words(row: Spec) -> Spec:
+    told = not row["no_rate"]
+    return {
+        "group": row["group"],
+        "quantity": QUANTITIES.get(row["quantity"], row["quantity"]),
+        "s": row["s"],
+        "rate": f"N^-{row['exponent']:.2f}" if told else "none",
+        "95% interval": f"{row['low']:.2f} to {row['high']:.2f}" if told else "",
+        "N": f"{row['N_least']} to {row['N_most']}" if told else row["no_rate"],
+    }
+
+
+@figure(
+    "convergence_rates", groups, needs=(sizes_and_reference,), seconds=11.0,
+    tables={"rates": TableText("Rates in N at the last flow time", rates_in_words)},
+)  # fmt: skip
+def rates(found: list[Group]) -> Result:
     """Bias and fluctuation of E and of the outputs against N at the last s, and their exponents along s."""
-    found = _groups(work)
     caption = (
         "Root mean square over seeds of the distance to the reference (less the reference's own error), standard "
         "deviation of E over seeds (spread), "
         f"and bias, with 95% intervals, at the last flow time. {_bias_in_words(found)} Lines: fitted C/N^r. Right: "
         "exponents r with 95% intervals at several flow times; grey lines mark 1/2 and 1."
     )
-    return Drawing(_answer(found), caption, lambda: _draw_rates(found), {"rates": list(convergence.rows(found))})
+    return Result(_answer(found), caption, lambda: _draw_rates(found), {"rates": list(rows(found))})
 
 
 def _bias_in_words(found: Sequence[Group]) -> str:
@@ -165,9 +179,9 @@ def _along_s(axes: Axes, group: Group) -> None:
         style.empty_panel(axes, "no rate could be fitted")
 
 
-def loss(work: Workspace) -> Drawing:
+@figure("convergence_loss", groups, needs=(sizes_and_reference,))
+def loss(found: list[Group]) -> Result:
     """Loss along s for every N, and its distance to the reference's."""
-    found = _groups(work)
     said = []
     for group in found:
         held = group.curves[group.reference].heldout
@@ -179,7 +193,7 @@ def loss(work: Workspace) -> Drawing:
         "square over seeds of the difference to the reference's loss at the same flow time."
     )
     text = "; ".join(said)
-    return Drawing(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found))
+    return Result(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found))
 
 
 def _reference(group: Group, form: str) -> Change:
@@ -233,28 +247,17 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
     return figure
 
 
-@kept
-def _scores(work: Workspace) -> list[tuple[str, list[Score]]]:
-    """By group: the largest fitted N, its reference, then the other models."""
-    out = []
-    for group in _groups(work):
-        parts = {
-            n: [file for file in group.files if file.reference == (n == group.reference) and _count(file, n)]
-            for n in (group.sizes[-1], group.reference)
-        }
-        ours = [models.networks(files, f"mean-field network, N = {n}") for n, files in parts.items()]
-        score, train, heldout = ours[0]
-        out.append((group.label, [each[0] for each in ours] + models.others(train, heldout, score.parameters)))
-    return out
+def scores_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Rows with spaces in their headings."""
+    return [{k.replace("_", " "): v for k, v in row.items()} for row in rows]
 
 
-def _count(file: MemberFile, n: int) -> bool:
-    return bool(file.values.get(convergence.COUNT) == n)
-
-
-def worth(work: Workspace) -> Drawing:
+@figure(
+    "convergence_models", baselines.scores, needs=(sizes_and_reference, heldout_and_sklearn), seconds=16.0,
+    tables={"models": TableText("Beside other models", scores_in_words)},
+)  # fmt: skip
+def models(found: list[tuple[str, list[Score]]]) -> Result:
     """Train and held-out loss beside other models."""
-    found = _scores(work)
     said = []
     for label, scores in found:
         key, measure = _measure(scores)
@@ -270,7 +273,7 @@ def worth(work: Workspace) -> Drawing:
         "ridge and the perceptron come from scikit-learn, tuned on the training samples; the perceptron has as many "
         "parameters as the network of the largest fitted N."
     )
-    return Drawing(" ".join(said), caption, lambda: _draw_models(found), {"models": rows})
+    return Result(" ".join(said), caption, lambda: _draw_models(found), {"models": rows})
 
 
 def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:

@@ -17,12 +17,19 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
+from wgflow.report.figure import cached
 from wgflow.report.member_selection import reached_end
-from wgflow.report.summary import QUANTITIES
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.study.workspace import MemberFile, Workspace, words
 from wgflow.trajectory import Trajectory
 
+QUANTITIES = {
+    "rms_energy": "rms of E",
+    "spread_energy": "spread of E",
+    "bias_energy": "bias of E",
+    "rms_outputs": "rms of the outputs",
+    "bias_outputs": "bias of the outputs",
+}
 COUNT, SEED, PART = "particles.count", "seed", "particles.part"
 STATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of the flow time at which rates are fitted
 # Against one reference the bias has the reference's own fluctuation in it, as large and the same for all seeds.
@@ -94,6 +101,7 @@ class _Member(NamedTuple):
     outputs: Array  # (T, M K)
 
 
+@cached  # three figures of one run ask for them
 def groups(work: Workspace) -> list[Group]:
     """Analyse a run's members group by group.
 

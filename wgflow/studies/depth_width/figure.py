@@ -11,28 +11,43 @@ from matplotlib.lines import Line2D
 
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing, kept
+from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
 from wgflow.report.wording import number, trend
 from wgflow.stats.convergence_rates import Estimate, Interval
-from wgflow.studies.depth_width import particle_distances as clouds
-from wgflow.studies.depth_width import reduce as depth_width
-from wgflow.studies.depth_width.reduce import Family, Found
-from wgflow.study.workspace import Workspace
+from wgflow.studies.depth_width.particle_distances import particle_distances
+from wgflow.studies.depth_width.reduce import Family, Found, energies, laws, rows
+from wgflow.studies.depth_width.requires import draws_and_reference, layer_grid
+from wgflow.studies.requirements import observes
 
 _SHOWN = 0.005  # exponents below it print as 0
 _GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of fluctuations that theory has
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
 
-@kept
-def _found(work: Workspace) -> list[tuple[Family, list[Found]]]:
-    families = depth_width.families(work)
-    return [(family, [depth_width.found_at(family, t) for t in range(len(family.s))]) for family in families]
+def exponents_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Exponents at the last flow time."""
+    told = [row for row in rows if row["s"] == rows[-1]["s"]]
+    return [
+        {
+            "start": row["coupling"],
+            "s": row["s"],
+            "of": row["quantity"],
+            "exponent": row["no_rate"] or f"{row['exponent']:.2f}",
+            "95% interval": "" if row["no_rate"] or row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
+        }
+        for row in told
+    ]
 
 
-def errors(work: Workspace) -> Drawing:
+@figure(
+    "depth_width", laws, needs=(observes("outputs"), layer_grid, draws_and_reference), particles=False,
+    tables={
+        "depth_width": TableText("Exponents at the last flow time", exponents_in_words),
+        "depth_width_energy": FILE_ALONE,
+    },
+)  # fmt: skip
+def depth_width(found: list[tuple[Family, list[Found]]]) -> Result:
     """Distance of the outputs to those of the reference over L and M_l, with exponents and the law that predicts it."""
-    found = _found(work)
     depth, width = found[0][0].largest
     caption = (
         "At the last flow time. Left: root mean square over draws, samples and outputs of the distance to the outputs "
@@ -43,10 +58,10 @@ def errors(work: Workspace) -> Drawing:
         "Bounds of Ding, Chen, Li and Wright (2021), Theorem 5.1, and Chizat (2025)."
     )
     tables = {
-        "depth_width": list(depth_width.rows(found)),
-        "depth_width_energy": [row for family, _ in found for row in depth_width.energies(family)],
+        "depth_width": list(rows(found)),
+        "depth_width_energy": [row for family, _ in found for row in energies(family)],
     }
-    return Drawing(_answer(found), caption, lambda: _draw(found), tables)
+    return Result(_answer(found), caption, lambda: _draw(found), tables)
 
 
 def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
@@ -174,9 +189,12 @@ def _gained(axes: Axes, family: Family, found: Found) -> None:
     axes.set_title(f"{said[gain.exponent.verdict]}: $L^{shown}$")
 
 
-def apart(work: Workspace) -> Drawing:
+@figure(
+    "depth_width_clouds", particle_distances, needs=(layer_grid, draws_and_reference),
+    tables={"depth_width_clouds": FILE_ALONE},
+)  # fmt: skip
+def distances(rows: list[Spec]) -> Result:
     """Distances between the particles of finite networks and the same ones in the reference; smoothness in depth."""
-    rows = list(clouds.rows(work))
     caption = (
         "At the last flow time. Left and middle: root mean square per parameter of the distance between the particles "
         "of a network and the same particles in the reference (circles), and the conditional Wasserstein distance of "
@@ -185,7 +203,7 @@ def apart(work: Workspace) -> Drawing:
         "grey: power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
         "particles run smoothly through depth; the reference is the last point."
     )
-    return Drawing(_said_of_clouds(rows), caption, lambda: _draw_apart(rows), {"depth_width_clouds": rows})
+    return Result(_said_of_clouds(rows), caption, lambda: _draw_apart(rows), {"depth_width_clouds": rows})
 
 
 def _said_of_clouds(rows: Sequence[Spec]) -> str:

@@ -26,6 +26,11 @@ _DRAWS = 2  # networks of each size whose clouds are compared
 _SLICES = 16  # layers of the larger ones that are looked at, spread evenly
 
 
+def particle_distances(work: Workspace) -> list[Spec]:
+    """:func:`rows` as a list."""
+    return list(rows(work))
+
+
 def rows(work: Workspace) -> Iterator[Spec]:
     """Rows of plain JSON for some networks of every size at the end, the reference first.
 

@@ -15,6 +15,7 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
+from wgflow.report.figure import cached
 from wgflow.report.member_selection import reached_end
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate
@@ -173,6 +174,18 @@ class Found(NamedTuple):
     depth_width: int
     alone: float
     gain: Gain
+
+
+@cached
+def laws(work: Workspace) -> list[tuple[Family, list[Found]]]:
+    """Networks of a run by the coupling of their layers, with what is fitted at every flow time.
+
+    Raises
+    ------
+    InputError
+        If a coupling has no reference, its members share no flow time, or the grid is too small for the laws.
+    """
+    return [(family, [found_at(family, t) for t in range(len(family.s))]) for family in families(work)]
 
 
 def families(work: Workspace) -> list[Family]:

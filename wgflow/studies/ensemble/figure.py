@@ -15,11 +15,10 @@ from scipy.stats import binom
 
 from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Drawing
+from wgflow.report.figure import Result, figure
 from wgflow.report.wording import number, relative, share
-from wgflow.studies.ensemble import reduce as measure
-from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group
-from wgflow.study.workspace import Workspace
+from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group, depths, groups, rows
+from wgflow.studies.ensemble.requires import several_layers
 from wgflow.theory.expansion import ALPHAS, ORDERS
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
@@ -27,14 +26,14 @@ _MARKERS = ("o", "s", "^", "D", "v", "P")
 _NEAR = 0.2  # of the exponent q + 1, within which order q is said to leave it
 
 
-def ensemble(work: Workspace) -> Drawing:
+@figure("ensemble", groups, needs=(several_layers,), seconds=11.0)
+def ensemble(found: list[Group]) -> Result:
     """What the ensemble expansion leaves of a study's networks, and which paths and blocks they rest on.
 
     Six panels, means over seeds, a colour for each other combination of grid values: remainders against block scale at
     the start and the end; remainders at full size along s; deep against shallow gradients along depth; path lengths;
     E without a layer; E with layers exchanged.
     """
-    found = measure.groups(work)
     caption = (
         "Networks with all weights times α, expanded in α (order 1 is the shallow network of the same measure). Top "
         f"left: what orders 1 to 3 leave of the outputs, {_named(_middle(found))}, at the start and the end, with the "
@@ -45,7 +44,7 @@ def ensemble(work: Workspace) -> Drawing:
         "after exchanging layers at random, over E; trained networks. Means over seeds; E and the outputs are those of "
         "the training samples."
     )
-    return Drawing(_finding(found), caption, lambda: _draw(found), {"ensemble": list(measure.rows(found))})
+    return Result(_finding(found), caption, lambda: _draw(found), {"ensemble": list(rows(found))})
 
 
 def _middle(found: Sequence[Group]) -> Group:
@@ -155,7 +154,7 @@ def _gradients(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> N
     for group in found:
         first, last = group.frames[0], group.frames[-1]
         for cosine, ls in zip((last.cosine[1], last.cosine[0], first.cosine[0]), _DASHES, strict=True):
-            axes.plot(measure.depths(), cosine, color=colours[group.label], ls=ls)
+            axes.plot(depths(), cosine, color=colours[group.label], ls=ls)
     low, _ = axes.get_ylim()
     bottom = low - 0.35 * (1 - low)  # room for the legend
     axes.set_yticks([tick for tick in np.arange(-1.0, 1.1, 0.25) if tick >= low])

@@ -2,57 +2,37 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.types import Array, Spec
+from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import evenly_spaced, undiverged_members
+from wgflow.report.figure import Result, figure
 from wgflow.report.wording import number
-from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory.envelope import Envelope, adjoint_envelope
-from wgflow.trajectory import Trajectory
+from wgflow.studies.envelope.reduce import Member, rows
+from wgflow.studies.envelope.reduce import members as envelopes
 
 _CURVES = ("ratio", "lower", "upper", "smooth_lower", "smooth_upper")
-_LEGIBLE = 3  # members drawn at most: the first, one in the middle, the last
-_FRAMES = 25  # of each at most
 
 
-class _Member(NamedTuple):
-    label: str
-    s: list[float]
-    found: list[Envelope]
-
-
-def envelope(work: Workspace) -> Drawing:
+@figure("envelope", envelopes)
+def envelope(members: list[Member]) -> Result:
     """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians.
 
     Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
     along flow time. Bands: the discrete bounds; dashed: those of the continuum.
     """
-    files = undiverged_members(work)
-    members = [_measured(files[place]) for place in evenly_spaced(len(files), _LEGIBLE)]
     caption = (
         "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
         "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "
         "c its step; dashed: the continuum's exp(∓2∫J), of which the lower is no bound of a network with finitely many "
         "layers. Top: along depth at the end of training. Bottom: at t = 0, along flow time."
     )
-    return Drawing(_finding(members), caption, lambda: _draw(members), {"envelope": _rows(members)})
+    return Result(_finding(members), caption, lambda: _draw(members), {"envelope": rows(members)})
 
 
-def _measured(file: MemberFile) -> _Member:
-    with Trajectory(file.path) as trajectory:
-        energy, frames = trajectory.energy(), [trajectory[number] for number in evenly_spaced(len(trajectory), _FRAMES)]
-    found = [adjoint_envelope(energy, frame.particles) for frame in frames]
-    return _Member(file.label, [frame.s for frame in frames], found)
-
-
-def _finding(members: list[_Member]) -> str:
+def _finding(members: list[Member]) -> str:
     ratios = np.concatenate([each.ratio for member in members for each in member.found])
     last = [member.found[-1] for member in members]
     finite = ratios[np.isfinite(ratios)]
@@ -69,24 +49,8 @@ def _finding(members: list[_Member]) -> str:
     return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
 
 
-def _rows(members: list[_Member]) -> list[Spec]:
-    """The first and the last frame of each member, at t = 0."""
-    return [
-        {
-            "member": member.label,
-            "s": member.s[place],
-            "ratio": float(member.found[place].ratio[0]),
-            "lower": float(member.found[place].lower[0]),
-            "upper": float(member.found[place].upper[0]),
-            "largest cJ": float(member.found[place].norm.max()),
-        }
-        for member in members
-        for place in (0, -1)
-    ]
-
-
 @style.styled
-def _draw(members: list[_Member]) -> Figure:
+def _draw(members: list[Member]) -> Figure:
     figure, axes = style.panels(len(members), width=4.9, height=3.6, rows=2)
     for above, below, member in zip(axes, axes[len(members) :], members, strict=False):
         last = member.found[-1]

@@ -3,84 +3,29 @@
 from __future__ import annotations
 
 import itertools
-from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import diverged
+from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import DIVERGES, Change, change
-from wgflow.study.workspace import MemberFile, Workspace, word
-from wgflow.trajectory import Trajectory
+from wgflow.studies.escape.reduce import EPSILON, NAMES, Run, rows
+from wgflow.studies.escape.reduce import runs as escapes
+from wgflow.studies.requirements import varies
 
-EPSILON = 1e-2  # of the loss at which a run counts as fitted
 _SUPPORTS = {"full": "from full support", "point": "all particles at one point"}
-_NAMES = {"none": "motion alone", "birth_death": "birth-death", "birth": "births", "birth_death+birth": "both"}
 
 
-class Run(NamedTuple):
-    """One member.
-
-    Attributes
-    ----------
-    transport, support : str
-        What moves besides the particles, and the kind of start.
-    s, energy : ndarray (F,)
-        Flow time and loss.
-    diverged : bool
-        Whether it diverged after its last frame.
-    """
-
-    transport: str
-    support: str
-    s: Array
-    energy: Array
-    diverged: bool = False
-
-    def reached(self, epsilon: float) -> float:
-        """Flow time at which E first was at or below epsilon, at a frame; infinity if never."""
-        below = np.flatnonzero(self.energy <= epsilon)
-        return float(self.s[below[0]]) if len(below) else np.inf
-
-
-def escape(work: Workspace) -> Drawing:
+@figure("escape", escapes, needs=(varies("flow.ingredients", "particles.support"),))
+def escape(runs: list[Run]) -> Result:
     """Loss along s for each kind of start, a colour for each transport; then the times to fit."""
-    runs = [run for file in work.members() if (run := _run(file)) is not None]
-    if not runs:
-        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
     caption = (
         f"Loss along the flow, a line a seed, for every transport of mass; right, the flow time at which E is first at "
         f"most {EPSILON:g}, a marker a seed, those at the top never within the run."
     )
-    return Drawing(_finding(runs), caption, lambda: _draw(runs), {"escape": _rows(runs)})
-
-
-def _run(file: MemberFile) -> Run | None:
-    parts = file.values["flow.ingredients"]
-    name = "+".join(part["name"] for part in parts) or "none"
-    with Trajectory(file.path) as trajectory:
-        if not len(trajectory):
-            return None
-        return Run(
-            _NAMES.get(name, word(parts)), str(file.values["particles.support"]), trajectory.series("s"),
-            trajectory.series("energy"), diverged(trajectory),
-        )  # fmt: skip
-
-
-def _rows(runs: list[Run]) -> list[Spec]:
-    """Each run's end and times."""
-    return [
-        {
-            "transport": run.transport, "support": run.support, "energy_start": float(run.energy[0]),
-            "energy_end": float(run.energy[-1]), "time_to_epsilon": run.reached(EPSILON), "epsilon": EPSILON,
-        }
-        for run in runs
-    ]  # fmt: skip
+    return Result(_finding(runs), caption, lambda: _draw(runs), {"escape": rows(runs)})
 
 
 def _chosen(runs: list[Run], transport: str, support: str) -> list[Run]:
@@ -146,7 +91,7 @@ def _draw(runs: list[Run]) -> Figure:
 def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) -> None:
     for transport, colour in colours.items():
         for k, run in enumerate(_chosen(runs, transport, support)):
-            wide = 3.2 if transport == _NAMES["none"] else 1.3  # so that what lies on top of it leaves it in sight
+            wide = 3.2 if transport == NAMES["none"] else 1.3  # so that what lies on top of it leaves it in sight
             axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport if k == 0 else None)
     axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")

@@ -1,264 +1,62 @@
-"""How near networks of features are to the neural feature flow, and how far apart their units stay.
+"""How long gradient descent and the neural feature flow agree, and how near features stay to those of their weights.
 
-Fang, Lee, Yang and Zhang (COLT 2021), Theorems 6 and 7: gradient descent on m units with learning rate eta stays within
-O(m**(-1/2) + eta) of the flow, up to logarithms, in weights, features and loss, when its units start as the flow's
-particles do; Proposition 1: from weights of variance O(1) the units of a middle layer become one as m grows.
+Fang, Lee, Yang and Zhang (COLT 2021), Algorithms 1 and 3 and Definition 2.
 """
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
-from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import reached_end
-from wgflow.stats import convergence_rates as rates
-from wgflow.stats.convergence_rates import Estimate, estimate
-from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.report.member_selection import diverged, particle_count
+from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow.optimum import optimality_gap
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
 from wgflow.trajectory import Trajectory
 
 STRENGTH = 1e-4  # of the convex programme's regularisers
 _SMALL = 60  # units up to which it is solved in a second
+_DETACHED = 0.02  # defect over spread of units from which on the flow counts as not resolved
 
 
-class Parts(NamedTuple):
-    """First units of a network.
-
-    Attributes
-    ----------
-    inner : ndarray (n, d)
-        Their v_1.
-    alpha, beta : ndarray (n, (L - 1) N), (n, L N)
-        Their features.
-    among : ndarray (L - 1, n, n)
-        Weights among them, target unit first.
-    """
-
-    inner: Array
-    alpha: Array
-    beta: Array
-    among: Array
-
-
-class Ended(NamedTuple):
-    """A network at the stated flow times.
+class Course(NamedTuple):
+    """A network along its frames.
 
     Attributes
     ----------
-    units, step : int, float
-        m and h.
-    method, start : str
-        Of its study.
-    seed : int
-        Its seed.
-    parts : list of Parts
-        First units at each time.
-    outputs : ndarray (T, N)
-        Outputs.
-    energy : ndarray (T,)
-        Loss.
-    eigenvalues : ndarray (T,)
-        Least eigenvalue of any layer's Gram matrix.
-    """
-
-    units: int
-    step: float
-    method: str
-    start: str
-    seed: int
-    parts: list[Parts]
-    outputs: Array
-    energy: Array
-    eigenvalues: Array
-
-
-class Gaps(NamedTuple):
-    """Distances to the flow at one flow time.
-
-    Attributes
-    ----------
-    s : float
-        Flow time.
-    by_units : dict of str to Estimate
-        Rms distance of gradient descent on m units to the reference's flow, against m: of the weights v_2..v_L, of the
-        features alpha, of the outputs and of the loss; at the start also ``epsilon``, Definition 5's largest difference
-        of those weights over 1 + |Theta_i| + |Theta_j|.
-    largest : ndarray (n,)
-        Largest distance of a feature over units and points, mean over seeds, against m.
-    by_rate : dict of str to Estimate
-        Rms distance of gradient descent to the flow of the same m units, against 1/h; none without such members.
-    m : int
-        Their m.
-    eigenvalue : float
-        Least eigenvalue of any layer's Gram matrix, of all networks.
-    """
-
-    s: float
-    by_units: dict[str, Estimate]
-    largest: Array
-    by_rate: dict[str, Estimate]
-    m: int
-    eigenvalue: float
-
-
-class Spread(NamedTuple):
-    """How far apart units stay as layers widen.
-
-    Attributes
-    ----------
-    kind, start : str
-        The networks'.
-    units : tuple of int
-        m.
-    first, last : ndarray (S, n, L - 1)
-        Largest difference of two units' features at the start and at the end, layers 2 to L.
+    kind, units, method : str, int, str
+        Of the network, m, and what moves it.
+    s, energy, defect : ndarray (F,)
+        Flow time, loss, and constraint defect.
+    spread : ndarray (F, L - 1)
+        Largest difference of two units' features, layers 2 to L.
+    weights : ndarray (F,)
+        Loss of the network that the weights make.
+    heldout : float
+        Loss on held-out samples at the end; NaN without any.
+    diverged : bool
+        Whether it diverged after its last frame.
     """
 
     kind: str
-    start: str
-    units: tuple[int, ...]
-    first: Array
-    last: Array
+    units: int
+    method: str
+    s: Array
+    energy: Array
+    defect: Array
+    spread: Array
+    weights: Array
+    heldout: float
+    diverged: bool = False
 
-
-def gaps(work: Workspace) -> list[Gaps]:
-    """Distances between gradient descent and the neural feature flow, at every flow time recorded.
-
-    Raises
-    ------
-    InputError
-        If there is no seed whose members reached the end.
-    """
-    ended = [_ended(member) for member in work.members()]
-    found = [each for each in ended if each is not None]
-    fitted = [each for each in found if each.method == "descent" and each.start == "minimum_norm"]
-    references = {each.seed: each for each in found if each.start == "ideal"}
-    usual = _most_common([each.step for each in fitted])
-    sizes = tuple(sorted({each.units for each in fitted if each.step == usual}))
-    by_size = {(each.seed, each.units): each for each in fitted if each.step == usual}
-    seeds = [seed for seed in sorted(references) if all((seed, m) in by_size for m in sizes)]
-    if not seeds:
-        raise InputError(f"{work.folder}: expected a seed whose networks reach the end, got none")
-    with Trajectory(work.trajectories()[0]) as trajectory:
-        times = trajectory.series("s")
-    flows = {(each.seed, each.units): each for each in found if each.method == "flow" and each.start != "ideal"}
-    out = []
-    for t, s in enumerate(times):
-        pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
-        limit = references[seeds[0]].units
-        by_units = _estimates(pairs, t, sizes, f"units {s!r}", limit)
-        if not t:
-            squares = np.array([[_epsilon(a, b) ** 2 for a, b in row] for row in pairs])
-            by_units["epsilon"] = estimate(sizes, len(seeds), rates.rms(squares), "epsilon")
-        largest = np.mean([[_largest(a, b, t) for a, b in row] for row in pairs], axis=0)
-        by_rate, m = _by_rate(fitted, flows, t, f"rate {s!r}") if t else ({}, 0)  # at the start there is none
-        least = min(float(each.eigenvalues[t]) for each in found)
-        out.append(Gaps(float(s), by_units, largest, by_rate, m, least))
-    return out
-
-
-def _by_rate(
-    fitted: Sequence[Ended], flows: dict[tuple[int, int], Ended], t: int, name: str
-) -> tuple[dict[str, Estimate], int]:
-    """Distances to the flow of the same units, against 1/h."""
-    with_flow = [each for each in fitted if (each.seed, each.units) in flows]
-    if not with_flow:
-        return {}, 0
-    m = _most_common([each.units for each in with_flow])
-    by_step = {(each.seed, each.step): each for each in with_flow if each.units == m}
-    steps = sorted({step for _, step in by_step}, reverse=True)
-    seeds = [seed for seed in sorted({seed for seed, _ in by_step}) if all((seed, h) in by_step for h in steps)]
-    pairs = [[(by_step[seed, h], flows[seed, m]) for h in steps] for seed in seeds]
-    return _estimates(pairs, t, tuple(1 / h for h in steps), name), m
-
-
-def _estimates(
-    pairs: list[list[tuple[Ended, Ended]]], t: int, sizes: Sequence[float], name: str, limit: int | None = None
-) -> dict[str, Estimate]:
-    """Rms distances, by quantity.
-
-    Features and weights of ideal particles start without error whatever their number, so none is taken out for it;
-    outputs and loss are means over the reference's units, of which those compared are a part.
-    """
-    squares = {
-        "weights": [[np.mean(_apart(a, b, t).among ** 2) for a, b in row] for row in pairs],
-        "features": [[np.mean(_apart(a, b, t).alpha ** 2) for a, b in row] for row in pairs],
-        "outputs": [[np.mean((a.outputs[t] - b.outputs[t]) ** 2) for a, b in row] for row in pairs],
-        "loss": [[(a.energy[t] - b.energy[t]) ** 2 for a, b in row] for row in pairs],
-    }
-    out = {}
-    for key, values in squares.items():
-        of = limit if key in ("outputs", "loss") else None
-        out[key] = estimate(sizes, len(pairs), rates.rms(np.array(values)), f"{name} {key}", of, of is not None)
-    return out
-
-
-def _epsilon(a: Ended, ideal: Ended) -> float:
-    """Largest |v_l - vbar_l| over 1 + |Theta_i| + |Theta_j| among the first units at the start, l = 2..L."""
-    apart = np.abs(_apart(a, ideal, 0).among)
-    n = apart.shape[1]
-    own = ideal.parts[0]
-    size = np.sqrt(np.sum(own.inner[:n] ** 2, axis=1) + np.sum(own.alpha[:n] ** 2, axis=1))
-    return float((apart / (1 + size[:, None] + size)).max())
-
-
-def _apart(a: Ended, b: Ended, t: int) -> Parts:
-    """Differences over the units that two networks have in common."""
-    one, other = a.parts[t], b.parts[t]
-    n = min(len(one.alpha), len(other.alpha))
-    return Parts(
-        one.inner[:n] - other.inner[:n],
-        one.alpha[:n] - other.alpha[:n],
-        one.beta[:n] - other.beta[:n],
-        one.among[:, :n, :n] - other.among[:, :n, :n],
-    )
-
-
-def _largest(a: Ended, b: Ended, t: int) -> float:
-    apart = _apart(a, b, t)
-    return float(max(np.abs(apart.alpha).max(), np.abs(apart.beta).max()))
-
-
-def _ended(member: MemberFile) -> Ended | None:
-    """First units of a network along s; nothing if it did not reach the end."""
-    with Trajectory(member.path) as trajectory:
-        if not reached_end(trajectory):
-            return None
-        study = trajectory.parameters["study"]
-        network = trajectory.parameters["energy"]["network"]
-        points, inputs = trajectory.parameters["energy"]["problem"]["data"]["x"]["shape"]
-        parts = [_parts(each, inputs, points, network["layers"]) for each in trajectory.series("units")]
-        table = study["network"]
-        return Ended(
-            study["particles"]["count"],
-            study["flow"]["step"],
-            table["method"],
-            table["start"],
-            study["seed"],
-            parts,
-            trajectory.series("outputs")[:, :, 0],
-            trajectory.series("energy"),
-            trajectory.series("eigenvalues").min(axis=1),
-        )
-
-
-def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
-    """Rows of the observable ``units`` taken apart."""
-    n = len(units)
-    alpha, beta, among, _ = np.split(
-        units[:, inputs:], np.cumsum([points * (layers - 1), points * layers, n * (layers - 1)]), axis=1
-    )
-    return Parts(units[:, :inputs], alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0))
-
-
-def _most_common(values: Sequence[Any]) -> Any:
-    return max(sorted(set(values)), key=values.count)
+    @property
+    def resolved(self) -> float:
+        """Flow time up to which features are those of their weights: a defect below 2% of the units' spread."""
+        off = ~(self.defect <= _DETACHED * self.spread.min(axis=1))  # what is no number is not resolved
+        return float(self.s[max(0, int(np.argmax(off)) - 1)] if off.any() else self.s[-1])
 
 
 class Bounded(NamedTuple):
@@ -278,6 +76,34 @@ class Bounded(NamedTuple):
     units: int
     s: Array
     gap: Array
+
+
+class FeatureFlow(NamedTuple):
+    """Networks of a run that have two frames, and the optimality gaps of the small ones."""
+
+    courses: list[Course]
+    bounded: list[Bounded]
+
+
+def feature_flow(work: Workspace) -> FeatureFlow:
+    """Networks along their frames, and how far the small ones are from the best of their features."""
+    found = courses(work)
+    return FeatureFlow(found, bounded(work) if found else [])
+
+
+def courses(work: Workspace) -> list[Course]:
+    """Members of a run with two frames."""
+    found = []
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            table = trajectory.parameters["study"]["network"]
+            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
+            if len(series[0]) > 1:
+                held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
+                about = (table["kind"], particle_count(trajectory), table["method"])
+                s, energy, defect, spread, weights = series
+                found.append(Course(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
+    return found
 
 
 def bounded(work: Workspace) -> list[Bounded]:
@@ -315,49 +141,11 @@ def together(s: Array, one: Array, other: Array) -> float | None:
     return float(s[int(np.argmax(apart)) - 1] if apart.any() else s[-1])
 
 
-def rows(found: Sequence[Gaps]) -> Iterator[Spec]:
-    """Exponents as plain JSON rows: in m and in the learning rate, by quantity and flow time."""
-    for each in found:
-        for of, estimates in (("m", each.by_units), ("h", each.by_rate)):
-            for quantity, one in estimates.items():
-                rate = one.rate
-                yield {
-                    "s": each.s, "of": of, "quantity": quantity, "exponent": rate.exponent, "low": rate.low,
-                    "high": rate.high, "no_rate": rate.reason,
-                }  # fmt: skip
-
-
-def spreads(work: Workspace) -> list[Spread]:
-    """How far apart units stay, by kind and start of the network, of those that reached the end.
-
-    Raises
-    ------
-    InputError
-        If a kind and start has fewer than two seeds with all sizes.
-    """
-    found: dict[tuple[str, str], dict[int, dict[int, tuple[Array, Array]]]] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
-            spread = trajectory.series("unit_spread")
-            if not reached_end(trajectory):
-                continue
-            table = study["network"]
-            sizes = found.setdefault((table["kind"], table["start"]), {})
-            sizes.setdefault(study["particles"]["count"], {})[study["seed"]] = (spread[0], spread[-1])
-    out = []
-    for (kind, start), sizes in found.items():
-        seeds = sorted(set.intersection(*(set(each) for each in sizes.values())))
-        if len(seeds) < 2:
-            raise InputError(f"{kind}, {start}: expected two seeds whose networks all reach the end, got {len(seeds)}")
-        units = tuple(sorted(sizes))
-        first, last = (np.array([[sizes[m][seed][k] for m in units] for seed in seeds]) for k in (0, 1))
-        out.append(Spread(kind, start, units, first, last))
-    return out
-
-
-def falls(found: Spread, layer: int, at_end: bool = False) -> Estimate:
-    """Root mean square over seeds of the spread of one layer's units, l = layer + 2, against m, with its exponent."""
-    values = (found.last if at_end else found.first)[:, :, layer]
-    name = f"spread {found.kind} {found.start} {layer} {at_end}"
-    return estimate(found.units, len(values), rates.rms(values**2), name)
+def row(course: Course) -> Spec:
+    """Start and end of a network, as plain JSON."""
+    return {
+        "kind": course.kind, "m": course.units, "method": course.method, "s": float(course.s[-1]),
+        "loss_first": float(course.energy[0]), "loss_last": float(course.energy[-1]),
+        "loss_of_weights_last": float(course.weights[-1]), "defect_largest": float(course.defect.max()),
+        "resolved_until": course.resolved, "spread_least": float(course.spread[-1].min()),
+    }  # fmt: skip

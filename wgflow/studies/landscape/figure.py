@@ -2,22 +2,16 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.scaling import norms
-from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import undiverged_members
+from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import FALLS, UNSETTLED, change, joint_change
 from wgflow.report.wording import span
-from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory.certificate import certificate
-from wgflow.trajectory import Trajectory
+from wgflow.studies.landscape.reduce import SEARCH, Course, Landscape, courses, rows
+from wgflow.studies.requirements import varies
 
 _STARTS = {
     "full": "full support",
@@ -27,68 +21,17 @@ _STARTS = {
 _COLOURS = dict(zip(_STARTS, (style.COLOURS[0], style.COLOURS[1], style.COLOURS[2]), strict=True))
 _MARKERS = dict(zip(_STARTS, "os^", strict=True))
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
-_SEARCH = 32  # starts of a certificate
 NEGLIGIBLE = 1e-8  # slopes down to minus this count as none
 
 
-class Course(NamedTuple):
-    """One member along its frames.
-
-    Attributes
-    ----------
-    depth, support, seed : str
-        Scheme, kind of start, and seed of it.
-    s, energy, dissipation, value : ndarray (F,)
-        Flow time, E, -dE/ds, and the certificate's <dE/drho, nu - rho>.
-    """
-
-    depth: str
-    support: str
-    seed: str
-    s: Array
-    energy: Array
-    dissipation: Array
-    value: Array
-
-
-def landscape(work: Workspace) -> Drawing:
+@figure("landscape", courses, needs=(varies("particles.support"),))
+def landscape(found: Landscape) -> Result:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
-    files = undiverged_members(work)
-    radius = max(_farthest(file) for file in files)
-    courses = [_course(file, radius) for file in files]
     caption = (
         "Loss, dissipation ∫|∇δE/δρ|² dρ and descent certificate, the least <δE/δρ, ν − ρ> over |θ| <= "
-        f"{radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
+        f"{found.radius:.3g} ({SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
     )
-    return Drawing(_finding(courses), caption, lambda: _draw(courses), {"landscape": _rows(courses)})
-
-
-def _farthest(file: MemberFile) -> float:
-    """Largest |theta_i| of a member's particles with mass: one ball for all makes the certificates comparable."""
-    with Trajectory(file.path) as trajectory:
-        return max(float(norms(frame.theta[frame.mass > 0]).max(initial=0.0)) for frame in trajectory)
-
-
-def _course(file: MemberFile, radius: float) -> Course:
-    with Trajectory(file.path) as trajectory:
-        energy = trajectory.energy()
-        value = [certificate(energy, frame.particles, radius, _SEARCH, s=frame.s).value for frame in trajectory]
-        s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
-    support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
-    return Course(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
-
-
-def _rows(courses: list[Course]) -> list[Spec]:
-    """Start and end of every member."""
-    return [
-        {"depth": each.depth, "support": each.support, "seed": each.seed}
-        | {
-            f"{label}_{when}": float(getattr(each, name)[at])
-            for label, name in (("energy", "energy"), ("dissipation", "dissipation"), ("certificate", "value"))
-            for when, at in (("start", 0), ("end", -1))
-        }
-        for each in courses
-    ]
+    return Result(_finding(found.courses), caption, lambda: _draw(found.courses), {"landscape": rows(found.courses)})
 
 
 def _ends(courses: list[Course], support: str, depth: str | None = None) -> list[Course]:

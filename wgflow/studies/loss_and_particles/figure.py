@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,59 +11,37 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.base.types import Array
 from wgflow.model.projections import principal
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import diverged
-from wgflow.report.series_change import Change, change, joint_change, joint_change_brief
-from wgflow.study.workspace import Workspace
+from wgflow.report.figure import Result, figure
+from wgflow.report.series_change import joint_change, joint_change_brief
+from wgflow.studies.loss_and_particles.reduce import SIGHT, Losses, Run, drawable, losses
 from wgflow.trajectory import Trajectory
 
 _LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
-_SIGHT = 1e3  # losses above so many times 1 + E at the start are not drawn
 _LEGIBLE = 64  # particles whose paths can still be told apart in one panel
 
 
-def loss_and_particles(work: Workspace) -> Drawing:
+@figure("loss_and_particles", losses, system=None)
+def loss_and_particles(found: Losses) -> Result:
     """Loss of every member along s, and the paths of one member's particles.
 
     Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
     particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
     in depth, against the first principal component of theta.
     """
-    runs = [_run(trajectory) for trajectory in _with_frames(work)]
+    files, runs = found
     if not runs:
-        return Drawing("No run has a frame.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
+        return Result("No run has a frame.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (
         "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
     )
     if any(run.cut for run in runs):
-        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
-    return Drawing(_finding(runs), caption, lambda: _draw(work, runs))
+        caption += f" Losses above {SIGHT:g} (1 + E at the start) are out of sight."
+    return Result(_finding(runs), caption, lambda: _draw(files, runs))
 
 
-class _Run(NamedTuple):
-    size: int
-    change: Change
-    cut: bool  # whether some of its losses are too large to be drawn
-
-
-def _with_frames(work: Workspace) -> Iterator[Trajectory]:
-    """Trajectories of a run that have frames, each open until the next is asked for."""
-    for path in work.trajectories():
-        with Trajectory(path) as trajectory:
-            if len(trajectory):
-                yield trajectory
-
-
-def _run(trajectory: Trajectory) -> _Run:
-    s, energy = trajectory.series("s"), trajectory.series("energy")
-    size = len(trajectory[0].tau)
-    return _Run(size, change(s, energy, diverged(trajectory)), bool(np.isnan(_drawable(energy)).any()))
-
-
-def _finding(runs: list[_Run]) -> str:
+def _finding(runs: list[Run]) -> str:
     """What became of the loss at the largest N, and at other N where it went another way."""
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
@@ -74,16 +52,16 @@ def _finding(runs: list[_Run]) -> str:
 
 
 @style.styled
-def _draw(work: Workspace, runs: list[_Run]) -> Figure:
-    members = [trajectory for trajectory in map(Trajectory, work.trajectories()) if len(trajectory)]
+def _draw(files: Sequence[Path], runs: list[Run]) -> Figure:
+    members = [trajectory for trajectory in map(Trajectory, files) if len(trajectory)]
     figure, (left, right) = style.panels(2)
     sizes = sorted({len(trajectory[0].tau) for trajectory in members})
     colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
     for trajectory in members:
         s, size = trajectory.series("s"), len(trajectory[0].tau)
-        left.plot(s, _drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
+        left.plot(s, drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
         if "heldout" in trajectory.observables:
-            left.plot(s, _drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
+            left.plot(s, drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
     largest = [run.change for run in runs if run.size == sizes[-1]]
     first, last = (np.mean([getattr(each, end) for each in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
@@ -129,11 +107,6 @@ def paths(axes: Axes, trajectory: Trajectory) -> None:
     axes.legend(loc="best", handletextpad=0.2)
     pairs = frames[-1].switches
     axes.set_title(f"{tau.shape[1]} particles; {pairs} pairs changed places" if pairs else f"{tau.shape[1]} particles")
-
-
-def _drawable(values: Array) -> Array:
-    """Series without what would stretch the axis out of sight: a divergence's last numbers."""
-    return np.where(np.isfinite(values) & (np.abs(values) <= _SIGHT * (1 + abs(values[0]))), values, np.nan)
 
 
 def _depth_travelled(trajectory: Trajectory) -> float:

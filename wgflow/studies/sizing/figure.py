@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import NamedTuple
+from collections.abc import Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -12,50 +11,53 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
-from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Spec
+from wgflow.base.types import Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing, kept
-from wgflow.report.member_selection import diverged, reached_end
+from wgflow.report.figure import Result, TableText, figure
 from wgflow.stats.exceedance import (
     FAILS,
     MEETS,
     UNDECIDED,
-    FailureRates,
-    PhaseDiagram,
-    failure_rates,
     monotonicity_violations,
-    phase_diagram,
 )
-from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
-from wgflow.stats.scaling_laws import Sizes
-from wgflow.studies.depth_width.reduce import shape
-from wgflow.studies.sizing.reduce import Answer, Bound, smallest, sufficient
-from wgflow.study.workspace import Workspace
-from wgflow.trajectory import Trajectory
+from wgflow.stats.extrapolation import failure_probability
+from wgflow.studies.depth_width.requires import layer_grid
+from wgflow.studies.sizing.reduce import Sized, rows, sized
+from wgflow.studies.sizing.requires import grid_and_one_coupling, target_and_seeds
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
 _RISES = 0.05  # chance below which a larger network that fails more often is worth a sentence
 
 
-class Sized(NamedTuple):
-    """A study's energies at the end held against its target."""
+def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Sizes with how many seeds miss the target."""
+    return [
+        {
+            "L": row["layers"],
+            "M_l": row["per_layer"],
+            "particles": row["particles"],
+            "mean E": row["mean_energy"],
+            "miss it": f"{row['failed']} of {row['seeds']}",
+            "95% interval": f"{row['low']:.2f} to {row['high']:.2f}",
+            "verdict": row["verdict"] + _more_seeds(row),
+            "predicted": f"{row['predicted']:.2f}",
+        }
+        for row in rows
+    ]
 
-    s: float
-    eps: float
-    eta: float
-    sizes: Sizes
-    energies: Array  # (S, nL, nM)
-    failures: FailureRates
-    phase: PhaseDiagram
-    model: EnergyModel
-    answer: Answer
-    bound: Bound | None
+
+def _more_seeds(row: Spec) -> str:
+    if row["verdict"] != "undecided":
+        return ""
+    return f" ({row['needed']} seeds)" if row["needed"] else " (at eta)"
 
 
-def sizing(work: Workspace) -> Drawing:
+@figure(
+    "sizing", sized, needs=(layer_grid, grid_and_one_coupling, target_and_seeds), particles=False,
+    tables={"sizing": TableText("Sizes", rows_in_words)},
+)  # fmt: skip
+def sizing(found: Sized) -> Result:
     """Failure probabilities over L and M_l against the target, and the smallest size that meets it."""
-    found = sized(work)
     law = "M_l" if found.model.coupling == "path" else "L M_l"
     caption = (
         f"Left: networks of every size over {len(found.energies)} seeds, how many end above eps, and what the "
@@ -64,47 +66,7 @@ def sizing(work: Workspace) -> Drawing:
         "95% intervals, one colour for each L, and the model: E normal in the "
         f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
     )
-    return Drawing(_answer(found), caption, lambda: _draw(found), {"sizing": list(_rows(found))})
-
-
-@kept
-def sized(work: Workspace) -> Sized:
-    """Hold a run's last energies against its target.
-
-    Raises
-    ------
-    InputError
-        If the study has no target, or its members are not what a phase diagram needs.
-    """
-    target = work.study["target"]
-    if target is None:
-        raise InputError("target: expected eps and eta, got none; --set target.eps=0.05 --set target.eta=0.1, say")
-    last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
-            until, coupling = study["flow"]["until"], study["particles"]["coupling"]
-            if not reached_end(trajectory) and not diverged(trajectory):
-                continue  # it has neither met the target nor missed it yet
-            energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
-            last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
-    if not last:
-        raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
-    sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))
-    draws = sorted({draw for runs in last.values() for draw in runs})
-    energies = np.full((len(draws), len(sizes.depths), len(sizes.widths)), np.nan)
-    for (depth, width), runs in last.items():
-        for draw, energy in runs.items():
-            energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
-    eps, eta = target["eps"], target["eta"]
-    counted = failure_rates(energies, sizes, eps)
-    model = fit_asymptotic_range(energies, sizes, coupling)
-    kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
-    linear = model if model.scale == "linear" else fit_energy_model(kept, model.sizes, coupling, "linear")
-    decided = phase_diagram(counted, sizes, eta)
-    answer = smallest(model, eps, eta)
-    bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
-    return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
+    return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))})
 
 
 def _answer(found: Sized) -> str:
@@ -130,24 +92,6 @@ def _answer(found: Sized) -> str:
     odd = [each for each in monotonicity_violations(found.energies, found.sizes, found.eps) if each.p < _RISES]
     more = "".join(f" {each.larger} fails more often than {each.smaller} (p = {each.p:.2g})." for each in odd)
     return f"{seen} {predicted}{bound}{more}"
-
-
-def _rows(found: Sized) -> Iterator[Spec]:
-    for i, depth in enumerate(found.sizes.depths):
-        for j, width in enumerate(found.sizes.widths):
-            if not found.failures.seeds[i, j]:
-                continue
-            probability, low, high = failure_probability(found.model, found.eps, depth, width)
-            needed = found.phase.needed[i, j]
-            ended = found.energies[:, i, j]
-            yield {
-                "layers": depth, "per_layer": width, "particles": depth * width,
-                "mean_energy": float(np.mean(ended[np.isfinite(ended)])) if np.isfinite(ended).any() else None,
-                "seeds": int(found.failures.seeds[i, j]), "failed": int(found.failures.failed[i, j]),
-                "low": float(found.failures.low[i, j]), "high": float(found.failures.high[i, j]),
-                "verdict": str(found.phase.verdict[i, j]), "needed": int(needed) if np.isfinite(needed) else None,
-                "predicted": float(probability), "predicted_low": float(low), "predicted_high": float(high),
-            }  # fmt: skip
 
 
 @style.styled

@@ -6,17 +6,24 @@ Predictions are those of :mod:`wgflow.stats.extrapolation`; what was observed is
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 from wgflow.base.validate import real
+from wgflow.report.figure import cached
+from wgflow.report.member_selection import diverged, reached_end
 from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Interval
-from wgflow.stats.exceedance import check_target
-from wgflow.stats.extrapolation import EnergyModel, failure_probability
+from wgflow.stats.exceedance import FailureRates, PhaseDiagram, check_target, failure_rates, phase_diagram
+from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
+from wgflow.stats.scaling_laws import Sizes
+from wgflow.studies.depth_width.reduce import shape
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory import Trajectory
 
 BEYOND = 4.0
 MISFIT = 2.0  # standard errors by which a model may miss the sizes it is fitted to before nothing is predicted by it
@@ -87,6 +94,80 @@ class Bound(NamedTuple):
     depth: int
     width: int
     text: str
+
+
+class Sized(NamedTuple):
+    """A study's energies at the end compared with its target."""
+
+    s: float
+    eps: float
+    eta: float
+    sizes: Sizes
+    energies: Array  # (S, nL, nM)
+    failures: FailureRates
+    phase: PhaseDiagram
+    model: EnergyModel
+    answer: Answer
+    bound: Bound | None
+
+
+@cached
+def sized(work: Workspace) -> Sized:
+    """Compare a run's last energies with its target.
+
+    Raises
+    ------
+    InputError
+        If the study has no target, or its members are not what a phase diagram needs.
+    """
+    wanted = work.study["target"]
+    if wanted is None:
+        raise InputError("target: expected eps and eta, got none; --set target.eps=0.05 --set target.eta=0.1, say")
+    last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            study = trajectory.parameters["study"]
+            until, coupling = study["flow"]["until"], study["particles"]["coupling"]
+            if not reached_end(trajectory) and not diverged(trajectory):
+                continue  # it has neither met the target nor missed it yet
+            energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
+            last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
+    if not last:
+        raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
+    sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))
+    draws = sorted({draw for runs in last.values() for draw in runs})
+    energies = np.full((len(draws), len(sizes.depths), len(sizes.widths)), np.nan)
+    for (depth, width), runs in last.items():
+        for draw, energy in runs.items():
+            energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
+    eps, eta = wanted["eps"], wanted["eta"]
+    counted = failure_rates(energies, sizes, eps)
+    model = fit_asymptotic_range(energies, sizes, coupling)
+    kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
+    linear = model if model.scale == "linear" else fit_energy_model(kept, model.sizes, coupling, "linear")
+    decided = phase_diagram(counted, sizes, eta)
+    answer = smallest(model, eps, eta)
+    bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
+    return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
+
+
+def rows(found: Sized) -> Iterator[Spec]:
+    """What was observed and what is predicted of every size, as plain JSON rows."""
+    for i, depth in enumerate(found.sizes.depths):
+        for j, width in enumerate(found.sizes.widths):
+            if not found.failures.seeds[i, j]:
+                continue
+            probability, low, high = failure_probability(found.model, found.eps, depth, width)
+            needed = found.phase.needed[i, j]
+            ended = found.energies[:, i, j]
+            yield {
+                "layers": depth, "per_layer": width, "particles": depth * width,
+                "mean_energy": float(np.mean(ended[np.isfinite(ended)])) if np.isfinite(ended).any() else None,
+                "seeds": int(found.failures.seeds[i, j]), "failed": int(found.failures.failed[i, j]),
+                "low": float(found.failures.low[i, j]), "high": float(found.failures.high[i, j]),
+                "verdict": str(found.phase.verdict[i, j]), "needed": int(needed) if np.isfinite(needed) else None,
+                "predicted": float(probability), "predicted_low": float(low), "predicted_high": float(high),
+            }  # fmt: skip
 
 
 def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND) -> Answer:

@@ -8,34 +8,20 @@ from matplotlib.figure import Figure
 
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Drawing
-from wgflow.report.member_selection import representative
-from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
+from wgflow.report.figure import Result, figure
+from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.report.wording import number, share
-from wgflow.study.workspace import Workspace
+from wgflow.studies.theorems.reduce import diagnosed
 from wgflow.theory.envelope import Envelope
-from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
 _ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
 
 
-def theorems(work: Workspace) -> Drawing:
-    """Six panels of the :func:`~wgflow.report.member_selection.representative` member; takes up to a minute."""
-    with Trajectory(representative(work)) as trajectory:
-        return drawing(theorem_diagnostics(trajectory), trajectory.path.stem)
-
-
-def drawing(found: TheoremDiagnostics, label: str) -> Drawing:
-    """Figure of what was found along a run.
-
-    Parameters
-    ----------
-    found : Along
-        From :func:`wgflow.report.theorem_diagnostics.theorem_diagnostics`.
-    label : str
-        What the run is called.
-    """
+@figure("theorems", diagnosed)
+def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
+    """Six panels of what was found along a member, from that and the member's name."""
+    found, label = reduced
     other = f" and for what is no descent ({', '.join(found.beside_the_flow)})" if found.beside_the_flow else ""
     caption = (
         f"The theorems along {label}. Balance: E(0) − E(s) and the dissipation integrated over the frames; they "
@@ -48,7 +34,7 @@ def drawing(found: TheoremDiagnostics, label: str) -> Drawing:
         "bounds, the continuum's dashed."
     )
     tables = {"theorems": rows(found), "assumptions": panel(found)}
-    return Drawing(found.verdict, caption, lambda: _draw(found), tables)
+    return Result(found.verdict, caption, lambda: _draw(found), tables)
 
 
 def rows(found: TheoremDiagnostics) -> list[Spec]:

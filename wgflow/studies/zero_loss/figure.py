@@ -9,12 +9,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.types import Array, Spec
+from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Drawing
+from wgflow.report.figure import Result, figure
 from wgflow.report.wording import counted, span
-from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Course, checked, courses
-from wgflow.study.workspace import Workspace
+from wgflow.studies.requirements import varies
+from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Course, assumption_rows, courses_and_assumptions, rows
+from wgflow.studies.zero_loss.requires import homogeneous_in_layers
 from wgflow.theory.assumption import Assumption
 
 _STARTS = {
@@ -29,9 +30,10 @@ _MARKERS = dict(zip(_STARTS, "osD^v", strict=True))
 _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
 
 
-def zero_loss(work: Workspace) -> Drawing:
+@figure("zero_loss", courses_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
+def zero_loss(reduced: tuple[list[Course], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, the share of its shadow that the cloud at t0 covers below; a column for each block."""
-    found, panel = courses(work), checked(work)
+    found, panel = reduced
     caption = (
         "Above, E along the flow, a line a seed; filled markers start from a law with the separation property at t0, "
         f"open ones without. An end below the dotted line, {ZERO:g} of E without blocks, is counted as zero if E still "
@@ -42,8 +44,8 @@ def zero_loss(work: Workspace) -> Drawing:
         f"a limit if there is one. Of what else they assume: {_checks(panel)}; smoothness, which relu lacks, was not "
         "checked."
     )
-    tables = {"zero_loss": _rows(found), "zero_loss_assumptions": _lines_of(panel)}
-    return Drawing(_finding(found), caption, lambda: _draw(found), tables)
+    tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
+    return Result(_finding(found), caption, lambda: _draw(found), tables)
 
 
 def _checks(panel: dict[str, list[Assumption]]) -> str:
@@ -55,36 +57,6 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
     said = {"pass": "passes", "fail": "fails", "unknown": "stays open"}
     parts = [f"{name} {said[verdict]} for {', '.join(blocks)}" for (name, verdict), blocks in by.items()]
     return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts separated"
-
-
-def _rows(found: list[Course]) -> list[Spec]:
-    """Start and end of every member."""
-    return [
-        {
-            "block": each.block, "kind": each.kind, "support": each.support, "seed": each.seed, "t0": each.t0,
-            "separated": each.separated, "energy_start": float(each.energy[0]), "energy_end": float(each.energy[-1]),
-            "energy_empty": each.empty, "zero": each.zero, "rate_end": each.rate, "floor": each.floor,
-            "one_sided_start": bool(each.one_sided[0]), "one_sided_end": bool(each.one_sided[-1]),
-        }
-        | {
-            f"{name}_{when}": getattr(each.separation[at], name).value
-            for name in ("covered", "hole")
-            for when, at in (("start", 0), ("end", -1))
-        }
-        | {
-            "covered_iid": each.separation[0].covered.iid, "hole_iid": each.separation[0].hole.iid,
-            "verdict_start": each.separation[0].verdict, "verdict_end": each.separation[-1].verdict,
-        }
-        for each in found
-    ]  # fmt: skip
-
-
-def _lines_of(panel: dict[str, list[Assumption]]) -> list[Spec]:
-    return [
-        {"block": block, "name": line.name, "verdict": line.verdict, "number": line.number, "sentence": line.sentence}
-        for block, lines in panel.items()
-        for line in lines
-    ]
 
 
 def _finding(found: list[Course]) -> str:

@@ -8,12 +8,13 @@ is here is how far E of a finite network has come and whether it rests.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 from wgflow.energy import Energy
 from wgflow.model.problem import Problem
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
@@ -128,6 +129,42 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
                 sard(energy, last, t0, starts),
             ]
     return panel
+
+
+def courses_and_assumptions(work: Workspace) -> tuple[list[Course], dict[str, list[Assumption]]]:
+    """Both :func:`courses` and :func:`checked`."""
+    return courses(work), checked(work)
+
+
+def rows(found: Sequence[Course]) -> list[Spec]:
+    """Start and end of every member, as plain JSON rows."""
+    return [
+        {
+            "block": each.block, "kind": each.kind, "support": each.support, "seed": each.seed, "t0": each.t0,
+            "separated": each.separated, "energy_start": float(each.energy[0]), "energy_end": float(each.energy[-1]),
+            "energy_empty": each.empty, "zero": each.zero, "rate_end": each.rate, "floor": each.floor,
+            "one_sided_start": bool(each.one_sided[0]), "one_sided_end": bool(each.one_sided[-1]),
+        }
+        | {
+            f"{name}_{when}": getattr(each.separation[at], name).value
+            for name in ("covered", "hole")
+            for when, at in (("start", 0), ("end", -1))
+        }
+        | {
+            "covered_iid": each.separation[0].covered.iid, "hole_iid": each.separation[0].hole.iid,
+            "verdict_start": each.separation[0].verdict, "verdict_end": each.separation[-1].verdict,
+        }
+        for each in found
+    ]  # fmt: skip
+
+
+def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
+    """Verdicts on the assumptions, as plain JSON rows."""
+    return [
+        {"block": block, "name": line.name, "verdict": line.verdict, "number": line.number, "sentence": line.sentence}
+        for block, lines in panel.items()
+        for line in lines
+    ]
 
 
 def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> Course:

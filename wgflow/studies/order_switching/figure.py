@@ -2,36 +2,28 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Drawing
+from wgflow.report.figure import Result, figure
+from wgflow.report.switch_jumps import Switching
 from wgflow.report.wording import share
-from wgflow.studies.switching.reduce import Switching, order_switching
-from wgflow.study.workspace import Workspace
+from wgflow.studies.order_switching.reduce import Run, runs
+from wgflow.studies.order_switching.requires import gaps_at_every_step
 from wgflow.trajectory import Trajectory
 
-_Found = list[tuple[Path, int, float, Switching]]  # file, N, descent of E, jumps
 
-
-def switching(work: Workspace) -> Drawing:
+@figure("switching", runs, needs=(gaps_at_every_step,))
+def switching(found: list[Run]) -> Result:
     """Jumps of E at order switches: along one run, by size, and added up.
 
     Left: loss along s of one member of the largest N, its jumps marked by direction. Middle: sizes of the jumps in
     which a single pair changed places, against N, with medians and quartiles. Right: all jumps of a member added up,
     as a fraction of its descent, against N, with the medians over seeds.
     """
-    found: _Found = []
-    for path in work.trajectories():
-        with Trajectory(path) as trajectory:
-            if len(trajectory) > 1:
-                energy = trajectory.series("energy")
-                found.append((path, len(trajectory[0].tau), energy[0] - energy.min(), order_switching(trajectory)))
     pairs = [np.abs(jumps.jump[jumps.pairs == 1]) for *_, jumps in found]
     caption = (
         "Left: loss of one run, its jumps at order switches marked. Middle: jumps of E in which a single pair "
@@ -40,16 +32,16 @@ def switching(work: Workspace) -> Drawing:
     )
     if not sum(map(len, pairs)):
         why = "no single pair of particles changed places"
-        return Drawing(f"In this run {why}.", "", lambda: style.empty_panel(style.panels(1)[1][0], why))
+        return Result(f"In this run {why}.", "", lambda: style.empty_panel(style.panels(1)[1][0], why))
     everything = np.concatenate(pairs)
     finding = (
         f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
         f"{everything.max():.1g}; {_shares_said(found)}."
     )
-    return Drawing(finding, caption, lambda: _draw(found))
+    return Result(finding, caption, lambda: _draw(found))
 
 
-def _shares_said(found: _Found) -> str:
+def _shares_said(found: list[Run]) -> str:
     """What the jumps add up to, by the medians over seeds, and how many runs never descend."""
     shares, flat = _medians(_shares(found)), sum(not descent > 0 for *_, descent, _ in found)
     never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
@@ -65,7 +57,7 @@ def _range(shares: dict[int, float]) -> str:
 
 
 @style.styled
-def _draw(found: _Found) -> Figure:
+def _draw(found: list[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9)
     path, _, _, jumps = max(found, key=lambda each: each[1] if len(each[3].jump) else 0)
     with Trajectory(path) as trajectory:
@@ -75,7 +67,7 @@ def _draw(found: _Found) -> Figure:
     return figure
 
 
-def _shares(found: _Found) -> list[tuple[int, float]]:
+def _shares(found: list[Run]) -> list[tuple[int, float]]:
     """Sum of a member's jumps over its descent, with its N; of those that descend."""
     return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found if descent > 0]
 

@@ -7,7 +7,7 @@ import pytest
 
 from wgflow.base.errors import InputError
 from wgflow.sims import members, run
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import RESTING, checked, courses
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
@@ -115,7 +115,7 @@ def test_the_assumptions_that_can_be_checked(work):
 
 
 def test_the_figure_states_its_finding(work):
-    drawing = FIGURES["zero_loss"](work)
+    drawing = figures()["zero_loss"](work)
     assert "From starts separated at t0 = 0.5" in drawing.finding
     assert "of 3 runs with relu 2 at" in drawing.finding
     assert drawing.finding.endswith(".")

@@ -9,7 +9,7 @@ import wgflow
 from wgflow.report import style
 from wgflow.sims import run
 from wgflow.studies.feature_flow import reduce as features
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow import coupling, flow
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
@@ -194,7 +194,7 @@ def test_figures(rated, make, name, tmp_path):
         if name == "feature_rate"
         else make(RATE.replace('record = "numbers"\n', ""), "figure=none", "also=[]", "reference={}", "grid.seed=[0]")
     )
-    drawing = FIGURES[name](work)
+    drawing = figures()[name](work)
     assert drawing.finding
     with style.drawn(drawing) as figure:
         style.save(figure, tmp_path / name)

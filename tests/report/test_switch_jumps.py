@@ -3,7 +3,7 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.studies.switching.reduce import order_switching
+from wgflow.report.switch_jumps import order_switching
 from wgflow.trajectory import TrajectoryWriter
 
 

@@ -9,7 +9,7 @@ import pytest
 from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.sims import run
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 
 ROOT = Path(__file__).parents[2]
@@ -36,12 +36,12 @@ def test_scripts_redraw_the_runners_figure_from_trajectories_alone(runs, study, 
 
 
 def test_every_figure_has_a_script():
-    assert {f"fig_{name}.py" for name in FIGURES} == {path.name for path in (ROOT / "analysis").glob("*.py")}
+    assert {f"fig_{name}.py" for name in figures()} == {path.name for path in (ROOT / "analysis").glob("*.py")}
 
 
 def test_settings_of_matplotlib_are_left_alone(runs):
     before = dict(mpl.rcParams)
-    with style.drawn(FIGURES["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
+    with style.drawn(figures()["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
         style.svg(figure)
     assert dict(mpl.rcParams) == before
 
@@ -49,7 +49,7 @@ def test_settings_of_matplotlib_are_left_alone(runs):
 def test_a_users_settings_change_no_figure(runs, tmp_path):
     settings = {"text.usetex": True, "font.size": 30, "savefig.format": "jpg", "savefig.dpi": 10, "axes.grid": False}
     with mpl.rc_context(settings | {"font.family": "Nosuch", "figure.constrained_layout.use": False}):
-        with style.drawn(FIGURES["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
+        with style.drawn(figures()["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
             names = style.save(figure, tmp_path / "loss_and_particles")
     for name in names:
         assert (tmp_path / name).read_bytes() == (runs["quickstart"] / name).read_bytes()
@@ -72,4 +72,4 @@ def test_jumps_are_summarised(runs):
 
 def test_a_run_without_switches_is_refused(runs):
     with pytest.raises(InputError, match="expected a frame at every step"):
-        FIGURES["switching"](Workspace(runs["quickstart"]))
+        figures()["switching"](Workspace(runs["quickstart"]))

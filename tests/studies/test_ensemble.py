@@ -12,7 +12,7 @@ from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.sims import run
 from wgflow.studies.ensemble import reduce as ensemble
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.expansion import remainders
@@ -73,7 +73,7 @@ def test_the_envelope_is_that_of_the_trajectories(folder):
 def test_a_run_without_frames_is_refused(folder, tmp_path, figure):
     (tmp_path / "study.json").write_text((folder / "study.json").read_text())
     with pytest.raises(InputError, match="expected members with frames, got none"):
-        FIGURES[figure](Workspace(tmp_path))
+        figures()[figure](Workspace(tmp_path))
 
 
 def test_long_runs_are_sampled():
@@ -96,7 +96,7 @@ def test_other_schemes_without_a_grid_are_drawn(tmp_path, depth):
     options = ["--set", f"depth={depth}", "--set", "particles.count=6", "--set", "particles.scale.a=1.0"]
     options += ["--set", "seed=0", "--set", "flow.until=0.2", "--set", "figure=none"]
     assert run.main(["ensemble", "--out", str(tmp_path), "--quiet", *options]) == 0
-    drawing = FIGURES["ensemble"](Workspace(next((tmp_path / "ensemble").iterdir())))
+    drawing = figures()["ensemble"](Workspace(next((tmp_path / "ensemble").iterdir())))
     assert [row["members"] for row in drawing.tables["ensemble"]] == ["", ""]
     with style.drawn(drawing) as figure:
         assert len(figure.axes) == 6

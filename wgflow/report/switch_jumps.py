@@ -1,4 +1,4 @@
-"""Order switching under Algorithm 1: how often particles change places in depth, and how far E jumps there."""
+"""Jumps of E where particles change places in depth under Algorithm 1."""
 
 from __future__ import annotations
 

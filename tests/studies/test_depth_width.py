@@ -7,11 +7,12 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError
+from wgflow.report import style
 from wgflow.sims import run
 from wgflow.stats import fit
 from wgflow.studies.depth_width import particle_distances as clouds
 from wgflow.studies.depth_width import reduce as depth_width
-from wgflow.studies.registry import FIGURES, style
+from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 
 STUDY = """
@@ -145,7 +146,7 @@ def test_a_coupled_distance_by_hand(work):
 @pytest.mark.parametrize("name", ["depth_width", "depth_width_clouds"])
 def test_figures(work, name, tmp_path, monkeypatch):
     monkeypatch.setattr(fit, "RESAMPLES", 100)
-    drawing = FIGURES[name](work)
+    drawing = figures()[name](work)
     assert "independent layers" in drawing.finding
     assert not any("nan" in json.dumps(table) for table in drawing.tables.values())
     with style.drawn(drawing) as figure:

@@ -12,7 +12,7 @@ import wgflow
 from wgflow.sims import members, run
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
-from wgflow.studies.registry import FIGURES
+from wgflow.studies.registry import figures
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
 
@@ -246,7 +246,7 @@ def test_measures_of_scales_are_those_of_their_repeats(scaled):
     assert found[1].displacement[2] == pytest.approx(6 * np.sqrt(np.mean(moved[:, -1, 1] ** 2)), rel=1e-12)
     np.testing.assert_allclose(found[1].loss[2], energy.mean(axis=0) / 3, rtol=1e-12)
     assert len(rows(scaled, "scales")) == 10
-    said = FIGURES["hidden_width_scales"](Workspace(scaled)).finding
+    said = figures()["hidden_width_scales"](Workspace(scaled)).finding
     assert said.startswith("D = 3: ")
     assert f"At α = 3.2 it is {found[1].deviation[3] / found[0].deviation[3]:.2g} times as large for D = 6" in said
 
@@ -278,7 +278,7 @@ def test_guide_lines_are_found_again_and_only_where_controlled():
         ("hidden_width", "reference.depth.layers=100", "reference.depth.layers: expected at least 316, got 100"),
         ("hidden_width", "reference.seed=3", "reference.seed: expected one that the grid has not"),
         ("hidden_width", "reference.seed=[7, 8]", "reference: expected one network"),
-        ("hidden_width", "grid.dtype=['float32', 'float64']", "grid: expected depth.layers, particles.per_layer, seed"),
+        ("hidden_width", "grid.dtype=['float32', 'float64']", "grid.dtype: expected depth.layers, particles.per_layer, seed"),
         ("hidden_width", "observables=[]", "observables: expected 'outputs'"),
         ("hidden_width", "particles.coupling=path", "particles.coupling: expected independent"),
         ("hidden_width", "problem.state=padded", "problem.state = whole"),

@@ -25,6 +25,7 @@ from wgflow.report import page as report
 from wgflow.report import series_change, style, summary, wording
 from wgflow.report.member_selection import describe_unfinished, representative
 from wgflow.report.progress import RunProgress
+from wgflow.report.switch_jumps import Switching
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.report.watch import render
 from wgflow.sims import run
@@ -44,8 +45,7 @@ from wgflow.studies.feature_flow import reduce as feature_results
 from wgflow.studies.feature_flow import reduce as features
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
-from wgflow.studies.registry import FIGURES
-from wgflow.studies.switching.reduce import Switching
+from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import Course
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.assumption import Assumption
@@ -418,7 +418,7 @@ def drawn(monkeypatch, name, kind):
     """Drawing and figure of a kind of run."""
     CASES[name](monkeypatch, kind)
     with np.errstate(all="ignore"):  # as where figures are drawn for a run
-        drawing = FIGURES[name](FakeWork(kind))
+        drawing = figures()[name](FakeWork(kind))
         with style.drawn(drawing) as figure:
             return drawing, figure
 
@@ -449,7 +449,7 @@ def closed():
 
 
 def test_every_figure_is_tried():
-    assert set(CASES) == set(FIGURES)
+    assert set(CASES) == set(figures())
 
 
 @pytest.mark.parametrize("name", CASES)

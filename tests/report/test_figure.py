@@ -1,12 +1,12 @@
 """What figures of one run share is found once, and again as soon as the run has changed."""
 
-from wgflow.report.figure import kept
+from wgflow.report.figure import cached
 from wgflow.study.workspace import Workspace
 
 
 def test_what_is_kept_of_a_run_lasts_until_a_file_of_it_changes(tmp_path):
     looks = []
-    find = kept(lambda work: looks.append(1) or (work.folder / "members" / "a.h5").read_text())
+    find = cached(lambda work: looks.append(1) or (work.folder / "members" / "a.h5").read_text())
     (tmp_path / "members").mkdir()
     (tmp_path / "study.json").write_text("{}")
     (tmp_path / "members" / "a.h5").write_text("old")

@@ -1,0 +1,81 @@
+"""What the figures of convergence in N need: groups of several N and seeds, each with a much larger reference."""
+
+from __future__ import annotations
+
+import json
+
+from wgflow.base.errors import InputError
+from wgflow.base.extras import install
+from wgflow.report.figure import Plan
+from wgflow.studies.convergence.reduce import COUNT, PART, SEED
+from wgflow.study.messages import ADVICE
+from wgflow.study.tables import FlowTable
+
+_WITHIN = (COUNT, SEED, PART)  # what members of one group differ in
+TIMES_LARGER = 8  # N of the reference over the largest N fitted, so that its own error hardly shows
+
+
+def sizes_and_reference(plan: Plan) -> None:
+    """In every group several N, several seeds, one much larger reference that is no draw of theirs."""
+    groups: dict[str, Plan] = {}
+    for planned in plan.members:
+        key = json.dumps({key: value for key, value in planned.values.items() if key not in _WITHIN}, sort_keys=True)
+        group = groups.get(key, Plan(plan.figure, []))
+        groups[key] = group._replace(members=[*group.members, planned])
+    for group in groups.values():
+        if not group.fitted:
+            raise InputError(
+                f"reference: expected members to compare it with to draw {plan.figure!r}, got a reference "
+                f"{group.members[0].label} that differs from them in more than {', '.join(_WITHIN)}{ADVICE}"
+            )
+    for group in groups.values():
+        _sizes(group)
+
+
+def _sizes(group: Plan) -> None:
+    sizes = sorted({planned.member.count for planned in group.fitted})
+    seeds = {planned.member.seed for planned in group.fitted}
+    if len(sizes) < 2:
+        raise InputError(
+            f"grid.particles.count: expected several N to draw {group.figure!r}, got {sizes[0]} alone; "
+            f"give a list such as [16, 32, 64, 128]{ADVICE}"
+        )
+    if len(seeds) < 2:
+        raise InputError(f"grid.seed: expected several seeds to draw {group.figure!r}, got one; give a list{ADVICE}")
+    least = TIMES_LARGER * sizes[-1]
+    got = min((planned.member.count for planned in group.references), default=None)
+    if got is None or got < least:
+        raise InputError(
+            f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got "
+            f"{got or 'no reference'}; set reference.particles.count = {least}{ADVICE}"
+        )
+    common = seeds & {planned.member.seed for planned in group.references}
+    if common:
+        raise InputError(
+            "reference.seed: expected seeds that the grid has not, since a sample of particles is the beginning of the "
+            f"larger one of its seed, got {min(common)} in both; set reference.seed = {1000 + max(seeds)}"
+        )
+    flows = [planned.member.flow for planned in group.members]
+    if any(flow.rule != "constant" for flow in flows) and any(map(_counts_steps, flows)):
+        raise InputError(
+            f"flow.every: expected flow times that all members record to draw {group.figure!r}, got none{ADVICE}"
+        )
+
+
+def _counts_steps(flow: FlowTable) -> bool:
+    """Whether frames lie at flow times that depend on a member's step lengths."""
+    return flow.every is None or (isinstance(flow.every, dict) and flow.every["name"] == "steps")
+
+
+def heldout_and_sklearn(plan: Plan) -> None:
+    """Samples held out, and scikit-learn for the models to compare with."""
+    if any(not planned.member.samples.heldout for planned in plan.members):
+        raise InputError(
+            f"problem.heldout: expected samples held out to draw {plan.figure!r}, got 0; set it to 0.25, say{ADVICE}"
+        )
+    try:
+        import sklearn  # noqa: F401
+    except ModuleNotFoundError as error:
+        raise InputError(
+            f"figure: expected scikit-learn to draw {plan.figure!r}, got no such package; {install('study')}{ADVICE}"
+        ) from error

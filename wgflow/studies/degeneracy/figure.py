@@ -1,0 +1,102 @@
+"""Spread of units against width, layer by layer, for two starts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from wgflow.report import style
+from wgflow.report.figure import Result, figure
+from wgflow.report.wording import number
+from wgflow.stats.convergence_rates import Estimate
+from wgflow.studies.degeneracy.reduce import Spread, falls, rows, spreads
+from wgflow.studies.requirements import at_least, observes, only_varies, varies
+
+_NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
+_STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
+_FALLS = 0.2  # exponent of the last layer from which on units are said to become one
+
+
+@figure(
+    "degeneracy", spreads, system="neural_feature_flow", particles=False,
+    needs=(
+        observes("unit_spread"),
+        varies("particles.count", "network.start"),
+        only_varies("network.kind", "network.start", "particles.count", "seed"),
+        at_least({"particles.count": 4, "seed": 4}),
+    ),
+)  # fmt: skip
+def degeneracy(found: list[Spread]) -> Result:
+    """Largest difference of two units' features against m, layer by layer, for two starts."""
+    caption = (
+        "Largest difference of two units' features over units and training points, mean over seeds, layer by layer "
+        "from the second on; full: at the start, open: after training. Grey: m^(-1/2). Fang, Lee, Yang and Zhang "
+        "(2021), Proposition 1."
+    )
+    return Result(_degenerate_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": list(rows(found))})
+
+
+def _degenerate_said(found: Sequence[Spread]) -> str:
+    out = []
+    for each in found:
+        layers = range(each.first.shape[2])
+        said = [_decay(falls(each, k)) for k in layers]
+        ends = each.first.mean(axis=0)[-1].min(), each.last.mean(axis=0)[-1].min()
+        out.append(
+            f"{_NAMES[each.kind]} from {_STARTS[each.start]}: at the start the spread of units of layers 2 to "
+            f"{1 + len(said)} goes like {', '.join(said)}; at m = {each.units[-1]} the least of a layer is "
+            f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
+        )
+    return " ".join(out)
+
+
+def _decay(found: Estimate) -> str:
+    rate = found.rate
+    return f"m^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})" if rate else "no power that falls"
+
+
+@style.styled
+def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
+    kinds, starts = (list(dict.fromkeys(values)) for values in zip(*((f.kind, f.start) for f in found), strict=True))
+    figure, axes = style.panels(len(starts), width=5.4, height=4.0, rows=len(kinds))
+    for panel, (kind, start) in zip(axes, [(kind, start) for kind in kinds for start in starts], strict=True):
+        each = next((one for one in found if (one.kind, one.start) == (kind, start)), None)
+        if each is None:
+            style.empty_panel(panel, "no members")
+            continue
+        n = np.array(each.units, float)
+        for k, shade in enumerate(style.sequence(each.first.shape[2])):
+            panel.plot(n, each.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
+            panel.plot(n, each.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
+        begin = each.first.mean(axis=0)[0].max()
+        panel.plot(n, begin * (n / n[0]) ** -0.5, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+        style.log_ticks(panel)
+        style.particle_axis(panel, each.units, "units of a layer $m$")
+        panel.set_ylabel("largest difference of two units")
+        what = _what_becomes(each)
+        panel.set_title(f"{_NAMES[kind]}, {_STARTS[start]}: {what}")
+        panel.legend(fontsize=9.5)
+    return figure
+
+
+def _what_becomes(each: Spread) -> str:
+    """What widening does to the units of the last layer, at the start and after training."""
+    layer = each.first.shape[2] - 1
+    first, last = (_falling(falls(each, layer, at)) for at in (False, True))
+    if first is None or last is None:
+        return "some units are one already"
+    if first:
+        return "units become one" if last else "one, until training"
+    return "units become one in training" if last else "units stay apart"
+
+
+def _falling(found: Estimate) -> bool | None:
+    """Whether values fall over the sizes there are, by the slope alone: seeds may scatter too far for an interval.
+
+    None where a value is not positive, so that there is no slope.
+    """
+    if not (np.isfinite(found.value) & (found.value > 0)).all():
+        return None
+    return float(np.polyfit(np.log(found.sizes), np.log(found.value), 1)[0]) < -_FALLS

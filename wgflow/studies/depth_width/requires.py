@@ -1,0 +1,89 @@
+"""What the figures of depth and width need: a grid over L and M_l of several draws, and a larger reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from wgflow.base.errors import InputError
+from wgflow.report.figure import Plan
+from wgflow.sims.members import Planned
+from wgflow.studies.requirements import of_members
+from wgflow.study.messages import ADVICE
+from wgflow.study.tables import LayersTable
+
+AXES = (("depths", "depth.layers"), ("widths", "particles.per_layer"))
+_VARIED = {
+    "depth.layers", "particles.per_layer", "particles.count", "particles.within", "seed", "particles.part",
+    "particles.coupling",
+}  # fmt: skip
+Sized = dict[tuple[int, int], list[Planned]]
+
+
+@of_members
+def in_layers(name: str, planned: Planned) -> None:
+    """Networks of layers."""
+    if not isinstance(planned.member.depth, LayersTable):
+        raise InputError(f"depth: expected layers to draw {name!r}, got {planned.member.depth.name}{ADVICE}")
+
+
+def layer_grid(plan: Plan) -> None:
+    """Networks of layers that differ in size, seed and coupling alone, at least two L and two M_l for each coupling."""
+    in_layers(plan)
+    others = {key for planned in plan.members for key in planned.values} - _VARIED
+    if others:
+        raise InputError(
+            f"grid.{min(others)}: expected sizes, seeds and couplings alone to draw {plan.figure!r}, got another "
+            f"key{ADVICE}"
+        )
+    for members in by_coupling(plan).values():
+        sizes = by_size([planned for planned in members if not planned.reference])
+        for (what, key), seen in zip(AXES, sides(sizes), strict=True):
+            if len(seen) < 2:
+                raise InputError(
+                    f"grid.{key}: expected at least two {what} to draw {plan.figure!r}, got {seen}; give a list such "
+                    f"as [4, 8, 16]{ADVICE}"
+                )
+
+
+def by_coupling(plan: Plan) -> dict[str, list[Planned]]:
+    """Members by the coupling of their layers at the start."""
+    couplings: dict[str, list[Planned]] = {}
+    for planned in plan.members:
+        couplings.setdefault(planned.member.particles.coupling, []).append(planned)
+    return couplings
+
+
+def by_size(members: Sequence[Planned]) -> Sized:
+    """Members by L and M_l."""
+    sizes: Sized = {}
+    for planned in members:
+        assert isinstance(planned.member.depth, LayersTable)  # in_layers was asked before
+        layers = planned.member.depth.layers
+        sizes.setdefault((layers, planned.member.count // layers), []).append(planned)
+    return sizes
+
+
+def sides(sizes: Sized) -> tuple[list[int], list[int]]:
+    """All L and all M_l of some sizes, increasing."""
+    return sorted({depth for depth, _ in sizes}), sorted({width for _, width in sizes})
+
+
+def draws_and_reference(plan: Plan) -> None:
+    """For every coupling several draws of 5 L and 4 M_l, and a reference that is no smaller."""
+    for coupling, members in by_coupling(plan).items():
+        fitted = by_size([planned for planned in members if not planned.reference])
+        usual = {size: same for size, same in fitted.items() if len(same) >= 4}
+        depths, widths = sides(usual)
+        if len(depths) < 5 or len(widths) < 4:
+            raise InputError(
+                f"grid: expected 5 depths and 4 widths of at least 4 draws each to draw {plan.figure!r}, got "
+                f"{len(depths)} and {len(widths)} for coupling {coupling!r}{ADVICE}"
+            )
+        largest = (sides(fitted)[0][-1], widths[-1])
+        limit = max(by_size([planned for planned in members if planned.reference]), default=None)
+        if limit is None or limit[0] < largest[0] or limit[1] < largest[1]:
+            raise InputError(
+                f"reference: expected L and M_l of at least {largest} to draw {plan.figure!r}, got "
+                f"{f'L, M_l = {limit}' if limit else 'no reference'} for coupling {coupling!r}; set "
+                f"reference.depth.layers and reference.particles.per_layer{ADVICE}"
+            )

@@ -1,0 +1,160 @@
+"""Outputs, displacements and losses of networks by the scale of their output layers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+
+from wgflow.base.types import Array
+from wgflow.report import style
+from wgflow.report.figure import Result, figure
+from wgflow.report.series_change import FALLS, change
+from wgflow.report.wording import between, number, share
+from wgflow.studies.hidden_width.requires import whole_states_in_layers
+from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
+from wgflow.studies.hidden_width_scales.requires import ridge_blocks
+from wgflow.studies.requirements import at_least, observes, only_varies
+
+_NEAR = 1.5  # factor by which displacements may differ from the line and still be said to follow it
+_FLAT = 1.5  # factor up to which a deviation counts as flat
+_DOTTED = (0, (1.5, 1.5))
+
+
+@figure(
+    "hidden_width_scales", scales, particles=False,
+    needs=(
+        whole_states_in_layers,
+        only_varies("problem.width", "particles.scale.a", "seed"),
+        observes("outputs", "displacement"),
+        at_least({"particles.scale.a": 2, "seed": 2}),
+        ridge_blocks,
+    ),
+)  # fmt: skip
+def hidden_width_scales(found: list[Scale]) -> Result:
+    """Standard deviation of the outputs, displacement of the inputs' weights and loss, by scale of the output layers.
+
+    A colour for each width of the state D; crosses and dotted lines where alpha >= sqrt(L M / D).
+    """
+    line = guide(found)
+    blocks = " and ".join(str(count) for count in sorted({each.blocks for each in found}))
+    caption = (
+        f"Networks with LM = {blocks} blocks whose output layers v start with entries of standard deviation α √D, "
+        f"at s = {found[0].s[-1]:g} (arXiv:2509.10167). Crosses and dotted "
+        "lines: α ≥ √(LM/D), where the outputs' randomness at the start is no longer small. Left: standard deviation "
+        "of the outputs across repeats, root mean square over samples and outputs; lines: (c₀ + (c₁ + c₂ α) √D)/√(LM), "
+        f"fitted to all D at once: c₀ = {number(line.constant)}, c₁ = {number(line.flat)}, c₂ = {number(line.slope)} "
+        "(the paper's code draws 0.4, 0.05 and 0.3, set by hand for other data). Middle: root mean square displacement "
+        f"of an entry of u, whose initial size is √D; line: {number(line.travel)} min(1, 1/α). Right: mean over "
+        "samples, outputs and repeats of the squared error, a line for each α."
+    )
+    tables = {"scales": list(rows(found))}
+    return Result(_answer(found), caption, lambda: _draw_scales(found, line), tables)
+
+
+def _answer(found: Sequence[Scale]) -> str:
+    """What the three panels say in numbers."""
+    told = []
+    for each in found:
+        kept = np.flatnonzero(each.controlled | ~each.controlled.any())
+        first, last = kept[0], kept[-1]
+        told.append(
+            f"D = {each.dimension}: the outputs' standard deviation "
+            f"{between(float(each.deviation[first]), float(each.deviation[last]))} from α = {each.alpha[first]:.2g} to "
+            f"{each.alpha[last]:.2g}, while u moves by "
+            f"{number(each.displacement[first])} and {number(each.displacement[last])} an entry, "
+            f"{share(each.displacement[first] / each.dimension**0.5)} and "
+            f"{share(each.displacement[last] / each.dimension**0.5)} of its initial size"
+        )
+    return "; ".join(told) + "." + _across(found)
+
+
+def _across(found: Sequence[Scale]) -> str:
+    """How the deviation grows with D, beside the square root, at the largest alpha that is controlled for all."""
+    first, last = found[0], found[-1]
+    common = np.intersect1d(first.alpha[first.controlled], last.alpha[last.controlled])
+    if len(found) < 2 or not len(common):
+        return ""
+    low, high = (float(each.deviation[each.alpha == common[-1]][0]) for each in (first, last))
+    if not (low > 0 and np.isfinite(high)):
+        return ""
+    return (
+        f" At α = {common[-1]:.2g} it is {high / low:.2g} times as large for D = {last.dimension} as for D = "
+        f"{first.dimension}; the bound's √D would make it {(last.dimension / first.dimension) ** 0.5:.2g} times."
+    )
+
+
+@style.styled
+def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=5.0)
+    for each, colour in zip(found, style.COLOURS, strict=False):
+        _points(left, each, each.deviation, line.deviation(each.alpha, each.dimension, each.blocks), colour)
+        _points(middle, each, each.displacement, None, colour)
+        for kept, loss in zip(each.controlled, each.loss, strict=True):
+            right.plot(
+                each.s, loss, color=colour if kept else style.GREY, lw=0.9, ls="-" if kept else _DOTTED, alpha=0.9
+            )
+    alpha = np.unique(np.concatenate([each.alpha for each in found]))
+    kept = alpha <= max(each.alpha[each.controlled].max(initial=0.0) for each in found)
+    middle.plot(alpha[kept], line.displacement(alpha[kept]), color=style.INK, lw=1.2)
+    beyond = alpha[max(int(kept.sum()) - 1, 0) :]
+    middle.plot(beyond, line.displacement(beyond), color=style.INK, lw=1.0, ls=_DOTTED)
+    for panel in (left, middle):
+        panel.set(xscale="log", yscale="log", xlabel="scale of the output layers $\\alpha$")
+    left.legend(fontsize=9.5, loc="upper left")
+    left.set(ylabel="standard deviation of the outputs")
+    left.set_title(_randomness(found))
+    middle.set(ylabel="rms displacement of an entry of $u$")
+    middle.set_title(_laziness(found, line))
+    right.set(yscale="log", xlabel="flow time $s$", ylabel="squared error")
+    right.set_title(_losses(found))
+    return figure
+
+
+def _randomness(found: Sequence[Scale]) -> str:
+    """Whether the outputs' deviation is flat over the smaller third of the controlled scales and then grows."""
+    shapes = set()
+    for each in found:
+        kept = each.deviation[each.controlled]
+        if len(kept) < 3 or not (np.isfinite(kept) & (kept > 0)).all():
+            return "Randomness of the outputs"
+        third = kept[len(kept) // 3]
+        flat, grows = max(third / kept[0], kept[0] / third) < _FLAT, kept[-1] > _FLAT * third
+        shapes.add("flat for small $\\alpha$, then growing with it" if flat and grows else
+                   "growing with $\\alpha$" if grows else "not growing with $\\alpha$" if flat else "")  # fmt: skip
+    said = shapes.pop() if len(shapes) == 1 else ""
+    return f"Randomness: {said}" if said else "Randomness of the outputs"
+
+
+def _laziness(found: Sequence[Scale], line: Guide) -> str:
+    """Whether u moves within a factor of 1.5 like min(1, 1/alpha) at the controlled scales."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        off = [np.abs(np.log(each.displacement / line.displacement(each.alpha)))[each.controlled] for each in found]
+    large = [each.alpha[each.controlled].max(initial=0.0) > 1 for each in found]
+    lazy = all(large) and all(bool((each < np.log(_NEAR)).all()) for each in off)
+    return "Lazy for large $\\alpha$: $u$ moves like $1/\\alpha$" if lazy else "How far $u$ moves"
+
+
+def _losses(found: Sequence[Scale]) -> str:
+    """At how many of the controlled scales the loss falls."""
+    falls = [
+        change(each.s, loss).kind == FALLS
+        for each in found
+        for kept, loss in zip(each.controlled, each.loss, strict=True)
+        if kept
+    ]
+    if falls and all(falls):
+        return "The loss falls for every controlled scale"
+    return f"The loss falls for {sum(falls)} of {len(falls)} controlled scales" if any(falls) else "Loss along the flow"
+
+
+def _points(axes: Axes, each: Scale, values: Array, line: Array | None, colour: str) -> None:
+    kept = each.controlled
+    axes.plot(each.alpha[kept], values[kept], "o", ms=5, color=colour, label=f"$D = {each.dimension}$")
+    axes.plot(each.alpha[~kept], values[~kept], "x", ms=5, color=colour)
+    if line is not None:
+        axes.plot(each.alpha[kept], line[kept], color=colour, lw=1.3)
+        join = np.flatnonzero(kept)[-1:].tolist() + np.flatnonzero(~kept).tolist()
+        axes.plot(each.alpha[join], line[join], color=colour, lw=1.0, ls=_DOTTED)
