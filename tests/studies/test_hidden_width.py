@@ -278,7 +278,7 @@ def test_guide_lines_are_found_again_and_only_where_controlled():
         ("hidden_width", "reference.depth.layers=100", "reference.depth.layers: expected at least 316, got 100"),
         ("hidden_width", "reference.seed=3", "reference.seed: expected one that the grid has not"),
         ("hidden_width", "reference.seed=[7, 8]", "reference: expected one network"),
-        ("hidden_width", "grid.dtype=['float32', 'float64']", "grid.dtype: expected depth.layers, particles.per_layer, seed"),
+        ("hidden_width", "grid.dtype=['float32', 'float64']", "grid.dtype: expected depth.layers"),
         ("hidden_width", "observables=[]", "observables: expected 'outputs'"),
         ("hidden_width", "particles.coupling=path", "particles.coupling: expected independent"),
         ("hidden_width", "problem.state=padded", "problem.state = whole"),
