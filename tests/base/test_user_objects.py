@@ -413,7 +413,7 @@ def test_right_depth_schemes():
         for rho in (RHO, wgflow.Particles(RHO.theta, [0.5, 0.5, 0.0, 0.1, 1.0, 0.9])):
             assert Energy(problem(), mine)(rho) == Energy(problem(), base)(rho)
     one_line(
-        "got <class 'wgflow.model.depth.Gaps'> (ABCMeta); make an object of it, Gaps(...)", Energy, problem(), Gaps
+        "got <class 'wgflow.model.depth.gaps.Gaps'> (ABCMeta); make an object of it, Gaps(...)", Energy, problem(), Gaps
     )
 
 

@@ -1,0 +1,92 @@
+"""What a depth scheme is: the network it makes of a measure, the stencil of its first variation, and its interface."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from dataclasses import fields
+from typing import Any, ClassVar, NamedTuple, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from wgflow.base.types import Array, Index, Spec
+from wgflow.model.particles import Particles
+
+
+class Network(NamedTuple):
+    """Layers as rows of a sparse matrix (compressed rows).
+
+    Attributes
+    ----------
+    first : ndarray (L + 1,), int64
+        Layer k holds the entries first[k] <= e < first[k + 1].
+    particle : ndarray (E,), int64
+        Row of theta from which each entry takes its parameters.
+    weight : ndarray (E,)
+        Weight of each entry in its layer's step.
+    """
+
+    first: Index
+    particle: Index
+    weight: NDArray[Any]
+
+    @property
+    def layers(self) -> int:
+        """Number of layers L."""
+        return len(self.first) - 1
+
+
+class Stencil(NamedTuple):
+    """Interpolation in depth: the R layers whose first variations are combined at each of Q depths.
+
+    Attributes
+    ----------
+    layer : ndarray (Q, R), int64
+        Layers k whose X_k and p_(k+1) give the first variation at each depth; L, one past the last, is X(1) and p(1).
+    weight : ndarray (Q, R)
+        Their weights, S_k(t), with sum 1.
+    slope : ndarray (Q, R)
+        dS_k/dt.
+    """
+
+    layer: Index
+    weight: Array
+    slope: Array
+
+    @classmethod
+    def piecewise(cls, layer: Index) -> Stencil:
+        """Stencil of a first variation that is constant between layers, from the layer (Q,) of each depth."""
+        layer = np.asarray(layer, np.int64)[:, None]
+        return cls(layer, np.ones(layer.shape), np.zeros(layer.shape))
+
+
+class Depth(ABC):
+    """Interface of a depth scheme."""
+
+    name: ClassVar[str]
+    boundaries: ClassVar[tuple[str, ...]] = ("clip",)
+
+    @abstractmethod
+    def network(self, rho: Particles) -> Network:
+        """Layers of the measure; raises InputError if the measure does not fit the scheme."""
+
+    @abstractmethod
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """Stencil of the first variation at depths t, (Q,)."""
+
+    @abstractmethod
+    def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
+        """Velocities (N, P) and (N,) from the kernel's g_e, (E,), and d_theta g_e, (E, P)."""
+
+    def inverse_tau_mobility(self, rho: Particles) -> Array:
+        """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""
+        return np.zeros(len(rho))
+
+    def order(self, rho: Particles) -> Index | None:
+        """Order of the particles in depth if E depends on it, else None."""
+        del rho
+        return None
+
+    def spec(self) -> Spec:
+        """Plain JSON from which :func:`wgflow.model.depth.depth` rebuilds this scheme."""
+        return {"name": self.name} | {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
