@@ -10,6 +10,7 @@ from wgflow.kernels.gpu import diagnose as checkup
 from wgflow.kernels.reference import Reference
 from wgflow.sims import pool as sweep
 from wgflow.sims import run
+from wgflow.study import grid
 
 STUDY = """
 name = "small"
@@ -133,11 +134,11 @@ def test_members_on_one_device_run_one_after_another(study, with_gpu, monkeypatc
 
 
 def test_largest_member_decides_for_all(study, monkeypatch):
-    from wgflow.sims import backends, members
+    from wgflow.sims import backends
     from wgflow.study.schema import load
 
     made, _ = load(run.study_path(study), {"grid": {"problem.samples": [10, 50]}})
-    planned = members.expand(made)
+    planned = grid.expand(made)
     looked_at = []
     monkeypatch.setattr(backends, "automatic", lambda problems: looked_at.extend(problems) or choice.Choice("cpu", "x"))
     backends.choose(planned, "auto")

@@ -22,8 +22,8 @@ from wgflow.report.page import main as report  # noqa: E402
 from wgflow.sims import members, run  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce as cifar  # noqa: E402
+from wgflow.study import grid, training_tables  # noqa: E402
 from wgflow.study import schema as study  # noqa: E402
-from wgflow.study import training_tables  # noqa: E402
 from wgflow.study.workspace import Workspace  # noqa: E402
 from wgflow.systems.images import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
 from wgflow.systems.images import members as trainings  # noqa: E402
@@ -117,7 +117,7 @@ def table(path):
 def planned(text=STUDY, **overrides):
     path = Path("x.toml")
     path.write_text(text)
-    return members.expand(study.load(path, {key.replace("__", "."): value for key, value in overrides.items()})[0])
+    return grid.expand(study.load(path, {key.replace("__", "."): value for key, value in overrides.items()})[0])
 
 
 def test_a_study_runs_to_its_page_and_its_table(folder, capsys):
@@ -293,11 +293,10 @@ def test_without_torch_it_is_one_clear_line(folder, capsys, monkeypatch):
 
 def test_other_studies_never_import_torch():
     script = (
-        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import members, requirements, run, study\n"
-        "from wgflow.sims import sweep, trial\n"
-        "import wgflow.studies\n"
-        "s = study.load(run.study_path('quickstart'), {})[0]\n"
-        "trial.each(members.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"
+        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import run, trial\nfrom wgflow.study import grid\n"
+        "from wgflow.study import schema\n"
+        "s = schema.load(run.study_path('quickstart'), {})[0]\n"
+        "trial.each(grid.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
     assert out.strip() == "False"
@@ -318,7 +317,7 @@ def test_bundled_studies_are_whole(name, tmp_path):
     for each in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
         (tmp_path / "cifar-10-batches-bin" / f"{each}.bin").write_bytes(b"")
     overrides = {} if name == "digits_resnet" else {"problem.path": str(tmp_path)}
-    found = members.expand(study.load(run.study_path(name), overrides)[0])
+    found = grid.expand(study.load(run.study_path(name), overrides)[0])
     trainings.paired("cifar", found)
     for each in found:
         table, problem = trainings.check(each.member)

@@ -13,6 +13,7 @@ from wgflow.base.errors import InputError
 from wgflow.model import data_files as sources
 from wgflow.sims import members, run
 from wgflow.sims import pool as sweep
+from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.workspace import digest
 
@@ -165,7 +166,7 @@ def test_each_member_of_a_grid_of_files_answers_for_its_own(place, capsys, monke
 
 def test_a_process_that_reads_the_file_later_compares_it(place):
     """A worker is handed members alone: what it reads must be what they were planned with."""
-    (first, _) = pickle.loads(pickle.dumps(members.expand(study.load(run.study_path("own.toml"), {})[0])))
+    (first, _) = pickle.loads(pickle.dumps(grid.expand(study.load(run.study_path("own.toml"), {})[0])))
     assert first.member.data == (
         (str(place / "own.npz"), hashlib.sha256((place / "own.npz").read_bytes()).hexdigest()),
     )
@@ -200,12 +201,12 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
     digests = [hashlib.sha256(bytes([k]) * 3073).hexdigest() for k in range(len(names))]
     lines = "".join(f"{name}:{each}\n" for name, each in zip(names, digests, strict=True))
     assert content["problem"]["path"] == f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
-    (one,) = members.expand(checked)
+    (one,) = grid.expand(checked)
     assert one.member.data == tuple((str(place / name), each) for name, each in zip(names, digests, strict=True))
-    sources.check_unchanged(members.data([one]))
+    sources.check_unchanged(grid.data_files([one]))
     (place / "test_batch.bin").write_bytes(bytes(3073))
     with pytest.raises(InputError, match=r"test_batch\.bin: changed while the study ran"):
-        sources.check_unchanged(members.data([one]))
+        sources.check_unchanged(grid.data_files([one]))
     with pytest.raises(InputError, match=r"test_batch\.bin: changed while the study ran"):
         images.images("cifar10", one.member.problem.path, verify=False, known=one.member.data)
 

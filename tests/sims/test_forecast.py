@@ -2,8 +2,9 @@
 
 import pytest
 
-from wgflow.sims import forecast, members, run, trial
+from wgflow.sims import forecast, run, trial
 from wgflow.sims.forecast import Load
+from wgflow.study import grid
 from wgflow.study import schema as study
 
 STUDY = """
@@ -25,7 +26,7 @@ seed = [0, 1, 2, 3]
 @pytest.fixture
 def planned(tmp_path):
     (tmp_path / "small.toml").write_text(STUDY)
-    return members.expand(study.load(tmp_path / "small.toml", {})[0])
+    return grid.expand(study.load(tmp_path / "small.toml", {})[0])
 
 
 def test_loads(planned):

@@ -17,8 +17,8 @@ from wgflow.report import page as report
 from wgflow.report.rebuild import recorded_outcome
 from wgflow.sims import run
 from wgflow.sims import run_member as runner
-from wgflow.sims.members import expand
 from wgflow.studies import registry as figures
+from wgflow.study.grid import expand
 from wgflow.study.schema import load
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import TrajectoryWriter, identity

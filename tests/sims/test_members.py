@@ -4,6 +4,7 @@ from wgflow.base.errors import BackendError, InputError
 from wgflow.flow.stepsize import Adaptive
 from wgflow.sims import members
 from wgflow.sims.run import studies_folder
+from wgflow.study import grid
 from wgflow.study import schema as study
 
 
@@ -13,24 +14,24 @@ def single():
 
 
 def test_a_study_chooses_the_precision(single):
-    setup = members.build(members.expand(single)[0].member)
+    setup = members.build(grid.expand(single)[0].member)
     assert setup.energy.dtype == "float32"
     assert setup.heldout is None or setup.heldout.dtype == "float32"
 
 
 def test_the_definition_has_one_precision(single):
     with pytest.raises(BackendError, match="float64 alone"):
-        members.build(members.expand(single)[0].member, backend="reference")
+        members.build(grid.expand(single)[0].member, backend="reference")
 
 
 def test_a_study_chooses_the_tolerances():
     keys = {"flow.rule": "adaptive", "flow.integrator": "heun", "flow.rtol": 1e-6, "flow.smallest": 0.01, "seed": 0}
     chosen = study.load(studies_folder() / "quickstart.toml", keys)[0]
-    rule = members.build(members.expand(chosen)[0].member).flow.rule
+    rule = members.build(grid.expand(chosen)[0].member).flow.rule
     assert rule == Adaptive(chosen.flow.step, rtol=1e-6, smallest=0.01)
 
 
 def test_tolerances_without_a_rule_that_has_them_are_refused():
     chosen = study.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
     with pytest.raises(InputError, match=r"rtol: expected a rule that has it, got .* 'constant'; set the rule"):
-        members.build(members.expand(chosen)[0].member)
+        members.build(grid.expand(chosen)[0].member)

@@ -13,6 +13,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, StudyError
 from wgflow.sims import members, run
+from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.systems.neural_feature_flow import flow, initial
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
@@ -102,7 +103,7 @@ def member(**changes):
     }  # fmt: skip
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
-    return members.expand(study.validate(study.Study, raw, "x"))[0].member
+    return grid.expand(study.validate(study.Study, raw, "x"))[0].member
 
 
 @pytest.mark.parametrize(

@@ -14,6 +14,7 @@ import pytest
 
 import wgflow
 from wgflow.sims import run
+from wgflow.study import grid
 from wgflow.study.workspace import Workspace
 
 STUDY = """
@@ -139,7 +140,7 @@ def test_a_file_that_may_not_grow_ends_with_4(study, tmp_path):
     """The system's limit on the size of a file, which stops the summary or a trajectory that outgrows its file."""
     limited = (
         "import resource, sys\nfrom wgflow.sims.run import main\n"
-        "from wgflow.sims.members import Planned\nPlanned.frames = property(lambda self: 500)\n"
+        "from wgflow.study.grid import RunPlan\nRunPlan.frames = property(lambda self: 500)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (2 * 2**20, 2 * 2**20))\nsys.exit(main(sys.argv[1:]))"
     )
     found = subprocess.run(
@@ -320,10 +321,8 @@ def test_a_repaired_file_without_provenance_goes_on_when_told_to(study, tmp_path
 
 
 def test_sigterm_before_anything_is_written(study, tmp_path, monkeypatch, capsys):
-    from wgflow.sims import members
-
-    expand = members.expand
-    monkeypatch.setattr(members, "expand", lambda found: os.kill(os.getpid(), signal.SIGTERM) or expand(found))
+    expand = grid.expand
+    monkeypatch.setattr(grid, "expand", lambda found: os.kill(os.getpid(), signal.SIGTERM) or expand(found))
     assert run.main([study, "--quiet"]) == run.REQUEUE
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert not (tmp_path / "runs").exists()

@@ -12,6 +12,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, StudyError
 from wgflow.sims import members, run
+from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.systems import observables
 from wgflow.trajectory import TrajectoryWriter
@@ -140,7 +141,7 @@ def planned(**changes):
     }  # fmt: skip
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
-    return members.expand(study.validate(study.Study, raw, "x"))[0]
+    return grid.expand(study.validate(study.Study, raw, "x"))[0]
 
 
 def test_width_of_a_layer():
@@ -199,14 +200,14 @@ def test_members_beside_the_grid():
         "also": [{"particles.per_layer": 8, "depth.layers": [2, 4]}],
         "reference": {"particles.per_layer": 64, "seed": 9},
     }  # fmt: skip
-    found = members.expand(study.validate(study.Study, raw, "x"))
+    found = grid.expand(study.validate(study.Study, raw, "x"))
     assert [(each.member.count, each.member.seed, each.reference) for each in found] == [
         (2, 0, False), (2, 1, False), (4, 0, False), (4, 1, False), (16, 0, False), (32, 0, False), (16, 1, False),
         (32, 1, False), (128, 9, True),
     ]  # fmt: skip
     raw["also"] = [{"seed": [1, 2]}]
     with pytest.raises(StudyError, match="also: expected members that the grid has not, got per_layer=1, seed=1 again"):
-        members.expand(study.validate(study.Study, raw, "x"))
+        grid.expand(study.validate(study.Study, raw, "x"))
 
 
 def test_displacement_counts_by_mass(case):

@@ -7,7 +7,7 @@ from wgflow.model.depth import DEPTHS
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS
 from wgflow.sims import members
 from wgflow.sims.run import studies_folder
-from wgflow.study import messages
+from wgflow.study import grid, messages
 from wgflow.study import schema as study
 from wgflow.systems.images.layouts import LAYOUTS
 from wgflow.systems.observables import OBSERVABLES
@@ -64,7 +64,7 @@ def test_a_file_in_another_encoding_is_refused_in_a_line(tmp_path, encoding, wor
 
 
 def test_grid_becomes_members(load):
-    planned = members.expand(load()[0])
+    planned = grid.expand(load()[0])
     assert [each.label for each in planned] == [
         "count=2, seed=0",
         "count=2, seed=1",
@@ -76,12 +76,12 @@ def test_grid_becomes_members(load):
 
 
 def test_no_grid_is_one_member(load):
-    planned = members.expand(load(STUDY.split("[grid]")[0])[0])
+    planned = grid.expand(load(STUDY.split("[grid]")[0])[0])
     assert [(each.label, each.member.particles.count) for each in planned] == [("", 3)]
 
 
 def test_overrides(load):
-    planned = members.expand(load(particles__count=8, flow__step=0.05, grid__seed=[7])[0])
+    planned = grid.expand(load(particles__count=8, flow__step=0.05, grid__seed=[7])[0])
     assert [each.label for each in planned] == ["seed=7"]
     assert planned[0].member.particles.count == 8
     assert planned[0].steps == 20
@@ -89,7 +89,7 @@ def test_overrides(load):
 
 def test_tables_can_be_grid_values(load):
     text = STUDY.replace("seed = [0, 1]", 'depth = [{name = "gaps"}, {name = "shallow"}]')
-    assert [each.label for each in members.expand(load(text)[0])][:2] == [
+    assert [each.label for each in grid.expand(load(text)[0])][:2] == [
         "count=2, depth=gaps",
         "count=2, depth=shallow",
     ]
@@ -109,7 +109,7 @@ def test_own_data_are_known_by_content_not_by_place(load, tmp_path):
     for y in (0.0, 0.0, 1.0):
         np.savez(tmp_path / "own.npz", x=np.eye(2), y=[0.0, y])
         checked, content = load(text)
-        assert members.build(members.expand(checked)[0].member).energy.problem.y[1] in (1.0, 0.0)
+        assert members.build(grid.expand(checked)[0].member).energy.problem.y[1] in (1.0, 0.0)
         contents.append(content)
     assert contents[0] == contents[1] != contents[2]
     assert contents[0]["problem"]["path"].startswith("sha256:")
@@ -167,7 +167,7 @@ BAD_GRIDS = [
 @pytest.mark.parametrize(("overrides", "words"), BAD_GRIDS)
 def test_bad_grids(load, overrides, words):
     with pytest.raises(InputError) as caught:
-        members.expand(load(**overrides)[0])
+        grid.expand(load(**overrides)[0])
     assert words in str(caught.value)
 
 
@@ -184,7 +184,7 @@ BAD_MEMBERS = [
 @pytest.mark.parametrize(("overrides", "words"), BAD_MEMBERS)
 def test_tables_that_do_not_fit_together(load, overrides, words):
     with pytest.raises(InputError) as caught:
-        members.build(members.expand(load(**overrides)[0])[0].member)
+        members.build(grid.expand(load(**overrides)[0])[0].member)
     assert words in str(caught.value)
 
 
@@ -220,7 +220,7 @@ def test_bundled_studies_are_whole(path):
     assert checked.name == path.stem
     assert checked.question
     assert checked.cost
-    planned = members.expand(checked)
+    planned = grid.expand(checked)
     for each in (planned[0], planned[-1]):
         if each.member.training is None:  # those are tried out in test_cifar_studies.py, without their data
             members.build(each.member, "reference")

@@ -7,6 +7,7 @@ import pytest
 from wgflow.base.errors import StudyError
 from wgflow.sims import forecast, members, run, trial
 from wgflow.studies import registry
+from wgflow.study import grid
 from wgflow.study import schema as study
 
 STUDY = """
@@ -35,7 +36,7 @@ def place(tmp_path, monkeypatch):
 
 
 def planned(name="small.toml", **overrides):
-    return members.expand(study.load(run.study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
+    return grid.expand(study.load(run.study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
 
 
 @pytest.fixture
@@ -74,7 +75,7 @@ def test_too_many_members_are_refused_before_any_is_made(overrides, count):
 
 
 def test_tables_beside_the_grid_count_too(place, monkeypatch):
-    monkeypatch.setattr(members, "MOST_MEMBERS", 24)
+    monkeypatch.setattr(grid, "MOST_MEMBERS", 24)
     text = "also = [{seed = [4, 5, 6]}, {seed = 7}]\n" + STUDY
     (place / "small.toml").write_text(text)
     assert len(planned()) == 24
@@ -193,7 +194,7 @@ def test_values_of_a_grid_stay_as_they_were_written():
     checked = study.load(
         run.study_path("small.toml"), {"grid.depth": tables, "grid.depth.layers": [2, 4], "particles.count": 4}
     )[0]
-    listed = members.expand(checked)
+    listed = grid.expand(checked)
     assert {one.member.depth.layers for one in listed} == {2, 4}
     assert [each["layers"] for each in checked.grid["depth"]] == [1, 1]
     assert math.prod(map(len, checked.grid.values())) == len(listed)
@@ -207,4 +208,4 @@ def test_values_of_a_grid_stay_as_they_were_written():
      ([], [])],
 )  # fmt: skip
 def test_values_that_occur_before(values, again):
-    assert members._repeated(values) == again == [value for k, value in enumerate(values) if value in values[:k]]
+    assert grid._repeated(values) == again == [value for k, value in enumerate(values) if value in values[:k]]

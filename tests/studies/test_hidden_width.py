@@ -13,6 +13,7 @@ from wgflow.sims import members, run
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
 from wgflow.studies.registry import figures
+from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
 
@@ -55,7 +56,7 @@ def literal(x, y, u, v, alpha, rate_u, rate_v, steps):
 def ours(name, changes, index=0):
     """Problem, first and last measure of a member of a bundled study."""
     loaded, _ = study.load(run.study_path(name), changes)
-    planned = members.expand(loaded)[index]
+    planned = grid.expand(loaded)[index]
     setup = members.build(planned.member)
     *_, last = setup.flow.run(setup.start, planned.member.flow.until, planned.member.flow.every)
     return setup.energy, setup.start, last
@@ -108,12 +109,12 @@ def test_the_study_of_scales_takes_the_papers_steps(place):
 
 
 def test_grids_are_the_published_ones():
-    planned = members.expand(study.load(run.study_path("hidden_width"), {})[0])
+    planned = grid.expand(study.load(run.study_path("hidden_width"), {})[0])
     published = sorted({int(np.floor(10**x)) for x in np.linspace(0, 2.5, 10)})
     assert len(planned) == 5 * len(published) ** 2 + 1
     for key in ("depth.layers", "particles.per_layer"):
         assert sorted({each.values[key] for each in planned}) == [*published, 1000]
-    planned = members.expand(study.load(run.study_path("hidden_width_scales"), {})[0])
+    planned = grid.expand(study.load(run.study_path("hidden_width_scales"), {})[0])
     assert len(planned) == 600
     assert {each.values["problem.width"] for each in planned} == {int(np.floor(10**x)) for x in (1, 1.5, 2)}
     names = {"D": 31.0}

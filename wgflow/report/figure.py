@@ -14,7 +14,7 @@ from wgflow.study.workspace import Workspace
 if TYPE_CHECKING:
     from matplotlib import figure as mpl
 
-    from wgflow.sims.members import Planned
+    from wgflow.study.grid import RunPlan
     from wgflow.study.schema import TargetTable
 
 _Reduced = TypeVar("_Reduced")
@@ -58,23 +58,23 @@ class Plan(NamedTuple):
     ----------
     figure : str
         Name of the figure, for messages.
-    members : sequence of Planned
+    members : sequence of RunPlan
         Runs of the study.
     target : TargetTable or None
         Its target.
     """
 
     figure: str
-    members: Sequence[Planned]
+    members: Sequence[RunPlan]
     target: TargetTable | None = None
 
     @property
-    def fitted(self) -> list[Planned]:
+    def fitted(self) -> list[RunPlan]:
         """Members that are no reference."""
         return [member for member in self.members if not member.reference]
 
     @property
-    def references(self) -> list[Planned]:
+    def references(self) -> list[RunPlan]:
         """Members that the others are compared with."""
         return [member for member in self.members if member.reference]
 

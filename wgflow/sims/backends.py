@@ -7,13 +7,14 @@ from collections.abc import Sequence
 from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice, automatic
 from wgflow.model.problem import Problem
-from wgflow.sims.members import Planned, Setup, has_images, problems
+from wgflow.sims.members import Setup, has_images, problems
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
 from wgflow.systems.images import members as trainings
 from wgflow.systems.images.record import Trained, machine
 
 
-def choose(planned: Sequence[Planned], backend: str) -> Choice:
+def choose(planned: Sequence[RunPlan], backend: str) -> Choice:
     """Backend of all members of a study, so that they can be compared: ``auto`` is decided once, by the largest.
 
     Returns
@@ -32,7 +33,7 @@ def choose(planned: Sequence[Planned], backend: str) -> Choice:
     return automatic((_problem(one), dtype) for (_, dtype), one in reversed(tables.items()))
 
 
-def _problem(planned: Planned) -> Problem:
+def _problem(planned: RunPlan) -> Problem:
     with naming(planned.label):
         return problems(planned.member)[0]
 
@@ -47,6 +48,6 @@ def made_with(setup: Setup) -> Spec:
     return {"backend": energy.backend} | ({"device": name} if name else {})
 
 
-def packages(planned: Sequence[Planned]) -> Spec:
+def packages(planned: Sequence[RunPlan]) -> Spec:
     """Versions of packages that these members need beside those of every run."""
     return trainings.versions() if any(each.member.training for each in planned) else {}

@@ -17,7 +17,8 @@ from wgflow.model.blocks import Unfolding
 from wgflow.model.particles import Particles
 from wgflow.report.figure import Figure
 from wgflow.sims import members
-from wgflow.sims.members import Planned, Setup
+from wgflow.sims.members import Setup
+from wgflow.study.grid import RunPlan
 from wgflow.systems.images import members as trainings
 from wgflow.systems.images.record import Course, Trained
 from wgflow.systems.neural_feature_flow import members as networks
@@ -90,7 +91,7 @@ class Forecast(NamedTuple):
     memory: int
 
 
-def loads(planned: Sequence[Planned], sizes: Sequence[Size], threads: int, backend: str) -> list[Load]:
+def loads(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backend: str) -> list[Load]:
     """Load of every member, from timing a few steps of a small and a large one of each kind.
 
     Members are of one kind if they differ in nothing but seeds, sizes, times and what steps take no longer by; between
@@ -117,7 +118,7 @@ def loads(planned: Sequence[Planned], sizes: Sequence[Size], threads: int, backe
     return [out[k] for k in range(len(planned))]
 
 
-def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figures: Collection[Figure]) -> Forecast:
+def forecast(planned: Sequence[RunPlan], each: Sequence[Load], jobs: int, figures: Collection[Figure]) -> Forecast:
     """Add loads up to a study's: the longest members first, each to the process that is free first."""
     free = [_START if jobs > 1 else 0.0] * jobs
     for load in sorted(each, key=lambda load: -load.seconds):
@@ -130,7 +131,7 @@ def forecast(planned: Sequence[Planned], each: Sequence[Load], jobs: int, figure
     )
 
 
-def _kind(planned: Planned) -> str:
+def _kind(planned: RunPlan) -> str:
     """What members have in common whose time depends on N alone, as JSON."""
     flow, problem = {"until", "every", "step", "mobility"}, {"seed", "split_seed", "heldout"}
     raw = planned.member.model_dump(
@@ -146,13 +147,13 @@ def _without_reals(value: Any) -> Any:
     return list(map(_without_reals, value)) if isinstance(value, list) else None if isinstance(value, float) else value
 
 
-def _size(planned: Planned) -> int:
+def _size(planned: RunPlan) -> int:
     """What the time of a step is linear in: N, or m**2 of a network of features."""
     return planned.member.count ** (2 if planned.member.network else 1)
 
 
 def _calibrate(
-    same: Sequence[Planned], threads: int, backend: str, budget: float
+    same: Sequence[RunPlan], threads: int, backend: str, budget: float
 ) -> Callable[[int], tuple[float, float]]:
     """Seconds of a step and of a frame as functions of the size."""
     ordered = sorted(same, key=_size)
@@ -173,7 +174,7 @@ def _calibrate(
     return linear
 
 
-def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[float, float]:
+def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[float, float]:
     """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
     setup = members.build(planned.member, backend, threads)
     if isinstance(setup.flow, Course):
@@ -195,7 +196,7 @@ def _time(planned: Planned, threads: int, backend: str, budget: float) -> tuple[
     return per_step, (time.perf_counter() - begun) / count
 
 
-def _observe(planned: Planned, setup: Setup, frame: Frame) -> None:
+def _observe(planned: RunPlan, setup: Setup, frame: Frame) -> None:
     for name in planned.member.observables:
         setup.observables[name].measure(frame, setup.scene)
 
@@ -207,7 +208,7 @@ def _static(setup: Setup) -> int:
     return _STRUCTURE + sum(size for size in sizes if size <= INLINE)
 
 
-def size(planned: Planned, setup: Setup, threads: int) -> Size:
+def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     """Sizes of a member as it is built, the same for all seeds."""
     numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
     beside = 8 * setup.energy.survey.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
@@ -217,13 +218,13 @@ def size(planned: Planned, setup: Setup, threads: int) -> Size:
     return Size(work, frame, planned.frames * frame + _static(setup) + beside, memory + 12 * numbers, len(setup.start))
 
 
-def _load(planned: Planned, size: Size, per_step: float, per_frame: float) -> Load:
+def _load(planned: RunPlan, size: Size, per_step: float, per_frame: float) -> Load:
     each_frame = per_frame + _RECORD + _RECORD_BYTE * size.frame
     seconds = planned.steps * per_step + planned.frames * each_frame + _OPEN
     return Load(seconds, size.disk, size.memory, size.particles)
 
 
-def _work_and_memory(planned: Planned, setup: Setup, threads: int) -> tuple[float, int]:
+def _work_and_memory(planned: RunPlan, setup: Setup, threads: int) -> tuple[float, int]:
     """Work of one unit of s, in units that take about equally long, and bytes of one evaluation."""
     energy, start, flow = setup.energy, setup.start, planned.member.flow
     if isinstance(energy, Trained):

@@ -4,24 +4,20 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import itertools
-import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base.errors import BackendError, InputError, StudyError
+from wgflow.base.errors import BackendError, InputError
 from wgflow.base.registry import build as build_named
 from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Spec
 from wgflow.energy import Energy
 from wgflow.flow import operators
-from wgflow.flow.clock import StepClock
 from wgflow.flow.flow import Flow
 from wgflow.flow.operators import Operator
-from wgflow.flow.schedule import Every, Steps, schedule
 from wgflow.flow.stepsize import STEP_RULES
 from wgflow.model import data_files as sources
 from wgflow.model.data_files import Digests
@@ -30,10 +26,9 @@ from wgflow.model.depth import depth as build_depth
 from wgflow.model.particles import Particles, scales
 from wgflow.model.problem import Problem
 from wgflow.study import formulas
-from wgflow.study.schema import Member, Study, check_member, listed
-from wgflow.study.tables import FileTable, FlowTable, LayersTable, ProblemTable, Table
+from wgflow.study.schema import Member
+from wgflow.study.tables import FileTable, FlowTable, LayersTable, ProblemTable
 from wgflow.study.training_tables import ImagesTable
-from wgflow.study.workspace import digest, short_names, word, words
 from wgflow.systems.images import members as trainings
 from wgflow.systems.images.record import Course, Start, Trained
 from wgflow.systems.neural_feature_flow import members as networks
@@ -44,7 +39,6 @@ from wgflow.systems.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAININ
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 
-MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 _SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 
@@ -98,129 +92,6 @@ class Setup(NamedTuple):
         """Frames from a frame on, or from the start; those of the member, or at every so much of s."""
         until, every = member.flow.until, every or member.flow.every
         return self.flow.run(start or self.start, until, every, on_step)  # type: ignore[arg-type] # both of one kind
-
-
-class Planned(NamedTuple):
-    """A member of a study before it has run.
-
-    Attributes
-    ----------
-    label : str
-        Its grid values in words.
-    values : dict
-        Its grid values by key.
-    member : Member
-        Its checked tables.
-    reference : bool
-        Whether it is there for the others to be compared with.
-    """
-
-    label: str
-    values: Spec
-    member: Member
-    reference: bool = False
-
-    @property
-    def steps(self) -> int:
-        """Flow steps it takes; with a rule that varies them, as many as if it did not."""
-        return max(1, round(self.member.flow.until / self.member.flow.step))
-
-    @property
-    def frames(self) -> int:
-        """Frames it records: the start, every multiple of ``every``, the end."""
-        flow = self.member.flow
-        every = None if flow.every is None else schedule(flow.every)
-        if flow.rule == "constant":
-            due = StepClock(0, 0.0, flow.until, every, flow.step).frames
-            return len(due) + (0 not in due) + (self.steps not in due)
-        every = every or Every(flow.until / 100)
-        return 2 + every.within(flow.until) + (self.steps // every.n if isinstance(every, Steps) else 0)
-
-
-def expand(study: Study) -> list[Planned]:
-    """Members of a study: all combinations of grid values, the last key running fastest; those beside them; references.
-
-    Raises
-    ------
-    StudyError
-        If a grid key is unknown or has no values, a combination does not fit the schema, all problems at once; or if
-        there are more than :data:`MOST_MEMBERS`, before any is made.
-    """
-    tables = [("grid", study.grid, study.grid)]
-    for number, table in enumerate(study.also):
-        own = {key: listed(value) for key, value in table.items()}
-        tables.append((f"also.{number}", study.grid | own, own))
-    if study.reference:
-        own = {key: listed(value) for key, value in study.reference.items()}
-        tables.append(("reference", study.grid | own, own))
-    _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
-    return _told_apart([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
-
-
-def _told_apart(members: list[Planned]) -> list[Planned]:
-    """Members with labels that are all different: those that words make alike end in a digest of what they are.
-
-    Raises
-    ------
-    StudyError
-        If one is there twice.
-    """
-    alike = set(_repeated([each.label for each in members]))
-    marks = {k: digest(each.member.model_dump(mode="json")) for k, each in enumerate(members) if each.label in alike}
-    twice = _repeated([(members[k].label, mark) for k, mark in marks.items()])
-    if twice:
-        raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0][0]} again"])
-    return [each._replace(label=f"{each.label} #{marks[k]}") if k in marks else each for k, each in enumerate(members)]
-
-
-def _refuse_too_many(counts: Sequence[int]) -> None:
-    count = sum(counts)
-    if count > MOST_MEMBERS:
-        said = f"{count:,}" if count < 10**15 else "more than 10**15"
-        problem = (
-            f"grid: expected at most {MOST_MEMBERS:,} members, got {said}, the product of the numbers of values of all "
-            "keys; give fewer values, or split it into several studies"
-        )
-        raise StudyError([problem])
-
-
-def _multiplied(study: Study, table: str, keys: dict[str, list[Any]], own: Spec) -> list[Planned]:
-    """Members for all combinations of values; ``own``: the table's own keys."""
-    problems = [f"{table}.{key}: expected at least one value, got an empty list" for key, v in own.items() if not v]
-    problems += [
-        f"{table}.{key}: expected different values, got {word(twice[0])} twice"
-        for key, v in own.items()
-        if (twice := _repeated(v))
-    ]
-    if problems:
-        raise StudyError(problems)
-    base = {name: getattr(study, name) for name in Member.model_fields}  # checked: what a key does not touch stays so
-    short, said = short_names(list(keys)), {key: words(values) for key, values in keys.items()}
-    members: list[Planned] = []
-    refused: dict[str, list[str]] = {}  # what is wrong -> labels
-    for places in itertools.product(*(range(len(values)) for values in keys.values())):
-        chosen = dict(zip(keys, places, strict=True))
-        values = {key: keys[key][place] for key, place in chosen.items()}
-        label = ", ".join(f"{short[key]}={said[key][place]}" for key, place in chosen.items())
-        raw = dict(base)
-        for key, value in values.items():
-            _place(raw, table, key, value)
-        try:
-            members.append(Planned(label, values, check_member(raw, table, study), table == "reference"))
-        except StudyError as error:
-            for line in error.problems:
-                refused.setdefault(line, []).append(label)
-    if refused:
-        count = math.prod(map(len, keys.values()))
-        raise StudyError([f"{line}{_whose(labels, count)}" for line, labels in refused.items()])
-    return members
-
-
-def _whose(labels: list[str], count: int) -> str:
-    """Which members a problem is one of, unless it is one of all."""
-    if len(labels) == count:
-        return ""
-    return f" ({labels[0]})" if len(labels) == 1 else f" ({labels[0]} and {len(labels) - 1} more)"
 
 
 def build(member: Member, backend: str = "cpu", threads: int | None = None) -> Setup:
@@ -288,11 +159,6 @@ def checkpoint_beside(path: Path) -> Path:
 def has_images(member: Member) -> bool:
     """Whether it is a training of a network of images, or meant to be."""
     return member.training is not None or isinstance(member.problem, ImagesTable)
-
-
-def data(planned: Sequence[Planned]) -> Digests:
-    """Data files that members read, each once, with their digests when the study was read."""
-    return tuple(dict.fromkeys(each for one in planned for each in one.member.data or ()))
 
 
 def problems(member: Member) -> tuple[Problem, Problem | None]:
@@ -425,31 +291,3 @@ def _operator(table: Spec, member: Member) -> Operator:
             f"{member.depth.name!r}"
         )
     return build_named("operator", table, _TRANSPORT)
-
-
-def _place(raw: Spec, table: str, key: str, value: Any) -> None:
-    """Put a value into tables, of which those on its way are copied."""
-    *parents, last = key.split(".")
-    place: Any = raw
-    for parent in parents:
-        within = place.get(parent)
-        within = within.model_dump() if isinstance(within, Table) else within
-        if not isinstance(within, dict):
-            raise InputError(
-                f"{table}.{key}: no table {'.'.join(parents)!r} in the study; use a key like 'particles.count'"
-            )
-        place[parent] = place = dict(within)
-    place[last] = value
-
-
-def _repeated(values: Sequence[Any]) -> list[Any]:
-    """Values that occur before."""
-    first: dict[Any, int] = {}
-    return [value for place, value in enumerate(values) if first.setdefault(_hashable(value), place) != place]
-
-
-def _hashable(value: Any) -> Any:
-    """Stand-in for a value of a grid that is equal if and only if the value is."""
-    if isinstance(value, dict):
-        return dict, frozenset((key, _hashable(part)) for key, part in value.items())
-    return (list, *map(_hashable, value)) if isinstance(value, list) else value

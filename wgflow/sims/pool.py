@@ -19,9 +19,9 @@ from typing import Any, NamedTuple
 from wgflow.base.types import Spec
 from wgflow.model import data_files as sources
 from wgflow.sims import members, workers
-from wgflow.sims.members import Planned
 from wgflow.sims.run_member import Outcome, run_member
 from wgflow.sims.signals import Stop, stop_if, warned_once
+from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow.motion import one_thread
 
@@ -37,7 +37,7 @@ class Task(NamedTuple):
         Its place in the study.
     folder : Path
         The run's folder.
-    planned : Planned
+    planned : RunPlan
         The member.
     backend : str
         Kernels to use.
@@ -49,7 +49,7 @@ class Task(NamedTuple):
 
     number: int
     folder: Path
-    planned: Planned
+    planned: RunPlan
     backend: str
     threads: int
     provenance: Spec

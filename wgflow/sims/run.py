@@ -36,8 +36,8 @@ if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from wgflow.kernels.auto import Choice
     from wgflow.report.figure import Figure
     from wgflow.sims.forecast import Size
-    from wgflow.sims.members import Planned
     from wgflow.sims.run_member import Outcome
+    from wgflow.study.grid import RunPlan
     from wgflow.study.schema import Study
     from wgflow.study.workspace import Workspace
 
@@ -142,9 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     if options.list:
         return _list()
-    from wgflow.sims import backends, forecast, members, trial
+    from wgflow.sims import backends, forecast, trial
     from wgflow.sims import pool as sweep
     from wgflow.studies import registry
+    from wgflow.study import grid
     from wgflow.study.schema import documents, load, override_value, schema
 
     if options.print_schema:
@@ -157,7 +158,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     deadline = None if options.walltime is None else time.monotonic() + _duration(options.walltime)
     overrides = dict(_key_value(text, override_value) for text in options.overrides)
     study, content = load(study_path(options.study), overrides)
-    planned = members.expand(study)
+    planned = grid.expand(study)
     draw = registry.required(study.figure, planned, study.target)
     from wgflow.kernels.threads import available_threads
     from wgflow.study.workspace import Workspace
@@ -191,7 +192,7 @@ class _Tasks(NamedTuple):
     """What is to be run and how."""
 
     options: argparse.Namespace
-    planned: list[Planned]
+    planned: list[RunPlan]
     documents: list[Spec]  # what each member's file is to hold
     chosen: Choice
     kernels: Spec  # what they compute with, for the record
@@ -205,8 +206,9 @@ def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Figure], running: list[bool]
 ) -> int:
     from wgflow.model import data_files as sources
-    from wgflow.sims import backends, members, results
+    from wgflow.sims import backends, results
     from wgflow.sims import run_member as runner
+    from wgflow.study import grid
     from wgflow.study.workspace import provenance
 
     options, planned, kernels = tasks.options, tasks.planned, tasks.kernels
@@ -241,7 +243,7 @@ def _run(
         work.event("started", run=work.folder.name, provenance=made_by, work=whole)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
-            sources.check_unchanged(members.data(planned))
+            sources.check_unchanged(grid.data_files(planned))
         except (Stop, KeyboardInterrupt, InputError):
             work.event("stopped")
             raise
@@ -259,7 +261,7 @@ def _run(
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 
-def _listed(planned: Planned, document: Spec) -> Spec:
+def _listed(planned: RunPlan, document: Spec) -> Spec:
     """Entry of a member in ``study.json``."""
     from wgflow.trajectory import identity
 
@@ -338,7 +340,7 @@ def _list() -> int:
 
 def _dry_run(
     options: argparse.Namespace,
-    planned: list[Planned],
+    planned: list[RunPlan],
     sizes: list[Size],
     jobs: int,
     threads: int,

@@ -13,7 +13,8 @@ import numpy as np
 from wgflow.base.errors import DivergenceError, InputError, LostError, TrajectoryError
 from wgflow.base.types import Frame, Spec
 from wgflow.sims import members
-from wgflow.sims.members import Planned, Setup, checkpoint_beside, has_images
+from wgflow.sims.members import Setup, checkpoint_beside, has_images
+from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
 
@@ -39,7 +40,7 @@ class Outcome(NamedTuple):
 
 
 def check_files(
-    work: Workspace, labels: Sequence[Planned], documents: Sequence[Spec], now: Spec, *, keep: bool, mixed: bool
+    work: Workspace, labels: Sequence[RunPlan], documents: Sequence[Spec], now: Spec, *, keep: bool, mixed: bool
 ) -> None:
     """Refuse files of other runs, and to mix results of different code or backends without being told to.
 
@@ -84,7 +85,7 @@ def check_files(
             )
 
 
-def check_identity(path: Path, planned: Planned, document: Spec, found: Mapping[str, Spec]) -> None:
+def check_identity(path: Path, planned: RunPlan, document: Spec, found: Mapping[str, Spec]) -> None:
     """Refuse the documents of a file that is not this member's.
 
     Raises
@@ -111,7 +112,7 @@ def _data(energy: Spec) -> object:
 _NO_START = "no particles to go on from; it starts again from s = 0"
 
 
-def time_done(work: Workspace, planned: Planned) -> float:
+def time_done(work: Workspace, planned: RunPlan) -> float:
     """Flow time s up to which a member's file already reaches."""
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
@@ -124,7 +125,7 @@ def time_done(work: Workspace, planned: Planned) -> float:
             return 0.0  # the run will find out how much of it is whole
 
 
-def share_left(work: Workspace, planned: Planned) -> float:
+def share_left(work: Workspace, planned: RunPlan) -> float:
     """Share of a member's flow time that is still to be run, 0 to 1; 0 also if it has diverged."""
     path = work.member(planned.label, planned.values).path
     try:
@@ -137,7 +138,7 @@ def share_left(work: Workspace, planned: Planned) -> float:
         return 1.0
 
 
-def begins_again(work: Workspace, planned: Planned) -> str:
+def begins_again(work: Workspace, planned: RunPlan) -> str:
     """What a member's file holds that it cannot go on from, in a sentence; empty if nothing is lost."""
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
@@ -158,14 +159,14 @@ def begins_again(work: Workspace, planned: Planned) -> str:
     return ""
 
 
-def _ended(planned: Planned) -> float:
+def _ended(planned: RunPlan) -> float:
     """Flow time from which on a member has come to its end."""
     return planned.member.flow.until * (1 - 1e-12)
 
 
 def run_member(
     work: Workspace,
-    planned: Planned,
+    planned: RunPlan,
     setup: Setup,
     *,
     study: Spec,
@@ -179,7 +180,7 @@ def run_member(
     ----------
     work : Workspace
         Where its trajectory goes.
-    planned, setup : Planned, Setup
+    planned, setup : RunPlan, Setup
         The member and its objects.
     study, provenance : dict
         Documents stored with the trajectory.

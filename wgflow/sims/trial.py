@@ -10,7 +10,8 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.model.particles import Particles
 from wgflow.sims import members
-from wgflow.sims.members import Planned, Setup
+from wgflow.sims.members import Setup
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
 from wgflow.trajectory.schema import MOST_FRAMES
 
@@ -21,13 +22,13 @@ _TAME = 1e120
 
 
 def each(
-    planned: Sequence[Planned], backend: str, threads: int, look: Callable[[Planned, Setup], _Seen]
+    planned: Sequence[RunPlan], backend: str, threads: int, look: Callable[[RunPlan, Setup], _Seen]
 ) -> list[_Seen]:
     """Build members and tell what was seen of each; those that differ in nothing but the seed are built once.
 
     Parameters
     ----------
-    planned : sequence of Planned
+    planned : sequence of RunPlan
         The members.
     backend, threads : str, int
         As for :func:`wgflow.sims.members.build`.
@@ -58,14 +59,14 @@ def each(
     return [found[place] for place in range(len(planned))]
 
 
-def _by_problem(planned: Sequence[Planned]) -> list[int]:
+def _by_problem(planned: Sequence[RunPlan]) -> list[int]:
     """Places of members, those of one problem in a row, so that its data are read once."""
     problems: dict[str, int] = {}
     order = [problems.setdefault(one.member.problem.model_dump_json(), len(problems)) for one in planned]
     return sorted(range(len(planned)), key=order.__getitem__)
 
 
-def _check_frames(planned: Planned) -> None:
+def _check_frames(planned: RunPlan) -> None:
     if planned.frames > MOST_FRAMES:
         raise InputError(
             f"flow.every: expected at most {MOST_FRAMES} frames, got {planned.frames:.3g}; record fewer of the "

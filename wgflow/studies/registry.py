@@ -15,8 +15,8 @@ from wgflow.base.extras import install
 from wgflow.base.registry import unknown
 from wgflow.base.terminal import say
 from wgflow.report.figure import Figure, Plan
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import check
+from wgflow.study.grid import RunPlan
 from wgflow.study.schema import TargetTable
 from wgflow.study.workspace import Workspace
 
@@ -33,7 +33,7 @@ def figures() -> Mapping[str, Figure]:
     return MappingProxyType({figure.name: figure for figure in found})
 
 
-def required(names: Sequence[str], members: Sequence[Planned], target: TargetTable | None = None) -> dict[str, Figure]:
+def required(names: Sequence[str], members: Sequence[RunPlan], target: TargetTable | None = None) -> dict[str, Figure]:
     """Figures of a study by name, after checking that its members and its target are what they need.
 
     Raises

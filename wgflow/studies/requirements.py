@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 
 from wgflow.base.errors import InputError
 from wgflow.report.figure import Figure, Plan, Requirement
-from wgflow.sims.members import Planned
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE, naming
 from wgflow.study.schema import Member
 
@@ -37,7 +37,7 @@ def _system(member: Member) -> str:
     return "images" if member.training else "neural_feature_flow" if member.network else "residual"
 
 
-def of_members(check_member: Callable[[str, Planned], None]) -> Requirement:
+def of_members(check_member: Callable[[str, RunPlan], None]) -> Requirement:
     """Requirement of every member, from a function of the figure's name and a member."""
 
     def requirement(plan: Plan) -> None:

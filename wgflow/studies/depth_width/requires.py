@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from wgflow.base.errors import InputError
 from wgflow.report.figure import Plan
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 from wgflow.study.tables import LayersTable
 
@@ -16,11 +16,11 @@ _VARIED = {
     "depth.layers", "particles.per_layer", "particles.count", "particles.within", "seed", "particles.part",
     "particles.coupling",
 }  # fmt: skip
-Sized = dict[tuple[int, int], list[Planned]]
+Sized = dict[tuple[int, int], list[RunPlan]]
 
 
 @of_members
-def in_layers(name: str, planned: Planned) -> None:
+def in_layers(name: str, planned: RunPlan) -> None:
     """Networks of layers."""
     if not isinstance(planned.member.depth, LayersTable):
         raise InputError(f"depth: expected layers to draw {name!r}, got {planned.member.depth.name}{ADVICE}")
@@ -45,15 +45,15 @@ def layer_grid(plan: Plan) -> None:
                 )
 
 
-def by_coupling(plan: Plan) -> dict[str, list[Planned]]:
+def by_coupling(plan: Plan) -> dict[str, list[RunPlan]]:
     """Members by the coupling of their layers at the start."""
-    couplings: dict[str, list[Planned]] = {}
+    couplings: dict[str, list[RunPlan]] = {}
     for planned in plan.members:
         couplings.setdefault(planned.member.particles.coupling, []).append(planned)
     return couplings
 
 
-def by_size(members: Sequence[Planned]) -> Sized:
+def by_size(members: Sequence[RunPlan]) -> Sized:
     """Members by L and M_l."""
     sizes: Sized = {}
     for planned in members:

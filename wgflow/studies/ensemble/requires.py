@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from wgflow.base.errors import InputError
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 
 
 @of_members
-def several_layers(name: str, planned: Planned) -> None:
+def several_layers(name: str, planned: RunPlan) -> None:
     """At least two layers; under Gaps every particle is one."""
     depth = planned.member.depth
     if (planned.member.count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from wgflow.base.errors import InputError
 from wgflow.report.figure import Plan
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 
 VARIED = ("depth.layers", "particles.per_layer", "seed")
@@ -13,7 +13,7 @@ LEAST = {"depth.layers": 2, "particles.per_layer": 2, "seed": 4}  # values, enou
 
 
 @of_members
-def whole_states_in_layers(name: str, planned: Planned) -> None:
+def whole_states_in_layers(name: str, planned: RunPlan) -> None:
     """Networks of whole states in layers of a stated width."""
     table = planned.member
     if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from wgflow.base.errors import InputError
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 
 
 @of_members
-def ridge_blocks(name: str, planned: Planned) -> None:
+def ridge_blocks(name: str, planned: RunPlan) -> None:
     """Blocks whose output layers and inputs' weights are groups of their own."""
     block = planned.member.samples.block
     if (block["name"] if isinstance(block, dict) else block) != "ridge":

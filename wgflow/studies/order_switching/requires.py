@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from wgflow.base.errors import InputError
-from wgflow.sims.members import Planned
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 
 
 @of_members
-def gaps_at_every_step(name: str, planned: Planned) -> None:
+def gaps_at_every_step(name: str, planned: RunPlan) -> None:
     """Depth by gaps, and a frame at every step of constant length."""
     flow, depth = planned.member.flow, planned.member.depth
     if (

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from wgflow.base.errors import InputError
-from wgflow.sims.members import Planned, problems
+from wgflow.sims.members import problems
 from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 from wgflow.theory.separation import kind
 
 
 @of_members
-def homogeneous_in_layers(name: str, planned: Planned) -> None:
+def homogeneous_in_layers(name: str, planned: RunPlan) -> None:
     """Particles that stay in their layers, and a homogeneity that the theorems cover."""
     if planned.member.depth.name not in ("layers", "shallow"):
         raise InputError(
