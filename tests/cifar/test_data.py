@@ -11,6 +11,7 @@ import pytest
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
+from wgflow.model import image_files
 from wgflow.systems.images import data
 from wgflow.systems.images.augment import draws
 
@@ -183,7 +184,7 @@ def test_damaged_archives_are_a_clear_error(tmp_path):
 def test_files_are_the_known_ones_or_refused(tmp_path):
     """What a study was read with, in this process and in one that reads the files later."""
     write(tmp_path / "files", "cifar10")
-    known = data.digests_of_files(tmp_path / "files")
+    known = image_files.digests_of_files(tmp_path / "files")
     found = data.images("cifar10", tmp_path / "files", verify=False, known=known)
     assert data.images("cifar10", tmp_path / "files", verify=False, known=known) is found  # not read again
     write(tmp_path / "files", "cifar10", seed=1)
@@ -214,11 +215,11 @@ def test_nothing_there_says_where_to_get_it(tmp_path):
     with pytest.raises(InputError, match="did you mean 'cifar10'"):
         data.images("cifar1O", tmp_path)
     with pytest.raises(InputError, match="expected data files of CIFAR"):
-        data.digests_of_files(tmp_path)
+        image_files.digests_of_files(tmp_path)
     write(tmp_path, "cifar10")
-    before = data.digests_of_files(tmp_path)
+    before = image_files.digests_of_files(tmp_path)
     write(tmp_path, "cifar10", seed=1)
-    assert data.digests_of_files(tmp_path) != before
+    assert image_files.digests_of_files(tmp_path) != before
     with pytest.raises(InputError, match="train: expected at most the 15 images of cifar10, got 16"):
         data.images("cifar10", tmp_path, verify=False).first(train=16)
 

@@ -16,6 +16,7 @@ from wgflow.sims import pool as sweep
 from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.workspace import digest
+from wgflow.systems import problem
 
 STUDY = """
 name = "own"
@@ -173,7 +174,7 @@ def test_a_process_that_reads_the_file_later_compares_it(place):
     assert members.build(first.member).energy.problem.y.max() == 1.0
     data("own.npz", 2)
     assert members.build(first.member).energy.problem.y.max() == 1.0  # kept by what it holds, not by where it lay
-    members._problems.cache_clear()
+    problem._problems.cache_clear()
     with pytest.raises(InputError, match=r"own\.npz: changed while the study ran: expected the file with SHA-256"):
         members.build(first.member)
 

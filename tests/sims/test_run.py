@@ -12,7 +12,7 @@ import pytest
 
 import wgflow
 import wgflow.base.errors
-from wgflow.sims import members, run
+from wgflow.sims import run
 from wgflow.study.workspace import Workspace
 
 STUDY = """
@@ -498,7 +498,7 @@ def test_a_folder_of_members_that_is_gone_is_named(study, tmp_path, capsys):
 
 def test_constant_columns_are_said_once(tmp_path, monkeypatch, caplog):
     monkeypatch.chdir(tmp_path)
-    members._problems.cache_clear()
+    problem._problems.cache_clear()
     np.savez("own.npz", x=np.column_stack([np.linspace(0, 1, 12), np.full(12, 7.0)]), y=np.linspace(1, 2, 12))
     table = (
         '[problem]\nname = "file"\npath = "own.npz"\n[flow]\nuntil = 1.0\n[grid]\n"problem.split_seed" = [0, 1, 2]\n'
@@ -508,6 +508,6 @@ def test_constant_columns_are_said_once(tmp_path, monkeypatch, caplog):
     said = "x: column 1 of 2 is constant over the training samples; standardised, it is 0"
     assert [record.getMessage() for record in caplog.records] == [said]
     caplog.clear()
-    members._problems.cache_clear()
+    problem._problems.cache_clear()
     assert run.main(["own.toml", "--dry-run"]) == 0  # once a command
     assert [record.getMessage() for record in caplog.records] == [said]

@@ -15,6 +15,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 import wgflow
 from wgflow.sims import members, run
 from wgflow.sims import pool as sweep
+from wgflow.systems import problem
 
 STUDY = """
 name = "many"
@@ -154,9 +155,9 @@ def test_products_of_a_run_are_computed_on_one_thread_whatever_the_process_has(s
         return call
 
     monkeypatch.setattr(sweep, "run_member", watched(sweep.run_member))
-    monkeypatch.setitem(members.DATASETS, "sine", watched(members.DATASETS["sine"]))
+    monkeypatch.setitem(problem.DATASETS, "sine", watched(problem.DATASETS["sine"]))
     monkeypatch.setattr(members.Particles, "draw", watched(members.Particles.draw))
-    members._problems.cache_clear()
+    problem._problems.cache_clear()
     with threadpool_limits(2, "blas"):
         assert run.main([study, "--quiet", "--jobs", "1", "--set", "figure=none", "--set", "grid={}"]) == 0
     assert set(seen) == {1}

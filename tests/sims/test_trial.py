@@ -9,6 +9,7 @@ from wgflow.sims import forecast, members, run, trial
 from wgflow.studies import registry
 from wgflow.study import grid
 from wgflow.study import schema as study
+from wgflow.systems import problem
 
 STUDY = """
 name = "small"
@@ -52,7 +53,7 @@ def none_made(monkeypatch):
     def refuse(*args):
         raise AssertionError("a member was made")
 
-    monkeypatch.setattr(members, "check_member", refuse)
+    monkeypatch.setattr(grid, "check_member", refuse)
 
 
 MANY = [
@@ -118,9 +119,9 @@ def test_a_bundled_study_of_600_members_is_built_60_times(monkeypatch):
 
 
 def test_problems_are_made_once_whatever_the_order_of_the_grid(monkeypatch):
-    made, real = [], members._problems.__wrapped__
-    counted = members.functools.lru_cache(maxsize=4)(lambda *key: made.append(key) or real(*key))
-    monkeypatch.setattr(members, "_problems", counted)
+    made, real = [], problem._problems.__wrapped__
+    counted = problem.functools.lru_cache(maxsize=4)(lambda *key: made.append(key) or real(*key))
+    monkeypatch.setattr(problem, "_problems", counted)
     trial.each(planned(**{"grid__problem.seed": list(range(6))}), "cpu", 1, lambda one, setup: None)
     assert len(made) == 6
 

@@ -30,7 +30,7 @@ def matplotlib() -> Any:
         )
     for name in [name for name in sys.modules if name.partition(".")[0] == "matplotlib"]:
         del sys.modules[name]  # left over from the failed import
-    with _environment(_NO_SETTINGS), _elsewhere():
+    with environment(_NO_SETTINGS), _elsewhere():
         return importlib.import_module("matplotlib")
 
 
@@ -48,19 +48,6 @@ def _elsewhere() -> Iterator[None]:
     finally:
         os.chdir(before)
         os.close(before)
-
-
-@contextlib.contextmanager
-def _environment(changed: dict[str, str]) -> Iterator[None]:
-    before = {name: os.environ.get(name) for name in changed}
-    os.environ.update(changed)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 mpl = matplotlib()

@@ -7,11 +7,12 @@ from collections.abc import Sequence
 from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice, automatic
 from wgflow.model.problem import Problem
-from wgflow.sims.members import Setup, has_images, problems
+from wgflow.sims.members import Setup, has_images
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
 from wgflow.systems.images import members as trainings
 from wgflow.systems.images.record import Trained, machine
+from wgflow.systems.problem import problems
 
 
 def choose(planned: Sequence[RunPlan], backend: str) -> Choice:

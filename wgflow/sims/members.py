@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import dataclasses
-import functools
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 
+from wgflow.base.environment import one_thread
 from wgflow.base.errors import BackendError, InputError
 from wgflow.base.registry import build as build_named
 from wgflow.base.registry import check_name
@@ -19,27 +19,24 @@ from wgflow.flow import operators
 from wgflow.flow.flow import Flow
 from wgflow.flow.operators import Operator
 from wgflow.flow.stepsize import STEP_RULES
-from wgflow.model import data_files as sources
-from wgflow.model.data_files import Digests
-from wgflow.model.datasets import DATASETS, split
 from wgflow.model.depth import depth as build_depth
 from wgflow.model.particles import Particles, scales
 from wgflow.model.problem import Problem
 from wgflow.study import formulas
 from wgflow.study.schema import Member
-from wgflow.study.tables import FileTable, FlowTable, LayersTable, ProblemTable
+from wgflow.study.tables import FlowTable, LayersTable
 from wgflow.study.training_tables import ImagesTable
 from wgflow.systems.images import members as trainings
 from wgflow.systems.images.record import Course, Start, Trained
 from wgflow.systems.neural_feature_flow import members as networks
 from wgflow.systems.neural_feature_flow.members import Begin
-from wgflow.systems.neural_feature_flow.motion import Motion, one_thread
+from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.system import System
 from wgflow.systems.observables import NETWORK_OBSERVABLES, OBSERVABLES, TRAINING_OBSERVABLES, Observable, Scene
+from wgflow.systems.problem import problems
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 
-_SHARED = set(ProblemTable.model_fields) | {"name"}  # what is not an argument of the data set
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 
 _KNOWN: dict[type, Mapping[str, Observable]] = {
@@ -159,42 +156,6 @@ def checkpoint_beside(path: Path) -> Path:
 def has_images(member: Member) -> bool:
     """Whether it is a training of a network of images, or meant to be."""
     return member.training is not None or isinstance(member.problem, ImagesTable)
-
-
-def problems(member: Member) -> tuple[Problem, Problem | None]:
-    """Problem of a member on the samples to train on and on those held out, if any.
-
-    Raises
-    ------
-    InputError
-        If the data cannot be read, are not those that the study was read with, or do not fit.
-    """
-    table, known = member.samples, member.data
-    if known is None and isinstance(table, FileTable):  # of no study: whatever the file holds now
-        known = ((table.path, sources.digest(Path(table.path))),)
-    return _problems(type(table), table.model_dump_json(), known)
-
-
-@functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again
-def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tuple[Problem, Problem | None]:
-    """Problem of a table, given as JSON, and of data files known by their digests."""
-    table: Any = kind.model_validate_json(text)
-    files = {"known": known} if known else {}
-    with one_thread():
-        x, y = DATASETS[table.name](**table.model_dump(exclude=_SHARED), **files)
-    targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
-    parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
-    options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}
-    if table.state == "whole":
-        if x.shape[1] != y.shape[1]:
-            raise InputError(
-                f"problem.state: expected as many targets as inputs for 'whole', got {y.shape[1]} and {x.shape[1]}; "
-                "use 'padded'"
-            )
-        options["readout"] = np.eye(x.shape[1])
-    make = Problem.padded if table.state == "padded" else Problem
-    problem = make(parts.x, parts.y, **options)
-    return problem, problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
 
 
 def _names(problem: Problem, member: Member) -> dict[str, float]:

@@ -24,6 +24,8 @@ from multiprocessing.process import BaseProcess
 from multiprocessing.reduction import ForkingPickler
 from typing import Any, TypeVar
 
+from wgflow.base.environment import environment
+
 _POLL = 0.1  # seconds between looks at what the workers say of themselves
 _LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _READY = b""  # first message of a worker
@@ -147,7 +149,7 @@ def _start(everyone: list[_Worker], work: Callable[[Any], Any], count: int, thre
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # at its own start it unblocks the signals
     # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
-    with _library_threads(threads), _signals_blocked(), _callers_main_hidden():
+    with environment(dict.fromkeys(_LIBRARY_THREADS, str(threads))), _signals_blocked(), _callers_main_hidden():
         for number in range(count):
             try:
                 here, there = context.Pipe()
@@ -190,20 +192,6 @@ class _InWorker(Exception):
 
     def __str__(self) -> str:
         return f"\n{self.args[0]}"
-
-
-@contextlib.contextmanager
-def _library_threads(threads: int) -> Iterator[None]:
-    """Environment for processes to be started: libraries with threads of their own use as many as the kernels."""
-    before = {name: os.environ.get(name) for name in _LIBRARY_THREADS}
-    os.environ.update(dict.fromkeys(_LIBRARY_THREADS, str(threads)))
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            os.environ.pop(name)
-            if value is not None:
-                os.environ[name] = value
 
 
 @contextlib.contextmanager

@@ -22,6 +22,7 @@ from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Spec
 from wgflow.model import data_files as sources
 from wgflow.model.data_files import Digests
+from wgflow.model.image_files import LAYOUTS, digests_of_files
 from wgflow.study.messages import locate, validate
 from wgflow.study.tables import (
     DepthChoice,
@@ -34,8 +35,6 @@ from wgflow.study.tables import (
     Table,
 )
 from wgflow.study.training_tables import ImagesTable, ProblemChoice, TrainingTable
-from wgflow.systems.images.data import digests_of_files
-from wgflow.systems.images.layouts import LAYOUTS
 from wgflow.trajectory.identity import DATA
 
 

@@ -11,11 +11,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from wgflow.base.environment import one_thread
 from wgflow.base.scaling import largest, unit
 from wgflow.base.types import Array, Frame
 from wgflow.systems.images.record import MEASURED
 from wgflow.systems.neural_feature_flow import flow, gram, initial
-from wgflow.systems.neural_feature_flow.motion import one_thread
 from wgflow.systems.neural_feature_flow.system import state_of
 
 FIRST_UNITS = 256  # of a network, recorded as the observable "units"

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from wgflow.base.errors import InputError
-from wgflow.sims.members import problems
 from wgflow.studies.requirements import of_members
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
+from wgflow.systems.problem import problems
 from wgflow.theory.separation import kind
 
 

@@ -1,7 +1,7 @@
 """Images to train on: CIFAR-10 and CIFAR-100 from their official binary files, and the digits scikit-learn ships.
 
 Nothing is fetched and nothing unpickled; what files hold and which are verified is in
-:mod:`wgflow.systems.images.layouts`.
+:mod:`wgflow.model.image_files`.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ from wgflow.base.errors import InputError
 from wgflow.base.registry import unknown
 from wgflow.base.validate import whole
 from wgflow.model import data_files as sources
+from wgflow.model import image_files
 from wgflow.model.data_files import Digests
 from wgflow.model.datasets import digits
-from wgflow.systems.images.layouts import LAYOUTS, PAGE, PLANES, SIDE, Layout
+from wgflow.model.image_files import LAYOUTS, PLANES, SIDE, Layout
 
 Bytes: TypeAlias = NDArray[np.uint8]
 Labels: TypeAlias = NDArray[np.int64]
@@ -99,8 +100,8 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
         Hold what is read against published digests; False admits a re-encoded copy, and :attr:`Images.verified` says
         so.
     known : tuple of (str, str), optional
-        Path and SHA-256 that each file must have, as :func:`digests_of_files` gives them; what was read by them is kept
-        for the next caller.
+        Path and SHA-256 that each file must have, from :func:`wgflow.model.image_files.digests_of_files`; the data read
+        are then kept for the next caller.
 
     Raises
     ------
@@ -113,7 +114,7 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
     if name not in LAYOUTS:
         raise unknown("images", name, (*LAYOUTS, "digit_images"))
     if path is None:
-        raise InputError(f"path: expected where {name} lies, got none; {_advice(LAYOUTS[name])}")
+        raise InputError(f"path: expected where {name} lies, got none; {LAYOUTS[name].advice}")
     try:
         place = Path(path).expanduser().resolve()
     except (OSError, RuntimeError, ValueError) as error:  # no such home, too long, a NUL in it
@@ -139,55 +140,15 @@ def digit_images() -> Images:
     return Images("digit_images", pixels[:cut], labels[:cut], pixels[cut:], labels[cut:], 10, True, white=16)
 
 
-def digests_of_files(path: str | Path) -> Digests:
-    """Data files at a path, whichever data sets they are of, and the SHA-256 of each.
-
-    Raises
-    ------
-    InputError
-        If there is none, or one cannot be read.
-    """
-    path, found = Path(path), []
-    for layout in LAYOUTS.values():
-        place = _place(path, layout)
-        if place is not None:
-            found += [place] if place.is_file() else [place / each for each in _names(layout)]
-    if not found:
-        raise InputError(f"{path}: expected data files of CIFAR, got none there; {_advice(LAYOUTS['cifar10'])}")
-    digests = {file: sources.digest(file) for file in set(found)}  # an archive stands for either data set
-    return tuple((str(file), digests[file]) for file in found)
-
-
 @functools.lru_cache(maxsize=2)  # members of a study ask for the same ones again and again
 def _read(name: str, path: Path, verify: bool, known: Digests | None) -> Images:
     layout = LAYOUTS[name]
-    place = _place(path, layout)
+    place = image_files.find(path, layout)
     if place is None:
-        raise InputError(f"{path}: expected {layout.archive} or its unpacked files, got neither; {_advice(layout)}")
+        raise InputError(f"{path}: expected {layout.archive} or its unpacked files, got neither; {layout.advice}")
     raw = _from_archive(place, layout, verify, known) if place.is_file() else _from_folder(place, layout, verify, known)
     train, test = (_decode(raw, files, layout, place) for files in (layout.train, layout.test))
     return Images(name, *train, *test, layout.classes, verify)
-
-
-def _place(path: Path, layout: Layout) -> Path | None:
-    """Archive or folder of files at a path, the archive first, since it can be verified."""
-    if path.is_file():
-        return path
-    for each in (path / layout.archive, path.parent / layout.archive if path.name == layout.folder else None):
-        if each is not None and each.is_file():
-            return each
-    for folder in (path, path / layout.folder):
-        if any((folder / each).is_file() for each in _names(layout)):
-            return folder
-    return None
-
-
-def _names(layout: Layout) -> list[str]:
-    return [*layout.train, *layout.test]
-
-
-def _advice(layout: Layout) -> str:
-    return f"get {layout.archive} from {PAGE} and give its path"
 
 
 def _bytes(file: Path, layout: Layout, published: str | None, known: Digests | None) -> bytes:
@@ -195,11 +156,11 @@ def _bytes(file: Path, layout: Layout, published: str | None, known: Digests | N
     try:
         raw = sources.read(file, known)
     except OSError as error:
-        raise InputError(f"{file}: expected a readable data file ({error.strerror}); {_advice(layout)}") from error
+        raise InputError(f"{file}: expected a readable data file ({error.strerror}); {layout.advice}") from error
     got = hashlib.md5(raw, usedforsecurity=False).hexdigest() if published else None
     if got != published:
         raise InputError(
-            f"{file}: expected the published file, MD5 {published}, got another, MD5 {got}; {_advice(layout)}, or set "
+            f"{file}: expected the published file, MD5 {published}, got another, MD5 {got}; {layout.advice}, or set "
             "verify = false for a re-encoded copy"
         )
     return raw
@@ -212,12 +173,12 @@ def _from_folder(folder: Path, layout: Layout, verify: bool, known: Digests | No
             "the archive, or set verify = false to take them unseen"
         )
     published = layout.files_md5 if verify else {}
-    return {name: _bytes(folder / name, layout, published.get(name), known) for name in _names(layout)}
+    return {name: _bytes(folder / name, layout, published.get(name), known) for name in layout.files}
 
 
 def _from_archive(archive: Path, layout: Layout, verify: bool, known: Digests | None) -> dict[str, bytes]:
     """Data files of an archive by their place in it; nothing is written to disk."""
-    out, wanted = {}, {f"{layout.folder}/{name}": name for name in _names(layout)}
+    out, wanted = {}, {f"{layout.folder}/{name}": name for name in layout.files}
     raw = _bytes(archive, layout, layout.md5 if verify else None, known)
     try:
         with tarfile.open(fileobj=io.BytesIO(raw), mode="r:*") as tar:
@@ -228,11 +189,11 @@ def _from_archive(archive: Path, layout: Layout, verify: bool, known: Digests | 
                     out[name] = opened.read()
     except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
         raise InputError(
-            f"{archive}: expected a whole archive, got a damaged one ({error}); {_advice(layout)}"
+            f"{archive}: expected a whole archive, got a damaged one ({error}); {layout.advice}"
         ) from error
-    missing = [name for name in _names(layout) if name not in out]
+    missing = [name for name in layout.files if name not in out]
     if missing:
-        raise InputError(f"{archive}: expected {layout.folder}/{missing[0]} in it, got none; {_advice(layout)}")
+        raise InputError(f"{archive}: expected {layout.folder}/{missing[0]} in it, got none; {layout.advice}")
     return out
 
 
@@ -243,7 +204,7 @@ def _decode(raw: Mapping[str, bytes], files: Mapping[str, int], layout: Layout, 
         if len(raw[name]) != records * layout.record:
             raise InputError(
                 f"{place / name}: expected {records * layout.record} bytes, {records} records of {layout.record}, got "
-                f"{len(raw[name])}; {_advice(layout)}"
+                f"{len(raw[name])}; {layout.advice}"
             )
         table = np.frombuffer(raw[name], np.uint8).reshape(records, layout.record)
         label = table[:, layout.labels - 1]
@@ -251,7 +212,7 @@ def _decode(raw: Mapping[str, bytes], files: Mapping[str, int], layout: Layout, 
         if len(wrong):
             raise InputError(
                 f"{place / name}: expected labels 0 to {layout.classes - 1}, got {label[wrong[0]]} in record "
-                f"{wrong[0]}: the file is damaged; {_advice(layout)}"
+                f"{wrong[0]}: the file is damaged; {layout.advice}"
             )
         labels.append(label)
         pixels.append(table[:, layout.labels :].reshape(-1, PLANES, SIDE, SIDE))

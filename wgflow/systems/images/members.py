@@ -7,10 +7,10 @@ from importlib import metadata
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
+from wgflow.model.image_files import LAYOUTS
 from wgflow.study.schema import Member
 from wgflow.study.training_tables import ImagesTable, TrainingTable
 from wgflow.systems.images import data
-from wgflow.systems.images.layouts import LAYOUTS
 from wgflow.systems.images.recipe import Recipe
 from wgflow.systems.images.record import Course, Start, Trained, machine
 from wgflow.systems.neural_feature_flow.members import refuse_unused

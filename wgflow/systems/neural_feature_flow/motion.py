@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable, Iterator
 from typing import Any
 
 import numpy as np
-from threadpoolctl import ThreadpoolController
 
 from wgflow.base.energy_balance import EMPTY, EnergyBalance, rounding
+from wgflow.base.environment import one_thread
 from wgflow.base.errors import DivergenceError, InputError, describe
 from wgflow.base.types import Frame, Spec
 from wgflow.base.validate import real
@@ -142,16 +141,6 @@ class Motion:
         mass = np.full(count, 1.0 / count)
         numbers = (drift.loss, dissipation, 0, self.h)
         return Frame(clock.step, clock.s, theta, np.zeros(count), mass, *numbers, balance=balance)
-
-
-@functools.cache
-def _blas() -> ThreadpoolController:
-    return ThreadpoolController()
-
-
-def one_thread() -> Any:
-    """Products of matrices on one thread: their sums have an order that depends on how many there are."""
-    return _blas().limit(limits=1, user_api="blas")
 
 
 def rate(drift: Drift, inputs: int, units: int) -> float:

@@ -11,8 +11,13 @@ verified, so the archive is asked for.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from pathlib import Path
 from types import MappingProxyType
 from typing import NamedTuple
+
+from wgflow.base.errors import InputError
+from wgflow.model import data_files
+from wgflow.model.data_files import Digests
 
 PAGE = "https://www.cs.toronto.edu/~kriz/cifar.html"
 SIDE, PLANES, RECORDS = 32, 3, 10_000
@@ -51,6 +56,16 @@ class Layout(NamedTuple):
         """Bytes of one image with its labels."""
         return self.labels + PLANES * SIDE * SIDE
 
+    @property
+    def files(self) -> list[str]:
+        """Names of all files."""
+        return [*self.train, *self.test]
+
+    @property
+    def advice(self) -> str:
+        """How to get the data set, for messages."""
+        return f"get {self.archive} from {PAGE} and give its path"
+
 
 _BATCHES = [f"data_batch_{k}.bin" for k in range(1, 6)]
 LAYOUTS: dict[str, Layout] = {
@@ -81,3 +96,35 @@ LAYOUTS: dict[str, Layout] = {
         classes=100,
     ),
 }
+
+
+def find(path: Path, layout: Layout) -> Path | None:
+    """Archive or folder of files at a path, the archive first, since it can be verified."""
+    if path.is_file():
+        return path
+    for each in (path / layout.archive, path.parent / layout.archive if path.name == layout.folder else None):
+        if each is not None and each.is_file():
+            return each
+    for folder in (path, path / layout.folder):
+        if any((folder / each).is_file() for each in layout.files):
+            return folder
+    return None
+
+
+def digests_of_files(path: str | Path) -> Digests:
+    """Data files at a path, whichever data sets they are of, and the SHA-256 of each.
+
+    Raises
+    ------
+    InputError
+        If there is none, or one cannot be read.
+    """
+    path, found = Path(path), []
+    for layout in LAYOUTS.values():
+        place = find(path, layout)
+        if place is not None:
+            found += [place] if place.is_file() else [place / each for each in layout.files]
+    if not found:
+        raise InputError(f"{path}: expected data files of CIFAR, got none there; {LAYOUTS['cifar10'].advice}")
+    digests = {file: data_files.digest(file) for file in set(found)}  # an archive stands for either data set
+    return tuple((str(file), digests[file]) for file in found)
