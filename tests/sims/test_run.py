@@ -14,6 +14,7 @@ import wgflow
 import wgflow.base.errors
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
+from wgflow.systems import problem
 
 STUDY = """
 name = "small"

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
+from wgflow.base.environment import environment
+
 _NO_SETTINGS = {"MPLBACKEND": "", "MATPLOTLIBRC": os.devnull}  # read by Matplotlib on import
 
 
