@@ -68,8 +68,8 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     for frame, envelope in zip((frames[0], frames[-1]), found.envelopes.values(), strict=True):
         np.testing.assert_array_equal(envelope.ratio, adjoint_envelope(energy, measures[frame.s]).ratio)
     np.testing.assert_allclose(found.balance.drop, [frames[0].energy - frame.energy for frame in frames])
-    assert found.travelled[0] == pytest.approx(0.0, abs=1e-6)
-    assert found.travelled[-1] > 0
+    assert found.distance[0] == pytest.approx(0.0, abs=1e-6)
+    assert found.distance[-1] > 0
     assert (found.certified[0], found.certified[-1], len(found.certified)) == (0.0, 1.0, 9)
     assert len(found.assumptions) == 6
     assert told == sorted(told)
@@ -77,7 +77,9 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     rest = found.residual[-1]
     assert found.verdict.startswith(f"At s = 1 the stationarity residual is {rest.total:.1e}")
     assert ("Algorithm 1's own force" in found.verdict) == (energy.depth.name == "gaps")
-    assert f"support is like {100 * found.support[-1].ratio:.0f}% of an iid cloud's (iid clouds score" in found.verdict
+    assert (
+        f"support score is {100 * found.support[-1].ratio:.0f}% of an iid sample's (iid samples score" in found.verdict
+    )
     assert f"E = {frames[-1].energy:.3g}" in found.verdict
     drawn = drawing(found, "run")
     assert drawn.finding == found.verdict
@@ -112,8 +114,8 @@ def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
     frames = list(flow.run(wgflow.Particles.draw(problem, 12), until=1.0))
     with wgflow.Trajectory(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())) as trajectory:
         found = theorem_diagnostics(trajectory, starts=3, radius=7.0)
-    assert found.travelled_by == "sliced"
-    assert found.beside_the_flow == ["birth_death"]
+    assert found.distance_method == "sliced"
+    assert found.other_terms == ["birth_death"]
     assert {each.radius for each in found.certificates} == {7.0}
     assert "without birth_death" in drawing(found, "run").draw().axes[0].get_title("left")
 

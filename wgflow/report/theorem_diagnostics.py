@@ -1,4 +1,4 @@
-"""The theorems along a trajectory: stationarity, balance of energy, support, descent certificates, adjoint envelope."""
+"""Theorems along a trajectory: energy balance, stationarity, support, descent certificates, adjoint envelope."""
 
 from __future__ import annotations
 
@@ -23,40 +23,40 @@ from wgflow.theory.stationarity import Balance, Lojasiewicz, Residual, balance, 
 from wgflow.theory.support import Support, Yardstick
 from wgflow.trajectory import Trajectory
 
-_NEGLIGIBLE = 1e-6  # slopes of E below this part of E at the start count as none
-_STEPS = 100, 300  # of a certificate's search; the last one is the one that is quoted
-MEASURED, CERTIFIED = 40, 9  # frames at which support and stationarity, and certificates, are computed
+_NEGLIGIBLE = 1e-6  # slopes of E below this fraction of E at the start count as zero
+_STEPS = 100, 300  # of a certificate's search; more at the last frame, whose certificate is quoted
+MEASURED, CERTIFIED = 40, 9  # frames with support and stationarity, and with certificates
 
 
 class TheoremDiagnostics(NamedTuple):
-    """What the theorems say along a run.
+    """Quantities of the theorems along a run.
 
     Attributes
     ----------
     balance, rate : Balance, Lojasiewicz
         Energy-dissipation identity and Polyak-Lojasiewicz ratio over all frames.
     s : ndarray (A,)
-        Flow times of the frames measured, the first and the last among them.
+        Flow times of the measured frames, including the first and the last.
     residual : list of Residual
-        Stationarity at these.
+        Stationarity residuals at s.
     support : list of Support
-        Support beside iid draws of the initial law at these.
-    travelled : list of float
-        Distance of the measure from the first frame's at these.
-    travelled_by : str
-        How it was computed, the same way at all: ``"assignment"`` (W2) or ``"sliced"``.
+        Support at s, compared with iid draws of the initial law.
+    distance : list of float
+        Distance of the measure from that of the first frame, at s.
+    distance_method : str
+        ``"assignment"`` (W2) or ``"sliced"``, the same for all s.
     radius : float
-        R of all certificates: twice the largest |theta_i| of particles with mass, unless it was given.
-    beside_the_flow : list of str
-        What else moved the measure, so that dissipation alone does not account for E.
+        R of all certificates: twice the largest |theta_i| of particles with mass, unless given.
+    other_terms : list of str
+        What else moves the measure, so that dissipation alone does not account for E.
     certified : ndarray (C,)
         Flow times of the certificates.
     certificates : list of Certificate
-        At these.
+        Descent certificates at these.
     envelopes : dict of str to Envelope
-        Of the adjoint, at the ``"start"`` and the ``"end"``.
+        Envelope of the adjoint at the ``"start"`` and the ``"end"``.
     assumptions : list of Assumption
-        Of the theorems, at the end.
+        Assumptions of the theorems, checked at the end.
     last : Frame
         The last frame.
     """
@@ -66,10 +66,10 @@ class TheoremDiagnostics(NamedTuple):
     s: Array
     residual: list[Residual]
     support: list[Support]
-    travelled: list[float]
-    travelled_by: str
+    distance: list[float]
+    distance_method: str
     radius: float
-    beside_the_flow: list[str]
+    other_terms: list[str]
     certified: Array
     certificates: list[Certificate]
     envelopes: dict[str, Envelope]
@@ -78,15 +78,15 @@ class TheoremDiagnostics(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """Where the run has got to, in a sentence."""
+        """State of the run at its end, in a sentence."""
         rest, support = self.residual[-1], self.support[-1]
         force = f" (Algorithm 1's own force in depth: {rest.force:.1e})" if rest.force and not rest.t else ""
-        iid = (
-            f" (iid clouds score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)" if support.iid else ""
-        )
+        iid = ""
+        if support.iid:
+            iid = f" (iid samples score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)"
         return (
             f"At s = {self.last.s:g} the stationarity residual is {wording.number(rest.total, '.1e')}{force}; the "
-            f"support is like {wording.share(support.ratio)} of an iid cloud's{iid}; {self.certificates[-1].verdict}."
+            f"support score is {wording.share(support.ratio)} of an iid sample's{iid}; {self.certificates[-1].verdict}."
         )
 
 
@@ -99,30 +99,30 @@ def theorem_diagnostics(
     threads: int | None = None,
     own: Mapping[str, Any] | None = None,
 ) -> TheoremDiagnostics:
-    """Compute what the theorems say along a run.
+    """Evaluate the theorems along a run.
 
     Parameters
     ----------
     trajectory : Trajectory
-        The run, whose data are in its file.
+        The run, with its data in the file.
     progress : callable, optional
-        Told what is being computed and the share of all that is done, from 0 to 1.
+        Called with the current step and the share of the work that is done, from 0 to 1.
     starts : int, optional
         Starts of each certificate's search, >= 3.
     radius : float, optional
         R > 0 of all certificates; see :attr:`TheoremDiagnostics.radius`.
     seed : int, optional
-        Seed of everything drawn.
+        Random seed.
     threads : int, optional
         Threads of the kernels.
     own : mapping of str to object, optional
-        Objects of your own the run was made with; see :meth:`wgflow.Energy.from_spec`.
+        User-defined objects of the run; see :meth:`wgflow.Energy.from_spec`.
 
     Raises
     ------
     InputError
-        If the run has fewer than two frames, its energies or dissipations are not all finite, its data are not in its
-        file, a number is out of range, or particles lie outside of [0, 1] in depth.
+        If the run has fewer than two frames, its energy or dissipation is not finite at all frames, its data are not in
+        its file, a number is out of range, or particles lie outside of [0, 1] in depth.
     TrajectoryError
         If a frame does not match its digest.
     """
@@ -130,43 +130,43 @@ def theorem_diagnostics(
         raise InputError(f"{trajectory.path}: expected a run of at least two frames, got {len(trajectory)}")
     starts = whole("starts", starts, 3)
     energy = trajectory.energy(threads=threads, own=own)
-    tell = progress or (lambda what, share: None)
-    tell("support of iid clouds", 0.0)
+    report = progress or (lambda what, share: None)
+    report("support of iid samples", 0.0)
     series = {name: trajectory.series(name) for name in ("s", "energy", "dissipation", "switches")}
     lost = series["s"][~np.isfinite(series["energy"] + series["dissipation"])]
     if len(lost):
         raise InputError(
-            f"{trajectory.path}: expected a run whose energy and dissipation stay finite, got numbers beyond all from "
+            f"{trajectory.path}: expected a run whose energy and dissipation stay finite, got infinity or NaN from "
             f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
         )
     first, last = trajectory[0], trajectory[-1]
     yardstick = _yardstick(trajectory, energy, first, seed)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
-    residuals, supports, travelled = [], [], []
-    by = _comparable(trajectory, numbers)
+    residuals, supports, moved = [], [], []
+    method = _distance_method(trajectory, numbers)
     radius = _radius(trajectory, certified) if radius is None else real("radius", radius, above=0.0)
     for k, number in enumerate(numbers):
-        tell("stationarity and support", 0.05 + 0.45 * k / len(numbers))
+        report("stationarity and support", 0.05 + 0.45 * k / len(numbers))
         frame = trajectory[number]
         rho = _measure(frame)
         residuals.append(residual(energy, rho, frame.s, boundary))
         supports.append(yardstick.measure(frame.theta, frame.tau, frame.mass))
-        travelled.append(distances.distance(_measure(first), rho, by, seed=seed).value)
+        moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
     found = []
     for k, number in enumerate(certified):
-        tell("descent certificates", 0.5 + 0.35 * k / len(certified))
+        report("descent certificates", 0.5 + 0.35 * k / len(certified))
         frame = trajectory[number]
         least = _NEGLIGIBLE * abs(first.energy)
         steps = _STEPS[1] if number == len(trajectory) - 1 else _STEPS[0]
         found.append(
             certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
         )
-    tell("adjoint envelope", 0.85)
+    report("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
-    tell("assumptions", 0.9)
+    report("assumptions", 0.9)
     panel = assumptions(energy, _measure(last), seed)
-    tell("done", 1.0)
+    report("done", 1.0)
     flow, times = trajectory.parameters["flow"], series["s"]
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
         rate = [energy.rate_in_s(_measure(frame), frame.s) for frame in trajectory]
@@ -177,10 +177,10 @@ def theorem_diagnostics(
         series["s"][numbers],
         residuals,
         supports,
-        travelled,
-        by,
+        moved,
+        method,
         radius,
-        [*(["batches"] if flow.get("batch") else []), *(each["name"] for each in flow.get("ingredients", []))],
+        [*(["batches"] if flow.get("batch") else []), *(term["name"] for term in flow.get("ingredients", []))],
         series["s"][certified],
         found,
         envelopes,
@@ -198,22 +198,22 @@ def _measure(frame: Frame) -> Particles:
     return frame.particles
 
 
-def _comparable(trajectory: Trajectory, numbers: Sequence[int]) -> str:
-    """Method for the distances between all these frames: W2 if it can be had for every one of them."""
+def _distance_method(trajectory: Trajectory, numbers: Sequence[int]) -> str:
+    """Method of computing distances that works for all these frames: W2 by assignment if possible."""
     masses = [trajectory[number].mass for number in numbers]
     equal = all(mass.min() == mass.max() for mass in masses)
     return "assignment" if equal and trajectory.particles <= distances.ASSIGNMENT else "sliced"
 
 
 def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
-    """Twice the farthest particle with mass of some frames, or 1 if all their parameters are 0."""
-    clouds = (frame.theta[frame.mass > 0] for frame in (trajectory[number] for number in numbers))
-    farthest = max(float(norms(cloud).max(initial=0.0)) for cloud in clouds)
+    """Twice the largest |theta_i| of particles with mass in some frames, or 1 if all parameters are 0."""
+    thetas = (frame.theta[frame.mass > 0] for frame in (trajectory[number] for number in numbers))
+    farthest = max(float(norms(theta).max(initial=0.0)) for theta in thetas)
     return 2.0 * farthest if farthest > 0 else 1.0
 
 
 def _yardstick(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> Yardstick:
-    """Support of iid draws of the law the run started from, as far as the file tells it."""
+    """Support of iid draws of the initial law recorded in the file."""
     table = trajectory.parameters["study"].get("particles", {})
     law = reference.initial(energy.problem, table.get("scale") or None)
     return Yardstick(law, len(first.tau), seed=seed, groups=energy.problem.groups)

@@ -22,7 +22,7 @@ _ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
 def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
     """Six panels of what was found along a member, from that and the member's name."""
     found, label = reduced
-    other = f" and for what is no descent ({', '.join(found.beside_the_flow)})" if found.beside_the_flow else ""
+    other = f" and for what is no descent ({', '.join(found.other_terms)})" if found.other_terms else ""
     caption = (
         f"The theorems along {label}. Balance: E(0) − E(s) and the dissipation integrated over the frames; they "
         f"agree where the flow is resolved, but for jumps at order switches{other}. Stationarity: ∫|∇δE/δρ|²dρ, "
@@ -42,12 +42,12 @@ def rows(found: TheoremDiagnostics) -> list[Spec]:
     certified = dict(zip(found.certified.tolist(), found.certificates, strict=True))
     out = []
     for s, residual, support, travelled in zip(
-        found.s.tolist(), found.residual, found.support, found.travelled, strict=True
+        found.s.tolist(), found.residual, found.support, found.distance, strict=True
     ):
         row: Spec = {"s": s, "residual_theta": residual.theta, "residual_t": residual.t, "force_tau": residual.force}
         row |= {"support_ratio": support.ratio, "coverage": support.coverage.value, "iid": support.coverage.iid}
         row |= {"covering_radius": support.covering.value, "separation": support.separation.value}
-        row |= {"tau_from_uniform": support.tau.value, f"travelled_{found.travelled_by}": travelled}
+        row |= {"tau_from_uniform": support.tau.value, f"travelled_{found.distance_method}": travelled}
         if s in certified:
             row |= {"certificate": certified[s].value, "radius": certified[s].radius}
         out.append(row)
@@ -82,8 +82,8 @@ def _balance(axes: Axes, found: TheoremDiagnostics) -> None:
     if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
         axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
     axes.set_ylabel("energy")
-    if found.beside_the_flow:
-        axes.set_title(f"Balance of the flow alone, without {', '.join(found.beside_the_flow)}")
+    if found.other_terms:
+        axes.set_title(f"Balance of the flow alone, without {', '.join(found.other_terms)}")
     else:
         axes.set_title(_balanced(found))
     axes.legend()
@@ -131,7 +131,7 @@ def _support(axes: Axes, found: TheoremDiagnostics) -> None:
     axes.axhline(1.0, color=style.INK, lw=0.9, ls=":")
     axes.set_ylim(0, max(1.1, 1.05 * max(axes.get_ylim()[1], 0.0)))
     axes.set_ylabel("over iid draws")
-    axes.set_title(f"Support like {share(found.support[-1].ratio)} of an iid cloud's")
+    axes.set_title(f"Support score: {share(found.support[-1].ratio)} of an iid sample's")
     axes.legend(loc="lower left")
 
 
