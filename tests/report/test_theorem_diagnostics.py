@@ -15,7 +15,7 @@ from wgflow.report import page as report
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.sims import run
-from wgflow.studies.theorems.figure import drawing, panel, rows
+from wgflow.studies.theorems.figure import panel, rows, theorems
 from wgflow.study.workspace import Workspace
 from wgflow.theory.certificate import certificate
 from wgflow.theory.envelope import adjoint_envelope
@@ -81,7 +81,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
         f"support score is {100 * found.support[-1].ratio:.0f}% of an iid sample's (iid samples score" in found.verdict
     )
     assert f"E = {frames[-1].energy:.3g}" in found.verdict
-    drawn = drawing(found, "run")
+    drawn = theorems.present((found, "run"))
     assert drawn.finding == found.verdict
     assert len(drawn.draw().axes) == 6
     table = rows(found)
@@ -117,7 +117,7 @@ def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
     assert found.distance_method == "sliced"
     assert found.other_terms == ["birth_death"]
     assert {each.radius for each in found.certificates} == {7.0}
-    assert "without birth_death" in drawing(found, "run").draw().axes[0].get_title("left")
+    assert "without birth_death" in theorems.present((found, "run")).draw().axes[0].get_title("left")
 
 
 def test_parameters_that_are_all_zero_have_a_ball(rng, tmp_path):

@@ -187,7 +187,7 @@ def test_what_is_refused(rng):
         fit_law(-squares, SIZES)
     with pytest.raises(InputError, match="at least two increasing sizes"):
         Sizes((4,), (4, 8))
-    with pytest.raises(InputError, match="nested ones up to the reference's 16"):
+    with pytest.raises(InputError, match="sizes up to the reference's 16"):
         Sizes((4, 32), (4, 8), (16, 16))
     with pytest.raises(InputError, match="3 depths, 3 widths and more than 5 sizes"):
         fit_law(squares[:, :2], Sizes((2, 4), SIZES.widths), "free")

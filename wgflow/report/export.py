@@ -1,4 +1,4 @@
-"""A whole study as one labelled array set: members side by side along the keys of its grid.
+"""Export of a study as one xarray dataset or NetCDF file, its members along the dimensions of the grid.
 
 Usage: python -m wgflow.analysis.export RUN_FOLDER OUT.nc [--particles]
 """
@@ -27,24 +27,23 @@ if TYPE_CHECKING:
 
 
 def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
-    """Members of a run concatenated along named parameter dimensions.
+    """Members of a run in one dataset, along a dimension for each grid key.
 
     Parameters
     ----------
     work : Workspace
         The run.
     particles : bool, optional
-        Also theta, tau and mass of every frame; series of numbers alone otherwise.
+        Include theta, tau and mass of every frame, besides the series.
 
     Returns
     -------
     xarray.Dataset
-        A dimension for each grid key, then ``frame``; with ``particles`` also ``particle`` and ``component``. It is
-        named by the key's last part, ``count`` for ``particles.count``; by the whole key, ``flow.step``, where another
-        key, a variable or a dimension has that name; with ``grid.`` before it where that is taken too. Its coordinates
-        are the key's values: numbers or booleans if all of them are, else in words. Variables ``s``, ``step``,
-        ``energy`` and the other series. Where members have fewer frames or particles, or a combination was not run,
-        there is NaN.
+        Dimensions: one for each grid key, then ``frame``, and with ``particles`` also ``particle`` and ``component``. A
+        key's dimension has the last part of its name, ``count`` for ``particles.count``, or the full name,
+        ``flow.step``, if the short one is taken by another key, variable or dimension, or ``grid.`` and that name.
+        Coordinates are the key's values if all are numbers or all booleans, otherwise text. Variables: ``s``,
+        ``step``, ``energy`` and the other series. Missing frames, particles and members are NaN.
 
     Raises
     ------
@@ -55,11 +54,10 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
         import xarray
     except ModuleNotFoundError as error:
         raise InputError(f"export: expected xarray, got no such package; {install('xarray')}") from error
-    work.trajectories()  # says so if there are none
+    work.trajectories()  # raises if there are none
     members = work.members()
     keys = list(dict.fromkeys(key for member in members for key in member.values))
     axes = {key: _distinct([member.values.get(key) for member in members]) for key in keys}
-    said = {key: _coordinate(list(values.values())) for key, values in axes.items()}
     series, lengths = _sizes(members, particles)
     names = _names(keys, schema.RESERVED | series | set(lengths))
     shape = tuple(len(axes[key]) for key in keys)
@@ -68,13 +66,13 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     for member in members:
         place: tuple[Any, ...] = tuple(list(axes[key]).index(_code(member.values.get(key))) for key in keys)
         with Trajectory(member.path) as trajectory:
-            found = variables(trajectory, particles)
-        for name, (own, values) in found.items():
+            arrays = variables(trajectory, particles)
+        for name, (own, values) in arrays.items():
             if name not in out:
                 dims[name] = (*(names[key] for key in keys), *own)
                 out[name] = np.full((*shape, *(lengths[dim] for dim in own)), np.nan)
             out[name][(*place, *(slice(size) for size in values.shape))] = values
-    coordinates = {names[key]: said[key] for key in keys}
+    coordinates = {names[key]: _coordinate(list(axes[key].values())) for key in keys}
     about = {key: value for key, value in work.study.items() if key != "members"}
     attributes = {"study": json.dumps(about), "conventions": "wgflow study, members along named parameters"}
     return xarray.Dataset({name: (dims[name], out[name]) for name in out}, coordinates, attributes)
@@ -89,18 +87,18 @@ def _code(value: Any) -> str:
 
 
 def _coordinate(values: list[Any]) -> list[Any]:
-    """Values of a key as they can be told apart in a file: numbers or booleans as they are, anything else in words."""
+    """Coordinates for the values of a key: numbers or booleans unchanged, anything else as distinct texts."""
     kinds = {type(value) for value in values}
     if kinds in ({bool}, {int}, {float}, {int, float}):
         numbers = np.array(values)
-        if numbers.dtype.kind in "bif" and len(np.unique(numbers)) == len(values):  # 10**30 is an object to NumPy
+        if numbers.dtype.kind in "bif" and len(np.unique(numbers)) == len(values):  # 10**30 has dtype object
             return values
-    said = [printable(text) for text in (values if kinds == {str} else words(values))]
-    return said if len(set(said)) == len(said) else [_code(value) for value in values]
+    texts = [printable(text) for text in (values if kinds == {str} else words(values))]
+    return texts if len(set(texts)) == len(texts) else [_code(value) for value in values]
 
 
 def _names(keys: Sequence[str], taken: Set[str]) -> dict[str, str]:
-    """Name of each key's dimension, which no other key, variable or dimension has; a '/' would make a group in HDF5."""
+    """Unique name of each key's dimension, without "/", which would create a group in HDF5."""
     out: dict[str, str] = {}
     for key, short in short_names(keys).items():
         choices = itertools.chain([short, key], ("grid." * n + key for n in itertools.count(1)))
@@ -110,17 +108,17 @@ def _names(keys: Sequence[str], taken: Set[str]) -> dict[str, str]:
 
 
 def _sizes(members: Sequence[MemberFile], particles: bool) -> tuple[set[str], dict[str, int]]:
-    """Names of the members' series, and the largest length of each of their dimensions."""
+    """Names of all members' series, and the largest length of each dimension."""
     names: set[str] = set()
     lengths: dict[str, int] = {}
     for member in members:
         with Trajectory(member.path) as trajectory:
             series = variables(trajectory, particles=False)
-            found = [(dim, n) for dims, values in series.values() for dim, n in zip(dims, values.shape, strict=True)]
+            sizes = [(dim, n) for dims, values in series.values() for dim, n in zip(dims, values.shape, strict=True)]
             if particles and len(trajectory):
-                found += zip(("particle", "component"), trajectory[0].theta.shape, strict=True)
+                sizes += zip(("particle", "component"), trajectory[0].theta.shape, strict=True)
         names |= set(series)
-        for dim, n in found:
+        for dim, n in sizes:
             lengths[dim] = max(lengths.get(dim, 0), n)
     return names, lengths
 

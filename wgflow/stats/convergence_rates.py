@@ -1,8 +1,7 @@
-"""Rates of convergence in N with intervals, and the cases in which data have no rate to give.
+"""Rates of convergence in N with confidence intervals, or the reason why the data determine none.
 
-A rate is the exponent r of value = C N**(-r), fitted as a straight line to the logarithms. What is random is the seed:
-one seed gives a row of samples, one for each N, and the bootstrap draws whole rows, so that what the sizes of one seed
-have in common stays together.
+A rate is the exponent r of value = C N**(-r), fitted by least squares to the logarithms. The bootstrap resamples whole
+seeds, each with its values at all N, so that correlations between the sizes of one seed are preserved.
 """
 
 from __future__ import annotations
@@ -19,21 +18,15 @@ from wgflow.base.types import Array
 
 RESAMPLES = 2000
 LEVEL = 0.95
-MIN_SIZES = 4  # a line through three points has one degree of freedom left to say how wrong it is
+MIN_SIZES = 4  # a line through three points leaves one degree of freedom for its error
 MIN_SEEDS = 4
-MIN_SPAN = 8.0  # largest N over smallest
-_FIXED_POINT = 8  # rounds for the reference's own error, each ten times nearer
+MIN_SPAN = 8.0  # ratio of the largest N to the smallest
+_FIXED_POINT = 8  # iterations for the reference's own error, each gaining about a digit
 Statistic = Callable[[Array], Array]
 
 
 class Interval(NamedTuple):
-    """A number and its interval.
-
-    Attributes
-    ----------
-    value, low, high : float
-        The estimate and the ends of its interval, NaN where there are too few seeds for one.
-    """
+    """Estimate with its 95% confidence interval; low and high are NaN if there are too few seeds."""
 
     value: float
     low: float
@@ -41,7 +34,7 @@ class Interval(NamedTuple):
 
 
 class Rate(NamedTuple):
-    """A fitted rate, or why there is none.
+    """Fitted rate, or the reason why there is none.
 
     Attributes
     ----------
@@ -50,7 +43,7 @@ class Rate(NamedTuple):
     constant : float
         C.
     sizes : tuple of float
-        N that were used.
+        N used in the fit.
     reason : str
         Why there is no rate; empty if there is one.
     """
@@ -67,7 +60,7 @@ class Rate(NamedTuple):
 
 
 class Estimate(NamedTuple):
-    """A statistic at every N with its interval, and its rate.
+    """Statistic at every N with its interval, and its rate of decay.
 
     Attributes
     ----------
@@ -76,7 +69,7 @@ class Estimate(NamedTuple):
     value, low, high : ndarray (n,)
         The statistic and its interval at each N.
     rate : Rate
-        Its decay with N.
+        Rate of decay in N.
     """
 
     sizes: tuple[float, ...]
@@ -87,7 +80,7 @@ class Estimate(NamedTuple):
 
 
 def rms(squares: Array) -> Statistic:
-    """Root mean square over seeds, from squares (S, n) already averaged over whatever else there is."""
+    """Root mean square over seeds, from squares (S, n) averaged over everything else."""
     return lambda weight: np.sqrt(weight @ squares / weight.sum(axis=1, keepdims=True))
 
 
@@ -97,10 +90,10 @@ def mean(values: Array) -> Statistic:
 
 
 def norm_of_mean(products: Array) -> Statistic:
-    """Norm of the mean of vectors v_s over seeds, from their products v_s . v_t, (n, S, S).
+    """Norm of the mean over seeds of vectors v_s, from their inner products v_s . v_t, (n, S, S).
 
-    The square is estimated without bias by the products of different seeds alone: the squares of single seeds would add
-    their noise. The estimate can be negative, and its root then carries the sign.
+    Only products of different seeds enter, which makes the estimate of the square unbiased. It can be negative; its
+    root then carries the sign.
     """
     pairs = products.copy()
     diagonal = np.arange(pairs.shape[1])
@@ -116,16 +109,16 @@ def norm_of_mean(products: Array) -> Statistic:
 
 
 def standard_deviation(products: Array) -> Statistic:
-    """Standard deviation over seeds of vectors v_s, from their products v_s . v_t, (n, S, S): E|v - E v|^2's root.
+    """Standard deviation over seeds (E|v - E v|**2)**(1/2) of vectors v_s, from their products v_s . v_t, (n, S, S).
 
-    A resample's variance is divided by its draws less one, as the sample's is.
+    The divisor is S - 1, in resamples too.
     """
     squares = np.diagonal(products, axis1=1, axis2=2)
 
     def statistic(weight: Array) -> Array:
-        drawn = weight.sum(axis=1, keepdims=True)
+        count = weight.sum(axis=1, keepdims=True)
         square = np.einsum("bs,nst,bt->bn", weight, products, weight, optimize=True)
-        return np.asarray(np.sqrt(np.maximum(weight @ squares.T - square / drawn, 0.0) / (drawn - 1.0)))
+        return np.asarray(np.sqrt(np.maximum(weight @ squares.T - square / count, 0.0) / (count - 1.0)))
 
     return statistic
 
@@ -143,32 +136,32 @@ def estimate(
     Parameters
     ----------
     sizes : sequence of float (n,)
-        N, or another number of that kind, increasing.
+        N, or another size, increasing.
     seeds : int
-        S >= 1, rows to draw from.
+        S >= 1, number of seeds.
     statistic : callable
-        From weights of the seeds, (B, S), to values (B, n); see :func:`rms`, :func:`mean`, :func:`norm_of_mean`.
+        Maps weights of the seeds (B, S) to values (B, n); see :func:`rms`, :func:`mean`, :func:`norm_of_mean`.
     name : str, optional
-        Names the stream of random numbers, so that a result depends on nothing but the data and this.
+        Name of the random stream; results depend only on the data and this.
     reference : float, optional
-        For root mean squares of distances to a reference of this N that is of the same law: its own error adds in
-        square, so distances are C (N**(-2r) + reference**(-2r))**(1/2). The values returned and fitted are divided by
-        (1 + (N/reference)**(2r))**(1/2), r being the fitted rate or 1/2 if there is none.
+        N of an independent reference from the same law, for rms distances to it. Its own error adds in square:
+        distances are C (N**(-2r) + reference**(-2r))**(1/2). Values returned and fitted are divided by
+        (1 + (N/reference)**(2r))**(1/2), with the fitted rate r, or 1/2 if there is none.
     nested : bool, optional
-        For networks that are sub-samples of the reference, whose distances are C (1/N - 1/reference)**r: r = 1/2 for
-        the mean of N of its particles, r = 1 for an error of order 1/N. Values are divided by (1 - N/reference)**r.
+        Whether networks are sub-samples of the reference, with distances C (1/N - 1/reference)**r: r = 1/2 for the
+        mean of N of its particles, r = 1 for an error of order 1/N. Values are divided by (1 - N/reference)**r.
 
     Returns
     -------
     Estimate
-        Intervals are value +- t se with the bootstrap's standard error se and Student's t of S - 1 degrees of freedom.
-        With 4 to 16 seeds of simulated Gaussian clouds they covered the true exponent in 94% to 96% of cases, where the
-        bootstrap's percentiles covered it in 79% to 91%.
+        Intervals are value +- t se with the bootstrap standard error se and Student's t with S - 1 degrees of freedom.
+        With 4 to 16 seeds of simulated Gaussian samples they covered the true exponent in 94% to 96% of cases;
+        bootstrap percentiles covered it in 79% to 91%.
 
     Notes
     -----
-    There is no rate if the values that are told from 0 are too few or span too little, if there are too few seeds, or
-    if the interval of the exponent contains 0. Sizes are used up to the first whose value cannot be told from 0.
+    Sizes are used up to the first whose value does not differ significantly from 0. There is no rate if they are too
+    few or span too little, if there are too few seeds, or if the interval of the exponent contains 0.
 
     Raises
     ------
@@ -179,35 +172,32 @@ def estimate(
     if len(n) == 0 or (n <= 0).any() or (np.diff(n) <= 0).any():
         raise InputError(f"sizes: expected increasing numbers of particles, got {list(sizes)}")
     if nested and not (reference and n[-1] < reference):
-        raise InputError(
-            f"sizes: expected nested ones below the reference's {reference}, got {list(sizes)}; leave it out"
-        )
+        raise InputError(f"sizes: expected sizes below the reference's {reference}, got {list(sizes)}; leave it out")
     value = statistic(np.ones((1, seeds)))[0]
     if seeds < 2:
-        nothing = np.full(len(n), np.nan)
-        return Estimate(tuple(sizes), value, nothing, nothing, _none(f"{seeds} seed, {MIN_SEEDS} are needed"))
+        unknown = np.full(len(n), np.nan)
+        return Estimate(tuple(sizes), value, unknown, unknown, _none(f"{seeds} seed, {MIN_SEEDS} are needed"))
     weight = bootstrap_weights(seeds, name)
     drawn = statistic(weight)
-    error = standard_error(drawn, seeds)
-    reach = student_t(seeds)
+    half_width = student_t(seeds) * standard_error(drawn, seeds)
     sign = np.sign(value[0]) or 1.0
-    told = sign * value > reach * error
-    usable = len(n) if told.all() else int(np.argmin(told))
+    significant = sign * value > half_width
+    usable = len(n) if significant.all() else int(np.argmin(significant))
     share = n / reference if reference else np.zeros(len(n))
     rate = _fit(n[:usable], sign * value[:usable], sign * drawn[:, :usable], seeds, len(n), share[:usable], nested)
     power = np.array(rate.exponent if rate else 0.5)
     own = (1.0 - share) ** power if nested else _own_error(share, power)
-    return Estimate(tuple(sizes), value / own, (value - reach * error) / own, (value + reach * error) / own, rate)
+    return Estimate(tuple(sizes), value / own, (value - half_width) / own, (value + half_width) / own, rate)
 
 
 def _own_error(share: Array, exponent: Array) -> Array:
-    """Factor by which the reference's own error lengthens distances, (..., n), at shares (n,) of the reference's N."""
+    """Factor by which the reference's own error increases distances, (..., n), for N/reference (n,)."""
     power = 2.0 * np.maximum(exponent, 0.0)[..., None]
     return np.asarray(np.sqrt(1.0 + np.where(share > 0, share, 0.0) ** np.maximum(power, 1e-9) * (share > 0)))
 
 
 def _exponents(value: Array, slope: Array, share: Array) -> Array:
-    """Exponents of rows of values (..., n), the reference's own error taken out with the exponent itself."""
+    """Exponents of rows of values (..., n), corrected for the reference's own error by fixed-point iteration."""
     exponent = -np.log(value) @ slope
     if (share > 0).any():
         for _ in range(_FIXED_POINT):
@@ -216,17 +206,19 @@ def _exponents(value: Array, slope: Array, share: Array) -> Array:
 
 
 def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: Array, nested: bool) -> Rate:
-    """Line through the logarithms, with its interval, or the reason for none."""
-    sizes = tuple(int(each) if each == int(each) else float(each) for each in n)
+    """Rate with its interval, or the reason why there is none."""
+    sizes = tuple(int(size) if size == int(size) else float(size) for size in n)
     if seeds < MIN_SEEDS:
         return _none(f"{seeds} seeds, {MIN_SEEDS} are needed", sizes)
     if len(n) < MIN_SIZES or n[-1] < MIN_SPAN * n[0]:
-        few = f"{len(n)} of {offered} sizes are told from 0" if len(n) < offered else f"{offered} sizes"
+        few = (
+            f"only {len(n)} of {offered} sizes differ significantly from 0" if len(n) < offered else f"{offered} sizes"
+        )
         return _none(f"{few}, {MIN_SIZES} that span a factor of {MIN_SPAN:g} are needed", sizes)
     if nested:  # C (1/N - 1/reference)**r is a power of the size whose inverse is that difference
         n, share = n / (1.0 - share), np.zeros(len(n))
-    (exponent, low, high), good = fit_exponent(n, value, drawn, seeds, share)
-    if good < RESAMPLES / 2 or not np.isfinite(high - low):
+    (exponent, low, high), valid = fit_exponent(n, value, drawn, seeds, share)
+    if valid < RESAMPLES / 2 or not np.isfinite(high - low):
         return _none("too few resamples of the seeds have positive values", sizes)
     if not low > 0:
         return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)
@@ -236,20 +228,20 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
 
 
 def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array | None = None) -> tuple[Interval, int]:
-    """Exponent of a power law through values (n,), whatever its sign, and how many resamples (B, n) have logarithms."""
+    """Exponent of a power law through values (n,), of either sign, and the number of positive resamples (B, n)."""
     x = np.log(n) - np.log(n).mean()
     slope = x / (x @ x)
     share = np.zeros(len(n)) if share is None else share
     exponent = float(_exponents(value, slope, share))
-    good = (drawn > 0).all(axis=1)  # a resample whose value is not positive has no logarithm
-    reach = student_t(seeds) * float(standard_error(_exponents(drawn[good], slope, share), seeds))
-    return Interval(exponent, exponent - reach, exponent + reach), int(good.sum())
+    positive = (drawn > 0).all(axis=1)
+    half_width = student_t(seeds) * float(standard_error(_exponents(drawn[positive], slope, share), seeds))
+    return Interval(exponent, exponent - half_width, exponent + half_width), int(positive.sum())
 
 
-def without_rate(found: Estimate, reason: str) -> Estimate:
-    """Build the same estimate with neither intervals nor a rate, for that reason."""
-    unknown = np.full(len(found.value), np.nan)
-    return found._replace(low=unknown, high=unknown, rate=_none(reason))
+def without_rate(estimate: Estimate, reason: str) -> Estimate:
+    """Drop the intervals and the rate of an estimate, for a reason that is recorded."""
+    unknown = np.full(len(estimate.value), np.nan)
+    return estimate._replace(low=unknown, high=unknown, rate=_none(reason))
 
 
 def _none(reason: str, sizes: tuple[float, ...] = ()) -> Rate:
@@ -257,17 +249,17 @@ def _none(reason: str, sizes: tuple[float, ...] = ()) -> Rate:
 
 
 def standard_error(drawn: Array, seeds: int) -> Array:
-    """Standard error from resamples (B, ...); the bootstrap's own is too small by the factor of a variance over S."""
+    """Standard error from resamples (B, ...), with Bessel's correction for S seeds."""
     return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
 
 
 def student_t(seeds: int) -> float:
-    """Student's t of S - 1 degrees of freedom, by which a standard error is multiplied for an interval."""
+    """Quantile of Student's t with S - 1 degrees of freedom for a two-sided 95% interval."""
     return float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1))
 
 
 def bootstrap_weights(seeds: int, name: str, number: int = RESAMPLES) -> Array:
-    """How often each of S seeds is drawn in each resample, (B, S); resamples of a single seed are left out."""
+    """Counts of the S seeds in bootstrap resamples, (B, S); resamples of a single seed are left out."""
     key = int.from_bytes(hashlib.sha256(f"bootstrap {name}".encode()).digest()[:16], "little")
     generator = np.random.Generator(np.random.Philox(key=key))
     weight = generator.multinomial(seeds, np.full(seeds, 1 / seeds), size=number).astype(float)

@@ -102,7 +102,7 @@ class Sizes:
             for largest, limit in zip((self.depths[-1], self.widths[-1]), self.reference, strict=True):
                 real("reference", limit, least=1.0)
                 if self.nested and largest > limit:
-                    raise InputError(f"sizes: expected nested ones up to the reference's {limit:g}, got {largest}")
+                    raise InputError(f"sizes: expected sizes up to the reference's {limit:g}, got {largest}")
 
 
 def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Array:
