@@ -16,7 +16,6 @@ Nothing leads back from a reduced theta to the weights.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Callable
 from functools import partial
 
@@ -30,9 +29,7 @@ from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
 from wgflow.model.particles import Particles, project
-from wgflow.systems.images.architectures import initialise
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
-from wgflow.theory.reference import Law
 from wgflow.theory.stationarity import Residual
 
 METHODS = ("project", "subsample")
@@ -100,40 +97,6 @@ def from_particles(stage: MeanFieldStage, rho: Particles) -> None:
         parts = torch.from_numpy(row.copy()).split([each.numel() for each in branch.parameters()])
         for parameter, part in zip(branch.parameters(), parts, strict=True):
             parameter.copy_(part.view_as(parameter))
-
-
-def initial_law(stage: PlainStage, columns: int | None = None, method: str = "project", reduction_seed: int = 0) -> Law:
-    """Law of a block as :func:`wgflow.systems.images.architectures.build` draws it, at a uniform depth, reduced alike.
-
-    Parameters
-    ----------
-    stage : PlainStage
-        Whose blocks have the shapes; they are not changed.
-    columns, method, reduction_seed : int, str, int
-        As ``columns``, ``method`` and ``seed`` of :func:`to_particles`.
-
-    Returns
-    -------
-    callable
-        law(count, seed) -> theta (count, P or q), tau (count,), e.g. for
-        :class:`wgflow.theory.support.Yardstick`. Particle i depends on the seed and on i only.
-
-    Raises
-    ------
-    InputError
-        As :func:`to_particles`.
-    """
-    reduced = _reduction(stage, columns, method, reduction_seed)
-    block = copy.deepcopy(stage.branches[0]).cpu()
-    return partial(_drawn, block, reduced)
-
-
-def _drawn(block: nn.Module, reduced: Callable[[Array], Array], count: int, seed: int) -> tuple[Array, Array]:
-    rows = []
-    for i in range(count):
-        initialise(block, seed, step=i)
-        rows.append(reduced(_weights(block)[None]))
-    return np.concatenate(rows), rng.uniform(seed, "depth of a block", (count, 1))[:, 0]
 
 
 def stationarity(stage: MeanFieldStage) -> Residual:

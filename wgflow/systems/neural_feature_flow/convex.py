@@ -29,11 +29,10 @@ from typing import NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.linalg import qr
 
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Array
-from wgflow.base.validate import finite_array, real, whole
+from wgflow.base.validate import finite_array, real
 from wgflow.systems.neural_feature_flow.low_rank import dense
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
@@ -80,49 +79,6 @@ def lift(weights: Weights) -> Point:
     m = len(weights.outer)
     omega = tuple(np.asarray(dense(v)) / m**2 for v in weights.middle)
     return Point((*omega, weights.outer / m), tuple(np.full(m, 1 / m) for _ in range(len(weights.middle) + 1)))
-
-
-def grid_of(network: Network, features: Features, units: int | None = None, cut: float = CUT) -> Features:
-    """Grid of the units of a network, all or some of them, on which the constraints can still be met.
-
-    Of each layer as many units as h1(beta_l) has rank are taken by a QR decomposition with column pivoting, so that
-    the rest, and with it every feature above, is in their span; others fill up to ``units``, the first ones first. A
-    Res-Net keeps whole paths, those pivotal in any layer. On a smaller grid the optimum is no lower, so it no longer
-    bounds the whole network from below.
-
-    Parameters
-    ----------
-    network : Network
-        Data and activations.
-    features : Features
-        Of its units.
-    units : int, optional
-        How many to keep in each layer; all by default.
-    cut : float, optional
-        Singular values below cut times the largest do not count, in [0, 1).
-
-    Raises
-    ------
-    InputError
-        If so few units cannot span what the features span.
-    """
-    check_grid(network, features)
-    if units is None:
-        return features
-    units = whole("units", units)
-    keep = [_pivots(network.h1.value(beta), cut) for beta in features.beta]
-    if network.skip:
-        keep = len(keep) * [np.unique(np.concatenate(keep))]
-    needed = max(len(each) for each in keep)
-    if units < needed:
-        raise InputError(
-            f"units: expected at least {needed}, the rank of the features, got {units}; fewer leave the layers above "
-            "out of reach"
-        )
-    chosen = [_filled(each, len(beta), units) for each, beta in zip(keep, features.beta, strict=True)]
-    beta = tuple(each[rows] for each, rows in zip(features.beta, chosen, strict=True))
-    alpha = tuple(each[rows] for each, rows in zip(features.alpha, chosen[1:], strict=True))
-    return Features(alpha, beta)
 
 
 def check_grid(network: Network, grid: Features) -> tuple[int, ...]:
@@ -219,15 +175,3 @@ def _perspective(top: Array, p: Array) -> float:
     if (top[p == 0] != 0).any():
         return np.inf
     return float((top[p > 0] ** 2 / p[p > 0]).sum())
-
-
-def _pivots(h: Array, cut: float) -> Array:
-    """Rows of h (m, N) that span all of them, as many as its rank."""
-    s = np.linalg.svd(h, compute_uv=False)
-    order = qr(h.T, mode="r", pivoting=True)[1]
-    return np.asarray(order[: int(np.count_nonzero(s > cut * s[0]))])
-
-
-def _filled(keep: Array, count: int, units: int) -> Array:
-    rest = np.setdiff1d(np.arange(count), keep)
-    return np.sort(np.concatenate([keep, rest[: max(units - len(keep), 0)]])).astype(int)

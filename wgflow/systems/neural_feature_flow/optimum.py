@@ -116,7 +116,7 @@ def reformulate(
     network : Network
         Data, activations, kind; squared loss.
     grid : Features
-        Features of the units, such as :func:`wgflow.systems.neural_feature_flow.convex.grid_of` gives.
+        Features of the units.
     lam : float or sequence of L floats
         Strengths lam_2, ..., lam_(L+1) of the penalties, > 0.
     first : array_like (m_1,), optional

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from wgflow.base.errors import InputError
 from wgflow.systems.neural_feature_flow import convex
 from wgflow.systems.neural_feature_flow.constraints import Dual, constraints, lower_bound, project
-from wgflow.systems.neural_feature_flow.convex import Point, grid_of, lift, objective, residual
+from wgflow.systems.neural_feature_flow.convex import Point, lift, objective, residual
 from wgflow.systems.neural_feature_flow.flow import run
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
 from wgflow.systems.neural_feature_flow.network import Network
@@ -336,25 +336,12 @@ def test_slack(twin, kind, rng):
     assert 0 <= found.value - found.bound < 1e-6
 
 
-def test_a_thinner_grid_keeps_the_constraints(kind):
+def test_features_out_of_reach_are_refused(kind):
     pytest.importorskip("cvxpy")
     network = sine(kind)
     grid = network.features(minimum_norm(network, 24, seed=3).weights)
-    assert grid_of(network, grid) is grid
-    thin = grid_of(network, grid, 14)
-    assert {each.shape for each in thin.beta} == {(14, 10)}
-    assert all(
-        {row.tobytes() for row in a} <= {row.tobytes() for row in b} for a, b in zip(thin.beta, grid.beta, strict=True)
-    )
-    small, large = reformulate(network, thin, 1e-3), reformulate(network, grid, 1e-3)
-    assert small.residual < 1e-9
-    assert small.value > large.value
-    if network.skip:  # whole paths
-        assert np.allclose(thin.beta[1], thin.beta[0] + np.tanh(thin.alpha[0]))
-    with pytest.raises(InputError, match=r"units: expected at least \d+, the rank"):
-        grid_of(network, grid, 3)
     first = Features(tuple(a[:3] for a in grid.alpha), tuple(b[:3] for b in grid.beta))
-    with pytest.raises(InputError, match="in the span"):  # what the refusal is for
+    with pytest.raises(InputError, match="in the span"):
         constraints(network, first)
 
 

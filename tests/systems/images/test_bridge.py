@@ -165,26 +165,6 @@ def test_a_trajectory_of_a_training_run(tmp_path):
     np.testing.assert_array_equal(cifar.to_particles(other).theta, rho.theta)
 
 
-def test_support_of_blocks_at_the_start_is_that_of_their_law():
-    """Drawn blocks cover their own law like iid ones; blocks that went elsewhere do not."""
-    from wgflow.theory.support import Yardstick
-
-    stage = stage_of(0, "resnet110")
-    law = bridge.initial_law(stage, 3)
-    theta, tau = law(4, 1)
-    np.testing.assert_array_equal(law(2, 1)[0], theta[:2])
-    assert theta.shape == (4, 3)
-    assert tau.shape == (4,)
-    assert not np.array_equal(law(4, 2)[0], theta)
-    yardstick = Yardstick(law, len(stage), draws=60, clouds=8)
-    rho = cifar.to_particles(stage, 3)
-    found = yardstick.measure(rho.theta, rho.tau)
-    # coverage of an iid cloud, its spread estimated from 8: t with 7 degrees of freedom, 6 deviations once in 2000
-    assert abs(found.coverage.value - found.coverage.iid) < 6 * found.coverage.spread * np.sqrt(1 + 1 / 8)
-    away = yardstick.measure(rho.theta + 5 * yardstick.scale[:-1], rho.tau)
-    assert away.coverage.value < 0.1 * found.coverage.value
-
-
 @pytest.mark.parametrize("ends", ["clip", "free"])
 def test_stationarity_is_the_core_one(rng, ridges, ends):
     """Residual of the same network in the core: one block at the wall of depth, one without a gap."""

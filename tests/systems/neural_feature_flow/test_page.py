@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-PAGE = (Path(__file__).parents[2] / "docs" / "features.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "features.md").read_text()
 ROWS = [row.split("|") for row in PAGE.splitlines() if row.startswith("| ") and "`" in row]
 NAMES = sorted(
     {name for row in ROWS for name in re.findall(r"`(\w+\.\w+)[`(]", row[2]) if not name.startswith("network.")}

@@ -9,7 +9,7 @@ from wgflow.studies.cifar.reduce import PUBLISHED
 from wgflow.study.training_tables import TrainingTable
 from wgflow.systems.images.record import MEASURED
 
-PAGE = (Path(__file__).parents[2] / "docs" / "cifar.md").read_text()
+PAGE = (Path(__file__).parents[3] / "docs" / "cifar.md").read_text()
 
 
 def test_its_lines_run(capsys):
