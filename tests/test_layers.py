@@ -20,7 +20,7 @@ LAYERS = [
     ["stats"],
     ["report", "studies"],
     ["sims"],
-    ["cli", "analysis", "doctor"],
+    ["cli", "analysis", "cifar", "doctor"],
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 APART = {("flow", "trajectory"), ("trajectory", "flow")}  # a writer cannot see a flow

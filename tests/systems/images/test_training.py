@@ -398,9 +398,9 @@ def test_mixed_precision_trains_too():
 SCRIPT = """
 import os, signal, sys
 import torch
-from wgflow.cifar import record
-from wgflow.cifar.data import digit_images
-from wgflow.cifar.recipe import Recipe
+from wgflow.systems.images import record
+from wgflow.systems.images.data import digit_images
+from wgflow.systems.images.recipe import Recipe
 from wgflow.trajectory import TrajectoryWriter
 from pathlib import Path
 recipe = Recipe("resnet_digits", "mean_field", batch=32, padding=1, flip=False, lr=0.05, columns=4, tau_rate=5.0)
