@@ -77,13 +77,13 @@ class Energy(Copyable):
         self.kernel = kernels.select(backend, problem, threads, dtype)
         self._threads = threads
 
-    def _held(self) -> dict[str, Any]:
-        """Attributes, and what the kernel was chosen by in place of it: a copy makes its own."""
+    def _attributes(self) -> dict[str, Any]:
+        """Attributes, with the backend's name in place of the kernel: a copy builds its own."""
         return self.__dict__ | {"kernel": self.backend}
 
-    def _take(self, held: dict[str, Any]) -> None:
-        super()._take(held)
-        self.kernel = kernels.select(held["kernel"], self.problem, self._threads, self.dtype)
+    def _restore(self, attributes: dict[str, Any]) -> None:
+        super()._restore(attributes)
+        self.kernel = kernels.select(attributes["kernel"], self.problem, self._threads, self.dtype)
 
     @property
     def backend(self) -> str:

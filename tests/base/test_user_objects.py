@@ -450,8 +450,8 @@ def test_wrong_operators():
     one_line("got the class Langevin", wgflow.Flow, energy, ingredients=[Langevin])
     one_line("expected a function of a measure and a move, got one with arguments (rho)", wgflow.Flow, energy,
              ingredients=[lambda rho: rho])  # fmt: skip
-    one_line("ingredients: expected a list", wgflow.Flow, energy, ingredients=noise)
-    one_line("ingredients: expected a list", wgflow.Flow, energy, ingredients={"name": "langevin"})
+    one_line("ingredients: expected a list of operators", wgflow.Flow, energy, ingredients=noise)
+    one_line("ingredients: expected a list of operators", wgflow.Flow, energy, ingredients={"name": "langevin"})
 
 
 class Rule(Constant):

@@ -1,26 +1,26 @@
-"""Balance of energy along a run: how much of what E does at every step the dissipation explains, and where E rises."""
+"""Energy balance along a run: how well the dissipation explains the change of E in every step, and where E rises."""
 
 from __future__ import annotations
 
 import math
 from typing import NamedTuple
 
-_ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}  # of E, in units of E or of what it has changed by
+_ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}  # of E, relative to E or to its change so far
 
 
 class EnergyBalance(NamedTuple):
-    """Sums over the steps of a run without noise and minibatches, from its start on.
+    """Sums over the steps of a run without noise and minibatches, since its start.
 
     Over a step from E_0 to E_1 the flow's change of E is c = E_1 - E_0, less the integral of dE/ds at a fixed measure
     where E depends on s (trapezoid rule); the dissipation predicts -q with q = h sum_j b_j D_j, the integral of the
     dissipation D by the integrator's own rule over its stages. c + q is the step's defect, O(h**(p + 1)) for a method
     of order p where E is smooth enough, so that the sum of its absolute values is O(h**p). Under Gaps E jumps in steps
-    in which particles change places; the defects of such steps, mostly jumps, are kept apart.
+    in which particles change places; the defects of such steps, mostly jumps, are summed separately.
 
     Attributes
     ----------
     steps : float
-        Steps that were measured; all numbers are floats, as files have them.
+        Steps measured; all numbers are floats, as in files.
     descent : float
         Sum of |c| over these steps.
     dissipated : float
@@ -28,7 +28,7 @@ class EnergyBalance(NamedTuple):
     defect : float
         Sum of |c + q| over the steps without an order switch; NaN likewise.
     rises : float
-        Steps without an order switch in which c was positive beyond rounding.
+        Steps without an order switch in which c > 0 beyond rounding.
     rise, rise_s : float
         The largest such c, and the flow time at the end of that step; 0 if there was none.
     risen : float
@@ -36,7 +36,7 @@ class EnergyBalance(NamedTuple):
     switched : float
         Steps in which particles changed places in depth (Gaps).
     at_switches, risen_at_switches : float
-        Sums of |c + q| and of positive c over those.
+        Sums of |c + q| and of positive c over these steps.
     """
 
     steps: float = 0.0
@@ -69,7 +69,7 @@ class EnergyBalance(NamedTuple):
         switched : bool
             Whether particles changed places in depth.
         rounding : float
-            As :func:`rounding` has it.
+            From :func:`rounding`.
         """
         change = end - start - explicit
         defect = abs(change + dissipated)
@@ -86,7 +86,7 @@ class EnergyBalance(NamedTuple):
 
     @property
     def relative(self) -> float:
-        """Defect of the steps without an order switch over the descent; NaN if E never changed or it is not known."""
+        """Defect of the steps without an order switch over the descent; NaN if E never changed or it is unknown."""
         return self.defect / self.descent if self.descent > 0 else math.nan
 
 
@@ -95,7 +95,7 @@ LENGTH = len(EMPTY)
 
 
 def rounding(dtype: str) -> float:
-    """Largest change of E that may be rounding, relative to E or to what E has changed by, for a precision's name."""
+    """Largest change of E that may be rounding, relative to E or to its change so far, for a precision by name."""
     return _ROUNDING[dtype]
 
 

@@ -1,7 +1,7 @@
-"""What can go wrong, one class each, and the words an error is made of.
+"""Exceptions, and how values are described in their messages.
 
 Every library error is also the builtin error it refines, so ``except ValueError`` keeps working. A message says
-what was expected, what came (value and type), and what to do.
+what was expected, what was given (value and type), and what to do.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ class BackendError(WgflowError, RuntimeError):
 
 
 class DivergenceError(WgflowError, FloatingPointError):
-    """The flow left the finite numbers.
+    """The flow diverged: a number is not finite.
 
     Attributes
     ----------
     frame : Frame or None
-        The last state whose energy and velocity were finite, so that nothing computed is lost.
+        The last state whose energy and velocity were finite.
     """
 
     def __init__(self, message: str, frame: Any = None) -> None:
@@ -44,7 +44,7 @@ class WorkspaceError(WgflowError, OSError):
 
 
 class LostError(WgflowError, OSError):
-    """A file of a run that was there while it ran, and was removed or exchanged from outside."""
+    """A file of a run that was removed or replaced from outside while it ran."""
 
 
 class StudyError(InputError):
@@ -53,7 +53,7 @@ class StudyError(InputError):
     Attributes
     ----------
     problems : list of str
-        One line for each thing found wrong, all of them at once.
+        One line per problem.
     """
 
     def __init__(self, problems: list[str]) -> None:
@@ -61,16 +61,16 @@ class StudyError(InputError):
         self.problems = problems
 
     def __reduce__(self) -> tuple[type[StudyError], tuple[list[str]]]:
-        """Say how it is made again in another process."""
+        """Pickle by the problems."""
         return type(self), (self.problems,)
 
 
 def describe(value: object) -> str:
-    """Value and type in a form short enough for one line of an error message."""
+    """Value and type, short enough for one line of an error message."""
     kind = type(value).__name__
     try:
         text = " ".join(repr(value).split())
-    except Exception:  # an object of the user's that cannot say what it is
+    except Exception:  # from a user's __repr__
         return f"an object ({kind})"
     if len(text) > 60:
         text = text[:57] + "..."

@@ -1,4 +1,4 @@
-"""The packages that parts of wgflow need beyond its own, and how to install them."""
+"""Optional dependencies: the command that installs an extra."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 
 
 def install(extra: str) -> str:
-    """Command that installs what an extra of the package brings.
+    """Command that installs an extra of the package.
 
-    No index need have wgflow: from a checkout it names that folder, else the packages themselves.
+    It does not assume that wgflow is on an index: from a checkout it names that folder, otherwise the packages.
 
     Parameters
     ----------
     extra : str
-        Its name in ``pyproject.toml``, e.g. ``"study"``.
+        Name in ``pyproject.toml``, e.g. ``"study"``.
     """
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():

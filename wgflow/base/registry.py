@@ -1,4 +1,4 @@
-"""Registries: from a name, or a table of a study with a name and options, to an object."""
+"""Registries: from a name, or a table with a name and options, to an object."""
 
 from __future__ import annotations
 
@@ -9,26 +9,26 @@ from typing import Any, TypeVar, cast
 
 from wgflow.base.errors import InputError, describe
 
-_SHOWN = 16  # names listed at most where one is unknown
+_SHOWN = 16  # most names listed in the message about an unknown one
 
 
 def suggest(name: str, known: Iterable[str]) -> str:
-    """``"did you mean 'x'? "`` with the nearest known name, or nothing when none is near."""
+    """``"did you mean 'x'? "`` with the closest known name, or an empty string if none is close."""
     near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'? " if near else ""
 
 
 def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
-    """Build the error for a name that is in no registry.
+    """Error for a name that is not in a registry.
 
     Parameters
     ----------
     kind : str
-        What the name should have named, e.g. ``"block"``.
+        What the name stands for, e.g. ``"block"``.
     name : object
-        What was given instead.
+        The value given.
     known : iterable of str
-        The names that would have done.
+        The known names.
     """
     names = sorted(known)
     hint = suggest(name, names) if isinstance(name, str) else ""
@@ -41,7 +41,7 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:
-    """Refuse what is none of these names; arguments as :func:`unknown`."""
+    """Raise InputError unless a name is known; arguments as for :func:`unknown`."""
     if not isinstance(name, str) or name not in known:
         raise unknown(kind, name, known)
 
@@ -63,7 +63,7 @@ def lookup(kind: str, name: object, table: Mapping[str, _Entry]) -> _Entry:
 
 
 def name_and_options(kind: str, choice: object, instead: str = "") -> tuple[object, dict[str, object]]:
-    """Name and options of a choice given as a name or as a spec (a table with a ``name``).
+    """Name and options of a choice, from a name or a spec (a table with a ``name``).
 
     Parameters
     ----------
@@ -72,7 +72,7 @@ def name_and_options(kind: str, choice: object, instead: str = "") -> tuple[obje
     choice : object
         A name or a mapping.
     instead : str, optional
-        The object that would do as well, in words.
+        Description of the object that is accepted as well.
 
     Raises
     ------
@@ -94,7 +94,7 @@ def name_and_options(kind: str, choice: object, instead: str = "") -> tuple[obje
 
 
 def build(kind: str, choice: object, table: Mapping[str, type[_Entry]], instead: str = "") -> _Entry:
-    """Object of a registry of dataclasses from a name or spec; arguments as for :func:`name_and_options`.
+    """Object of a registry of dataclasses, from a name or spec; arguments as for :func:`name_and_options`.
 
     Raises
     ------
@@ -102,11 +102,11 @@ def build(kind: str, choice: object, table: Mapping[str, type[_Entry]], instead:
         If the name or an option is unknown, or the class refuses a value.
     """
     name, options = name_and_options(kind, choice, instead)
-    made = lookup(kind, name, table)
-    known = {field.name: field for field in dataclasses.fields(cast(Any, made))}
+    entry = lookup(kind, name, table)
+    known = {field.name: field for field in dataclasses.fields(cast(Any, entry))}
     for option in options:
         check_name(f"option of {kind} {name!r}", option, known)
     for option, field in known.items():
         if option not in options and field.default is dataclasses.MISSING:
             raise InputError(f"{kind} {name!r}: expected the option {option!r}, got none; add it")
-    return made(**options)
+    return entry(**options)

@@ -1,7 +1,7 @@
 """Counter-based random numbers: a draw is a function of (seed, stream, step, particle), nothing else.
 
-There is no generator state to save, so a resumed run draws what the uninterrupted one would have drawn, and the
-first n particles of a large cloud are the same as the cloud of n particles with the same seed. Philox-4x64-10 of
+There is no generator state to save: a resumed run draws the same numbers as an uninterrupted one, and the first n
+particles of a large ensemble are the ensemble of n particles with the same seed. Philox-4x64-10 of
 Salmon, Moraes, Dror and Shaw (2011), as implemented by NumPy.
 """
 
@@ -41,11 +41,11 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
     seed : int
         0 <= seed < 2**64.
     stream : str
-        What the numbers are for; other streams are independent.
+        Purpose of the numbers; different streams are independent.
     shape : (int, int)
         Particles, numbers per particle. A row does not depend on how many rows are drawn.
     step : int, optional
-        Flow step the numbers belong to, >= 0.
+        Flow step to which the numbers belong, >= 0.
 
     Returns
     -------
@@ -58,7 +58,7 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
         If the seed is outside its range.
     """
     rows, columns = shape
-    stride = -(-columns // _WORDS) * _WORDS  # whole counter values, so that a row starts at its own counter
+    stride = -(-columns // _WORDS) * _WORDS  # whole counter values, so that every row starts a new one
     bits = np.random.Philox(key=np.array(key(seed, stream), np.uint64), counter=np.array([0, 0, step, 0], np.uint64))
     raw = bits.random_raw(rows * stride).reshape(rows, stride)[:, :columns]
     out: Array = ((raw >> np.uint64(12)).astype(np.float64) + 0.5) * 2.0**-52
@@ -66,7 +66,7 @@ def uniform(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Ar
 
 
 def normal(seed: int, stream: str, shape: tuple[int, int], step: int = 0) -> Array:
-    """Standard normal numbers by inversion, one uniform number each; arguments as :func:`uniform`."""
+    """Standard normal numbers by inversion, from one uniform number each; arguments as for :func:`uniform`."""
     out: Array = ndtri(uniform(seed, stream, shape, step))
     return out
 

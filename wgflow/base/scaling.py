@@ -1,6 +1,6 @@
-"""Numbers of any size: powers of two that keep squares representable, norms, and the spread of columns.
+"""Scaling against overflow: units (powers of two) in which squares are representable, norms, spread of columns.
 
-Dividing by a power of two is exact, so that results do not depend on it, and numbers of ordinary size keep their bits.
+Division by a power of two is exact, so results do not depend on it, and numbers of ordinary size keep their bits.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 
 from wgflow.base.types import Array
 
-_ORDINARY = 2.0**-250, 2.0**250  # sizes whose squares, and the squares of these, are far from the ends of the numbers
+_ORDINARY = 2.0**-250, 2.0**250  # sizes whose fourth powers neither overflow nor underflow
 _EPS = float(np.finfo(np.float64).eps)
-_ULPS = 4  # of its mean, by which a column's values may deviate by rounding alone
+_ULPS = 4  # of a column's mean, the deviation that rounding alone may cause
 
 
 class Columns(NamedTuple):
-    """Mean and standard deviation of the columns of an array, in a unit of each column's own.
+    """Mean and standard deviation of the columns of an array, in units chosen by column.
 
     Attributes
     ----------
@@ -37,7 +37,7 @@ class Columns(NamedTuple):
 
 
 def unit(size: Any) -> Any:
-    """Power of two near a size >= 0, or near each of several: 1 for 0, ordinary sizes, and what is not finite."""
+    """Power of two near a size >= 0, or near each of several: 1 for 0, ordinary sizes, and non-finite ones."""
     low, high = _ORDINARY
     ordinary = (size == 0) | ((size >= low) & (size <= high)) | ~np.isfinite(size)
     exponent = np.maximum(np.frexp(np.where(ordinary, 1.0, size))[1] - 4, -1074)  # 2 or 4 times it is finite too
@@ -55,35 +55,35 @@ def norms(rows: Array) -> Array:
     return np.asarray(own * np.linalg.norm(rows / own[:, None], axis=1))
 
 
-def comparable(*clouds: Array) -> tuple[list[Array], float]:
-    """Clouds in a unit in which the squared distances between their points neither overflow nor underflow.
+def comparable(*samples: Array) -> tuple[list[Array], float]:
+    """Samples in a unit in which the squared distances between their points neither overflow nor underflow.
 
     Parameters
     ----------
-    *clouds : ndarray (N, d)
-        Finite points, the first cloud not empty. Clouds that differ by ordinary numbers come back as they are, others
+    *samples : ndarray (N, d)
+        Finite points, the first sample not empty. Samples with ordinary differences are returned unchanged, others
         relative to the first point.
 
     Returns
     -------
-    clouds : list of ndarray
-        The clouds.
+    samples : list of ndarray
+        The samples.
     unit : float
-        What distances are to be multiplied with, a power of two.
+        Factor for distances, a power of two.
     """
-    quarter = 0.25 if max(map(largest, clouds)) > _ORDINARY[1] else 1.0  # differences of the largest numbers overflow
-    first = quarter * clouds[0][:1]
-    own = float(unit(max(largest(quarter * cloud - first) for cloud in clouds)))
+    quarter = 0.25 if max(map(largest, samples)) > _ORDINARY[1] else 1.0  # differences of the largest numbers overflow
+    first = quarter * samples[0][:1]
+    own = float(unit(max(largest(quarter * sample - first) for sample in samples)))
     if own == 1.0:
-        return list(clouds), 1.0
-    return [(quarter * cloud - first) / own for cloud in clouds], own / quarter
+        return list(samples), 1.0
+    return [(quarter * sample - first) / own for sample in samples], own / quarter
 
 
 def column_spread(values: Array) -> Columns:
     """Mean and standard deviation of each column of an array (N, C), N >= 1.
 
-    A column counts as constant where its values differ by rounding alone: where their deviation is at most a few units
-    in the last place of their mean. The mean of the deviations is taken off, which leaves no error that grows with N.
+    A column counts as constant if its values differ by rounding alone, that is, if their deviation is at most a few
+    units in the last place of their mean. The mean of the deviations is subtracted, so no error grows with N.
     """
     own = unit(largest(values, 0))
     scaled = values / own

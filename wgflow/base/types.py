@@ -1,4 +1,4 @@
-"""Letters, array aliases, and the two records that every part of wgflow hands on.
+"""Letters, array aliases, and the records that all parts of wgflow exchange: Velocity and Frame.
 
 Letters, the same in every docstring:
 
@@ -44,9 +44,9 @@ class Velocity(NamedTuple):
     theta : ndarray (N, P)
         d theta_i / ds.
     tau : ndarray (N,)
-        d tau_i / ds, before any wall of [0, 1] is taken into account.
+        d tau_i / ds, before the boundary condition at 0 and 1.
     energy : float
-        E(rho), which comes with the velocity at no cost.
+        E(rho), a by-product of the velocity.
     dissipation : float
         -dE/ds of the continuous flow along this velocity, never negative.
     """
@@ -59,7 +59,7 @@ class Velocity(NamedTuple):
 
 @dataclass(frozen=True, eq=False)
 class Frame(Copyable):
-    """One recorded state of a flow; enough to go on from (``flow.run(frame, ...)``).
+    """A recorded state of a flow, from which a run can continue (``flow.run(frame, ...)``).
 
     Attributes
     ----------
@@ -72,15 +72,15 @@ class Frame(Copyable):
     energy : float
         E(rho) at this state.
     dissipation : float
-        -dE/ds of the continuous flow at this state, with mobility and the walls of depth taken into account.
+        -dE/ds of the continuous flow at this state, with mobility and the boundary condition in depth.
     switches : int
-        Pairs of particles that have changed places in depth since the start (Gaps only; 0 otherwise).
+        Order switches (pairs of particles that changed places in depth) since the start; Gaps only, otherwise 0.
     h : float
-        Step length that will be tried next, > 0.
+        Step length to try next, > 0.
     observables : mapping of str to float or ndarray
-        Whatever else the caller measured at this state.
+        Further quantities that the caller measured at this state.
     balance : EnergyBalance, optional
-        Balance of energy over all steps up to here; None where there is none, as with noise or minibatches.
+        Energy balance of all steps so far; None with noise or minibatches, which have none.
     """
 
     step: int
@@ -96,12 +96,12 @@ class Frame(Copyable):
     balance: EnergyBalance | None = None
 
     def __eq__(self, other: object) -> bool:
-        """Whether all numbers are the same; NaN equals NaN."""
+        """Whether all numbers are equal; NaN equals NaN."""
         if not isinstance(other, Frame):
             return NotImplemented
         mine, others = vars(self), vars(other)
         measured = mine["observables"], others["observables"]
-        names = [each.name for each in fields(self) if each.name != "observables"]
+        names = [field.name for field in fields(self) if field.name != "observables"]
         pairs = [(mine[name], others[name]) for name in names]
         pairs += [(measured[0][name], measured[1].get(name)) for name in measured[0]]
         return measured[0].keys() == measured[1].keys() and all(_same(*pair) for pair in pairs)
@@ -113,11 +113,11 @@ class Frame(Copyable):
         Raises
         ------
         InputError
-            If the frame holds no particles, as those of a run that recorded numbers alone, or an entry is not finite.
+            If the frame has no particles, since the run recorded numbers alone, or an entry is not finite.
         """
         if not np.size(self.tau):
             raise InputError(
-                "frame: expected particles, got a frame without any, of a run that recorded numbers alone; "
+                "frame: expected particles, got a frame without any, from a run that recorded numbers alone; "
                 "set record = 'particles' in the study"
             )
         free = bool(((self.tau < 0) | (self.tau > 1)).any())

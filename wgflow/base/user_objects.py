@@ -1,7 +1,7 @@
-"""Objects of the user's own, such as a block or a loss: each is tried once, on a few numbers, when it comes in.
+"""Trials of the user's objects, such as a block or a loss: each is tried once, on a few numbers, when it is passed in.
 
-What wgflow defines itself costs nothing here. What a derivative should be is found from differences of the function it
-belongs to, on both sides, so that at a kink any slope between the two will do.
+Built-in objects are not tried. Derivatives are compared with finite differences on both sides; at a kink any slope
+between the two is accepted.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from wgflow.base.types import Array, Spec
 
 _Numbers = NDArray[Any]
 
-_STEPS = (1e-5, 1e-7, 1e-9)  # of differences; the smaller ones for functions that bend within the first
+_STEPS = (1e-5, 1e-7, 1e-9)  # of differences; the smaller ones for functions that bend within the largest
 _SLACK = 1e-5  # relative difference allowed between a derivative and differences
-_SAME = 1e-9  # relative difference allowed between two evaluations of the same thing
+_SAME = 1e-9  # relative difference allowed between two evaluations of one function
 _EPS = 2.0**-52
 _KEPT = 64  # objects without weak references that are remembered
 
@@ -42,9 +42,9 @@ def try_once(thing: object, about: Hashable, trial: Callable[[], None]) -> None:
     Parameters
     ----------
     thing : object
-        The object, known by its identity; it need be neither hashable nor weakly referable.
+        The object, identified by ``id``; it need be neither hashable nor weakly referable.
     about : hashable
-        What else the trial depends on.
+        Whatever else the trial depends on.
     trial : callable
         Raises InputError if the object fails.
     """
@@ -63,7 +63,7 @@ def _reference(thing: object) -> Callable[[], object]:
     key = id(thing)
     try:
         return weakref.ref(thing, lambda _: _tried.pop(key, None))
-    except TypeError:  # slots, a tuple: kept alive for a while instead, so that its id stays its own
+    except TypeError:  # slots, a tuple: kept alive for a while, so that its id is not reused
         _kept[key] = thing
         while len(_kept) > _KEPT:
             oldest = next(iter(_kept))
@@ -73,23 +73,18 @@ def _reference(thing: object) -> Callable[[], object]:
 
 
 def require_methods(kind: str, choice: object, example: str, names: Iterable[str]) -> None:
-    """Refuse what cannot be an object of a kind: a class given for its instance, or an object that lacks a method.
+    """Refuse a class given instead of an instance, and an object that lacks a method.
 
     Parameters
     ----------
     kind : str
         What it should be, e.g. ``"loss"``.
     choice : object
-        What was given.
+        The value given.
     example : str
-        The class that says what such an object has to offer.
+        The class that documents the interface.
     names : iterable of str
-        Attributes it needs.
-
-    Raises
-    ------
-    InputError
-        If it is one of these.
+        Attributes required.
     """
     if isinstance(choice, type):
         raise InputError(
@@ -104,7 +99,7 @@ def require_methods(kind: str, choice: object, example: str, names: Iterable[str
 
 
 def recorded_spec(thing: object, spec: Spec, table: Mapping[str, object]) -> Spec:
-    """Spec of an object as files keep it: one of the user's own is not to be taken for a built-in of the same name."""
+    """Spec of an object for files: one of the user's own is not mistaken for a built-in one of the same name."""
     if is_builtin(thing) or spec.get("name") not in table:
         return spec
     return spec | {"name": f"{spec['name']} (own)"}
@@ -116,58 +111,58 @@ class Candidate(NamedTuple):
     Attributes
     ----------
     kind, name : str
-        What it is, for messages.
+        For messages.
     """
 
     kind: str
     name: object
 
     def refuse(self, expected: str, got: str, do: str = "") -> InputError:
-        """Error that says what was expected of the object, what came, and what to do."""
+        """Error that says what was expected of the object, what it did, and what to do."""
         return InputError(f"{self.kind} {self.name!r}: expected {expected}, got {got}{do and '; '}{do}")
 
     def call(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """What a function of the object returns.
+        """Call a function of the object.
 
         Raises
         ------
         InputError
             If it raises, or changes an argument.
         """
-        given = [each.copy() if isinstance(each, np.ndarray) else each for each in arguments]
-        shapes = ", ".join(str(each.shape) for each in arguments if isinstance(each, np.ndarray))
+        copies = [value.copy() if isinstance(value, np.ndarray) else value for value in arguments]
+        shapes = ", ".join(str(value.shape) for value in arguments if isinstance(value, np.ndarray))
         try:
-            made = function(*given)
+            result = function(*copies)
         except WgflowError:
             raise
         except Exception as error:
-            said = " ".join(str(error).split())[:120]
+            reason = " ".join(str(error).split())[:120]
             raise self.refuse(
                 f"{what} to take arrays of shape {shapes}" if shapes else f"{what} to return",
-                f"{type(error).__name__}{said and ': '}{said}",
+                f"{type(error).__name__}{reason and ': '}{reason}",
             ) from error
-        for before, after in zip(arguments, given, strict=True):
+        for before, after in zip(arguments, copies, strict=True):
             if isinstance(before, np.ndarray) and not np.array_equal(before, after, equal_nan=True):
                 raise self.refuse(
                     f"{what} to leave its arguments as they are", "an array it wrote to", "let it work on a copy"
                 )
-        return made
+        return result
 
     def numbers(
         self, what: Sequence[str], function: Callable[..., Any], arguments: Sequence[Any], shapes: Sequence[Any]
     ) -> list[_Numbers]:
-        """Arrays that a function of the object returns, called twice.
+        """Arrays that a function of the object returns, the same when called twice.
 
         Parameters
         ----------
         what : sequence of str
-            What each array is called, the function's name first.
+            Names of the arrays, the function's name first.
         function : callable
-            Of the arguments.
+            The function.
         arguments : sequence
             Arrays and numbers.
         shapes : sequence of tuples
-            The shapes expected.
+            Shapes expected.
 
         Raises
         ------
@@ -190,12 +185,12 @@ class Candidate(NamedTuple):
                 )
         return first
 
-    def _arrays(self, what: Sequence[str], made: Any) -> list[_Numbers]:
+    def _arrays(self, what: Sequence[str], result: Any) -> list[_Numbers]:
         if len(what) == 1:
-            return [np.asarray(made)]
-        if not isinstance(made, tuple | list) or len(made) != len(what):
-            raise self.refuse(f"{len(what)} arrays, {' and '.join(what)}", describe(made))
-        return [np.asarray(each) for each in made]
+            return [np.asarray(result)]
+        if not isinstance(result, tuple | list) or len(result) != len(what):
+            raise self.refuse(f"{len(what)} arrays, {' and '.join(what)}", describe(result))
+        return list(map(np.asarray, result))
 
     def finite(self, what: str, array: _Numbers) -> None:
         """Refuse numbers that are not finite."""
@@ -203,113 +198,117 @@ class Candidate(NamedTuple):
         if bad.size:
             raise self.refuse(f"{what} to be finite", str(bad[0]))
 
-    def each_alone(self, what: str, whole: _Numbers, part: Any, each: str) -> None:
-        """Refuse rows that depend on which other rows they were computed with.
+    def independent_rows(self, what: str, whole: _Numbers, part: Any, of: str) -> None:
+        """Refuse rows that depend on the other rows they were computed with.
 
         Parameters
         ----------
         what : str
-            What the rows are.
+            Name of the rows.
         whole, part : ndarray (n, ...), (m, ...)
             Computed for all rows, and for the first m of them alone.
-        each : str
-            What a row belongs to.
+        of : str
+            What a row belongs to, such as a sample.
         """
         part = np.asarray(part)
         if part.shape != whole[: len(part)].shape if part.ndim else True:
-            raise self.refuse(f"{what} of one {each} alone to have shape {whole[:1].shape}", str(part.shape))
+            raise self.refuse(f"{what} of one {of} alone to have shape {whole[:1].shape}", str(part.shape))
         if not nearly_equal(whole[: len(part)], part):
             at = _worst(whole[: len(part)], part)
             raise self.refuse(
-                f"{what} of each {each} not to depend on the others",
+                f"{what} of each {of} not to depend on the others",
                 f"{whole[at]:.6g} among {len(whole)} and {part[at]:.6g} alone",
             )
 
     def slope(
-        self, what: str, of: str, found: _Numbers, line: Callable[[float], _Numbers], where: Sequence[int] = ()
+        self, what: str, of: str, derivative: _Numbers, line: Callable[[float], _Numbers], where: Sequence[int] = ()
     ) -> None:
         """Refuse a derivative that differences contradict.
 
         Parameters
         ----------
         what, of : str
-            What the derivative is called, and the function it belongs to.
-        found : ndarray
+            Names of the derivative and of its function.
+        derivative : ndarray
             The derivative at 0.
         line : callable
-            The function along a line, of a number to an array of that shape.
+            The function along a line, from a number to an array of that shape.
         where : sequence of int, optional
-            Where along the line points, for the message.
+            Index of the line, for the message.
         """
-        wrong, expected = contradicted(found, line)
+        wrong, expected = contradicted(derivative, line)
         if wrong.any():
             at = tuple(int(i) for i in np.argwhere(wrong)[0])
             place = (*at, *where)
             raise InputError(
-                f"{self.kind} {self.name!r}: {what}{f' at {place}' if place else ''} is {found[at]:.6g}, "
+                f"{self.kind} {self.name!r}: {what}{f' at {place}' if place else ''} is {derivative[at]:.6g}, "
                 f"but differences of {of} give {expected[at]:.6g}; check sign and factors"
             )
 
     def slopes(
         self, what: str, of: str, gradient: _Numbers, moved: Callable[[Array], _Numbers], most: int, seed: int = 0
     ) -> None:
-        """Refuse a gradient that differences contradict: along all axes or, if they are many, along some mixtures.
+        """Refuse a gradient that differences contradict: along all axes or, if there are many, random directions.
 
         Parameters
         ----------
         what, of : str
-            What the gradient is called, and the function it belongs to.
+            Names of the gradient and of its function.
         gradient : ndarray (..., n)
             The gradient.
         moved : callable
-            The function of a move of the variable, (n,) to (...).
+            The function of a displacement of the variable, (n,) to (...).
         most : int
-            Axes at most, and the number of mixtures.
+            Largest number of axes, and the number of random directions.
         seed : int, optional
-            Seed of the mixtures.
+            Seed of the directions.
         """
         count = gradient.shape[-1]
         axes = np.eye(count) if count <= most else normal(seed, f"try {what}", (most, count))
         for k, axis in enumerate(axes):
-            line = functools.partial(_along, moved, axis)
+            line = functools.partial(_at_step, moved, axis)
             self.slope(what, of, np.asarray(gradient @ axis), line, (k,) if count <= most else ())
 
     def plain(self, spec: Any) -> None:
-        """Refuse a spec that is no plain JSON with a name, as files need it, and a name that is no text."""
+        """Refuse a spec that is not plain JSON with a name, as files need it, and a name that is not text."""
         if not isinstance(self.name, str):
             raise self.refuse("a name that is text", describe(self.name))
         try:
             json.dumps(spec)
-            good = isinstance(spec, dict) and isinstance(spec.get("name"), str)
+            valid = isinstance(spec, dict) and isinstance(spec.get("name"), str)
         except (TypeError, ValueError):
-            good = False
-        if not good:
+            valid = False
+        if not valid:
             raise self.refuse("spec() to be a dict of plain JSON with a name", describe(spec))
 
 
-def contradicted(found: _Numbers, line: Callable[[float], _Numbers]) -> tuple[NDArray[np.bool_], Array]:
-    """Entries of a derivative that differences of its function contradict, and what these give; see the module.
+def contradicted(derivative: _Numbers, line: Callable[[float], _Numbers]) -> tuple[NDArray[np.bool_], Array]:
+    """Entries of a derivative that finite differences of its function contradict, and the differences.
 
     Parameters
     ----------
-    found : ndarray
+    derivative : ndarray
         The derivative at 0.
     line : callable
-        The function, of a number to an array of that shape.
+        The function, from a number to an array of that shape.
     """
-    found = np.asarray(found, np.float64)
+    derivative = np.asarray(derivative, np.float64)
     middle = np.asarray(line(0.0), np.float64)
-    wrong, right, estimate = np.zeros(found.shape, bool), np.zeros(found.shape, bool), np.zeros(found.shape)
+    wrong, right, estimate = (
+        np.zeros(derivative.shape, bool),
+        np.zeros(derivative.shape, bool),
+        np.zeros(derivative.shape),
+    )
     for h in _STEPS:
         up, down = ((np.asarray(line(sign * h), np.float64) - middle) / (sign * h) for sign in (1.0, -1.0))
-        size = np.maximum(np.abs(found), np.maximum(np.abs(up), np.abs(down)))
+        size = np.maximum(np.abs(derivative), np.maximum(np.abs(up), np.abs(down)))
         finite = np.isfinite(size)
         noise = 16 * _EPS * np.abs(middle) / h
         allowed = _SLACK * size + 0.1 * _SLACK * np.max(size, where=finite, initial=0.0) + noise
-        inside = (np.minimum(up, down) - allowed <= found) & (found <= np.maximum(up, down) + allowed)
-        telling = finite & (noise <= 0.01 * size)  # otherwise rounding decides, and nothing is said
-        right |= telling & inside
-        wrong |= telling & ~inside
+        inside = (np.minimum(up, down) - allowed <= derivative) & (derivative <= np.maximum(up, down) + allowed)
+        decisive = finite & (noise <= 0.01 * size)  # otherwise rounding dominates
+        right |= decisive & inside
+        wrong |= decisive & ~inside
         estimate = (up + down) / 2 if h == _STEPS[0] else estimate
         if not (wrong & ~right).any():
             break
@@ -317,12 +316,12 @@ def contradicted(found: _Numbers, line: Callable[[float], _Numbers]) -> tuple[ND
 
 
 def nearly_equal(one: _Numbers, other: _Numbers) -> bool:
-    """Whether two arrays of numbers are the same up to the order of sums."""
+    """Whether two arrays of numbers are equal up to the order of sums."""
     size = np.max(np.abs(one), where=np.isfinite(one), initial=0.0)
     return bool(np.allclose(one, other, rtol=_SAME, atol=_SAME * size, equal_nan=True))
 
 
-def _along(moved: Callable[[Array], _Numbers], axis: Array, t: float) -> _Numbers:
+def _at_step(moved: Callable[[Array], _Numbers], axis: Array, t: float) -> _Numbers:
     return np.asarray(moved(t * axis))
 
 

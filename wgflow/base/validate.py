@@ -15,25 +15,13 @@ from wgflow.base.types import Array, Index
 
 
 def check_instance(name: str, value: object, kind: type, hint: str = "") -> None:
-    """Refuse what is no object of a class.
-
-    Parameters
-    ----------
-    name : str
-        What the caller calls it, for the message.
-    value : object
-        What was given.
-    kind : type
-        The class.
-    hint : str, optional
-        What to do.
-    """
+    """Raise InputError unless a value is an instance of a class; a hint says what to do."""
     if not isinstance(value, kind):
         raise InputError(f"{name}: expected {kind.__name__}, got {describe(value)}{hint and '; '}{hint}")
 
 
 def refuse_masked(name: str, value: object) -> None:
-    """Refuse arrays of NumPy with masked entries, also inside lists: a plain array would forget the mask.
+    """Refuse NumPy arrays with masked entries, also inside lists: a plain array would lose the mask.
 
     Raises
     ------
@@ -41,9 +29,9 @@ def refuse_masked(name: str, value: object) -> None:
         If an entry is masked.
     """
     if isinstance(value, list | tuple):
-        for each in value:
-            if isinstance(each, list | tuple | np.ma.MaskedArray):
-                refuse_masked(name, each)
+        for item in value:
+            if isinstance(item, list | tuple | np.ma.MaskedArray):
+                refuse_masked(name, item)
     elif isinstance(value, np.ma.MaskedArray) and value.dtype.names is None:
         masked = np.argwhere(np.ma.getmaskarray(value))
         if len(masked):
@@ -54,23 +42,23 @@ def refuse_masked(name: str, value: object) -> None:
 
 
 def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an array of real numbers") -> NDArray[Any]:
-    """View a caller's numbers as a plain array.
+    """View an argument as a plain array of numbers.
 
     Parameters
     ----------
     name : str
-        What the caller calls them, for the message.
+        Name of the argument, for the message.
     value : array_like
         Nothing masked; no complex numbers, no strings of digits.
     kinds : str, optional
-        Kinds of types allowed, as NumPy abbreviates them.
+        NumPy kinds allowed.
     what : str, optional
         What is expected, for the message.
 
     Raises
     ------
     InputError
-        If it is anything else, or another library's object does not give its numbers away.
+        If it is anything else, or an object that cannot be converted.
     """
     refuse_masked(name, value)
     try:
@@ -84,18 +72,18 @@ def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an ar
 
 
 def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool = False) -> Array:
-    """Copy a caller's numbers into a read-only float64 array, row by row in memory.
+    """Copy an argument into a read-only float64 array in row-major order.
 
     Parameters
     ----------
     name : str
-        What the caller calls them, for the message.
+        Name of the argument, for the message.
     value : array_like
         Real, finite, not empty, nothing masked. Whole numbers beyond 2**53 are rounded to float64.
     dimensions : int
-        Dimensions the array must have.
+        Number of dimensions required.
     column : bool, optional
-        Whether a list of numbers stands for a matrix with one column.
+        Whether a list of numbers is read as a matrix with one column.
 
     Raises
     ------
@@ -123,13 +111,13 @@ def finite_array(name: str, value: ArrayLike, dimensions: int, *, column: bool =
 
 
 def _at(place: Index, value: object = "") -> str:
-    """First of several entries in words, with its place."""
+    """Value and position of the first of several entries, in words."""
     where = ", ".join(f"{axis} {i}" for axis, i in zip(("row", "column"), place.tolist(), strict=False))
     return f", the first {value}{' ' if str(value) else ''}at {where}" if where else ""
 
 
 def _side_by_side(name: str, table: Any, columns: Any) -> Array:
-    """Columns of a DataFrame as a matrix; raises InputError with the name of one that holds no numbers."""
+    """Columns of a DataFrame as a matrix; raises InputError with the name of a column that is not numeric."""
     parts = [np.asarray(table[column]) for column in columns]
     for column, part in zip(columns, parts, strict=True):
         if part.dtype.kind not in "biuf":
@@ -141,12 +129,12 @@ def _side_by_side(name: str, table: Any, columns: Any) -> Array:
 
 
 def real(name: str, value: object, *, above: float = -np.inf, least: float = -np.inf) -> float:
-    """Check one real number of a caller's.
+    """Check an argument that is a real number, and return it.
 
     Parameters
     ----------
     name : str
-        What the caller calls it, for the message.
+        Name of the argument, for the message.
     value : object
         A finite real number.
     above, least : float, optional
@@ -159,7 +147,7 @@ def real(name: str, value: object, *, above: float = -np.inf, least: float = -np
     """
     value, number = scalar(value), math.nan
     if isinstance(value, int | float | np.floating) and not isinstance(value, bool):
-        with contextlib.suppress(OverflowError), np.errstate(over="ignore"):  # a whole number, or a wider float
+        with contextlib.suppress(OverflowError), np.errstate(over="ignore"):  # from a large int or a wider float
             number = float(value)
     if not (above < number < np.inf and number >= least):
         bound = f" > {above:g}" if above > -np.inf else f" >= {least:g}" if least > -np.inf else ""
@@ -168,7 +156,7 @@ def real(name: str, value: object, *, above: float = -np.inf, least: float = -np
 
 
 def whole(name: str, value: object, least: int = 1) -> int:
-    """Check one whole number of a caller's, at least ``least``; raises InputError."""
+    """Check an argument that is a whole number, at least ``least``, and return it; raises InputError."""
     value = scalar(value)
     if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise InputError(f"{name}: expected a whole number >= {least}, got {describe(value)}")
@@ -176,10 +164,10 @@ def whole(name: str, value: object, least: int = 1) -> int:
 
 
 def scalar(value: Any) -> Any:
-    """Python's own number in place of one of NumPy's; anything else as it is.
+    """Python number from a NumPy scalar; anything else unchanged.
 
-    A number in single precision becomes the shortest decimal that it stands for: ``np.float32(0.1)`` is 0.1, which
-    divides 1 evenly, and not 0.10000000149.
+    A number in single precision becomes the shortest decimal that rounds to it: ``np.float32(0.1)`` is 0.1 and not
+    0.10000000149.
     """
     if isinstance(value, np.ndarray) and value.ndim == 0:
         value = value[()]
@@ -189,8 +177,8 @@ def scalar(value: Any) -> Any:
 
 
 def use_python_numbers(record: object) -> None:
-    """Replace NumPy's numbers in the fields of a dataclass by Python's; for ``__post_init__``."""
-    for each in fields(record):  # type: ignore[arg-type] # it is the caller's to be one
-        value = getattr(record, each.name)
+    """Replace NumPy scalars in the fields of a dataclass by Python numbers; for ``__post_init__``."""
+    for field in fields(record):  # type: ignore[arg-type] # callers are dataclasses
+        value = getattr(record, field.name)
         plain = type(value)(map(scalar, value)) if type(value) in (list, tuple) else scalar(value)
-        object.__setattr__(record, each.name, plain)
+        object.__setattr__(record, field.name, plain)

@@ -193,7 +193,7 @@ def _try(candidate: Activation) -> None:
     (slope,) = trial.numbers(("slope",), candidate.slope, (z,), (z.shape,))
     for what, function, numbers in (("value", candidate.value, value), ("slope", candidate.slope, slope)):
         trial.finite(f"{what} at z of order one", numbers)
-        trial.each_alone(what, numbers.ravel(), trial.call(what, function, z[0]), "number")
+        trial.independent_rows(what, numbers.ravel(), trial.call(what, function, z[0]), "number")
     wrong, expected = contradicted(slope, lambda t: np.asarray(candidate.value(z + t)))
     if wrong.any():
         where = np.unravel_index(int(np.argmax(wrong)), z.shape)

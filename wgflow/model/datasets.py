@@ -180,7 +180,7 @@ def _standardise(name: str, values: Array, train: Index) -> Array:
     A column far from 0 has lost digits of its mean to rounding; what is left of it afterwards is taken off once more.
     """
     found = column_spread(values[train])
-    say_constant(name, np.flatnonzero(found.constant), len(found.constant))
+    warn_constant(name, np.flatnonzero(found.constant), len(found.constant))
     scaled = (values / found.unit - found.mean) / np.where(found.constant, 1.0, found.deviation)
     scaled = np.where(found.constant, 0.0, scaled)
     left = column_spread(scaled[train])
@@ -188,7 +188,7 @@ def _standardise(name: str, values: Array, train: Index) -> Array:
     return np.where(again, (scaled - left.mean) / np.where(again, left.deviation, 1.0), scaled)
 
 
-def say_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
+def warn_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
     """Log a warning that names the columns, of so many, that standardising makes 0, if there are any."""
     if not len(constant):
         return

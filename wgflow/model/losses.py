@@ -145,7 +145,7 @@ def _try(candidate: Loss, output: Array, y: Array) -> None:
     for what, function, numbers in (("value", candidate.value, value), ("gradient", candidate.gradient, gradient)):
         if not np.isfinite(numbers).any():
             trial.finite(f"{what} at some outputs near these targets", numbers)
-        trial.each_alone(what, numbers, trial.call(what, function, outputs[:1], targets[:1]), "sample")
+        trial.independent_rows(what, numbers, trial.call(what, function, outputs[:1], targets[:1]), "sample")
     away = slice(len(y), None)  # an output that is the target may lie on a kink
     trial.finite("gradient where value is finite", gradient[away][np.isfinite(value[away])])
     known = np.where(np.isfinite(value)[:, None], gradient, np.nan)

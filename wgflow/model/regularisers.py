@@ -135,7 +135,7 @@ def _try(candidate: Regulariser, parameters: int) -> None:
             ("rate", candidate.rate, rate),
         ):
             trial.finite(f"{what} at s = {s:g}", numbers)
-            trial.each_alone(what, numbers, trial.call(what, function, theta[:1], s), "particle")
+            trial.independent_rows(what, numbers, trial.call(what, function, theta[:1], s), "particle")
         moved = functools.partial(_moved, candidate, theta, s)
         trial.slopes("gradient", "value", gradient, moved, _AXES)
     # s is the last of the times above, which has a past: what was before s = 0 nobody asks.

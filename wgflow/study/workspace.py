@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.base.files import file_name, replaced, sanitised, sweep_drafts
+from wgflow.base.files import atomic_write, file_name, remove_drafts, sanitised
 from wgflow.base.types import Spec
 from wgflow.kernels import cache
 
@@ -238,7 +238,7 @@ class Workspace:
         for path in paths:
             for each in (path, path.with_suffix(".checkpoint")):
                 each.unlink(missing_ok=True)
-                sweep_drafts(each)
+                remove_drafts(each)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -306,7 +306,7 @@ class Workspace:
     def write_text(self, name: str, text: str) -> Path:
         """Write a file so that a reader sees the old one or the new one, never a part."""
         path = self.folder / name
-        with replaced(path) as draft:
+        with atomic_write(path) as draft:
             draft.write_text(text, encoding="utf-8", errors="backslashreplace")  # a path may be no text
         return path
 

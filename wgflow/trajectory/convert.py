@@ -10,7 +10,7 @@ import h5py
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.files import replaced
+from wgflow.base.files import atomic_write
 from wgflow.base.types import Array
 from wgflow.model.projections import directions, principal
 from wgflow.trajectory import h5md, schema
@@ -30,7 +30,7 @@ def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> 
     """
     encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name in dataset.data_vars} if compress else {}
     image = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
-    with replaced(out) as draft:
+    with atomic_write(out) as draft:
         draft.write_bytes(image)
 
 
@@ -90,7 +90,7 @@ def to_three_dimensions(
             group["value"] = trajectory.series(name)
             group["step"], group["time"] = file[schema.STEP], file[schema.TIME]
         file.create_group("parameters").attrs["axes"] = ", ".join(axes)
-    with replaced(out) as draft, draft.open("wb") as written:
+    with atomic_write(out) as draft, draft.open("wb") as written:
         image.write_to(written)
     return axes
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wgflow.base.errors import InputError, TrajectoryError
-from wgflow.base.files import replaced
+from wgflow.base.files import atomic_write
 from wgflow.trajectory import layout, schema
 from wgflow.trajectory.frames import Frames
 from wgflow.trajectory.layout import Layout
@@ -98,7 +98,7 @@ def repair(path: Path, out: Path) -> Report:
         intact = [number for number in range(frames.count) if frames.intact(number)]
         if not intact:
             raise TrajectoryError(f"{path}: expected at least one frame that matches its digest, got none")
-        with replaced(out) as draft:
+        with atomic_write(out) as draft:
             create_like(frames, draft, len(intact), lost)
             with TrajectoryWriter(draft) as writer:
                 for number in intact:

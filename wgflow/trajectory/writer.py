@@ -17,7 +17,7 @@ from types import TracebackType
 import numpy as np
 
 from wgflow.base.errors import InputError, LostError, TrajectoryError
-from wgflow.base.files import replaced, sweep_drafts
+from wgflow.base.files import atomic_write, remove_drafts
 from wgflow.base.types import Frame, Spec
 from wgflow.base.validate import whole
 from wgflow.trajectory import layout, new_file, schema
@@ -51,7 +51,7 @@ class TrajectoryWriter:
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(alone(self.path))
         try:
-            sweep_drafts(self.path)
+            remove_drafts(self.path)
             self._open()
             self._drop_damaged()
         except BaseException:
@@ -114,7 +114,7 @@ class TrajectoryWriter:
         capacity, particles = whole("capacity", capacity), whole("particles", particles, least=0)
         shapes, path = new_file.observable_shapes(observables), Path(path).resolve()
         documents = {"flow": flow, "study": study, "provenance": provenance}
-        with alone(path), replaced(path) as draft:
+        with alone(path), atomic_write(path) as draft:
             new_file.create(draft, energy, particles, documents, heldout, shapes, capacity)
         try:
             return cls(path)
@@ -277,7 +277,7 @@ class TrajectoryWriter:
 
     def _resize(self, capacity: int, finished: bool = False) -> None:
         """Replace the file by a copy with room for another number of frames."""
-        with replaced(self.path) as draft:
+        with atomic_write(self.path) as draft:
             copy = new_file.create_like(self._stored, draft, capacity)
             with open(draft, "r+b", buffering=0) as file:
                 for path in (*(each.path for each in self._layout.elements), schema.BLOCKS, schema.DIGEST):

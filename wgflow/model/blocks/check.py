@@ -85,7 +85,7 @@ def _try(block: Block, activation: Activation, x: Array, known: int, seed: int) 
     for name, numbers in zip(names, gradients, strict=True):
         trial.finite(name, numbers)
     value = np.asarray(block.forward(x, theta, activation))
-    trial.each_alone("forward", value, trial.call("forward", block.forward, x[:1], theta, activation), "sample")
+    trial.independent_rows("forward", value, trial.call("forward", block.forward, x[:1], theta, activation), "sample")
 
     def directional(x: Array, theta: Array) -> NDArray[Any]:
         return np.asarray((block.forward(x, theta, activation) * p).sum(axis=1))

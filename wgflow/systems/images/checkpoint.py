@@ -16,7 +16,7 @@ from typing import Any
 import torch
 
 from wgflow.base.errors import InputError
-from wgflow.base.files import replaced, sweep_drafts
+from wgflow.base.files import atomic_write, remove_drafts
 
 _HEAD = b"wgflow checkpoint 1 "
 
@@ -39,8 +39,8 @@ def save(path: str | Path, state: dict[str, Any]) -> None:
     buffer = io.BytesIO()
     torch.save(state, buffer)
     path = Path(path)
-    sweep_drafts(path)
-    with replaced(path) as draft, draft.open("wb") as file:
+    remove_drafts(path)
+    with atomic_write(path) as draft, draft.open("wb") as file:
         file.write(_HEAD + hashlib.sha256(buffer.getbuffer()).hexdigest().encode() + b"\n")
         file.write(buffer.getbuffer())
 

@@ -21,7 +21,7 @@ from torch.nn import functional
 from wgflow.base import rng
 from wgflow.base.errors import InputError
 from wgflow.base.validate import refuse_masked, whole
-from wgflow.model.datasets import say_constant
+from wgflow.model.datasets import warn_constant
 from wgflow.systems.images.architectures import build
 from wgflow.systems.images.augment import crop_and_flip, draws
 from wgflow.systems.images.data import Bytes, Images, Labels
@@ -305,6 +305,6 @@ def colours(images: Images) -> tuple[Tensor, Tensor]:
     mean = (counts @ values) / counts.sum(dim=1)
     variance = (counts * (values - mean[:, None]) ** 2).sum(dim=1) / counts.sum(dim=1)
     constant = variance == 0
-    say_constant("images", torch.nonzero(constant).flatten().numpy(), channels, "channel")
+    warn_constant("images", torch.nonzero(constant).flatten().numpy(), channels, "channel")
     deviation = torch.where(constant, torch.inf, variance.sqrt())
     return mean.float().view(1, -1, 1, 1), deviation.float().view(1, -1, 1, 1)
