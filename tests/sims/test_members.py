@@ -6,6 +6,7 @@ from wgflow.sims import members
 from wgflow.sims.run import studies_folder
 from wgflow.study import grid
 from wgflow.study import schema as study
+from wgflow.study.schema import Member
 
 
 @pytest.fixture
@@ -35,3 +36,17 @@ def test_tolerances_without_a_rule_that_has_them_are_refused():
     chosen = study.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
     with pytest.raises(InputError, match=r"rtol: expected a rule that has it, got .* 'constant'; set the rule"):
         members.build(grid.expand(chosen)[0].member)
+
+
+def test_members_of_documents_in_files(single):
+    """Documents of older versions lack keys and have others; those of flows without a study are empty."""
+    document = grid.expand(single)[0].member.model_dump(mode="json")
+    assert Member.of(document).model_dump(mode="json") == document
+    document["particles"] = {"per_layer": 3, "forgotten": 1}
+    document["depth"] = {"name": "layers", "layers": 4, "forgotten": 1}
+    del document["observables"]
+    member = Member.of(document)
+    assert (member.layers, member.per_layer, member.count, member.particles.part) == (4, 3, 12, 0)
+    assert member.observables == []
+    assert [member.reached(share * member.flow.until) for share in (1 - 1e-9, 1 - 1e-14, 1)] == [False, True, True]
+    assert not hasattr(Member.of({}), "flow")

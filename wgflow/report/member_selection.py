@@ -9,6 +9,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
 from wgflow.report.wording import span
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -55,15 +56,13 @@ def particle_count(trajectory: Trajectory) -> int:
     """N of a member, also if its file holds no particles."""
     if trajectory.particles:
         return trajectory.particles
-    study = trajectory.parameters["study"]
-    table, layers = study["particles"], study["depth"].get("layers", 1)
-    return int(table["count"] if table["per_layer"] is None else table["per_layer"] * layers)
+    return Member.of(trajectory.parameters["study"]).count
 
 
 def reached_end(trajectory: Trajectory) -> bool:
     """Whether a member's last frame is at the end of its flow time; otherwise it diverged or was stopped."""
-    s, until = trajectory.series("s"), trajectory.parameters["study"]["flow"]["until"]
-    return len(s) > 0 and bool(s[-1] >= until * (1 - 1e-9))
+    s = trajectory.series("s")
+    return len(s) > 0 and Member.of(trajectory.parameters["study"]).reached(s[-1])
 
 
 def diverged(trajectory: Trajectory) -> bool:

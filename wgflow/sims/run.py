@@ -309,7 +309,7 @@ def _run_members(
 
     order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
     queue = [sweep.Task(k, work.folder, planned[k], backend, tasks.threads, made_by, documents[k]) for k in order]
-    left = sum(done[k] < until[k] * (1 - 1e-12) for k in order)
+    left = sum(not each.member.reached(s) for each, s in zip(planned, done, strict=True))
     outcomes: dict[int, Outcome] = {}
     jobs = min(tasks.jobs, max(left, 1))
     with contextlib.closing(sweep.run_all(queue, jobs, advance, caught, tasks.deadline)) as ended:

@@ -120,7 +120,7 @@ def time_done(work: Workspace, planned: RunPlan) -> float:
     with Trajectory(path) as trajectory:
         try:
             s = trajectory[-1].s if len(trajectory) else 0.0
-            return s if trajectory.particles or s >= _ended(planned) else 0.0  # which starts again
+            return s if trajectory.particles or planned.member.reached(s) else 0.0  # which starts again
         except TrajectoryError:
             return 0.0  # the run will find out how much of it is whole
 
@@ -150,18 +150,13 @@ def begins_again(work: Workspace, planned: RunPlan) -> str:
             s = trajectory[-1].s if len(trajectory) else 0.0
     except TrajectoryError:  # if there are particles, the run will find a frame to go on from
         return "" if kept else f"{path}: its last frame is damaged and {_NO_START}"
-    if not 0 < s < _ended(planned):
+    if s <= 0 or planned.member.reached(s):
         return ""
     if not kept:
         return f"{path}: has numbers up to s = {s:g} and {_NO_START}"
     if has_images(planned.member) and not checkpoint_beside(path).is_file():
         return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
     return ""
-
-
-def _ended(planned: RunPlan) -> float:
-    """Flow time from which on a member has come to its end."""
-    return planned.member.flow.until * (1 - 1e-12)
 
 
 def run_member(
@@ -225,7 +220,7 @@ def run_member(
             capacity=planned.frames,
         )
 
-    if path.is_file() and (kept or time_done(work, planned) >= _ended(planned)):
+    if path.is_file() and (kept or planned.member.reached(time_done(work, planned))):
         writer = TrajectoryWriter.resume(path)
         if writer.dropped:
             after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
@@ -245,7 +240,7 @@ def run_member(
     with writer:
         last, before, until = writer.last(), writer.frames, planned.member.flow.until
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
-        if last and last.s >= _ended(planned):
+        if last and planned.member.reached(last.s):
             writer.finish()
             return Outcome("finished", mended=mended)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import typing
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
@@ -130,3 +130,19 @@ def tables(annotation: Any) -> list[type[BaseModel]]:
 def tag(table: type[BaseModel]) -> str:
     """Name by which a table is told from others in its place."""
     return str(typing.get_args(table.model_fields["name"].annotation)[0])
+
+
+def unchecked(model: type[_Model], raw: Mapping[str, Any]) -> _Model:
+    """Model from plain JSON without checks: unknown keys are dropped, missing ones have their defaults."""
+    values = {name: _part(field.annotation, raw[name]) for name, field in model.model_fields.items() if name in raw}
+    return model.model_construct(**values)
+
+
+def _part(annotation: Any, value: Any) -> Any:
+    """Value of a field, tables in it as models."""
+    if isinstance(value, list):
+        return [_part(annotation, part) for part in value]
+    within = tables(annotation) if isinstance(value, Mapping) else []
+    kinds = {tag(each): each for each in within} if len(within) > 1 else {}
+    table = kinds.get(value["name"]) if kinds else within[0] if within else None
+    return unchecked(table, value) if table else value

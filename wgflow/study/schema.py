@@ -6,7 +6,7 @@ import codecs
 import copy
 import functools
 import tomllib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias
 
@@ -23,7 +23,7 @@ from wgflow.base.types import Spec
 from wgflow.model import data_files as sources
 from wgflow.model.data_files import Digests
 from wgflow.model.image_files import LAYOUTS, digests_of_files
-from wgflow.study.messages import locate, validate
+from wgflow.study.messages import locate, unchecked, validate
 from wgflow.study.tables import (
     DepthChoice,
     FlowTable,
@@ -63,11 +63,33 @@ class Member(Table):
         """Data files it reads, with their digests when its study was read; None if it reads none, or has no study."""
         return self._data
 
+    @classmethod
+    def of(cls, document: Mapping[str, Any]) -> Member:
+        """Member of the document ``study`` of a trajectory, unchecked: unknown keys are dropped, missing ones default.
+
+        A key without a default that is missing, as in documents of flows that no study made, is a missing attribute.
+        """
+        return unchecked(cls, document)
+
+    @property
+    def layers(self) -> int:
+        """L; 1 where the depth scheme has no layers of its own."""
+        return int(getattr(self.depth, "layers", 1))
+
     @property
     def count(self) -> int:
         """N."""
-        table, layers = self.particles, getattr(self.depth, "layers", 1)
-        return table.count if table.per_layer is None else table.per_layer * layers
+        table = self.particles
+        return table.count if table.per_layer is None else table.per_layer * self.layers
+
+    @property
+    def per_layer(self) -> int:
+        """M_l = N/L."""
+        return self.count // self.layers
+
+    def reached(self, s: float) -> bool:
+        """Whether the run has come to its end at flow time s, up to rounding."""
+        return bool(s >= self.flow.until * (1 - 1e-12))
 
     @property
     def samples(self) -> ProblemTable:
