@@ -202,7 +202,7 @@ def test_what_is_refused(rng):
         fit_energy_model(values, SIZES, scale="root")
     with pytest.raises(InputError, match="at least 4 seeds, got 3"):
         fit_energy_model(values[:3], SIZES)
-    with pytest.raises(InputError, match="positive ones for scale = 'log'"):
+    with pytest.raises(InputError, match="positive energies for scale = 'log'"):
         fit_energy_model(values - 10, SIZES, scale="log")
     with pytest.raises(InputError, match="seeds that differ"):
         fit_energy_model(np.ones((6, 4, 4)), SIZES)

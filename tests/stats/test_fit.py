@@ -181,7 +181,7 @@ def test_what_is_refused(rng):
         fit_law(squares, SIZES, "paht")
     with pytest.raises(InputError, match=r"expected shape \(seeds, 5, 6\)"):
         fit_law(squares[:, 1:], SIZES)
-    with pytest.raises(InputError, match="errors above 0"):
+    with pytest.raises(InputError, match="errors > 0"):
         fit_law(squares * (np.arange(6) > 0), SIZES)
     with pytest.raises(InputError, match="finite numbers >= 0"):
         fit_law(-squares, SIZES)

@@ -1,7 +1,7 @@
-"""Is there a gain where theory says there is none? A statement of equivalence about an exponent.
+"""Equivalence test: whether an exponent is the one that theory predicts, within a margin.
 
-That no decay was found proves nothing: noise hides it as well. Here a margin is stated first. With all of the
-exponent's interval inside of it the absence of a gain is shown, with all of it outside a gain is, else nothing is.
+A decay that is not significant proves nothing, since noise can hide it. Equivalence holds if the whole confidence
+interval of the exponent lies within a margin stated beforehand, and is refuted if the interval lies outside.
 Networks whose layers share one path of particles (Ding et al., arXiv:2110.02926, Theorem 5.1) fluctuate as
 M_l**(-1/2) whatever L is; with independent layers (Chizat, arXiv:2509.10167) the exponent in L is 1/2.
 """
@@ -22,14 +22,14 @@ MARGIN = 0.1
 
 
 class Equivalence(NamedTuple):
-    """Whether an exponent is what theory says, up to a margin.
+    """Whether an exponent equals its theoretical value, up to a margin.
 
     Attributes
     ----------
     exponent : Interval
         r of C L**(-r), 95%.
     expected, margin : float
-        The statement is |r - expected| <= margin.
+        The hypothesis is |r - expected| <= margin.
     verdict : str
         ``holds`` if the interval lies within the margin, ``refuted`` if it lies outside, otherwise ``undecided``.
     """
@@ -51,29 +51,29 @@ def exponent_equivalence(
     expected: float = 0.0,
     margin: float = MARGIN,
 ) -> Equivalence:
-    """Hold the exponent of a statistic against an expected one, by default 0.
+    """Test whether the exponent of a statistic equals an expected one, by default 0, up to a margin.
 
     Parameters
     ----------
     sizes : sequence of int (n,)
         L, increasing, at least three, at one M_l.
     seeds : int
-        S >= 4, rows to draw from.
+        S >= 4, number of seeds.
     statistic : callable
-        From weights of the seeds, (B, S), to values (B, n) > 0, most of all
+        Maps weights of the seeds (B, S) to values (B, n) > 0, typically
         :func:`wgflow.stats.convergence_rates.standard_deviation`.
     name : str, optional
-        Names the stream of random numbers.
+        Name of the random stream.
     expected : float, optional
-        Exponent in question.
+        Theoretical exponent.
     margin : float, optional
-        Half-width of what counts as equal, > 0.
+        Largest difference that counts as equal, > 0.
 
     Returns
     -------
     Equivalence
-        A false ``holds`` and a false ``refuted`` have a probability of at most 2.5% each (one end of a 95% interval
-        would have to lie on the wrong side).
+        The probabilities of a false ``holds`` and of a false ``refuted`` are at most 2.5% each, since one end of a 95%
+        interval would have to lie on the wrong side.
 
     Raises
     ------
@@ -88,8 +88,8 @@ def exponent_equivalence(
     value = statistic(np.ones((1, seeds)))[0]
     if not (value > 0).all():
         raise InputError(f"statistic: expected positive values, got {value.tolist()}; an exponent needs logarithms")
-    exponent, good = fit_exponent(n, value, statistic(bootstrap_weights(seeds, name)), seeds)
-    if good < RESAMPLES / 2:
+    exponent, valid = fit_exponent(n, value, statistic(bootstrap_weights(seeds, name)), seeds)
+    if valid < RESAMPLES / 2:
         return Equivalence(exponent._replace(low=np.nan, high=np.nan), expected, margin, "undecided")
     low, high = exponent.low - expected, exponent.high - expected
     inside, outside = low >= -margin and high <= margin, low > margin or high < -margin

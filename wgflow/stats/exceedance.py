@@ -1,7 +1,7 @@
-"""How often a network of a size misses a target: P(E > eps) over seeds, and what S seeds can say of it.
+"""Failure probability P(E > eps) over seeds, at each depth and width, with exact intervals and a phase diagram.
 
-Intervals are those of Clopper and Pearson (1934, Biometrika 26:404), which cover at least as often as they say for
-every probability and every number of seeds. For k of S failures, with B the quantiles of beta laws,
+Intervals are those of Clopper and Pearson (1934, Biometrika 26:404), whose coverage is at least nominal for every
+probability and number of seeds. For k failures in S seeds, with B the quantile function of the beta distribution,
 
     low = B(alpha/2; k, S - k + 1),   high = B(1 - alpha/2; k + 1, S - k),   upper = B(1 - alpha; k + 1, S - k).
 """
@@ -23,18 +23,18 @@ from wgflow.stats.scaling_laws import Sizes
 
 ALPHA = 0.05
 MEETS, FAILS, UNDECIDED, MISSING = "meets", "fails", "undecided", ""
-_MOST = 2**20  # seeds beyond which nobody will go to decide
+_MAX_SEEDS = 2**20  # beyond which a size counts as undecidable
 
 
 class FailureRates(NamedTuple):
-    """Failures at every size, arrays (nL, nM).
+    """Failures at each size, as arrays (nL, nM).
 
     Attributes
     ----------
     failed, seeds : ndarray, int64
-        Seeds with E > eps, and seeds there are; diverged ones (E infinite) have failed.
+        Seeds with E > eps, and all seeds; diverged runs (infinite E) count as failures.
     rate : ndarray
-        Their quotient, NaN without seeds.
+        Their ratio, NaN without seeds.
     low, high : ndarray
         Two-sided 95% interval of the probability.
     upper : ndarray
@@ -50,7 +50,7 @@ class FailureRates(NamedTuple):
 
 
 class PhaseDiagram(NamedTuple):
-    """The phase diagram: which sizes meet P(E > eps) <= eta.
+    """Phase diagram: which sizes meet P(E > eps) <= eta.
 
     Attributes
     ----------
@@ -58,10 +58,10 @@ class PhaseDiagram(NamedTuple):
         ``meets`` if the one-sided upper bound is at most eta, ``fails`` if the two-sided interval lies above eta,
         ``undecided``, or empty without seeds.
     needed : ndarray (nL, nM)
-        Seeds that would decide if failures went on at the rate observed: S if decided already; infinite if that rate
-        is eta or so near to it that a million do not do.
+        Seeds that would decide at the observed failure rate: S if decided already; infinite if the rate is so close to
+        eta that a million seeds do not suffice.
     smallest : tuple of int or None
-        L and M_l of the size that meets the target with the smallest L M_l, of several the one of smallest L.
+        L and M_l of the size with the smallest L M_l, then the smallest L, that meets the target.
     """
 
     verdict: NDArray[np.str_]
@@ -70,17 +70,17 @@ class PhaseDiagram(NamedTuple):
 
 
 class MonotonicityViolation(NamedTuple):
-    """Two neighbours on the grid of which the larger fails more often.
+    """Two neighbouring sizes, the larger of which fails more often.
 
     Attributes
     ----------
     smaller, larger : tuple of int
         Their L and M_l.
     worse, better : int
-        Seeds that fail only in the larger, and only in the smaller.
+        Seeds that fail only at the larger size, and only at the smaller.
     p : float
-        Probability of so many worse ones by chance: the exact sign test on seeds that differ (McNemar), times the
-        number of neighbours on the grid, at most 1.
+        p-value of the exact McNemar test (sign test on the seeds that differ), with Bonferroni correction for the
+        number of neighbours on the grid.
     """
 
     smaller: tuple[int, int]
@@ -100,30 +100,30 @@ def check_target(eps: object, eta: object) -> tuple[float, float]:
 
 
 def clopper_pearson(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) -> tuple[Array, Array]:
-    """Two-sided interval of a probability of which ``count`` of ``seeds`` came up; arrays of one shape."""
+    """Two-sided interval of a probability after ``count`` events in ``seeds`` trials, of the same shape."""
     k, n = np.asarray(count, float), np.asarray(seeds, float)
-    with np.errstate(invalid="ignore"):  # beta laws with a parameter 0 are NaN, and not used
+    with np.errstate(invalid="ignore"):  # quantiles with a parameter 0 are NaN, and not used
         low = np.where(k > 0, beta.ppf(alpha / 2, k, n - k + 1), 0.0)
         high = np.where(k < n, beta.ppf(1 - alpha / 2, k + 1, n - k), 1.0)
     return low, high
 
 
 def upper_bound(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) -> Array:
-    """One-sided upper bound of a probability, as :func:`clopper_pearson`."""
+    """One-sided upper bound of a probability; arguments as for :func:`clopper_pearson`."""
     return clopper_pearson(count, seeds, 2 * alpha)[1]
 
 
 def failure_rates(energies: Array, sizes: Sizes, eps: float) -> FailureRates:
-    """Count the seeds that miss a loss, with intervals.
+    """Failure rates with intervals.
 
     Parameters
     ----------
     energies : ndarray (S, nL, nM)
-        E of every seed and size; NaN for a missing run, infinity for one that diverged.
+        E of each seed and size; NaN for a missing run, infinity for a diverged one.
     sizes : Sizes
         L and M_l.
     eps : float
-        The loss to reach, > 0; E = eps has reached it.
+        Target loss, > 0; E = eps meets it.
 
     Raises
     ------
@@ -135,14 +135,14 @@ def failure_rates(energies: Array, sizes: Sizes, eps: float) -> FailureRates:
     seeds = (~np.isnan(values)).sum(axis=0)
     count = (values > level).sum(axis=0)
     low, high = clopper_pearson(count, seeds)
-    there = seeds > 0
-    rate = np.divide(count, seeds, out=np.full(count.shape, np.nan), where=there)
-    low, high, upper = (np.where(there, each, np.nan) for each in (low, high, upper_bound(count, seeds)))
+    present = seeds > 0
+    rate = np.divide(count, seeds, out=np.full(count.shape, np.nan), where=present)
+    low, high, upper = (np.where(present, bound, np.nan) for bound in (low, high, upper_bound(count, seeds)))
     return FailureRates(count, seeds, rate, low, high, upper)
 
 
 def check_energies(energies: Array, sizes: Sizes) -> Array:
-    """Energies as an array (S, nL, nM); raises InputError if they are none."""
+    """Energies as an array (S, nL, nM); raises InputError for any other shape."""
     values = np.array(energies, dtype=float)
     shape = (len(sizes.depths), len(sizes.widths))
     if values.ndim != 3 or values.shape[1:] != shape or len(values) == 0:
@@ -151,17 +151,17 @@ def check_energies(energies: Array, sizes: Sizes) -> Array:
 
 
 def min_seeds(eta: float) -> int:
-    """Seeds that bound a probability by eta if none fails: the least S with (1 - eta)**S <= 5%."""
+    """Smallest S for which no failure in S seeds bounds the probability by eta: (1 - eta)**S <= 5%."""
     return math.ceil(math.log(ALPHA) / math.log1p(-eta))
 
 
-def phase_diagram(found: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram:
+def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram:
     """Decide at every size whether P(E > eps) <= eta.
 
     Parameters
     ----------
-    found : Failures
-        Of these sizes.
+    rates : FailureRates
+        Failure rates at these sizes.
     sizes : Sizes
         L and M_l.
     eta : float
@@ -170,35 +170,35 @@ def phase_diagram(found: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
     Returns
     -------
     Phase
-        At one size a false ``meets`` has probability at most 5%, a false ``fails`` at most 2.5%.
+        At each size the probability of a false ``meets`` is at most 5%, of a false ``fails`` at most 2.5%.
 
     Raises
     ------
     InputError
-        If eta is outside its range, or so small that not even a size without failures could be known to meet it.
+        If eta is out of range, or too small for this number of seeds even without failures.
     """
     _, eta = check_target(1.0, eta)
-    most = int(found.seeds.max())
+    most = int(rates.seeds.max())
     if most < min_seeds(eta):
         raise InputError(
-            f"seeds: expected at least {min_seeds(eta)} for target.eta = {eta:g}, got {most}: without any failure "
-            f"{most} bound the probability by {1 - ALPHA ** (1 / max(most, 1)):.3g} only; run more or raise target.eta"
+            f"seeds: expected at least {min_seeds(eta)} for target.eta = {eta:g}, got {most}: even without failures "
+            f"they bound the probability only by {1 - ALPHA ** (1 / max(most, 1)):.3g}; run more or raise target.eta"
         )
     verdict = np.select(
-        [found.seeds == 0, found.upper <= eta, found.low > eta], [MISSING, MEETS, FAILS], default=UNDECIDED
+        [rates.seeds == 0, rates.upper <= eta, rates.low > eta], [MISSING, MEETS, FAILS], default=UNDECIDED
     )
-    needed = found.seeds.astype(float)
+    needed = rates.seeds.astype(float)
     for cell in zip(*np.nonzero(verdict == UNDECIDED), strict=True):
-        needed[cell] = _needed(int(found.failed[cell]), int(found.seeds[cell]), eta)
+        needed[cell] = _needed(int(rates.failed[cell]), int(rates.seeds[cell]), eta)
     area = np.outer(sizes.depths, sizes.widths)
     meeting = [(area[i, j], sizes.depths[i], sizes.widths[j]) for i, j in np.argwhere(verdict == MEETS)]
     return PhaseDiagram(verdict, needed, min(meeting)[1:] if meeting else None)
 
 
 def _needed(count: int, seeds: int, eta: float) -> float:
-    """Fewest seeds that decide if failures go on at the rate count/seeds."""
+    """Fewest seeds that decide at the failure rate count/seeds."""
     first = seeds
-    while count != eta * seeds and first < _MOST:
+    while count != eta * seeds and first < _MAX_SEEDS:
         n = np.arange(first, 2 * first)
         if count < eta * seeds:  # the upper bound is at most eta where P(X <= k; eta) <= alpha
             decided = bdtr(-(-count * n // seeds), n, eta) <= ALPHA
@@ -212,11 +212,10 @@ def _needed(count: int, seeds: int, eta: float) -> float:
 
 
 def monotonicity_violations(energies: Array, sizes: Sizes, eps: float) -> list[MonotonicityViolation]:
-    """Find where a larger network fails more often than its smaller neighbour in L or in M_l.
+    """Neighbouring sizes in L or M_l of which the larger fails more often.
 
-    Nothing forbids it: E may lie below its limit at small sizes. But the smallest size that meets a target says little
-    where larger ones do not, so it is reported, with the probability that it is chance. Seeds are compared with
-    themselves, since runs of one seed have random numbers in common.
+    This is possible, since E may lie below its limit at small sizes, but then the smallest size that meets a target
+    means little. The comparison is paired, since runs of one seed share random numbers.
 
     Raises
     ------
@@ -224,13 +223,13 @@ def monotonicity_violations(energies: Array, sizes: Sizes, eps: float) -> list[M
         As :func:`failure_rates`.
     """
     level, values = real("target.eps", eps, above=0.0), check_energies(energies, sizes)
-    failed, there = values > level, ~np.isnan(values)
+    failed, present = values > level, ~np.isnan(values)
     rows, columns = len(sizes.depths), len(sizes.widths)
     pairs = [((i, j), (i + 1, j)) for i in range(rows - 1) for j in range(columns)]
     pairs += [((i, j), (i, j + 1)) for i in range(rows) for j in range(columns - 1)]
     out = []
     for small, large in pairs:
-        both = there[:, *small] & there[:, *large]
+        both = present[:, *small] & present[:, *large]
         worse = int((both & failed[:, *large] & ~failed[:, *small]).sum())
         better = int((both & failed[:, *small] & ~failed[:, *large]).sum())
         if worse > better:

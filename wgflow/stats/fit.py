@@ -1,4 +1,4 @@
-"""Fits of the laws of depth and width to measured errors, with intervals over whole seeds."""
+"""Fits of the scaling laws in depth and width to measured errors, with bootstrap intervals over whole seeds."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from wgflow.base.types import Array
 from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, standard_error, student_t
 from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, log_rms, predict, terms
 
-RESAMPLES = 400  # each is a fit; the standard error from 400 is itself known to 4%
-_STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, all depth, all width
-_VANISHING = 1e-3  # share of a term below which its constant is at the boundary 0
-_STEPS = 60  # evaluations of a fit at most: one that takes more has an exponent that the sizes leave open
+RESAMPLES = 400  # each needs a fit; the standard error is accurate to 4%
+_STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, depth, width
+_VANISHING = 1e-3  # share of a term below which its constant counts as 0
+_STEPS = 60  # evaluations at most; a fit that needs more has an exponent that the sizes do not determine
 _FREE = ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (0.5, 0.25, 0.25), (2.0, 1.0, 0.0))
 
 
 class LawFit(NamedTuple):
-    """A law fitted to the rms error at all sizes.
+    """Law fitted to the rms error at all sizes.
 
     Attributes
     ----------
@@ -31,11 +31,11 @@ class LawFit(NamedTuple):
     depth, width : Interval
         c1 and c2, >= 0.
     exponents : tuple of Interval
-        a, b, g; an exponent that the law states has no width.
+        a, b, g; the interval of a fixed exponent has width 0.
     rms, predicted : ndarray (nL, nM)
-        Measured (NaN where there is none) and by the law.
+        Measured (NaN where missing) and according to the law.
     residual : float
-        Mean squared difference of the logarithms of the two.
+        Mean squared difference of their logarithms.
     """
 
     law: str
@@ -48,18 +48,18 @@ class LawFit(NamedTuple):
 
 
 def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> LawFit:
-    """Fit a law to squares of the output error, all sizes with the same weight.
+    """Fit a law to squared output errors, with equal weights for all sizes.
 
     Parameters
     ----------
     squares : ndarray (S, nL, nM)
-        Squared errors averaged over samples and outputs, >= 0, a row for each seed; NaN for a missing run.
+        Squared errors >= 0 of each seed, averaged over samples and outputs; NaN for a missing run.
     sizes : Sizes
-        Their L and M_l and the reference. At the reference's own size every law is 0; such a cell is left out.
+        L, M_l and the reference. The reference's own size, where every law is 0, is left out.
     law : str, optional
-        Key of :data:`LAWS`.
+        Key of :data:`~wgflow.stats.scaling_laws.LAWS`.
     name : str, optional
-        Names the stream of random numbers.
+        Name of the random stream.
 
     Returns
     -------
@@ -77,7 +77,7 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
     ------
     InputError
         If the law is unknown, shapes do not match, an error is negative or 0, or too few sizes have one (two depths and
-        two widths; three of each for exponents).
+        two widths are needed, three of each to fit exponents).
     """
     chosen, squares = lookup("law", law, LAWS), check_squares(squares, sizes)
     observed = cell_rms(squares, np.ones((1, len(squares))))[0]
@@ -86,7 +86,7 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
     drawn = np.full((1, chosen.parameters), np.nan)
     if len(squares) >= MIN_SEEDS:
         weight = bootstrap_weights(len(squares), f"law {law} {name}", RESAMPLES)
-        drawn = np.array([fit_parameters(each, sizes, chosen, best) for each in cell_rms(squares, weight)])
+        drawn = np.array([fit_parameters(rms, sizes, chosen, best) for rms in cell_rms(squares, weight)])
     fitted = predict(best, sizes, chosen)
     residual = float(np.nanmean((np.log(observed) - np.log(fitted)) ** 2))
     depth, width, *free = _intervals(best, drawn, len(squares))
@@ -94,12 +94,12 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
         depth, width = _at_the_boundary(
             (depth, width), observed, cell_rms(squares, weight), sizes, chosen, len(squares)
         )
-    stated = [Interval(each, each, each) for each in chosen.exponents or ()] or free
-    return LawFit(law, depth, width, (stated[0], stated[1], stated[-1]), observed, fitted, residual)
+    exponents = [Interval(value, value, value) for value in chosen.exponents or ()] or free
+    return LawFit(law, depth, width, (exponents[0], exponents[1], exponents[-1]), observed, fitted, residual)
 
 
 def check_squares(squares: Array, sizes: Sizes) -> Array:
-    """Squares (S, nL, nM) with the reference's own cell missing; raises InputError if they cannot be errors."""
+    """Squared errors (S, nL, nM) without the reference's own cell; raises InputError if they are invalid."""
     shape = (len(sizes.depths), len(sizes.widths))
     array = np.array(squares, dtype=float)
     if array.ndim != 3 or array.shape[1:] != shape or len(array) == 0:
@@ -109,53 +109,53 @@ def check_squares(squares: Array, sizes: Sizes) -> Array:
     if (array < 0).any() or np.isinf(array).any():
         raise InputError("squares: expected finite numbers >= 0 or NaN, got others; leave diverged runs out as NaN")
     if (np.nansum(array, axis=0)[~np.isnan(array).all(axis=0)] <= 0).any():
-        raise InputError("squares: expected errors above 0, got a size without any; is it the reference? set it to NaN")
+        raise InputError("squares: expected errors > 0, got a size with error 0; if it is the reference, set it to NaN")
     return array
 
 
 def cell_rms(squares: Array, weight: Array) -> Array:
-    """Root mean square over the seeds that a size has, (B, nL, nM) from weights (B, S); NaN without any."""
-    there = ~np.isnan(squares)
-    total = np.einsum("bs,slm->blm", weight, np.where(there, squares, 0.0))
-    with np.errstate(invalid="ignore"):  # 0/0 is a size whose seeds were all left out
-        return np.asarray(np.sqrt(total / np.einsum("bs,slm->blm", weight, there.astype(float))))
+    """Root mean square over the seeds of each size, (B, nL, nM), from weights (B, S); NaN without seeds."""
+    present = ~np.isnan(squares)
+    total = np.einsum("bs,slm->blm", weight, np.where(present, squares, 0.0))
+    with np.errstate(invalid="ignore"):  # 0/0 where no seed is left
+        return np.asarray(np.sqrt(total / np.einsum("bs,slm->blm", weight, present.astype(float))))
 
 
 def check_identifiable(observed: Array, law: Law) -> None:
-    """Raise InputError if a law has more to tell apart than the sizes with an error, (nL, nM), can."""
-    there = ~np.isnan(observed)
+    """Raise InputError if the sizes with an error, (nL, nM), do not determine the law's parameters."""
+    present = ~np.isnan(observed)
     fewest = 2 if law.exponents else 3
-    depths, widths = int(there.any(axis=1).sum()), int(there.any(axis=0).sum())
-    if min(depths, widths) < fewest or there.sum() <= law.parameters:
+    depths, widths = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())
+    if min(depths, widths) < fewest or present.sum() <= law.parameters:
         raise InputError(
             f"squares: expected {fewest} depths, {fewest} widths and more than {law.parameters} sizes with an error "
-            f"for the law {law.name!r}, got {depths}, {widths} and {there.sum()}; enlarge the grid"
+            f"for the law {law.name!r}, got {depths}, {widths} and {present.sum()}; enlarge the grid"
         )
 
 
 def fit_parameters(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -> Array:
-    """Parameters of :func:`predict` that are nearest to an rms error (nL, nM) in logarithms, NaN being left out."""
-    there = ~np.isnan(observed)
+    """Parameters of :func:`~wgflow.stats.scaling_laws.predict` by least squares in log rms (nL, nM), without NaN."""
+    present = ~np.isnan(observed)
     grid = np.meshgrid(np.array(sizes.depths, float), np.array(sizes.widths, float), indexing="ij")
-    depth, width = grid[0][there], grid[1][there]
-    target = np.log(observed[there])
+    depth, width = grid[0][present], grid[1][present]
+    target = np.log(observed[present])
     starts = [start] if start is not None else _starts(target, depth, width, sizes, law)
-    found = [
+    solutions = [
         least_squares(
             lambda p: log_rms(p, depth, width, sizes, law)[0] - target,
-            each,
+            first,
             jac=lambda p: log_rms(p, depth, width, sizes, law)[1],
             method="lm",
             max_nfev=_STEPS,
         )
-        for each in starts
+        for first in starts
     ]
-    best = min(found, key=lambda each: float(each.cost))
+    best = min(solutions, key=lambda solution: float(solution.cost))
     return np.asarray(np.clip(best.x, -MAX_PARAMETER, MAX_PARAMETER))
 
 
 def _starts(target: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> list[Array]:
-    """Starts at which a law with c1 = c2 exp(...) has the level of the data."""
+    """Initial parameters at which the law matches the mean log rms of the data."""
     out = []
     for exponents in [law.exponents] if law.exponents else _FREE:
         for shares in _STARTS:
@@ -166,47 +166,47 @@ def _starts(target: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -
 
 
 def _at_the_boundary(
-    found: tuple[Interval, Interval], observed: Array, drawn: Array, sizes: Sizes, law: Law, seeds: int
+    constants: tuple[Interval, Interval], observed: Array, drawn: Array, sizes: Sizes, law: Law, seeds: int
 ) -> tuple[Interval, Interval]:
-    """Intervals of c1 and c2 with those of terms that vanish replaced: their logarithms have no standard error."""
+    """Intervals of c1 and c2; those of vanishing terms are replaced, since their logarithms have no standard error."""
     power = 1.0 if law.additive else 2.0
-    columns = [each**power for each in terms(sizes, law)]
-    parts = [each.value**power * column for each, column in zip(found, columns, strict=True)]
-    there = ~np.isnan(observed)
-    seeds_error = None
+    columns = [term**power for term in terms(sizes, law)]
+    parts = [constant.value**power * column for constant, column in zip(constants, columns, strict=True)]
+    present = ~np.isnan(observed)
+    half_width = None
     out = []
-    for each, part in zip(found, parts, strict=True):
-        if (part / sum(parts))[there].max() > _VANISHING:
-            out.append(each)
+    for constant, part in zip(constants, parts, strict=True):
+        if (part / sum(parts))[present].max() > _VANISHING:
+            out.append(constant)
             continue
-        if seeds_error is None:
-            linear = _linear(observed[None], columns, there, power)[0]
-            again = _linear(drawn, columns, there, power)
-            seeds_error = student_t(seeds) * standard_error(again, seeds)
+        if half_width is None:
+            linear = _linear(observed[None], columns, present, power)[0]
+            resampled = _linear(drawn, columns, present, power)
+            half_width = student_t(seeds) * standard_error(resampled, seeds)
         k = len(out)
-        upper = max(linear[k], 0.0) + seeds_error[k]
+        upper = max(linear[k], 0.0) + half_width[k]
         out.append(Interval(0.0, 0.0, float(upper ** (1 / power))))
     return out[0], out[1]
 
 
-def _linear(rms: Array, columns: list[Array], there: NDArray[np.bool_], power: float) -> Array:
-    """Coefficients of rms**power in the columns, of either sign, relative errors being weighed alike, (B, 2)."""
+def _linear(resamples: Array, columns: list[Array], present: NDArray[np.bool_], power: float) -> Array:
+    """Coefficients (B, 2), of either sign, of rms**power in the columns, by least squares of the relative errors."""
     out = []
-    for each in rms:
-        use = there & ~np.isnan(each)
-        scale = each[use] ** power
+    for rms in resamples:
+        use = present & ~np.isnan(rms)
+        scale = rms[use] ** power
         design = np.stack([column[use] / scale for column in columns], axis=1)
         out.append(np.linalg.lstsq(design, np.ones(len(scale)), rcond=None)[0])
     return np.array(out)
 
 
 def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
-    """Intervals of c1 and c2 and of the exponents after them."""
+    """Intervals of c1, c2 and the fitted exponents."""
     value = np.concatenate([np.exp(best[:2]), best[2:]])
     if seeds < MIN_SEEDS:
-        return [Interval(float(each), np.nan, np.nan) for each in value]
-    again = np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1)
-    reach = student_t(seeds) * standard_error(again, seeds)
-    low = value - reach
+        return [Interval(float(estimate), np.nan, np.nan) for estimate in value]
+    resampled = np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1)
+    half_width = student_t(seeds) * standard_error(resampled, seeds)
+    low = value - half_width
     low[:2] = np.maximum(low[:2], 0.0)
-    return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + reach, strict=True)]
+    return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + half_width, strict=True)]

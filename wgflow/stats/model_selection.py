@@ -1,7 +1,7 @@
-"""Which law of the output error predicts sizes that it was not fitted to.
+"""Cross-validation of scaling laws: which law best predicts errors at sizes left out of the fit.
 
-Laws with more parameters always fit better, so laws are held against errors left out of the fit: one size (L, M_l) at a
-time, or a whole depth or width, which asks a law to carry over to sizes beyond or between those it has seen.
+One size (L, M_l) is left out at a time, or a whole depth or width, which tests interpolation and extrapolation to other
+depths or widths.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ LEAVE = ("size", "depth", "width")
 
 
 class CrossValidation(NamedTuple):
-    """Laws by their error at sizes left out.
+    """Laws ranked by their error at sizes left out.
 
     Attributes
     ----------
     laws : tuple of str
         Best first.
     score : ndarray (n,)
-        Mean over the sizes of (log rms measured - log rms predicted from the others)**2, in that order.
+        Mean squared error of the predicted log rms, in that order.
     behind : tuple of Interval
-        Score minus the best law's, with a 95% interval of the paired difference; the best law's own is 0.
+        Score minus that of the best law, with a 95% interval of the paired difference; 0 for the best law.
     left_out : str
         What was left out at a time.
     """
@@ -45,20 +45,20 @@ class CrossValidation(NamedTuple):
     @property
     def decided(self) -> bool:
         """Whether every other law's interval lies above 0."""
-        return all(each.low > 0 for each in self.behind[1:])
+        return all(gap.low > 0 for gap in self.behind[1:])
 
 
 def cross_validate(
     squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "independent"), leave: str = "size"
 ) -> CrossValidation:
-    """Order laws by how they predict sizes left out.
+    """Rank laws by how well they predict sizes left out.
 
     Parameters
     ----------
     squares : ndarray (S, nL, nM)
         As for :func:`wgflow.stats.fit.fit_law`.
     sizes : Sizes
-        Their L and M_l and the reference.
+        L, M_l and the reference.
     laws : sequence of str, optional
         At least two keys of :data:`wgflow.stats.scaling_laws.LAWS`.
     leave : str, optional
@@ -67,14 +67,14 @@ def cross_validate(
     Returns
     -------
     Choice
-        Intervals are value +- t se with the jackknife's standard error over whole seeds (a bootstrap would fit every
-        law some hundred times as often) and Student's t of S - 1 degrees of freedom; NaN below 4 seeds. They say what
-        other seeds could change on this grid, not what another grid could.
+        Intervals are value +- t se with the jackknife standard error over whole seeds (far fewer fits than a bootstrap)
+        and Student's t with S - 1 degrees of freedom; NaN below 4 seeds. They cover the variation between seeds on this
+        grid, not that between grids.
 
     Raises
     ------
     InputError
-        If a law or ``leave`` is unknown, or the sizes that are left are too few for a law.
+        If a law or ``leave`` is unknown, or too few sizes remain to fit a law.
     """
     if leave not in LEAVE:
         raise InputError(f"leave: expected one of {', '.join(LEAVE)}, got {describe(leave)}")
@@ -86,31 +86,31 @@ def cross_validate(
     score = np.array([_score(whole, sizes, law, leave) for law in chosen])
     order = np.argsort(score, kind="stable")
     gap = score - score[order[0]]
-    reach = np.full(len(score), np.nan)
+    half_width = np.full(len(score), np.nan)
     if seeds >= MIN_SEEDS:
-        others = cell_rms(squares, 1.0 - np.eye(seeds))
-        again = np.array([[_score(each, sizes, law, leave) for law in chosen] for each in others])
-        again -= again[:, order[:1]]
-        reach = student_t(seeds) * np.sqrt((seeds - 1) * again.var(axis=0))
-    behind = (Interval(float(gap[k]), float(gap[k] - reach[k]), float(gap[k] + reach[k])) for k in order)
+        jackknife = cell_rms(squares, 1.0 - np.eye(seeds))
+        scores = np.array([[_score(rms, sizes, law, leave) for law in chosen] for rms in jackknife])
+        scores -= scores[:, order[:1]]
+        half_width = student_t(seeds) * np.sqrt((seeds - 1) * scores.var(axis=0))
+    behind = (Interval(float(gap[k]), float(gap[k] - half_width[k]), float(gap[k] + half_width[k])) for k in order)
     return CrossValidation(tuple(laws[k] for k in order), score[order], tuple(behind), leave)
 
 
 def _score(observed: Array, sizes: Sizes, law: Law, leave: str) -> float:
-    """Mean squared log error of predictions at sizes left out."""
-    start, off = fit_parameters(observed, sizes, law), []
+    """Mean squared error of the predicted log rms at sizes left out."""
+    start, errors = fit_parameters(observed, sizes, law), []
     for out in _parts(observed, leave):
         rest = np.where(out, np.nan, observed)
         check_identifiable(rest, law)
         fitted = predict(fit_parameters(rest, sizes, law, start), sizes, law)
-        off.append((np.log(observed) - np.log(fitted))[out])
-    return float(np.mean(np.concatenate(off) ** 2))
+        errors.append((np.log(observed) - np.log(fitted))[out])
+    return float(np.mean(np.concatenate(errors) ** 2))
 
 
 def _parts(observed: Array, leave: str) -> Iterator[NDArray[np.bool_]]:
-    """What is left out at a time, as masks (nL, nM) of sizes with an error."""
-    there = ~np.isnan(observed)
+    """Masks (nL, nM) of the sizes left out at a time."""
+    present = ~np.isnan(observed)
     depth, width = np.indices(observed.shape)
     label = {"size": depth * observed.shape[1] + width, "depth": depth, "width": width}[leave]
-    for each in np.unique(label[there]):
-        yield (label == each) & there
+    for part in np.unique(label[present]):
+        yield (label == part) & present

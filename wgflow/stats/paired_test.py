@@ -1,7 +1,6 @@
-"""What pairs say about a difference: an interval that takes the differences to be Gaussian, a test that does not.
+"""Paired comparison: Student's interval of the mean difference, and a sign-flip permutation test.
 
-A seed's two trainings share what is random, so their difference varies less than either; and few seeds can show little,
-which the numbers here say themselves.
+The two runs of a seed share random numbers, so that their difference varies less than either.
 """
 
 from __future__ import annotations
@@ -17,12 +16,12 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.stats.convergence_rates import student_t
 
-_ALL = 14  # pairs up to which all choices of signs are tried
-_DRAWN = 2**14  # choices tried beyond
+_ALL = 14  # pairs up to which all sign flips are enumerated
+_DRAWN = 2**14  # random sign flips for more pairs
 
 
 class PairedTest(NamedTuple):
-    """What pairs say about a difference.
+    """Result of a paired comparison.
 
     Attributes
     ----------
@@ -31,14 +30,12 @@ class PairedTest(NamedTuple):
     difference : float
         Mean of second minus first.
     low, high : float
-        95% interval by Student's t with S - 1 degrees of freedom, which takes the differences to be Gaussian; infinite
-        for S = 1.
+        95% interval by Student's t with S - 1 degrees of freedom, for Gaussian differences; infinite for S = 1.
     p_signs : float
-        Two-sided p-value of the permutation test over signs (Fisher 1935): the share of all 2**S choices of the
-        differences' signs whose mean is at least as far from 0. Assumes only that under no effect a difference is as
-        likely as its negative.
+        Two-sided p-value of the sign-flip permutation test (Fisher 1935): the share of all 2**S sign flips whose mean
+        is at least as far from 0. It assumes only that without an effect the differences are symmetric about 0.
     p_least : float
-        Smallest value p_signs can have, 2**(1 - S): 0.25 for three pairs, which so can never show anything at 5%.
+        Smallest possible p_signs, 2**(1 - S): 0.25 for three pairs, which can never be significant at 5%.
     lower, higher, equal : int
         Pairs whose second is lower, higher, or equal.
     """
@@ -55,7 +52,7 @@ class PairedTest(NamedTuple):
 
 
 def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
-    """What pairs say about second minus first.
+    """Compare paired values by the difference second minus first.
 
     Parameters
     ----------
@@ -65,10 +62,12 @@ def paired_test(first: Sequence[float], second: Sequence[float]) -> PairedTest:
     Raises
     ------
     InputError
-        If they are not as many, none, or not finite.
+        If their numbers differ, there are none, or a difference is not finite.
     """
     if len(first) != len(second) or not len(first):
-        raise InputError(f"pairs: expected as many numbers on both sides, not none, got {len(first)} and {len(second)}")
+        raise InputError(
+            f"pairs: expected equally many numbers on both sides, at least one, got {len(first)} and {len(second)}"
+        )
     difference = np.asarray(second, float) - np.asarray(first, float)
     if not np.isfinite(difference).all():
         raise InputError(f"pairs: expected finite numbers, got differences {difference.tolist()}")
@@ -86,14 +85,14 @@ def _p_signs(difference: Array) -> float:
         signs = np.array(list(itertools.product((1.0, -1.0), repeat=count)))
     else:
         drawn = rng.uniform(0, "signs of pairs", (_DRAWN, count))
-        signs = np.vstack([np.ones(count), np.where(drawn < 0.5, -1.0, 1.0)])  # with the one seen, p is never 0
+        signs = np.vstack([np.ones(count), np.where(drawn < 0.5, -1.0, 1.0)])  # with the observed signs, p is never 0
     means = np.abs(signs @ difference) / count
     return float(np.mean(means >= abs(difference.mean()) - 1e-12 * np.abs(difference).max(initial=1e-300)))
 
 
 def conclusion(test: PairedTest, first: str = "vanilla", second: str = "mean-field") -> str:
-    """In words what the pairs show, claiming no more than they can."""
-    if test.low <= 0 <= test.high or test.low == test.high:  # equal differences leave no spread to judge by
-        return "these pairs do not tell the two apart"
+    """Conclusion of a paired comparison in words."""
+    if test.low <= 0 <= test.high or test.low == test.high:  # equal differences have no spread
+        return "the difference is not significant"
     better = f"{second if test.difference < 0 else first} is lower"
-    return f"{better}" + ("" if test.p_signs < 0.05 else ", though the test that assumes no Gaussian cannot confirm it")
+    return f"{better}" + ("" if test.p_signs < 0.05 else ", but the permutation test does not confirm it")

@@ -1,4 +1,4 @@
-"""Laws of the rms output error over depth L and width M_l, with a finite reference: constants, exponents, intervals.
+"""Scaling laws of the rms output error in depth L and width M_l, compared with a finite reference.
 
 With the depth term A = |L**-a - L_ref**-a| and the width term B = (M_l**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2),
 minus for sub-samples of the reference and plus for an independent one, the laws are
@@ -9,7 +9,7 @@ minus for sub-samples of the reference and plus for an independent one, the laws
     product       rms**2 = (c1 A)**2 + (c2 B)**2    a and b = g fitted: an exponent of L M_l
     free          rms**2 = (c1 A)**2 + (c2 B)**2    a, b, g fitted
 
-The papers state bounds with a reference of infinite size; the terms of a finite one are derived.
+The papers state bounds relative to the infinite limit; the terms of a finite reference are derived here.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.base.validate import real, use_python_numbers
 
-_FLAT = 1e-12  # a term that the reference cancels to this share counts as this
-MAX_PARAMETER = 100.0  # of a parameter: sizes that do not tell an exponent send it anywhere
-_STEEP = 300.0  # logarithms above this are cut: no exponent that a fit could end at comes near
+_FLAT = 1e-12  # smallest share to which the reference cancels a term
+MAX_PARAMETER = 100.0  # bound of parameters, since undetermined exponents may diverge
+_STEEP = 300.0  # cap of logarithms, far beyond any exponent that a fit can end at
 
 
 @dataclass(frozen=True)
@@ -39,9 +39,9 @@ class Law:
     exponents : tuple of float or None
         a, b, g; None if they are fitted.
     additive : bool
-        Whether the terms add rather than their squares.
+        Whether the terms add, rather than their squares.
     tied : bool
-        Whether exponents that are fitted have b = g.
+        Whether the fitted exponents satisfy b = g.
     """
 
     name: str
@@ -51,7 +51,7 @@ class Law:
 
     @property
     def parameters(self) -> int:
-        """Numbers fitted: c1, c2 and exponents."""
+        """Number of fitted parameters: c1, c2 and exponents."""
         return 2 if self.exponents else 4 if self.tied else 5
 
 
@@ -66,7 +66,7 @@ LAWS = {
 
 @dataclass(frozen=True)
 class Sizes:
-    """The grid of networks and what they are compared with.
+    """Grid of networks and the reference that they are compared with.
 
     Attributes
     ----------
@@ -75,15 +75,15 @@ class Sizes:
     reference : tuple of float or None
         L_ref and M_ref; None if the reference's own error is negligible.
     nested : bool
-        Whether networks are sub-samples of the reference, so that none is larger. The error of an independent one adds
-        in square; if all seeds share it, no interval knows of it.
+        Whether networks are sub-samples of the reference, so that none is larger. The error of an independent reference
+        adds in square; if all seeds share it, no interval covers it.
     dimension : int
-        D of the additive law; the constants of the others have it in them.
+        D of the additive law; the constants of the others include it.
 
     Raises
     ------
     InputError
-        If there are fewer than two depths or widths, they do not increase, or nested ones exceed the reference.
+        If there are fewer than two depths or widths, they do not increase, or nested sizes exceed the reference.
     """
 
     depths: tuple[int, ...]
@@ -106,14 +106,14 @@ class Sizes:
 
 
 def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Array:
-    """Rms error of a law, (nL, nM), at log c1, log c2 and the exponents that it leaves to be fitted."""
+    """Rms error of a law, (nL, nM), at log c1, log c2 and its fitted exponents."""
     point = np.asarray(parameters, float)
     depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
     return np.asarray(np.exp(log_rms(point, depth, width, sizes, law)[0]))
 
 
 def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
-    """Return A and B of a law with stated exponents, (nL, nM) each, B with the root of D if the law is additive."""
+    """Terms A and B of a law with fixed exponents, (nL, nM) each; B includes sqrt(D) if the law is additive."""
     depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
     shape = (len(sizes.depths), len(sizes.widths))
     a, b, g = law.exponents or (np.nan, np.nan, np.nan)
@@ -123,7 +123,7 @@ def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
 
 
 def log_rms(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:
-    """Log rms at sizes of any one shape and its derivatives by the parameters, on a last axis."""
+    """Log rms at sizes of any shape, and its derivatives with respect to the parameters on a last axis."""
     p = np.clip(p, -MAX_PARAMETER, MAX_PARAMETER)
     a, b, g = law.exponents or (p[2], p[3], p[-1])
     first, d_first = _depth_term(a, depth, sizes)
@@ -137,12 +137,12 @@ def log_rms(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tup
     columns = [share, 1.0 - share]
     if not law.exponents:
         slopes = [by_b + by_g] if law.tied else [by_b, by_g]
-        columns += [share * d_first, *((1.0 - share) * each for each in slopes)]
+        columns += [share * d_first, *((1.0 - share) * slope for slope in slopes)]
     return value / power, np.stack(np.broadcast_arrays(*columns), axis=-1)
 
 
 def _depth_term(a: float, depth: Array, sizes: Sizes) -> tuple[Array, Array]:
-    """Log of |L**-a - L_ref**-a| and its derivative by a."""
+    """Log of |L**-a - L_ref**-a| and its derivative in a."""
     value, slope = -a * np.log(depth), -np.log(depth)
     if sizes.reference is None:
         return value, slope
@@ -155,7 +155,7 @@ def _depth_term(a: float, depth: Array, sizes: Sizes) -> tuple[Array, Array]:
 
 
 def _width_term(b: float, g: float, depth: Array, width: Array, sizes: Sizes) -> tuple[Array, Array, Array]:
-    """Log of (M**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2) and its derivatives by b and g."""
+    """Log of (M**-2b L**-2g -+ M_ref**-2b L_ref**-2g)**(1/2) and its derivatives in b and g."""
     value = -b * np.log(width) - g * np.log(depth)
     if sizes.reference is None:
         return value, -np.log(width), -np.log(depth)
