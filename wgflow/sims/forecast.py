@@ -211,7 +211,7 @@ def _static(setup: Setup) -> int:
 def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     """Sizes of a member as it is built, the same for all seeds."""
     numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
-    beside = 8 * setup.energy.survey.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
+    beside = 8 * setup.energy.summary.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
     frame = sum(8 * math.prod(setup.observables[name].shape(setup.scene)) for name in planned.member.observables)
     frame += numbers if planned.member.record == "particles" else 0
     work, memory = _work_and_memory(planned, setup, threads)

@@ -346,7 +346,7 @@ def test_frames_are_what_the_network_says():
 
 
 def test_a_survey_counts_what_a_network_has():
-    found = record.survey("resnet20", 10, (3, 32, 32))
+    found = record.summarise("resnet20", 10, (3, 32, 32))
     assert found.blocks == (3, 2, 2)
     assert found.parameters == 269722
     sides, multiplied = ((16, 32), (32, 16), (64, 8)), 3 * 16 * 9 * 32**2

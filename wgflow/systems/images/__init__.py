@@ -21,7 +21,7 @@ _HOME = {
     "from_particles": "wgflow.systems.images.bridge",
     "from_resnet": "wgflow.systems.images.convert",
     "parameter_groups": "wgflow.systems.images.stage",
-    "report": "wgflow.systems.images.conversion",
+    "report": "wgflow.systems.images.conversion_report",
     "settle": "wgflow.systems.images.stage",
     "stages": "wgflow.systems.images.stage",
     "to_particles": "wgflow.systems.images.bridge",
@@ -45,7 +45,7 @@ __all__ = [
 if TYPE_CHECKING:
     from wgflow.systems.images.architectures import ARCHITECTURES, build
     from wgflow.systems.images.bridge import from_particles, to_particles
-    from wgflow.systems.images.conversion import report
+    from wgflow.systems.images.conversion_report import report
     from wgflow.systems.images.convert import from_resnet, to_resnet
     from wgflow.systems.images.stage import MeanFieldStage, PlainStage, parameter_groups, settle, stages
 

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
+from wgflow.systems.images.residual_check import chance, chance_kept, tried, unhook
 from wgflow.systems.images.shapes import fitting, owns
-from wgflow.systems.images.trial import chance, chance_kept, tried, unhook
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]

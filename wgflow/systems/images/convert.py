@@ -23,11 +23,11 @@ from wgflow.base.registry import check_name
 from wgflow.base.validate import whole
 from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split
 from wgflow.systems.images.blocks import Branch
-from wgflow.systems.images.conversion import announced, because
-from wgflow.systems.images.rows import copied, held, in_a_row, used_once
-from wgflow.systems.images.selection import one_stage, rules_of, runs
+from wgflow.systems.images.containers import copied, held, in_a_row, used_once
+from wgflow.systems.images.conversion_report import announced, because
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.systems.images.stage import stages as stages_of
+from wgflow.systems.images.stage_selection import one_stage, rules_of, runs
 
 Change: TypeAlias = Callable[
     [str, nn.Module], list[nn.Module] | None
@@ -50,7 +50,7 @@ def from_resnet(
     a ``forward`` of their own left out: what they do with their blocks is not known. A stage stands in its container in
     the place of its blocks, so what follows has another index than before, and a model that picks blocks by number
     (``self.layer1[2]``) has to be told the new one. Which rule was taken, and what it costs, is logged and is what
-    :func:`wgflow.systems.images.conversion.report` says of the copy.
+    :func:`wgflow.systems.images.conversion_report.report` says of the copy.
 
     Parameters
     ----------

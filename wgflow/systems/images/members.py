@@ -69,8 +69,8 @@ def build(member: Member, backend: str) -> tuple[Trained, None, Course, Start]:
     if recipe.batch > len(found.train):
         raise InputError(f"training.batch: expected at most the {len(found.train)} images, got {recipe.batch}")
     system = Trained(recipe, found, backend)
-    if recipe.axes > min(system.survey.blocks):  # said before the vanilla half of a study is trained for nothing
-        blocks = min(system.survey.blocks)
+    if recipe.axes > min(system.summary.blocks):  # said before the vanilla half of a study is trained for nothing
+        blocks = min(system.summary.blocks)
         raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
     course, start = Course(system, member.seed), Start(system)
     course.run(
@@ -81,12 +81,12 @@ def build(member: Member, backend: str) -> tuple[Trained, None, Course, Start]:
 
 def work(system: Trained) -> float:
     """Multiplications of one epoch, about: forward once, backward twice."""
-    return 3.0 * system.survey.multiplications * len(system.images.train)
+    return 3.0 * system.summary.multiplications * len(system.images.train)
 
 
 def memory(system: Trained) -> int:
     """Bytes of a step at its largest: torch, images, weights with gradients and momentum, states of a batch."""
-    kept, images = system.survey, system.images
+    kept, images = system.summary, system.images
     return (
         _BASE
         + images.train.nbytes

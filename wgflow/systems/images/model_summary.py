@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from torch import nn
 
 
-class Survey(NamedTuple):
+class ModelSummary(NamedTuple):
     """What a network is made of.
 
     Attributes
@@ -30,7 +30,7 @@ class Survey(NamedTuple):
 
 
 @functools.lru_cache(maxsize=16)
-def survey(network: str, classes: int, shape: tuple[int, int, int]) -> Survey:
+def summarise(network: str, classes: int, shape: tuple[int, int, int]) -> ModelSummary:
     """Take stock of a network for images of shape (C, H, W), without training numbers of its own.
 
     Raises
@@ -56,4 +56,6 @@ def survey(network: str, classes: int, shape: tuple[int, int, int]) -> Survey:
                 each.register_forward_hook(count)
         model(torch.empty(1, *shape))
     blocks = tuple(len(each) for each in model.modules() if isinstance(each, PlainStage))
-    return Survey(blocks, sum(each.numel() for each in model.parameters()), counter.get_total_flops() // 2, entries[0])
+    return ModelSummary(
+        blocks, sum(each.numel() for each in model.parameters()), counter.get_total_flops() // 2, entries[0]
+    )

@@ -22,7 +22,7 @@ from wgflow.base.validate import real
 from wgflow.flow.clock import StepClock
 from wgflow.flow.schedule import Schedule, schedule
 from wgflow.systems.images.data import Images
-from wgflow.systems.images.model_summary import survey
+from wgflow.systems.images.model_summary import summarise
 from wgflow.systems.images.recipe import Recipe
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ class Trained:
     ----------
     problem : Described
         Sizes.
-    survey : Survey
+    summary : ModelSummary
         What the network is made of.
 
     Raises
@@ -82,10 +82,10 @@ class Trained:
         self.recipe, self.images, self.backend = recipe, images, machine(backend)
         channels, height, width = images.train.shape[1:]
         self.problem = Described((len(images.train), channels * height * width, images.classes, recipe.columns))
-        self.survey = survey(recipe.network, images.classes, (channels, height, width))
+        self.summary = summarise(recipe.network, images.classes, (channels, height, width))
 
     def __len__(self) -> int:
-        return sum(self.survey.blocks)
+        return sum(self.summary.blocks)
 
     @property
     def device(self) -> str | None:
@@ -101,7 +101,8 @@ class Trained:
         images = self.images
         about = {"name": images.name, "train": len(images.train), "test": len(images.test), "verified": images.verified}
         return {
-            "training": self.recipe.spec() | {"blocks": list(self.survey.blocks), "parameters": self.survey.parameters},
+            "training": self.recipe.spec()
+            | {"blocks": list(self.summary.blocks), "parameters": self.summary.parameters},
             "images": about | {"sha256": images.digest()},
             "depth": {"name": NAME},
         }

@@ -11,10 +11,10 @@ from torch import nn
 from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import unknown
 from wgflow.systems.images.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
-from wgflow.systems.images.rows import alike, class_name, held, in_a_row
+from wgflow.systems.images.containers import alike, class_name, held, in_a_row
+from wgflow.systems.images.residual_check import tried
 from wgflow.systems.images.stage import MeanFieldStage
 from wgflow.systems.images.stage import stages as stages_of
-from wgflow.systems.images.trial import tried
 
 Make: TypeAlias = Callable[[list[Split]], MeanFieldStage]
 RULES: dict[str, tuple[Rule, ...]] = {

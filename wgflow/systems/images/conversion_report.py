@@ -12,9 +12,9 @@ from torch import nn
 
 from wgflow.systems.images.adapters import Difference, Rest
 from wgflow.systems.images.blocks import Branch
-from wgflow.systems.images.rows import alike, class_name, held, in_a_row
+from wgflow.systems.images.containers import alike, class_name, held, in_a_row
+from wgflow.systems.images.residual_check import TOO_SMALL, tried
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
-from wgflow.systems.images.trial import TOO_SMALL, tried
 
 logger = logging.getLogger("wgflow.systems.images")
 
