@@ -148,9 +148,8 @@ class Scaled(nn.Module):
 def difference(block: nn.Module) -> Split:
     """Take any block as x -> x + (block(x) - x): with a step (1 - step) x + step block(x), the block itself at step 1.
 
-    To be given as the ``rule`` of :func:`wgflow.systems.images.convert.from_resnet` together with the names of the
-    stages, since
-    it takes whatever it is shown; :func:`residual` takes only what proves to be a residual block.
+    As the ``rule`` of :func:`wgflow.systems.images.convert.from_resnet` it needs the names of the stages, since it
+    accepts any block; :func:`residual` accepts only blocks that prove to be residual.
     """
     return Difference(block, tried(block).writes), None
 

@@ -29,9 +29,8 @@ from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.systems.images.stage import stages as stages_of
 from wgflow.systems.images.stage_selection import one_stage, rules_of, runs
 
-Change: TypeAlias = Callable[
-    [str, nn.Module], list[nn.Module] | None
-]  # what stands in a module's place; None: look inside
+# Replacement of a named module; None: look inside it.
+Change: TypeAlias = Callable[[str, nn.Module], list[nn.Module] | None]
 
 
 def from_resnet(
@@ -45,12 +44,10 @@ def from_resnet(
 ) -> nn.Module:
     """Copy of a network with its runs of equal residual blocks as mean-field stages; it computes the same.
 
-    Looked through are every ``torch.nn.Sequential`` and every :class:`~wgflow.systems.images.stage.PlainStage`,
-    subclasses with
-    a ``forward`` of their own left out: what they do with their blocks is not known. A stage stands in its container in
-    the place of its blocks, so what follows has another index than before, and a model that picks blocks by number
-    (``self.layer1[2]``) has to be told the new one. Which rule was taken, and what it costs, is logged and is what
-    :func:`wgflow.systems.images.conversion_report.report` says of the copy.
+    Every ``torch.nn.Sequential`` and every ``PlainStage`` is searched, except subclasses with a ``forward`` of their
+    own, whose use of the blocks is unknown. A stage replaces its blocks in their container, so later children change
+    their index, and a model that selects blocks by number (``self.layer1[2]``) needs the new one. The rule taken and
+    its cost are logged and reported by :func:`wgflow.systems.images.conversion_report.report`.
 
     Parameters
     ----------
@@ -63,12 +60,10 @@ def from_resnet(
         but for leading ones of another kind, e.g. one that changes the shape. By default whatever runs are found, of
         one class, equal shapes and, where they are split, equal activations at their end.
     rule : {"auto", "split", "difference"} or callable, optional
-        ``split``: the step acts on the branch (:func:`wgflow.systems.images.adapters.split`); hooks on the block
-        itself are not
-        called any more. ``difference``: the step interpolates between a block's two ends, whatever the block is
-        (:func:`wgflow.systems.images.adapters.difference`). ``auto``: runs that can be split are, and of the other
-        blocks those
-        that prove to be residual are taken by their difference. A callable returns for a block (branch, after) with
+        ``split``: the step scales the branch (:func:`~wgflow.systems.images.adapters.split`); hooks on the block itself
+        are no longer called. ``difference``: the step interpolates between the states before and after the block
+        (:func:`~wgflow.systems.images.adapters.difference`). ``auto``: runs are split where possible; of the other
+        blocks, those that prove to be residual are taken by their difference. A callable returns (branch, after) with
         block(x) = after(x + branch(x)), or None for a block of another kind.
     ends, axes : str, int, optional
         Of every stage; see :class:`~wgflow.systems.images.stage.MeanFieldStage`.
@@ -134,9 +129,8 @@ def to_resnet(model: nn.Module) -> nn.Module:
 
     A gap that is not 1/n is a step that is not 1. It is folded, exactly but for rounding, into what the branch ends
     with: the weight of a last convolution, weight and bias of a last normalisation. A branch of another kind becomes a
-    :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks without a gap
-    stay, with
-    zeros at their end.
+    :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks with a gap of 0
+    stay, with zero last weights.
 
     Parameters
     ----------

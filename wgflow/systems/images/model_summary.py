@@ -1,4 +1,4 @@
-"""What a network of images is made of: counted on torch's meta device, without any number of its weights."""
+"""Summary of a network of images: blocks, parameters and operations, counted on torch's meta device."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 
 
 class ModelSummary(NamedTuple):
-    """What a network is made of.
+    """Size of a network.
 
     Attributes
     ----------
@@ -31,7 +31,7 @@ class ModelSummary(NamedTuple):
 
 @functools.lru_cache(maxsize=16)
 def summarise(network: str, classes: int, shape: tuple[int, int, int]) -> ModelSummary:
-    """Take stock of a network for images of shape (C, H, W), without training numbers of its own.
+    """Summarise a network for images of shape (C, H, W) without allocating its weights.
 
     Raises
     ------
