@@ -30,18 +30,18 @@ def compiled() -> Any:
         from numba import boolean, float64, int64, njit, types, void
 
         from wgflow.kernels.cpu.functions import FLAGS
-        from wgflow.systems.neural_feature_flow import fused_loops as _fused
+        from wgflow.systems.neural_feature_flow import fused_loops
 
         def given(dimensions: int) -> Any:  # inputs are read-only, which writable arrays satisfy too
             return types.Array(float64, dimensions, "C", readonly=True)
 
         a, row, out, kind = given(2), given(1), float64[:, ::1], (int64, float64)
         signatures: dict[Any, Any] = {
-            _fused.activate: void(*kind, a, out, out),
-            _fused.layer: void(*kind, *kind, boolean, a, float64, a, out, out, out, out, out),
-            _fused.seed: void(row, row, a, a, out, out),
-            _fused.pull: void(boolean, a, float64, a, a, a, out, out),
-            _fused.push: void(boolean, a, float64, a, float64, a, a, a, out, out, out),
+            fused_loops.activate: void(*kind, a, out, out),
+            fused_loops.layer: void(*kind, *kind, boolean, a, float64, a, out, out, out, out, out),
+            fused_loops.seed: void(row, row, a, a, out, out),
+            fused_loops.pull: void(boolean, a, float64, a, a, a, out, out),
+            fused_loops.push: void(boolean, a, float64, a, float64, a, a, a, out, out, out),
         }
         made = {}
         for function, signature in signatures.items():
