@@ -50,7 +50,7 @@ from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.certificate import Certificate
 from wgflow.theory.envelope import Envelope
-from wgflow.theory.reference import Beside
+from wgflow.theory.reference_laws import IidComparison
 from wgflow.theory.separation import Separation
 from wgflow.theory.stationarity import Residual, balance, lojasiewicz
 from wgflow.theory.support import Support
@@ -191,7 +191,7 @@ def convergence_models(monkeypatch, kind):
 
 def theorems(monkeypatch, kind):
     s, energy = of_kind(kind)
-    beside = Beside(end(kind), 0.95, 0.1)
+    beside = IidComparison(end(kind), 0.95, 0.1)
     support = Support(beside, {"theta": beside}, beside, beside, beside, beside, (0.4, 1.0))
     value = -end(kind)
     certificate = Certificate(value, np.zeros((1, 3)), np.zeros(1), np.ones(1), 1.0, 9, 2, 0, end(kind), None, 1e-6)
@@ -357,8 +357,8 @@ def depth_width_clouds(monkeypatch, kind):
 
 def zero_loss(monkeypatch, kind):
     s, values = of_kind(kind)
-    there = Beside(0.9, 0.95, 0.1)
-    separation = Separation("2-homogeneous", there, Beside(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True)
+    there = IidComparison(0.9, 0.95, 0.1)
+    separation = Separation("2-homogeneous", there, IidComparison(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True)
     courses = [
         Course("relu", support, "0", "2-homogeneous", 0.5, s, values, 2.0, 1.0, math.nan,
                np.zeros(len(s), bool), s[:1], [separation])

@@ -9,10 +9,11 @@ import wgflow
 from wgflow.base import rng as counter
 from wgflow.base.errors import InputError
 from wgflow.model.blocks import Ridge
-from wgflow.theory import reference
-from wgflow.theory.assumptions import assumptions, lipschitz, steepness
-from wgflow.theory.critical_values import critical_values, sard
+from wgflow.theory import reference_laws
+from wgflow.theory.assumption_panel import check_assumptions
+from wgflow.theory.critical_values import critical_values, extrema
 from wgflow.theory.homogeneity import defect, homogeneity, linear_groups, radius
+from wgflow.theory.regularity import depth_slope, lipschitz
 from wgflow.theory.universality import attainable, chosen, gram, lower_bound, spectrum, universal_kernel
 
 NAMES = [
@@ -42,10 +43,10 @@ def test_the_panel_has_its_six_lines():
         ({"name": "deposit", "layers": 4}, wgflow.Particles.draw(case, 20, tau="uniform")),
         ("shallow", wgflow.Particles.draw(case, 20)),
     ):
-        made = assumptions(wgflow.Energy(case, depth), rho, starts=8)
+        made = check_assumptions(wgflow.Energy(case, depth), rho, starts=8)
         assert [each.name for each in made] == NAMES
         assert all(each.verdict in ("pass", "fail", "unknown") and each.sentence and each.source for each in made)
-        assert made == assumptions(wgflow.Energy(case, depth), rho, starts=8)
+        assert made == check_assumptions(wgflow.Energy(case, depth), rho, starts=8)
 
 
 # --- universal kernel
@@ -54,7 +55,7 @@ def test_the_panel_has_its_six_lines():
 @pytest.mark.parametrize("kind", ["scalar", "matrix", "output"])
 def test_gram_against_loops(kind, monkeypatch):
     case = problem(5, 2, readout=[[0.3, -1.0]])
-    theta = reference.initial(case)(7, 1)[0]
+    theta = reference_laws.initial_law(case)(7, 1)[0]
     rows = np.array([0, 2, 3])
     values = np.array([case.block.forward(case.x[rows], each, case.activation) for each in theta])  # (J, m, D)
     if kind == "scalar":
@@ -70,7 +71,7 @@ def test_gram_against_loops(kind, monkeypatch):
 def test_gram_of_relu_is_the_arc_cosine_kernel():
     """E a.a relu(w.x) relu(w.x') = D |x||x'| (sin u + (pi - u) cos u)/(2 pi), Cho and Saul (2009); 40000 draws."""
     case = problem(4, 3, block={"name": "ridge", "bias": False}, activation="relu")
-    theta = reference.initial(case, {"w": 1.0})(40_000, 3)[0]
+    theta = reference_laws.initial_law(case, {"w": 1.0})(40_000, 3)[0]
     found = gram(case, theta, np.arange(4))
     size = np.linalg.norm(case.x, axis=1)
     angle = np.arccos(np.clip(case.x @ case.x.T / np.outer(size, size), -1, 1))
@@ -81,7 +82,7 @@ def test_gram_of_relu_is_the_arc_cosine_kernel():
 @pytest.mark.parametrize("activation", ["tanh", "relu", "sin"])
 def test_a_universal_kernel_passes(activation):
     case = problem(activation=activation)
-    found = universal_kernel(case, reference.initial(case))
+    found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "pass"
     assert found.number > 0
     assert "rank 12 of 12" in found.sentence
@@ -90,7 +91,7 @@ def test_a_universal_kernel_passes(activation):
 
 def test_a_linear_block_fails():
     case = problem(activation="linear")
-    found = universal_kernel(case, reference.initial(case))
+    found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "fail"
     assert "rank 4 of 12" in found.sentence  # D and the constant
 
@@ -98,19 +99,19 @@ def test_a_linear_block_fails():
 def test_repeated_inputs_fail():
     x = counter.normal(0, "x", (6, 2))
     case = wgflow.Problem(np.vstack([x, x[:1]]), np.zeros(7))
-    assert universal_kernel(case, reference.initial(case)).verdict == "fail"
+    assert universal_kernel(case, reference_laws.initial_law(case)).verdict == "fail"
 
 
 def test_eigenvalues_below_rounding_are_no_verdict():
     case = wgflow.Problem(np.linspace(-1, 1, 60)[:, None], np.zeros(60))
-    found = universal_kernel(case, reference.initial(case))
+    found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "unknown"
     assert abs(found.number) < 1e-14
 
 
 def test_fewer_samples_are_said():
     case = problem(30)
-    assert "At 10 of 30 samples" in universal_kernel(case, reference.initial(case), samples=10).sentence
+    assert "At 10 of 30 samples" in universal_kernel(case, reference_laws.initial_law(case), samples=10).sentence
     rows = chosen(case, 10, 0)
     assert len(np.unique(rows)) == 10
     assert (np.diff(rows) > 0).all()
@@ -188,17 +189,17 @@ def test_radius_of_the_support():
 # --- Lipschitz in depth
 
 
-def test_steepness_under_gaps_is_difference_over_gap():
+def test_depth_slope_under_gaps_is_difference_over_gap():
     case = problem(width=1)
     theta, tau = np.array([[0.0, 0, 0], [3.0, 4, 0], [3.0, 4, 1]]), np.array([0.8, 0.4, 0.3])
     energy = wgflow.Energy(case)
-    assert steepness(energy, wgflow.Particles(theta, tau))[0] == pytest.approx(5 / 0.4)
-    assert steepness(energy, wgflow.Particles(theta, [0.8, 0.3, 0.3]))[0] == np.inf
-    assert steepness(energy, wgflow.Particles(theta[:1], tau[:1]))[0] == 0.0
-    assert steepness(energy, wgflow.Particles(theta[[0, 0]], [0.5, 0.5]))[0] == 0.0
+    assert depth_slope(energy, wgflow.Particles(theta, tau))[0] == pytest.approx(5 / 0.4)
+    assert depth_slope(energy, wgflow.Particles(theta, [0.8, 0.3, 0.3]))[0] == np.inf
+    assert depth_slope(energy, wgflow.Particles(theta[:1], tau[:1]))[0] == 0.0
+    assert depth_slope(energy, wgflow.Particles(theta[[0, 0]], [0.5, 0.5]))[0] == 0.0
 
 
-def test_steepness_under_layers_against_permutations():
+def test_depth_slope_under_layers_against_permutations():
     case = problem()
     rho = wgflow.Particles.draw_layers(case, 4, 3)
     parts = rho.theta.reshape(4, 3, -1)
@@ -207,7 +208,7 @@ def test_steepness_under_layers_against_permutations():
         for x, y in itertools.pairwise(parts)
     ]
     energy = wgflow.Energy(case, {"name": "layers", "layers": 4})
-    assert steepness(energy, rho)[0] == pytest.approx(4 * np.sqrt(max(steps)))
+    assert depth_slope(energy, rho)[0] == pytest.approx(4 * np.sqrt(max(steps)))
 
 
 def test_a_path_is_smoother_than_noise_and_a_bound_decides():
@@ -217,9 +218,9 @@ def test_a_path_is_smoother_than_noise_and_a_bound_decides():
         for layers in (8, 32):
             rho = wgflow.Particles.draw_layers(case, layers, 20, coupling=coupling)
             energy = wgflow.Energy(case, {"name": "layers", "layers": layers})
-            values[coupling, layers] = steepness(energy, rho)[0]
+            values[coupling, layers] = depth_slope(energy, rho)[0]
             for bound, verdict in ((None, "unknown"), (6.0, "pass" if coupling == "path" else "fail")):
-                assert lipschitz(energy, rho, reference.initial(case), bound).verdict == verdict
+                assert lipschitz(energy, rho, reference_laws.initial_law(case), bound).verdict == verdict
     assert values["path", 32] < 1.2 * values["path", 8]
     assert values["independent", 32] > 3 * values["independent", 8]
 
@@ -228,8 +229,8 @@ def test_deposit_is_cut_into_slices_that_hold_something():
     case = problem()
     energy = wgflow.Energy(case, {"name": "deposit", "layers": 8})
     rho = wgflow.Particles(counter.normal(0, "t", (4, 7)), [0.1, 0.2, 0.6, 0.7])
-    assert "of 2 slices" in steepness(energy, rho)[1]
-    assert steepness(energy, rho.moved(rho.theta, np.full(4, 0.9)))[0] == 0.0
+    assert "of 2 slices" in depth_slope(energy, rho)[1]
+    assert depth_slope(energy, rho.moved(rho.theta, np.full(4, 0.9)))[0] == 0.0
 
 
 # --- Sard proxy
@@ -243,17 +244,16 @@ def test_critical_values_of_a_quadratic_form(rng):
     """Its minimum and maximum on the sphere are the extreme eigenvalues; the others are saddles."""
     half = rng.normal(size=(6, 6))
     matrix = half + half.T
-    found = critical_values(quadratic(matrix), rng.normal(size=(20, 6)))
+    found = extrema(quadratic(matrix), rng.normal(size=(20, 6)))
     np.testing.assert_allclose(found.value, np.linalg.eigvalsh(matrix)[[0, -1]], rtol=1e-8)
-    assert found.times.tolist() == [10, 10]
-    assert found.starts == 20
+    assert found.count.tolist() == [10, 10]
 
 
 def test_local_minima_are_told_apart(rng):
     """g = sum_p c_p theta_p**4 with c < 0: local minima c_p at the axes; ascent ends at one value."""
     c = -np.array([1.0, 1.5, 2.0])
-    found = critical_values(lambda t: (t**4 @ c, 4 * c * t**3), rng.normal(size=(80, 3)))
-    assert found.times.sum() == 80
+    found = extrema(lambda t: (t**4 @ c, 4 * c * t**3), rng.normal(size=(80, 3)))
+    assert found.count.sum() == 80
     np.testing.assert_allclose(found.value[:3], [-2.0, -1.5, -1.0], rtol=1e-8)
     assert found.value[3:] == pytest.approx([1 / (1 / c).sum()], rel=1e-6)  # all starts of ascent
 
@@ -261,43 +261,41 @@ def test_local_minima_are_told_apart(rng):
 def test_many_critical_values_are_not_isolated(rng):
     """Negative control: a rough function, whose starts all end at values of their own."""
     waves = 60 * rng.normal(size=(50, 4))
-    found = critical_values(
-        lambda t: (np.sin(t @ waves.T).sum(1), np.cos(t @ waves.T) @ waves), rng.normal(size=(30, 4))
-    )
-    assert len(found.value) > 0.8 * found.times.sum()
+    found = extrema(lambda t: (np.sin(t @ waves.T).sum(1), np.cos(t @ waves.T) @ waves), rng.normal(size=(30, 4)))
+    assert len(found.value) > 0.8 * found.count.sum()
 
 
 def test_a_function_that_vanishes_has_one_critical_value(rng):
-    found = critical_values(lambda t: (np.zeros(len(t)), np.zeros(t.shape)), rng.normal(size=(6, 3)))
-    assert (found.value.tolist(), found.times.tolist()) == ([0.0], [6])
+    found = extrema(lambda t: (np.zeros(len(t)), np.zeros(t.shape)), rng.normal(size=(6, 3)))
+    assert (found.value.tolist(), found.count.tolist()) == ([0.0], [6])
 
 
 def test_kinks_do_not_converge(rng):
     """g = |theta|_1 has its minima at kinks, where no gradient vanishes: those starts are not counted."""
-    found = critical_values(lambda t: (np.abs(t).sum(1), np.sign(t)), rng.normal(size=(20, 3)))
+    found = extrema(lambda t: (np.abs(t).sum(1), np.sign(t)), rng.normal(size=(20, 3)))
     np.testing.assert_allclose(found.value, [np.sqrt(3)], rtol=1e-9)
-    assert found.times.tolist() == [10]
+    assert found.count.tolist() == [10]
 
 
-def test_sard_on_the_first_variation():
+def test_critical_values_of_the_first_variation():
     case = problem(40)
     rho = wgflow.Particles.draw(case, 20)
     energy = wgflow.Energy(case)
-    found = sard(energy, rho, starts=20)
+    found = critical_values(energy, rho, starts=20)
     assert found.verdict == "pass"
-    cloud = counter.normal(1, "cloud", (20_000, 7))
-    value = energy.first_variation(rho, cloud / np.linalg.norm(cloud, axis=1, keepdims=True), np.full(20_000, 0.5))
+    points = counter.normal(1, "cloud", (20_000, 7))
+    value = energy.first_variation(rho, points / np.linalg.norm(points, axis=1, keepdims=True), np.full(20_000, 0.5))
 
     def field(theta):
         return energy.first_variation_gradient(rho, theta, np.full(len(theta), 0.5))[:2]
 
-    ends = critical_values(field, counter.normal(2, "starts", (20, 7))).value
+    ends = extrema(field, counter.normal(2, "starts", (20, 7))).value
     assert ends[0] <= value.min()
     assert ends[-1] >= value.max()
     assert ends[0] == pytest.approx(value.min(), rel=0.3)
-    assert sard(energy, rho, starts=20, iterations=3).verdict == "unknown"
+    assert critical_values(energy, rho, starts=20, iterations=3).verdict == "unknown"
     with pytest.raises(InputError, match="t0"):
-        sard(energy, rho, 1.5)
+        critical_values(energy, rho, 1.5)
 
 
 # --- zero loss
@@ -305,7 +303,7 @@ def test_sard_on_the_first_variation():
 
 def test_distinct_inputs_can_be_fitted():
     case = problem(10)
-    found = attainable(case, reference.initial(case))
+    found = attainable(case, reference_laws.initial_law(case))
     assert found.verdict == "pass"
     assert found.number < 1e-20
 
@@ -313,8 +311,8 @@ def test_distinct_inputs_can_be_fitted():
 def test_random_features_leave_the_least_squares_residual():
     """Against lstsq with the same features, where they do not suffice."""
     case = problem(10, activation="linear")
-    law = reference.initial(case)
-    theta = reference.draws(law, 20, 0, 1, "features")[0][0]
+    law = reference_laws.initial_law(case)
+    theta = reference_laws.draws(law, 20, 0, 1, "features")[0][0]
     features = np.array([case.block.forward(case.x, each, case.activation) @ case.readout[0] for each in theta]).T
     target = case.y[:, 0] - case.x @ case.readout[0]
     left = target - features @ np.linalg.lstsq(features, target, rcond=1e-10)[0]
@@ -326,25 +324,25 @@ def test_random_features_leave_the_least_squares_residual():
 def test_equal_inputs_with_other_targets_fail_by_the_bound():
     x = np.array([[0.0, 1.0], [0.0, 1.0], [2.0, 0.0]])
     case = wgflow.Problem(x, [1.0, 3.0, 5.0])
-    found = attainable(case, reference.initial(case))
+    found = attainable(case, reference_laws.initial_law(case))
     assert found.verdict == "fail"
     assert found.number == pytest.approx(0.5 * (1 + 1 + 0) / 3)
     energy = wgflow.Energy(case, "shallow")
     for seed in range(5):  # no network is below it
         assert energy(wgflow.Particles.draw(case, 9, seed)) >= found.number
-    assert attainable(case.replace(x, [1.0, 1.0, 5.0]), reference.initial(case)).verdict == "pass"
+    assert attainable(case.replace(x, [1.0, 1.0, 5.0]), reference_laws.initial_law(case)).verdict == "pass"
 
 
 def test_targets_outside_the_range_of_the_readout_fail():
     y = np.array([[1.0, 1.0], [2.0, 0.0]])
     case = wgflow.Problem(np.eye(2), y, readout=[[1.0, 0.0], [1.0, 0.0]])
     assert lower_bound(case) == pytest.approx(0.5 * (0 + 2) / 2)  # (2, 0) is sqrt 2 from the diagonal
-    assert attainable(case, reference.initial(case)).verdict == "fail"
+    assert attainable(case, reference_laws.initial_law(case)).verdict == "fail"
 
 
 def test_blocks_of_one_sign_are_not_said_to_fit():
     case = problem(6, block="matrix", activation="gelu")
-    found = attainable(case, reference.initial(case))
+    found = attainable(case, reference_laws.initial_law(case))
     assert found.verdict == "unknown"
     assert "signs" in found.sentence
 
@@ -353,11 +351,11 @@ def test_cross_entropy_does_not_attain_zero():
     x, y = np.array([[0.0], [0.0], [1.0]]), np.eye(2)[[0, 1, 1]]
     options = {"readout": [[1.0], [0.0]], "loss": "cross_entropy"}
     mixed = wgflow.Problem(x, y, **options)
-    found = attainable(mixed, reference.initial(mixed))
+    found = attainable(mixed, reference_laws.initial_law(mixed))
     assert found.verdict == "fail"
     assert found.number == pytest.approx(np.log(2) * 2 / 3)
     apart = wgflow.Problem(x[1:], y[1:], **options)
-    found = attainable(apart, reference.initial(apart))
+    found = attainable(apart, reference_laws.initial_law(apart))
     assert (found.verdict, found.number) == ("fail", 0.0)
     assert "not attained" in found.sentence
 
@@ -376,4 +374,4 @@ def test_an_own_loss_is_unknown():
             pass
 
     case = problem(loss=Own())
-    assert attainable(case, reference.initial(case)).verdict == "unknown"
+    assert attainable(case, reference_laws.initial_law(case)).verdict == "unknown"

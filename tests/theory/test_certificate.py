@@ -9,7 +9,7 @@ from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference
 from wgflow.model.depth import Network
 from wgflow.theory.certificate import certificate
-from wgflow.theory.signed_direction import fields, signed_direction
+from wgflow.theory.signed_direction import signed_direction, states_and_adjoints
 
 SCHEMES = [{"name": "gaps"}, {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 3}, {"name": "shallow"}]
 RADIUS = 2.0
@@ -109,10 +109,10 @@ def test_too_few_starts_and_steps_are_seen(scheme):
     expected = on_a_grid(energy, rho, ball(True, 60)[0])
     short = certificate(energy, rho, RADIUS, starts=3, steps=1)
     assert short.value > expected + 1e-3
-    assert short.settled < len(short.weight)
+    assert short.converged < len(short.weight)
     assert "not settled" in short.verdict
     full = certificate(energy, rho, RADIUS, steps=1000)
-    assert full.settled == len(full.weight)
+    assert full.converged == len(full.weight)
     assert "not settled" not in full.verdict
 
 
@@ -300,7 +300,7 @@ def test_the_adjoint_it_fits_is_the_one_of_the_first_variation(case, scheme):
     theta = np.random.default_rng(5).normal(size=(3, problem.shape[3]))
     for t in (0.0, 0.31, 1.0):
         total = np.zeros(3)
-        for x, p in fields(energy, rho, t):
+        for x, p in states_and_adjoints(energy, rho, t):
             for j, row in enumerate(theta):
                 total[j] += np.sum(p.weight[:, None] * problem.block.forward(x, row, problem.activation) * p.value)
         np.testing.assert_allclose(

@@ -11,7 +11,7 @@ from scipy import stats
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.theory.distances import between, by_depth, distance, sliced
+from wgflow.theory.distances import between, by_depth, distance
 
 
 class Cloud(NamedTuple):
@@ -63,7 +63,7 @@ def test_translation(seed, n, d, equal):
     v = np.random.default_rng(seed + 1).normal(size=d)
     b = Cloud(a.points + v, a.mass)
     assert w2(a, b, "programme") == pytest.approx(np.linalg.norm(v), rel=1e-7)
-    one = sliced(a.points, b.points, a.mass, b.mass, 400)  # sqrt(E (u.v)**2) = |v|/sqrt(d)
+    one = between(a.points, b.points, a.mass, b.mass, "sliced", 400)  # sqrt(E (u.v)**2) = |v|/sqrt(d)
     assert one.value == pytest.approx(np.linalg.norm(v) / np.sqrt(d), abs=6 * one.error + 1e-9)
 
 
@@ -75,13 +75,15 @@ def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
     assert ab == pytest.approx(w2(b, a), rel=1e-6)
     assert ac <= (ab + bc) * (1 + 1e-7)
     assert ab > 0
-    assert sliced(a.points, b.points, a.mass, b.mass, 50).value <= ab * (1 + 1e-7)
+    assert between(a.points, b.points, a.mass, b.mass, "sliced", 50).value <= ab * (1 + 1e-7)
 
 
 @given(seed=seeds, n=sizes, m=sizes)
 def test_slices_of_the_line_are_the_distance(seed, n, m):
     a, b = cloud(seed, n, 1, False), cloud(seed + 1, m, 1, False)
-    assert sliced(a.points, b.points, a.mass, b.mass, 3).value == pytest.approx(w2(a, b, "programme"), rel=1e-6)
+    assert between(a.points, b.points, a.mass, b.mass, "sliced", 3).value == pytest.approx(
+        w2(a, b, "programme"), rel=1e-6
+    )
 
 
 def test_slices_of_repeated_points_and_equal_masses_agree(rng):
@@ -90,7 +92,8 @@ def test_slices_of_repeated_points_and_equal_masses_agree(rng):
     mass = np.full(50, 0.02)
     cut = np.append(mass, 0.005)
     cut[0] = 0.015
-    whole, parted = sliced(x, y, mass, mass), sliced(np.vstack([x, x[:1]]), y, cut, mass)
+    whole = between(x, y, mass, mass, "sliced")
+    parted = between(np.vstack([x, x[:1]]), y, cut, mass, "sliced")
     assert whole.value == pytest.approx(parted.value, rel=1e-12)
 
 
@@ -177,8 +180,8 @@ def test_slices_rescale_their_masses():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: distance(measure(1), measure(2, width=3)), "as many parameters"),
-        (lambda: by_depth(measure(1), measure(2, width=3), 2), "a, b: expected as many"),
+        (lambda: distance(measure(1), measure(2, width=3)), "equally many parameters"),
+        (lambda: by_depth(measure(1), measure(2, width=3), 2), "a, b: expected equally many"),
         (lambda: distance(measure(1), wgflow.Particles([[0.0, 0.0]], [0.5], [0.5])), "equal mass"),
         (lambda: distance(measure(1), measure(2, n=5), "assignment"), "expected equal masses"),
         (lambda: distance(measure(1), measure(2), "sinkhorn"), "unknown method"),
@@ -216,7 +219,7 @@ HALF = np.array([0.5, 0.5])
 LINE = np.array([[0.0], [1.0]])
 
 
-@pytest.mark.parametrize("call", [between, sliced])
+@pytest.mark.parametrize("method", ["auto", "sliced"])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -234,12 +237,12 @@ LINE = np.array([[0.0], [1.0]])
         ({"x": [[0.0], [np.nan]]}, "x: expected finite numbers"),
         ({"y": np.ma.masked_array(LINE, mask=[[0], [1]])}, "y: .* masked"),
         ({"y": LINE + 1j}, "y: expected an array of real numbers"),
-        ({"y": [[0.0, 1.0], [2.0, 3.0]]}, "x, y: expected points with as many columns, got 1 and 2"),
+        ({"y": [[0.0, 1.0], [2.0, 3.0]]}, "x, y: expected points with equally many columns, got 1 and 2"),
     ],
 )
-def test_measures_that_are_none_are_refused(call, change, message):
+def test_measures_that_are_none_are_refused(method, change, message):
     with pytest.raises(InputError, match=message):
-        call(**{"x": LINE, "y": LINE + 1, "a": HALF, "b": HALF} | change)
+        between(**{"x": LINE, "y": LINE + 1, "a": HALF, "b": HALF} | change, method=method)
 
 
 SIZES = [1e-320, 1e-300, 1e-170, 1e-80, 1e80, 1e160, 1e300]
@@ -269,7 +272,7 @@ def test_only_the_differences_of_large_numbers_count():
         assert between(x, y, mass, mass).value == pytest.approx(expected, rel=1e-12)
         assert between(x, y, mass, mass, "programme").value == pytest.approx(expected, rel=1e-7)
         if len(x[0]) == 1:
-            assert sliced(x, y, mass, mass).value == pytest.approx(expected, rel=1e-12)
+            assert between(x, y, mass, mass, "sliced").value == pytest.approx(expected, rel=1e-12)
 
 
 @pytest.mark.parametrize("size", [1e-170, 1e170])

@@ -145,7 +145,7 @@ def test_second_derivative_of_every_activation(activation):
     z = np.linspace(-3.01, 2.99, 41)[:, None]
     problem = wgflow.Problem(z, z[:, 0], activation=activation)
     layer = layers(problem, Network(np.array([0, 1]), np.array([0]), np.array([1.0])), np.array([[1.0, 1.0, 0.0]]))[0]
-    found = layer.curve(z, np.ones_like(z))
+    found = layer.second_derivative(z, np.ones_like(z))
     np.testing.assert_allclose(found, SECOND[activation](z), rtol=1e-12, atol=1e-14)
     assert set(SECOND) == set(ACTIVATIONS)
 

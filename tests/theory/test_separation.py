@@ -2,6 +2,7 @@
 
 import math
 
+import iid_laws
 import numpy as np
 import pytest
 from hypothesis import assume, given
@@ -11,8 +12,7 @@ from scipy.spatial import ConvexHull
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.theory.reference import sphere
-from wgflow.theory.separation import Separator, at_depth, kind, one_signed_floor, separation, surrounds
+from wgflow.theory.separation import SeparationEstimator, at_depth, kind, one_signed_floor, separation, surrounds
 
 X = np.linspace(-3.0, 3.0, 15)[:, None]
 
@@ -63,7 +63,7 @@ def test_half_spaces_subspaces_and_points_surround_nothing(columns):
 
 def test_holes_of_clouds_whose_covering_angle_is_known():
     """Point 180 degrees, circle and both poles 90, a cap of half-angle c 180 - c; fresh draws find nearly all of it."""
-    made = Separator(line(), 400, fresh=4000)
+    made = SeparationEstimator(line(), 400, fresh=4000)
     turn = 2 * np.pi * np.arange(400) / 400
     circle = np.column_stack([np.cos(turn), np.sin(turn), 0 * turn])
     poles = np.tile([[1.0, 0.0, 0.0], [-1.0, 0.0, 0.0]], (200, 1))
@@ -81,18 +81,18 @@ def test_holes_of_clouds_whose_covering_angle_is_known():
 
 
 def test_a_cloud_at_the_origin_casts_no_shadow():
-    found = Separator(line(), 8).measure(np.zeros((8, 3)))
+    found = SeparationEstimator(line(), 8).measure(np.zeros((8, 3)))
     assert (found.covered.value, found.hole.value, found.verdict, found.high) == (0.0, 180.0, "fail", 0.0)
 
 
 def test_holes_are_the_brute_force():
     problem, cloud = line("tanh"), normal(20, 3, seed=3)
-    made = Separator(problem, 20, fresh=50, clouds=4, seed=2)
-    fresh = made._view.fresh
+    made = SeparationEstimator(problem, 20, fresh=50, ensembles=4, seed=2)
+    fresh = made._reference.fresh
     apart = np.sqrt(((fresh[:, None] - (cloud[:, 1:] / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
     found = made.measure(cloud)
     assert found.hole.value == pytest.approx(apart.max(), rel=1e-12)
-    assert found.covered.value == np.mean(apart <= made._view.radius)
+    assert found.covered.value == np.mean(apart <= made._reference.radius)
     assert (found.low, found.high) == (cloud[:, 0].min(), cloud[:, 0].max())
 
 
@@ -101,14 +101,16 @@ def test_an_iid_cloud_has_the_largest_hole_as_often_as_any_other(activation):
     """Exchangeable, so with probability 1/(clouds + 1) = 1/4; a two-sided binomial test that fails once in 10**4."""
     problem, above = line(activation), 0
     for seed in range(120):
-        found = Separator(problem, 12, fresh=60, clouds=3, seed=seed).measure(normal(12, 3, seed=10_000 + seed))
+        found = SeparationEstimator(problem, 12, fresh=60, ensembles=3, seed=seed).measure(
+            normal(12, 3, seed=10_000 + seed)
+        )
         above += found.hole.value > found.largest_iid
     assert stats.binomtest(above, 120, 0.25).pvalue > 1e-4
 
 
 def test_lengths_change_nothing_for_2_homogeneous_blocks_and_theta_1_nothing_for_the_others():
     cloud, factor = normal(32, 3, seed=1), np.random.default_rng(2).uniform(0.1, 9.0, (32, 1))
-    rays, lines = Separator(line(), 32), Separator(line("tanh"), 32)
+    rays, lines = SeparationEstimator(line(), 32), SeparationEstimator(line("tanh"), 32)
     assert rays.measure(factor * cloud).hole.value == pytest.approx(rays.measure(cloud).hole.value, rel=1e-9)
     moved = cloud * np.column_stack([-factor, np.ones((32, 2))])
     assert lines.measure(moved).hole == lines.measure(cloud).hole
@@ -120,7 +122,7 @@ def test_kinds_and_the_shadow_of_a_vector():
     assert kind(line("regularised_relu")) == kind(line("squared_relu")) == "partially 1-homogeneous"
     with pytest.raises(InputError, match=r"block: expected .* 2-homogeneous or linear .* got matrix with tanh"):
         kind(wgflow.Problem(X, X, block="matrix"))
-    made = Separator(wgflow.Problem.padded(X, X, activation="tanh"), 30)  # a in R^2, so [u | w | b]
+    made = SeparationEstimator(wgflow.Problem.padded(X, X, activation="tanh"), 30)  # a in R^2, so [u | w | b]
     cloud = normal(30, 5)
     shadow = made.shadow(cloud)
     assert shadow.shape == (30, 5)
@@ -164,11 +166,16 @@ def test_the_panels_line():
 
 @pytest.mark.parametrize(
     ("arguments", "message"),
-    [({"count": 0}, "count"), ({"fresh": 3}, "fresh"), ({"clouds": 1}, "clouds"), ({"law": sphere(4)}, "law")],
+    [
+        ({"count": 0}, "count"),
+        ({"fresh": 3}, "fresh"),
+        ({"ensembles": 1}, "ensembles"),
+        ({"law": iid_laws.sphere(4)}, "law"),
+    ],
 )
 def test_bad_arguments(arguments, message):
     with pytest.raises(InputError, match=message):
-        Separator(line("tanh"), **({"count": 8} | arguments)).measure(normal(8, 3))
+        SeparationEstimator(line("tanh"), **({"count": 8} | arguments)).measure(normal(8, 3))
 
 
 def tracers(count, seed=0):
@@ -211,10 +218,12 @@ def test_a_sphere_carried_by_the_flow_still_wraps_the_origin():
     assert frame.energy < 0.2
     assert np.abs(end - start).max() > 0.5  # it did move
     assert winding(end, triangles) == pytest.approx(1.0, abs=1e-9)
-    holes = [Separator(line(), n, fresh=400, clouds=2).measure(end[:n]).hole.value for n in (60, 300, 1500)]
+    holes = [
+        SeparationEstimator(line(), n, fresh=400, ensembles=2).measure(end[:n]).hole.value for n in (60, 300, 1500)
+    ]
     assert holes[0] > holes[1] > holes[2]
     assert holes[2] < 25.0
-    assert Separator(line(), 1500).measure(end).surrounds
+    assert SeparationEstimator(line(), 1500).measure(end).surrounds
 
 
 def test_what_is_missing_at_the_start_stays_missing():
@@ -222,7 +231,7 @@ def test_what_is_missing_at_the_start_stays_missing():
     start, triangles = tracers(1500)
     start = start[start[:, 0] > 0.8]
     end, _ = carried("relu", start)
-    found = Separator(line(), len(end)).measure(end)
+    found = SeparationEstimator(line(), len(end)).measure(end)
     assert not found.surrounds
     assert found.hole.value > 90.0
     assert found.verdict == "fail"
@@ -237,11 +246,11 @@ def test_a_plane_carried_by_the_flow_still_separates_theta_1():
     end, frame = carried("tanh", plane)
     assert frame.energy < 0.4
     assert np.abs(end[:, 0]).max() > 0.1
-    coarse, fine = (Separator(line("tanh"), len(each)).measure(each) for each in (end[::20], end))
+    coarse, fine = (SeparationEstimator(line("tanh"), len(each)).measure(each) for each in (end[::20], end))
     assert fine.hole.value < 0.5 * coarse.hole.value
     assert fine.surrounds
     strip = end[plane[:, 1] > 0.5]
-    assert not Separator(line("tanh"), len(strip)).measure(strip).surrounds
+    assert not SeparationEstimator(line("tanh"), len(strip)).measure(strip).surrounds
 
 
 @given(seed=st.integers(0, 2**32), activation=st.sampled_from(["relu", "regularised_relu", "squared_relu"]))

@@ -66,7 +66,7 @@ def test_rate_predicted_and_seen_are_two_on_the_linear_flow():
     found = lojasiewicz(s, energy, dissipation)
     np.testing.assert_allclose(found.ratio, 2.0, rtol=1e-9)
     np.testing.assert_allclose(found.predicted, 2.0, rtol=1e-9)
-    np.testing.assert_allclose(found.seen, 2.0, rtol=1e-7)
+    np.testing.assert_allclose(found.observed, 2.0, rtol=1e-7)
     assert found.least == pytest.approx(2.0)
     np.testing.assert_allclose(found.middle, s[:-1] + 0.05)
 
@@ -74,7 +74,7 @@ def test_rate_predicted_and_seen_are_two_on_the_linear_flow():
 def test_rates_see_a_wrong_dissipation_and_the_wrong_infimum():
     s, energy, dissipation = closed_form()
     wrong = lojasiewicz(s, energy, 1.01 * dissipation)
-    assert np.abs(wrong.predicted - wrong.seen).min() > 0.01
+    assert np.abs(wrong.predicted - wrong.observed).min() > 0.01
     assert np.ptp(lojasiewicz(s, energy + 0.1, dissipation).ratio) > 0.1
     np.testing.assert_allclose(lojasiewicz(s, energy + 0.1, dissipation, infimum=0.1).ratio, 2.0, rtol=1e-7)
     assert np.isnan(lojasiewicz(s, np.zeros_like(s), dissipation).ratio).all()
@@ -132,7 +132,7 @@ def test_a_dissipation_that_is_not_its_own_leaves_a_defect():
     ("series", "message"),
     [
         (([0.0], [1.0], [1.0]), "at least two frames"),
-        (([0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0]), "as many numbers each"),
+        (([0.0, 1.0], [1.0, 1.0, 1.0], [1.0, 1.0]), "equally many numbers"),
         (([0.0, 0.0], [1.0, 1.0], [1.0, 1.0]), "increase from frame to frame"),
         (([0.0, 1.0], [1.0, np.nan], [1.0, 1.0]), "energy: expected finite"),
     ],

@@ -1,5 +1,6 @@
 """Support against laws whose distances are known, brute force, and clouds that lack some."""
 
+import iid_laws
 import numpy as np
 import pytest
 from hypothesis import given
@@ -8,9 +9,9 @@ from scipy import stats
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.theory import reference
-from wgflow.theory.nearest_neighbours import nearest, neighbour, smallest_gap
-from wgflow.theory.support import Yardstick, directions, support, thinnest, uniformity
+from wgflow.theory import nearest_neighbours, reference_laws
+from wgflow.theory.nearest_neighbours import nearest_distances, smallest_distance
+from wgflow.theory.support import SupportEstimator, directions, support, thinnest, uniformity
 
 
 def brute(x, y):
@@ -23,29 +24,41 @@ def test_nearest_by_both_methods_is_the_brute_force(seed, d, n, far):
     x, y = far + rng.normal(size=(17, d)), far + rng.normal(size=(n, d))
     own = brute(y, y) + np.where(np.eye(n), np.inf, 0.0)
     for method in ("tree", "product", "auto"):
-        np.testing.assert_allclose(nearest(x, y, method), brute(x, y).min(axis=1), rtol=1e-12)
-        assert smallest_gap(y, method) == pytest.approx(own.min(), rel=1e-12)
-    np.testing.assert_allclose(neighbour(y, 1), own.min(axis=1), rtol=1e-12)
+        np.testing.assert_allclose(nearest_distances(x, y, method), brute(x, y).min(axis=1), rtol=1e-12)
+        assert smallest_distance(y, method) == pytest.approx(own.min(), rel=1e-12)
 
 
 def test_products_are_cut_into_blocks(monkeypatch, rng):
     monkeypatch.setattr("wgflow.theory.nearest_neighbours._BLOCK", 64)
     x, y = rng.normal(size=(50, 9)), rng.normal(size=(30, 9))
-    np.testing.assert_allclose(nearest(x, y, "product"), brute(x, y).min(axis=1), rtol=1e-12)
-    assert smallest_gap(y, "product") == pytest.approx((brute(y, y) + 1e9 * np.eye(30)).min(), rel=1e-12)
+    np.testing.assert_allclose(nearest_distances(x, y, "product"), brute(x, y).min(axis=1), rtol=1e-12)
+    assert smallest_distance(y, "product") == pytest.approx((brute(y, y) + 1e9 * np.eye(30)).min(), rel=1e-12)
+
+
+def test_equal_points_are_one_point_of_the_tree(monkeypatch, rng):
+    """A search among N equal points would visit all of them, N**2 in all."""
+    sizes = []
+    tree = nearest_neighbours.cKDTree
+    monkeypatch.setattr(nearest_neighbours, "cKDTree", lambda points: sizes.append(len(points)) or tree(points))
+    places = rng.normal(size=(10, 2))
+    for sample, distinct in ((np.full((2000, 3), 0.1), 1), (np.repeat(places, 200, axis=0), 10)):
+        assert (nearest_distances(sample[:50] + 1, sample) > 0).all()
+        assert smallest_distance(sample) == 0.0
+        assert sizes.pop() == distinct
+    assert not sizes
 
 
 def test_coincident_particles_are_zero_apart(rng):
     y = rng.normal(size=(20, 10))
     y[7] = y[3]
-    assert smallest_gap(y, "product") == smallest_gap(y, "tree") == 0.0
+    assert smallest_distance(y, "product") == smallest_distance(y, "tree") == 0.0
 
 
 @pytest.mark.parametrize("name", ["sphere", "ball", "box"])
 @pytest.mark.parametrize("parameters", [1, 3])
 def test_laws_have_the_marginals_they_say(name, parameters):
     """Kolmogorov-Smirnov at level 1e-6, four tests a law."""
-    theta, tau = reference.law(name, parameters, 2.0)(20_000, 1)
+    theta, tau = iid_laws.LAWS[name](parameters, 2.0)(20_000, 1)
     assert stats.kstest(tau, "uniform").pvalue > 1e-6
     size = np.linalg.norm(theta, axis=1) / 2
     if name == "sphere":
@@ -60,7 +73,7 @@ def test_laws_have_the_marginals_they_say(name, parameters):
 
 def test_the_initial_law_is_that_of_draw(case):
     problem, _ = case()
-    theta, tau = reference.initial(problem, {"a": 0.5})(7, 3)
+    theta, tau = reference_laws.initial_law(problem, {"a": 0.5})(7, 3)
     drawn = wgflow.Particles.draw(problem, 7, 3, {"a": 0.5}, "uniform")
     assert (theta == drawn.theta).all()
     assert (tau == drawn.tau).all()
@@ -69,9 +82,9 @@ def test_the_initial_law_is_that_of_draw(case):
 @pytest.mark.parametrize("parameters", [1, 3, 33])
 def test_an_iid_cloud_is_like_an_iid_cloud(parameters):
     """Within five standard deviations, plus the finite number of fresh draws that all clouds share."""
-    law = reference.sphere(parameters)
-    yardstick = Yardstick(law, 300, clouds=20)
-    found = yardstick.measure(*law(300, 99))
+    law = iid_laws.sphere(parameters)
+    estimator = SupportEstimator(law, 300, ensembles=20)
+    found = estimator.measure(*law(300, 99))
     for name in ("coverage", "covering", "separation", "thinnest", "tau"):
         each = getattr(found, name)
         assert abs(each.value - each.iid) <= 6 * each.spread, name
@@ -82,16 +95,16 @@ def test_an_iid_cloud_is_like_an_iid_cloud(parameters):
 
 def test_coverage_against_the_definition(rng):
     """The same numbers from distance matrices."""
-    law = reference.box(2)
-    yardstick = Yardstick(law, 40, draws=300, clouds=5, seed=4)
-    fresh = np.column_stack(reference.draws(law, 300, 4, 1, "fresh draws")[0])
-    iid = [np.column_stack(cloud) for cloud in reference.draws(law, 40, 4, 5)]
+    law = iid_laws.box(2)
+    estimator = SupportEstimator(law, 40, draws=300, ensembles=5, seed=4)
+    fresh = np.column_stack(reference_laws.draws(law, 300, 4, 1, "fresh draws")[0])
+    iid = [np.column_stack(cloud) for cloud in reference_laws.draws(law, 40, 4, 5)]
     scale = np.concatenate([*iid, fresh]).std(axis=0)
     distances = [brute(fresh / scale, cloud / scale).min(axis=1) for cloud in iid]
     radius = np.quantile(np.concatenate(distances), 0.95)
     theta, tau = 0.3 * rng.normal(size=(40, 2)), rng.uniform(size=40)
     own = brute(fresh / scale, np.column_stack([theta, tau]) / scale).min(axis=1)
-    found = yardstick.measure(theta, tau)
+    found = estimator.measure(theta, tau)
     assert found.coverage.value == pytest.approx((own <= radius).mean())
     assert found.coverage.iid == pytest.approx(np.mean([(d <= radius).mean() for d in distances]))
     assert found.coverage.spread == pytest.approx(np.std([(d <= radius).mean() for d in distances], ddof=1))
@@ -106,15 +119,15 @@ def test_uniform_points_on_the_line_have_the_known_radius():
     def law(number, seed):
         return np.zeros((number, 1)), wgflow.base.rng.uniform(seed, "line", (number, 1))[:, 0]
 
-    yardstick = Yardstick(law, count, draws=4000, clouds=30)
-    radius = yardstick._joint.radius * yardstick.scale[1]
+    estimator = SupportEstimator(law, count, draws=4000, ensembles=30)
+    radius = estimator._joint.radius * estimator.scale[1]
     assert radius == pytest.approx(np.log(20) / (2 * count), rel=0.05)
-    assert yardstick.scale[0] == 1.0  # a column without spread is left alone
+    assert estimator.scale[0] == 1.0  # a column without spread is left alone
 
 
 def test_half_a_sphere_is_covered_half():
     """Negative control: theta_0 > 0 only."""
-    law = reference.sphere(3)
+    law = iid_laws.sphere(3)
     theta, tau = law(1000, 8)
     theta[:, 0] = np.abs(theta[:, 0])
     found = support(theta, tau, law)
@@ -125,7 +138,7 @@ def test_half_a_sphere_is_covered_half():
 
 
 def test_one_direction_is_no_support():
-    law = reference.sphere(20)
+    law = iid_laws.sphere(20)
     theta, tau = law(300, 8)
     theta[:] = theta[0]
     found = support(theta, tau, law)
@@ -136,7 +149,7 @@ def test_one_direction_is_no_support():
 
 def test_a_subspace_is_noticed_in_high_dimension():
     """Coverage by nearest neighbours alone would call this better than iid; the thinnest direction does not."""
-    law = reference.ball(40)
+    law = iid_laws.ball(40)
     theta, tau = law(500, 8)
     theta[:, 20:] = 0.0
     found = support(theta, tau, law)
@@ -146,7 +159,7 @@ def test_a_subspace_is_noticed_in_high_dimension():
 
 
 def test_bunched_depths_show_in_tau():
-    law = reference.sphere(2)
+    law = iid_laws.sphere(2)
     theta, tau = law(500, 8)
     found = support(theta, tau / 2, law)
     assert found.tau.value == pytest.approx(0.5, abs=0.02)
@@ -170,7 +183,7 @@ def test_thinnest_is_the_smallest_over_directions(rng):
 
 def test_directions_by_group_and_groups_that_never_move(case):
     problem, _ = case()
-    law = reference.initial(problem, {"a": 0.0})
+    law = reference_laws.initial_law(problem, {"a": 0.0})
     theta, tau = law(200, 5)
     found = support(theta, tau, law, groups=problem.groups)
     assert set(found.directions) == {"theta", "w", "b"}  # a is 0 under the law
@@ -188,14 +201,14 @@ def test_directions_by_group_and_groups_that_never_move(case):
 def test_a_run_is_not_compared_with_its_own_start(case):
     """Small seeds, as runs have them, do not give the draws that are compared with."""
     problem, _ = case()
-    law = reference.initial(problem)
+    law = reference_laws.initial_law(problem)
     own = law(50, 0)[0]
-    for theta, _ in reference.draws(law, 50, 0, 3) + reference.draws(law, 50, 0, 1, "fresh draws"):
+    for theta, _ in reference_laws.draws(law, 50, 0, 3) + reference_laws.draws(law, 50, 0, 1, "fresh draws"):
         assert not np.isin(theta, own).any()
 
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
-    law = reference.ball(2)
+    law = iid_laws.ball(2)
     cloud = law(60, 5)
     assert support(*cloud, law, draws=100) == support(*cloud, law, draws=100)
     assert support(*cloud, law, draws=100) != support(*cloud, law, draws=100, seed=1)
@@ -204,19 +217,16 @@ def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: reference.law("cube", 2), "unknown reference law"),
-        (lambda: reference.sphere(0), "parameters: expected"),
-        (lambda: reference.ball(2, 0.0), "radius: expected"),
-        (lambda: Yardstick(reference.box(2), 0), "count: expected"),
-        (lambda: Yardstick(reference.box(2), 5, clouds=1), "clouds: expected"),
-        (lambda: Yardstick(reference.box(2), 5, draws=3), "draws: expected"),
-        (lambda: Yardstick(lambda n, seed: None, 5), "law: expected"),
-        (lambda: Yardstick(lambda n, seed: (np.zeros((3, 2)), np.zeros(3)), 5), "law: expected 5 draws"),
-        (lambda: support(np.zeros((4, 3)), np.zeros(4), reference.box(2)), "theta, tau: expected"),
-        (lambda: support(np.full((4, 2), np.nan), np.zeros(4), reference.box(2)), "theta: expected finite"),
-        (lambda: nearest(np.zeros((2, 2)), np.zeros((2, 3))), "points, cloud: expected"),
-        (lambda: nearest(np.zeros((2, 2)), np.zeros((2, 2)), "grid"), "method: expected"),
-        (lambda: smallest_gap(np.zeros((1, 2))), "cloud: expected"),
+        (lambda: SupportEstimator(iid_laws.box(2), 0), "count: expected"),
+        (lambda: SupportEstimator(iid_laws.box(2), 5, ensembles=1), "ensembles: expected"),
+        (lambda: SupportEstimator(iid_laws.box(2), 5, draws=3), "draws: expected"),
+        (lambda: SupportEstimator(lambda n, seed: None, 5), "law: expected"),
+        (lambda: SupportEstimator(lambda n, seed: (np.zeros((3, 2)), np.zeros(3)), 5), "law: expected 5 draws"),
+        (lambda: support(np.zeros((4, 3)), np.zeros(4), iid_laws.box(2)), "theta, tau: expected"),
+        (lambda: support(np.full((4, 2), np.nan), np.zeros(4), iid_laws.box(2)), "theta: expected finite"),
+        (lambda: nearest_distances(np.zeros((2, 2)), np.zeros((2, 3))), "points, sample: expected"),
+        (lambda: nearest_distances(np.zeros((2, 2)), np.zeros((2, 2)), "grid"), "method: expected"),
+        (lambda: smallest_distance(np.zeros((1, 2))), "sample: expected"),
     ],
 )
 def test_bad_input_is_refused(call, message):
@@ -227,13 +237,13 @@ def test_bad_input_is_refused(call, message):
 @pytest.mark.parametrize(("parameters", "count"), [(3, 20), (7, 32), (12, 200)])
 def test_iid_clouds_are_where_iid_clouds_are(parameters, count):
     """The ratio of an iid cloud lies in what is said of iid clouds: among 40, 8 of them said, outside in about 2/9."""
-    law = reference.sphere(parameters)
-    yardstick = Yardstick(law, count, draws=500, seed=3)
-    found = [yardstick.measure(*law(count, 1000 + seed)) for seed in range(40)]
+    law = iid_laws.sphere(parameters)
+    estimator = SupportEstimator(law, count, draws=500, seed=3)
+    found = [estimator.measure(*law(count, 1000 + seed)) for seed in range(40)]
     assert len(found[0].iid) == 8
     inside = np.mean([min(each.iid) <= each.ratio <= max(each.iid) for each in found])
     assert inside > 0.4  # fewer than 16 of 40 at a chance of 7/9: below 1e-6
-    shrunk = yardstick.measure(*(part * factor for part, factor in zip(law(count, 7), (0.02, 1.0), strict=True)))
+    shrunk = estimator.measure(*(part * factor for part, factor in zip(law(count, 7), (0.02, 1.0), strict=True)))
     assert shrunk.ratio < min(shrunk.iid)
 
 
@@ -241,15 +251,17 @@ def test_iid_clouds_are_where_iid_clouds_are(parameters, count):
 @pytest.mark.parametrize("method", ["tree", "product"])
 def test_neighbours_of_numbers_of_any_size(size, method, rng):
     x, y = rng.normal(size=(9, 3)), rng.normal(size=(12, 3))
-    np.testing.assert_allclose(nearest(size * x, size * y, method) / size, nearest(x, y, method), rtol=1e-12)
-    assert smallest_gap(size * y, method) / size == pytest.approx(smallest_gap(y, method), rel=1e-12)
+    np.testing.assert_allclose(
+        nearest_distances(size * x, size * y, method) / size, nearest_distances(x, y, method), rtol=1e-12
+    )
+    assert smallest_distance(size * y, method) / size == pytest.approx(smallest_distance(y, method), rel=1e-12)
     np.testing.assert_allclose(directions(size * y), directions(y), rtol=1e-12)
     assert thinnest(size * y) / size == pytest.approx(thinnest(y), rel=1e-12)
 
 
 @pytest.mark.parametrize("size", [1e-170, 1e170])
 def test_support_beside_a_law_of_any_size(size):
-    law = reference.ball(3)
+    law = iid_laws.ball(3)
     large = lambda count, seed: (size * law(count, seed)[0], law(count, seed)[1])  # noqa: E731
     theta, tau = law(40, 1)
     one, found = (support(scale * theta, tau, each, 50, 3) for scale, each in ((1.0, law), (size, large)))
@@ -259,13 +271,13 @@ def test_support_beside_a_law_of_any_size(size):
 
 def test_a_law_that_keeps_a_column_is_not_divided_by_rounding():
     """The deviation of 0.1 taken 300 times is 1e-17, and that of 1e12 + N(0, 1) is 1."""
-    ball = reference.ball(2)
+    ball = iid_laws.ball(2)
 
     def law(count, seed):
         theta, tau = ball(count, seed)
         return np.column_stack([np.full(count, 0.1), 1e12 + theta[:, 0]]), tau
 
-    scale = Yardstick(law, 300, 50, 2).scale
+    scale = SupportEstimator(law, 300, 50, 2).scale
     assert scale[0] == 1.0
     assert scale[1] == pytest.approx(0.5, rel=0.1)
 
@@ -273,11 +285,11 @@ def test_a_law_that_keeps_a_column_is_not_divided_by_rounding():
 def test_depths_count_by_their_mass():
     assert uniformity(np.array([0.2, 0.9]), np.array([3.0, 1.0])) == pytest.approx(0.75 - 0.2)
     assert uniformity(np.array([0.9, 0.2]), np.array([2.0, 2.0])) == uniformity(np.array([0.2, 0.9]))
-    yardstick = Yardstick(reference.box(1), 3, 50, 2)
+    estimator = SupportEstimator(iid_laws.box(1), 3, 50, 2)
     theta, tau = np.array([[0.1], [0.2], [50.0]]), np.array([0.2, 0.9, 0.5])
-    found = yardstick.measure(theta, tau, np.array([0.75, 0.25, 0.0]))
+    found = estimator.measure(theta, tau, np.array([0.75, 0.25, 0.0]))
     assert found.tau.value == pytest.approx(0.55)
-    assert found.covering.value == yardstick.measure(theta[:2], tau[:2]).covering.value
+    assert found.covering.value == estimator.measure(theta[:2], tau[:2]).covering.value
     for mass in ([0.5, 0.5], [-1.0, 1.0, 1.0], [0.0, 0.0, 0.0], np.ma.masked_array([1.0, 1, 1], mask=[1, 0, 0])):
         with pytest.raises(InputError, match="mass: expected"):
-            yardstick.measure(theta, tau, mass)
+            estimator.measure(theta, tau, mass)

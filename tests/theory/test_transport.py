@@ -7,7 +7,7 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.flow.operators import Move
 from wgflow.theory.certificate import certificate
-from wgflow.theory.transport import Birth, BirthDeath, fisher_rao_dissipation
+from wgflow.theory.transport import Birth, BirthDeath
 
 SCHEMES = [{"name": "deposit", "layers": 4}, {"name": "shallow"}]
 
@@ -15,6 +15,12 @@ SCHEMES = [{"name": "deposit", "layers": 4}, {"name": "shallow"}]
 @pytest.fixture(params=SCHEMES, ids=lambda spec: spec["name"])
 def scheme(request):
     return request.param
+
+
+def fisher_rao_dissipation(energy, rho, rate):
+    """Rate at which birth-death alone lowers E: rate sum_i mass_i (V_i - <V, rho>)**2, derived."""
+    value = energy.first_variation(rho, rho.theta, rho.tau)
+    return rate * (rho.mass @ (value - rho.mass @ value / rho.mass.sum()) ** 2)
 
 
 def made(case, scheme, **options):

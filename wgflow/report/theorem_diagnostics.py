@@ -15,12 +15,13 @@ from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
-from wgflow.theory import distances, reference
-from wgflow.theory.assumptions import Assumption, assumptions
+from wgflow.theory import distances, reference_laws
+from wgflow.theory.assumption import Assumption
+from wgflow.theory.assumption_panel import check_assumptions
 from wgflow.theory.certificate import Certificate, certificate
 from wgflow.theory.envelope import Envelope, adjoint_envelope
 from wgflow.theory.stationarity import Balance, Lojasiewicz, Residual, balance, lojasiewicz, residual
-from wgflow.theory.support import Support, Yardstick
+from wgflow.theory.support import Support, SupportEstimator
 from wgflow.trajectory import Trajectory
 
 _NEGLIGIBLE = 1e-6  # slopes of E below this fraction of E at the start count as zero
@@ -140,7 +141,7 @@ def theorem_diagnostics(
             f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
         )
     first, last = trajectory[0], trajectory[-1]
-    yardstick = _yardstick(trajectory, energy, first, seed)
+    estimator = _support_estimator(trajectory, energy, first, seed)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
     residuals, supports, moved = [], [], []
@@ -151,7 +152,7 @@ def theorem_diagnostics(
         frame = trajectory[number]
         rho = _measure(frame)
         residuals.append(residual(energy, rho, frame.s, boundary))
-        supports.append(yardstick.measure(frame.theta, frame.tau, frame.mass))
+        supports.append(estimator.measure(frame.theta, frame.tau, frame.mass))
         moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
     found = []
     for k, number in enumerate(certified):
@@ -165,7 +166,7 @@ def theorem_diagnostics(
     report("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     report("assumptions", 0.9)
-    panel = assumptions(energy, _measure(last), seed)
+    panel = check_assumptions(energy, _measure(last), seed)
     report("done", 1.0)
     flow, times = trajectory.parameters["flow"], series["s"]
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
@@ -212,8 +213,8 @@ def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
     return 2.0 * farthest if farthest > 0 else 1.0
 
 
-def _yardstick(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> Yardstick:
+def _support_estimator(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> SupportEstimator:
     """Support of iid draws of the initial law recorded in the file."""
     table = trajectory.parameters["study"].get("particles", {})
-    law = reference.initial(energy.problem, table.get("scale") or None)
-    return Yardstick(law, len(first.tau), seed=seed, groups=energy.problem.groups)
+    law = reference_laws.initial_law(energy.problem, table.get("scale") or None)
+    return SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)

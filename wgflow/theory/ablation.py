@@ -1,4 +1,4 @@
-"""Which paths and which blocks a network rests on: path lengths, deletion, permutation.
+"""Ablations: path lengths, block deletion, permutation.
 
 Veit, Wilber and Belongie (arXiv:1605.06431): a residual network behaves like an ensemble of the paths through it. The
 measurements there are of trained image classifiers; here they are functions of a measure.
@@ -17,11 +17,11 @@ from wgflow.base.validate import whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Network, switches
 from wgflow.model.particles import Particles
-from wgflow.theory.layer_jacobians import layers, parts, tape_size
+from wgflow.theory.layer_jacobians import chunks, layers, tape_size
 
 
 class PathLengths(NamedTuple):
-    """The gradient at the network's input, by the number of blocks that its paths go through.
+    """Gradient at the network's input, by the number of blocks on a path.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class PathLengths(NamedTuple):
     share : ndarray (n + 1,)
         ``size`` over its sum; NaN if p(1) = 0.
     whole : float
-        Root mean square of |p_0|, the whole gradient there.
+        Root mean square of |p_0|, the whole gradient.
     left_out : float
         Root mean square of |p_0 - sum_k P_k|: the longer paths, 0 up to rounding if n = L.
     """
@@ -42,14 +42,14 @@ class PathLengths(NamedTuple):
 
 
 class Deletion(NamedTuple):
-    """E with one layer taken out.
+    """E without one of the layers.
 
     Attributes
     ----------
     base : float
         E of the whole network.
     layer : ndarray (A,), int64
-        The layer taken out.
+        The layer left out.
     energy : ndarray (A,)
         E without it.
     """
@@ -65,9 +65,9 @@ class Permutation(NamedTuple):
     Attributes
     ----------
     base : float
-        E in the network's own order.
+        E in the original order.
     swaps : ndarray (A,), int64
-        Exchanges of two layers drawn at random that made the order.
+        Number of random exchanges of two layers.
     kendall : ndarray (A,)
         Kendall's tau between the two orders: 1 for the same, 0 on average for a random one, -1 for the reverse.
     energy : ndarray (A,)
@@ -93,31 +93,31 @@ def path_lengths(energy: Energy, rho: Particles, longest: int | None = None) -> 
     energy, rho : Energy, Particles
         The network.
     longest : int, optional
-        n >= 0, the longest paths told apart; by default min(L, 16).
+        n >= 0, the longest path length resolved; by default min(L, 16).
 
     Raises
     ------
     InputError
-        If rho does not fit, or ``longest`` is no such number.
+        If rho does not fit, or ``longest`` is not a whole number >= 0.
     """
-    energy.predict(rho, energy.problem.x[:1])  # refuses a measure that does not fit
+    energy.predict(rho, energy.problem.x[:1])  # raises for a measure that does not fit
     problem, net = energy.problem, energy.depth.network(rho)
     longest = min(16 if longest is None else whole("longest", longest, least=0), net.layers)
     stack, start = layers(problem, net, rho.theta), problem.start()
     width = problem.shape[1]
     square, total, rest = np.zeros(longest + 1), 0.0, 0.0
-    for rows in parts(len(start), tape_size(problem, net) + (longest + 1) * width):
+    for rows in chunks(len(start), tape_size(problem, net) + (longest + 1) * width):
         x, tape = start[rows], []
         for layer in stack:
-            tape.append(layer.at(x))
+            tape.append(layer.linearise(x))
             x = x + tape[-1].value
         p = problem.loss.gradient(x @ problem.readout.T, problem.y[rows]) @ problem.readout
         by_length = np.zeros((longest + 1, *p.shape))
         by_length[0] = p
         for done, tangent in enumerate(reversed(tape)):
             reached = min(done + 1, longest)
-            by_length[1 : reached + 1] += tangent.pull(by_length[:reached])
-            p = p + tangent.pull(p)
+            by_length[1 : reached + 1] += tangent.vjp(by_length[:reached])
+            p = p + tangent.vjp(p)
         square += np.sum(by_length**2, axis=(1, 2))
         total += float(np.vdot(p, p))
         rest += float(np.sum((p - by_length.sum(axis=0)) ** 2))
@@ -129,8 +129,8 @@ def path_lengths(energy: Energy, rho: Particles, longest: int | None = None) -> 
 def deletion(energy: Energy, rho: Particles) -> Deletion:
     """E without one layer, for every layer in turn: Veit, Wilber and Belongie, section 4.1.
 
-    The layer's weights are set to 0, so that its residual connection alone remains; an integral over rho in E, a
-    regulariser's, loses its part with it.
+    The layer's weights are set to 0, so that its residual connection alone remains; a regulariser loses the layer's
+    part too.
 
     Parameters
     ----------
@@ -154,8 +154,8 @@ def deletion(energy: Energy, rho: Particles) -> Deletion:
 def permutation(energy: Energy, rho: Particles, swaps: list[int], repeats: int = 1, seed: int = 0) -> Permutation:
     """E with layers exchanged at random: Veit, Wilber and Belongie, section 4.2.
 
-    A layer keeps its blocks and its weights, under Gaps its gap. A = len(swaps) * repeats orders, those of one number
-    of swaps together.
+    A layer keeps its blocks and its weights, under Gaps its gap. There are A = len(swaps) * repeats orders, grouped by
+    the number of swaps.
 
     Parameters
     ----------
@@ -164,7 +164,7 @@ def permutation(energy: Energy, rho: Particles, swaps: list[int], repeats: int =
     swaps : list of int
         Numbers of exchanges of two layers, each >= 0.
     repeats : int, optional
-        Orders drawn for each number, >= 1.
+        Random orders for each number, >= 1.
     seed : int, optional
         0 <= seed < 2**64. An order is a function of (seed, number of swaps, repeat).
 
@@ -187,7 +187,7 @@ def permutation(energy: Energy, rho: Particles, swaps: list[int], repeats: int =
 
 
 def reordered(net: Network, order: Index) -> Network:
-    """Network whose layer k is the layer ``order[k]`` of another."""
+    """Network whose layer k is layer ``order[k]`` of another."""
     counts = np.diff(net.first)[order]
     first = np.concatenate([[0], np.cumsum(counts)])
     entry = np.repeat(net.first[order] - first[:-1], counts) + np.arange(first[-1])
@@ -195,7 +195,7 @@ def reordered(net: Network, order: Index) -> Network:
 
 
 def _exchanged(count: int, swaps: int, seed: int, repeat: int) -> Index:
-    """Order after exchanging two different places, drawn at random, so many times."""
+    """Order after a number of random exchanges of two different places."""
     order = np.arange(count)
     draws = rng.uniform(seed, f"exchanged layers, {swaps} swaps", (max(swaps, 1), 2), repeat)[:swaps]
     for one, other in (draws * [count, count - 1]).astype(np.int64):

@@ -1,4 +1,4 @@
-"""One assumption of a theorem, as checked on a problem."""
+"""Assumption of a theorem, as checked on a problem."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ DING = "Ding, Chen, Li and Wright (arXiv:2110.02926)"
 
 @dataclass(frozen=True)
 class Assumption:
-    """What a theorem assumes, and whether it holds here.
+    """Assumption of a theorem, and whether it holds.
 
     Attributes
     ----------
     name : str
-        Short name, unique within a panel.
+        Short name, unique.
     verdict : {"pass", "fail", "unknown"}
         ``unknown`` where a finite computation can neither confirm nor refute it.
     number : float
-        The number behind the verdict; what it is stands in the sentence.
+        The number behind the verdict, explained in the sentence.
     sentence : str
-        What was done and found.
+        What was computed, and the result.
     source : str
-        The theorem that assumes it.
+        The theorem with this assumption.
     """
 
     name: str

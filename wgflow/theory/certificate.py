@@ -1,4 +1,4 @@
-"""Descent certificates: the steepest direction from rho towards another measure, searched for from many starts.
+"""Descent certificates: search for the steepest direction from rho towards another measure, from many starts.
 
 inf_nu <dE/drho, nu - rho> over the measures nu on |theta| <= R that the scheme admits is reached by a nu that sits at
 minimisers of dE/drho. It is linear in nu, so the search is one for minima of a function of a few parameters, batched
@@ -21,40 +21,38 @@ from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.losses import CrossEntropy, Squared
 from wgflow.model.particles import Particles
-from wgflow.theory.minimise_first_variation import Found, lowest
+from wgflow.theory.minimise_first_variation import Minima, minimise_first_variation
 
-_FAR = 2.0  # radius of the default ball in units of the farthest particle
+_FAR = 2.0  # radius of the default ball in units of the largest |theta_i|
 
 
 class Certificate(NamedTuple):
-    """What a search for a direction of descent found.
+    """Result of a search for a direction of descent.
 
     Attributes
     ----------
     value : float
-        <dE/drho, nu - rho> of the nu found: an upper bound of the infimum over |theta| <= R, and a true slope,
-        E(rho + lambda (nu - rho)) = E(rho) + lambda value + o(lambda), whatever the search missed.
+        <dE/drho, nu - rho> of the best nu: an upper bound of the infimum over |theta| <= R, and an exact slope,
+        E(rho + lambda (nu - rho)) = E(rho) + lambda value + o(lambda), even if the search missed the infimum.
     theta, t, weight : ndarray (A, P), (A,), (A,)
-        The nu found, as atoms: one under Deposit and Shallow (where t means nothing), one a layer under Gaps and
+        Atoms of nu: one under Deposit and Shallow (where t means nothing), one a layer under Gaps and
         Layers. The weights add up to those of rho.
     radius : float
         R.
     starts : int
         Starts of the search, at each depth.
     depths : int
-        Depths at which dE/drho was minimised over theta; under Gaps and Layers, where these are fewer than the layers,
-        layers in between take over the minimiser of the depth they are nearest to, and ``value`` says what that is
-        worth exactly.
-    settled : int
-        How many of the atoms come from a start whose projected gradient had died out; the rest ran out of steps, and
-        more steps may find a lower value.
+        Depths at which dE/drho was minimised over theta. If these are fewer than the layers of Gaps or Layers, the
+        layers in between take the minimiser of a nearby depth; ``value`` is exact for that nu.
+    converged : int
+        Atoms from a start that converged; the others ran out of steps, and more steps may find a lower value.
     energy : float
         E(rho).
     optimality_gap : float or None
         Upper bound of E(rho) - inf E over the measures of this mass on |theta| <= R where E is convex in rho (Shallow
-        with a convex loss), as far as the minimum found is the global one; None for every other model.
+        with a convex loss), provided the minimum found is global; None for every other model.
     tolerance : float
-        Slopes down to -tolerance count as none.
+        Slopes down to -tolerance count as zero.
     """
 
     value: float
@@ -64,7 +62,7 @@ class Certificate(NamedTuple):
     radius: float
     starts: int
     depths: int
-    settled: int
+    converged: int
     energy: float
     optimality_gap: float | None
     tolerance: float
@@ -76,10 +74,10 @@ class Certificate(NamedTuple):
 
     @property
     def verdict(self) -> str:
-        """What was done and found, in words."""
+        """Result in words."""
         done = f"found in {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
-        if self.settled < len(self.weight):
-            done += f" ({len(self.weight) - self.settled} of {len(self.weight)} minima not settled)"
+        if self.converged < len(self.weight):
+            done += f" ({len(self.weight) - self.converged} of {len(self.weight)} minima not settled)"
         where = f"radius {self.radius:.3g}; E = {self.energy:.3g}"
         if self.optimality_gap is not None:
             where += f", at most {self.optimality_gap:.2g} above the least on that ball"
@@ -117,18 +115,18 @@ def certificate(
         R > 0; by default twice the largest |theta_i| of a particle with mass. Without a bound the infimum is -infinity
         for any block that is linear in some of its parameters.
     starts : int, optional
-        Starts at each depth, >= 3: a third particles of rho (those where dE/drho is lowest, or nearest in depth), a
-        third from the default initial law, a third uniform on the ball.
+        Starts at each depth, >= 3: one third particles of rho (with the lowest dE/drho, or the nearest in depth), one
+        third from the default initial law, one third uniform on the ball.
     depths : int, optional
         Depths to minimise at under Gaps and Layers, >= 1, at most the number of layers.
     steps : int, optional
-        Steps of projected gradient descent at most, >= 1.
+        Largest number of steps of projected gradient descent, >= 1.
     seed : int, optional
         Seed of the random starts.
     s : float, optional
         Flow time, for a regulariser that depends on it.
     tolerance : float, optional
-        Slopes down to -tolerance count as none, >= 0.
+        Slopes down to -tolerance count as zero, >= 0.
 
     Raises
     ------
@@ -145,25 +143,34 @@ def certificate(
     depths = whole("depths", depths)
     steps = whole("steps", steps)
     tolerance = real("tolerance", tolerance, least=0.0)
-    hunt = _Hunt(energy, rho, energy.first_variation(rho, rho.theta, rho.tau, s), radius, starts, steps, seed, s)
+    search = _Search(energy, rho, energy.first_variation(rho, rho.theta, rho.tau, s), radius, starts, steps, seed, s)
     scheme = energy.depth
     if isinstance(scheme, Gaps | Layers):
-        found, weight, minimised = _in_layers(hunt, depths)
+        minima, weight, minimised = _in_layers(search, depths)
     elif isinstance(scheme, Deposit | Shallow):
-        found, weight, minimised = _anywhere(hunt), np.array([rho.mass.sum()]), 1
+        minima, weight, minimised = _joint(search), np.array([rho.mass.sum()]), 1
     else:
         raise InputError(f"certificate: expected depth gaps, layers, deposit or shallow, got {scheme.name!r}")
-    value = float(weight @ found.value - energy.weights(rho) @ hunt.own)
+    value = float(weight @ minima.value - energy.weights(rho) @ search.own)
     convex = isinstance(scheme, Shallow) and isinstance(energy.problem.loss, Squared | CrossEntropy)
     gap = max(0.0, -value) if convex else None
-    settled = int(found.settled.sum())
     return Certificate(
-        value, found.theta, found.t, weight, radius, starts, minimised, settled, energy(rho, s=s), gap, tolerance
+        value=value,
+        theta=minima.theta,
+        t=minima.t,
+        weight=weight,
+        radius=radius,
+        starts=starts,
+        depths=minimised,
+        converged=int(minima.converged.sum()),
+        energy=energy(rho, s=s),
+        optimality_gap=gap,
+        tolerance=tolerance,
     )
 
 
-class _Hunt(NamedTuple):
-    """What every search needs: where, dE/drho at the particles (N,), and how."""
+class _Search(NamedTuple):
+    """Energy, measure, dE/drho at its particles (N,), and options of a search."""
 
     energy: Energy
     rho: Particles
@@ -174,50 +181,52 @@ class _Hunt(NamedTuple):
     seed: int
     s: float
 
-    def lowest(self, theta: Array, t: Array, group: Index, move_t: bool = False) -> Found:
+    def minimise(self, theta: Array, t: Array, group: Index, move_t: bool = False) -> Minima:
         """Lowest point of each group of starts."""
-        return lowest(self.energy, self.rho, theta, t, group, self.radius, self.steps, self.s, move_t=move_t)
+        return minimise_first_variation(
+            self.energy, self.rho, theta, t, group, self.radius, self.steps, self.s, move_t=move_t
+        )
 
 
-def _anywhere(hunt: _Hunt) -> Found:
+def _joint(search: _Search) -> Minima:
     """Joint minimum over (theta, t), under Shallow over theta."""
-    best = np.argsort(hunt.own, kind="stable")[: hunt.starts // 3]
-    theta, t = _starts(hunt, best)
-    t[: len(best)] = hunt.rho.tau[best]
-    return hunt.lowest(theta, t, np.zeros(len(t), np.int64), isinstance(hunt.energy.depth, Deposit))
+    best = np.argsort(search.own, kind="stable")[: search.starts // 3]
+    theta, t = _starts(search, best)
+    t[: len(best)] = search.rho.tau[best]
+    return search.minimise(theta, t, np.zeros(len(t), np.int64), isinstance(search.energy.depth, Deposit))
 
 
-def _in_layers(hunt: _Hunt, depths: int) -> tuple[Found, Array, int]:
-    """Lowest points of all layers, the layers' weights, and at how many of them theta was searched."""
-    layer, t, weight = _layers(hunt.energy, hunt.rho)
-    if not len(t):  # all gaps are 0: no layer does anything, and none can be changed
-        nowhere = np.empty(0)
-        return Found(np.empty((0, hunt.rho.theta.shape[1])), nowhere, nowhere, nowhere.astype(bool)), nowhere, 0
+def _in_layers(search: _Search, depths: int) -> tuple[Minima, Array, int]:
+    """Minima in all layers, the layers' weights, and the number of depths at which theta was searched."""
+    layer, t, weight = _layers(search.energy, search.rho)
+    if not len(t):  # all gaps are 0: no layer has any effect
+        none = np.empty(0)
+        return Minima(np.empty((0, search.rho.theta.shape[1])), none, none, none.astype(bool)), none, 0
     groups = np.array_split(np.arange(len(t)), min(depths, len(t)))
-    theta, near = [], np.argsort(hunt.rho.tau, kind="stable")
-    middle = t[[each[len(each) // 2] for each in groups]]
+    theta, near = [], np.argsort(search.rho.tau, kind="stable")
+    middle = t[[group[len(group) // 2] for group in groups]]
     for at in middle:
-        closest = near[np.argsort(np.abs(hunt.rho.tau[near] - at), kind="stable")[: hunt.starts // 3]]
-        theta.append(_starts(hunt, closest)[0])
-    sizes = [len(each) for each in theta]
-    found = hunt.lowest(np.concatenate(theta), np.repeat(middle, sizes), np.repeat(np.arange(len(groups)), sizes))
-    taken = np.repeat(np.arange(len(groups)), [len(each) for each in groups])
-    return _carried(hunt, found, taken, layer, t), weight, len(groups)
+        closest = near[np.argsort(np.abs(search.rho.tau[near] - at), kind="stable")[: search.starts // 3]]
+        theta.append(_starts(search, closest)[0])
+    sizes = [len(starts) for starts in theta]
+    minima = search.minimise(np.concatenate(theta), np.repeat(middle, sizes), np.repeat(np.arange(len(groups)), sizes))
+    source = np.repeat(np.arange(len(groups)), [len(group) for group in groups])
+    return _extended(search, minima, source, layer, t), weight, len(groups)
 
 
-def _carried(hunt: _Hunt, found: Found, taken: Index, layer: Index, t: Array) -> Found:
-    """Atoms of all layers: the minimiser taken over, or a particle of the layer's own that lies lower.
+def _extended(search: _Search, minima: Minima, source: Index, layer: Index, t: Array) -> Minima:
+    """Atoms of all layers: the minimiser of a nearby depth, or a particle of the layer with a lower value.
 
-    The pairing of these atoms is exact whatever was taken over, and not above that of rho itself where all of rho lies
-    within the radius.
+    The pairing with these atoms is exact for any choice, and not above that of rho itself if all of rho lies within
+    the radius.
     """
-    theta, settled = found.theta[taken], found.settled[taken]
-    value = hunt.energy.first_variation(hunt.rho, theta, t, hunt.s)
-    inside = (layer >= 0) & (norms(hunt.rho.theta) <= hunt.radius)
+    theta = minima.theta[source]
+    value = search.energy.first_variation(search.rho, theta, t, search.s)
+    inside = (layer >= 0) & (norms(search.rho.theta) <= search.radius)
     for i in np.flatnonzero(inside):
-        if hunt.own[i] < value[layer[i]]:
-            theta[layer[i]], value[layer[i]] = hunt.rho.theta[i], hunt.own[i]
-    return Found(theta, t, value, settled)
+        if search.own[i] < value[layer[i]]:
+            theta[layer[i]], value[layer[i]] = search.rho.theta[i], search.own[i]
+    return Minima(theta, t, value, minima.converged[source])
 
 
 def _layers(energy: Energy, rho: Particles) -> tuple[Index, Array, Array]:
@@ -229,25 +238,25 @@ def _layers(energy: Energy, rho: Particles) -> tuple[Index, Array, Array]:
     if isinstance(energy.depth, Layers):
         return layer, (np.arange(net.layers) + 0.5) / net.layers, weight
     kept = np.flatnonzero(weight > 0)  # of particles at one depth the first has the whole gap
-    place = np.full(net.layers, -1)
-    place[kept] = np.arange(len(kept))
-    return place[layer], rho.tau[net.particle][kept], weight[kept]
+    number = np.full(net.layers, -1)
+    number[kept] = np.arange(len(kept))
+    return number[layer], rho.tau[net.particle][kept], weight[kept]
 
 
-def _starts(hunt: _Hunt, own: Index) -> tuple[Array, Array]:
+def _starts(search: _Search, own: Index) -> tuple[Array, Array]:
     """Starts (starts, P) near the ball, with uniform depths (starts,): particles, the initial law, the ball."""
-    parameters = hunt.rho.theta.shape[1]
-    drawn = Particles.draw(hunt.energy.problem, hunt.starts // 3, hunt.seed).theta
-    rest = hunt.starts - len(own) - len(drawn)
-    gauss = rng.normal(hunt.seed, "certificate directions", (rest, parameters))
-    uniform = rng.uniform(hunt.seed, "certificate radii and depths", (hunt.starts, 2))
+    parameters = search.rho.theta.shape[1]
+    drawn = Particles.draw(search.energy.problem, search.starts // 3, search.seed).theta
+    rest = search.starts - len(own) - len(drawn)
+    gauss = rng.normal(search.seed, "certificate directions", (rest, parameters))
+    uniform = rng.uniform(search.seed, "certificate radii and depths", (search.starts, 2))
     ball = gauss / np.linalg.norm(gauss, axis=1, keepdims=True)
-    ball *= hunt.radius * uniform[:rest, :1] ** (1.0 / parameters)
-    return np.concatenate([hunt.rho.theta[own], drawn, ball]), uniform[:, 1].copy()
+    ball *= search.radius * uniform[:rest, :1] ** (1.0 / parameters)
+    return np.concatenate([search.rho.theta[own], drawn, ball]), uniform[:, 1].copy()
 
 
 def _radius(radius: float | None, rho: Particles) -> float:
-    """Check R, or take twice the farthest particle."""
+    """Radius given, checked, or twice the largest |theta_i|."""
     if radius is not None:
         return real("radius", radius, above=0.0)
     farthest = float(norms(rho.theta[rho.mass > 0]).max(initial=0.0))

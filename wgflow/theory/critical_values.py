@@ -1,7 +1,7 @@
-"""Sard proxy: critical values of dE/drho(., t0) on a sphere, by many starts of descent and ascent.
+"""Critical values of dE/drho(., t0) on a sphere, by descent and ascent from many starts: a proxy for Sard's condition.
 
 Ding, Chen, Li and Wright (arXiv:2110.02926), Theorem 6.1, assume that the regular values of dE/drho(., t0) on the
-sphere are dense. Minima and maxima are found here and saddles are not, so isolated values speak for it and prove
+sphere are dense. Minima and maxima are found here but no saddles, so isolated values support the assumption and prove
 nothing.
 """
 
@@ -22,43 +22,40 @@ from wgflow.theory.assumption import DING, Assumption
 
 Field: TypeAlias = Callable[[Array], tuple[Array, Array]]  # points (Q, P) -> values (Q,), gradients (Q, P)
 
-_FLAT = 1e-6  # of the gradients at the starts: what counts as critical
-_SAME = 1e-6  # of the largest value: critical values nearer than this are one
+_FLAT = 1e-6  # points with a gradient below this fraction of those at the starts are critical
+_SAME = 1e-6  # critical values nearer than this fraction of the largest are equal
 
 
-class Critical(NamedTuple):
-    """Critical values of a function on the unit sphere.
+class Extrema(NamedTuple):
+    """Local minima and maxima of a function on the unit sphere.
 
     Attributes
     ----------
     value : ndarray (V,)
         Distinct values found, increasing.
-    times : ndarray (V,), int64
-        Starts that ended at each.
-    starts : int
-        Starts in all.
+    count : ndarray (V,), int64
+        Starts that ended at each value.
     """
 
     value: Array
-    times: Index
-    starts: int
+    count: Index
 
 
-def critical_values(field: Field, starts: Array, iterations: int = 120) -> Critical:
-    """Descend from the first half of the starts and ascend from the rest, and gather the values where they end.
+def extrema(field: Field, starts: Array, iterations: int = 120) -> Extrema:
+    """Local extrema reached by descent from the first half of the starts and by ascent from the rest.
 
     Parameters
     ----------
     field : callable
         Values and gradients of g at points of the unit sphere, many at a time.
     starts : ndarray (S, P)
-        Points other than 0, scaled to the sphere.
+        Points other than 0, which are scaled to the sphere.
     iterations : int, optional
         Calls of ``field``, >= 1, with all points in each.
 
     Returns
     -------
-    Critical
+    Extrema
         Only of starts whose tangential gradient fell to 10**-6 of its median at the start.
     """
     sign = np.where(np.arange(len(starts)) < (len(starts) + 1) // 2, 1.0, -1.0)
@@ -67,16 +64,16 @@ def critical_values(field: Field, starts: Array, iterations: int = 120) -> Criti
     size = np.linalg.norm(slope, axis=1)
     ended = np.sort((sign * value)[size <= _FLAT * unit])
     if not ended.size:
-        return Critical(np.empty(0), np.empty(0, np.int64), len(starts))
+        return Extrema(np.empty(0), np.empty(0, np.int64))
     cut = np.flatnonzero(np.diff(ended) > _SAME * np.abs(ended).max()) + 1
     groups = np.split(ended, cut)
-    return Critical(np.array([group.mean() for group in groups]), np.array([len(group) for group in groups]), len(sign))
+    return Extrema(np.array([group.mean() for group in groups]), np.array([len(group) for group in groups]))
 
 
-def sard(
+def critical_values(
     energy: Energy, rho: Particles, t0: float = 0.5, starts: int = 48, seed: int = 0, iterations: int = 120
 ) -> Assumption:
-    """Whether the critical values of dE/drho(., t0) on the unit sphere look isolated.
+    """Check whether the critical values of dE/drho(., t0) on the unit sphere look isolated.
 
     Parameters
     ----------
@@ -87,14 +84,14 @@ def sard(
     t0 : float, optional
         Depth in [0, 1].
     starts, seed, iterations : int, optional
-        Random starts, >= 2, half of them of descent; their seed; calls of the first variation.
+        Random starts, >= 2, half of them for descent; their seed; calls of the first variation.
 
     Returns
     -------
     Assumption
-        ``number`` counts the distinct values found. ``pass`` if most starts converged and most of those ended at a
-        value that another start found too; else ``unknown``, as for activations with kinks, where gradients jump. It
-        never fails: no computation shows values to fill an interval.
+        ``number`` counts the distinct values. ``pass`` if most starts converged, most of them to a value that another
+        start reached too; else ``unknown``, as for activations with kinks, where gradients jump. It never fails: no
+        computation shows that values fill an interval.
     """
     starts = whole("starts", starts, least=2)
     if not 0 <= real("t0", t0) <= 1:
@@ -104,8 +101,8 @@ def sard(
         value, slope, _ = energy.first_variation_gradient(rho, theta, np.full(len(theta), t0))
         return value, slope
 
-    found = critical_values(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
-    converged, again = int(found.times.sum()), int(found.times[found.times > 1].sum())
+    found = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
+    converged, again = int(found.count.sum()), int(found.count[found.count > 1].sum())
     good = 2 * converged > starts and 2 * again > converged
     said = (
         f"At t0 = {t0:g}, {converged} of {starts} starts of descent and ascent on |theta| = 1 converged, to "
@@ -123,12 +120,12 @@ def _descend(field: Field, points: Array, sign: Array, calls: int) -> tuple[Arra
     """
     rows, width = points.shape
 
-    def look(at: Array) -> tuple[Array, Array]:
+    def evaluate(at: Array) -> tuple[Array, Array]:
         value, slope = field(at)
         slope = sign[:, None] * slope
         return sign * value, slope - np.einsum("sp,sp->s", slope, at)[:, None] * at
 
-    value, slope = look(points)
+    value, slope = evaluate(points)
     unit = float(np.median(np.linalg.norm(slope, axis=1)))
     inverse, fresh = np.empty((rows, width, width)), np.ones(rows, bool)
     step = np.ones(rows)
@@ -139,18 +136,18 @@ def _descend(field: Field, points: Array, sign: Array, calls: int) -> tuple[Arra
         move -= np.einsum("sp,sp->s", move, points)[:, None] * points
         move *= np.minimum(1.0, 0.5 / np.maximum(np.linalg.norm(move, axis=1), 1e-300))[:, None]
         downhill = np.einsum("sp,sp->s", move, slope)
-        resting = size <= 1e-3 * _FLAT * unit  # further steps would be rounding
-        if resting.all():
+        converged = size <= 1e-3 * _FLAT * unit  # further steps would be rounding
+        if converged.all():
             break
         trial = points + step[:, None] * move
         trial /= np.linalg.norm(trial, axis=1, keepdims=True)
-        there, gradient = look(trial)
+        trial_value, gradient = evaluate(trial)
         rounding = 1e-14 * np.abs(value)
-        better = ~resting & (there <= value + 1e-4 * step * downhill + rounding)
+        better = ~converged & (trial_value <= value + 1e-4 * step * downhill + rounding)
         _update(inverse, trial - points, gradient - slope, better)
         points, slope = np.where(better[:, None], trial, points), np.where(better[:, None], gradient, slope)
-        value = np.where(better, there, value)
-        fresh = ~better & ~resting & ((step < 1e-6) | (downhill >= 0))
+        value = np.where(better, trial_value, value)
+        fresh = ~better & ~converged & ((step < 1e-6) | (downhill >= 0))
         step = np.where(better | fresh, 1.0, 0.4 * step)
     return points, value, slope, unit
 

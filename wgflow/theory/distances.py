@@ -23,12 +23,12 @@ from wgflow.model.particles import Particles
 
 ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)
 PROGRAMME = 150 * 150  # pairs up to which "auto" solves the linear programme (0.2 s)
-_EQUAL = 1e-9  # relative differences of masses that are rounding
-_SINGLE = 1e-6  # of sums of masses that may have been computed in single precision
+_EQUAL = 1e-9  # relative differences of masses due to rounding
+_SINGLE = 1e-6  # and of sums of masses that may have been computed in single precision
 
 
 class Distance(NamedTuple):
-    """A distance and how it was had.
+    """Distance, with the method of its computation.
 
     Attributes
     ----------
@@ -36,7 +36,7 @@ class Distance(NamedTuple):
         The distance.
     method : str
         ``"assignment"`` and ``"programme"`` are exact, the latter for masses down to 1e-9 of the whole; ``"sliced"`` is
-        another, smaller distance, which also stands in where the programme could not be solved.
+        another, smaller distance, also used as a fallback where the programme cannot be solved.
     error : float
         Standard error of the value from the random directions of ``"sliced"``; 0 for an exact one.
     """
@@ -52,7 +52,7 @@ class ByDepth(NamedTuple):
     Attributes
     ----------
     slices : ndarray (L,)
-        W2, or its slices, between the two laws in each slice.
+        W2, or sliced W2, between the two laws in each slice.
     conditional : float
         sqrt(mean of slices**2), the conditional distance.
     largest : float
@@ -70,17 +70,17 @@ class ByDepth(NamedTuple):
 def distance(
     a: Particles, b: Particles, method: str = "auto", scale: float = 1.0, directions: int = 256, seed: int = 0
 ) -> Distance:
-    """W2 between two measures on Theta x [0, 1], exactly where that is quick and by slices beyond.
+    """W2 between two measures on Theta x [0, 1], exact where that is fast, otherwise sliced.
 
     Parameters
     ----------
     a, b : Particles
-        Of equal total mass. Under ``Gaps`` depth is integrated by gaps: give it as the mass if that is meant.
+        Of equal total mass. Under ``Gaps`` depth is integrated by gaps: pass these as the masses if that is meant.
     method : {"auto", "assignment", "programme", "sliced"}, optional
         ``auto``: assignment for equal masses and up to 1000 points each, the linear programme up to 22500 pairs, else
         slices.
     scale : float, optional
-        What a difference of 1 in depth counts for in theta's unit, >= 0.
+        Weight of depth: a difference of 1 in depth is this distance in theta, >= 0.
     directions, seed : int, optional
         Random directions of ``sliced``, >= 2, and their seed.
 
@@ -92,7 +92,7 @@ def distance(
     """
     scale = real("scale", scale, least=0.0)
     if a.theta.shape[1] != b.theta.shape[1]:
-        raise InputError(f"a, b: expected as many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
+        raise InputError(f"a, b: expected equally many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     points = [np.column_stack([rho.theta, scale * rho.tau]) for rho in (a, b)]
     return between(points[0], points[1], a.mass, b.mass, method, directions, seed)
 
@@ -125,42 +125,19 @@ def between(
     return Distance(size * value, chosen, 0.0)
 
 
-def sliced(x: Array, y: Array, a: Array, b: Array, directions: int = 256, seed: int = 0) -> Distance:
+def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) -> Distance:
     """Sliced distance, the root of the mean over unit vectors u of W2^2(u.x, u.y) on the line; at most W2.
 
     Between N(0, A) and N(0, B) with A = alpha**2 I, B = beta**2 I it is |alpha - beta|, W2 over sqrt(d). Bonneel,
     Rabin, Peyre and Pfister (2015).
-
-    Parameters
-    ----------
-    x, y : ndarray (N, d), (N', d)
-        Points.
-    a, b : ndarray (N,), (N',)
-        Masses >= 0 with sum 1.
-    directions, seed : int, optional
-        Number of random directions, >= 2, and their seed.
-
-    Raises
-    ------
-    InputError
-        If a number is out of range, or masses do not have the sum 1.
     """
-    x, y, a, b = _measures(x, y, a, b)
-    total, other = _total(a), _total(b)
-    if not max(abs(total - 1), abs(other - 1)) <= _EQUAL:
-        raise InputError(f"mass: expected two measures of mass 1, got {total:g} and {other:g}; rescale them")
-    return _sliced(x, y, a, b, directions, seed)
-
-
-def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) -> Distance:
-    """Sliced distance of points and masses that have been checked."""
     (x, y), size = comparable(x, y)
     onto = rng.normal(seed, "sliced distance", (whole("directions", directions, least=2), x.shape[1]))
     onto /= np.linalg.norm(onto, axis=1, keepdims=True)
     u, v = x @ onto.T, y @ onto.T  # (N, directions)
     if _uniform(a, b):
         gaps = np.sort(u, axis=0) - np.sort(v, axis=0)
-        own = float(unit(largest(gaps)))  # clouds may differ by far less than they extend
+        own = float(unit(largest(gaps)))  # measures may differ by far less than they extend
         gaps, size = gaps / own, size * own
         squares = (gaps**2).mean(axis=0)
     else:
@@ -194,7 +171,7 @@ def by_depth(
     """
     layers = whole("layers", layers)
     if a.theta.shape[1] != b.theta.shape[1]:
-        raise InputError(f"a, b: expected as many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
+        raise InputError(f"a, b: expected equally many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     parts = [conditionals(rho, layers) for rho in (a, b)]
     found = [
         between(rho.theta[i], nu.theta[j], p, q, method, directions, seed)
@@ -226,11 +203,11 @@ def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
 
 
 def _measures(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array, Array, Array]:
-    """Points and masses of two measures, checked: as many masses as points, as many columns in both, none below 0."""
+    """Points and masses of two measures, checked: equally many masses and points, equal dimensions, masses >= 0."""
     x, y = finite_array("x", x, 2), finite_array("y", y, 2)
     a, b = finite_array("mass of x", a, 1), finite_array("mass of y", b, 1)
     if x.shape[1] != y.shape[1]:
-        raise InputError(f"x, y: expected points with as many columns, got {x.shape[1]} and {y.shape[1]}")
+        raise InputError(f"x, y: expected points with equally many columns, got {x.shape[1]} and {y.shape[1]}")
     for name, points, mass in (("x", x, a), ("y", y, b)):
         if len(mass) != len(points):
             raise InputError(f"mass of {name}: expected one for each of {len(points)} points, got {len(mass)}")

@@ -16,25 +16,25 @@ from wgflow.energy import Energy
 from wgflow.model.depth import Gaps, Network
 from wgflow.model.losses import LOSSES
 from wgflow.model.particles import Particles
-from wgflow.theory.layer_jacobians import layers, parts, tape_size
+from wgflow.theory.layer_jacobians import chunks, layers, tape_size
 
 
 class Envelope(NamedTuple):
-    """Size of the adjoint along depth beside its bounds; all arrays but ``norm`` belong to the L + 1 states X_k.
+    """Size of the adjoint along depth with its bounds; all arrays except ``norm`` belong to the L + 1 states X_k.
 
     Attributes
     ----------
     t : ndarray (L + 1,)
         Depth of the states: the sorted tau under Gaps with 0 in front, k/L otherwise.
     ratio : ndarray (L + 1,)
-        E|p_k|**2 / E|p(1)|**2, the expectation over samples; the last is 1. NaN if p(1) = 0, where nothing is left.
+        E|p_k|**2 / E|p(1)|**2, the expectation over samples; the last is 1. NaN if p(1) = 0.
     lower, upper : ndarray (L + 1,)
         prod_(j >= k) (1 - c_j J_j)_+**2 and prod_(j >= k) (1 + c_j J_j)**2, which hold exactly.
     smooth_lower, smooth_upper : ndarray (L + 1,)
-        exp(-+2 sum_(j >= k) c_j J_j), the bounds of the continuum. The upper one holds here too, as it is the larger;
-        the lower one is above ``lower``, and the discrete network may fall below it.
+        exp(-+2 sum_(j >= k) c_j J_j), the bounds of the continuum. The upper one, being larger, holds here too; the
+        lower one is above ``lower``, and the discrete network may fall below it.
     norm : ndarray (L,)
-        c_j J_j, the largest over samples of the spectral norm of F_j'(X_j): step times Jacobian.
+        c_j J_j, the largest spectral norm of F_j'(X_j) over samples: step times Jacobian.
     end : float
         E|p(1)|**2.
     end_by_loss : float or None
@@ -62,7 +62,7 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
     Parameters
     ----------
     energy : Energy
-        Its problem and depth scheme; a regulariser plays no part in the adjoint.
+        Its problem and depth scheme; a regulariser does not enter the adjoint.
     rho : Particles
         The measure.
 
@@ -76,22 +76,22 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
     InputError
         If rho does not fit the problem or the scheme.
     """
-    energy.predict(rho, energy.problem.x[:1])  # refuses a measure that does not fit
+    energy.predict(rho, energy.problem.x[:1])  # raises for a measure that does not fit
     problem, net = energy.problem, energy.depth.network(rho)
     stack, start = layers(problem, net, rho.theta), problem.start()
     square, norm = np.zeros(len(stack) + 1), np.zeros(len(stack))
     loss = 0.0
-    for rows in parts(len(start), tape_size(problem, net)):
+    for rows in chunks(len(start), tape_size(problem, net)):
         x, y, tape = start[rows], problem.y[rows], []
         for layer in stack:
-            tape.append(layer.at(x))
+            tape.append(layer.linearise(x))
             x = x + tape[-1].value
         output = x @ problem.readout.T
         loss += float(problem.loss.value(output, y).sum())
         p = problem.loss.gradient(output, y) @ problem.readout
         square[-1] += np.vdot(p, p)
         for k in reversed(range(len(stack))):
-            p = p + tape[k].pull(p)
+            p = p + tape[k].vjp(p)
             square[k] += np.vdot(p, p)
             norm[k] = tape[k].norm(norm[k])
     square, loss = square / len(start), loss / len(start)

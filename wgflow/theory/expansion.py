@@ -19,7 +19,7 @@ from wgflow.energy import Energy
 from wgflow.model.depth import Network
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
-from wgflow.theory.layer_jacobians import Layer, check_twice_differentiable, layers, parts
+from wgflow.theory.layer_jacobians import Layer, check_twice_differentiable, chunks, layers
 
 ALPHAS = (0.4, 0.2, 0.1, 0.05)  # block scales at which slopes are measured
 ORDERS = 4  # remainders after orders 0, 1, 2 and 3
@@ -62,7 +62,7 @@ class Expansion(NamedTuple):
 
 
 class Remainders(NamedTuple):
-    """What the expansion leaves of the outputs; A block scales.
+    """Remainders of the expansion of the outputs, at A block scales.
 
     Attributes
     ----------
@@ -96,35 +96,35 @@ def expand(problem: Problem, net: Network, theta: Array) -> Expansion:
     ----------
     problem : Problem
         Samples, block and activation. Remainders of order alpha**(q + 1) need an activation with q continuous
-        derivatives; at the kinks of a piecewise one, derivatives are those of a side.
+        derivatives; at the kinks of a piecewise one, derivatives are one-sided.
     net, theta : Network, ndarray (N, P)
         The network, as ``energy.depth.network(rho)`` and ``rho.theta``.
 
     Raises
     ------
     InputError
-        If a block or activation of your own cannot compute with complex numbers.
+        If a user-defined block or activation does not accept complex numbers.
     """
     check_twice_differentiable(problem)
     stack, start = layers(problem, net, theta), problem.start()
     widest = max((int(count) for count in np.diff(net.first)), default=1)
-    made = [_swept(stack, start[rows]) for rows in parts(len(start), 8 * (widest + problem.shape[1] ** 2))]
-    return Expansion(start, *(np.concatenate(each) for each in zip(*made, strict=True)))
+    terms = [_sweep(stack, start[rows]) for rows in chunks(len(start), 8 * (widest + problem.shape[1] ** 2))]
+    return Expansion(start, *(np.concatenate(term) for term in zip(*terms, strict=True)))
 
 
-def _swept(stack: list[Layer], x: Array) -> tuple[Array, Array, Array, Array]:
+def _sweep(stack: list[Layer], x: Array) -> tuple[Array, Array, Array, Array]:
     first, second, chain, hessian = (np.zeros(x.shape) for _ in range(4))
     for layer in stack:
-        here = layer.at(x)
-        hessian += 0.5 * layer.curve(x, first)
-        chain += here.push(second)
-        second += here.push(first)
+        here = layer.linearise(x)
+        hessian += 0.5 * layer.second_derivative(x, first)
+        chain += here.jvp(second)
+        second += here.jvp(first)
         first += here.value
     return first, second, chain, hessian
 
 
 def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Remainders:
-    """Measure how fast the expansion's remainders fall with the block scale.
+    """Remainders of the expansion at several block scales, and their exponents.
 
     Parameters
     ----------
@@ -143,20 +143,20 @@ def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Re
     Raises
     ------
     InputError
-        If the scales are not such, rho does not fit, or as :func:`expand`.
+        If the scales are not of this kind, rho does not fit, or as :func:`expand`.
     """
     scales = np.unique(finite_array("alphas", alphas, 1))[::-1]
     if len(scales) < 2 or scales[-1] <= 0:
         raise InputError(f"alphas: expected at least two different block scales > 0, got {np.asarray(alphas).tolist()}")
     problem, net = energy.problem, energy.depth.network(rho)
     exact = Energy(problem, energy.depth, energy.backend, threads=energy.kernel.threads)  # in float64, no regulariser
-    exact.predict(rho, problem.x[:1])  # refuses a measure that does not fit
-    found = expand(problem, net, rho.theta)
-    terms = found.terms() @ problem.readout.T  # (4, M, K)
-    third = found.chain @ problem.readout.T
+    exact.predict(rho, problem.x[:1])  # raises for a measure that does not fit
+    expansion = expand(problem, net, rho.theta)
+    terms = expansion.terms() @ problem.readout.T  # (4, M, K)
+    third = expansion.chain @ problem.readout.T
     size, without = np.empty((ORDERS, len(scales))), np.empty(len(scales))
     for i, alpha in enumerate(scales):
-        left = exact.kernel.outputs(net._replace(weight=alpha * net.weight), rho.theta, found.start)
+        left = exact.kernel.outputs(net._replace(weight=alpha * net.weight), rho.theta, expansion.start)
         for order in range(ORDERS):
             if order == ORDERS - 1:
                 without[i] = _rms(left - alpha**order * third)

@@ -1,4 +1,4 @@
-"""Homogeneity of (block, activation) in theta, declared and seen, and the set that holds the support.
+"""Homogeneity of (block, activation) in theta, declared and observed, and the set that contains the support.
 
 Global convergence is proved for f(x, c theta) = c**2 f(x, theta) (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem
 6.1) or for f = theta_[1] fhat(x, theta_[2]), partially 1-homogeneous (Theorem 6.2).
@@ -37,7 +37,7 @@ def defect(problem: Problem, degree: int, seed: int = 0) -> float:
 
 
 def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
-    """Parameter groups in which f is linear, as a of the ridge block and V of the two-layer one, as seen."""
+    """Parameter groups in which f is observed to be linear, such as a of the ridge block and V of the two-layer one."""
     factors = (-1.0, *_FACTORS)
     return tuple(
         name for name, columns in problem.groups.items() if _defect(problem, columns, factors, 1, seed) <= _TOLERANCE
@@ -45,7 +45,7 @@ def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
 
 
 def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
-    """Declared degree against the one seen, and whether a theorem covers it; its smoothness is not checked.
+    """Compare the declared degree with the observed one, and check that a theorem covers it, smoothness aside.
 
     Returns
     -------
@@ -59,16 +59,16 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     tried = _DEGREES if declared is None else (declared,)
     defects = {degree: defect(problem, degree, seed) for degree in tried}
     degree = min(defects, key=defects.__getitem__)
-    seen = defects[degree] <= _TOLERANCE
+    observed = defects[degree] <= _TOLERANCE
 
     def result(verdict: Verdict, number: float, sentence: str) -> Assumption:
         return Assumption("homogeneity", verdict, number, sentence, source)
 
-    if declared is not None and not seen:
+    if declared is not None and not observed:
         return result("fail", defects[degree], f"{name} says it is {declared}-homogeneous and is not.")
-    if seen and degree == 2:
+    if observed and degree == 2:
         return result("pass", defects[degree], f"{name} is 2-homogeneous in theta, as Theorem 6.1 asks.")
-    overall = f"{degree}-homogeneous in theta" if seen else "not homogeneous in theta"
+    overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
     if groups:
         linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
         said = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2"
@@ -78,10 +78,10 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
 
 
 def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
-    """Smallest r of the nested sets Q_r that hold the support: |theta_[1]| <= r, or |theta| <= r.
+    """Smallest r of the nested sets Q_r that contain the support: |theta_[1]| <= r, or |theta| <= r.
 
-    theta_[1] are the groups in which f is linear. Any finite number of particles passes; the number is what grows
-    along a run, and what the theorems' constants depend on. Particles of mass 0 are not in the support.
+    theta_[1] are the groups in which f is linear. Any finite number of particles passes; the number grows
+    along a run, and the theorems' constants depend on it. Particles of mass 0 are not in the support.
     """
     source = f"{LU}, nested sets Q_r; {DING}, section 5, supp in |theta_[1]| <= R"
     theta = rho.theta[rho.mass > 0]

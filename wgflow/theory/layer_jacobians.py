@@ -19,26 +19,26 @@ from wgflow.model.blocks import Unfolding
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
-_STEP = 1e-30  # imaginary part of a complex step; its square is nothing
+_STEP = 1e-30  # imaginary part of a complex step; its square underflows against 1
 _NUMBERS = 2**22  # numbers of one temporary array, 32 MiB
-_SPECTRA = 64  # spectral norms computed between two looks at whether another can be larger
+_SPECTRA = 64  # spectral norms computed between two checks whether another can be larger
 
 
-class Tangent(Protocol):
-    """One layer's increment at states x (M, D) with its derivative there; M samples, D state columns."""
+class Linearisation(Protocol):
+    """Increment of one layer at states x (M, D) and its Jacobians there; M samples, D state columns."""
 
     @property
     def value(self) -> Array:
         """F(x), (M, D)."""
 
-    def push(self, v: Array) -> Array:
-        """Directional derivative F'(x) v, (M, D), for v (M, D) or for many at once, (..., M, D)."""
+    def jvp(self, v: Array) -> Array:
+        """Jacobian-vector product F'(x) v, (M, D), for v (M, D) or for many at once, (..., M, D)."""
 
-    def pull(self, p: Array) -> Array:
-        """Transpose p . F'(x), (M, D), for p (M, D) or (..., M, D)."""
+    def vjp(self, p: Array) -> Array:
+        """Vector-Jacobian product F'(x)' p, (M, D), for p (M, D) or (..., M, D)."""
 
     def norm(self, least: float = 0.0) -> float:
-        """Largest over samples of the spectral norm of F'(x), or ``least`` if that is more."""
+        """Largest spectral norm of F'(x) over the samples, or ``least`` if that is larger."""
 
 
 class Layer(Protocol):
@@ -47,10 +47,10 @@ class Layer(Protocol):
     def value(self, x: Array) -> Array:
         """F(x), (M, D)."""
 
-    def at(self, x: Array) -> Tangent:
-        """The layer and its derivative at states x (M, D)."""
+    def linearise(self, x: Array) -> Linearisation:
+        """Increment and Jacobians at states x (M, D)."""
 
-    def curve(self, x: Array, v: Array) -> Array:
+    def second_derivative(self, x: Array, v: Array) -> Array:
         """Second derivative F''(x)[v, v], (M, D): 0 for a piecewise linear activation, whose kinks it leaves out."""
 
 
@@ -60,43 +60,43 @@ def layers(problem: Problem, net: Network, theta: Array) -> list[Layer]:
     Parameters
     ----------
     problem : Problem
-        Block and activation. A block that is a sum of ridge units is handled a layer at a time, any other one
-        particle at a time through its ``backward``.
+        Block and activation. Sums of ridge units are evaluated layer by layer, other blocks particle by particle
+        through ``backward``.
     net : Network
-        Layers as a depth scheme makes them.
+        Layers as made by a depth scheme.
     theta : ndarray (N, P)
-        Parameters that the network's entries point at.
+        Parameters of the network's particles.
     """
     width = problem.shape[1]
     spans = [slice(int(low), int(high)) for low, high in zip(net.first[:-1], net.first[1:], strict=True)]
     if not isinstance(problem.block, Unfolding):
-        return [_Own(problem, theta[net.particle[span]], net.weight[span]) for span in spans]
+        return [_BlockLayer(problem, theta[net.particle[span]], net.weight[span]) for span in spans]
     count = problem.block.units(width)
     units = problem.block.unfold(theta, width).reshape(len(theta), count, 2 * width + 1)
     out: list[Layer] = []
     for span in spans:
         rows = units[net.particle[span]].reshape(-1, 2 * width + 1)
         a = rows[:, :width] * np.repeat(net.weight[span], count)[:, None]
-        out.append(_Ridges(a, rows[:, width : 2 * width], rows[:, -1], problem.activation))
+        out.append(_RidgeLayer(a, rows[:, width : 2 * width], rows[:, -1], problem.activation))
     return out
 
 
 def tape_size(problem: Problem, net: Network) -> int:
-    """Numbers that the tangents of all layers hold for one sample."""
+    """Numbers in the linearisations of all layers for one sample."""
     width = problem.shape[1]
     if isinstance(problem.block, Unfolding):
         return len(net.particle) * problem.block.units(width) + net.layers * width
     return net.layers * (width * width + width)
 
 
-def parts(samples: int, size: int) -> list[slice]:
-    """Samples in pieces, for each of which ``size`` numbers a sample fit into 32 MiB."""
+def chunks(samples: int, size: int) -> list[slice]:
+    """Chunks of samples for which ``size`` numbers per sample fit into 32 MiB."""
     share = max(1, _NUMBERS // max(1, size))
     return [slice(low, min(low + share, samples)) for low in range(0, samples, share)]
 
 
-class _Ridges(NamedTuple):
-    """Layer of U ridge units, sum_u a_u sigma(w_u . x + b_u), its weights inside a."""
+class _RidgeLayer(NamedTuple):
+    """Layer of U ridge units, sum_u a_u sigma(w_u . x + b_u), with its weights in a."""
 
     a: Array  # (U, D)
     w: Array  # (U, D)
@@ -106,25 +106,27 @@ class _Ridges(NamedTuple):
     def value(self, x: Array) -> Array:
         return np.asarray(self.activation.value(x @ self.w.T + self.b) @ self.a)
 
-    def at(self, x: Array) -> Tangent:
+    def linearise(self, x: Array) -> Linearisation:
         z = x @ self.w.T + self.b  # (M, U)
-        return _RidgesAt(np.asarray(self.activation.value(z) @ self.a), self.activation.slope(z), self.a, self.w)
+        return _RidgeLinearisation(
+            np.asarray(self.activation.value(z) @ self.a), self.activation.slope(z), self.a, self.w
+        )
 
-    def curve(self, x: Array, v: Array) -> Array:
-        bend = np.imag(self.activation.slope(x @ self.w.T + self.b + 1j * _STEP)) / _STEP  # sigma'', (M, U)
-        return np.asarray((bend * (v @ self.w.T) ** 2) @ self.a)
+    def second_derivative(self, x: Array, v: Array) -> Array:
+        curvature = np.imag(self.activation.slope(x @ self.w.T + self.b + 1j * _STEP)) / _STEP  # sigma'', (M, U)
+        return np.asarray((curvature * (v @ self.w.T) ** 2) @ self.a)
 
 
-class _RidgesAt(NamedTuple):
+class _RidgeLinearisation(NamedTuple):
     value: Array  # (M, D)
     slope: Array  # sigma'(z), (M, U)
     a: Array  # (U, D)
     w: Array  # (U, D)
 
-    def push(self, v: Array) -> Array:
+    def jvp(self, v: Array) -> Array:
         return np.asarray((v @ self.w.T * self.slope) @ self.a)
 
-    def pull(self, p: Array) -> Array:
+    def vjp(self, p: Array) -> Array:
         return np.asarray((p @ self.a.T * self.slope) @ self.w)
 
     def norm(self, least: float = 0.0) -> float:
@@ -134,7 +136,7 @@ class _RidgesAt(NamedTuple):
         if units == 1:  # a s w', of rank one: |a| |w| |s|
             return max(least, float(np.linalg.norm(self.a) * np.linalg.norm(self.w) * np.abs(self.slope).max()))
         share = max(1, _NUMBERS // width**2)
-        for rows in parts(len(self.slope), width**2):
+        for rows in chunks(len(self.slope), width**2):
             jacobian = np.zeros((rows.stop - rows.start, width**2))
             for low in range(0, units, share):  # sum_u s_u a_u w_u', as one product over the units
                 outer = self.a[low : low + share, :, None] * self.w[low : low + share, None, :]
@@ -143,8 +145,8 @@ class _RidgesAt(NamedTuple):
         return least
 
 
-class _Own(NamedTuple):
-    """Layer of blocks that are no sums of ridge units, known by their ``forward`` and ``backward`` alone."""
+class _BlockLayer(NamedTuple):
+    """Layer of other blocks, evaluated through their ``forward`` and ``backward``."""
 
     problem: Problem
     theta: Array  # (E, P)
@@ -156,15 +158,15 @@ class _Own(NamedTuple):
             total += weight * block.forward(x, row, self.problem.activation)
         return total
 
-    def at(self, x: Array) -> Tangent:
-        return _OwnAt(self.value(x), self._jacobian(x))
+    def linearise(self, x: Array) -> Linearisation:
+        return _BlockLinearisation(self.value(x), self._jacobian(x))
 
-    def curve(self, x: Array, v: Array) -> Array:
+    def second_derivative(self, x: Array, v: Array) -> Array:
         along = np.imag(self._jacobian(x + 1j * _STEP * v)) / _STEP  # derivative of F' along v
         return np.asarray(np.einsum("mij,mj->mi", along, v))
 
     def _jacobian(self, x: NDArray[Any]) -> NDArray[Any]:
-        """F'(x), (M, D, D): row i is the pull of the unit vector e_i."""
+        """F'(x), (M, D, D): row i is the product with the unit vector e_i."""
         block, width = self.problem.block, x.shape[1]
         out = np.zeros((len(x), width, width), x.dtype)
         for row, weight in zip(self.theta, self.weight, strict=True):
@@ -174,14 +176,14 @@ class _Own(NamedTuple):
         return out
 
 
-class _OwnAt(NamedTuple):
+class _BlockLinearisation(NamedTuple):
     value: Array  # (M, D)
     jacobian: Array  # (M, D, D)
 
-    def push(self, v: Array) -> Array:
+    def jvp(self, v: Array) -> Array:
         return np.asarray(np.einsum("mij,...mj->...mi", self.jacobian, v))
 
-    def pull(self, p: Array) -> Array:
+    def vjp(self, p: Array) -> Array:
         return np.asarray(np.einsum("mij,...mi->...mj", self.jacobian, p))
 
     def norm(self, least: float = 0.0) -> float:
@@ -189,14 +191,14 @@ class _OwnAt(NamedTuple):
 
 
 def _largest_norm(matrices: Array, least: float) -> float:
-    """Largest spectral norm of matrices (M, D, D), or ``least`` if that is more.
+    """Largest spectral norm of matrices (M, D, D), or ``least`` if that is larger.
 
-    |J|_2 <= |(J'J)**2|_F**(1/4), and matrices whose bound is below a norm already found are not decomposed.
+    |J|_2 <= |(J'J)**2|_F**(1/4): matrices whose bound is below a norm already computed are not decomposed.
     """
     gram = matrices.swapaxes(1, 2) @ matrices
     bound = np.linalg.norm(gram @ gram, axis=(1, 2)) ** 0.25
     order = np.argsort(-bound)
-    cuts = [0, *range(1, len(order), _SPECTRA), len(order)]  # the first alone may rule out all others
+    cuts = [0, *range(1, len(order), _SPECTRA), len(order)]  # the first may already exclude all others
     for low, high in itertools.pairwise(cuts):
         if bound[order[low]] <= least:
             break
@@ -205,13 +207,13 @@ def _largest_norm(matrices: Array, least: float) -> float:
 
 
 def check_twice_differentiable(problem: Problem) -> None:
-    """Refuse a block or activation of your own whose second derivative a complex step cannot find.
+    """Refuse a user-defined block or activation whose second derivative a complex step does not give.
 
     Raises
     ------
     InputError
-        If the block's ``backward`` or the activation's ``slope`` fails on complex arguments, or drops the imaginary
-        part: what they give then differs from central differences of ``backward``.
+        If the block's ``backward`` or the activation's ``slope`` fails on complex arguments or drops the imaginary
+        part, so that the result differs from central differences.
     """
     if problem.activation.builtin and isinstance(problem.block, Unfolding):
         return
@@ -221,11 +223,11 @@ def check_twice_differentiable(problem: Problem) -> None:
     net = Network(np.array([0, 1]), np.array([0]), np.array([1.0]))
     layer = layers(problem, net, theta)[0]
     try:
-        found = layer.curve(x, v)
+        value = layer.second_derivative(x, v)
     except (TypeError, ValueError) as error:
         raise InputError(f"{_named(problem)}: expected functions that take complex numbers, got {error}") from error
-    expected = (layer.at(x + h * v).push(v) - layer.at(x - h * v).push(v)) / (2 * h)
-    error_ = float(np.abs(found - expected).max())
+    expected = (layer.linearise(x + h * v).jvp(v) - layer.linearise(x - h * v).jvp(v)) / (2 * h)
+    error_ = float(np.abs(value - expected).max())
     if not error_ <= 1e-5 * (1 + float(np.abs(expected).max())):
         raise InputError(
             f"{_named(problem)}: expected functions whose derivative a complex step gives, got a second derivative "

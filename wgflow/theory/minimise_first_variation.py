@@ -1,7 +1,7 @@
 """Minima of the first variation over a ball of parameters, from many starts at once.
 
-Projected gradient descent with a step length of each start's own: Barzilai and Borwein's, halved until the value falls
-enough. One iteration is one sweep of the compiled kernels for all starts that still move.
+Projected gradient descent with a step length per start: that of Barzilai and Borwein, halved until the value decreases
+enough. One iteration is one sweep of the compiled kernels for all starts that have not converged.
 """
 
 from __future__ import annotations
@@ -16,44 +16,44 @@ from wgflow.base.types import Array, Index
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 
-_FALL = 1e-4  # fraction of the predicted fall that a step has to reach (Armijo)
-_SETTLED = 1e-5  # a start has settled where its slope across the ball is this part of its group's lowest value
+_DECREASE = 1e-4  # fraction of the predicted decrease that a step has to reach (Armijo)
+_CONVERGED = 1e-5  # a start has converged once its slope across the ball is this fraction of its group's lowest value
 
 
-class Found(NamedTuple):
+class Minima(NamedTuple):
     """Lowest point of each group of starts.
 
     Attributes
     ----------
     theta, t : ndarray (B, P), (B,)
-        Where.
+        The points.
     value : ndarray (B,)
-        dE/drho there.
-    settled : ndarray (B,), bool
-        Whether the start that led there had come to rest; otherwise it ran out of steps.
+        dE/drho at these.
+    converged : ndarray (B,), bool
+        Whether the start that led there converged; otherwise it ran out of steps.
     """
 
     theta: Array
     t: Array
     value: Array
-    settled: NDArray[np.bool_]
+    converged: NDArray[np.bool_]
 
 
-class Ball:
+class _Ball:
     """Unit ball times [0, 1] in the variables z = (theta / R, t), and dE/drho on it.
 
     Parameters
     ----------
     energy : Energy
-        Defines dE/drho.
+        E.
     rho : Particles
-        The measure at which it is taken.
+        The measure at which dE/drho is taken.
     radius : float
         R > 0.
     s : float
         Flow time, for a regulariser.
     move_t : bool
-        Whether t is a variable or stays.
+        Whether t is a variable; otherwise it is fixed.
     """
 
     def __init__(self, energy: Energy, rho: Particles, radius: float, s: float, move_t: bool) -> None:
@@ -75,7 +75,7 @@ class Ball:
         return out
 
 
-def lowest(
+def minimise_first_variation(
     energy: Energy,
     rho: Particles,
     theta: Array,
@@ -86,60 +86,64 @@ def lowest(
     s: float = 0.0,
     *,
     move_t: bool = False,
-) -> Found:
-    """Lowest dE/drho over |theta| <= R, and over t in [0, 1] if it may move, of several groups of starts.
+) -> Minima:
+    """Minimise dE/drho over |theta| <= R, and over t in [0, 1] if it may move, from several groups of starts.
 
     Parameters
     ----------
     energy, rho : Energy, Particles
         dE/drho and the measure at which it is taken.
     theta, t : ndarray (Q, P), (Q,)
-        Starts; those outside of the ball are first brought to it.
+        Starts, projected onto the ball.
     group : ndarray (Q,), int64
-        Group 0..B-1 of each start, none empty; the lowest of each is returned.
+        Group 0..B-1 of each start, none empty; the lowest point of each group is returned.
     radius : float
         R > 0.
     steps : int, optional
-        Iterations at most.
+        Largest number of iterations.
     s : float, optional
         Flow time, for a regulariser.
     move_t : bool, optional
-        Whether t is searched too.
+        Whether t is a variable too.
 
     Returns
     -------
-    Found
-        No start's value ever rises, so the lowest start is a bound.
+    Minima
+        No value ever rises, so the lowest start is an upper bound.
     """
-    ball = Ball(energy, rho, radius, s, move_t)
+    ball = _Ball(energy, rho, radius, s, move_t)
     z = ball.project(np.column_stack([theta / radius, t]))
     value, slope = ball.evaluate(z)
     length = 0.1 / np.maximum(np.linalg.norm(slope, axis=1), 1e-300)
-    settled = np.zeros(len(z), bool)
+    converged = np.zeros(len(z), bool)
     for _ in range(steps):
-        settled |= _at_rest(ball, z, value, slope, length, group)
-        now = np.flatnonzero(~settled)
-        if not len(now):
+        converged |= _converged(ball, z, value, slope, length, group)
+        active = np.flatnonzero(~converged)
+        if not len(active):
             break
-        trial = ball.project(z[now] - length[now, None] * slope[now])
+        trial = ball.project(z[active] - length[active, None] * slope[active])
         new_value, new_slope = ball.evaluate(trial)
-        move = trial - z[now]
-        good = new_value < value[now] - _FALL * np.einsum("qp,qp->q", move, move) / length[now]
-        length[now] = np.where(good, _next_length(move, new_slope - slope[now], length[now]), 0.5 * length[now])
-        moved = now[good]
+        move = trial - z[active]
+        good = new_value < value[active] - _DECREASE * np.einsum("qp,qp->q", move, move) / length[active]
+        length[active] = np.where(
+            good, _next_length(move, new_slope - slope[active], length[active]), 0.5 * length[active]
+        )
+        moved = active[good]
         z[moved], value[moved], slope[moved] = trial[good], new_value[good], new_slope[good]
-    settled |= _at_rest(ball, z, value, slope, length, group)
-    first = _lowest_of_each(value, group)
-    return Found(radius * z[first, :-1], z[first, -1], value[first], settled[first])
+    converged |= _converged(ball, z, value, slope, length, group)
+    first = _lowest_of_groups(value, group)
+    return Minima(radius * z[first, :-1], z[first, -1], value[first], converged[first])
 
 
-def _at_rest(ball: Ball, z: Array, value: Array, slope: Array, length: Array, group: Index) -> NDArray[np.bool_]:
-    """Starts whose projected gradient has died out, or whose steps have become too short to move them."""
-    pull = np.linalg.norm(z - ball.project(z - length[:, None] * slope), axis=1)  # length times projected gradient
+def _converged(ball: _Ball, z: Array, value: Array, slope: Array, length: Array, group: Index) -> NDArray[np.bool_]:
+    """Starts whose projected gradient vanishes, or whose steps are too short to move them."""
+    displacement = np.linalg.norm(
+        z - ball.project(z - length[:, None] * slope), axis=1
+    )  # length times projected gradient
     least = np.full(group.max() + 1, np.inf)
     np.minimum.at(least, group, value)
-    rest = 2 * pull <= length * (_SETTLED * np.abs(least[group]) + 1e-15)
-    return np.asarray(rest | (pull < 1e-13))
+    vanishing = 2 * displacement <= length * (_CONVERGED * np.abs(least[group]) + 1e-15)
+    return np.asarray(vanishing | (displacement < 1e-13))
 
 
 def _next_length(move: Array, change: Array, length: Array) -> Array:
@@ -149,7 +153,7 @@ def _next_length(move: Array, change: Array, length: Array) -> Array:
     return np.where(convex, squared / np.where(convex, along, 1.0), 2.0 * length)
 
 
-def _lowest_of_each(value: Array, group: Index) -> Index:
+def _lowest_of_groups(value: Array, group: Index) -> Index:
     """Row of the lowest value of each group, in the groups' order."""
     place = np.lexsort((value, group))
     return np.asarray(place[np.concatenate([[True], np.diff(group[place]) > 0])])

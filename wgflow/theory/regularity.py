@@ -1,26 +1,31 @@
-"""Moments of a measure, and how smoothly its particles run through depth.
+"""Regularity of a measure in depth: Lipschitz constant, structure function, moments.
 
 Ding, Chen, Li and Wright (arXiv:2110.02926, Definition E.1) ask of the start that (1/M) sum_m |theta_m|**2 stays
 bounded, that supp is in {|theta_[1]| <= R}, and that
 
     (1/M) sum_l sum_m int_(l/L)^((l+1)/L) |theta_m(t) - theta_m(l/L)|**2 dt <= C / L**2;
 
-their theorems then keep moments bounded along the flow. Of a network with L layers the left side is seen through the
+their theorems then keep moments bounded along the flow. For a network with L layers the left side is measured by the
 steps between its layers.
 """
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.scaling import largest, unit
+from wgflow.base.scaling import largest, norms, unit
 from wgflow.base.types import Array
-from wgflow.base.validate import whole
+from wgflow.base.validate import real, whole
+from wgflow.energy import Energy
+from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import Particles
-from wgflow.theory.distances import conditionals
+from wgflow.theory.assumption import LU, Assumption, Verdict
+from wgflow.theory.distances import between, conditionals
+from wgflow.theory.reference_laws import Law, draws
 
 
 class Regularity(NamedTuple):
@@ -33,8 +38,8 @@ class Regularity(NamedTuple):
     structure : ndarray (n,)
         Mean over layers and particles of |theta_m(t + lag) - theta_m(t)|**2.
     lipschitz : float
-        L times the root of the structure at one layer: of paths with a derivative the rms of |d theta/dt|, which stays
-        as L grows, while independent layers have L (2 Var theta)**(1/2). Its square bounds the C above.
+        L times the root of the structure at one layer: for paths with a derivative the rms of |d theta/dt|, which does
+        not grow with L; for independent layers L (2 Var theta)**(1/2). Its square bounds the C above.
     holder : float
         H of structure ~ lag**(2H), fitted over the lags: 1 for paths with a derivative, 1/2 for Brownian ones, 0 for
         independent layers; NaN with a single lag or equal layers.
@@ -56,7 +61,7 @@ class Moments(NamedTuple):
     largest : float
         sup over t of int |theta|**2 rho(dtheta, t).
     radius : float
-        Largest |theta_k| over particles and columns: a ball of the supremum norm that holds the support.
+        Largest |theta_k| over particles and columns: a ball of the supremum norm that contains the support.
     """
 
     mean: float
@@ -70,8 +75,8 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     Parameters
     ----------
     rho : Particles
-        L M_l particles of equal mass; the m-th of every layer, in the order of their indices, is taken for one path
-        through depth, as :meth:`wgflow.Particles.draw_layers` lays them out.
+        L M_l particles of equal mass; the m-th particles of all layers, in the order of their indices, are one path
+        through depth, as in :meth:`wgflow.Particles.draw_layers`.
     layers : int
         L >= 2.
 
@@ -95,21 +100,82 @@ def regularity(rho: Particles, layers: int) -> Regularity:
     holder = np.nan
     if len(steps) > 1 and structure.min() > 0:
         holder = 0.5 * float(np.polyfit(np.log(steps), np.log(structure), 1)[0])
-    with np.errstate(over="ignore"):  # of paths beyond 1e154 the square is infinite
+    with np.errstate(over="ignore"):  # beyond 1e154 the square is infinite
         return Regularity(steps / layers, structure * size * size, size * float(layers * np.sqrt(structure[0])), holder)
 
 
 def moments(rho: Particles, layers: int) -> Moments:
-    """Second moments over all depths and at the worst of L slices of depth.
+    """Second moments over all depths, and the largest over L slices of depth.
 
     Raises
     ------
     InputError
         If a slice has no mass.
     """
-    with np.errstate(over="ignore"):  # of parameters beyond 1e154 the square is infinite
+    with np.errstate(over="ignore"):  # beyond 1e154 the square is infinite
         squares = np.sum(rho.theta**2, axis=1)
     by_slice = [float(mass[mass > 0] @ squares[row][mass > 0]) for row, mass in conditionals(rho, layers)]
-    there = rho.mass > 0
-    mean = float(rho.mass[there] @ squares[there] / rho.mass.sum())
-    return Moments(mean, max(by_slice), float(np.abs(rho.theta[there]).max()))
+    kept = rho.mass > 0
+    mean = float(rho.mass[kept] @ squares[kept] / rho.mass.sum())
+    return Moments(mean, max(by_slice), float(np.abs(rho.theta[kept]).max()))
+
+
+def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = None, seed: int = 0) -> Assumption:
+    """Lipschitz constant of the measure in depth, in W2, compared with independent draws of the law at the same depths.
+
+    Any finite network has one: a verdict needs a bound, and the growth with L or N distinguishes a path from noise.
+
+    Returns
+    -------
+    Assumption
+        ``number`` is :func:`depth_slope`.
+    """
+    source = f"{LU}, assumption of Lipschitz continuity in depth"
+    if bound is not None:
+        bound = real("bound", bound, least=0.0)
+    if isinstance(energy.depth, Shallow):
+        return Assumption("Lipschitz in depth", "pass", 0.0, "The shallow model has no depth.", source)
+    value, how = depth_slope(energy, rho)
+    theta = draws(law, len(rho), seed, 1, "independent depths")[0][0]
+    free, _ = depth_slope(energy, rho.moved(theta, rho.tau))
+    verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
+    asked = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
+    said = f"{value:.4g} from {how}; {free:.4g} for independent draws at the same depths; {asked}."
+    return Assumption("Lipschitz in depth", verdict, value, said, source)
+
+
+def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
+    """Largest ratio of distance to difference of depth between neighbours in depth, and what was compared, in words.
+
+    Gaps: |theta^(l+1) - theta^l| / (tau^(l+1) - tau^l), infinite where two blocks share a depth. Other schemes: L W2
+    between the laws in neighbouring slices of depth 1/L, where L is the number of layers, halved until no slice is
+    empty.
+
+    Raises
+    ------
+    InputError
+        If the measure does not fit the scheme.
+    """
+    if isinstance(energy.depth, Gaps):
+        order = rho.order
+        jump = norms(np.diff(rho.theta[order], axis=0))
+        gap = np.diff(rho.tau[order])
+        with np.errstate(divide="ignore", invalid="ignore"):
+            ratio = np.where(jump > 0, jump / gap, 0.0)
+        return float(ratio.max(initial=0.0)), "neighbouring blocks, difference over gap"
+    layers = energy.depth.layers if isinstance(energy.depth, Layers | Deposit) else 32
+    while layers > 1 and not _filled(rho, layers):
+        layers //= 2
+    if layers == 1:
+        return 0.0, "a single slice of depth"
+    parts = conditionals(rho, layers)
+    distances = [between(rho.theta[i], rho.theta[j], p, q) for (i, p), (j, q) in pairwise(parts)]
+    methods = ", ".join(sorted({distance.method for distance in distances}))
+    return layers * max(
+        distance.value for distance in distances
+    ), f"W2 between neighbours of {layers} slices ({methods})"
+
+
+def _filled(rho: Particles, layers: int) -> bool:
+    slices: Array = np.clip((rho.tau * layers).astype(np.int64), 0, layers - 1)
+    return bool(np.bincount(slices, rho.mass, minlength=layers).all())

@@ -1,4 +1,4 @@
-"""Separation property of the particles of one depth, as far as N points can have it.
+"""Separation property of the particles at one depth, as far as N points can have it.
 
 Global convergence asks of the start, at one depth t0 alone, that every path between two sets meets its support: the
 spheres r_a S^(k-1) and r_b S^(k-1) for 2-homogeneous blocks (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1),
@@ -6,7 +6,7 @@ spheres r_a S^(k-1) and r_b S^(k-1) for 2-homogeneous blocks (Ding, Chen, Li and
 keeps it (Lemma H.2). No finite set separates anything in more than one dimension, so what is measured is the straight
 paths: rays from the origin, lines along theta_[1]. All of them meet the support exactly if its *shadow*, theta/|theta|
 or theta_[2], is everything, which separation needs; a support that meets each straight path once, continuously, has
-both. Shadows of N particles stand beside those of N independent draws. The measures are this project's own (derived).
+both. Shadows of N particles are compared with those of N independent draws. The measures are derived here.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
-from wgflow.theory.reference import Beside, Law, beside, draws, initial
-from wgflow.theory.support import View, covered, directions, view
+from wgflow.theory.reference_laws import IidComparison, Law, compare_with_iid, draws, initial_law
+from wgflow.theory.support import coverage_reference, covered, directions
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
@@ -36,30 +36,30 @@ _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination 
 
 @dataclass(frozen=True)
 class Separation:
-    """How much of its shadow a cloud of N particles at one depth has, beside N iid draws.
+    """Shadow of N particles at one depth, compared with that of N iid draws.
 
     Attributes
     ----------
     kind : {"2-homogeneous", "partially 1-homogeneous"}
-        Which theorem's sets are to be separated, and so which shadow is looked at.
-    covered : Beside
+        Which theorem's sets are to be separated, and so which shadow is measured.
+    covered : IidComparison
         Fraction of the shadows of fresh draws that have a particle's within r, r the 95% quantile of that distance for
-        iid clouds, which have 0.95.
-    hole : Beside
+        iid ensembles, which have 0.95.
+    hole : IidComparison
         Largest distance of such a shadow from the nearest particle's: the covering angle in degrees, or for the second
         kind in standard deviations of the law.
     largest_iid : float
-        Largest hole of the iid clouds.
+        Largest hole of the iid ensembles.
     low, high : float
-        Range of |theta|, within which the cloud can separate r_a S^(k-1) from r_b S^(k-1); or of theta_[1] (|theta_[1]|
-        if it is a vector), r0 being at least its size.
+        Range of |theta|, within which the particles can separate r_a S^(k-1) from r_b S^(k-1); or of theta_[1]
+        (|theta_[1]| if it is a vector), r0 being at least its size.
     surrounds : bool
         Whether the shadows lie in no closed half-space: no v != 0 has v . x <= 0 for all of them. Separation needs it.
     """
 
     kind: Kind
-    covered: Beside
-    hole: Beside
+    covered: IidComparison
+    hole: IidComparison
     largest_iid: float
     low: float
     high: float
@@ -67,14 +67,14 @@ class Separation:
 
     @property
     def verdict(self) -> Verdict:
-        """Verdict: ``fail`` if a half-space is empty, ``pass`` if no iid cloud has a larger hole, else ``unknown``."""
+        """Fail if a half-space is empty, pass if no iid ensemble has a larger hole, else unknown."""
         if not self.surrounds:
             return "fail"
         return "pass" if self.hole.value <= self.largest_iid else "unknown"
 
 
-class Separator:
-    """What the shadows of N independent draws score, kept to measure clouds at one depth against.
+class SeparationEstimator:
+    """Estimator of the shadow of N particles at one depth, compared with N independent draws.
 
     Parameters
     ----------
@@ -83,29 +83,35 @@ class Separator:
         theta_[1]. In more columns a = |a| u is no number times an inner parameter in R^(k-1): |a| >= 0 is taken as
         theta_[1] and u as inner: the same block, and not literally the theorem's set. Where a = 0 there is no u.
     count : int
-        N >= 1, as many as the clouds to be measured have.
+        N >= 1.
     law : callable, optional
         ``law(count, seed) -> (theta, tau)``; by default the initial law with its default scales.
     fresh : int, optional
         Q fresh draws, >= 20.
-    clouds : int, optional
-        Iid clouds, >= 2: another iid cloud has a larger hole than all of them with probability 1/(clouds + 1).
+    ensembles : int, optional
+        Iid ensembles, >= 2: another one has a larger hole than all of them with probability 1/(ensembles + 1).
     seed : int, optional
         Seed of everything drawn.
 
     Raises
     ------
     InputError
-        If the block has neither homogeneity, a number is out of range, or the law does not return what it should.
+        If the block has neither homogeneity, a number is out of range, or the law returns other shapes.
     """
 
     def __init__(
-        self, problem: Problem, count: int, law: Law | None = None, fresh: int = 1000, clouds: int = 19, seed: int = 0
+        self,
+        problem: Problem,
+        count: int,
+        law: Law | None = None,
+        fresh: int = 1000,
+        ensembles: int = 19,
+        seed: int = 0,
     ) -> None:
         self.kind: Kind = kind(problem)
         self._problem, self._linear = problem, _linear(problem)
-        law = initial(problem) if law is None else law
-        drawn = draws(law, whole("count", count), seed, whole("clouds", clouds, 2))
+        law = initial_law(problem) if law is None else law
+        drawn = draws(law, whole("count", count), seed, whole("ensembles", ensembles, 2))
         drawn += draws(law, whole("fresh", fresh, 20), seed, 1, "fresh draws")
         *iid, points = (self._raw(self._fitting("theta of the law", theta)) for theta, _ in drawn)
         if not len(points) or not all(map(len, iid)):
@@ -115,7 +121,7 @@ class Separator:
         self._scale = (
             np.where(spread.constant, 1.0, spread.unit * spread.deviation) if scaled else np.ones(points.shape[1])
         )
-        self._view: View = view(points / self._scale, [cloud / self._scale for cloud in iid])
+        self._reference = coverage_reference(points / self._scale, [ensemble / self._scale for ensemble in iid])
 
     def measure(self, theta: Array) -> Separation:
         """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
@@ -127,12 +133,12 @@ class Separator:
         """
         theta = self._fitting("theta", theta)
         shadow = self.shadow(theta)
-        distance, size = self._view.distances(shadow), self._size(theta)
-        iid = [self._unit(float(each)) for each in self._view.covering]
+        distance, size = self._reference.distances(shadow), self._size(theta)
+        iid = [self._unit(float(each)) for each in self._reference.covering]
         return Separation(
             self.kind,
-            covered(self._view, distance),
-            beside(self._unit(float(distance.max())), iid),
+            covered(self._reference, distance),
+            compare_with_iid(self._unit(float(distance.max())), iid),
             max(iid),
             float(size.min()),
             float(size.max()),
@@ -234,9 +240,9 @@ def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
 
 
 def separation(
-    energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, seed: int = 0, clouds: int = 19
+    energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, seed: int = 0, ensembles: int = 19
 ) -> Assumption:
-    """Whether the particles at depth t0 look as if their support had the separation property.
+    """Check whether the particles at depth t0 are consistent with the separation property.
 
     Parameters
     ----------
@@ -246,30 +252,30 @@ def separation(
         The measure.
     t0 : float, optional
         Depth in [0, 1].
-    law, seed, clouds : callable, int, int, optional
-        As for :class:`Separator`.
+    law, seed, ensembles : callable, int, int, optional
+        As for :class:`SeparationEstimator`.
 
     Returns
     -------
     Assumption
         ``number`` is the fraction of the shadow covered. ``fail`` if a closed half-space of shadows is empty, which
-        excludes the property for these points; ``pass`` if no iid cloud leaves a larger hole (an iid one fails to with
-        probability 1/(clouds + 1)); ``unknown`` in between, as for clouds that gathered along the flow.
+        excludes the property for these points; ``pass`` if no iid ensemble leaves a larger hole (another iid one
+        does with probability 1/(ensembles + 1)); ``unknown`` in between, as for particles that gathered along the flow.
 
     Raises
     ------
     InputError
-        As for :class:`Separator`, or if no particle lies at t0.
+        As for :class:`SeparationEstimator`, or if no particle lies at t0.
     """
     here = at_depth(energy.depth, rho, t0)
     if not len(here):
         raise InputError(f"t0: expected a depth with particles, got none at {t0:g}")
-    found = Separator(energy.problem, len(here), law, clouds=clouds, seed=seed).measure(rho.theta[here])
+    found = SeparationEstimator(energy.problem, len(here), law, ensembles=ensembles, seed=seed).measure(rho.theta[here])
     unit = " degrees" if found.kind == "2-homogeneous" else " standard deviations"
     said = (
         f"At t0 = {t0:g} the shadows of {len(here)} particles cover {found.covered.value:.2f} of the law's "
         f"(iid {found.covered.iid:.2f}); the largest hole is {found.hole.value:.3g}{unit} (iid {found.hole.iid:.3g}, "
-        f"at most {found.largest_iid:.3g} in {clouds} clouds); "
+        f"at most {found.largest_iid:.3g} in {ensembles} clouds); "
         f"{'no half-space is' if found.surrounds else 'a half-space is'} empty."
     )
     theorem = "6.1" if found.kind == "2-homogeneous" else "6.2"

@@ -1,4 +1,4 @@
-"""The direction of descent of the local = global theorem: a signed nu of mass zero at one depth, by a kernel solve."""
+"""Direction of descent of the local = global theorem: a signed measure of mass zero at one depth, by a kernel solve."""
 
 from __future__ import annotations
 
@@ -14,19 +14,19 @@ from wgflow.energy import Energy
 from wgflow.kernels import reference
 from wgflow.model.particles import Particles
 
-_FLOATS = 1 << 23  # numbers of one tape, or of one block of features, held at a time: 64 MiB
+_FLOATS = 1 << 23  # numbers of one tape, or of one block of features, in memory: 64 MiB
 
 
 class SignedDirection(NamedTuple):
-    """A signed measure nu = sum_j c_j delta_(theta_j, t) with sum_j c_j = 0 and <dE/drho, nu> < 0.
+    """Signed measure nu = sum_j c_j delta_(theta_j, t) with sum_j c_j = 0 and <dE/drho, nu> < 0.
 
     Attributes
     ----------
     value : float
         <dE/drho, nu>, about -mean |p(t)|**2 where ``residual`` is small.
     residual : float
-        mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 / mean |p(t)|**2, the part of the adjoint that the features miss,
-        in [0, 1].
+        mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 / mean |p(t)|**2, the part of the adjoint outside the span of the
+        features, in [0, 1].
     adjoint : float
         mean |p(t)|**2 over the samples (and, under Deposit, over the layers that t sees).
     t : float
@@ -46,7 +46,7 @@ class SignedDirection(NamedTuple):
 
     @property
     def variation(self) -> float:
-        """Total variation sum_j |c_j| of nu: how far the network has to change for the slope."""
+        """Total variation sum_j |c_j| of nu: size of the change of the network for this slope."""
         return float(np.abs(self.weight).sum())
 
 
@@ -80,7 +80,7 @@ def signed_direction(
     regularisation : float, optional
         lambda over the mean diagonal entry of G, > 0.
     s : float, optional
-        Flow time. A regulariser takes no part in the solve, but in ``value``, which may then be positive.
+        Flow time. A regulariser enters ``value``, which may then be positive, but not the solve.
 
     Raises
     ------
@@ -100,7 +100,7 @@ def signed_direction(
     regularisation = real("regularisation", regularisation, above=0.0)
     theta = Particles.draw(energy.problem, features, seed).theta
     gram, along, adjoint, samples = np.zeros((features, features)), np.zeros(features), 0.0, len(energy.problem.x)
-    for x, p in fields(energy, rho, t):
+    for x, p in states_and_adjoints(energy, rho, t):
         for low in range(0, len(x), step := max(1, _FLOATS // (features * x.shape[1]))):
             part = slice(low, low + step)
             block = np.stack([_flat_feature(energy, x[part], row, p.weight[part]) for row in theta])
@@ -116,17 +116,17 @@ def signed_direction(
 
 
 class Adjoint(NamedTuple):
-    """Adjoints of some rows, (m, D), each with the weight (m,) that the depth scheme gives its layer."""
+    """Adjoints of some samples, (m, D), with the weights (m,) that the depth scheme gives their layers."""
 
     value: Array
     weight: Array
 
 
-def fields(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Adjoint]]:
-    """States X_k and adjoints p_(k+1) that make dE/drho at depth t, in blocks of samples.
+def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Adjoint]]:
+    """States X_k and adjoints p_(k+1) in dE/drho at depth t, in blocks of samples.
 
-    dE/drho(theta, t) = mean_m sum_k S_k(t) f(X_k, theta) . p_(k+1), so under Deposit each sample comes once for each
-    layer k that t sees, with weight S_k(t).
+    dE/drho(theta, t) = mean_m sum_k S_k(t) f(X_k, theta) . p_(k+1), so under Deposit every sample occurs once for
+    each layer k with S_k(t) > 0, with that weight.
 
     Parameters
     ----------
@@ -138,8 +138,8 @@ def fields(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Ad
     Yields
     ------
     x, p : ndarray (m, D), Adjoint
-        States, and adjoints with weights. By the reference kernel, whose tape of all layers is held for as many samples
-        at a time as fit into 64 MiB.
+        States, and adjoints with weights, from the reference kernel. Its tape of all layers is kept for as many samples
+        as fit into 64 MiB.
     """
     net, problem = energy.depth.network(rho), energy.problem
     stencil, start = energy.depth.sample(rho, np.array([float(t)])), problem.start()
@@ -150,11 +150,11 @@ def fields(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Ad
         p = reference.adjoints(problem, tape, problem.y[rows], net, rho.theta)
         for layer, weight in zip(stencil.layer[0], stencil.weight[0], strict=True):
             if weight > 0:
-                after = min(int(layer) + 1, net.layers)  # one past the last layer it is X(1) and p(1)
+                after = min(int(layer) + 1, net.layers)  # past the last layer, X(1) and p(1)
                 yield tape[layer], Adjoint(p[after], np.full(len(p[after]), weight))
 
 
 def _flat_feature(energy: Energy, x: Array, theta: Array, weight: Array) -> Array:
-    """f(X, theta) of some rows, times the square roots of their weights, in one row."""
-    made = energy.problem.block.forward(x, theta, energy.problem.activation)
-    return np.asarray((np.sqrt(weight)[:, None] * made).ravel())
+    """Feature f(X, theta) of some samples, times the square roots of their weights, as one row."""
+    value = energy.problem.block.forward(x, theta, energy.problem.activation)
+    return np.asarray((np.sqrt(weight)[:, None] * value).ravel())

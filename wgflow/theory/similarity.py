@@ -1,7 +1,7 @@
-"""How alike the gradients of a deep network and of its shallow counterpart are, along depth.
+"""Similarity of the gradients of a deep network and of its shallow counterpart, along depth.
 
 Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) compare dE/drho = E f(X(t), theta) . p(t) of the deep network with
-E f(x, theta) . p of the two-layer one: the features frozen at x = X(0), the adjoint at what reaches it from the loss.
+E f(x, theta) . p of the two-layer one: features frozen at x = X(0), adjoint at its final value.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ from wgflow.model.particles import Particles
 
 
 class Similarity(NamedTuple):
-    """Deep against shallow gradients in theta at Q query parameters, as one vector of Q P numbers for each of T depths.
+    """Comparison of deep and shallow gradients in theta at Q query parameters, vectors of Q P numbers at T depths.
 
     Attributes
     ----------
     t : ndarray (T,)
         Depths.
     cosine : ndarray (2, T)
-        Cosine between the deep gradient at t and the shallow one, in [-1, 1]; first row with the shallow network's own
+        Cosine between the deep gradient at t and the shallow one, in [-1, 1]; first row with the shallow network's
         residual, second row with the deep network's. NaN where a gradient is 0.
     distance : ndarray (2, T)
         |deep - shallow| / |deep|, rows likewise.
@@ -46,7 +46,7 @@ def gradient_similarity(energy: Energy, rho: Particles, theta: ArrayLike, t: Arr
     Parameters
     ----------
     energy : Energy
-        Its problem and depth scheme; a regulariser is left out, being the same for both.
+        Its problem and depth scheme; a regulariser, the same for both, is left out.
     rho : Particles
         The measure.
     theta : array_like (Q, P)

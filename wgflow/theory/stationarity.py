@@ -1,4 +1,4 @@
-"""Stationarity: how far a measure is from rest, and what the flow's dissipation accounts for along a run."""
+"""Stationarity residual of a measure; energy-dissipation identity and Polyak-Lojasiewicz ratio along a run."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ class Residual(NamedTuple):
     theta : float
         int |d_theta dE/drho|**2 drho, >= 0.
     t : float
-        int |d_t dE/drho|**2 drho, >= 0, without what points out of [0, 1] at a wall. Under Gaps and Layers dE/drho is
+        int |d_t dE/drho|**2 drho, >= 0, without motion out of [0, 1] at the boundary. Under Gaps and Layers dE/drho is
         constant in t inside every layer and under Shallow everywhere, so it is 0.
     force : float
-        sum_i v_tau,i**2 / kappa_i of the scheme's own motion in depth, >= 0. Under Deposit the same as ``t``. Under
-        Gaps it belongs to Algorithm 1, which moves the boundary of two neighbours by their difference
-        g_l - g_(l+1): that is no derivative of dE/drho, and need not vanish where ``theta`` and ``t`` do.
+        sum_i v_tau,i**2 / kappa_i of the scheme's motion in depth, >= 0. Under Deposit the same as ``t``. Under Gaps
+        it is that of Algorithm 1, which moves the boundary of two neighbours by their difference g_l - g_(l+1): not a
+        derivative of dE/drho, it need not vanish where ``theta`` and ``t`` do.
     """
 
     theta: float
@@ -56,7 +56,7 @@ def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "cl
     s : float, optional
         Flow time, for a regulariser that depends on it.
     boundary : {"clip", "reflect", "free"}, optional
-        Walls of depth as for :class:`wgflow.Flow`; ``clip`` leaves out motion out of [0, 1].
+        Boundary of the depth interval as for :class:`wgflow.Flow`; ``clip`` omits motion out of [0, 1].
 
     Raises
     ------
@@ -92,11 +92,11 @@ class Balance(NamedTuple):
     dissipated : ndarray (F,)
         int_0^s of the dissipation, by the trapezoid rule over the frames.
     defect : ndarray (F,)
-        drop - dissipated: what the identity leaves over, from the step length, the spacing of the frames, noise,
-        ingredients that move the measure, and jumps of E at order switches.
+        drop - dissipated, which is due to the step length, the spacing of the frames, noise, operators that move the
+        measure, and jumps of E at order switches.
     at_switches : ndarray (F,)
-        Part of the defect that arose between frames among which particles changed places in depth (Gaps). There E
-        jumps, which no dissipation explains; 0 if no switches were told.
+        Part of the defect from intervals between frames in which particles changed places in depth (Gaps). There E
+        jumps, which no dissipation explains; 0 if ``switches`` is not given.
     """
 
     s: Array
@@ -107,7 +107,7 @@ class Balance(NamedTuple):
 
     @property
     def elsewhere(self) -> Array:
-        """Part of the defect that arose between frames without an order switch, (F,)."""
+        """Part of the defect from intervals without an order switch, (F,)."""
         return self.defect - self.at_switches
 
     @property
@@ -123,9 +123,9 @@ def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: A
     Parameters
     ----------
     s, energy, dissipation : array_like (F,)
-        Flow time, increasing, and what the frames recorded there; F >= 2.
+        Flow time, increasing, energy and dissipation of the frames; F >= 2.
     switches : array_like (F,), optional
-        Pairs of particles that had changed places by each frame, never decreasing, as frames record them.
+        Pairs of particles that have changed places up to each frame, as recorded in the frames.
 
     Raises
     ------
@@ -135,7 +135,7 @@ def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: A
     Notes
     -----
     Holds for the continuous flow of E without explicit dependence on s: Ding, Chen, Li and Wright (arXiv:2110.02926).
-    With Euler steps of length h the defect is O(h), with frames Delta apart another O(Delta**2).
+    With Euler steps of length h the defect is O(h), with frames Delta apart there is another O(Delta**2).
     """
     s, energy, dissipation = _series(s, energy, dissipation)
     drop, dissipated = energy[0] - energy, _cumulative(s, dissipation)
@@ -161,27 +161,27 @@ class Lojasiewicz(NamedTuple):
     middle : ndarray (F - 1,)
         Flow times half way between frames.
     predicted : ndarray (F - 1,)
-        -d log(E - inf E)/ds as the ratio has it, its mean over each interval by the trapezoid rule.
-    seen : ndarray (F - 1,)
-        -d log(E - inf E)/ds between the frames. Beside ``predicted`` the same identity as :func:`balance`, now
-        relative to what is left of E.
+        -d log(E - inf E)/ds predicted by the ratio: its mean over each interval by the trapezoid rule.
+    observed : ndarray (F - 1,)
+        -d log(E - inf E)/ds between the frames. Compared with ``predicted`` it is the identity of :func:`balance`,
+        relative to E - inf E.
     """
 
     s: Array
     ratio: Array
     middle: Array
     predicted: Array
-    seen: Array
+    observed: Array
 
     @property
     def least(self) -> float:
-        """Least ratio m met: E(s) - inf E <= (E(0) - inf E) exp(-m s) so far; NaN if there is none."""
+        """Smallest ratio m so far: E(s) - inf E <= (E(0) - inf E) exp(-m s); NaN if there is none."""
         known = self.ratio[np.isfinite(self.ratio)]
         return float(known.min()) if len(known) else float("nan")
 
 
 def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum: float = 0.0) -> Lojasiewicz:
-    """Polyak-Lojasiewicz ratio |grad E|**2 / (E - inf E) and the rate of decay beside the one seen.
+    """Polyak-Lojasiewicz ratio |grad E|**2 / (E - inf E) and the predicted and observed rates of decay.
 
     E' = -dissipation = -ratio (E - inf E), so log(E - inf E) falls with slope -ratio; where the ratio stays above
     m > 0, E converges exponentially with rate m.
@@ -206,20 +206,23 @@ def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum
     above = energy - real("infimum", infimum)
     above = np.where(above > 0, above, np.nan)
     ratio, length = dissipation / above, np.diff(s)
-    seen = -np.diff(np.log(above)) / length
-    return Lojasiewicz(s, ratio, 0.5 * (s[1:] + s[:-1]), 0.5 * (ratio[1:] + ratio[:-1]), seen)
+    observed = -np.diff(np.log(above)) / length
+    return Lojasiewicz(s, ratio, 0.5 * (s[1:] + s[:-1]), 0.5 * (ratio[1:] + ratio[:-1]), observed)
 
 
 def _series(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Array, Array, Array]:
     """The three series of frames, checked."""
-    made = [finite_array(name, each, 1) for name, each in (("s", s), ("energy", energy), ("dissipation", dissipation))]
-    if len({len(each) for each in made}) > 1:
-        raise InputError(f"s, energy, dissipation: expected as many numbers each, got {[len(each) for each in made]}")
-    if len(made[0]) < 2:
+    s, energy, dissipation = (
+        finite_array(name, values, 1) for name, values in (("s", s), ("energy", energy), ("dissipation", dissipation))
+    )
+    lengths = [len(s), len(energy), len(dissipation)]
+    if len(set(lengths)) > 1:
+        raise InputError(f"s, energy, dissipation: expected equally many numbers, got {lengths}")
+    if len(s) < 2:
         raise InputError("s: expected at least two frames, got one; nothing can be said about a run without them")
-    if (np.diff(made[0]) <= 0).any():
+    if (np.diff(s) <= 0).any():
         raise InputError("s: expected flow times that increase from frame to frame, got some that do not")
-    return made[0], made[1], made[2]
+    return s, energy, dissipation
 
 
 def _cumulative(s: Array, values: Array) -> Array:

@@ -1,9 +1,9 @@
-"""Full support, as far as N points can have it: coverage, directions, covering radius, separation, depths.
+"""Full support, as far as N particles can have it: coverage, directions, covering radius, separation, depths.
 
 A stationary point of full support is a global minimiser (Lu, Ma, Lu, Lu and Ying, arXiv:2003.05508; the separation of
 spheres that Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1, ask for is a statement about directions). N
-particles never have full support, so every number stands beside that of N independent draws from a law that has it.
-The measures are this project's own (derived), not a paper's.
+particles never have full support, so every number is compared with that of N independent draws from a law that has it.
+The measures are derived here, not taken from a paper.
 """
 
 from __future__ import annotations
@@ -18,44 +18,44 @@ from wgflow.base.errors import InputError
 from wgflow.base.scaling import column_spread, largest, unit
 from wgflow.base.types import Array
 from wgflow.base.validate import finite_array, whole
-from wgflow.theory.nearest_neighbours import nearest, smallest_gap
-from wgflow.theory.reference import Beside, Law, beside, pooled
-from wgflow.theory.reference import draws as drawn
+from wgflow.theory import reference_laws
+from wgflow.theory.nearest_neighbours import nearest_distances, smallest_distance
+from wgflow.theory.reference_laws import IidComparison, Law, compare_with_iid
 
-QUANTILE = 0.95  # coverage of an iid cloud, by construction
+QUANTILE = 0.95  # coverage of an iid ensemble, by construction
 
 
 @dataclass(frozen=True)
 class Support:
-    """How much of a reference law's support N particles reach, each number beside that of N iid draws.
+    """How much of a reference law's support N particles reach, compared with N iid draws.
 
     Attributes
     ----------
-    coverage : Beside
+    coverage : IidComparison
         Fraction of fresh draws (theta, tau) within r of the nearest particle, r the 95% quantile of that distance for N
-        iid draws; an iid cloud has 0.95.
-    directions : mapping of str to Beside
+        iid draws; an iid ensemble has 0.95.
+    directions : mapping of str to IidComparison
         The same for theta/|theta|, under ``"theta"``, and for each parameter group under its name.
-    covering : Beside
+    covering : IidComparison
         Largest distance of a fresh draw from its nearest particle, in standard deviations of the law.
-    separation : Beside
+    separation : IidComparison
         Smallest distance between two particles, in the same unit; nan for one particle.
-    thinnest : Beside
+    thinnest : IidComparison
         Smallest standard deviation in any direction of (theta, tau), in the same unit. In high dimension the middle of
-        a sphere is nearer to its points than they are to each other, so that a cloud that shrank into a subspace can
-        score more coverage than an iid one: this number is what notices.
-    tau : Beside
+        a sphere is nearer to its points than they are to each other, so that particles confined to a subspace can have
+        a larger coverage than iid ones: this number detects it.
+    tau : IidComparison
         Kolmogorov-Smirnov distance of the depths from the uniform law on [0, 1].
     iid : tuple of float
-        What :attr:`ratio` is for clouds of N iid draws: a smallest of several, it is below 1 for few particles.
+        :attr:`ratio` of ensembles of N iid draws: a minimum of several numbers, it is below 1 for few particles.
     """
 
-    coverage: Beside
-    directions: Mapping[str, Beside]
-    covering: Beside
-    separation: Beside
-    thinnest: Beside
-    tau: Beside
+    coverage: IidComparison
+    directions: Mapping[str, IidComparison]
+    covering: IidComparison
+    separation: IidComparison
+    thinnest: IidComparison
+    tau: IidComparison
     iid: tuple[float, ...] = ()
 
     @property
@@ -65,17 +65,17 @@ class Support:
         return min([1.0] + [part.ratio for part in parts if part.iid > 0])  # N <= P + 1 iid draws are thin themselves
 
 
-class View(NamedTuple):
-    """One view of a law: what is fresh in it and how near N iid draws come to that.
+class CoverageReference(NamedTuple):
+    """Fresh draws of a law in some coordinates, and how near ensembles of N iid draws come to them.
 
     Attributes
     ----------
     fresh : ndarray (Q, d)
         Fresh draws.
     radius : float
-        Within which an iid cloud has 95% of them.
+        Distance within which an iid ensemble has 95% of them.
     coverage, covering : list of float
-        Fraction within it, and distance of the farthest fresh draw, of each iid cloud.
+        Fraction within it, and distance of the farthest fresh draw, for each iid ensemble.
     """
 
     fresh: Array
@@ -83,13 +83,13 @@ class View(NamedTuple):
     coverage: list[float]
     covering: list[float]
 
-    def distances(self, cloud: Array) -> Array:
-        """Distances of the fresh draws from a cloud in this view; infinite from an empty one."""
-        return nearest(self.fresh, cloud) if len(cloud) else np.full(len(self.fresh), np.inf)
+    def distances(self, sample: Array) -> Array:
+        """Distances of the fresh draws from a sample in the same coordinates; infinite from an empty one."""
+        return nearest_distances(self.fresh, sample) if len(sample) else np.full(len(self.fresh), np.inf)
 
 
-class Yardstick:
-    """What N independent draws of a law score, kept to measure many clouds of N particles against.
+class SupportEstimator:
+    """Estimator of the support of N particles, compared with N independent draws.
 
     Distances between pairs (theta, tau) are taken after dividing each column by the law's standard deviation; columns
     that the law does not vary are left as they are.
@@ -97,23 +97,23 @@ class Yardstick:
     Parameters
     ----------
     law : callable
-        ``law(count, seed) -> (theta, tau)``, e.g. of :mod:`wgflow.theory.reference`.
+        ``law(count, seed) -> (theta, tau)``, e.g. of :mod:`wgflow.theory.reference_laws`.
     count : int
-        N >= 1, as many as the clouds to be measured have.
+        N >= 1.
     draws : int, optional
         Q fresh draws, >= 20.
-    clouds : int, optional
-        Independent clouds of N iid draws behind means, standard deviations and the radius, >= 2.
+    ensembles : int, optional
+        Ensembles of N iid draws behind means, standard deviations and the radius, >= 2.
     seed : int, optional
         Seed of everything drawn.
     groups : mapping of str to slice, optional
-        Columns of theta whose directions are measured too, e.g. ``problem.groups``; a group that the law keeps at 0 has
+        Columns of theta whose directions are measured too, e.g. ``problem.groups``; a group that is 0 under the law has
         none and is left out.
 
     Raises
     ------
     InputError
-        If a number is out of range, or the law does not return what it should.
+        If a number is out of range, or the law returns other shapes.
     """
 
     def __init__(
@@ -121,30 +121,29 @@ class Yardstick:
         law: Law,
         count: int,
         draws: int = 2000,
-        clouds: int = 8,
+        ensembles: int = 8,
         seed: int = 0,
         groups: Mapping[str, slice] | None = None,
     ) -> None:
         self.count = whole("count", count)
-        iid = drawn(law, count, seed, whole("clouds", clouds, least=2))
-        fresh = drawn(law, whole("draws", draws, least=20), seed, 1, "fresh draws")[0]
+        iid = reference_laws.draws(law, count, seed, whole("ensembles", ensembles, least=2))
+        fresh = reference_laws.draws(law, whole("draws", draws, least=20), seed, 1, "fresh draws")[0]
         self.parameters = iid[0][0].shape[1]
-        theta, tau = pooled([*iid, fresh])
-        parts = [column_spread(each) for each in (theta, tau[:, None])]
-        spread = np.concatenate([each.unit * each.deviation for each in parts])
-        self.scale = np.where(np.concatenate([each.constant for each in parts]), 1.0, spread)
-        self._joint = view(self._points(*fresh), [self._points(*cloud) for cloud in iid])
-        self._separation = [_separation(self._points(*cloud)) for cloud in iid]
-        self._thinnest = [thinnest(self._points(*cloud)) for cloud in iid]
+        pooled = [np.concatenate(arrays) for arrays in zip(*iid, fresh, strict=True)]
+        parts = [column_spread(pooled[0]), column_spread(pooled[1][:, None])]
+        spread = np.concatenate([part.unit * part.deviation for part in parts])
+        self.scale = np.where(np.concatenate([part.constant for part in parts]), 1.0, spread)
+        self._joint = coverage_reference(self._points(*fresh), [self._points(*ensemble) for ensemble in iid])
+        self._separation = [_separation(self._points(*ensemble)) for ensemble in iid]
+        self._thinnest = [thinnest(self._points(*ensemble)) for ensemble in iid]
         self._tau = [uniformity(depths) for _, depths in iid]
         self._groups = {"theta": slice(None)} | dict(groups or {})
         self._directions = {}
         for name, columns in self._groups.items():
-            views = [directions(theta[:, columns]) for theta, _ in (fresh, *iid)]
-            if all(map(len, views)):
-                self._directions[name] = view(views[0], views[1:])
-
-        self._ratios = tuple(self._measure(*cloud).ratio for cloud in iid)
+            samples = [directions(theta[:, columns]) for theta, _ in (fresh, *iid)]
+            if all(map(len, samples)):
+                self._directions[name] = coverage_reference(samples[0], samples[1:])
+        self._ratios = tuple(self._measure(*ensemble).ratio for ensemble in iid)
 
     def measure(self, theta: Array, tau: Array, mass: Array | None = None) -> Support:
         """Measure N particles.
@@ -152,10 +151,10 @@ class Yardstick:
         Parameters
         ----------
         theta, tau : ndarray (N, P), (N,)
-            The particles. Other numbers of them than ``count`` are taken, and compared with ``count`` iid draws.
+            The particles. If there are not ``count`` of them, they are still compared with ``count`` iid draws.
         mass : ndarray (N,), optional
-            Their masses >= 0, by default equal. Particles of mass 0 are not in the support and are left out; of the
-            others the law of the depths alone depends on how much they weigh.
+            Their masses >= 0, by default equal. Particles of mass 0 are not in the support and are left out; apart
+            from that only the law of the depths depends on the masses.
 
         Raises
         ------
@@ -173,20 +172,22 @@ class Yardstick:
                 f"mass: expected {len(tau)} weights >= 0, not all 0, got {len(mass)} from {mass.min():g} to "
                 f"{mass.max():g}"
             )
-        there = mass > 0
-        return replace(self._measure(theta[there], tau[there], mass[there]), iid=self._ratios)
+        kept = mass > 0
+        return replace(self._measure(theta[kept], tau[kept], mass[kept]), iid=self._ratios)
 
     def _measure(self, theta: Array, tau: Array, mass: Array | None = None) -> Support:
         points = self._points(theta, tau)
         distance = self._joint.distances(points)
-        turned = {name: directions(theta[:, self._groups[name]]) for name in self._directions}
         return Support(
             covered(self._joint, distance),
-            {name: covered(each, each.distances(turned[name])) for name, each in self._directions.items()},
-            beside(distance.max(), self._joint.covering),
-            beside(_separation(points), self._separation),
-            beside(thinnest(points), self._thinnest),
-            beside(uniformity(tau, mass), self._tau),
+            {
+                name: covered(reference, reference.distances(directions(theta[:, self._groups[name]])))
+                for name, reference in self._directions.items()
+            },
+            compare_with_iid(distance.max(), self._joint.covering),
+            compare_with_iid(_separation(points), self._separation),
+            compare_with_iid(thinnest(points), self._thinnest),
+            compare_with_iid(uniformity(tau, mass), self._tau),
         )
 
     def _points(self, theta: Array, tau: Array) -> Array:
@@ -198,13 +199,13 @@ def support(
     tau: Array,
     law: Law,
     draws: int = 2000,
-    clouds: int = 8,
+    ensembles: int = 8,
     seed: int = 0,
     groups: Mapping[str, slice] | None = None,
     mass: Array | None = None,
 ) -> Support:
-    """Measure one cloud, theta (N, P) and tau (N,), with a :class:`Yardstick` made for it; arguments as there."""
-    return Yardstick(law, len(theta), draws, clouds, seed, groups).measure(theta, tau, mass)
+    """Support of particles theta (N, P), tau (N,); arguments as for :class:`SupportEstimator`."""
+    return SupportEstimator(law, len(theta), draws, ensembles, seed, groups).measure(theta, tau, mass)
 
 
 def directions(theta: Array) -> Array:
@@ -217,7 +218,7 @@ def directions(theta: Array) -> Array:
 def thinnest(points: Array) -> float:
     """Smallest standard deviation min over |u| = 1 of std(points @ u) of points (N, d); 0 if N <= d.
 
-    Through the covariance, so that less than 10**-8 of the largest is rounding.
+    Computed from the covariance, so that values below 10**-8 of the largest are rounding.
     """
     count, dimensions = points.shape
     if count <= dimensions:
@@ -239,17 +240,17 @@ def uniformity(tau: Array, mass: Array | None = None) -> float:
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
 
 
-def view(fresh: Array, iid: list[Array]) -> View:
-    """View of fresh draws (Q, d) with the scores of iid clouds, two at least, (N, d) each."""
-    distance = np.array([nearest(fresh, cloud) for cloud in iid])  # (clouds, Q)
+def coverage_reference(fresh: Array, iid: list[Array]) -> CoverageReference:
+    """Coverage of fresh draws (Q, d) by at least two iid ensembles, (N, d) each."""
+    distance = np.array([nearest_distances(fresh, ensemble) for ensemble in iid])  # (ensembles, Q)
     radius = float(np.quantile(distance, QUANTILE))
-    return View(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
+    return CoverageReference(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
 
 
-def covered(view: View, distance: Array) -> Beside:
-    """Fraction of the fresh draws at most a radius away, from their distances (Q,), beside the iid clouds'."""
-    return beside(float((distance <= view.radius).mean()), view.coverage)
+def covered(reference: CoverageReference, distance: Array) -> IidComparison:
+    """Fraction of the fresh draws at most a radius away, from their distances (Q,), compared with iid ensembles."""
+    return compare_with_iid(float((distance <= reference.radius).mean()), reference.coverage)
 
 
 def _separation(points: Array) -> float:
-    return smallest_gap(points) if len(points) > 1 else float("nan")
+    return smallest_distance(points) if len(points) > 1 else float("nan")

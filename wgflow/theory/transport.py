@@ -192,29 +192,6 @@ class Birth(_Transport):
         return born(float(search.x)) if search.fun < move.energy(rho, s=s) else rho
 
 
-def fisher_rao_dissipation(energy: Energy, rho: Particles, rate: float, s: float = 0.0) -> float:
-    """Rate at which birth-death alone lowers E: rate sum_i mass_i (V_i - <V, rho>)**2, derived.
-
-    Parameters
-    ----------
-    energy, rho : Energy, Particles
-        Under Deposit or Shallow.
-    rate : float
-        As for :class:`BirthDeath`.
-    s : float, optional
-        Flow time, for a regulariser that depends on it.
-
-    Raises
-    ------
-    InputError
-        Under schemes in which mass does not move.
-    """
-    _check("fisher_rao_dissipation", energy)
-    value = energy.first_variation(rho, rho.theta, rho.tau, s)
-    mean = rho.mass @ value / rho.mass.sum()
-    return float(real("rate", rate, least=0.0) * (rho.mass @ (value - mean) ** 2))
-
-
 def _check(name: str, energy: Energy) -> None:
     """Refuse schemes whose marginal in depth is fixed."""
     if not isinstance(energy.depth, Deposit | Shallow):

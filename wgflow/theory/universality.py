@@ -18,7 +18,7 @@ from wgflow.base.validate import whole
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
-from wgflow.theory.reference import Law, draws
+from wgflow.theory.reference_laws import Law, draws
 
 _AT_ONCE = 2**22  # numbers of features in memory
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays

@@ -110,12 +110,12 @@ def _residual(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _rate(axes: Axes, found: TheoremDiagnostics) -> None:
-    axes.plot(found.rate.middle, _positive(found.rate.seen), ".", ms=3.5, color=style.GREY, label="seen")
+    axes.plot(found.rate.middle, _positive(found.rate.observed), ".", ms=3.5, color=style.GREY, label="seen")
     axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
     axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
-    rises = int((found.rate.seen < 0).sum())
+    rises = int((found.rate.observed < 0).sum())
     title = f"Decay rate, least ratio {number(found.rate.least, '.1e')}"
-    axes.set_title(f"{title}; E rises in {rises} of {len(found.rate.seen)}" if rises else title)
+    axes.set_title(f"{title}; E rises in {rises} of {len(found.rate.observed)}" if rises else title)
     axes.legend()
 
 

@@ -20,11 +20,11 @@ from wgflow.model.problem import Problem
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
 from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory import reference
+from wgflow.theory import reference_laws
 from wgflow.theory.assumption import Assumption
-from wgflow.theory.critical_values import sard
+from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
-from wgflow.theory.separation import Kind, Separation, Separator, at_depth, one_signed_floor, separation
+from wgflow.theory.separation import Kind, Separation, SeparationEstimator, at_depth, one_signed_floor, separation
 from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
 
@@ -103,8 +103,8 @@ class Course(NamedTuple):
 
 def courses(work: Workspace) -> list[Course]:
     """Members that have frames and did not diverge; raises InputError if there are none, or a start is unknown here."""
-    separators: dict[tuple[str, int], Separator] = {}
-    return [_course(file, separators) for file in undiverged_members(work)]
+    estimators: dict[tuple[str, int], SeparationEstimator] = {}
+    return [_course(file, estimators) for file in undiverged_members(work)]
 
 
 def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
@@ -126,7 +126,7 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
                 homogeneity(energy.problem),
                 universal_kernel(energy.problem, law),
                 separation(energy, first, t0, law),
-                sard(energy, last, t0, starts),
+                critical_values(energy, last, t0, starts),
             ]
     return panel
 
@@ -167,7 +167,7 @@ def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
     ]
 
 
-def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> Course:
+def _course(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator]) -> Course:
     with Trajectory(file.path) as trajectory:
         energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
         if support not in SEPARATED:
@@ -175,14 +175,14 @@ def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> C
         problem, frames = energy.problem, [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
         clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
         key = (_block(problem), len(clouds[0]))
-        if key not in separators:
-            separators[key] = Separator(problem, len(clouds[0]), _law(trajectory, energy))
+        if key not in estimators:
+            estimators[key] = SeparationEstimator(problem, len(clouds[0]), _law(trajectory, energy))
         s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
         return Course(
             key[0],
             support,
             str(file.values.get("seed", "")),
-            separators[key].kind,
+            estimators[key].kind,
             t0,
             s,
             loss,
@@ -191,7 +191,7 @@ def _course(file: MemberFile, separators: dict[tuple[str, int], Separator]) -> C
             _floor(problem),
             np.array([_one_sided(problem, frame.theta) for frame in trajectory]),
             np.array([frame.s for frame in frames]),
-            [separators[key].measure(cloud) for cloud in clouds],
+            [estimators[key].measure(cloud) for cloud in clouds],
         )
 
 
@@ -204,11 +204,11 @@ def _support(trajectory: Trajectory) -> str:
     return str(trajectory.parameters["study"]["particles"].get("support", "full"))
 
 
-def _law(trajectory: Trajectory, energy: Energy) -> reference.Law:
+def _law(trajectory: Trajectory, energy: Energy) -> reference_laws.Law:
     """Law that a full start is drawn from, if its scales are numbers."""
     scale = trajectory.parameters["study"]["particles"].get("scale") or {}
     plain = all(isinstance(value, int | float) for value in scale.values())
-    return reference.initial(energy.problem, scale if plain else None)
+    return reference_laws.initial_law(energy.problem, scale if plain else None)
 
 
 def _block(problem: Problem) -> str:

@@ -1,0 +1,84 @@
+"""Reference laws on Theta x [0, 1], and comparison of a value with that of N independent draws from one.
+
+A coverage of 0.6 or a covering radius of 4 means nothing by itself in 34 dimensions; compared with the value of N iid
+draws of a law that has full support it does.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from typing import NamedTuple, TypeAlias
+
+import numpy as np
+
+from wgflow.base import rng
+from wgflow.base.errors import InputError, describe
+from wgflow.base.types import Array
+from wgflow.base.validate import finite_array
+from wgflow.model.particles import Particles
+from wgflow.model.problem import Problem
+
+Law: TypeAlias = Callable[[int, int], tuple[Array, Array]]  # (count, seed) -> theta (count, P), tau (count,)
+
+
+class IidComparison(NamedTuple):
+    """Value of an ensemble of N particles, and of N independent draws from a reference law.
+
+    Attributes
+    ----------
+    value : float
+        Value of the ensemble.
+    iid : float
+        Mean over several iid ensembles.
+    spread : float
+        Standard deviation over those.
+    """
+
+    value: float
+    iid: float
+    spread: float
+
+    @property
+    def ratio(self) -> float:
+        """Ratio value / iid, e.g. 0.94 for "support like 94% of an iid ensemble's"; NaN where iid is 0."""
+        return self.value / self.iid if self.iid else float("nan")
+
+
+def compare_with_iid(value: float, iid: Sequence[float]) -> IidComparison:
+    """Compare a value with those of at least two iid ensembles."""
+    return IidComparison(float(value), float(np.mean(iid)), float(np.std(iid, ddof=1)))
+
+
+def initial_law(problem: Problem, scale: Mapping[str, float] | None = None, tau: str = "uniform") -> Law:
+    """Law of :meth:`Particles.draw`, which can be pickled; raises InputError for wrong names."""
+    Particles.draw(problem, 1, 0, scale, tau)  # checks the names
+    return partial(_drawn, problem, scale, tau)
+
+
+def draws(law: Law, count: int, seed: int, number: int, purpose: str = "clouds") -> list[tuple[Array, Array]]:
+    """Draw ``number`` independent ensembles of ``count`` particles from a law.
+
+    Their seeds are hashed from ``seed`` and the purpose, so that a run that started from the law with a small seed is
+    not compared with its own start, and draws for two purposes are independent.
+
+    Raises
+    ------
+    InputError
+        If the law does not return theta (count, P) and tau (count,), finite.
+    """
+    out = []
+    for own in (rng.uniform(seed, f"reference {purpose}", (number, 1))[:, 0] * 2**52).astype(np.uint64):
+        drawn = law(count, int(own))
+        if not isinstance(drawn, tuple) or len(drawn) != 2:
+            raise InputError(f"law: expected (theta, tau) of {count} draws, got {describe(drawn)}")
+        theta, tau = finite_array("theta of the law", drawn[0], 2), finite_array("tau of the law", drawn[1], 1)
+        if len(theta) != count or len(tau) != count:
+            raise InputError(f"law: expected {count} draws of theta and tau, got {len(theta)} and {len(tau)}")
+        out.append((theta, tau))
+    return out
+
+
+def _drawn(problem: Problem, scale: Mapping[str, float] | None, tau: str, count: int, seed: int) -> tuple[Array, Array]:
+    particles = Particles.draw(problem, count, seed, scale, tau)
+    return particles.theta, particles.tau
