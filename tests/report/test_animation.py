@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.model.projections import directions, principal
+from wgflow.model.projections import principal_directions, projection_matrix
 from wgflow.report import animation
 from wgflow.report import page as report
 from wgflow.trajectory import TrajectoryWriter
@@ -50,7 +50,9 @@ def data(text):
 def test_coordinates_are_those_of_the_particles(trajectory):
     found = data(animation.particle_animation(trajectory))
     frames = list(trajectory)
-    onto = directions(["tau", "pc1"], frames[0].theta.shape[1], lambda: principal(f.theta for f in frames))
+    onto = projection_matrix(
+        ["tau", "pc1"], frames[0].theta.shape[1], lambda: principal_directions(f.theta for f in frames)
+    )
     for name, column in (("x", 0), ("y", 1)):
         places = np.stack([np.column_stack([f.theta, f.tau]) @ onto[:, column] for f in frames])
         slope, offset = np.polyfit(places.ravel(), np.ravel(found[name]), 1)

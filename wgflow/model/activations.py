@@ -1,8 +1,7 @@
 """Scalar activations sigma and their derivatives, by name.
 
-Written for NumPy arrays, real or complex: a complex argument with a tiny imaginary part gives the complex-step
-derivative of every activation here, the piecewise ones decided by the real part. Comparisons are written so that
-NaN comes out as NaN: a relu that turned it into 0 would hide a broken state.
+For NumPy arrays, real or complex: a tiny imaginary part gives the complex-step derivative of every activation; the
+piecewise ones go by the real part. Comparisons let NaN pass: a relu that turned it into 0 would hide an invalid state.
 """
 
 from __future__ import annotations
@@ -33,15 +32,15 @@ class Activation(Copyable):
     Parameters
     ----------
     name : str
-        Its name in studies and files.
+        Name in studies and files.
     value, slope : callable
         sigma(z) and sigma'(z), elementwise on an array of any shape.
     degree : int or None
         k if sigma(c z) = c**k sigma(z) for all c > 0, None if sigma is not positively homogeneous.
     parameter : float, optional
-        The one number a parametrised activation depends on; part of its spec.
+        The parameter of a parametrised activation; part of its spec.
     builtin : bool, optional
-        Whether it is wgflow's own and so has compiled code; leave it False for yours.
+        Whether it is built in and has compiled code; leave it False for your own.
     """
 
     name: str
@@ -56,7 +55,7 @@ class Activation(Copyable):
         return {"name": self.name} if self.parameter is None else {"name": self.name, "eta": self.parameter}
 
 
-# Functions with names, so that they can be pickled.
+# Named functions, so that they can be pickled.
 def _linear(z: NDArray[Any]) -> NDArray[Any]:
     return z
 
@@ -111,14 +110,14 @@ class _RegularisedReluSlope:
 
 
 def regularised_relu(eta: float = 0.5) -> Activation:
-    """Regularised relu: 0 below -eta, (z + eta)**2 / (4 eta) on [-eta, eta], z above; C^1 with a Lipschitz slope.
+    """Regularised relu: 0 below -eta, (z + eta)**2 / (4 eta) on [-eta, eta], z above; C^1 with a Lipschitz derivative.
 
     Ding, Chen, Li and Wright (arXiv:2110.02926), the example after Theorem 6.2.
 
     Parameters
     ----------
     eta : float
-        Half width of the bend, > 0.
+        Half width of the quadratic part, > 0.
 
     Raises
     ------
@@ -140,25 +139,25 @@ _BUILTIN = (
     Activation("gelu", _gelu, _gelu_slope, builtin=True),
     Activation("sin", np.sin, np.cos, builtin=True),
 )
-ACTIVATIONS: dict[str, Activation] = {each.name: each for each in _BUILTIN}
+ACTIVATIONS: dict[str, Activation] = {item.name: item for item in _BUILTIN}
 
 
 def activation(choice: str | Spec | Activation) -> Activation:
-    """Look up an activation by name or spec; an :class:`Activation` is passed through, one of your own tried once.
+    """Look up an activation by name or spec; an :class:`Activation` is passed through, one of your own tested once.
 
     Raises
     ------
     InputError
-        If the name is unknown, a parameter does not belong to it, or your own slope does not belong to its value.
+        If the name or a parameter is unknown, or your own slope is not the derivative of its value.
     """
     if isinstance(choice, Activation):
-        if not _ours(choice):
+        if not _is_builtin(choice):
             try_once(choice, "activation", lambda: _try(choice))
         return choice
     name, options = name_and_options("activation", choice, "a wgflow.model.activations.Activation(name, value, slope)")
-    found = lookup("activation", name, ACTIVATIONS)
+    known = lookup("activation", name, ACTIVATIONS)
     if not options:
-        return found
+        return known
     if name == "regularised_relu" and set(options) == {"eta"}:
         eta: Any = options["eta"]
         return regularised_relu(eta)
@@ -167,21 +166,21 @@ def activation(choice: str | Spec | Activation) -> Activation:
     )
 
 
-def recorded(chosen: Activation) -> Spec:
-    """Spec of an activation as files keep it; see :func:`wgflow.base.user_objects.recorded_spec`."""
+def recorded_spec(chosen: Activation) -> Spec:
+    """Spec of an activation for files; see :func:`wgflow.base.user_objects.recorded_spec`."""
     spec = chosen.spec()
-    return spec if _ours(chosen) or chosen.name not in ACTIVATIONS else spec | {"name": f"{chosen.name} (own)"}
+    return spec if _is_builtin(chosen) or chosen.name not in ACTIVATIONS else spec | {"name": f"{chosen.name} (own)"}
 
 
-def _ours(candidate: Activation) -> bool:
-    """Whether an activation is one of wgflow's own, whatever it says of itself."""
+def _is_builtin(candidate: Activation) -> bool:
+    """Whether an activation is built in, whatever its attribute ``builtin`` claims."""
     if candidate.parameter is not None and candidate.name == "regularised_relu":
         return candidate == regularised_relu(candidate.parameter)
     return candidate == ACTIVATIONS.get(candidate.name)
 
 
 def _try(candidate: Activation) -> None:
-    """Try an activation of the user's: elementwise, finite, and its slope the derivative of its value."""
+    """Test an activation of the user's: elementwise, finite, its slope the derivative of its value."""
     trial = Candidate("activation", candidate.name)
     if candidate.builtin:
         raise trial.refuse("builtin to be left False for one of your own", "True", "compiled code would run another")

@@ -1,4 +1,4 @@
-"""Data files known by the SHA-256 of their bytes, so that a file which changes under a study is never computed with."""
+"""Data files identified by SHA-256, so that a study never computes with a file that has changed."""
 
 from __future__ import annotations
 
@@ -27,25 +27,25 @@ def digest(path: Path) -> str:
 
 
 def combined(known: Digests) -> str:
-    """SHA-256 of several files, by their names and contents, wherever they lie."""
-    lines = "".join(f"{Path(path).name}:{each}\n" for path, each in known)
+    """SHA-256 of several files by their names and contents, whatever their folders."""
+    lines = "".join(f"{Path(path).name}:{sha256}\n" for path, sha256 in known)
     return hashlib.sha256(lines.encode()).hexdigest()
 
 
 def read(path: Path, known: Digests | None = None) -> bytes:
-    """Bytes of a file, after comparing their digest with the one it is known by.
+    """Bytes of a file, whose digest is compared with the known one.
 
     Parameters
     ----------
     path : Path
         The file.
     known : tuple of (str, str), optional
-        Files and digests as they were when the study was read; None takes any bytes.
+        Files and digests from when the study was read; None accepts any bytes.
 
     Raises
     ------
     InputError
-        If the bytes, or the file, are not the known ones.
+        If the bytes have changed, or the file is not one of them.
     OSError
         If it cannot be read.
     """
@@ -56,7 +56,7 @@ def read(path: Path, known: Digests | None = None) -> bytes:
 
 
 def check_unchanged(known: Digests) -> None:
-    """Read files again and compare their digests with those they are known by.
+    """Read files again and compare their digests with the known ones.
 
     Raises
     ------

@@ -1,6 +1,6 @@
-"""Data sets by name: (x, y) as they come, and the split and scaling that turn them into problems.
+"""Data sets by name, and the split and standardisation that turn them into problems.
 
-The real ones are those scikit-learn ships inside its wheel; nothing is ever fetched from a network.
+The real ones come with scikit-learn; nothing is downloaded.
 """
 
 from __future__ import annotations
@@ -22,21 +22,20 @@ from wgflow.base.extras import install
 from wgflow.base.scaling import column_spread
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import finite_array
-from wgflow.model import data_files as sources
+from wgflow.model import data_files
 from wgflow.model.data_files import Digests
 from wgflow.model.synthetic import gaussian, sine, teacher
 
 logger = logging.getLogger("wgflow.model.problem")
-_LISTED = 8  # constant columns that are named
-_EXACT = 1e-9  # what rounding may leave of a standardised column's mean, and of its deviation's distance from 1
+_LISTED = 8  # constant columns listed in the warning
+_EXACT = 1e-9  # rounding allowed in a standardised column's mean, and in its deviation's distance from 1
 
-# What NumPy and zipfile raise for files that are empty, cut short, encrypted, packed in a way they do not know, or no
-# archive at all.
+# What NumPy and zipfile raise for files that are empty, truncated, encrypted, in an unknown format, or no archive.
 _DAMAGE = (OSError, EOFError, ValueError, TypeError, AttributeError, RuntimeError, BadZipFile, zlib.error)
 
 
 class Split(NamedTuple):
-    """Samples to train on and samples held out, (M, D_in) and (M, K) each; held-out ones may be none."""
+    """Samples to train on and samples held out, (M, D_in) and (M, K) each; there may be no held-out ones."""
 
     x: Array
     y: Array
@@ -44,7 +43,7 @@ class Split(NamedTuple):
     y_heldout: Array
 
 
-@functools.cache  # a study asks once for each member, and reading it takes a tenth of a second
+@functools.cache  # needed once per run of a study, and reading takes a tenth of a second
 def diabetes() -> tuple[Array, Array]:
     """Diabetes progression of Efron, Hastie, Johnstone and Tibshirani (2004): 442 patients, 10 inputs, 1 target.
 
@@ -76,7 +75,7 @@ def digits(parity: bool = False) -> tuple[Array, Array]:
 
 
 def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:
-    """Inputs and targets of a data set inside scikit-learn."""
+    """Inputs and targets of a data set that scikit-learn ships."""
     try:
         from sklearn import datasets
     except ModuleNotFoundError as error:
@@ -88,29 +87,29 @@ def _shipped(name: str, **options: bool) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _frozen(values: np.ndarray) -> Array:
-    """Read-only copy in double precision: one array serves every member of a study."""
+    """Read-only copy in double precision, shared by all runs of a study."""
     out = np.array(values, np.float64)
     out.flags.writeable = False
     return out
 
 
 def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Array]:
-    """Read x and y from a NumPy ``.npz`` file with arrays of those names; never unpickles.
+    """Read arrays x and y from a NumPy ``.npz`` file, without unpickling.
 
     Parameters
     ----------
     path : str or Path
         The file.
     known : tuple of (str, str), optional
-        Path and SHA-256 that it must have; see :mod:`wgflow.model.data_files`.
+        Expected path and SHA-256; see :mod:`wgflow.model.data_files`.
 
     Raises
     ------
     InputError
-        If the file cannot be read, lacks an array, or is not the known one.
+        If the file cannot be read, lacks an array, or has another SHA-256.
     """
     try:
-        with np.load(io.BytesIO(sources.read(Path(path), known)), allow_pickle=False) as file:
+        with np.load(io.BytesIO(data_files.read(Path(path), known)), allow_pickle=False) as file:
             missing = {"x", "y"} - set(file.files)
             if missing:
                 raise InputError(f"{path}: expected arrays x and y, got {', '.join(file.files) or 'none'}")
@@ -119,7 +118,7 @@ def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Ar
         raise
     except _DAMAGE as error:
         raise InputError(f"{path}: expected a NumPy .npz file with arrays x and y ({error})") from error
-    # Checked before anything is scaled, which would spread a NaN over its column.
+    # Checked before standardisation, which would spread a NaN over its column.
     return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y, 2, column=True)
 
 
@@ -136,7 +135,7 @@ DATASETS: dict[str, Callable[..., tuple[Array, Array]]] = {
 def split(
     x: Array, y: Array, heldout: float = 0.0, seed: int = 0, standardise: bool = True, targets: bool = True
 ) -> Split:
-    """Hold samples out and scale by the mean and standard deviation of the rest.
+    """Hold out samples, and standardise by the mean and standard deviation of the rest.
 
     Parameters
     ----------
@@ -145,13 +144,13 @@ def split(
     heldout : float, optional
         Fraction to hold out, 0 <= heldout < 1.
     seed : int, optional
-        Seed of the choice.
+        Seed of the split.
     standardise : bool, optional
         Give every column of x (and y) mean 0 and standard deviation 1 over the training samples; the held-out ones
-        are scaled by the same numbers, so nothing of them leaks into training. Columns that are constant over the
-        training samples, up to rounding, become 0, and a warning is logged that names them.
+        are transformed by the same numbers, so that nothing leaks into training. Columns that are constant over the
+        training samples, up to rounding, become 0, with a warning in the log that lists them.
     targets : bool, optional
-        Whether y is scaled too.
+        Whether y is standardised too.
 
     Raises
     ------
@@ -175,21 +174,21 @@ def split(
 
 
 def _standardise(name: str, values: Array, train: Index) -> Array:
-    """Columns with mean 0 and deviation 1 over the training samples, those that are constant there 0.
+    """Columns with mean 0 and deviation 1 over the training samples; columns constant there become 0.
 
-    A column far from 0 has lost digits of its mean to rounding; what is left of it afterwards is taken off once more.
+    The mean of a column far from 0 has a rounding error; what remains is subtracted in a second pass.
     """
-    found = column_spread(values[train])
-    warn_constant(name, np.flatnonzero(found.constant), len(found.constant))
-    scaled = (values / found.unit - found.mean) / np.where(found.constant, 1.0, found.deviation)
-    scaled = np.where(found.constant, 0.0, scaled)
+    spread = column_spread(values[train])
+    warn_constant(name, np.flatnonzero(spread.constant), len(spread.constant))
+    scaled = (values / spread.unit - spread.mean) / np.where(spread.constant, 1.0, spread.deviation)
+    scaled = np.where(spread.constant, 0.0, scaled)
     left = column_spread(scaled[train])
-    again = ~found.constant & ((np.abs(left.mean) > _EXACT) | (np.abs(left.deviation - 1.0) > _EXACT))
+    again = ~spread.constant & ((np.abs(left.mean) > _EXACT) | (np.abs(left.deviation - 1.0) > _EXACT))
     return np.where(again, (scaled - left.mean) / np.where(again, left.deviation, 1.0), scaled)
 
 
 def warn_constant(name: str, constant: Index, count: int, what: str = "column") -> None:
-    """Log a warning that names the columns, of so many, that standardising makes 0, if there are any."""
+    """Log a warning that lists the constant columns out of ``count``, which standardisation sets to 0, if any."""
     if not len(constant):
         return
     listed = ", ".join(map(str, constant[:_LISTED].tolist())) + (", ..." if len(constant) > _LISTED else "")

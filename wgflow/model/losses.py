@@ -16,7 +16,7 @@ from wgflow.base.user_objects import Candidate, require_methods, try_once
 
 
 class Loss(Protocol):
-    """What a loss has to offer; ``output`` and ``y`` are (M, K)."""
+    """Interface of a loss; ``output`` and ``y`` are (M, K)."""
 
     name: ClassVar[str]
 
@@ -27,7 +27,7 @@ class Loss(Protocol):
         """Gradient of each sample's loss in its own output, (M, K)."""
 
     def check(self, y: NDArray[Any]) -> None:
-        """Raise InputError if these cannot be targets."""
+        """Raise InputError if y are not valid targets."""
 
 
 class Squared:
@@ -60,9 +60,7 @@ class CrossEntropy:
 
     def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """Cross-entropy of each sample, (M,)."""
-        shifted = output - output.real.max(
-            axis=1, keepdims=True
-        )  # a constant shift changes nothing but avoids overflow
+        shifted = output - output.real.max(axis=1, keepdims=True)  # against overflow
         total: NDArray[Any] = (y * (np.log(np.exp(shifted).sum(axis=1, keepdims=True)) - shifted)).sum(axis=1)
         return total
 
@@ -74,20 +72,20 @@ class CrossEntropy:
 
     def check(self, y: NDArray[Any]) -> None:
         """Refuse targets that are not class probabilities."""
-        if (
-            y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-6)
-        ):  # also in single precision
+        # The tolerance allows for probabilities in single precision.
+        if y.shape[1] < 2 or (y < 0).any() or not np.allclose(y.sum(axis=1), 1.0, atol=1e-6):
             raise InputError(
-                "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 a row with sum 1, got "
-                f"shape {y.shape}, row sums {y.sum(axis=1).min():.9g} to {y.sum(axis=1).max():.9g}; use one-hot rows"
+                "y: expected class probabilities for the cross_entropy loss, K >= 2 numbers >= 0 per row with sum 1, "
+                f"got shape {y.shape}, row sums {y.sum(axis=1).min():.9g} to {y.sum(axis=1).max():.9g}; "
+                "use one-hot rows"
             )
 
 
 LOSSES: dict[str, Loss] = {"squared": Squared(), "cross_entropy": CrossEntropy()}
 
 
-_NEEDED = ("name", "value", "gradient", "check")
-_AXES = 8  # outputs that a loss of the user's is differentiated in
+_REQUIRED = ("name", "value", "gradient", "check")
+_AXES = 8  # outputs in which a user's loss is differentiated
 
 
 def loss(choice: str | Loss) -> Loss:
@@ -96,7 +94,7 @@ def loss(choice: str | Loss) -> Loss:
     Raises
     ------
     InputError
-        If the name is unknown, or it is neither a name nor an object with a loss's methods.
+        If the name is unknown, or the object lacks a method of a loss.
     """
     if isinstance(choice, str):
         return lookup("loss", choice, LOSSES)
@@ -105,29 +103,29 @@ def loss(choice: str | Loss) -> Loss:
         for option in options:
             raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")
         return lookup("loss", name, LOSSES)
-    require_methods("loss", choice, "wgflow.model.losses.Loss", _NEEDED)
+    require_methods("loss", choice, "wgflow.model.losses.Loss", _REQUIRED)
     return choice
 
 
 def check_targets(chosen: Loss, y: Array) -> None:
-    """Refuse targets (M, K) that a loss does not take; raises InputError."""
+    """Raise InputError for targets (M, K) that a loss does not accept."""
     Candidate("loss", chosen.name).call("check", chosen.check, y)
 
 
 def try_out(candidate: Loss, output: Array, y: Array) -> None:
-    """Try a loss of the user's once: shapes, one sample's loss not depending on the others, gradient against value.
+    """Test a loss of the user's once: shapes, independence of samples, gradient against value.
 
     Parameters
     ----------
     candidate : Loss
         The loss.
     output, y : ndarray (m, K)
-        Outputs of the network without particles and targets of a few samples, near which the loss has to be finite.
+        Outputs of the network without particles, and targets, of a few samples, near which the loss must be finite.
 
     Raises
     ------
     InputError
-        Naming what is wrong first.
+        On the first failure.
     """
     try_once(candidate, y.shape[1], lambda: _try(candidate, output, y))
 
@@ -136,7 +134,7 @@ def _try(candidate: Loss, output: Array, y: Array) -> None:
     trial = Candidate("loss", candidate.name)
     trial.plain({"name": candidate.name})
     normal = rng.normal(0, "try loss", (2 * len(y), y.shape[1]))
-    # Outputs as they are at the start, some near them, and some in (0, 1) for losses of probabilities.
+    # The outputs given, some near them, and some in (0, 1) for losses of probabilities.
     near, between = output + normal[: len(y)], 1 / (1 + np.exp(-normal[len(y) :]))
     outputs, targets = np.concatenate([output, near, between]), np.concatenate([y] * 3)
     count = outputs.shape
@@ -146,7 +144,7 @@ def _try(candidate: Loss, output: Array, y: Array) -> None:
         if not np.isfinite(numbers).any():
             trial.finite(f"{what} at some outputs near these targets", numbers)
         trial.independent_rows(what, numbers, trial.call(what, function, outputs[:1], targets[:1]), "sample")
-    away = slice(len(y), None)  # an output that is the target may lie on a kink
+    away = slice(len(y), None)  # an output equal to the target may lie on a kink
     trial.finite("gradient where value is finite", gradient[away][np.isfinite(value[away])])
     known = np.where(np.isfinite(value)[:, None], gradient, np.nan)
     trial.slopes("gradient", "value", known, lambda move: candidate.value(outputs + move, targets), _AXES)

@@ -1,4 +1,4 @@
-"""Empirical measures on Theta x [0, 1]: weighted particles, the laws they start from, the ends of depth."""
+"""Empirical measures on Theta x [0, 1]: weighted particles, their initial laws, boundary conditions in depth."""
 
 from __future__ import annotations
 
@@ -81,8 +81,8 @@ class Particles(Copyable):
     ) -> Particles:
         """Draw particles independently: a Gaussian theta and a tau from the given law.
 
-        Particle i depends on the seed and on i only, so a smaller cloud is the beginning of a larger one (but for
-        ``tau="grid"``, whose depths are (i + 1)/N).
+        Particle i depends only on the seed and on i, so a smaller ensemble is the beginning of a larger one (except
+        for ``tau="grid"``, whose depths are (i + 1)/N).
 
         Parameters
         ----------
@@ -99,9 +99,9 @@ class Particles(Copyable):
             ``grid``: tau_i = (i + 1)/N, equal gaps, the vanilla network with steps 1/N. ``uniform``: independent
             and uniform on [0, 1].
         part : int, optional
-            Which N of the seed's endless list of particles: part * N up to (part + 1) * N - 1. Parts of one seed are
-            independent clouds, and together the larger cloud of that seed: what is of first order in their
-            fluctuations cancels in the difference between the parts' mean and the whole.
+            Particles part * N up to (part + 1) * N - 1 of the seed's infinite sequence. Parts of one seed are
+            independent ensembles, and together they are the larger ensemble of that seed: first-order fluctuations
+            cancel in the difference between the mean over parts and the whole.
 
         Raises
         ------
@@ -133,13 +133,13 @@ class Particles(Copyable):
         """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
 
         Particle l * per_layer + m sits at tau = (l + 1/2)/L. The two couplings have the same marginal in every layer
-        and differ in how layers hang together, which decides the rate at which the network approaches its limit. Layers
-        take their path at the middle (l + 1/2)/L of theirs, where Ding et al. take it at l/L.
+        and differ in the joint law of the layers, which determines the rate at which the network approaches its limit.
+        Layer l evaluates the path at its midpoint (l + 1/2)/L, where Ding et al. use l/L.
 
         Parameters
         ----------
         problem, seed, scale, part : Problem, int, mapping, int
-            As for :meth:`draw`, with parts of every layer's list.
+            As for :meth:`draw`, with the parts of every layer's sequence.
         layers : int
             L >= 1.
         per_layer : int
@@ -149,10 +149,10 @@ class Particles(Copyable):
             them, theta_m(t) = cos(pi t / 2) Z_m + sin(pi t / 2) Z'_m, continuous in t as Ding, Chen, Li and Wright
             (arXiv:2110.02926, section 5) ask of an admissible initial process.
         within : int, optional
-            Layers >= L of a larger network of which this one is a sub-sample: layer l starts as that network's layer
+            Layers >= L of a larger network that this one sub-samples: layer l starts as that network's layer
             floor((l + 1/2) within / L), particle by particle. By default ``layers``.
         fresh : bool, optional
-            Draw anew for every size (L, M_l), so that networks of one seed have nothing in common.
+            Draw independently for every size (L, M_l), so that networks of one seed share nothing.
 
         Raises
         ------
@@ -190,7 +190,7 @@ class Particles(Copyable):
         return order
 
     def moved(self, theta: Array, tau: Array, *, free: bool = False, fresh: bool = False) -> Particles:
-        """Build the measure with the same masses at other places.
+        """Measure with the same masses at other places.
 
         Parameters
         ----------
@@ -199,7 +199,7 @@ class Particles(Copyable):
         free : bool, optional
             Whether tau may lie outside [0, 1].
         fresh : bool, optional
-            The arrays are new and known to be finite: they are taken over without checks or a copy, and made read-only.
+            The arrays are new and finite: they are used without checks or a copy, and made read-only.
 
         Raises
         ------
@@ -208,15 +208,15 @@ class Particles(Copyable):
         """
         if not fresh:
             return Particles(theta, tau, self.mass, free=free)
-        made = object.__new__(Particles)
-        made.theta, made.tau, made.mass, made.free = theta, tau, self.mass, free
+        particles = object.__new__(Particles)
+        particles.theta, particles.tau, particles.mass, particles.free = theta, tau, self.mass, free
         theta.setflags(write=False)
         tau.setflags(write=False)
-        return made
+        return particles
 
 
 def confine(tau: Array, boundary: str) -> Array:
-    """Bring depths back into [0, 1]: ``clip`` to it, ``reflect`` at its ends, or leave them ``free``."""
+    """Apply the boundary condition to depths: ``clip`` to [0, 1], ``reflect`` at 0 and 1, or leave them ``free``."""
     if boundary == "clip":
         return np.clip(tau, 0.0, 1.0)
     if boundary == "reflect":
@@ -226,10 +226,10 @@ def confine(tau: Array, boundary: str) -> Array:
 
 
 def project(tau: Array, v_tau: Array, boundary: str) -> Array:
-    """Velocity in depth with its outward part removed at a wall (``clip``); otherwise unchanged.
+    """Velocity in depth, with its outward part removed at the boundary under ``clip``.
 
-    With ``clip`` the flow is the projected gradient flow on [0, 1]: a particle at an end that is pushed outwards
-    rests, and dissipates nothing.
+    With ``clip`` the flow is the projected gradient flow on [0, 1]: a particle pushed outwards at the boundary stays
+    there, and dissipates nothing.
     """
     if boundary != "clip" or not ((tau <= 0.0) | (tau >= 1.0)).any():
         return v_tau
@@ -238,7 +238,7 @@ def project(tau: Array, v_tau: Array, boundary: str) -> Array:
 
 
 def scales(problem: Problem, scale: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Standard deviation by parameter group of the law that particles are drawn from; see :meth:`Particles.draw`.
+    """Standard deviation of the initial law by parameter group; see :meth:`Particles.draw`.
 
     Raises
     ------

@@ -23,7 +23,7 @@ _TABLES: dict[str, Mapping[str, object]] = {
     "loss": losses.LOSSES,
 }
 ARRAYS = ("x", "y", "embed", "readout")
-_TRIED = 8  # samples that objects of the user's are tried on
+_TRIED = 8  # samples on which objects of the user's are tested
 
 
 class Problem(Copyable):
@@ -41,7 +41,7 @@ class Problem(Copyable):
     block : str, dict or Block, optional
         Residual block f(x, theta), by name, spec or object.
     activation : str, dict or Activation, optional
-        Activation inside the block.
+        Activation of the block.
     embed : array_like (D, D_in), optional
         W2; by default the identity, D = D_in. :meth:`padded` gives the usual alternative.
     readout : array_like (K, D), optional
@@ -52,8 +52,8 @@ class Problem(Copyable):
     Raises
     ------
     InputError
-        If shapes do not fit together, an entry is not finite, a name is unknown, or an object of your own contradicts
-        itself on the few numbers it is tried on, once.
+        If shapes do not fit together, an entry is not finite, a name is unknown, or an object of your own fails its
+        test on a few numbers.
     """
 
     def __init__(
@@ -92,10 +92,10 @@ class Problem(Copyable):
 
     @classmethod
     def padded(cls, x: ArrayLike, y: ArrayLike, **options: Any) -> Problem:
-        """Build a problem whose state has K extra columns, zero at t = 0, from which the output is read.
+        """Problem whose state has K extra columns, zero at t = 0, from which the output is read.
 
-        W2 = [I; 0] and W1 = [0 | I], so D = D_in + K and the network without particles answers 0. Unlike the
-        default it can represent maps that are not small deformations of the inputs' mean.
+        W2 = [I; 0] and W1 = [0 | I], so D = D_in + K and the network without particles returns 0. Unlike the
+        default it can represent maps that are not small perturbations of the inputs' mean.
 
         Parameters
         ----------
@@ -132,7 +132,7 @@ class Problem(Copyable):
         return x @ self.embed.T
 
     def _try_own(self) -> None:
-        """Try a block and a loss of the user's on a few of these samples."""
+        """Test a block and a loss of the user's on a few of the samples."""
         if is_builtin(self.block) and is_builtin(self.loss):
             return
         rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
@@ -143,18 +143,18 @@ class Problem(Copyable):
             losses.try_out(self.loss, start @ self.readout.T, self.y[rows])
 
     def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
-        """Build the same problem on other samples, e.g. those held out."""
+        """The same problem on other samples, e.g. those held out."""
         return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss)
 
     def arrays(self) -> dict[str, Array]:
-        """Return the data by name: x, y, embed and readout."""
+        """Data by name: x, y, embed and readout."""
         return {name: getattr(self, name) for name in ARRAYS}
 
     def spec(self) -> Spec:
-        """Plain JSON: the names, and shape and SHA-256 of each array in place of the data."""
+        """Plain JSON: the names, and shape and SHA-256 of each array instead of its data."""
         return {
             "block": recorded_spec(self.block, self.block.spec(), blocks.BLOCKS),
-            "activation": activations.recorded(self.activation),
+            "activation": activations.recorded_spec(self.activation),
             "loss": recorded_spec(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
             "data": {name: {"shape": list(a.shape), "sha256": _digest(a)} for name, a in self.arrays().items()},
         }
@@ -199,12 +199,12 @@ class Problem(Copyable):
 
 
 def needs_own(kind: str, name: str, table: Mapping[str, object]) -> None:
-    """Refuse a name of a spec that no registry has: it was an object of the user's.
+    """Refuse a name of a spec that is in no registry: it was an object of the user's.
 
     Raises
     ------
     InputError
-        That says how to pass the object.
+        With the argument that passes the object.
     """
     if name not in table:
         raise InputError(
@@ -219,14 +219,14 @@ def _digest(array: Array) -> str:
 
 
 def _same_rows(x: object, y: object) -> None:
-    """Refuse tables whose rows go by different labels: what belongs together would be paired by its place."""
-    labels = [getattr(each, "index", None) for each in (x, y)]
-    if all(hasattr(each, "equals") for each in labels) and not labels[0].equals(labels[1]):  # type: ignore[union-attr]
+    """Refuse tables with different row labels, whose rows would be paired by position."""
+    labels = [getattr(table, "index", None) for table in (x, y)]
+    if all(hasattr(label, "equals") for label in labels) and not labels[0].equals(labels[1]):  # type: ignore[union-attr]
         raise InputError(
-            "x and y: expected tables with the same index, got others; align them, or hand over .to_numpy()"
+            "x and y: expected tables with the same index, got different ones; align them, or pass .to_numpy()"
         )
 
 
 def _targets(y: ArrayLike) -> Array:
-    """Targets (M, K), from (M,) as well."""
+    """Targets (M, K), also from (M,)."""
     return finite_array("y", y, 2, column=True)

@@ -1,4 +1,4 @@
-"""Terms added to the energy that are linear in the measure: int r(theta, s) rho, possibly fading with flow time s."""
+"""Regularisers: terms of the energy linear in the measure, int r(theta, s) rho, which may decay with flow time s."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ from wgflow.base.validate import real, use_python_numbers
 
 
 class Regulariser(Protocol):
-    """What a regulariser has to offer; its first variation is r itself."""
+    """Interface of a regulariser; its first variation is r itself."""
 
     @property
     def name(self) -> str:
-        """Its name in studies and files."""
+        """Name in studies and files."""
 
     def value(self, theta: Array, s: float) -> Array:
         """r(theta, s), (N, P) to (N,)."""
@@ -40,15 +40,15 @@ class Regulariser(Protocol):
 class Quadratic:
     """Quadratic term strength e**(-decay s) |theta|**2.
 
-    With both 1 the regularisation of Ding, Chen, Li and Wright (JMLR 23, 2022): E_s = E + e**(-s) int |theta|**2 rho,
-    which keeps second moments bounded and vanishes as s grows. With decay 0, weight decay.
+    With strength = decay = 1 the regularisation of Ding, Chen, Li and Wright (JMLR 23, 2022), E_s = E + e**(-s) int
+    |theta|**2 rho, which bounds second moments and vanishes as s grows. With decay = 0 it is weight decay.
 
     Parameters
     ----------
     strength : float, optional
         >= 0.
     decay : float, optional
-        Rate at which the term fades in s, >= 0.
+        Rate of decay in s, >= 0.
     """
 
     strength: float = 1.0
@@ -82,8 +82,8 @@ class Quadratic:
         return {"name": self.name, "strength": self.strength, "decay": self.decay}
 
 
-_NEEDED = ("name", "value", "gradient", "rate", "spec")
-_AXES = 8  # directions of theta that a regulariser of the user's is differentiated in
+_REQUIRED = ("name", "value", "gradient", "rate", "spec")
+_AXES = 8  # directions of theta in which a user's regulariser is differentiated
 
 REGULARISERS: dict[str, type[Quadratic]] = {"quadratic": Quadratic}
 
@@ -94,28 +94,28 @@ def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
     Raises
     ------
     InputError
-        If the name or an option is unknown, or an object lacks what a regulariser has to offer.
+        If the name or an option is unknown, or an object lacks a method of a regulariser.
     """
     if isinstance(choice, str | Mapping):
         return build("regulariser", choice, REGULARISERS)
-    require_methods("regulariser", choice, "wgflow.model.regularisers.Regulariser", _NEEDED)
+    require_methods("regulariser", choice, "wgflow.model.regularisers.Regulariser", _REQUIRED)
     return choice
 
 
 def try_out(candidate: Regulariser, parameters: int) -> None:
-    """Try a regulariser of the user's once: shapes, one particle's term not depending on the others, derivatives.
+    """Test a regulariser of the user's once: shapes, independence of particles, derivatives.
 
     Parameters
     ----------
     candidate : Regulariser
-        The regulariser; a built-in one is not tried.
+        The regulariser; a built-in one is not tested.
     parameters : int
         P, parameters of a particle.
 
     Raises
     ------
     InputError
-        Naming what is wrong first.
+        On the first failure.
     """
     if not is_builtin(candidate):
         try_once(candidate, parameters, lambda: _try(candidate, parameters))
@@ -136,11 +136,10 @@ def _try(candidate: Regulariser, parameters: int) -> None:
         ):
             trial.finite(f"{what} at s = {s:g}", numbers)
             trial.independent_rows(what, numbers, trial.call(what, function, theta[:1], s), "particle")
-        moved = functools.partial(_moved, candidate, theta, s)
-        trial.slopes("gradient", "value", gradient, moved, _AXES)
-    # s is the last of the times above, which has a past: what was before s = 0 nobody asks.
+        trial.slopes("gradient", "value", gradient, functools.partial(_displaced, candidate, theta, s), _AXES)
+    # At the last, positive s: the value need not be defined before s = 0.
     trial.slope("rate", "value in s", rate, lambda t: np.asarray(candidate.value(theta, s + t)))
 
 
-def _moved(candidate: Regulariser, theta: Array, s: float, move: Array) -> Array:
+def _displaced(candidate: Regulariser, theta: Array, s: float, move: Array) -> Array:
     return candidate.value(theta + move, s)

@@ -12,12 +12,12 @@ from wgflow.base.validate import real, whole
 def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: int = 0) -> tuple[Array, Array]:
     """One-dimensional curve y = sin(frequency x) + noise on [-pi, pi].
 
-    With frequency 1 and no noise the target of the toy in Fang, Lee, Yang and Zhang (COLT 2021), appendix F.
+    With frequency 1 and no noise, the target of the toy problem in Fang, Lee, Yang and Zhang (COLT 2021), appendix F.
 
     Parameters
     ----------
     samples : int
-        M >= 1, inputs spread evenly.
+        M >= 1, inputs equally spaced.
     frequency : float
         Finite.
     noise : float
@@ -41,7 +41,7 @@ def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: i
 
 
 def gaussian(samples: int = 10, width: int = 10, outputs: int | None = None, seed: int = 0) -> tuple[Array, Array]:
-    """Standard Gaussian inputs and targets, independent of each other: nothing to learn but these samples.
+    """Standard Gaussian inputs and targets, independent of each other, so that only these samples can be learnt.
 
     The data of Chizat's experiments on depth and width (arXiv:2509.10167), with M = D = 10.
 

@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame
-from wgflow.model.projections import directions, principal
+from wgflow.model.projections import principal_directions, projection_matrix
 from wgflow.report import style
 from wgflow.report.member_selection import LEGIBLE, evenly_spaced, representative
 from wgflow.study.workspace import Workspace
@@ -46,7 +46,9 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
     tau = np.stack([frame.tau for frame in frames])
     axes = list(axes or (("tau", "pc1") if (tau != tau[0]).any() else ("pc1", "pc2")))
     chosen = np.unique(np.linspace(0, tau.shape[1] - 1, MAX_PARTICLES).astype(int))
-    onto = directions(axes, frames[0].theta.shape[1], lambda: principal(frame.theta for frame in frames))
+    onto = projection_matrix(
+        axes, frames[0].theta.shape[1], lambda: principal_directions(frame.theta for frame in frames)
+    )
     places = np.stack([np.column_stack([frame.theta, frame.tau])[chosen] @ onto for frame in frames])  # (F, n, 2)
     inner = (_LEFT, _WIDTH - 12, _HEIGHT - _BOTTOM, _TOP)
     x, x_ticks = _scaled(places[:, :, 0], *inner[:2], unit=axes[0] == "tau")

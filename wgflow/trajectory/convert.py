@@ -12,7 +12,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.files import atomic_write
 from wgflow.base.types import Array
-from wgflow.model.projections import directions, principal
+from wgflow.model.projections import principal_directions, projection_matrix
 from wgflow.trajectory import h5md, schema
 from wgflow.trajectory.reader import Trajectory
 
@@ -71,7 +71,7 @@ def to_three_dimensions(
     if len(axes) != 3:
         raise InputError(f"axes: expected three, got {len(axes)}: {', '.join(axes)}")
     count, parameters = trajectory[0].theta.shape
-    onto = directions(axes, parameters, lambda: principal(frame.theta for frame in trajectory))
+    onto = projection_matrix(axes, parameters, lambda: principal_directions(frame.theta for frame in trajectory))
     image = h5md.Image()  # in memory, since HDF5 does not handle a full disk reliably
     with h5py.File(image, "w") as file:
         h5md.preamble(file, 3)

@@ -11,7 +11,7 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.model.projections import principal
+from wgflow.model.projections import principal_directions
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import joint_change, joint_change_brief
@@ -90,7 +90,7 @@ def _draw(files: Sequence[Path], runs: list[Run]) -> Figure:
 def paths(axes: Axes, trajectory: Trajectory) -> None:
     """Draw the particles' paths in depth and the first principal component of theta, coloured by flow time."""
     frames = trajectory[:]
-    first = principal((frame.theta for frame in frames), 1)[:, 0]
+    first = principal_directions((frame.theta for frame in frames), 1)[:, 0]
     tau, s = np.stack([frame.tau for frame in frames]), np.array([frame.s for frame in frames])
     component = np.stack([frame.theta @ first for frame in frames])  # (F, N)
     points = np.stack([tau, component], axis=2)  # (F, N, 2)

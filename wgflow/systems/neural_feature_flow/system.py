@@ -16,7 +16,8 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.base.user_objects import recorded_spec
-from wgflow.model.activations import ACTIVATIONS, recorded
+from wgflow.model.activations import ACTIVATIONS
+from wgflow.model.activations import recorded_spec as recorded_activation
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import needs_own
 from wgflow.systems.neural_feature_flow.flow import State
@@ -134,7 +135,8 @@ class System:
             for name, array in self.problem.arrays().items()
         }
         about: dict[str, Any] = {
-            "kind": net.kind, "layers": net.layers, "h1": recorded(net.h1), "h2": recorded(net.h2),
+            "kind": net.kind, "layers": net.layers,
+            "h1": recorded_activation(net.h1), "h2": recorded_activation(net.h2),
             "loss": recorded_spec(net.loss, {"name": net.loss.name}, LOSSES)["name"],
         }  # fmt: skip
         return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
