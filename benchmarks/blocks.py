@@ -15,8 +15,8 @@ import time
 from cases import Case, measure
 
 import wgflow
-from wgflow.kernels import threads
 from wgflow.kernels.cpu import backend as cpu
+from wgflow.kernels.cpu import chunks
 
 SIZES = ((1000, 4), (1000, 16), (1000, 64), (512, 256))  # N, D
 GROUPS, BLOCKS = (8, 16, 32, 64), (32, 64, 128, 256)
@@ -25,7 +25,7 @@ TURNS, CALLS = 9, 3
 
 def main() -> list[dict[str, object]]:
     """Milliseconds of each choice, all in turns."""
-    rule, block = cpu.group_size, threads._BLOCK
+    rule, block = cpu.group_size, chunks._BLOCK
     rows = []
     for case in [Case("gaps", particles, 1024, width) for particles, width in SIZES]:
         problem, rho, depth = measure(case)
@@ -34,7 +34,7 @@ def main() -> list[dict[str, object]]:
         times: dict[tuple[int, int], list[float]] = {choice: [] for choice in choices}
         for turn in range(TURNS):
             for group, samples in choices:
-                cpu.group_size, threads._BLOCK = lambda width, group=group: group, samples
+                cpu.group_size, chunks._BLOCK = lambda width, group=group: group, samples
                 energy = wgflow.Energy(problem, depth)
                 energy.velocity(rho)
                 began = time.perf_counter()

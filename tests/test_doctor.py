@@ -12,7 +12,9 @@ from machines import BY_KERNEL, FAULTS, Machine
 
 import wgflow
 from wgflow.cli import doctor
-from wgflow.kernels import Kernel, cache, threads
+from wgflow.kernels import cache
+from wgflow.kernels import select as kernels
+from wgflow.kernels.cpu import threads
 from wgflow.kernels.gpu import diagnose as checkup
 from wgflow.kernels.reference import Reference
 
@@ -106,12 +108,11 @@ class Wrong(Reference):
 
 def test_wrong_numbers_are_exit_2(monkeypatch, capsys, on):
     on(Machine())
-    real = wgflow.kernels.select
 
-    def select(backend, problem, *rest) -> Kernel:
-        return Wrong(problem) if backend == "gpu" else real(backend, problem, *rest)
+    def select(backend, problem, *rest) -> kernels.Kernel:
+        return Wrong(problem) if backend == "gpu" else kernels.select(backend, problem, *rest)
 
-    monkeypatch.setattr(wgflow.kernels, "select", select)
+    monkeypatch.setattr("wgflow.energy.select", select)
     assert doctor.main(["--backend", "gpu"]) == 2
     assert "a small gradient is off by" in capsys.readouterr().err
     monkeypatch.setattr(Wrong, "gradient", Reference.gradient)

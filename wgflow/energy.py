@@ -8,12 +8,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
-from wgflow import kernels
 from wgflow.base.copies import Copyable
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index, Spec, Velocity
 from wgflow.base.user_objects import recorded_spec
 from wgflow.base.validate import check_instance, finite_array, numbers
+from wgflow.kernels.select import select
 from wgflow.model import depth as depths
 from wgflow.model import regularisers
 from wgflow.model.depth import Depth, Network
@@ -74,7 +74,7 @@ class Energy(Copyable):
         self.regulariser = None if regulariser is None else regularisers.regulariser(regulariser)
         if self.regulariser is not None:
             regularisers.try_out(self.regulariser, problem.shape[3])
-        self.kernel = kernels.select(backend, problem, threads, dtype)
+        self.kernel = select(backend, problem, threads, dtype)
         self._threads = threads
 
     def _attributes(self) -> dict[str, Any]:
@@ -83,7 +83,7 @@ class Energy(Copyable):
 
     def _restore(self, attributes: dict[str, Any]) -> None:
         super()._restore(attributes)
-        self.kernel = kernels.select(attributes["kernel"], self.problem, self._threads, self.dtype)
+        self.kernel = select(attributes["kernel"], self.problem, self._threads, self.dtype)
 
     @property
     def backend(self) -> str:

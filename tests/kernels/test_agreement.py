@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 import wgflow
 from wgflow.base.errors import BackendError, InputError
-from wgflow.kernels import select
 from wgflow.kernels.cpu.functions import CODES
+from wgflow.kernels.select import select
 from wgflow.model.activations import ACTIVATIONS
 
 

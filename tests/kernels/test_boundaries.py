@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.kernels import select, threads
 from wgflow.kernels.cpu import backend as cpu
+from wgflow.kernels.cpu import chunks
+from wgflow.kernels.select import select
 from wgflow.model.activations import ACTIVATIONS
 
 DEPTHS = {"gaps": wgflow.Gaps(), "layers": wgflow.Layers(3), "deposit": wgflow.Deposit(4), "shallow": wgflow.Shallow()}
@@ -33,8 +34,8 @@ def draw(seed, particles, samples, width, block="ridge", activation="tanh", outp
 def many_chunks():
     """Small problems divided like large ones: into chunks for several threads, none of them serial."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(threads, "_WORK", 1)
-        patch.setattr(threads, "_BLOCK", 16)
+        patch.setattr(chunks, "_WORK", 1)
+        patch.setattr(chunks, "_BLOCK", 16)
         patch.setattr(cpu, "_SERIAL", 0)
         patch.setattr(cpu, "_GROUPS", 2)
         yield

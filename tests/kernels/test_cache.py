@@ -1,3 +1,5 @@
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -49,9 +51,57 @@ def test_users_own_numba_cache_is_left_alone():
     assert numba.config.CACHE_DIR == before
 
 
-def test_fingerprint_is_of_the_sources():
-    assert len(cache.fingerprint()) == 12
-    assert int(cache.fingerprint(), 16) >= 0
+KERNELS = Path(cache.__file__).parent
+
+
+def test_fingerprint_covers_every_compiled_source():
+    assert re.fullmatch("[0-9a-f]{12}", cache.fingerprint())
+    names = {
+        path.relative_to(KERNELS).as_posix(): path for path in KERNELS.rglob("*.*") if path.suffix in (".py", ".cu")
+    }
+    assert names.keys() >= cache.NO_RESULTS
+    compiled = {name for name, path in names.items() if path.suffix == ".cu" or "njit" in path.read_text()}
+    assert {"cpu/functions.py", "cpu/forward_backward.py", "gpu/cuda/network.cu"} < compiled
+    assert not compiled & cache.NO_RESULTS
+
+
+@pytest.fixture
+def copy(tmp_path):
+    shutil.copytree(KERNELS, tmp_path / "kernels", ignore=shutil.ignore_patterns("__pycache__"))
+    return tmp_path / "kernels"
+
+
+EDITS = [  # file, old, new, whether results may change
+    ("cpu/functions.py", "tanh(x) = e / (e + 2)", "Hyperbolic tangent", False),
+    ("cpu/functions.py", "# Codes", "# The codes", False),
+    ("cpu/matmul_tiles.py", "a tile reaches beyond its array", "no such element", False),
+    ("cpu/backend.py", "expected {net.first[-1]} entries", "expected entries", False),
+    ("cpu/chunks.py", "    count = 1\n", "\n    count = (1)\n", False),
+    ("gpu/cuda/network.cu", "// ", "// Note: ", False),
+    ("gpu/diagnose.py", "NEWEST = 12, 13", "NEWEST = 12, 14", False),
+    ("cpu/functions.py", "0.7071067811865476", "0.7071067811865475", True),
+    ("cpu/forward_backward.py", "out_row[m] += factor", "out_row[m] -= factor", True),
+    ("cpu/functions.py", '{"contract"}', '{"contract", "nsz"}', True),
+    ("cpu/chunks.py", "_CHUNKS = 16", "_CHUNKS = 8", True),
+    ("cpu/backend.py", "8 if width <= 8", "8 if width <= 16", True),
+    ("gpu/cuda/network.cu", "+=", "-=", True),
+    ("gpu/persistent.py", "(64, 32, 16, 8)", "(32, 16, 8)", True),
+    ("reference.py", "tape = [start]", "tape = [1 * start]", True),
+]
+
+
+@pytest.mark.parametrize(("name", "old", "new", "counts"), EDITS)
+def test_fingerprint_follows_code_but_not_comments_messages_or_layout(copy, name, old, new, counts):
+    assert cache._fingerprint(copy) == cache.fingerprint()
+    text = (copy / name).read_text()
+    assert old in text
+    (copy / name).write_text(text.replace(old, new))
+    assert (cache._fingerprint(copy) != cache.fingerprint()) == counts
+
+
+def test_fingerprint_covers_a_new_module(copy):
+    (copy / "cpu" / "later.py").write_text("ONE = 1\n")
+    assert cache._fingerprint(copy) != cache.fingerprint()
 
 
 @pytest.mark.parametrize("lacking", ["home", "folder"])

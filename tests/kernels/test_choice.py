@@ -7,8 +7,8 @@ import pytest
 from machines import FAULTS, Machine
 
 import wgflow
-from wgflow import kernels
 from wgflow.kernels import auto as choice
+from wgflow.kernels import select as kernels
 from wgflow.kernels.gpu import diagnose as checkup
 from wgflow.model.activations import Activation
 from wgflow.model.blocks import Ridge

@@ -15,8 +15,8 @@ from wgflow.kernels.gpu.backend import Gpu
 from wgflow.kernels.gpu.cuda import source
 from wgflow.kernels.gpu.device_problem import ACTIVATION_CODES, LOSS_CODES
 from wgflow.kernels.gpu.grouping import CLOSES, OPENS, TRIANGLE, group
+from wgflow.kernels.gpu.unit_table import ONE, ZERO, tabulate
 from wgflow.kernels.reference import Reference
-from wgflow.kernels.unit_table import ONE, ZERO, tabulate
 from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.losses import LOSSES
 

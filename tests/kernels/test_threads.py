@@ -10,27 +10,27 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.kernels import threads
+from wgflow.kernels.cpu import chunks, threads
 from wgflow.kernels.cpu.backend import Cpu
 
 
-def test_shares_depend_on_sizes_only_and_cover_the_samples():
+def test_chunks_depend_on_sizes_only_and_cover_the_samples():
     for samples in (1, 7, 8, 15, 16, 17, 127, 128, 129, 1000, 1024, 5000, 100_000):
         for size, partial, tape in ((16, 50, 40), (16_000, 50_000, 2000), (1_600_000, 5_000_000, 200_000)):
             for lanes in (8, 16):
-                plan = threads.shares(samples, size, partial, tape, lanes)
-                assert (plan.chunks - 1) * plan.share < samples <= plan.chunks * plan.share
+                plan = chunks.divide(samples, size, partial, tape, lanes)
+                assert (plan.count - 1) * plan.size < samples <= plan.count * plan.size
                 assert plan.block % lanes == 0
                 assert plan.block <= 128
-                assert plan.chunks <= 16
-                assert plan.chunks == 1 or plan.chunks * partial <= max(2**25, 2 * partial)
+                assert plan.count <= 16
+                assert plan.count == 1 or plan.count * partial <= max(2**25, 2 * partial)
                 assert plan.block * tape <= max(2**23, lanes * tape)
-                assert plan.chunks == 1 or plan.share * size >= 70_000  # not worth a thread's waking up
+                assert plan.count == 1 or plan.size * size >= 70_000  # not worth a thread's waking up
 
 
 def test_tree_sum():
     parts = np.random.default_rng(0).normal(size=(11, 4))
-    np.testing.assert_allclose(threads.tree_sum(parts.copy()), parts.sum(axis=0), rtol=1e-13)
+    np.testing.assert_allclose(chunks.tree_sum(parts.copy()), parts.sum(axis=0), rtol=1e-13)
 
 
 def test_ranges_are_each_done_once_on_any_number_of_threads():

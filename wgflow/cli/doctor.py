@@ -80,7 +80,7 @@ def _cpu() -> Spec:
     from threadpoolctl import threadpool_info
 
     from wgflow.kernels import cache
-    from wgflow.kernels.threads import available_threads
+    from wgflow.kernels.cpu.threads import available_threads
 
     blas = [
         f"{each['internal_api']} {each['version']}, {each['num_threads']} threads"
@@ -110,7 +110,7 @@ def _gpu() -> Spec:
 def _use(gpu: Spec) -> Spec:
     """One line a backend: what it would use, or why it cannot be had."""
     from wgflow.kernels.auto import THRESHOLD
-    from wgflow.kernels.threads import available_threads
+    from wgflow.kernels.cpu.threads import available_threads
 
     count = available_threads()
     threads = f"{count} {'thread' if count == 1 else 'threads'}"
@@ -251,7 +251,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from wgflow.kernels import BACKENDS
+    from wgflow.kernels.select import BACKENDS
 
     names = (*BACKENDS, "auto")
     if options.backend is not None and options.backend not in names:

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base.types import Array, Index
+from wgflow.kernels.cpu.chunks import tree_sum
+from wgflow.kernels.cpu.threads import available_threads, run_chunks
 from wgflow.kernels.reference import Reference
-from wgflow.kernels.threads import available_threads, run_chunks, tree_sum
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
@@ -23,7 +24,7 @@ _CHUNKS = 8  # partial sums of one evaluation at most
 
 
 class Blocked:
-    """NumPy kernel in blocks of samples; see :class:`wgflow.kernels.Kernel` for the contract."""
+    """NumPy kernel in blocks of samples; see :class:`wgflow.kernels.select.Kernel` for the contract."""
 
     name = "cpu"
 

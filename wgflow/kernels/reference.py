@@ -45,7 +45,7 @@ def adjoints(
 
 
 class Reference:
-    """NumPy kernel; see :class:`wgflow.kernels.Kernel` for the contract."""
+    """NumPy kernel; see :class:`wgflow.kernels.select.Kernel` for the contract."""
 
     name = "reference"
 

@@ -160,7 +160,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     study, content = load(study_path(options.study), overrides)
     planned = grid.expand(study)
     draw = registry.required(study.figure, planned, study.target)
-    from wgflow.kernels.threads import available_threads
+    from wgflow.kernels.cpu.threads import available_threads
     from wgflow.study.workspace import Workspace
 
     chosen = backends.choose(planned, options.backend)

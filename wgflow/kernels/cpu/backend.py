@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -13,7 +13,9 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
 from wgflow.kernels.cpu import compiled
 from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
-from wgflow.kernels.threads import Shares, Spare, available_threads, keep_freed_memory, run_ranges, shares
+from wgflow.kernels.cpu.buffers import BufferPool, keep_freed_memory
+from wgflow.kernels.cpu.chunks import Chunks, divide
+from wgflow.kernels.cpu.threads import available_threads, run_ranges
 from wgflow.model.blocks import Unfolding
 from wgflow.model.depth import Network
 from wgflow.model.losses import LOSSES
@@ -80,14 +82,14 @@ def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -
     """
     sizes = Sizes.of(width, outputs)
     rows = 2 * entries + entries * sizes.padded // sizes.group
-    plan = shares(samples, entries * width, entries * sizes.columns, rows)
+    plan = divide(samples, entries * width, entries * sizes.columns, rows)
     stack = entries * (4 * sizes.padded + 2 * sizes.group + 9)
-    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.chunks)
-    return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
+    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.count)
+    return 8 * (stack + entries * sizes.columns * plan.count + tape + entries * (2 * width + 2))
 
 
 class Cpu:
-    """Compiled kernel for blocks made of ridge units; see :class:`wgflow.kernels.Kernel` for the contract.
+    """Compiled kernel for blocks made of ridge units; see :class:`wgflow.kernels.select.Kernel` for the contract.
 
     Parameters
     ----------
@@ -128,7 +130,11 @@ class Cpu:
         )
         self._outputs_alone = self._model._replace(loss=-1, keep=0)
         keep_freed_memory()
-        self._stacks, self._tapes, self._parts = Spare(self._dtype), Spare(self._dtype), Spare(self._dtype)
+        self._stacks, self._tapes, self._parts = (
+            BufferPool(self._dtype),
+            BufferPool(self._dtype),
+            BufferPool(self._dtype),
+        )
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
         """Outputs W1 X(1), (M, K)."""
@@ -144,8 +150,8 @@ class Cpu:
         net, units = self._unfold(net, theta)
         with self._stack(net, units, True) as (stack, rows):
             count, slots, columns = len(samples.target), len(stack.bias), self._sizes.columns
-            plan = shares(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
-            with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
+            plan = divide(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
+            with self._parts.arrays((plan.count, slots, columns)) as (parts,):
                 output = self._pass(samples, model, stack, rows, plan, parts)
                 first, slope = self._finish(net, stack, units.shape[1], count, parts)
         if self._units > 1:
@@ -156,8 +162,8 @@ class Cpu:
         net, units = self._unfold(net, theta)
         model, unused = self._outputs_alone, np.empty((1, 1), self._dtype)
         with self._stack(net, units, False) as (stack, rows):
-            plan = shares(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
-            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.chunks)
+            plan = divide(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
+            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.count)
 
     def _writable(self, array: Array) -> NDArray[Any]:
         """The array as compiled code takes it, a copy only where it has to be one."""
@@ -201,11 +207,11 @@ class Cpu:
             def work(low: int, high: int) -> None:
                 kernels.stack(*net, units, self._width, low, high, stack)
 
-            run_ranges(work, count, _GROUPS, self._useful(slots * self._width * sizes.group))
+            self._share_groups(work, count, slots * self._width * sizes.group)
             yield stack, rows
 
     def _pass(
-        self, samples: Samples, model: Model, stack: Stack, rows: int, plan: Shares, parts: Sequence[NDArray[Any]]
+        self, samples: Samples, model: Model, stack: Stack, rows: int, plan: Chunks, parts: Sequence[NDArray[Any]]
     ) -> Array:
         """Run the kernel over all chunks, each with its own tape and partial sums; returns the outputs, (M, K)."""
         kernel, count = compiled.ridge(self._precision).ridge_pass, samples.start.shape[1]
@@ -218,9 +224,9 @@ class Cpu:
 
         def work(low: int, high: int) -> None:
             with self._tapes.arrays(*shapes) as arrays:
-                kernel(samples, model, stack, low, high, Scratch(*arrays), output, parts[low // plan.share])
+                kernel(samples, model, stack, low, high, Scratch(*arrays), output, parts[low // plan.size])
 
-        run_ranges(work, count, plan.share, self.threads)
+        run_ranges(work, count, plan.size, self.threads)
         return output.astype(np.float64, copy=False)
 
     def _finish(
@@ -233,12 +239,15 @@ class Cpu:
         def work(low: int, high: int) -> None:
             kernel(net.first, stack, low, high, self._width, samples, parts, first, slope)
 
-        run_ranges(work, len(stack.groups), _GROUPS, self._useful(parts.size))
+        self._share_groups(work, len(stack.groups), parts.size)
         return first, slope
 
-    def _useful(self, size: int) -> int:
-        """Threads for a piece of work of about so many multiplications, additions or numbers to add up."""
-        return self.threads if size > _SERIAL else 1
+    def _share_groups(self, work: Callable[[int, int], None], count: int, size: int) -> None:
+        """Run work on ranges of groups, on several threads where it takes ``size`` > ``_SERIAL`` operations."""
+        if self.threads == 1 or size <= _SERIAL:
+            work(0, count)
+        else:
+            run_ranges(work, count, _GROUPS, self.threads)
 
 
 def _padded(count: int) -> int:

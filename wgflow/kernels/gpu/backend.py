@@ -27,7 +27,7 @@ _WIDE_LAYER, _WIDE_STATE = 128, 64
 
 
 class Gpu:
-    """CUDA kernel for blocks made of ridge units; see :class:`wgflow.kernels.Kernel` for the contract.
+    """CUDA kernel for blocks made of ridge units; see :class:`wgflow.kernels.select.Kernel` for the contract.
 
     Parameters
     ----------

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from wgflow.base.types import Index
 from wgflow.kernels.gpu.device import Device
-from wgflow.kernels.unit_table import tabulate
+from wgflow.kernels.gpu.unit_table import tabulate
 from wgflow.model.blocks import Unfolding
 from wgflow.model.problem import Problem
 
@@ -97,7 +97,7 @@ class Uploaded:
     units : int
         Ridge units of a particle, H.
     source, target : device arrays (H, 2 D + 1), (P,), int64
-        The block's :class:`wgflow.kernels.unit_table.Table`.
+        The block's :class:`wgflow.kernels.gpu.unit_table.Table`.
     start, wanted : device arrays (D, M), (K, M)
         States at depth 0 and targets.
     code, loss, eta : int, int, float

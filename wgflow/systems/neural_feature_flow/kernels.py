@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 
 from wgflow.kernels import cache
-from wgflow.kernels.threads import available_threads, keep_freed_memory, run_chunks
+from wgflow.kernels.cpu.buffers import keep_freed_memory
+from wgflow.kernels.cpu.threads import available_threads, run_chunks
 from wgflow.model.activations import Activation
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray
 

@@ -1,4 +1,4 @@
-"""Threads over chunks of samples, and the sizes of chunks: the same bits for any number of threads.
+"""A pool of threads that share the parts of a piece of work.
 
 Plain threads run kernels that have released the interpreter lock. Numba's own threading layers are not used: they do
 not survive a fork, or abort the process when two threads call them.
@@ -8,22 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import math
 import os
 import threading
-from collections.abc import Callable, Iterator
-from typing import Any, NamedTuple
-
-import numpy as np
-from numpy.typing import NDArray
-
-from wgflow.base.types import Array
-
-_BLOCK = 128  # samples of one block at most
-_CHUNKS = 16  # partial sums of one evaluation at most
-_PARTIAL = 2**25  # numbers in all partial sums together at most, 256 MiB
-_WORK = 150_000  # samples times numbers of one chunk at least, about 0.1 ms
-_TAPE = 2**23  # numbers on one thread's tape at most, 64 MiB
+from collections.abc import Callable
 
 
 class _Helper(threading.Thread):
@@ -113,101 +100,6 @@ if hasattr(os, "register_at_fork"):
 def available_threads() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-class Shares(NamedTuple):
-    """How samples are divided.
-
-    Attributes
-    ----------
-    chunks : int
-        Chunks, each with partial sums of its own.
-    share : int
-        Samples of a chunk; the last one may have fewer.
-    block : int
-        Samples that pass through the network together.
-    """
-
-    chunks: int
-    share: int
-    block: int
-
-
-def shares(samples: int, size: int, partial: int, tape: int, lanes: int = 8) -> Shares:
-    """Chunks and blocks of samples.
-
-    A rule in the sizes alone, so that the order of every sum is fixed. Chunks: about one per 128 samples, at most 16,
-    and fewer where one would not be worth waking a thread or the partial sums would not fit in 256 MiB. Blocks: at most
-    128 samples, and fewer where one thread's tape would not fit in 64 MiB. Both are multiples of a vector's lanes.
-
-    Parameters
-    ----------
-    samples : int
-        M.
-    size : int
-        Numbers that meet each sample, about E D.
-    partial : int
-        Numbers in the partial sums of one chunk.
-    tape : int
-        Numbers on the tape of one sample.
-    lanes : int, optional
-        Numbers in the widest vector register.
-    """
-    count = 1
-    most = min(_CHUNKS, _PARTIAL // partial, samples * size // _WORK)
-    while count * _BLOCK < samples and 2 * count <= most:
-        count *= 2
-    share = -(-samples // count)
-    share = -(-share // lanes) * lanes
-    blocks = -(-share // min(_BLOCK, max(lanes, _TAPE // tape // lanes * lanes)))
-    block = -(-share // blocks)
-    return Shares(-(-samples // share), share, -(-block // lanes) * lanes)
-
-
-def tree_sum(parts: Array) -> Array:
-    """Sum over the first axis along a fixed binary tree, destroying ``parts``."""
-    stride = 1
-    while stride < len(parts):
-        right = parts[stride :: 2 * stride]
-        parts[:: 2 * stride][: len(right)] += right
-        stride *= 2
-    total: Array = parts[0]
-    return total
-
-
-class Spare:
-    """Arrays kept from one evaluation to the next: fresh pages from the system would cost as much as the work.
-
-    Several threads may borrow at once; one that an error interrupts is not kept.
-    """
-
-    def __init__(self, dtype: np.dtype[Any]) -> None:
-        self._dtype, self._flat = dtype, list[NDArray[Any]]()
-
-    @contextlib.contextmanager
-    def arrays(self, *shapes: tuple[int, ...]) -> Iterator[list[NDArray[Any]]]:
-        """Lend arrays of those shapes, whatever is in them, each beginning on a cache line."""
-        line = 64 // self._dtype.itemsize
-        ends = list(itertools.accumulate(-(-math.prod(shape) // line) * line for shape in shapes))
-        try:
-            flat = self._flat.pop()
-        except IndexError:
-            flat = np.empty(0, self._dtype)
-        if len(flat) < ends[-1]:
-            flat = np.empty(ends[-1] + line, self._dtype)
-            flat = flat[-(flat.ctypes.data // self._dtype.itemsize) % line :]
-        starts = [0, *ends[:-1]]
-        yield [flat[at : at + math.prod(shape)].reshape(shape) for at, shape in zip(starts, shapes, strict=True)]
-        self._flat.append(flat)
-
-
-def keep_freed_memory() -> None:
-    """Let the C library keep what the arrays of an evaluation free, instead of handing it back page by page.
-
-    glibc holds on to twice the largest mapped array that was ever freed; without this one, never touched, a flow spends
-    a twentieth of its time on pages it had a moment ago. Elsewhere nothing happens.
-    """
-    np.empty(2**24, np.uint8)
 
 
 def run_ranges(work: Callable[[int, int], None], size: int, step: int, threads: int) -> None:

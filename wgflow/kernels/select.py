@@ -1,0 +1,98 @@
+"""Backends: the same three functions of a network of layers, in NumPy or compiled.
+
+A backend is chosen once, by :func:`select`, and never changes silently.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Protocol
+
+from numpy.typing import NDArray
+
+from wgflow.base.errors import BackendError
+from wgflow.base.registry import check_name, unknown
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import whole
+from wgflow.model.depth import Network
+from wgflow.model.problem import Problem
+
+BACKENDS = ("reference", "cpu", "gpu")
+DTYPES = ("float64", "float32")
+
+
+class Kernel(Protocol):
+    """What a backend has to offer. E entries of a network, N particles in theta; shapes are the caller's to check."""
+
+    name: str
+    threads: int
+
+    def outputs(self, net: Network, theta: Array, start: Array) -> NDArray[Any]:
+        """Outputs W1 X(1), (M, K), for states (M, D) at t = 0."""
+
+    def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
+        """E over all samples, or over the rows ``batch``."""
+
+    def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
+        """E, the first variation g_e at every entry, (E,), and its theta gradient, (E, P)."""
+
+
+def select(backend: str, problem: Problem, threads: int | None = None, dtype: str = "float64") -> Kernel:
+    """Build the kernel of a backend for a problem.
+
+    Parameters
+    ----------
+    backend : {"cpu", "gpu", "reference", "auto"}
+        ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
+        of samples. Where Numba is told not to compile it is ``reference``, as the log then says. ``gpu`` runs the
+        built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a device
+        that works, else ``cpu``; which of them and why goes to the log (:mod:`wgflow.kernels.auto`).
+    problem : Problem
+        What the kernel will be asked about.
+    threads : int, optional
+        Threads to use, >= 1; by default all cores of the process.
+    dtype : {"float64", "float32"}, optional
+        Precision; float32 is for compiled kernels alone.
+
+    Raises
+    ------
+    InputError
+        If a name is unknown or threads < 1.
+    BackendError
+        If the backend cannot be had.
+    """
+    if threads is not None:
+        threads = whole("threads", threads)
+    check_name("dtype", dtype, DTYPES)
+    if not isinstance(backend, str):  # an array, say, which no name can be compared with
+        raise unknown("backend", backend, (*BACKENDS, "auto"))
+    if backend == "auto":
+        from wgflow.kernels import auto as choice
+
+        backend = choice.announce(choice.automatic([(problem, dtype)]))
+    if backend == "reference":
+        _only_double(dtype, "backend 'reference'")
+        from wgflow.kernels.reference import Reference
+
+        return Reference(problem, threads)
+    if backend == "cpu":
+        from wgflow.kernels import cache
+        from wgflow.kernels.cpu.backend import Cpu, compilable
+        from wgflow.kernels.numpy_blocked import Blocked
+
+        if compilable(problem) and cache.compiles():
+            return Cpu(problem, threads, dtype)
+        if compilable(problem):
+            _only_double(dtype, "without Numba's compiler (NUMBA_DISABLE_JIT=1) backend 'cpu'")
+            return select("reference", problem, threads)
+        _only_double(dtype, "a block, activation or loss of your own")
+        return Blocked(problem, threads)
+    if backend == "gpu":
+        from wgflow.kernels.gpu.backend import Gpu
+
+        return Gpu(problem, dtype)
+    raise unknown("backend", backend, (*BACKENDS, "auto"))
+
+
+def _only_double(dtype: str, what: str) -> None:
+    if dtype != "float64":
+        raise BackendError(f"dtype {dtype!r}: {what} computes in NumPy, in float64 alone; leave dtype out")
