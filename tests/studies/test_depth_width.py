@@ -92,7 +92,7 @@ def test_squares_are_those_of_the_outputs(work, families):
 @pytest.mark.parametrize("coupling", ["path", "independent"])
 def test_exponents_of_width_and_depth(families, coupling):
     """Seeded, so the same at every run."""
-    found = depth_width.found_at(families[coupling], 1)
+    found = depth_width.fit_family(families[coupling], 1)
     assert found.fitted.exponents[1].value == pytest.approx(0.5, abs=0.1)
     assert found.depth.rate.exponent == pytest.approx(1.0, abs=0.15)
     assert found.chosen.laws[0] in ((coupling,) if coupling == "path" else (coupling, "additive"))
@@ -100,7 +100,7 @@ def test_exponents_of_width_and_depth(families, coupling):
 
 def test_depth_gains_nothing_with_paths(families):
     """The negative control, and its own: with independent layers it is refuted."""
-    path, independent = (depth_width.found_at(families[each], 1).gain for each in ("path", "independent"))
+    path, independent = (depth_width.fit_family(families[each], 1).gain for each in ("path", "independent"))
     assert path.exponent.verdict == "holds"
     assert independent.exponent.verdict == "refuted"
     assert independent.exponent.exponent.value == pytest.approx(0.5, abs=0.15)
@@ -110,7 +110,7 @@ def test_shuffled_widths_have_no_exponent(families):
     """The exponent can fail: outputs that are not those of their size have none near 1/2."""
     family = families["path"]
     mixed = {size: family.runs[size[0], {4: 32, 8: 4, 16: 8, 32: 16}[size[1]]] for size in family.runs}
-    found = depth_width.found_at(family._replace(runs=mixed), 1)
+    found = depth_width.fit_family(family._replace(runs=mixed), 1)
     assert abs(found.fitted.exponents[1].value - 0.5) > 0.1
 
 
@@ -181,13 +181,13 @@ def test_missing_members_are_said(work, families):
     family = families["path"]
     few = family._replace(runs={size: dict(list(runs.items())[:2]) for size, runs in family.runs.items()})
     with pytest.raises(InputError, match="expected at least 4 draws that sizes have in common, got 2"):
-        depth_width.found_at(few, 1)
+        depth_width.fit_family(few, 1)
     torn = {
         size: {draw: run for draw, run in runs.items() if (draw[1] + place) % 2}
         for place, (size, runs) in enumerate(family.runs.items())
     }
     with pytest.raises(InputError, match="draws"):
-        depth_width.found_at(family._replace(runs=torn), 1)
+        depth_width.fit_family(family._replace(runs=torn), 1)
 
 
 def test_the_error_of_depth_alone(families):

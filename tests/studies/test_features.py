@@ -8,7 +8,8 @@ import pytest
 import wgflow
 from wgflow.report import style
 from wgflow.sims import run
-from wgflow.studies.feature_flow import reduce as features
+from wgflow.studies.degeneracy.reduce import falls, spreads
+from wgflow.studies.feature_rate import reduce as features
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow import coupling, flow
@@ -135,11 +136,11 @@ def test_the_farthest_feature_stays_under_its_envelope(gaps):
 
 def test_an_uncoupled_flow_is_no_limit(rated):
     """Negative control: beside the ideal particles of another seed descent stays as far away, whatever m is."""
-    ended = [each for each in map(features._ended, rated.members()) if each is not None]
+    ended = [each for each in map(features._run, rated.members()) if each is not None]
     usual = [each for each in ended if each.method == "descent" and each.step == 0.125]
     other = {each.seed: each for each in ended if each.start == "ideal"}
     far = {
-        m: np.sqrt(np.mean([np.mean(features._apart(each, other[(each.seed + 1) % 6], 2).alpha ** 2)
+        m: np.sqrt(np.mean([np.mean(features._difference(each, other[(each.seed + 1) % 6], 2).alpha ** 2)
                             for each in usual if each.units == m]))
         for m in (32, 256)
     }  # fmt: skip
@@ -152,7 +153,7 @@ def test_parts_are_those_of_the_state(make):
         with wgflow.Trajectory(member.path) as trajectory:
             system = from_trajectory(trajectory)
             state = state_of(system, trajectory[-1])
-        ended = features._ended(member)
+        ended = features._run(member)
         part = ended.parts[-1]
         np.testing.assert_array_equal(part.alpha, np.hstack(state.features.alpha))
         np.testing.assert_array_equal(part.beta, np.hstack(state.features.beta))
@@ -168,9 +169,9 @@ def test_a_distance_is_that_of_the_library(make):
     for member in work.members():
         with wgflow.Trajectory(member.path) as trajectory:
             states.append(state_of(from_trajectory(trajectory), trajectory[-1]))
-    one, other = (features._ended(member) for member in work.members())
+    one, other = (features._run(member) for member in work.members())
     apart = coupling.apart(*states)
-    mine = features._apart(one, other, -1)
+    mine = features._difference(one, other, -1)
     assert np.abs(mine.alpha).max() == pytest.approx(max(gap.largest for gap in apart.alpha))
     assert np.mean(mine.among[0] ** 2) == pytest.approx(apart.weights[1].rms ** 2)
     assert flow.State
@@ -178,8 +179,8 @@ def test_a_distance_is_that_of_the_library(make):
 
 def test_units_become_one_and_minimum_norm_prevents_it(make):
     work = make(DEGENERATE)
-    found = {each.start: each for each in features.spreads(work)}
-    powers = {start: [features.falls(each, 2, at) for at in (False, True)] for start, each in found.items()}
+    found = {each.start: each for each in spreads(work)}
+    powers = {start: [falls(each, 2, at) for at in (False, True)] for start, each in found.items()}
     assert all(each.rate.exponent > 0.8 for each in powers["standard"])  # layer 4: m**(-3/2) in the limit
     assert not any(each.rate for each in powers["minimum_norm"])  # the negative control
     assert found["standard"].first.shape == (4, 4, 3)
@@ -259,8 +260,8 @@ def test_epsilon_of_definition_five(rated, gaps):
         network = from_trajectory(trajectory).network
     begin = minimum_norm(network, 32, 0)
     own = coupling.epsilon(begin.weights, coupling.ideal(network, begin, population(network, 1.0, 2**15)))
-    ended = {(each.seed, each.units): each for each in map(features._ended, rated.members()) if each.step == 0.125}
-    (limit,) = [each for each in map(features._ended, rated.members()) if each.start == "ideal" and each.seed == 0]
+    ended = {(each.seed, each.units): each for each in map(features._run, rated.members()) if each.step == 0.125}
+    (limit,) = [each for each in map(features._run, rated.members()) if each.start == "ideal" and each.seed == 0]
     assert features._epsilon(ended[0, 32], limit) == pytest.approx(max(own.middle), rel=1e-9)
 
 

@@ -45,7 +45,7 @@ from wgflow.studies.feature_rate import reduce as features
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
 from wgflow.studies.registry import figures
-from wgflow.studies.zero_loss.reduce import Course
+from wgflow.studies.zero_loss.reduce import Run
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.certificate import Certificate
@@ -229,7 +229,7 @@ def envelope(monkeypatch, kind):
         five = np.full(5, value)
         return Envelope(np.linspace(0, 1, 5), five, five, five, five, five, five[1:], 1.0, None)
 
-    member = reduce.Member("", list(s), [made(value) for value in values])
+    member = reduce.Run("", list(s), [made(value) for value in values])
     return [member] * 3
 
 
@@ -237,7 +237,7 @@ def landscape(monkeypatch, kind):
     reduce, (s, values) = module("landscape.reduce"), of_kind(kind)
     supports = ("full", "point", "origin")
     return reduce.Landscape(
-        1.0, [reduce.Course("deposit", support, "0", s, values, values, -values) for support in supports]
+        1.0, [reduce.Run("deposit", support, "0", s, values, values, -values) for support in supports]
     )
 
 
@@ -247,7 +247,7 @@ def escape(monkeypatch, kind):
 
 
 def hidden_widths(monkeypatch, kind):
-    def ended(file):
+    def read_run(file):
         layers, width, seed = file.values["L"], file.values["M"], file.values["seed"]
         size = math.log2(layers * width) / 6 * (len(SERIES[kind]) - 1)
         value = 0.0 if file.reference else float(np.interp(size, np.arange(len(SERIES[kind])), SERIES[kind]))
@@ -264,8 +264,8 @@ def hidden_widths(monkeypatch, kind):
     files.append(MemberFile("", {"L": 64, "M": 64, "seed": 9}, Path("a.h5"), reference=True))
     monkeypatch.setattr(FakeWork, "members", lambda work: files)
     monkeypatch.setattr(fit, "RESAMPLES", 10)  # intervals do not matter here
-    monkeypatch.setattr(hidden_width, "ended", ended)
-    monkeypatch.setattr(hidden_width_scales, "ended", lambda file: None if file.reference else ended(file))
+    monkeypatch.setattr(hidden_width, "read_run", read_run)
+    monkeypatch.setattr(hidden_width_scales, "read_run", lambda file: None if file.reference else read_run(file))
 
 
 def sizing(monkeypatch, kind):
@@ -300,11 +300,11 @@ def feature_flow(monkeypatch, kind):
     reduce, (s, values) = module("feature_flow.reduce"), of_kind(kind)
     spread = np.repeat(values[:, None], 2, axis=1)
     found = [
-        reduce.Course(net, 8, method, s, values, values, spread, values, end(kind), kind == "diverged")
+        reduce.Run(net, 8, method, s, values, values, spread, values, end(kind), kind == "diverged")
         for net in ("resnet", "dnn") for method in ("descent", "flow")
     ]  # fmt: skip
     bounded = reduce.Bounded("resnet", 8, s[[0, -1]], np.array([end(kind), end(kind)]))
-    return reduce.FeatureFlow(found if len(s) > 1 else [], [bounded])
+    return reduce.FlowAndDescent(found if len(s) > 1 else [], [bounded])
 
 
 def feature_rate(monkeypatch, kind):
@@ -340,9 +340,9 @@ def depth_widths(monkeypatch, kind):
         ("path", "independent"), np.ones(2), (Interval(0, 0, 0), Interval(1, math.nan, math.nan)), "size"
     )
     verdict = "holds" if abs(slope) < 0.1 else "refuted" if math.isfinite(slope) else "undecided"
-    gain = depth_width.Gain((2, 4, 8), 8, np.full(3, first), Equivalence(told, 0.0, 0.1, verdict))
+    gain = depth_width.DepthFluctuation((2, 4, 8), 8, np.full(3, first), Equivalence(told, 0.0, 0.1, verdict))
     depth = over_sizes(kind, (2, 4, 8, 16, 32), "depth")
-    found = depth_width.Found(2.0, fitted, chosen, fitted, depth, depth, 8, slope, gain)
+    found = depth_width.FamilyFit(2.0, fitted, chosen, fitted, depth, depth, 8, slope, gain)
     return [(family(coupling), [found]) for coupling in ("path", "independent")]
 
 
@@ -359,12 +359,12 @@ def zero_loss(monkeypatch, kind):
     s, values = of_kind(kind)
     there = IidComparison(0.9, 0.95, 0.1)
     separation = Separation("2-homogeneous", there, IidComparison(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True)
-    courses = [
-        Course("relu", support, "0", "2-homogeneous", 0.5, s, values, 2.0, 1.0, math.nan,
+    runs = [
+        Run("relu", support, "0", "2-homogeneous", 0.5, s, values, 2.0, 1.0, math.nan,
                np.zeros(len(s), bool), s[:1], [separation])
         for support in ("full", "point", "full")
     ]  # fmt: skip
-    return courses, {}
+    return runs, {}
 
 
 def cifar(monkeypatch, kind):

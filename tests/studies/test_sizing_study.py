@@ -8,7 +8,8 @@ import pytest
 import wgflow
 from wgflow.report import style
 from wgflow.sims import run
-from wgflow.studies.sizing.figure import sized, sizing
+from wgflow.studies.registry import figures
+from wgflow.studies.sizing.reduce import summarise
 from wgflow.study.workspace import Workspace
 
 STUDY = """
@@ -89,7 +90,7 @@ def test_another_target_runs_nothing_again(folder, capsys):
 
 def test_the_smallest_is_the_smallest(folder):
     assert command(folder) == 0
-    found = sized(made(folder))
+    found = summarise(made(folder))
     meets = [
         (depth * width, depth, width)
         for i, depth in enumerate(found.sizes.depths)
@@ -97,7 +98,7 @@ def test_the_smallest_is_the_smallest(folder):
         if found.phase.verdict[i, j] == "meets"
     ]
     assert found.phase.smallest == min(meets)[1:]
-    drawing = sizing(made(folder))
+    drawing = figures()["sizing"](made(folder))
     assert f"L = {found.phase.smallest[0]}, M_l = {found.phase.smallest[1]}" in drawing.finding
     with style.drawn(drawing) as figure:
         assert figure.axes[0].get_title(loc="left").startswith("Which sizes meet")

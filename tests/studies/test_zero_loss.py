@@ -8,7 +8,7 @@ import pytest
 from wgflow.base.errors import InputError
 from wgflow.sims import members, run
 from wgflow.studies.registry import figures
-from wgflow.studies.zero_loss.reduce import RESTING, checked, courses
+from wgflow.studies.zero_loss.reduce import RESTING, assumptions, runs
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
 from wgflow.theory.separation import one_signed_floor
@@ -68,7 +68,7 @@ def work(tmp_path_factory):
 
 
 def test_what_is_said_of_a_member_is_in_its_trajectory(work):
-    found = courses(work)
+    found = runs(work)
     assert len(found) == 15
     for each, path in zip(found, work.trajectories(), strict=True):
         with Trajectory(path) as trajectory:
@@ -86,7 +86,7 @@ def test_what_is_said_of_a_member_is_in_its_trajectory(work):
 
 
 def test_separated_starts_go_on_to_zero_and_relu_needs_one(work):
-    ends = {(each.block, each.support): each for each in courses(work)}
+    ends = {(each.block, each.support): each for each in runs(work)}
     for (block, support), each in ends.items():
         if support in ("full", "one_layer"):
             assert each.separated
@@ -105,8 +105,8 @@ def test_separated_starts_go_on_to_zero_and_relu_needs_one(work):
     assert ends["tanh", "point"].energy[-1] < 0.05 * ends["tanh", "point"].empty  # other ways there are
 
 
-def test_the_assumptions_that_can_be_checked(work):
-    panel = checked(work)
+def test_the_assumptions_that_can_be_assumptions(work):
+    panel = assumptions(work)
     assert set(panel) == {"relu", "regularised_relu", "tanh"}
     for lines in panel.values():
         verdicts = {line.name: line.verdict for line in lines}
@@ -121,7 +121,7 @@ def test_the_figure_states_its_finding(work):
     assert drawing.finding.endswith(".")
     with (work.folder / "zero_loss.csv").open() as file:
         rows = list(csv.DictReader(file))
-    assert [float(row["energy_end"]) for row in rows] == [each.energy[-1] for each in courses(work)]
+    assert [float(row["energy_end"]) for row in rows] == [each.energy[-1] for each in runs(work)]
     assert (work.folder / "zero_loss.png").stat().st_size > 10_000
 
 

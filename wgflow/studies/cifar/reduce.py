@@ -80,7 +80,7 @@ class Comparison(NamedTuple):
     test: PairedTest
 
 
-class Ended(NamedTuple):
+class Run(NamedTuple):
     """A member that came to its end.
 
     Attributes
@@ -117,31 +117,31 @@ def comparisons(work: Workspace) -> list[Comparison]:
     InputError
         If no seed has both members at their end.
     """
-    groups: dict[str, list[Ended]] = {}
+    groups: dict[str, list[Run]] = {}
     for member in work.members():
-        ended = _ended(member.path)
+        ended = _run(member.path)
         if ended is not None:
             groups.setdefault(pair_key(ended.study), []).append(ended)
-    found = [each for group in groups.values() for each in _compared(group)]
+    found = [each for group in groups.values() for each in _comparisons(group)]
     if not found:
         raise InputError(f"{work.folder}: expected a seed whose two trainings came to their end, got none")
     return found
 
 
-def _ended(path: object) -> Ended | None:
+def _run(path: object) -> Run | None:
     with Trajectory(str(path)) as trajectory:
         if not reached_end(trajectory) or "training" not in trajectory.parameters["energy"]:
             return None
         told = trajectory.parameters
         s, error, switches = (trajectory.series(name) for name in ("s", "test_error", "switches"))
         since = np.diff(switches, prepend=0)
-        return Ended(told["study"], told["energy"], told["provenance"], str(path), s, error, since)
+        return Run(told["study"], told["energy"], told["provenance"], str(path), s, error, since)
 
 
-def _compared(group: Sequence[Ended]) -> list[Comparison]:
+def _comparisons(group: Sequence[Run]) -> list[Comparison]:
     """Comparisons of members that differ in seed, method and what only mean-field networks look at."""
     vanilla = {each.study["seed"]: each for each in group if each.study["training"]["method"] == VANILLA}
-    variants: dict[str, dict[int, Ended]] = {}
+    variants: dict[str, dict[int, Run]] = {}
     for each in group:
         if each.study["training"]["method"] != VANILLA:
             own = json.dumps({key: each.study["training"][key] for key in OWN})
@@ -157,7 +157,7 @@ def _compared(group: Sequence[Ended]) -> list[Comparison]:
     return out
 
 
-def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Ended], moved: Sequence[Ended]) -> Comparison:
+def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Run], moved: Sequence[Run]) -> Comparison:
     first, images = plain[0], plain[0].energy["images"]
     errors = [100 * np.stack([each.error for each in some]) for some in (plain, moved)]
     return Comparison(

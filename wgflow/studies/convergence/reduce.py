@@ -90,7 +90,7 @@ class Group(NamedTuple):
     files: list[MemberFile]
 
 
-class _Member(NamedTuple):
+class _Run(NamedTuple):
     size: int
     seed: int
     part: int
@@ -186,13 +186,13 @@ class _Energies:
         return self._made[key]
 
 
-def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Member:
+def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Run:
     energy, x = energies.of(trajectory)
     s = trajectory.series("s")
     frames = [trajectory[int(np.argmin(np.abs(s - each)))] for each in stated]
     study = trajectory.parameters["study"]
     particles = study["particles"]
-    return _Member(
+    return _Run(
         size=len(frames[0].tau),
         seed=trajectory.parameters["study"]["seed"],
         part=particles["part"],
@@ -209,7 +209,7 @@ def _predict(energy: Energy, frame: Frame, x: Array) -> Array:
         return energy.predict(frame.particles, x).ravel()
 
 
-def _curve(members: Sequence[_Member]) -> Curve:
+def _curve(members: Sequence[_Run]) -> Curve:
     s = _shared([each.s for each in members])
     at = [np.abs(each.s[:, None] - s).argmin(axis=0) for each in members]
     energy = np.stack([each.energy[rows] for each, rows in zip(members, at, strict=True)])
@@ -218,7 +218,7 @@ def _curve(members: Sequence[_Member]) -> Curve:
 
 
 def _estimates(
-    label: str, sizes: tuple[int, ...], fitted: Sequence[_Member], reference: Sequence[_Member], stated: Array
+    label: str, sizes: tuple[int, ...], fitted: Sequence[_Run], reference: Sequence[_Run], stated: Array
 ) -> tuple[dict[str, list[Estimate]], bool, int]:
     """Estimates of every quantity at every stated time, whether the bias is the coupled one, and the seeds used."""
     by_place = {(each.seed, each.size, each.part): each for each in fitted}
@@ -258,7 +258,7 @@ def _estimates(
     return out, bool(coupled), len(seeds)
 
 
-def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[int, int, int], _Member]) -> list[int]:
+def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[int, int, int], _Run]) -> list[int]:
     """N for which every seed has two clouds of N and a cloud of 2 N that starts as both together."""
     return [
         n
@@ -273,7 +273,7 @@ def _places(coupled: Sequence[int], sizes: tuple[int, ...]) -> tuple[list[int], 
     return [sizes.index(n) for n in coupled], [sizes.index(2 * n) for n in coupled]
 
 
-def _energy_at(member: _Member, s: float) -> float:
+def _energy_at(member: _Run, s: float) -> float:
     return float(member.energy[int(np.argmin(np.abs(member.s - s)))])
 
 

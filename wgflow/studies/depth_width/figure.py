@@ -15,7 +15,7 @@ from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
 from wgflow.report.wording import number, trend
 from wgflow.stats.convergence_rates import Estimate, Interval
 from wgflow.studies.depth_width.particle_distances import particle_distances
-from wgflow.studies.depth_width.reduce import Family, Found, energies, laws, rows
+from wgflow.studies.depth_width.reduce import Family, FamilyFit, energies, laws, rows
 from wgflow.studies.depth_width.requires import draws_and_reference, layer_grid
 from wgflow.studies.requirements import observes
 
@@ -46,7 +46,7 @@ def exponents_in_words(rows: Sequence[Spec]) -> list[Spec]:
         "depth_width_energy": FILE_ALONE,
     },
 )  # fmt: skip
-def depth_width(found: list[tuple[Family, list[Found]]]) -> Result:
+def depth_width(found: list[tuple[Family, list[FamilyFit]]]) -> Result:
     """Distance of the outputs to those of the reference over L and M_l, with exponents and the law that predicts it."""
     depth, width = found[0][0].largest
     caption = (
@@ -64,7 +64,7 @@ def depth_width(found: list[tuple[Family, list[Found]]]) -> Result:
     return Result(_answer(found), caption, lambda: _draw(found), tables)
 
 
-def _answer(found: Sequence[tuple[Family, list[Found]]]) -> str:
+def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
     out = []
     for family, at in found:
         last = at[-1]
@@ -92,7 +92,7 @@ def _width_said(exponent: Interval, size: str) -> str:
     return f"shows no significant change with width, {power}"
 
 
-def _depth_said(family: Family, found: Found) -> str:
+def _depth_said(family: Family, found: FamilyFit) -> str:
     """The error of depth alone: what it is and how it falls."""
     if family.coupling == "path":
         what = f"the error of depth alone (to the deepest network of the same {found.depth_width} paths a layer)"
@@ -120,7 +120,7 @@ def _power(exponent: float) -> str:
 
 
 @style.styled
-def _draw(found: Sequence[tuple[Family, list[Found]]]) -> Figure:
+def _draw(found: Sequence[tuple[Family, list[FamilyFit]]]) -> Figure:
     figure, axes = style.panels(3, width=4.9, height=4.0, rows=len(found))
     for row, (family, at) in enumerate(found):
         left, middle, right = axes[3 * row : 3 * row + 3]
@@ -140,7 +140,7 @@ def _draw(found: Sequence[tuple[Family, list[Found]]]) -> Figure:
     return figure
 
 
-def _over_sizes(axes: Axes, family: Family, found: Found) -> None:
+def _over_sizes(axes: Axes, family: Family, found: FamilyFit) -> None:
     """Rms distance at every size, and the law."""
     sizes, fit = family.sizes(), found.law
     colours = style.sequence(len(sizes.depths))
@@ -167,7 +167,7 @@ def _against_depth(axes: Axes, found: Estimate) -> None:
     style.particle_axis(axes, found.sizes, _DEEP)
 
 
-def _gained(axes: Axes, family: Family, found: Found) -> None:
+def _gained(axes: Axes, family: Family, found: FamilyFit) -> None:
     """Fluctuation over draws against L, and what theory has for it."""
     gain, power = found.gain, _GAIN.get(family.coupling, 0.0)
     n = np.array(gain.depths, float)
@@ -203,10 +203,10 @@ def distances(rows: list[Spec]) -> Result:
         "grey: power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
         "particles run smoothly through depth; the reference is the last point."
     )
-    return Result(_said_of_clouds(rows), caption, lambda: _draw_apart(rows), {"depth_width_clouds": rows})
+    return Result(_finding_of_distances(rows), caption, lambda: _draw_distances(rows), {"depth_width_clouds": rows})
 
 
-def _said_of_clouds(rows: Sequence[Spec]) -> str:
+def _finding_of_distances(rows: Sequence[Spec]) -> str:
     out = []
     for coupling in dict.fromkeys(row["coupling"] for row in rows):
         mine = [row for row in rows if row["coupling"] == coupling]
@@ -234,7 +234,7 @@ def _name(row: Spec) -> str:
 
 
 @style.styled
-def _draw_apart(rows: Sequence[Spec]) -> Figure:
+def _draw_distances(rows: Sequence[Spec]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
     couplings = list(dict.fromkeys(row["coupling"] for row in rows))
     near = [row for row in rows if "coupled" in row]

@@ -60,14 +60,14 @@ def rows(work: Workspace) -> Iterator[Spec]:
         (file, study) = max(references, key=lambda each: shape(each[1]))
         with Trajectory(file.path) as trajectory:
             cloud = trajectory[-1].theta.reshape(*shape(study), -1)
-            yield _about(study, trajectory[-1].s) | _own(trajectory)
+            yield _about(study, trajectory[-1].s) | _moments(trajectory)
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
             if other.reference or seen.get(shape(its), 0) >= _DRAWS:
                 continue
             seen[shape(its)] = seen.get(shape(its), 0) + 1
             with Trajectory(other.path) as trajectory:
-                yield _about(its, trajectory[-1].s) | _own(trajectory) | _apart(trajectory, its, study, cloud)
+                yield _about(its, trajectory[-1].s) | _moments(trajectory) | _distances(trajectory, its, study, cloud)
 
 
 def _about(study: Spec, s: float) -> Spec:
@@ -76,7 +76,7 @@ def _about(study: Spec, s: float) -> Spec:
     return {"coupling": coupling, "layers": depth, "per_layer": width, "seed": study["seed"], "part": part, "s": s}
 
 
-def _own(trajectory: Trajectory) -> Spec:
+def _moments(trajectory: Trajectory) -> Spec:
     """What a network's cloud is like by itself."""
     frame, layers = trajectory[-1], trajectory.parameters["study"]["depth"]["layers"]
     rho = frame.particles
@@ -88,7 +88,7 @@ def _own(trajectory: Trajectory) -> Spec:
     return out | {"moment": moment.mean, "moment_largest": moment.largest, "radius": moment.radius}
 
 
-def _apart(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
+def _distances(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
     """Distances between a network's particles and the same ones in the reference."""
     depth, width = shape(study)
     within, first = study["particles"]["within"], study["particles"]["part"] * width

@@ -117,7 +117,7 @@ class Family(NamedTuple):
         return np.asarray(np.stack([runs[draw].outputs[t] for draw in draws]) - self.reference.outputs[t])
 
 
-class Gain(NamedTuple):
+class DepthFluctuation(NamedTuple):
     """Standard deviation of the outputs over draws against L at one M_l.
 
     Attributes
@@ -138,7 +138,7 @@ class Gain(NamedTuple):
     exponent: Equivalence
 
 
-class Found(NamedTuple):
+class FamilyFit(NamedTuple):
     """What a family says at one flow time.
 
     Attributes
@@ -161,7 +161,7 @@ class Found(NamedTuple):
     alone : float
         Exponent in L of the distance to the reference where M_l is the reference's own, so that no error of width is
         left; from one draw, so without an interval. NaN without such networks.
-    gain : Gain
+    gain : DepthFluctuation
         What depth takes from the fluctuations over draws.
     """
 
@@ -173,11 +173,11 @@ class Found(NamedTuple):
     depth: Estimate
     depth_width: int
     alone: float
-    gain: Gain
+    gain: DepthFluctuation
 
 
 @cached
-def laws(work: Workspace) -> list[tuple[Family, list[Found]]]:
+def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
     """Networks of a run by the coupling of their layers, with what is fitted at every flow time.
 
     Raises
@@ -185,7 +185,7 @@ def laws(work: Workspace) -> list[tuple[Family, list[Found]]]:
     InputError
         If a coupling has no reference, its members share no flow time, or the grid is too small for the laws.
     """
-    return [(family, [found_at(family, t) for t in range(len(family.s))]) for family in families(work)]
+    return [(family, [fit_family(family, t) for t in range(len(family.s))]) for family in families(work)]
 
 
 def families(work: Workspace) -> list[Family]:
@@ -248,7 +248,7 @@ def _family(coupling: str, listed: list[_Listed]) -> Family:
     return Family(coupling, shared, runs, reference, largest, nested)
 
 
-def found_at(family: Family, t: int) -> Found:
+def fit_family(family: Family, t: int) -> FamilyFit:
     """Fit everything at the t-th flow time.
 
     Raises
@@ -268,7 +268,7 @@ def found_at(family: Family, t: int) -> Found:
     deepest = _column(squares[:, -1, :])
     widths = [width for width, there in zip(sizes.widths, deepest, strict=True) if there]
     depth, depth_width = _depth(family, t, name)
-    return Found(
+    return FamilyFit(
         s,
         fit_law(squares, sizes, "free" if family.coupling == "path" else "product", name),
         chosen,
@@ -277,7 +277,7 @@ def found_at(family: Family, t: int) -> Found:
         depth,
         depth_width,
         _alone(family, t),
-        _gain(family, t, name),
+        _depth_fluctuation(family, t, name),
     )
 
 
@@ -324,18 +324,18 @@ def _products(gaps: Sequence[Array]) -> Array:
     return np.stack([each @ each.T / each.shape[1] for each in gaps])
 
 
-def _gain(family: Family, t: int, name: str) -> Gain:
+def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
     """Fluctuation over draws against L: whether it is free of L."""
     width = max(family.widths, key=lambda width: (sum(each == width for _, each in family.grid), width))
     at = [depth for depth in family.depths if (depth, width) in family.grid]
     statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
     seeds = len(family.draws)
-    return Gain(
+    return DepthFluctuation(
         tuple(at), width, statistic(np.ones((1, seeds)))[0], exponent_equivalence(at, seeds, statistic, f"{name} gain")
     )
 
 
-def rows(found: Sequence[tuple[Family, Sequence[Found]]]) -> Iterator[Spec]:
+def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
     """Exponents as plain JSON rows, one for each coupling, flow time and quantity."""
     for family, at in found:
         for each in at:

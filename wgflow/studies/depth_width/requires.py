@@ -16,7 +16,7 @@ _VARIED = {
     "depth.layers", "particles.per_layer", "particles.count", "particles.within", "seed", "particles.part",
     "particles.coupling",
 }  # fmt: skip
-Sized = dict[tuple[int, int], list[RunPlan]]
+Grid = dict[tuple[int, int], list[RunPlan]]
 
 
 @of_members
@@ -53,9 +53,9 @@ def by_coupling(plan: Plan) -> dict[str, list[RunPlan]]:
     return couplings
 
 
-def by_size(members: Sequence[RunPlan]) -> Sized:
+def by_size(members: Sequence[RunPlan]) -> Grid:
     """Members by L and M_l."""
-    sizes: Sized = {}
+    sizes: Grid = {}
     for planned in members:
         assert isinstance(planned.member.depth, LayersTable)  # in_layers was asked before
         layers = planned.member.depth.layers
@@ -63,7 +63,7 @@ def by_size(members: Sequence[RunPlan]) -> Sized:
     return sizes
 
 
-def sides(sizes: Sized) -> tuple[list[int], list[int]]:
+def sides(sizes: Grid) -> tuple[list[int], list[int]]:
     """All L and all M_l of some sizes, increasing."""
     return sorted({depth for depth, _ in sizes}), sorted({width for _, width in sizes})
 

@@ -10,14 +10,14 @@ from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import number
-from wgflow.studies.envelope.reduce import Member, rows
-from wgflow.studies.envelope.reduce import members as envelopes
+from wgflow.studies.envelope.reduce import Run, rows
+from wgflow.studies.envelope.reduce import runs as envelopes
 
 _CURVES = ("ratio", "lower", "upper", "smooth_lower", "smooth_upper")
 
 
 @figure("envelope", envelopes)
-def envelope(members: list[Member]) -> Result:
+def envelope(members: list[Run]) -> Result:
     """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians.
 
     Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
@@ -32,7 +32,7 @@ def envelope(members: list[Member]) -> Result:
     return Result(_finding(members), caption, lambda: _draw(members), {"envelope": rows(members)})
 
 
-def _finding(members: list[Member]) -> str:
+def _finding(members: list[Run]) -> str:
     ratios = np.concatenate([each.ratio for member in members for each in member.found])
     last = [member.found[-1] for member in members]
     finite = ratios[np.isfinite(ratios)]
@@ -50,7 +50,7 @@ def _finding(members: list[Member]) -> str:
 
 
 @style.styled
-def _draw(members: list[Member]) -> Figure:
+def _draw(members: list[Run]) -> Figure:
     figure, axes = style.panels(len(members), width=4.9, height=3.6, rows=2)
     for above, below, member in zip(axes, axes[len(members) :], members, strict=False):
         last = member.found[-1]

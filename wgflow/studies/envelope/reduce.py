@@ -15,7 +15,7 @@ _LEGIBLE = 3  # members drawn at most: the first, one in the middle, the last
 _FRAMES = 25  # of each at most
 
 
-class Member(NamedTuple):
+class Run(NamedTuple):
     """A member with the envelope of its adjoint at some frames.
 
     Attributes
@@ -33,7 +33,7 @@ class Member(NamedTuple):
     found: list[Envelope]
 
 
-def members(work: Workspace) -> list[Member]:
+def runs(work: Workspace) -> list[Run]:
     """Up to three members that did not diverge, the first and the last among them.
 
     Raises
@@ -45,14 +45,14 @@ def members(work: Workspace) -> list[Member]:
     return [_measured(files[place]) for place in evenly_spaced(len(files), _LEGIBLE)]
 
 
-def _measured(file: MemberFile) -> Member:
+def _measured(file: MemberFile) -> Run:
     with Trajectory(file.path) as trajectory:
         energy, frames = trajectory.energy(), [trajectory[number] for number in evenly_spaced(len(trajectory), _FRAMES)]
     found = [adjoint_envelope(energy, frame.particles) for frame in frames]
-    return Member(file.label, [frame.s for frame in frames], found)
+    return Run(file.label, [frame.s for frame in frames], found)
 
 
-def rows(members: Sequence[Member]) -> list[Spec]:
+def rows(members: Sequence[Run]) -> list[Spec]:
     """The first and the last frame of each member, at t = 0, as plain JSON rows."""
     return [
         {

@@ -13,7 +13,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import change
 from wgflow.report.wording import number
-from wgflow.studies.feature_flow.reduce import STRENGTH, Bounded, Course, FeatureFlow, feature_flow, row, together
+from wgflow.studies.feature_flow.reduce import STRENGTH, Bounded, FlowAndDescent, Run, feature_flow, row, together
 from wgflow.studies.requirements import observes, only_varies
 
 _NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
@@ -27,9 +27,9 @@ _DASH = {"resnet": "-", "dnn": (0, (4, 2))}
         only_varies("network.kind", "particles.count", "network.method", "record", "flow.integrator", "flow.step"),
     ),
 )  # fmt: skip
-def flow_and_descent(reduced: FeatureFlow) -> Result:
+def flow_and_descent(reduced: FlowAndDescent) -> Result:
     """Loss along s by gradient descent and by the flow, the flow's constraint defect, and the spread of units."""
-    found = reduced.courses
+    found = reduced.runs
     if not found:
         return Result("No network has two frames.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (
@@ -40,10 +40,10 @@ def flow_and_descent(reduced: FeatureFlow) -> Result:
         "Zhang (2021), Algorithms 1 and 3, Definition 2."
     )
     said, table = _said(found) + _bounds_said(reduced.bounded), [row(each) for each in found]
-    return Result(said, caption, lambda: _draw_courses(found), {"feature_flow": table})
+    return Result(said, caption, lambda: _draw(found), {"feature_flow": table})
 
 
-def _how_resolved(flow: Course) -> str:
+def _how_resolved(flow: Run) -> str:
     until, least = flow.resolved, flow.spread.min(axis=1)
     share = float(np.max(flow.defect / np.where(least > 0, least, np.inf)))
     if until < flow.s[-1] or not (least > 0).all():
@@ -64,7 +64,7 @@ def _bounds_said(found: Sequence[Bounded]) -> str:
     )
 
 
-def _said(found: Sequence[Course]) -> str:
+def _said(found: Sequence[Run]) -> str:
     out = []
     for kind in dict.fromkeys(each.kind for each in found):
         largest = max(each.units for each in found if each.kind == kind)
@@ -80,7 +80,7 @@ def _said(found: Sequence[Course]) -> str:
     return " ".join(out)
 
 
-def _near(s: Array, same: dict[str, Course]) -> str:
+def _near(s: Array, same: dict[str, Run]) -> str:
     """Until when the losses of descent and of the flow are alike."""
     descent, flow = same["descent"].energy, same["flow"].energy
     until = together(s, descent, flow)
@@ -90,7 +90,7 @@ def _near(s: Array, same: dict[str, Course]) -> str:
 
 
 @style.styled
-def _draw_courses(found: Sequence[Course]) -> Figure:
+def _draw(found: Sequence[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
     sizes = sorted({each.units for each in found})
     colour = {size: style.COLOURS[k % len(style.COLOURS)] for k, size in enumerate(sizes)}

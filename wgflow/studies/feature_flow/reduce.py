@@ -22,7 +22,7 @@ _SMALL = 60  # units up to which it is solved in a second
 _DETACHED = 0.02  # defect over spread of units from which on the flow counts as not resolved
 
 
-class Course(NamedTuple):
+class Run(NamedTuple):
     """A network along its frames.
 
     Attributes
@@ -78,20 +78,20 @@ class Bounded(NamedTuple):
     gap: Array
 
 
-class FeatureFlow(NamedTuple):
+class FlowAndDescent(NamedTuple):
     """Networks of a run that have two frames, and the optimality gaps of the small ones."""
 
-    courses: list[Course]
+    runs: list[Run]
     bounded: list[Bounded]
 
 
-def feature_flow(work: Workspace) -> FeatureFlow:
+def feature_flow(work: Workspace) -> FlowAndDescent:
     """Networks along their frames, and how far the small ones are from the best of their features."""
-    found = courses(work)
-    return FeatureFlow(found, bounded(work) if found else [])
+    found = runs(work)
+    return FlowAndDescent(found, bounded(work) if found else [])
 
 
-def courses(work: Workspace) -> list[Course]:
+def runs(work: Workspace) -> list[Run]:
     """Members of a run with two frames."""
     found = []
     for member in work.members():
@@ -102,7 +102,7 @@ def courses(work: Workspace) -> list[Course]:
                 held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
                 about = (table["kind"], particle_count(trajectory), table["method"])
                 s, energy, defect, spread, weights = series
-                found.append(Course(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
+                found.append(Run(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
     return found
 
 
@@ -141,11 +141,11 @@ def together(s: Array, one: Array, other: Array) -> float | None:
     return float(s[int(np.argmax(apart)) - 1] if apart.any() else s[-1])
 
 
-def row(course: Course) -> Spec:
+def row(run: Run) -> Spec:
     """Start and end of a network, as plain JSON."""
     return {
-        "kind": course.kind, "m": course.units, "method": course.method, "s": float(course.s[-1]),
-        "loss_first": float(course.energy[0]), "loss_last": float(course.energy[-1]),
-        "loss_of_weights_last": float(course.weights[-1]), "defect_largest": float(course.defect.max()),
-        "resolved_until": course.resolved, "spread_least": float(course.spread[-1].min()),
+        "kind": run.kind, "m": run.units, "method": run.method, "s": float(run.s[-1]),
+        "loss_first": float(run.energy[0]), "loss_last": float(run.energy[-1]),
+        "loss_of_weights_last": float(run.weights[-1]), "defect_largest": float(run.defect.max()),
+        "resolved_until": run.resolved, "spread_least": float(run.spread[-1].min()),
     }  # fmt: skip

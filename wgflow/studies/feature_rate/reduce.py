@@ -40,7 +40,7 @@ class Parts(NamedTuple):
     among: Array
 
 
-class Ended(NamedTuple):
+class Run(NamedTuple):
     """A network at the stated flow times.
 
     Attributes
@@ -109,11 +109,11 @@ def gaps(work: Workspace) -> list[Gaps]:
     InputError
         If there is no seed whose members reached the end.
     """
-    ended = [_ended(member) for member in work.members()]
+    ended = [_run(member) for member in work.members()]
     found = [each for each in ended if each is not None]
     fitted = [each for each in found if each.method == "descent" and each.start == "minimum_norm"]
     references = {each.seed: each for each in found if each.start == "ideal"}
-    usual = _most_common([each.step for each in fitted])
+    usual = _mode([each.step for each in fitted])
     sizes = tuple(sorted({each.units for each in fitted if each.step == usual}))
     by_size = {(each.seed, each.units): each for each in fitted if each.step == usual}
     seeds = [seed for seed in sorted(references) if all((seed, m) in by_size for m in sizes)]
@@ -138,13 +138,13 @@ def gaps(work: Workspace) -> list[Gaps]:
 
 
 def _by_rate(
-    fitted: Sequence[Ended], flows: dict[tuple[int, int], Ended], t: int, name: str
+    fitted: Sequence[Run], flows: dict[tuple[int, int], Run], t: int, name: str
 ) -> tuple[dict[str, Estimate], int]:
     """Distances to the flow of the same units, against 1/h."""
     with_flow = [each for each in fitted if (each.seed, each.units) in flows]
     if not with_flow:
         return {}, 0
-    m = _most_common([each.units for each in with_flow])
+    m = _mode([each.units for each in with_flow])
     by_step = {(each.seed, each.step): each for each in with_flow if each.units == m}
     steps = sorted({step for _, step in by_step}, reverse=True)
     seeds = [seed for seed in sorted({seed for seed, _ in by_step}) if all((seed, h) in by_step for h in steps)]
@@ -153,7 +153,7 @@ def _by_rate(
 
 
 def _estimates(
-    pairs: list[list[tuple[Ended, Ended]]], t: int, sizes: Sequence[float], name: str, limit: int | None = None
+    pairs: list[list[tuple[Run, Run]]], t: int, sizes: Sequence[float], name: str, limit: int | None = None
 ) -> dict[str, Estimate]:
     """Rms distances, by quantity.
 
@@ -161,8 +161,8 @@ def _estimates(
     outputs and loss are means over the reference's units, of which those compared are a part.
     """
     squares = {
-        "weights": [[np.mean(_apart(a, b, t).among ** 2) for a, b in row] for row in pairs],
-        "features": [[np.mean(_apart(a, b, t).alpha ** 2) for a, b in row] for row in pairs],
+        "weights": [[np.mean(_difference(a, b, t).among ** 2) for a, b in row] for row in pairs],
+        "features": [[np.mean(_difference(a, b, t).alpha ** 2) for a, b in row] for row in pairs],
         "outputs": [[np.mean((a.outputs[t] - b.outputs[t]) ** 2) for a, b in row] for row in pairs],
         "loss": [[(a.energy[t] - b.energy[t]) ** 2 for a, b in row] for row in pairs],
     }
@@ -173,16 +173,16 @@ def _estimates(
     return out
 
 
-def _epsilon(a: Ended, ideal: Ended) -> float:
+def _epsilon(a: Run, ideal: Run) -> float:
     """Largest |v_l - vbar_l| over 1 + |Theta_i| + |Theta_j| among the first units at the start, l = 2..L."""
-    apart = np.abs(_apart(a, ideal, 0).among)
+    apart = np.abs(_difference(a, ideal, 0).among)
     n = apart.shape[1]
     own = ideal.parts[0]
     size = np.sqrt(np.sum(own.inner[:n] ** 2, axis=1) + np.sum(own.alpha[:n] ** 2, axis=1))
     return float((apart / (1 + size[:, None] + size)).max())
 
 
-def _apart(a: Ended, b: Ended, t: int) -> Parts:
+def _difference(a: Run, b: Run, t: int) -> Parts:
     """Differences over the units that two networks have in common."""
     one, other = a.parts[t], b.parts[t]
     n = min(len(one.alpha), len(other.alpha))
@@ -194,12 +194,12 @@ def _apart(a: Ended, b: Ended, t: int) -> Parts:
     )
 
 
-def _largest(a: Ended, b: Ended, t: int) -> float:
-    apart = _apart(a, b, t)
+def _largest(a: Run, b: Run, t: int) -> float:
+    apart = _difference(a, b, t)
     return float(max(np.abs(apart.alpha).max(), np.abs(apart.beta).max()))
 
 
-def _ended(member: MemberFile) -> Ended | None:
+def _run(member: MemberFile) -> Run | None:
     """First units of a network along s; nothing if it did not reach the end."""
     with Trajectory(member.path) as trajectory:
         if not reached_end(trajectory):
@@ -209,7 +209,7 @@ def _ended(member: MemberFile) -> Ended | None:
         points, inputs = trajectory.parameters["energy"]["problem"]["data"]["x"]["shape"]
         parts = [_parts(each, inputs, points, network["layers"]) for each in trajectory.series("units")]
         table = study["network"]
-        return Ended(
+        return Run(
             study["particles"]["count"],
             study["flow"]["step"],
             table["method"],
@@ -231,7 +231,7 @@ def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
     return Parts(units[:, :inputs], alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0))
 
 
-def _most_common(values: Sequence[Any]) -> Any:
+def _mode(values: Sequence[Any]) -> Any:
     return max(sorted(set(values)), key=values.count)
 
 

@@ -97,7 +97,7 @@ class Errors(NamedTuple):
         return np.asarray(np.hypot(self.squared.width.value / np.sqrt(depth * width), self.squared.depth.value / depth))
 
 
-def ended(file: MemberFile) -> Run | None:
+def read_run(file: MemberFile) -> Run | None:
     """Read what a member measured; nothing if it did not reach the end."""
     with Trajectory(file.path) as trajectory:
         if not reached_end(trajectory):
@@ -117,7 +117,7 @@ def errors(work: Workspace) -> Errors:
     InputError
         If no reference, or too few sizes for a fit, reached the end.
     """
-    runs = [(file.reference, run) for file in work.members() if (run := ended(file))]
+    runs = [(file.reference, run) for file in work.members() if (run := read_run(file))]
     references = [run for reference, run in runs if reference]
     fitted = [run for reference, run in runs if not reference]
     if not references or not fitted:

@@ -17,7 +17,7 @@ from scipy.optimize import nnls
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.studies.hidden_width.reduce import Run, ended
+from wgflow.studies.hidden_width.reduce import Run, read_run
 from wgflow.study import formulas
 from wgflow.study.workspace import Workspace
 
@@ -96,7 +96,7 @@ def scales(work: Workspace) -> list[Scale]:
     """
     repeats: dict[tuple[int, int, float], list[Run]] = {}
     for file in work.members():
-        run = ended(file)
+        run = read_run(file)
         if run:
             repeats.setdefault(_place(run), []).append(run)
     kept = {place: runs for place, runs in repeats.items() if len(runs) > 1}

@@ -10,7 +10,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import FALLS, UNSETTLED, change, joint_change
 from wgflow.report.wording import span
-from wgflow.studies.landscape.reduce import SEARCH, Course, Landscape, courses, rows
+from wgflow.studies.landscape.reduce import SEARCH, Landscape, Run, rows, runs
 from wgflow.studies.requirements import varies
 
 _STARTS = {
@@ -24,25 +24,25 @@ _FLOOR = 1e-9  # where a gradient of 0 is drawn
 NEGLIGIBLE = 1e-8  # slopes down to minus this count as none
 
 
-@figure("landscape", courses, needs=(varies("particles.support"),))
+@figure("landscape", runs, needs=(varies("particles.support"),))
 def landscape(found: Landscape) -> Result:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
     caption = (
         "Loss, dissipation ∫|∇δE/δρ|² dρ and descent certificate, the least <δE/δρ, ν − ρ> over |θ| <= "
         f"{found.radius:.3g} ({SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
     )
-    return Result(_finding(found.courses), caption, lambda: _draw(found.courses), {"landscape": rows(found.courses)})
+    return Result(_finding(found.runs), caption, lambda: _draw(found.runs), {"landscape": rows(found.runs)})
 
 
-def _ends(courses: list[Course], support: str, depth: str | None = None) -> list[Course]:
-    return [each for each in courses if each.support == support and depth in (None, each.depth)]
+def _ends(runs: list[Run], support: str, depth: str | None = None) -> list[Run]:
+    return [each for each in runs if each.support == support and depth in (None, each.depth)]
 
 
-def _finding(courses: list[Course]) -> str:
+def _finding(runs: list[Run]) -> str:
     """What became of each support, in one sentence."""
     parts = []
-    for support in dict.fromkeys([*_STARTS, *(each.support for each in courses)]):
-        chosen, words = _ends(courses, support), _STARTS.get(support, f"support {support}")
+    for support in dict.fromkeys([*_STARTS, *(each.support for each in runs)]):
+        chosen, words = _ends(runs, support), _STARTS.get(support, f"support {support}")
         if not chosen:
             continue
         until = span((float(each.s[-1]) for each in chosen), "g")
@@ -55,7 +55,7 @@ def _finding(courses: list[Course]) -> str:
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in parts)
 
 
-def _went(chosen: list[Course]) -> str:
+def _went(chosen: list[Run]) -> str:
     """How E went in some runs: to where if it fell in all of them."""
     changes = [change(each.s, each.energy) for each in chosen]
     if {each.kind for each in changes} == {FALLS}:
@@ -63,7 +63,7 @@ def _went(chosen: list[Course]) -> str:
     return joint_change(changes)
 
 
-def _slopes(chosen: list[Course]) -> str:
+def _slopes(chosen: list[Run]) -> str:
     """What the certificates found at the ends of some runs."""
     slope = [float(each.value[-1]) for each in chosen]
     if not any(each < -NEGLIGIBLE for each in slope):
@@ -72,25 +72,25 @@ def _slopes(chosen: list[Course]) -> str:
 
 
 @style.styled
-def _draw(courses: list[Course]) -> Figure:
-    depths = list(dict.fromkeys(each.depth for each in courses))
+def _draw(runs: list[Run]) -> Figure:
+    depths = list(dict.fromkeys(each.depth for each in runs))
     figure, axes = style.panels(3, width=4.5, height=3.5, rows=len(depths))
     for row, depth in enumerate(depths):
         loss, rest, slope = axes[3 * row : 3 * row + 3]
-        _lines(loss, courses, depth, "energy", "loss $E$")
-        _lines(rest, courses, depth, "dissipation", r"dissipation $\int|\nabla\,\delta E/\delta\rho|^2 d\rho$")
-        _lines(slope, courses, depth, "value", r"certificate $-\inf_\nu\langle\delta E/\delta\rho,\,\nu-\rho\rangle$")
+        _lines(loss, runs, depth, "energy", "loss $E$")
+        _lines(rest, runs, depth, "dissipation", r"dissipation $\int|\nabla\,\delta E/\delta\rho|^2 d\rho$")
+        _lines(slope, runs, depth, "value", r"certificate $-\inf_\nu\langle\delta E/\delta\rho,\,\nu-\rho\rangle$")
         rest.set_yticks([_FLOOR, *10.0 ** np.arange(-6, 1, 2)], ["0", *(f"$10^{{{k}}}$" for k in range(-6, 1, 2))])
-        loss.set_title(f"{depth}: {_verdict(courses, depth)}")
+        loss.set_title(f"{depth}: {_verdict(runs, depth)}")
         rest.set_title(f"{depth}: has it come to rest?")
         slope.set_title(f"{depth}: is anything left to gain?")
     axes[0].legend(loc="lower left", fontsize=9.5)
     return figure
 
 
-def _verdict(courses: list[Course], depth: str) -> str:
-    full = _ends(courses, "full", depth)
-    others = [each for each in courses if each.depth == depth and each.support != "full"]
+def _verdict(runs: list[Run], depth: str) -> str:
+    full = _ends(runs, "full", depth)
+    others = [each for each in runs if each.depth == depth and each.support != "full"]
     fell = {change(each.s, each.energy).kind for each in full} == {FALLS}
     moving = any(change(each.s, each.energy).kind == UNSETTLED or _falling(each) for each in others)
     if not full or not others or not fell or moving:
@@ -99,15 +99,15 @@ def _verdict(courses: list[Course], depth: str) -> str:
     return f"down to {highest:.1g}, or stuck at {least:.1g}" if highest < least else "loss along the flow"
 
 
-def _falling(course: Course) -> bool:
+def _falling(course: Run) -> bool:
     """Whether E still falls, by more than a tenth, over the last quarter of s."""
     late = course.energy[course.s >= 0.75 * course.s[-1]]
     return bool(late[-1] < 0.9 * late[0])
 
 
-def _lines(axes: Axes, courses: list[Course], depth: str, name: str, label: str) -> None:
+def _lines(axes: Axes, runs: list[Run], depth: str, name: str, label: str) -> None:
     known: set[str] = set()
-    for each in courses:
+    for each in runs:
         if each.depth != depth:
             continue
         values = np.maximum(np.abs(getattr(each, name)), _FLOOR)
@@ -117,7 +117,7 @@ def _lines(axes: Axes, courses: list[Course], depth: str, name: str, label: str)
         known.add(each.support)
     axes.set(yscale="log", xlabel="flow time $s$", ylabel=label)
     axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
-    last = max(float(each.s[-1]) for each in courses) or 1.0
+    last = max(float(each.s[-1]) for each in runs) or 1.0
     ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(-0.05, 1.1 * last)

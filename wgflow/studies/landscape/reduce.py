@@ -17,7 +17,7 @@ from wgflow.trajectory import Trajectory
 SEARCH = 32  # starts of a certificate
 
 
-class Course(NamedTuple):
+class Run(NamedTuple):
     """A member along its frames.
 
     Attributes
@@ -44,15 +44,15 @@ class Landscape(NamedTuple):
     ----------
     radius : float
         Bound of |theta|.
-    courses : list of Course
+    runs : list of Run
         The members.
     """
 
     radius: float
-    courses: list[Course]
+    runs: list[Run]
 
 
-def courses(work: Workspace) -> Landscape:
+def runs(work: Workspace) -> Landscape:
     """Members that did not diverge.
 
     Raises
@@ -62,7 +62,7 @@ def courses(work: Workspace) -> Landscape:
     """
     files = undiverged_members(work)
     radius = max(_farthest(file) for file in files)
-    return Landscape(radius, [_along(file, radius) for file in files])
+    return Landscape(radius, [_run(file, radius) for file in files])
 
 
 def _farthest(file: MemberFile) -> float:
@@ -71,16 +71,16 @@ def _farthest(file: MemberFile) -> float:
         return max(float(norms(frame.theta[frame.mass > 0]).max(initial=0.0)) for frame in trajectory)
 
 
-def _along(file: MemberFile, radius: float) -> Course:
+def _run(file: MemberFile, radius: float) -> Run:
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
         value = [certificate(energy, frame.particles, radius, SEARCH, s=frame.s).value for frame in trajectory]
         s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
     support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
-    return Course(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
+    return Run(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
 
 
-def rows(courses: Sequence[Course]) -> list[Spec]:
+def rows(runs: Sequence[Run]) -> list[Spec]:
     """Start and end of every member, as plain JSON rows."""
     return [
         {"depth": each.depth, "support": each.support, "seed": each.seed}
@@ -89,5 +89,5 @@ def rows(courses: Sequence[Course]) -> list[Spec]:
             for label, name in (("energy", "energy"), ("dissipation", "dissipation"), ("certificate", "value"))
             for when, at in (("start", 0), ("end", -1))
         }
-        for each in courses
+        for each in runs
     ]

@@ -22,7 +22,7 @@ from wgflow.stats.exceedance import (
 )
 from wgflow.stats.extrapolation import failure_probability
 from wgflow.studies.depth_width.requires import layer_grid
-from wgflow.studies.sizing.reduce import Sized, rows, sized
+from wgflow.studies.sizing.reduce import Sizing, rows, summarise
 from wgflow.studies.sizing.requires import grid_and_one_coupling, target_and_seeds
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
@@ -53,10 +53,10 @@ def _more_seeds(row: Spec) -> str:
 
 
 @figure(
-    "sizing", sized, needs=(layer_grid, grid_and_one_coupling, target_and_seeds), particles=False,
+    "sizing", summarise, needs=(layer_grid, grid_and_one_coupling, target_and_seeds), particles=False,
     tables={"sizing": TableText("Sizes", rows_in_words)},
 )  # fmt: skip
-def sizing(found: Sized) -> Result:
+def sizing(found: Sizing) -> Result:
     """Failure probabilities over L and M_l against the target, and the smallest size that meets it."""
     law = "M_l" if found.model.coupling == "path" else "L M_l"
     caption = (
@@ -69,7 +69,7 @@ def sizing(found: Sized) -> Result:
     return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))})
 
 
-def _answer(found: Sized) -> str:
+def _answer(found: Sizing) -> str:
     """What was observed, what is predicted, what the theorem's form asks for."""
     target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
     if found.phase.smallest:
@@ -95,14 +95,14 @@ def _answer(found: Sized) -> str:
 
 
 @style.styled
-def _draw(found: Sized) -> Figure:
+def _draw(found: Sizing) -> Figure:
     figure, (left, right) = style.panels(2, width=6.0, height=4.6)
     _diagram(left, found)
     _columns(right, found)
     return figure
 
 
-def _diagram(axes: Axes, found: Sized) -> None:
+def _diagram(axes: Axes, found: Sizing) -> None:
     """Cells of the grid by verdict, the model's line of probability eta, the hyperbola of the smallest size."""
     sizes, counted = found.sizes, found.failures
     image = np.ones((len(sizes.widths), len(sizes.depths), 4))
@@ -146,7 +146,7 @@ def _diagram(axes: Axes, found: Sized) -> None:
     axes.legend(handles=handles, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
-def _columns(axes: Axes, found: Sized) -> None:
+def _columns(axes: Axes, found: Sizing) -> None:
     """Probability against M_l for every L, observed and by the model."""
     sizes, counted = found.sizes, found.failures
     fine = np.geomspace(sizes.widths[0], sizes.widths[-1], 200)

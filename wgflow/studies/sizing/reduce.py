@@ -96,7 +96,7 @@ class Bound(NamedTuple):
     text: str
 
 
-class Sized(NamedTuple):
+class Sizing(NamedTuple):
     """A study's energies at the end compared with its target."""
 
     s: float
@@ -112,7 +112,7 @@ class Sized(NamedTuple):
 
 
 @cached
-def sized(work: Workspace) -> Sized:
+def summarise(work: Workspace) -> Sizing:
     """Compare a run's last energies with its target.
 
     Raises
@@ -148,10 +148,10 @@ def sized(work: Workspace) -> Sized:
     decided = phase_diagram(counted, sizes, eta)
     answer = smallest(model, eps, eta)
     bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
-    return Sized(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
+    return Sizing(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
 
 
-def rows(found: Sized) -> Iterator[Spec]:
+def rows(found: Sizing) -> Iterator[Spec]:
     """What was observed and what is predicted of every size, as plain JSON rows."""
     for i, depth in enumerate(found.sizes.depths):
         for j, width in enumerate(found.sizes.widths):

@@ -11,14 +11,14 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.report.wording import number, share
-from wgflow.studies.theorems.reduce import diagnosed
+from wgflow.studies.theorems.reduce import diagnostics
 from wgflow.theory.envelope import Envelope
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
 _ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
 
 
-@figure("theorems", diagnosed)
+@figure("theorems", diagnostics)
 def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
     """Six panels of what was found along a member, from that and the member's name."""
     found, label = reduced

@@ -8,7 +8,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 
-def diagnosed(work: Workspace) -> tuple[TheoremDiagnostics, str]:
+def diagnostics(work: Workspace) -> tuple[TheoremDiagnostics, str]:
     """Diagnostics of the representative member, which take up to a minute, and its name."""
     with Trajectory(representative(work)) as trajectory:
         return theorem_diagnostics(trajectory), trajectory.path.stem

@@ -14,7 +14,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import counted, span
 from wgflow.studies.requirements import varies
-from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Course, assumption_rows, courses_and_assumptions, rows
+from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Run, assumption_rows, rows, runs_and_assumptions
 from wgflow.studies.zero_loss.requires import homogeneous_in_layers
 from wgflow.theory.assumption import Assumption
 
@@ -30,8 +30,8 @@ _MARKERS = dict(zip(_STARTS, "osD^v", strict=True))
 _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
 
 
-@figure("zero_loss", courses_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
-def zero_loss(reduced: tuple[list[Course], dict[str, list[Assumption]]]) -> Result:
+@figure("zero_loss", runs_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
+def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, the share of its shadow that the cloud at t0 covers below; a column for each block."""
     found, panel = reduced
     caption = (
@@ -59,7 +59,7 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
     return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts separated"
 
 
-def _finding(found: list[Course]) -> str:
+def _finding(found: list[Run]) -> str:
     """What became of the starts with the property and, block by block, of those without."""
     having, lacking = ([each for each in found if each.separated == is_so] for is_so in (True, False))
     sentences = []
@@ -79,7 +79,7 @@ def _finding(found: list[Course]) -> str:
     return " ".join(sentences)
 
 
-def _falling(runs: list[Course]) -> str:
+def _falling(runs: list[Run]) -> str:
     """In how many of some runs E falls at the end, and like which power of s."""
     rates = sorted(each.rate for each in runs if each.falls and np.isfinite(each.rate))
     if not rates:
@@ -88,7 +88,7 @@ def _falling(runs: list[Course]) -> str:
     return f"falling there {'' if len(rates) == len(runs) else f'in {counted(len(rates), len(runs))} '}like {powers}"
 
 
-def _without(runs: list[Course], block: str) -> str:
+def _without(runs: list[Run], block: str) -> str:
     """What became of one block's starts without the property."""
     zero, floored = ([each for each in runs if getattr(each, name)] for name in ("zero", "on_floor"))
     stuck = [each for each in runs if each.energy[-1] == each.energy[0]]
@@ -110,7 +110,7 @@ def _without(runs: list[Course], block: str) -> str:
 
 
 @style.styled
-def _draw(found: list[Course]) -> Figure:
+def _draw(found: list[Run]) -> Figure:
     blocks = list(dict.fromkeys(each.block for each in found))
     figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
     energies = np.concatenate([each.energy[np.isfinite(each.energy)] for each in found])
@@ -124,7 +124,7 @@ def _draw(found: list[Course]) -> Figure:
     return figure
 
 
-def _losses(axes: Axes, runs: list[Course], block: str) -> None:
+def _losses(axes: Axes, runs: list[Run], block: str) -> None:
     _lines(axes, runs, lambda each: (each.s, each.energy))
     floor, empty = runs[0].floor, runs[0].empty
     axes.axhline(ZERO * empty, color=style.INK, lw=0.8, ls=":")
@@ -139,7 +139,7 @@ def _losses(axes: Axes, runs: list[Course], block: str) -> None:
     axes.set_title(f"does $E$ reach 0?\n{block}, {runs[0].kind}")
 
 
-def _covered(axes: Axes, runs: list[Course]) -> None:
+def _covered(axes: Axes, runs: list[Run]) -> None:
     _lines(axes, runs, lambda each: (each.at, np.array([one.covered.value for one in each.separation])))
     iid = runs[0].separation[0].covered
     axes.axhspan(iid.iid - 2 * iid.spread, min(1.0, iid.iid + 2 * iid.spread), color=style.GREY, alpha=0.25, lw=0)
@@ -147,7 +147,7 @@ def _covered(axes: Axes, runs: list[Course]) -> None:
     axes.set_title(f"are all {_SHADOWS[runs[0].kind]} still there at $t_0$?")
 
 
-def _lines(axes: Axes, runs: list[Course], values: Callable[[Course], tuple[Array, Array]]) -> None:
+def _lines(axes: Axes, runs: list[Run], values: Callable[[Run], tuple[Array, Array]]) -> None:
     known: set[str] = set()
     for each in runs:
         s, y = values(each)

@@ -34,7 +34,7 @@ SEPARATED = {"full": True, "one_layer": True, "point": False, "origin": False, "
 _MEASURED = 25  # frames at which the cloud at t0 is measured
 
 
-class Course(NamedTuple):
+class Run(NamedTuple):
     """One member along its frames.
 
     Attributes
@@ -101,13 +101,13 @@ class Course(NamedTuple):
         return bool(self.floor <= self.energy[-1] <= 1.01 * self.floor)
 
 
-def courses(work: Workspace) -> list[Course]:
+def runs(work: Workspace) -> list[Run]:
     """Members that have frames and did not diverge; raises InputError if there are none, or a start is unknown here."""
     estimators: dict[tuple[str, int], SeparationEstimator] = {}
-    return [_course(file, estimators) for file in undiverged_members(work)]
+    return [_run(file, estimators) for file in undiverged_members(work)]
 
 
-def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
+def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
     """What can be checked of the theorems' assumptions, for each block, on a member that starts separated.
 
     Homogeneity and the universal kernel of the problem; separation at the start, at t0; the Sard proxy at the end,
@@ -131,12 +131,12 @@ def checked(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
     return panel
 
 
-def courses_and_assumptions(work: Workspace) -> tuple[list[Course], dict[str, list[Assumption]]]:
-    """Both :func:`courses` and :func:`checked`."""
-    return courses(work), checked(work)
+def runs_and_assumptions(work: Workspace) -> tuple[list[Run], dict[str, list[Assumption]]]:
+    """Both :func:`runs` and :func:`assumptions`."""
+    return runs(work), assumptions(work)
 
 
-def rows(found: Sequence[Course]) -> list[Spec]:
+def rows(found: Sequence[Run]) -> list[Spec]:
     """Start and end of every member, as plain JSON rows."""
     return [
         {
@@ -167,7 +167,7 @@ def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
     ]
 
 
-def _course(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator]) -> Course:
+def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator]) -> Run:
     with Trajectory(file.path) as trajectory:
         energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
         if support not in SEPARATED:
@@ -178,7 +178,7 @@ def _course(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstima
         if key not in estimators:
             estimators[key] = SeparationEstimator(problem, len(clouds[0]), _law(trajectory, energy))
         s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
-        return Course(
+        return Run(
             key[0],
             support,
             str(file.values.get("seed", "")),
