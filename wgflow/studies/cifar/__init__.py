@@ -1,1 +1,1 @@
-"""Study cifar: reduction, figure and requirements."""
+"""Vanilla and mean-field trainings of networks of images, compared in pairs."""

@@ -1,4 +1,4 @@
-"""Vanilla beside mean-field trainings: paired differences of the test error, its course, depths, and order switches."""
+"""Vanilla and mean-field trainings compared: paired differences of the test error, curves, depths, order switches."""
 
 from __future__ import annotations
 
@@ -94,7 +94,7 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
 
 
 def _improved(found: Sequence[Comparison]) -> str:
-    """In how many comparisons the mean-field networks err significantly less, and more."""
+    """Number of comparisons in which mean-field networks have significantly fewer or more errors, in words."""
     fewer, more = sum(each.test.high < 0 for each in found), sum(each.test.low > 0 for each in found)
     if not fewer and not more:
         return "No significant difference"

@@ -1,7 +1,7 @@
-"""Vanilla against mean-field trainings in pairs: their test errors, what the pairs can tell, and the paper's table.
+"""Paired comparison of vanilla and mean-field trainings: test errors, tests of their differences, published values.
 
 The two members of a pair have the same seed, so the same initial weights, images in the same order, crops and flips.
-The error is that of the last epoch: none is picked by looking at the test images.
+The error is that of the last epoch; no epoch is selected by its test error.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 VANILLA, _WHOLE = "vanilla", 50_000  # images of the paper
-OWN = ("tau_rate", "tau_weight_decay", "ends", "tau", "axes")  # keys that only mean-field trainings look at
+OWN = ("tau_rate", "tau_weight_decay", "ends", "tau", "axes")  # keys that affect mean-field trainings only
 PUBLISHED: MappingProxyType[tuple[str, str], tuple[float, float]] = MappingProxyType(
     {
         ("cifar10", "resnet20"): (8.75, 8.19),
@@ -38,7 +38,7 @@ PUBLISHED: MappingProxyType[tuple[str, str], tuple[float, float]] = MappingProxy
 
 
 class Comparison(NamedTuple):
-    """A network trained both ways.
+    """A network trained with both methods.
 
     Attributes
     ----------
@@ -81,7 +81,7 @@ class Comparison(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A member that came to its end.
+    """A training that reached its end.
 
     Attributes
     ----------
@@ -103,7 +103,7 @@ class Run(NamedTuple):
 
 
 def pair_key(study: Spec) -> str:
-    """What the two members of a pair have in common, as JSON, from a member's tables."""
+    """Tables that the two members of a pair share, as JSON."""
     rest = {key: value for key, value in study.items() if key != "seed"}
     training = {key: value for key, value in study["training"].items() if key not in ("method", *OWN)}
     return json.dumps(rest | {"training": training}, sort_keys=True)
@@ -139,7 +139,7 @@ def _run(path: object) -> Run | None:
 
 
 def _comparisons(group: Sequence[Run]) -> list[Comparison]:
-    """Comparisons of members that differ in seed, method and what only mean-field networks look at."""
+    """Comparisons among members that differ in seed, method and the keys of mean-field trainings."""
     vanilla = {each.study["seed"]: each for each in group if each.study["training"]["method"] == VANILLA}
     variants: dict[str, dict[int, Run]] = {}
     for each in group:
@@ -179,7 +179,7 @@ def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Run], moved:
 
 
 def published(of: Comparison) -> tuple[float, float] | None:
-    """Test errors of the paper in %, vanilla and mean-field; None where it has none or used more images."""
+    """Test errors of the paper in %, vanilla and mean-field; None if there are none or the images are fewer."""
     return PUBLISHED.get((of.images, of.network)) if of.train == _WHOLE else None
 
 
@@ -220,7 +220,7 @@ def rows(found: Sequence[Comparison]) -> list[Spec]:
 
 
 def sentence(of: Comparison) -> str:
-    """What a comparison found, in words that claim no more than its pairs can show."""
+    """Outcome of a comparison in words, no stronger than its pairs support."""
     row, test = rows([of])[0], of.test
     paper = published(of)
     arm, pairs = f" ({of.variant})" if of.variant else "", "1 pair" if test.pairs == 1 else f"{test.pairs} pairs"
@@ -234,7 +234,7 @@ def sentence(of: Comparison) -> str:
 
 
 def told_difference(row: Spec) -> str:
-    """Difference of a comparison with its interval and the test over signs; one pair has neither."""
+    """Difference with its interval and sign test; a single pair has neither."""
     if row["seeds"] < 2:
         return f"{row['difference']:+.2f} (one pair gives no interval)"
     return (
@@ -244,15 +244,15 @@ def told_difference(row: Spec) -> str:
 
 
 def with_sd(row: Spec, key: str) -> str:
-    """Mean of a comparison's errors with their standard deviation over seeds, if there are two."""
+    """Mean of a comparison's errors with their standard deviation over seeds, if there are at least two."""
     sd = row[f"{key}_sd"]
     return f"{row[key]:.2f}" + (f" ± {sd:.2f}" if np.isfinite(sd) else "")
 
 
 def histograms(trajectory: Trajectory, bins: int = 10) -> Array:
-    """Blocks by depth: counts in equal parts of [0, 1] for every frame and stage, (F, stages, bins).
+    """Histograms of the blocks' depths in [0, 1] for every frame and stage, (F, stages, bins).
 
-    Depths outside, under free ends, count in the part nearest.
+    Depths outside [0, 1], possible with free ends, count in the nearest bin.
     """
     blocks = trajectory.parameters["energy"]["training"]["blocks"]
     cuts = np.cumsum(blocks)[:-1]

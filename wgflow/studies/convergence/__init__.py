@@ -1,1 +1,1 @@
-"""Study convergence: reduction, figure and requirements."""
+"""Convergence in the number of particles N."""

@@ -1,6 +1,6 @@
-"""What a run's networks are worth: ridge regression, kernel ridge and a perceptron on the same samples.
+"""Baselines on the same samples: ridge regression, kernel ridge and a perceptron.
 
-The other models come from scikit-learn; what they have to choose is chosen on the training samples alone.
+They come from scikit-learn; their hyperparameters are chosen on the training samples alone.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ _DECAY = {"alpha": [1e-3, 1e-1, 1.0, 10.0]}  # weight decay of the perceptron
 
 
 class Score(NamedTuple):
-    """How one model does.
+    """Score of a model.
 
     Attributes
     ----------
     model : str
-        What it is.
+        Its name.
     parameters : int
         Numbers fitted.
     train, heldout : float
@@ -112,7 +112,7 @@ def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
     sizes = {"perceptron": width * (inputs + 1 + outputs) + outputs, "kernel ridge": train.y.size}
     scores = []
     with warnings.catch_warnings(), threadpool_limits(1):  # one thread: the same bits whatever the machine
-        warnings.simplefilter("ignore")  # a perceptron that stops before it has settled, features that are constant
+        warnings.simplefilter("ignore")  # a perceptron that has not converged, constant features
         for name, (model, labels) in made.items():
             target = train.y.argmax(axis=1) if labels else train.y
             try:

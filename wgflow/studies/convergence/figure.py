@@ -1,4 +1,4 @@
-"""How E and the outputs approach their limit in N: rates, losses along s, and what the networks are worth."""
+"""Convergence of E and of the outputs in N: rates, losses along s, comparison with other models."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _bias_in_words(found: Sequence[Group]) -> str:
 
 
 def _answer(found: Sequence[Group]) -> str:
-    """One sentence a group: the rates at the last s."""
+    """Rates at the last s, one sentence for each group."""
     out = []
     for group in found:
         last = {name: estimates[-1] for name, estimates in group.estimates.items()}
@@ -136,7 +136,7 @@ def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["
         found, (colour, marker) = group.estimates[name][-1], _LOOK[name]
         n, value = np.asarray(found.sizes), found.value
         positive = value > 0
-        low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)  # down to 0 is down to the panel's floor
+        low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)  # those that reach 0 end at the axis
         high = np.where(np.isfinite(found.high), found.high, value)
         bars = [value[positive] - np.minimum(low, value)[positive], (high - value)[positive]]
         word = QUANTITIES[name].split(" of ")[0]
@@ -167,7 +167,7 @@ def _along_s(axes: Axes, group: Group) -> None:
         fitted = [(s, each.rate) for s, each in zip(group.s, estimates, strict=True) if each.rate]
         if not fitted:
             continue
-        s = np.array([at for at, _ in fitted]) + step * 0.013 * (k - 2)  # side by side, to be told apart
+        s = np.array([at for at, _ in fitted]) + step * 0.013 * (k - 2)  # shifted to keep intervals apart
         r = np.array([(rate.exponent, rate.exponent - rate.low, rate.high - rate.exponent) for _, rate in fitted])
         axes.errorbar(
             s, r[:, 0], r[:, 1:].T, fmt=marker, color=colour, ms=4.5, lw=1.1, capsize=2, label=QUANTITIES[name]
@@ -197,7 +197,7 @@ def loss(found: list[Group]) -> Result:
 
 
 def _reference(group: Group, form: str) -> Change:
-    """How the reference's loss goes along s."""
+    """Change of the reference's loss along s."""
     curve = group.curves[group.reference]
     return change(curve.s, curve.energy.mean(axis=0), form=form)
 
@@ -257,7 +257,7 @@ def scores_in_words(rows: Sequence[Spec]) -> list[Spec]:
     tables={"models": TableText("Beside other models", scores_in_words)},
 )  # fmt: skip
 def models(found: list[tuple[str, list[Score]]]) -> Result:
-    """Train and held-out loss beside other models."""
+    """Training and held-out loss compared with other models."""
     said = []
     for label, scores in found:
         key, measure = _measure(scores)
@@ -277,7 +277,7 @@ def models(found: list[tuple[str, list[Score]]]) -> Result:
 
 
 def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:
-    """The other model of the least held-out number, all of them where several have it, and that number."""
+    """Other models with the least held-out loss or error rate, and that value."""
     values = {each.model: float(getattr(each, key)) for each in scores[2:]}
     known = {model: value for model, value in values.items() if np.isfinite(value)}
     least = min(known.values(), default=np.nan)
@@ -285,7 +285,7 @@ def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:
 
 
 def _measure(scores: Sequence[Score]) -> tuple[str, str]:
-    """Field of the held-out measure and its name: for classes the fraction of wrong ones, which every model has."""
+    """Field and name of the held-out measure: for classes the error rate, which every model has."""
     classes = not np.isnan(scores[0].heldout_error)
     return ("heldout_error", "error rate") if classes else ("heldout", "loss")
 

@@ -1,7 +1,7 @@
-"""How a study's networks approach their limit as N grows: bias and fluctuation of E and of the outputs, with rates.
+"""Convergence of networks as N grows: bias and fluctuation of E and of the outputs, with rates.
 
-Members that differ only in seed, N and part of the seed's particles form a group; its limit is stood in for by the
-study's reference members. Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) leave |E(rho_N) - E(rho)| open; for mean-field
+Members that differ only in seed, N and part of the seed's particles form a group; the study's reference
+members stand for its limit. Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) leave |E(rho_N) - E(rho)| open; for mean-field
 models of one layer fluctuations of order N**(-1/2) and a bias of order 1/N are known.
 """
 
@@ -32,7 +32,7 @@ QUANTITIES = {
 }
 COUNT, SEED, PART = "particles.count", "seed", "particles.part"
 STATED = (0.0, 0.25, 0.5, 0.75, 1.0)  # fractions of the flow time at which rates are fitted
-# Against one reference the bias has the reference's own fluctuation in it, as large and the same for all seeds.
+# A bias with respect to one reference contains that reference's own fluctuation, as large and equal for all seeds.
 _UNCOUPLED = "needs particles.part = [0, 1], N that double and tau = uniform"
 _SAMPLES = 1024  # samples at which outputs are compared at most
 
@@ -71,8 +71,8 @@ class Group(NamedTuple):
     estimates : dict of str to list of Estimate
         By quantity, one for each of these times.
     coupled : bool
-        Whether the bias is the mean of two clouds' values minus that of a cloud that starts as both together; otherwise
-        it is against the reference and has no rate.
+        Whether the bias is the mean over two samples of N particles minus the value of their union; otherwise it is
+        with respect to the reference and has no rate.
     seeds : int
         Seeds whose members all reached the end, which are those that the estimates use.
     files : list of MemberFile
@@ -94,7 +94,7 @@ class _Run(NamedTuple):
     size: int
     seed: int
     part: int
-    nested: bool  # whether the parts of a seed are together the larger cloud
+    nested: bool  # whether the parts of a seed together are the larger sample of particles
     s: Array
     energy: Array  # (F,)
     heldout: Array  # (F,), or (0,)
@@ -103,7 +103,7 @@ class _Run(NamedTuple):
 
 @cached  # three figures of one run ask for them
 def groups(work: Workspace) -> list[Group]:
-    """Analyse a run's members group by group.
+    """Statistics and rates of every group of members.
 
     Raises
     ------
@@ -160,7 +160,7 @@ def _shared_times(trajectories: Sequence[Trajectory]) -> Array:
 
 
 def _shared(series: Sequence[Array]) -> Array:
-    """Numbers that occur in all of some increasing series, up to rounding."""
+    """Values common to several increasing series, up to rounding."""
     times = series[0]
     for each in series[1:]:
         times = times[np.isclose(times[:, None], each[None, :], rtol=1e-9, atol=1e-12).any(axis=1)]
@@ -168,12 +168,12 @@ def _shared(series: Sequence[Array]) -> Array:
 
 
 def _stated(times: Array) -> Array:
-    """Those nearest to the fractions in ``STATED`` of the last one."""
+    """Times nearest to the fractions ``STATED`` of the last."""
     return np.unique([times[np.argmin(np.abs(times - share * times[-1]))] for share in STATED])
 
 
 class _Energies:
-    """Energies of the files, each problem's rebuilt once."""
+    """Energies of the files, rebuilt once for every problem."""
 
     def __init__(self) -> None:
         self._made: dict[str, tuple[Energy, Array]] = {}
@@ -230,7 +230,7 @@ def _estimates(
     coupled = _pairs(sizes, seeds, by_place)
     out: dict[str, list[Estimate]] = {name: [] for name in QUANTITIES}
     for t, s in enumerate(stated):
-        # every cloud's energy and outputs, (S, n, parts) and (S, n, parts, M K)
+        # energy of every sample of particles and outputs, (S, n, parts) and (S, n, parts, M K)
         cloud = [[[by_place[seed, n, part] for part in parts] for n in sizes] for seed in seeds]
         energy = np.array([[[_energy_at(each, s) for each in row] for row in rows] for rows in cloud])
         outputs = np.array([[[each.outputs[t] for each in row] for row in rows] for rows in cloud])
@@ -259,7 +259,7 @@ def _estimates(
 
 
 def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[int, int, int], _Run]) -> list[int]:
-    """N for which every seed has two clouds of N and a cloud of 2 N that starts as both together."""
+    """N for which every seed has two samples of N particles and the sample of 2 N that starts as their union."""
     return [
         n
         for n in sizes
@@ -278,7 +278,7 @@ def _energy_at(member: _Run, s: float) -> float:
 
 
 def _spread(energy: Array) -> Statistic:
-    """Standard deviation over clouds of E, (S, n, parts): from the differences between seeds, without a reference."""
+    """Standard deviation of E, (S, n, parts), over samples of particles; needs no reference."""
     centred = energy - energy.mean(axis=(0, 2), keepdims=True)
     first, second = centred.mean(axis=2), (centred**2).mean(axis=2)
     clouds = energy.shape[0] * energy.shape[2]

@@ -1,4 +1,4 @@
-"""How far apart the units of a layer stay as layers widen.
+"""Spread of the units of a layer against width.
 
 Fang, Lee, Yang and Zhang (COLT 2021), Proposition 1: from weights of variance O(1) the units of a middle layer become
 one as m grows.
@@ -21,7 +21,7 @@ from wgflow.trajectory import Trajectory
 
 
 class Spread(NamedTuple):
-    """How far apart units stay as layers widen.
+    """Spread of units against width.
 
     Attributes
     ----------
@@ -41,7 +41,7 @@ class Spread(NamedTuple):
 
 
 def spreads(work: Workspace) -> list[Spread]:
-    """How far apart units stay, by kind and start of the network, of those that reached the end.
+    """Spread of units by kind and start of the network, of members that reached the end.
 
     Raises
     ------

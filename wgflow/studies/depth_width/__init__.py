@@ -1,1 +1,1 @@
-"""Study depth_width: reduction, figure and requirements."""
+"""Distance to the limit in depth and width."""

@@ -1,4 +1,4 @@
-"""How far finite networks are from their limit in depth and width, and how their particles are taken apart."""
+"""Distance of finite networks to their limit in depth and width: of outputs, and of particles."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from wgflow.studies.depth_width.requires import draws_and_reference, layer_grid
 from wgflow.studies.requirements import observes
 
 _SHOWN = 0.005  # exponents below it print as 0
-_GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of fluctuations that theory has
+_GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of the fluctuations, by theory
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
 
@@ -84,7 +84,7 @@ def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
 
 
 def _width_said(exponent: Interval, size: str) -> str:
-    """How the distance goes with width: a verb where the interval of the exponent has a sign."""
+    """Dependence of the distance on width; a trend is stated if the exponent's interval excludes 0."""
     verb = trend(exponent.low, exponent.high)
     if verb:
         return f"{verb} in width like ({size}){_interval(exponent)}"
@@ -93,7 +93,7 @@ def _width_said(exponent: Interval, size: str) -> str:
 
 
 def _depth_said(family: Family, found: FamilyFit) -> str:
-    """The error of depth alone: what it is and how it falls."""
+    """The error of depth alone and its rate, in words."""
     if family.coupling == "path":
         what = f"the error of depth alone (to the deepest network of the same {found.depth_width} paths a layer)"
     else:
@@ -168,7 +168,7 @@ def _against_depth(axes: Axes, found: Estimate) -> None:
 
 
 def _gained(axes: Axes, family: Family, found: FamilyFit) -> None:
-    """Fluctuation over draws against L, and what theory has for it."""
+    """Fluctuation over draws against L, with the theoretical power."""
     gain, power = found.gain, _GAIN.get(family.coupling, 0.0)
     n = np.array(gain.depths, float)
     guide = gain.spread[0] * (n / n[0]) ** -power
@@ -271,7 +271,7 @@ def _draw_distances(rows: Sequence[Spec]) -> Figure:
 
 
 def _grid(rows: Sequence[Spec]) -> list[Spec]:
-    """Rows of the sizes that have as many draws as any: the others are there for one error alone."""
+    """Rows of the sizes with the most draws; the others serve one error alone."""
     draws = {_name(row): sum(_name(each) == _name(row) for each in rows) for row in rows}
     return [row for row in rows if draws[_name(row)] == max(draws.values())]
 

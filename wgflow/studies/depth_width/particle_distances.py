@@ -1,14 +1,12 @@
-"""How far training takes the particles of a finite network from those of its reference, depth by depth.
+"""Distance between the particles of finite networks and of their reference after training, depth by depth.
 
-The particles of a sub-sample start where the reference's do, so what separates them later is the flow alone: the
-coupled distance, and the conditional Wasserstein distance of the two clouds, which forgets which particle is which and
-is never larger. Ding, Chen, Li and Wright (arXiv:2110.02926), Definition 4.1 (d1); Barboni, Peyre and Vialard
+The particles of a sub-sample start where the reference's do, so only the flow separates them: measured by the coupled
+distance, and by the conditional Wasserstein distance of the two ensembles, which ignores labels and is never larger.
+Ding, Chen, Li and Wright (arXiv:2110.02926), Definition 4.1 (d1); Barboni, Peyre and Vialard
 (arXiv:2403.12887) for the mean over depth.
 """
 
 from __future__ import annotations
-
-from collections.abc import Iterator
 
 import numpy as np
 
@@ -22,21 +20,16 @@ from wgflow.theory.distances import by_depth
 from wgflow.theory.regularity import moments, regularity
 from wgflow.trajectory import Trajectory
 
-_DRAWS = 2  # networks of each size whose clouds are compared
-_SLICES = 16  # layers of the larger ones that are looked at, spread evenly
+_DRAWS = 2  # networks compared at each size
+_SLICES = 16  # layers compared at most, evenly spaced
 
 
 def particle_distances(work: Workspace) -> list[Spec]:
-    """:func:`rows` as a list."""
-    return list(rows(work))
-
-
-def rows(work: Workspace) -> Iterator[Spec]:
     """Rows of plain JSON for some networks of every size at the end, the reference first.
 
-    Yields
-    ------
-    dict
+    Returns
+    -------
+    list of dict
         ``coupling``, ``layers``, ``per_layer``, ``seed``, ``part``, ``s``; ``coupled``, ``conditional`` and ``largest``
         (the coupled distance, sqrt of the mean over depth of W2**2, the largest W2 of a layer; per parameter, so over
         sqrt(P)), ``lipschitz`` and ``holder`` along depth, ``moment``, ``moment_largest`` and ``radius``; distances are
@@ -53,6 +46,7 @@ def rows(work: Workspace) -> Iterator[Spec]:
             study = trajectory.parameters["study"]
             if trajectory.particles and reached_end(trajectory):
                 members.setdefault(study["particles"]["coupling"], []).append((member, study))
+    out = []
     for coupling, listed in members.items():
         references = [each for each in listed if each[0].reference]
         if not references:
@@ -60,14 +54,16 @@ def rows(work: Workspace) -> Iterator[Spec]:
         (file, study) = max(references, key=lambda each: shape(each[1]))
         with Trajectory(file.path) as trajectory:
             cloud = trajectory[-1].theta.reshape(*shape(study), -1)
-            yield _about(study, trajectory[-1].s) | _moments(trajectory)
+            out.append(_about(study, trajectory[-1].s) | _moments(trajectory))
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
             if other.reference or seen.get(shape(its), 0) >= _DRAWS:
                 continue
             seen[shape(its)] = seen.get(shape(its), 0) + 1
             with Trajectory(other.path) as trajectory:
-                yield _about(its, trajectory[-1].s) | _moments(trajectory) | _distances(trajectory, its, study, cloud)
+                row = _about(its, trajectory[-1].s) | _moments(trajectory)
+                out.append(row | _distances(trajectory, its, study, cloud))
+    return out
 
 
 def _about(study: Spec, s: float) -> Spec:
@@ -77,7 +73,7 @@ def _about(study: Spec, s: float) -> Spec:
 
 
 def _moments(trajectory: Trajectory) -> Spec:
-    """What a network's cloud is like by itself."""
+    """Moments and regularity in depth of a network's particles."""
     frame, layers = trajectory[-1], trajectory.parameters["study"]["depth"]["layers"]
     rho = frame.particles
     out: Spec = {}
@@ -89,7 +85,7 @@ def _moments(trajectory: Trajectory) -> Spec:
 
 
 def _distances(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
-    """Distances between a network's particles and the same ones in the reference."""
+    """Distances between a network's particles and the same particles in the reference."""
     depth, width = shape(study)
     within, first = study["particles"]["within"], study["particles"]["part"] * width
     layers, per_layer, _ = cloud.shape

@@ -1,7 +1,7 @@
-"""How far finite networks are from their limit, in depth L and in particles of a layer M_l.
+"""Distance of finite networks to their limit in depth L and particles per layer M_l.
 
-Members of a study that differ in nothing but L, M_l, seed, part and the coupling of their layers at the start are held
-against a reference of the same coupling, of which they may be sub-samples. Ding, Chen, Li and Wright
+Members of a study that differ in nothing but L, M_l, seed, part and the coupling of their layers at the start are
+compared with a reference of the same coupling, of which they may be sub-samples. Ding, Chen, Li and Wright
 (arXiv:2110.02926, Theorem 5.1): with one path through all layers the error is O(1/L) + O(M_l**(-1/2)); Chizat
 (arXiv:2509.10167): with independent layers it is O(1/L) + O((L M_l)**(-1/2)).
 """
@@ -28,8 +28,8 @@ from wgflow.trajectory import Trajectory
 
 Draw = tuple[int, int]  # seed and part
 _Listed = tuple[bool, tuple[int, int], Draw, int | None, Array, "Run"]  # reference?, size, draw, within, s, run
-_OPEN = 2.0  # width of an exponent's interval from which on it says nothing
-LAWS = ("path", "independent", "additive")  # held against each other by what they predict
+_OPEN = 2.0  # width from which on an exponent's interval is uninformative
+LAWS = ("path", "independent", "additive")  # compared by cross-validation
 
 
 class Run(NamedTuple):
@@ -48,7 +48,7 @@ class Run(NamedTuple):
 
 
 class Family(NamedTuple):
-    """Networks whose layers hang together at the start in one way, and their reference.
+    """Networks with one coupling of their layers at the start, and their reference.
 
     Attributes
     ----------
@@ -97,12 +97,12 @@ class Family(NamedTuple):
         return sorted(set.intersection(*common))
 
     def sizes(self) -> Sizes:
-        """Grid and reference as the laws want them."""
+        """Sizes of grid and reference for the laws."""
         largest = (float(self.largest[0]), float(self.largest[1]))
         return Sizes(self.depths, self.widths, largest, self.nested)
 
     def squares(self, t: int) -> Array:
-        """Squared distances of the outputs to the reference's, (S, nL, nM); NaN for a size that is not there."""
+        """Squared distances of the outputs to the reference's, (S, nL, nM); NaN for sizes without members."""
         depths, widths, draws = self.depths, self.widths, self.draws
         out = np.full((len(draws), len(depths), len(widths)), np.nan)
         for (depth, width), runs in self.runs.items():
@@ -112,7 +112,7 @@ class Family(NamedTuple):
         return out
 
     def gaps(self, depth: int, width: int, t: int, draws: Sequence[Draw]) -> Array:
-        """Outputs of some networks of one size less the reference's, (S, M K)."""
+        """Outputs of networks of one size minus the reference's, (S, M K)."""
         runs = self.runs[depth, width]
         return np.asarray(np.stack([runs[draw].outputs[t] for draw in draws]) - self.reference.outputs[t])
 
@@ -129,7 +129,7 @@ class DepthFluctuation(NamedTuple):
     spread : ndarray (n,)
         The standard deviation at each.
     exponent : Equivalence
-        Its exponent, held against 0.
+        Equivalence test of its exponent with 0.
     """
 
     depths: tuple[int, ...]
@@ -139,7 +139,7 @@ class DepthFluctuation(NamedTuple):
 
 
 class FamilyFit(NamedTuple):
-    """What a family says at one flow time.
+    """Laws and rates fitted to a family at one flow time.
 
     Attributes
     ----------
@@ -148,7 +148,7 @@ class FamilyFit(NamedTuple):
     fitted : Fit
         The law whose exponents are fitted: with paths those of L and of M_l, with independent layers that of L M_l.
     chosen : Choice
-        The laws by what they predict of sizes left out.
+        Cross-validation of the laws.
     law : Fit
         The one that predicts best.
     width : Estimate
@@ -162,7 +162,7 @@ class FamilyFit(NamedTuple):
         Exponent in L of the distance to the reference where M_l is the reference's own, so that no error of width is
         left; from one draw, so without an interval. NaN without such networks.
     gain : DepthFluctuation
-        What depth takes from the fluctuations over draws.
+        Fluctuation over draws against depth.
     """
 
     s: float
@@ -178,7 +178,7 @@ class FamilyFit(NamedTuple):
 
 @cached
 def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
-    """Networks of a run by the coupling of their layers, with what is fitted at every flow time.
+    """Families of a run with their fits at every flow time.
 
     Raises
     ------
@@ -189,7 +189,7 @@ def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
 
 
 def families(work: Workspace) -> list[Family]:
-    """Networks of a run by the coupling of their layers.
+    """Families of a run.
 
     Raises
     ------
@@ -249,7 +249,7 @@ def _family(coupling: str, listed: list[_Listed]) -> Family:
 
 
 def fit_family(family: Family, t: int) -> FamilyFit:
-    """Fit everything at the t-th flow time.
+    """Fit laws and rates at the t-th flow time.
 
     Raises
     ------
@@ -282,7 +282,7 @@ def fit_family(family: Family, t: int) -> FamilyFit:
 
 
 def _column(squares: Array) -> Array:
-    """Sizes of a row or column, (S, n), that have all draws."""
+    """Mask of the sizes, of (S, n), that have all draws."""
     return np.asarray(~np.isnan(squares).any(axis=0))
 
 
@@ -325,7 +325,7 @@ def _products(gaps: Sequence[Array]) -> Array:
 
 
 def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
-    """Fluctuation over draws against L: whether it is free of L."""
+    """Fluctuation over draws against L, and whether it is independent of L."""
     width = max(family.widths, key=lambda width: (sum(each == width for _, each in family.grid), width))
     at = [depth for depth in family.depths if (depth, width) in family.grid]
     statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
@@ -356,14 +356,14 @@ def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
 
 
 def _told(exponent: Interval) -> Spec:
-    """An exponent as columns, unless the sizes leave it open."""
+    """Columns of an exponent, empty if its interval is uninformative."""
     told = exponent.high - exponent.low < _OPEN
     value, low, high = exponent if told else (None, None, None)
     return {"exponent": value, "low": low, "high": high, "no_rate": "" if told else "not told by these sizes"}
 
 
 def energies(family: Family) -> Iterator[Spec]:
-    """Distances of E to the reference's, one row a size and flow time: the rms over draws and the mean excess."""
+    """Rms and mean over draws of E minus the reference's, a row for each size and flow time."""
     for (depth, width), runs in sorted(family.runs.items()):
         excess = np.stack([run.energy for run in runs.values()]) - family.reference.energy
         for t, s in enumerate(family.s):

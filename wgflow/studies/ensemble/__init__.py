@@ -1,1 +1,1 @@
-"""Study ensemble: reduction, figure and requirements."""
+"""Deep networks as ensembles of shallow ones."""

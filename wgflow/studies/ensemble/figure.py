@@ -23,12 +23,12 @@ from wgflow.theory.expansion import ALPHAS, ORDERS
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_NEAR = 0.2  # of the exponent q + 1, within which order q is said to leave it
+_NEAR = 0.2  # of the exponent q + 1: tolerance within which order q is said to have it
 
 
 @figure("ensemble", groups, needs=(several_layers,), seconds=11.0)
 def ensemble(found: list[Group]) -> Result:
-    """What the ensemble expansion leaves of a study's networks, and which paths and blocks they rest on.
+    """Remainders of the ensemble expansion, and ablations: path lengths, block deletion, permutation.
 
     Six panels, means over seeds, a colour for each other combination of grid values: remainders against block scale at
     the start and the end; remainders at full size along s; deep against shallow gradients along depth; path lengths;
@@ -71,7 +71,7 @@ def _finding(found: Sequence[Group]) -> str:
 
 
 def _powers(group: Group) -> str:
-    """Powers of alpha that the orders leave; none where the remainders are 0."""
+    """Powers of alpha of the remainders; none where they are 0."""
     slopes = group.frames[-1].slope[1:]
     if not np.isfinite(slopes).any():
         return "no power of α"
@@ -79,7 +79,7 @@ def _powers(group: Group) -> str:
 
 
 def _deletion(deleted: Array) -> str:
-    """What becomes of E without one layer, by the layer whose loss moves it furthest up."""
+    """Change of E without one layer, for the layer whose deletion raises it most."""
     said = relative(most := float(np.max(deleted)))
     return f"{said} at {'most' if most > 1 else 'least'}" if " by " in said else f"{said} by 1% or more upwards"
 
@@ -99,11 +99,11 @@ def _draw(found: Sequence[Group]) -> Figure:
 
 
 def _colours(count: int) -> list[str]:
-    return style.sequence(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # the lightest hardly shows as a line
+    return style.sequence(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # without the lightest
 
 
 def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
-    """Say what the kinds of line mean; colours are explained once, below the panels."""
+    """Legend of line styles; colours are explained once, below the panels."""
     handles = [Line2D([], [], color=style.GREY, ls=ls, label=text) for text, ls in zip(labels, _DASHES, strict=True)]
     axes.legend(handles=handles, fontsize=9, **options)
 

@@ -1,4 +1,4 @@
-"""What the ensemble expansion says of a study's networks along training, members that differ in their seed together."""
+"""The ensemble expansion of a study's networks along training, averaged over seeds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from wgflow.trajectory import Trajectory
 
 SCALES = (1.0, 0.7, *ALPHAS)  # block scales drawn; slopes are fitted over those of ALPHAS
 _QUERIES = 64  # particles whose gradients are compared at most
-_DEPTHS = np.linspace(0.0, 1.0, 9)  # where they are compared
+_DEPTHS = np.linspace(0.0, 1.0, 9)  # depths of the comparison
 SWAPS = (1, 2, 4, 8, 16, 32)
 _REPEATS = 32  # orders for each number of swaps
-_SEED = 0  # of the orders
+_SEED = 0  # of the random orders
 _FRAMES = 9  # frames of a member at most
 
 
@@ -101,7 +101,7 @@ def groups(work: Workspace) -> list[Group]:
 
 
 def measured(energy: Energy, frame: Frame) -> Measured:
-    """Apply the theory of ensembles to one frame."""
+    """Expansion, gradients and ablations at one frame."""
     rho = frame.particles
     drawn, fitted = remainders(energy, rho, SCALES), remainders(energy, rho, ALPHAS)
     size = np.sqrt(np.mean(energy.predict(rho, energy.problem.x) ** 2))
@@ -136,7 +136,7 @@ def depths() -> Array:
 
 
 def rows(found: Sequence[Group]) -> Iterator[Spec]:
-    """Rows of plain JSON, one a group and frame.
+    """Plain JSON, a row for each group and frame.
 
     Slopes and what orders 1 to 3 leave of the outputs at alpha = 1; the mean cosine along depth with the deep residual;
     the largest rise of E by a deletion, and that by the most swaps.

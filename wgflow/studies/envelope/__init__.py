@@ -1,1 +1,1 @@
-"""Study envelope: reduction, figure and requirements."""
+"""Bounds of the adjoint; drawn beside other figures."""

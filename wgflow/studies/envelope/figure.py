@@ -1,4 +1,4 @@
-"""The adjoint inside its envelope, along depth and along training."""
+"""Size of the adjoint within its bounds, along depth and along training."""
 
 from __future__ import annotations
 

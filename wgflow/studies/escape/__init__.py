@@ -1,1 +1,1 @@
-"""Study escape: reduction, figure and requirements."""
+"""Escape from stationary points by transport of mass."""

@@ -1,4 +1,4 @@
-"""Leaving a stationary point: the loss under each transport of mass, and the time to fit."""
+"""Escape from a stationary point: the loss under each transport of mass, and the time to fit."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _transports(runs: list[Run]) -> list[str]:
 
 
 def _supports(runs: list[Run]) -> list[str]:
-    """Kinds of start that there are, those with words of their own first."""
+    """Kinds of start, those with a description first."""
     there = dict.fromkeys(run.support for run in runs)
     return [*(each for each in _SUPPORTS if each in there), *(each for each in there if each not in _SUPPORTS)]
 
@@ -91,7 +91,7 @@ def _draw(runs: list[Run]) -> Figure:
 def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) -> None:
     for transport, colour in colours.items():
         for k, run in enumerate(_chosen(runs, transport, support)):
-            wide = 3.2 if transport == NAMES["none"] else 1.3  # so that what lies on top of it leaves it in sight
+            wide = 3.2 if transport == NAMES["none"] else 1.3  # visible below lines that coincide with it
             axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport if k == 0 else None)
     axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")

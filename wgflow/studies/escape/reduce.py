@@ -13,17 +13,17 @@ from wgflow.report.member_selection import diverged
 from wgflow.study.workspace import MemberFile, Workspace, word
 from wgflow.trajectory import Trajectory
 
-EPSILON = 1e-2  # of the loss at which a run counts as fitted
+EPSILON = 1e-2  # loss at which a run counts as fitted
 NAMES = {"none": "motion alone", "birth_death": "birth-death", "birth": "births", "birth_death+birth": "both"}
 
 
 class Run(NamedTuple):
-    """One member.
+    """A run along its frames.
 
     Attributes
     ----------
     transport, support : str
-        What moves besides the particles, and the kind of start.
+        Transport of mass besides motion, and the kind of start.
     s, energy : ndarray (F,)
         Flow time and loss.
     diverged : bool
@@ -37,7 +37,7 @@ class Run(NamedTuple):
     diverged: bool = False
 
     def reached(self, epsilon: float) -> float:
-        """Flow time at which E first was at or below epsilon, at a frame; infinity if never."""
+        """Flow time of the first frame with E <= epsilon; infinity if there is none."""
         below = np.flatnonzero(self.energy <= epsilon)
         return float(self.s[below[0]]) if len(below) else np.inf
 

@@ -1,1 +1,1 @@
-"""Study feature_flow: reduction, figure and requirements."""
+"""The neural feature flow compared with gradient descent."""

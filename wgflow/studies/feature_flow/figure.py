@@ -81,7 +81,7 @@ def _said(found: Sequence[Run]) -> str:
 
 
 def _near(s: Array, same: dict[str, Run]) -> str:
-    """Until when the losses of descent and of the flow are alike."""
+    """Flow time until which the losses of descent and flow agree, in words."""
     descent, flow = same["descent"].energy, same["flow"].energy
     until = together(s, descent, flow)
     if until is None:

@@ -1,4 +1,4 @@
-"""How long gradient descent and the neural feature flow agree, and how near features stay to those of their weights.
+"""Agreement of gradient descent with the neural feature flow, and of the flow's features with its weights.
 
 Fang, Lee, Yang and Zhang (COLT 2021), Algorithms 1 and 3 and Definition 2.
 """
@@ -55,12 +55,12 @@ class Run(NamedTuple):
     @property
     def resolved(self) -> float:
         """Flow time up to which features are those of their weights: a defect below 2% of the units' spread."""
-        off = ~(self.defect <= _DETACHED * self.spread.min(axis=1))  # what is no number is not resolved
+        off = ~(self.defect <= _DETACHED * self.spread.min(axis=1))  # NaN is not resolved
         return float(self.s[max(0, int(np.argmax(off)) - 1)] if off.any() else self.s[-1])
 
 
 class Bounded(NamedTuple):
-    """A network beside the best that its own features allow.
+    """A network compared with the optimum over its own features.
 
     Attributes
     ----------
@@ -69,7 +69,7 @@ class Bounded(NamedTuple):
     s : ndarray (2,)
         Flow times of the first and the last frame.
     gap : ndarray (2,)
-        Regularised loss less a certified lower bound of the convex programme on the network's features.
+        Regularised loss minus a certified lower bound of the convex programme on the network's features.
     """
 
     kind: str
@@ -86,7 +86,7 @@ class FlowAndDescent(NamedTuple):
 
 
 def feature_flow(work: Workspace) -> FlowAndDescent:
-    """Networks along their frames, and how far the small ones are from the best of their features."""
+    """Networks along their frames, and the optimality gaps of the small ones."""
     found = runs(work)
     return FlowAndDescent(found, bounded(work) if found else [])
 
@@ -135,7 +135,7 @@ def together(s: Array, one: Array, other: Array) -> float | None:
     """Flow time up to which two losses (F,) stay within a fifth of each other; None if they never are."""
     count = min(len(one), len(other))  # one may have diverged
     s, one, other = s[:count], one[:count], other[:count]
-    apart = ~(np.abs(one - other) <= 0.2 * np.minimum(one, other))  # what is no number is near to nothing
+    apart = ~(np.abs(one - other) <= 0.2 * np.minimum(one, other))  # NaN is near to nothing
     if apart[0]:
         return None
     return float(s[int(np.argmax(apart)) - 1] if apart.any() else s[-1])

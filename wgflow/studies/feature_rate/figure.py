@@ -48,7 +48,7 @@ def _rates_said(found: Sequence[Gaps]) -> str:
 
 
 def _nears(found: dict[str, Estimate], letter: str) -> str:
-    """In which quantities descent nears the flow, and in which no rate was found."""
+    """Quantities in which descent approaches the flow with a rate, and those without one."""
     near = [f"{name} like {letter}{interval(*one.rate[:3])}" for name, one in found.items() if one.rate]
     rest = [f"{name} ({one.rate.reason})" for name, one in found.items() if not one.rate]
     said = [f"nears the flow in {', '.join(near)}"] if near else []
@@ -89,7 +89,7 @@ def _draw_rates(found: Sequence[Gaps]) -> Figure:
 
 
 def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, guide: str) -> None:
-    """Distances of several quantities with intervals and fitted powers, and theory's in grey."""
+    """Distances of several quantities with intervals, fitted powers, and the theoretical one in grey."""
     for k, (name, one) in enumerate(found.items()):
         n, colour = np.array(one.sizes, float), style.COLOURS[k]
         bars = [np.clip(np.nan_to_num(one.value - one.low), 0, 0.95 * one.value), np.nan_to_num(one.high - one.value)]

@@ -157,8 +157,8 @@ def _estimates(
 ) -> dict[str, Estimate]:
     """Rms distances, by quantity.
 
-    Features and weights of ideal particles start without error whatever their number, so none is taken out for it;
-    outputs and loss are means over the reference's units, of which those compared are a part.
+    Features and weights of ideal particles start without error for any m, so the reference needs no correction; outputs
+    and loss are means over the reference's units, of which those compared are a part.
     """
     squares = {
         "weights": [[np.mean(_difference(a, b, t).among ** 2) for a, b in row] for row in pairs],
@@ -200,7 +200,7 @@ def _largest(a: Run, b: Run, t: int) -> float:
 
 
 def _run(member: MemberFile) -> Run | None:
-    """First units of a network along s; nothing if it did not reach the end."""
+    """First units of a network along s; None if it did not reach the end."""
     with Trajectory(member.path) as trajectory:
         if not reached_end(trajectory):
             return None
@@ -223,7 +223,7 @@ def _run(member: MemberFile) -> Run | None:
 
 
 def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
-    """Rows of the observable ``units`` taken apart."""
+    """Parts of the observable ``units``."""
     n = len(units)
     alpha, beta, among, _ = np.split(
         units[:, inputs:], np.cumsum([points * (layers - 1), points * layers, n * (layers - 1)]), axis=1

@@ -1,1 +1,1 @@
-"""Study hidden_width: reduction, figure and requirements."""
+"""Output errors of deep residual networks over depth and hidden width."""

@@ -15,7 +15,7 @@ from wgflow.studies.hidden_width.reduce import Errors, error_rows, errors, law_r
 from wgflow.studies.hidden_width.requires import LEAST, VARIED, independent_reference, whole_states_in_layers
 from wgflow.studies.requirements import at_least, observes, only_varies
 
-_SHOWN = 4  # sizes with a curve of their own in a panel
+_SHOWN = 4  # curves in a panel at most
 _LEGIBLE = 60  # points of a line
 _NEAR, _FAR = 1.5, 3.0  # factors by which a law may miss the errors in the mean, and at any size
 _DASHED, _DOTTED = (0, (5, 2)), (0, (1.5, 1.5))
@@ -63,12 +63,12 @@ def _finding(found: Errors) -> str:
 
 
 def _deeper(found: Errors) -> str:
-    """c2 without the smallest depth, where the law need not hold yet, in words."""
+    """c2 without the smallest depth, where the law need not hold, in words."""
     return f"; without L = {found.sizes.depths[0]}, c2 = {_told(found.deeper.depth)}" if found.deeper else ""
 
 
 def _by_squares(found: Errors) -> str:
-    """How well each way of adding the two terms predicts sizes left out, in words."""
+    """Cross-validated error of each way of adding the two terms, in words."""
     off = dict(zip(found.choice.laws, np.expm1(np.sqrt(found.choice.score)), strict=True))
     sure = "" if found.choice.decided else ", which these seeds do not tell apart"
     return (
@@ -114,13 +114,13 @@ def _falls_at(rms: Array, of: str) -> str:
 
 
 def _holds(found: Errors) -> bool:
-    """Whether the law has both of its terms, each told from 0, and is near to the errors in the mean."""
+    """Whether both terms of the law are significant, and it is near the errors in the mean."""
     law = found.letter
     return bool(law.depth.low > 0 and law.width.low > 0 and np.exp(law.residual**0.5) < _NEAR)
 
 
 def _stops(found: Errors) -> bool:
-    """Whether more width takes every error down, and none far below the law's term of depth."""
+    """Whether more width lowers every error, and none far below the law's term of depth."""
     term = found.letter.depth.value / np.array(found.sizes.depths, float)[:, None]
     return _holds(found) and all(_falling(found.letter.rms.T)) and bool(np.nanmin(found.letter.rms / term) > 1 / _FAR)
 

@@ -1,4 +1,4 @@
-"""Output errors of networks over depth and width, with the law that they are to follow: Chizat's first experiment.
+"""Output errors of networks over depth and width, with the law predicted for them: Chizat's first experiment.
 
 The Hidden Width of Deep ResNets (arXiv:2509.10167) has blocks (1/(L M)) sum_m v_m tanh(u_m . h / D) with M units a
 layer, no embedding and no readout, and u, v ~ sqrt(D) N(0, I) independent in all layers; here a = v and w = u / D.
@@ -88,17 +88,17 @@ class Errors(NamedTuple):
     choice: CrossValidation
 
     def law(self, depth: Array, width: Array) -> Array:
-        """The paper's law with the fitted constants, at L and M of any one shape."""
+        """The paper's law with the fitted constants, at L and M of equal shape."""
         c1, c2 = self.letter.width.value, self.letter.depth.value
         return np.asarray(c1 * np.sqrt(self.sizes.dimension / (depth * width)) + c2 / depth)
 
     def in_squares(self, depth: Array, width: Array) -> Array:
-        """The law of ``squared`` with its constants, at L and M of any one shape."""
+        """The law of ``squared`` with its constants, at L and M of equal shape."""
         return np.asarray(np.hypot(self.squared.width.value / np.sqrt(depth * width), self.squared.depth.value / depth))
 
 
 def read_run(file: MemberFile) -> Run | None:
-    """Read what a member measured; nothing if it did not reach the end."""
+    """Measurements of a member; None if it did not reach the end."""
     with Trajectory(file.path) as trajectory:
         if not reached_end(trajectory):
             return None
@@ -110,7 +110,7 @@ def read_run(file: MemberFile) -> Run | None:
 
 
 def errors(work: Workspace) -> Errors:
-    """Measure the outputs' errors against the reference over all sizes, and fit the law to them.
+    """Errors of the outputs with respect to the reference over all sizes, and fits of the law.
 
     Raises
     ------
@@ -149,7 +149,7 @@ def errors(work: Workspace) -> Errors:
 
 
 def error_rows(found: Errors) -> Iterator[Spec]:
-    """Rms error of each size beside the law's, as plain JSON rows."""
+    """Rms error and the laws' predictions at each size, as plain JSON rows."""
     for i, layers in enumerate(found.sizes.depths):
         for j, width in enumerate(found.sizes.widths):
             yield {

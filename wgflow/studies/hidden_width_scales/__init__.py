@@ -1,1 +1,1 @@
-"""Study hidden_width_scales: reduction, figure and requirements."""
+"""Effect of the scale of the output layers."""

@@ -55,7 +55,7 @@ def hidden_width_scales(found: list[Scale]) -> Result:
 
 
 def _answer(found: Sequence[Scale]) -> str:
-    """What the three panels say in numbers."""
+    """The three panels in numbers."""
     told = []
     for each in found:
         kept = np.flatnonzero(each.controlled | ~each.controlled.any())
@@ -72,7 +72,7 @@ def _answer(found: Sequence[Scale]) -> str:
 
 
 def _across(found: Sequence[Scale]) -> str:
-    """How the deviation grows with D, beside the square root, at the largest alpha that is controlled for all."""
+    """Growth of the deviation with D compared with sqrt(D), at the largest alpha controlled for all."""
     first, last = found[0], found[-1]
     common = np.intersect1d(first.alpha[first.controlled], last.alpha[last.controlled])
     if len(found) < 2 or not len(common):
@@ -138,7 +138,7 @@ def _laziness(found: Sequence[Scale], line: Guide) -> str:
 
 
 def _losses(found: Sequence[Scale]) -> str:
-    """At how many of the controlled scales the loss falls."""
+    """Number of controlled scales at which the loss falls, in words."""
     falls = [
         change(each.s, loss).kind == FALLS
         for each in found

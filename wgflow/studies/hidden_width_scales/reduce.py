@@ -1,8 +1,7 @@
-"""What the scale of the output layers does to a deep residual network: Chizat's experiment on D and alpha.
+"""Effect of the scale of the output layers on deep residual networks: Chizat's experiment on D and alpha.
 
-In the blocks of :mod:`wgflow.studies.hidden_width.reduce` the output layers start as v ~ alpha sqrt(D) N(0, I), and
-u moves
-by min(1, 1/alpha**2) of its velocity, so that alpha plays the part of the residual scale (arXiv:2509.10167). With
+In the blocks of :mod:`wgflow.studies.hidden_width.reduce` the output layers start as v ~ alpha sqrt(D) N(0, I), and u
+moves by min(1, 1/alpha**2) of its velocity, so that alpha plays the part of the residual scale (arXiv:2509.10167). With
 w = u / D displacements of u are D times those of w; the paper's loss, a mean over outputs, is E / D.
 """
 
@@ -21,7 +20,7 @@ from wgflow.studies.hidden_width.reduce import Run, read_run
 from wgflow.study import formulas
 from wgflow.study.workspace import Workspace
 
-_INPUTS = 1  # place of w among the ridge block's groups a, w, b
+_INPUTS = 1  # index of w among the groups a, w, b of a ridge block
 
 
 class Scale(NamedTuple):
@@ -61,7 +60,7 @@ class Scale(NamedTuple):
 
 
 class Guide(NamedTuple):
-    """Lines beside the measurements, by least squares over all controlled networks.
+    """Reference lines fitted by least squares to all controlled networks.
 
     Attributes
     ----------

@@ -1,1 +1,1 @@
-"""Study landscape: reduction, figure and requirements."""
+"""Descent from full and degenerate supports."""

@@ -21,7 +21,7 @@ _STARTS = {
 _COLOURS = dict(zip(_STARTS, (style.COLOURS[0], style.COLOURS[1], style.COLOURS[2]), strict=True))
 _MARKERS = dict(zip(_STARTS, "os^", strict=True))
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
-NEGLIGIBLE = 1e-8  # slopes down to minus this count as none
+NEGLIGIBLE = 1e-8  # slopes above minus this count as zero
 
 
 @figure("landscape", runs, needs=(varies("particles.support"),))
@@ -39,7 +39,7 @@ def _ends(runs: list[Run], support: str, depth: str | None = None) -> list[Run]:
 
 
 def _finding(runs: list[Run]) -> str:
-    """What became of each support, in one sentence."""
+    """Outcome for each support, a sentence each."""
     parts = []
     for support in dict.fromkeys([*_STARTS, *(each.support for each in runs)]):
         chosen, words = _ends(runs, support), _STARTS.get(support, f"support {support}")
@@ -56,7 +56,7 @@ def _finding(runs: list[Run]) -> str:
 
 
 def _went(chosen: list[Run]) -> str:
-    """How E went in some runs: to where if it fell in all of them."""
+    """Change of E in several runs; its last values if it fell in all of them."""
     changes = [change(each.s, each.energy) for each in chosen]
     if {each.kind for each in changes} == {FALLS}:
         return f"falls to {span(each.last for each in changes)}"
@@ -64,7 +64,7 @@ def _went(chosen: list[Run]) -> str:
 
 
 def _slopes(chosen: list[Run]) -> str:
-    """What the certificates found at the ends of some runs."""
+    """Certificates at the ends of several runs, in words."""
     slope = [float(each.value[-1]) for each in chosen]
     if not any(each < -NEGLIGIBLE for each in slope):
         return "the certificate finds no direction of descent"

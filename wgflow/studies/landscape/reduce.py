@@ -18,7 +18,7 @@ SEARCH = 32  # starts of a certificate
 
 
 class Run(NamedTuple):
-    """A member along its frames.
+    """A run along its frames.
 
     Attributes
     ----------
@@ -38,7 +38,7 @@ class Run(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """Members and the ball in which their certificates were sought.
+    """Runs, and the ball of their certificates.
 
     Attributes
     ----------

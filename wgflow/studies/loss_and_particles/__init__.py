@@ -1,1 +1,1 @@
-"""Study loss_and_particles: reduction, figure and requirements."""
+"""Losses of all runs and the particle paths of one; drawn for several studies."""

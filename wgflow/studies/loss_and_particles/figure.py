@@ -42,7 +42,7 @@ def loss_and_particles(found: Losses) -> Result:
 
 
 def _finding(runs: list[Run]) -> str:
-    """What became of the loss at the largest N, and at other N where it went another way."""
+    """Change of the loss at the largest N, and at other N where it differs."""
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
     usual = {each.kind for each in changes[sizes[0]]}

@@ -1,4 +1,4 @@
-"""What became of the loss of every run."""
+"""Change of the loss in every run."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Run(NamedTuple):
     size : int
         N.
     change : Change
-        What became of its loss.
+        Change of its loss.
     cut : bool
         Whether some of its losses are too large to be drawn.
     """
@@ -58,5 +58,5 @@ def _run(trajectory: Trajectory) -> Run:
 
 
 def drawable(values: Array) -> Array:
-    """Series without what would stretch the axis out of sight: a divergence's last numbers."""
+    """Series without values too large to be drawn, such as those before a divergence."""
     return np.where(np.isfinite(values) & (np.abs(values) <= SIGHT * (1 + abs(values[0]))), values, np.nan)

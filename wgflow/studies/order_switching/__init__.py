@@ -1,1 +1,1 @@
-"""Study switching: reduction, figure and requirements."""
+"""Jumps of E where particles change their order in depth."""

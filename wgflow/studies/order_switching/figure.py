@@ -42,7 +42,7 @@ def switching(found: list[Run]) -> Result:
 
 
 def _shares_said(found: list[Run]) -> str:
-    """What the jumps add up to, by the medians over seeds, and how many runs never descend."""
+    """Sums of the jumps, medians over seeds, and the number of runs that never descend."""
     shares, flat = _medians(_shares(found)), sum(not descent > 0 for *_, descent, _ in found)
     never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
     if not shares:
@@ -68,7 +68,7 @@ def _draw(found: list[Run]) -> Figure:
 
 
 def _shares(found: list[Run]) -> list[tuple[int, float]]:
-    """Sum of a member's jumps over its descent, with its N; of those that descend."""
+    """N, and sum of the jumps over the descent, of runs that descend."""
     return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found if descent > 0]
 
 

@@ -1,1 +1,1 @@
-"""Study sizing: reduction, figure and requirements."""
+"""Sizes that meet a target P(E > eps) <= eta."""

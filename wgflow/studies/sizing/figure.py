@@ -1,4 +1,4 @@
-"""Which depth and width meet a target: the phase diagram, and the probability of missing it along its columns."""
+"""Depths and widths that meet a target: phase diagram, and failure probability along its columns."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from wgflow.studies.sizing.reduce import Sizing, rows, summarise
 from wgflow.studies.sizing.requires import grid_and_one_coupling, target_and_seeds
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
-_RISES = 0.05  # chance below which a larger network that fails more often is worth a sentence
+_RISES = 0.05  # p-value below which a larger network that fails more often is mentioned
 
 
 def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
@@ -70,7 +70,7 @@ def sizing(found: Sizing) -> Result:
 
 
 def _answer(found: Sizing) -> str:
-    """What was observed, what is predicted, what the theorem's form asks for."""
+    """Observation, prediction and the theorem's bound, in words."""
     target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
     if found.phase.smallest:
         depth, width = found.phase.smallest

@@ -1,6 +1,6 @@
-"""How large a network has to be: the smallest size that is predicted to meet P(E > eps) <= eta, and the theorem's.
+"""Sizes that meet a target P(E > eps) <= eta: observed, predicted by a fitted law, and sufficient by a theorem.
 
-Predictions are those of :mod:`wgflow.stats.extrapolation`; what was observed is in :mod:`wgflow.stats.exceedance`.
+Observations are those of :mod:`wgflow.stats.exceedance`, predictions those of :mod:`wgflow.stats.extrapolation`.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 BEYOND = 4.0
-MISFIT = 2.0  # standard errors by which a model may miss the sizes it is fitted to before nothing is predicted by it
+MISFIT = 2.0  # misfit in standard errors up to which a model is used for predictions
 _CANDIDATES = 300  # sizes tried along L and along M_l: every one up to about 60, then steps of 2%
 
 
 class Size(NamedTuple):
-    """A size and what is predicted of it.
+    """A size with its predicted failure probability.
 
     Attributes
     ----------
@@ -129,7 +129,7 @@ def summarise(work: Workspace) -> Sizing:
             study = trajectory.parameters["study"]
             until, coupling = study["flow"]["until"], study["particles"]["coupling"]
             if not reached_end(trajectory) and not diverged(trajectory):
-                continue  # it has neither met the target nor missed it yet
+                continue  # not decided yet
             energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
             last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
     if not last:
@@ -152,7 +152,7 @@ def summarise(work: Workspace) -> Sizing:
 
 
 def rows(found: Sizing) -> Iterator[Spec]:
-    """What was observed and what is predicted of every size, as plain JSON rows."""
+    """Observation and prediction for every size, as plain JSON rows."""
     for i, depth in enumerate(found.sizes.depths):
         for j, width in enumerate(found.sizes.widths):
             if not found.failures.seeds[i, j]:
@@ -210,7 +210,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
 
 
 def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, eps: float, beyond: float) -> str:
-    """The answer in words."""
+    """The predicted sizes in words."""
     if predicted is None:
         limit = interval(*model.limit, ".4g")
         return (
@@ -225,7 +225,7 @@ def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, 
 
 
 def _fitted(model: EnergyModel) -> str:
-    """Which sizes the law was fitted to."""
+    """Sizes that the law was fitted to."""
     return f"from L = {model.sizes.depths[0]}, M_l = {model.sizes.widths[0]} on (misfit {model.misfit:.1f})"
 
 

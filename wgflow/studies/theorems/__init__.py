@@ -1,1 +1,1 @@
-"""Study theorems: reduction, figure and requirements."""
+"""The theorems along one run; drawn for any study by a command."""

@@ -1,4 +1,4 @@
-"""What the theorems say along one member's run: balance, stationarity, rate, support, certificates, adjoint."""
+"""The theorems along one run: energy balance, stationarity, rate, support, certificates, adjoint."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wgflow.studies.theorems.reduce import diagnostics
 from wgflow.theory.envelope import Envelope
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
-_ROUNDING = 1e-9  # by which the adjoint may leave bounds that hold exactly
+_ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
 
 
 @figure("theorems", diagnostics)
 def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
-    """Six panels of what was found along a member, from that and the member's name."""
+    """Six panels of the diagnostics of a run, given with its name."""
     found, label = reduced
     other = f" and for what is no descent ({', '.join(found.other_terms)})" if found.other_terms else ""
     caption = (
@@ -55,7 +55,7 @@ def rows(found: TheoremDiagnostics) -> list[Spec]:
 
 
 def panel(found: TheoremDiagnostics) -> list[Spec]:
-    """What the theorems assume, with verdicts."""
+    """Assumptions of the theorems with verdicts."""
     return [
         {"assumption": each.name, "verdict": each.verdict, "what was done": each.sentence, "source": each.source}
         for each in found.assumptions
@@ -90,7 +90,7 @@ def _balance(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _balanced(found: TheoremDiagnostics) -> str:
-    """How far the dissipation accounts for E, over the largest change of E, and whether that is a descent."""
+    """Defect of the energy balance relative to the largest change of E, and whether E descends."""
     drop, defect = found.balance.drop, found.balance.relative
     if not np.isfinite(defect):
         return "Balance: E does not change"

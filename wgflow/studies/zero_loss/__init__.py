@@ -1,1 +1,1 @@
-"""Study zero_loss: reduction, figure and requirements."""
+"""Separation property and convergence to zero loss."""

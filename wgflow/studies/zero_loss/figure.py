@@ -32,7 +32,7 @@ _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homog
 
 @figure("zero_loss", runs_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
 def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
-    """Loss along s above, the share of its shadow that the cloud at t0 covers below; a column for each block."""
+    """Loss along s above, coverage by the particles at t0 below; a column for each block."""
     found, panel = reduced
     caption = (
         "Above, E along the flow, a line a seed; filled markers start from a law with the separation property at t0, "
@@ -60,7 +60,7 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
 
 
 def _finding(found: list[Run]) -> str:
-    """What became of the starts with the property and, block by block, of those without."""
+    """Outcome of the starts with the property and, block by block, of those without."""
     having, lacking = ([each for each in found if each.separated == is_so] for is_so in (True, False))
     sentences = []
     if having:
@@ -80,7 +80,7 @@ def _finding(found: list[Run]) -> str:
 
 
 def _falling(runs: list[Run]) -> str:
-    """In how many of some runs E falls at the end, and like which power of s."""
+    """Number of runs whose E falls at the end, and the powers of s."""
     rates = sorted(each.rate for each in runs if each.falls and np.isfinite(each.rate))
     if not rates:
         return "falling there in none"
@@ -89,7 +89,7 @@ def _falling(runs: list[Run]) -> str:
 
 
 def _without(runs: list[Run], block: str) -> str:
-    """What became of one block's starts without the property."""
+    """Outcome of one block's starts without the property."""
     zero, floored = ([each for each in runs if getattr(each, name)] for name in ("zero", "on_floor"))
     stuck = [each for each in runs if each.energy[-1] == each.energy[0]]
     rest = [each for each in runs if not any(each is other for other in (*zero, *floored, *stuck))]

@@ -1,9 +1,9 @@
-"""Starts with and without the separation property at one depth: the loss, and what becomes of the property, along s.
+"""Loss and separation property along s, from starts with and without the property at one depth.
 
 Theorems 6.1 and 6.2 of Ding, Chen, Li and Wright (arXiv:2110.02926): if the flow converges, the block is homogeneous,
 one depth t0 has the property at the start and dE/drho of the limit is regular in Sard's sense, the limit has E = 0.
-They speak of infinitely many layers and particles. Convergence is theirs to assume and not to be had from a run; what
-is here is how far E of a finite network has come and whether it rests.
+They hold for infinitely many layers and particles and assume convergence, which no run can establish; measured here are
+E of a finite network and whether it is stationary.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
 
 ZERO = 1e-3  # of the loss without blocks: an end below it that still falls counts as zero
-RESTING = 0.1  # of -d log E / d log s, below which E rests
+RESTING = 0.1  # -d log E / d log s below which E is stationary
 SEPARATED = {"full": True, "one_layer": True, "point": False, "origin": False, "one_sided": False}
-_MEASURED = 25  # frames at which the cloud at t0 is measured
+_MEASURED = 25  # frames at which separation at t0 is measured
 
 
 class Run(NamedTuple):
-    """One member along its frames.
+    """A run along its frames.
 
     Attributes
     ----------
@@ -48,7 +48,7 @@ class Run(NamedTuple):
     s, energy : ndarray (F,)
         Flow time and loss.
     rate : float
-        -d log E / d log s = s (dissipation) / E at the end; near 0 where E rests.
+        -d log E / d log s = s (dissipation) / E at the end; near 0 where E is stationary.
     empty : float
         E of the network without blocks.
     floor : float
@@ -56,9 +56,9 @@ class Run(NamedTuple):
     one_sided : ndarray (F,), bool
         Whether all a have one sign, in all layers; False where the block has no column a.
     at : ndarray (A,)
-        Flow times at which the cloud at t0 was measured.
+        Flow times at which separation was measured.
     separation : list of Separation
-        Then.
+        Separation at t0 then.
     """
 
     block: str
@@ -77,7 +77,7 @@ class Run(NamedTuple):
 
     @property
     def separated(self) -> bool:
-        """Whether the law it started from has the property at t0 (derived), and its cloud does not contradict it.
+        """Whether the law it started from has the property at t0 (derived), and its particles do not contradict it.
 
         Gaussians have full support. A point separates nothing. ``one_sided`` is a cone about one direction: it leaves
         directions out, and it lies in no |theta_[1]| <= r0, so that paths at |theta_[2]| > r0 pass it by.
@@ -92,7 +92,7 @@ class Run(NamedTuple):
 
     @property
     def zero(self) -> bool:
-        """Whether the loss ended below :data:`ZERO` of the network without blocks and does not rest there."""
+        """Whether the loss ended below :data:`ZERO` of the network without blocks and is not stationary there."""
         return bool(self.energy[-1] <= ZERO * self.empty and (self.rate > RESTING or self.energy[-1] == 0))
 
     @property
@@ -108,7 +108,7 @@ def runs(work: Workspace) -> list[Run]:
 
 
 def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
-    """What can be checked of the theorems' assumptions, for each block, on a member that starts separated.
+    """Checks of the theorems' assumptions for each block, on a run that starts separated.
 
     Homogeneity and the universal kernel of the problem; separation at the start, at t0; the Sard proxy at the end,
     which stands for the limit (Theorem 6.1's form of it, for both kinds). That the flow converges is not among them,
@@ -205,7 +205,7 @@ def _support(trajectory: Trajectory) -> str:
 
 
 def _law(trajectory: Trajectory, energy: Energy) -> reference_laws.Law:
-    """Law that a full start is drawn from, if its scales are numbers."""
+    """Law of a start with full support, if its scales are numbers."""
     scale = trajectory.parameters["study"]["particles"].get("scale") or {}
     plain = all(isinstance(value, int | float) for value in scale.values())
     return reference_laws.initial_law(energy.problem, scale if plain else None)
