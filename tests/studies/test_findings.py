@@ -1,6 +1,6 @@
 """Every sentence of every figure, from runs that did what nobody hoped for: what it says must have happened.
 
-Each figure of the registry is given results whose series fall, rise, explode, stay, do not settle, are no numbers, or
+Each figure of the registry is given results whose series fall, rise, explode, stay, oscillate, are no numbers, or
 end before their time. Nothing may raise but an InputError, no sentence may hold a number that is none, and words of
 falling, nearing or decay are there only where something fell.
 """
@@ -489,8 +489,8 @@ def test_a_divergence_is_said_with_its_flow_time(monkeypatch, name):
         ("falling", "falls from 0.52 to 0.021", "falls from 0.52 to 0.021"),
         ("rising", "rises from 0.52 to 2.1", "rises from 0.52 to 2.1"),
         ("flat", "stays at 0.52", "stays at 0.52"),
-        ("unsettled", "does not settle (from 0.3, between 0.31 and 0.85 over the last quarter)",
-         "does not settle: 0.31 to 0.85"),
+        ("unsettled", "oscillates (from 0.3, between 0.31 and 0.85 over the last quarter)",
+         "oscillates: 0.31 to 0.85"),
         ("peaked", "falls from 0.5 to 0.0012 (with a peak of 3.1 at s = 5)", "falls from 0.5 to 0.0012"),
         ("nan", "has no finite value", "has no finite value"),
         ("lost", "diverges after s = 10 (from 0.52, last 11)", "diverges after s = 10"),
@@ -542,7 +542,7 @@ def test_a_step_that_is_too_large_has_no_headline_of_success(tmp_path, capsys):
     page = (work.folder / "report.html").read_text()
     assert code == 0
     for text in (out, page):
-        assert "rises from" in text or "does not settle" in text
+        assert "rises from" in text or "oscillates" in text
         assert not SAYS_IT_FELL.search(text)
 
 
@@ -586,7 +586,7 @@ def test_means_over_seeds_leave_diverged_runs_out():
 def test_titles_fit_into_their_panels():
     figure, (left, right) = style.panels(2)
     left.set_title(
-        loc="left", label="Loss at N = 1024: falls in 100 of 120 runs, rises in 10, does not settle in 5, diverges in 5"
+        loc="left", label="Loss at N = 1024: falls in 100 of 120 runs, rises in 10, oscillates in 5, diverges in 5"
     )
     right.set_title("short", loc="left")
     style.svg(figure)

@@ -8,7 +8,7 @@ from matplotlib.figure import Figure
 
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.series_change import FALLS, UNSETTLED, change, joint_change
+from wgflow.report.series_change import FALLS, OSCILLATES, change, joint_change
 from wgflow.report.wording import span
 from wgflow.studies.landscape.reduce import SEARCH, Landscape, Run, rows, runs
 from wgflow.studies.requirements import varies
@@ -92,7 +92,7 @@ def _verdict(runs: list[Run], depth: str) -> str:
     full = _ends(runs, "full", depth)
     others = [each for each in runs if each.depth == depth and each.support != "full"]
     fell = {change(each.s, each.energy).kind for each in full} == {FALLS}
-    moving = any(change(each.s, each.energy).kind == UNSETTLED or _falling(each) for each in others)
+    moving = any(change(each.s, each.energy).kind == OSCILLATES or _falling(each) for each in others)
     if not full or not others or not fell or moving:
         return "loss along the flow"
     highest, least = (pick(float(each.energy[-1]) for each in of) for pick, of in ((max, full), (min, others)))
