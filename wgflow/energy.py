@@ -1,4 +1,4 @@
-"""Energy: E(rho), its velocity field and its first variation; the one place where forward and adjoint meet."""
+"""Energy: E(rho), its velocity field and its first variation, from the forward pass and its adjoint."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem, needs_own
 from wgflow.model.regularisers import Regulariser
 
-_QUERIES = 8192  # query points of the first variation handled in one sweep
+_QUERIES = 8192  # query points of the first variation per kernel call
 
 
 class Energy(Copyable):
@@ -34,8 +34,8 @@ class Energy(Copyable):
     depth : Depth, str or dict, optional
         How particles become layers; ``Gaps()`` by default.
     backend : {"cpu", "gpu", "reference", "auto"}, optional
-        Compiled kernels of the processor or of a CUDA device, or the plain NumPy definition; ``auto`` chooses between
-        the first two and says so in the log.
+        Compiled kernels for the CPU or a CUDA device, or the plain NumPy definition; ``auto`` chooses between the
+        first two, with a log message.
     dtype : {"float64", "float32"}, optional
         Precision of states, adjoints and sums over samples in compiled kernels; particles and velocities stay float64.
         Single precision is about twice as fast for wide states.
@@ -49,7 +49,7 @@ class Energy(Copyable):
     InputError
         If a name is unknown or an option out of range.
     BackendError
-        If the backend cannot be had.
+        If the backend is not available.
 
     Notes
     -----
@@ -91,17 +91,17 @@ class Energy(Copyable):
         return self.kernel.name
 
     def __call__(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> float:
-        """E(rho) at flow time s, over all samples or over the rows ``batch``."""
+        """E(rho) at flow time s, over all samples or those with row numbers ``batch``."""
         net = self.network(rho)
         return float(self.kernel.energy(net, rho.theta, self._batch(batch))) + self._penalty(net, rho.theta, s)
 
     def network(self, rho: Particles) -> Network:
-        """Layers of a measure; raises InputError if it does not fit the problem or the scheme."""
+        """Layers of a measure; raises InputError if the measure does not fit the problem or the scheme."""
         self._check(rho)
         return self.depth.network(rho)
 
     def network_energy(self, net: Network, theta: Array, s: float = 0.0) -> float:
-        """Energy of layers given as they are, e.g. those of an order that is no longer the sorted one."""
+        """Energy of given layers, e.g. those of an order that is no longer sorted."""
         return float(self.kernel.energy(net, theta)) + self._penalty(net, theta, s)
 
     def velocity(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> Velocity:
@@ -114,7 +114,7 @@ class Energy(Copyable):
         rho : Particles
             The measure.
         batch : array_like of int, optional
-            Rows of the samples to use, a minibatch; all by default.
+            Row numbers of the samples to use (a minibatch); all by default.
         s : float, optional
             Flow time, for a regulariser that depends on it.
 
@@ -172,14 +172,14 @@ class Energy(Copyable):
         Raises
         ------
         InputError
-            If shapes do not fit or a point is outside Theta x [0, 1].
+            If shapes do not fit or a depth is outside [0, 1].
         """
         return self.first_variation_gradient(rho, theta, t, s)[0]
 
     def first_variation_gradient(
         self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0
     ) -> tuple[Array, Array, Array]:
-        """dE/drho and its derivatives in theta and t; arguments as :meth:`first_variation`.
+        """dE/drho and its derivatives in theta and t; arguments as for :meth:`first_variation`.
 
         Returns
         -------
@@ -194,14 +194,14 @@ class Energy(Copyable):
             raise InputError(f"t: expected depths in [0, 1], got {t[(t < 0) | (t > 1)][0]}")
         points = Particles(theta, t)
         self._check(points)
-        own = self.depth.network(rho)
+        network = self.depth.network(rho)
         value, by_theta, by_t = np.empty(len(points)), np.empty(points.theta.shape), np.empty(len(points))
         for low in range(0, len(points), _QUERIES):
             part = slice(low, low + _QUERIES)
             stencil = self.depth.sample(rho, points.tau[part])
             count, reach = stencil.layer.shape
             query = np.repeat(np.arange(count), reach)
-            net, entry = _with_queries(own, stencil.layer.ravel(), len(rho) + query)
+            net, entry = _with_queries(network, stencil.layer.ravel(), len(rho) + query)
             both = np.concatenate([rho.theta, points.theta[part]])
             _, first, slope = self._gradient(net, both, None, s)
             first, slope = first[entry].reshape(count, reach), slope[entry].reshape(count, reach, -1)
@@ -215,12 +215,12 @@ class Energy(Copyable):
         return self.kernel.outputs(self.network(rho), rho.theta, self.problem.start(x))
 
     def weights(self, rho: Particles) -> Array:
-        """Weight of each particle in integrals over depth of rho, (N,): the gaps under Gaps, else the masses."""
+        """Weight of each particle in integrals against rho, (N,): the gaps under Gaps, else the masses."""
         net = self.depth.network(rho)
         return np.bincount(net.particle, net.weight, minlength=len(rho)).astype(np.float64)
 
     def spec(self) -> Spec:
-        """Plain JSON of everything that defines E; backend and threads do not."""
+        """Plain JSON of everything that defines E, which excludes backend and threads."""
         depth, term = recorded_spec(self.depth, self.depth.spec(), depths.DEPTHS), None
         if self.regulariser is not None:
             term = recorded_spec(self.regulariser, self.regulariser.spec(), regularisers.REGULARISERS)
@@ -244,7 +244,7 @@ class Energy(Copyable):
         backend, threads : optional
             As for the class.
         own : mapping of str to object, optional
-            Objects of your own it was made with, under ``"block"``, ``"activation"``, ``"loss"``, ``"depth"`` or
+            Objects of your own that it was built with, under ``"block"``, ``"activation"``, ``"loss"``, ``"depth"`` or
             ``"regulariser"``.
         """
         own = dict(own or {})
@@ -256,7 +256,7 @@ class Energy(Copyable):
         return cls(problem, depth, backend, spec["dtype"], threads, term)
 
     def _gradient(self, net: Network, theta: Array, batch: Index | None, s: float) -> tuple[float, Array, Array]:
-        """Kernel's gradient with the regulariser, whose first variation is r(theta, s) in every layer."""
+        """Gradient of the kernel plus the regulariser, whose first variation is r(theta, s) in every layer."""
         energy, first, slope = self.kernel.gradient(net, theta, batch)
         if self.regulariser is not None:
             first = first + self.regulariser.value(theta, s)[net.particle]
@@ -292,14 +292,14 @@ class Energy(Copyable):
 
 
 def _with_queries(net: Network, layer: Index, particle: Index) -> tuple[Network, Index]:
-    """Network with an entry of weight 0 for each query, at its layer, and the places of those entries.
+    """Network with an additional entry of weight 0 in the layer of each query, and the indices of those entries.
 
-    A particle without weight changes nothing, and the kernel's g_e at it is the first variation there. A query at
-    layer L, one past the last, gets a layer of its own, whose X and p are X(1) and p(1).
+    An entry without weight changes nothing, and the kernel's g_e there is the first variation. Queries at layer L, one
+    past the last, form an additional layer, whose X and p are X(1) and p(1).
     """
     counts = np.append(np.diff(net.first), 0)
     owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), layer])
-    place = np.argsort(owner, kind="stable")  # a layer's own entries stay in front of its queries
+    place = np.argsort(owner, kind="stable")  # a layer's entries precede its queries
     both = np.concatenate([net.particle, particle])[place]
     weight = np.concatenate([net.weight, np.zeros(len(layer))])[place]
     first = np.concatenate([[0], np.cumsum(counts + np.bincount(layer, minlength=len(counts)))])

@@ -1,4 +1,4 @@
-"""Clocks of a flow: which s a step lies at, which steps are frames, when to stop."""
+"""Clocks of a flow: the flow time of every step, which steps are recorded as frames, and when to stop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from wgflow.base.errors import InputError
 from wgflow.flow.schedule import Every, Log, Schedule, Steps
 
 _MOST_STEPS = 2**53  # beyond it step numbers, and so flow times, would not be exact
-_TOLERANCE = 1e-9  # how far a ratio of two times may be from a whole number
+_TOLERANCE = 1e-9  # tolerance for a ratio of times to be a whole number
 
 
 class Clock(Protocol):
-    """What the loop asks a clock."""
+    """Interface of a clock."""
 
     step: int
 
     @property
     def s(self) -> float:
-        """Flow time now."""
+        """Current flow time."""
 
     @property
     def due(self) -> bool:
@@ -31,22 +31,22 @@ class Clock(Protocol):
         """Whether the end has been reached."""
 
     def reach(self, h: float) -> float:
-        """The part of a step of length h that does not overrun the next event."""
+        """Step length, at most h, that does not pass the next event."""
 
     def tick(self, h: float) -> None:
         """Count a step of length h."""
 
 
 class StepClock:
-    """Clock of constant steps: it counts steps, so that s carries no rounding from one to the next.
+    """Clock of constant steps, which counts steps so that no rounding accumulates in s.
 
-    s = origin + step h, with origin 0 for a run of one step length, which counts on exactly as if it had never stopped
-    when it is taken up again; after a change of h the origin, and so s, carries one rounding.
+    s = origin + step h, with origin 0 in runs with a single step length, which therefore resume exactly; after a change
+    of h the origin, and so s, has one rounding error.
 
     Attributes
     ----------
     frames : range or frozenset of int
-        Steps at which frames are due, beside the start and the end.
+        Steps at which frames are due, besides the start and the end.
     """
 
     def __init__(self, step: int, s: float, until: float, every: Schedule | None, h: float) -> None:
@@ -57,7 +57,7 @@ class StepClock:
 
     @property
     def s(self) -> float:
-        """Flow time now."""
+        """Current flow time."""
         return self._origin + self.step * self._h
 
     @property
@@ -67,11 +67,11 @@ class StepClock:
 
     @property
     def done(self) -> bool:
-        """Whether the last step has been made."""
+        """Whether the last step has been taken."""
         return self.step >= self._last
 
     def reach(self, h: float) -> float:
-        """All of it: events lie on steps."""
+        """Return h: events coincide with steps."""
         return h
 
     def tick(self, h: float) -> None:
@@ -85,9 +85,9 @@ class StepClock:
             stride = _whole_steps("every", every.s, self._h, "")
             if stride < 1:
                 raise InputError(f"every: expected at least one step of {self._h:g}, got {every.s:g}")
-            # Steps that s is ahead of the count, so that frames lie at multiples of `every` after a change of h too.
-            ahead = self._origin / self._h
-            shift = round(ahead) if abs(ahead - round(ahead)) < _TOLERANCE * max(1.0, abs(ahead)) else -self.step
+            # The origin in steps, so that frames lie at multiples of `every` after a change of h too.
+            origin = self._origin / self._h
+            shift = round(origin) if abs(origin - round(origin)) < _TOLERANCE * max(1.0, abs(origin)) else -self.step
             return range(self.step + -(self.step + shift) % stride, self._last + 1, stride)
         steps, s, end = set(), 0.0, self._origin + self._last * self._h
         while (s := every.after(s)) <= end * (1 + _TOLERANCE):
@@ -99,7 +99,7 @@ class StepClock:
 
 
 class EventClock:
-    """Clock of varying steps: steps are cut short to meet the times of frames."""
+    """Clock of varying steps, which are shortened to end at the times of frames."""
 
     def __init__(self, step: int, s: float, until: float, every: Schedule | None) -> None:
         self.step, self._s, self._until = step, s, until
@@ -110,12 +110,12 @@ class EventClock:
 
     @property
     def s(self) -> float:
-        """Flow time now."""
+        """Current flow time."""
         return self._s
 
     @property
     def due(self) -> bool:
-        """Whether the last step has met the time of a frame, or is one of those counted."""
+        """Whether the last step ended at the time of a frame, or its number is that of a frame."""
         return self._met or (isinstance(self._every, Steps) and self.step % self._every.n == 0)
 
     @property
@@ -124,12 +124,12 @@ class EventClock:
         return self._s >= self._until
 
     def reach(self, h: float) -> float:
-        """Up to the next event; a last piece too short to matter is added to the step before it."""
+        """Step length up to the next event at most; a negligible remainder is added to the step."""
         left = self._next() - self._s
         return left if h > left * (1 - _TOLERANCE) else h
 
     def tick(self, h: float) -> None:
-        """Go on by h, exactly to the event if it was met."""
+        """Advance by h, exactly to the event if it was reached."""
         event = self._next()
         self._met = h >= event - self._s
         self._s = event if self._met else self._s + h
@@ -140,7 +140,7 @@ class EventClock:
 
 
 def _whole_steps(name: str, duration: float, h: float, note: str) -> int:
-    """Duration as a number of steps, checked to be a whole one."""
+    """Duration in steps, checked to be a whole number."""
     ratio = duration / h
     if ratio > _MOST_STEPS:
         raise InputError(f"{name}: expected at most 2**53 steps, got {ratio:g} of {h:g}")

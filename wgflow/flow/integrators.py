@@ -1,4 +1,4 @@
-"""Explicit Runge-Kutta methods as tables, some with an embedded one of lower order, and what a step is made of."""
+"""Explicit Runge-Kutta methods as Butcher tables, some with an embedded method, and the parts of a step."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from wgflow.base.user_objects import Candidate, try_once
 from wgflow.base.validate import whole
 from wgflow.model.particles import Particles
 
-_MOST_ORDER = 6  # conditions of higher orders are not tried
-_ROUNDED = 1e-6  # weights may be decimals
+_MOST_ORDER = 6  # order conditions are checked up to this order
+_ROUNDED = 1e-6  # weights may be rounded decimals
 _Tree = tuple[Any, ...]
 
 Drift = Callable[[Array, Array, float], tuple[Array, Array]]
 
 
 class Estimate(NamedTuple):
-    """How far apart the two solutions of an embedded pair lie after one step.
+    """Error estimate of a step: the difference of the two solutions of an embedded pair.
 
     Attributes
     ----------
@@ -47,7 +47,7 @@ class Tableau(NamedTuple):
     Attributes
     ----------
     name : str
-        Its name in studies.
+        Name in studies.
     order : int
         Order of accuracy in h.
     a : tuple of tuples
@@ -55,8 +55,7 @@ class Tableau(NamedTuple):
     b : tuple of float
         Weights of the stages in the step.
     b_low : tuple of float or None
-        Weights of the same stages in an embedded method of lower order, whose distance from the step estimates the
-        error of a step; None without one.
+        Weights of the same stages in an embedded method of lower order, for the error estimate; None without one.
     order_low : int
         Order of the embedded method; 0 without one.
     """
@@ -71,11 +70,11 @@ class Tableau(NamedTuple):
 
 EULER = Tableau("euler", 1, (), (1.0,))
 HEUN = Tableau("heun", 2, ((1.0,),), (0.5, 0.5), (1.0, 0.0), 1)
-# Shu and Osher (1988): the first two stages are Heun's, so that its step is at hand.
+# Shu and Osher (1988): the first two stages are Heun's, whose step is the embedded one.
 SSP3 = Tableau("ssp3", 3, ((1.0,), (0.25, 0.25)), (1 / 6, 1 / 6, 2 / 3), (0.5, 0.5, 0.0), 2)
 RK4 = Tableau("rk4", 4, ((0.5,), (0.0, 0.5), (0.0, 0.0, 1.0)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
-# Cash and Karp (1990). A pair whose last stage is the next step's first would gain nothing here: the loop computes the
-# velocity where a step arrives anyway, with the boundary condition and after the operators.
+# Cash and Karp (1990). A pair whose last stage is the next step's first would save nothing here: the loop computes the
+# velocity at the end of a step anyway, with the boundary condition and after the operators.
 CASH_KARP = Tableau(
     "cash_karp",
     5,
@@ -91,8 +90,8 @@ CASH_KARP = Tableau(
     4,
 )
 
-INTEGRATORS: dict[str, Tableau] = {each.name: each for each in (EULER, HEUN, SSP3, RK4, CASH_KARP)}
-EMBEDDED = tuple(name for name, each in INTEGRATORS.items() if each.b_low is not None)  # those with an error estimate
+INTEGRATORS: dict[str, Tableau] = {table.name: table for table in (EULER, HEUN, SSP3, RK4, CASH_KARP)}
+EMBEDDED = tuple(name for name, table in INTEGRATORS.items() if table.b_low is not None)  # those with an error estimate
 
 
 def integrator(choice: str | Tableau) -> Tableau:
@@ -101,7 +100,7 @@ def integrator(choice: str | Tableau) -> Tableau:
     Raises
     ------
     InputError
-        If the name is unknown, or a table of your own is not explicit or not of the order it claims.
+        If the name is unknown, or a table of your own is not explicit or not of the order it states.
     """
     if isinstance(choice, Tableau):
         if choice != INTEGRATORS.get(choice.name):
@@ -113,7 +112,7 @@ def integrator(choice: str | Tableau) -> Tableau:
 
 
 def _try(table: Tableau) -> None:
-    """Refuse a table that is not explicit, or misses the conditions of the order it claims."""
+    """Refuse a table that is not explicit, or violates the conditions of the order it states."""
     trial, stages = Candidate("integrator", table.name), len(table.b)
     try:
         rows = [np.asarray(row, np.float64) for row in table.a]
@@ -145,7 +144,7 @@ def _try(table: Tableau) -> None:
 
 
 def _conditions(a: Array, order: int) -> Iterator[tuple[_Tree, int, Array]]:
-    """Rooted trees t up to an order with gamma(t) and Phi(t): b . Phi(t) = 1/gamma(t) for all is that order.
+    """Rooted trees t up to an order with gamma(t) and Phi(t): a method has that order if b . Phi(t) = 1/gamma(t).
 
     Hairer, Norsett and Wanner (Solving Ordinary Differential Equations I), section II.2, theorem 2.13.
     """
@@ -174,11 +173,11 @@ def embedded(table: Tableau) -> tuple[float, ...]:
     Raises
     ------
     InputError
-        If the method has none.
+        If there is none.
     """
     if table.b_low is None:
         raise InputError(
-            "integrator: expected one with an error estimate, since the step rule goes by it, got "
+            "integrator: expected one with an error estimate, which the step rule needs, got "
             f"{describe(table.name)}; use one of {', '.join(EMBEDDED)}"
         )
     return table.b_low
@@ -194,25 +193,25 @@ def stages(
     table : Tableau
         The method.
     drift : callable
-        Velocities (N, P), (N,) at a state; takes care of states beyond the ends of depth itself.
+        Velocities (N, P), (N,) at a state; applies the boundary condition in depth itself.
     theta, tau : ndarray (N, P), (N,)
         State at s.
     s : float
         Flow time.
     first : (ndarray, ndarray)
-        ``drift(theta, tau, s)``, which the caller has already.
+        ``drift(theta, tau, s)``, already known to the caller.
     h : float
         Step length in s.
 
     Returns
     -------
     list of (ndarray, ndarray)
-        Velocities (N, P), (N,) at each stage, the first one first; :func:`combine` makes steps of them.
+        Velocities (N, P), (N,) at the stages in order; :func:`combine` forms a step from them.
     """
-    made = [first]
+    velocities = [first]
     for row in table.a:
-        made.append(drift(*combine(theta, tau, row, made, h), s + h * sum(row)))
-    return made
+        velocities.append(drift(*combine(theta, tau, row, velocities, h), s + h * sum(row)))
+    return velocities
 
 
 def combine(
@@ -223,7 +222,7 @@ def combine(
     Parameters
     ----------
     theta, tau : ndarray (N, P), (N,)
-        The state; left as it is.
+        The state, which is not modified.
     weights : tuple of float
         One for each of the velocities: a row of a table's ``a``, its ``b`` or its ``b_low``.
     velocities : list of (ndarray, ndarray)
@@ -234,7 +233,7 @@ def combine(
     Returns
     -------
     theta, tau : ndarray (N, P), (N,)
-        The state moved, not yet brought back into [0, 1].
+        The new state, before the boundary condition.
     """
     for weight, (v_theta, v_tau) in zip(weights, velocities, strict=True):
         if weight:
@@ -245,12 +244,11 @@ def combine(
 
 
 def rms(mass: Array, theta: Array, tau: Array) -> float:
-    """sqrt(sum_i mass_i (|theta_i|**2 + tau_i**2) / sum_i mass_i) of displacements or places (N, P), (N,).
+    """sqrt(sum_i mass_i (|theta_i|**2 + tau_i**2) / sum_i mass_i) of displacements or positions (N, P), (N,).
 
-    For the displacement between two measures with these masses, of sum 1, it is a bound from above on their Wasserstein
-    distance W2. Under Gaps the flow's own metric would give tau the weight 1/mass_i in place of mass_i; the size of a
-    state would then be that of N tau, and an error relative to it would say nothing about theta. Particles without mass
-    do not count.
+    For the displacement between two measures with these masses, of sum 1, it is an upper bound on their Wasserstein
+    distance W2. Under Gaps the metric of the flow would weight tau by 1/mass_i instead of mass_i; the size of a state
+    would then be dominated by N tau, and a relative error would not control theta. Particles without mass are ignored.
     """
     size = float(unit(max(largest(theta), largest(tau))))
     theta, tau = theta / size, tau / size
@@ -259,6 +257,6 @@ def rms(mass: Array, theta: Array, tau: Array) -> float:
 
 
 def compare(before: Particles, after: Particles, low: Particles, order: int) -> Estimate:
-    """Estimate from the state before a step, after it, and after the embedded method's step of the given order."""
+    """Error estimate from the state before a step, after it, and after the step of the embedded method."""
     error = rms(before.mass, after.theta - low.theta, after.tau - low.tau)
-    return Estimate(error, max(rms(before.mass, each.theta, each.tau) for each in (before, after)), order)
+    return Estimate(error, max(rms(before.mass, rho.theta, rho.tau) for rho in (before, after)), order)

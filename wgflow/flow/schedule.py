@@ -1,6 +1,6 @@
-"""Schedules: the flow times at which a run is recorded, beside its start and its end.
+"""Schedules: the flow times at which a run is recorded, besides its start and its end.
 
-A schedule is a function of flow time and step alone, so a run that is taken up again records what it would have.
+A schedule is a function of flow time and step alone, so that a resumed run records the same frames.
 """
 
 from __future__ import annotations
@@ -24,24 +24,24 @@ _MOST_PER_DECADE, _RANGE = 10_000, (1e-100, 1e100)
 
 
 class Schedule(Protocol):
-    """What a clock asks a schedule."""
+    """Interface of a schedule."""
 
     @property
     def name(self) -> str:
-        """Its name in :data:`SCHEDULES`."""
+        """Name in :data:`SCHEDULES`."""
 
     def after(self, s: float) -> float:
-        """First time later than s, infinity if there is none."""
+        """First time after s, infinity if there is none."""
 
     def within(self, until: float) -> int:
-        """About how many times lie before a flow time."""
+        """Approximate number of times before a flow time."""
 
     def spec(self) -> Spec:
-        """Plain JSON of it."""
+        """Plain JSON that describes it."""
 
 
 class _Named:
-    """What schedules have in common."""
+    """Base of the built-in schedules."""
 
     name = ""
 
@@ -52,12 +52,12 @@ class _Named:
 
 @dataclass(frozen=True)
 class Every(_Named):
-    """A frame at every multiple of a flow time.
+    """Frames at all multiples of a flow time.
 
     Parameters
     ----------
     s : float
-        That flow time, > 0; with constant steps a whole number of them.
+        Flow time between frames, > 0; with constant steps a whole number of them.
     """
 
     s: float
@@ -68,7 +68,7 @@ class Every(_Named):
         real("every", self.s, above=0.0)
 
     def after(self, s: float) -> float:
-        """First multiple later than s."""
+        """First multiple after s."""
         number = np.floor(s / self.s * (1 + 4e-16)) + 1
         if number * self.s <= s:
             number += 1
@@ -81,12 +81,12 @@ class Every(_Named):
 
 @dataclass(frozen=True)
 class Steps(_Named):
-    """A frame at every n-th step, whatever their lengths.
+    """A frame every n steps, whatever their lengths.
 
     Parameters
     ----------
     n : int
-        Steps from frame to frame, >= 1.
+        Steps between frames, >= 1.
     """
 
     n: int
@@ -97,7 +97,7 @@ class Steps(_Named):
         whole("every.n", self.n)
 
     def after(self, s: float) -> float:
-        """Infinity: steps decide, not times."""
+        """Infinity: frames depend on steps, not on times."""
         del s
         return math.inf
 
@@ -114,9 +114,9 @@ class Log(_Named):
     Parameters
     ----------
     per_decade : int
-        Frames while the flow time grows tenfold, 1 to 10,000.
+        Frames per decade of flow time, 1 to 10,000.
     first : float
-        The first of them after the start, 1e-100 to 1e100.
+        First time after the start, 1e-100 to 1e100.
     """
 
     per_decade: int
@@ -134,7 +134,7 @@ class Log(_Named):
             )
 
     def after(self, s: float) -> float:
-        """First of the times that is later than s."""
+        """First of the times after s."""
         if s < self.first:
             return float(self.first)
         k = math.floor(self.per_decade * math.log10(s / self.first))
@@ -155,7 +155,7 @@ class At(_Named):
     Parameters
     ----------
     s : sequence of float
-        Increasing, each > 0; with constant steps whole numbers of them. Those beyond the end are not reached.
+        Increasing and > 0; with constant steps whole numbers of them. Times beyond the end are ignored.
     """
 
     s: Sequence[float]
@@ -170,7 +170,7 @@ class At(_Named):
                 raise InputError(f"every.s: expected increasing flow times > 0, got {describe(list(self.s))}")
 
     def after(self, s: float) -> float:
-        """First of the times that is later than s."""
+        """First of the times after s."""
         return next((float(time) for time in self.s if time > s), math.inf)
 
     def within(self, until: float) -> int:
@@ -193,30 +193,30 @@ def schedule(choice: object) -> Schedule:
     if isinstance(choice, int | float) and not isinstance(choice, bool):
         return Every(choice)
     if isinstance(choice, str | Mapping) or not hasattr(choice, "after"):
-        made: Schedule = build("every", choice, SCHEDULES, "a flow time between frames")
-        return made
+        built: Schedule = build("every", choice, SCHEDULES, "a flow time between frames")
+        return built
     require_methods("every", choice, "wgflow.flow.schedule.Schedule", ("name", "after", "within", "spec"))
-    found = cast(Schedule, choice)
-    if not is_builtin(found):
-        try_once(found, "every", lambda: _try(found))
-    return found
+    own = cast(Schedule, choice)
+    if not is_builtin(own):
+        try_once(own, "every", lambda: _try(own))
+    return own
 
 
-def _try(found: Schedule) -> None:
-    """Try a schedule of the user's: times that increase, and are a function of flow time alone."""
-    trial = Candidate("schedule", found.name)
-    trial.plain(trial.call("spec", found.spec))
+def _try(own: Schedule) -> None:
+    """Test a schedule of the user's: its times increase, and are a function of flow time alone."""
+    trial = Candidate("schedule", own.name)
+    trial.plain(trial.call("spec", own.spec))
     for s in (0.0, 0.3, 2.0, 70.0):
-        (time,) = trial.numbers(("after",), found.after, (s,), ((),))
+        (time,) = trial.numbers(("after",), own.after, (s,), ((),))
         if not time > s:
             raise trial.refuse(f"after({s:g}) to be later than that", f"{time}")
         between = s + 0.5 * (float(time) - s) if np.isfinite(time) else s + 1.0
-        if not nearly_equal(time, np.asarray(trial.call("after", found.after, between))):
+        if not nearly_equal(time, np.asarray(trial.call("after", own.after, between))):
             raise trial.refuse(
                 f"after({between:g}) to be {time:g}, the first time after {s:g} too",
-                f"{found.after(between):g}",
-                "make it a function of flow time alone, so that a run taken up again records what it would have",
+                f"{own.after(between):g}",
+                "make it a function of flow time alone, so that a resumed run records the same frames",
             )
-        (number,) = trial.numbers(("within",), found.within, (s + 1.0,), ((),))
+        (number,) = trial.numbers(("within",), own.within, (s + 1.0,), ((),))
         if not 0 <= number < np.inf:
             raise trial.refuse("within to be a number of times >= 0", f"{number}")

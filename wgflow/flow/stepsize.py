@@ -1,4 +1,4 @@
-"""Step-size rules: how far to go along the flow in one step."""
+"""Step-size rules."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
 
 
 class Trial:
-    """State that a step of some length would lead to; made of values, or of functions that find them when asked."""
+    """Result of a trial step; values, or functions that compute them on demand."""
 
     def __init__(
         self,
@@ -32,40 +32,40 @@ class Trial:
         dissipated: float = math.nan,
     ) -> None:
         self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
-        self.dissipated = dissipated  # integral of the dissipation over the step; NaN where it is not followed
+        self.dissipated = dissipated  # integral of the dissipation over the step; NaN if unknown
 
     @functools.cached_property
     def rho(self) -> Particles:
-        """The state."""
+        """The state at its end."""
         return self._rho() if callable(self._rho) else self._rho
 
     @functools.cached_property
     def switched(self) -> int:
-        """Pairs of particles that change places on the way (Gaps only)."""
+        """Order switches (pairs of particles) in the step; Gaps only."""
         return self._switched() if callable(self._switched) else self._switched
 
     @functools.cached_property
     def energy(self) -> float:
-        """E at the state, at the s of the step's start; computed when asked for."""
+        """E of the state at its end, at the s of its start."""
         return self._energy()
 
     @functools.cached_property
     def estimate(self) -> Estimate:
-        """Error estimate of the step, before operators; only for methods with an embedded one (InputError)."""
+        """Error estimate of the step, before operators; InputError for methods without an embedded one."""
         return self._estimate()
 
 
 class Taken(NamedTuple):
-    """The step a rule decided on.
+    """The step that a rule has taken.
 
     Attributes
     ----------
     trial : Trial
-        Where it leads.
+        Its result.
     h : float
         Its length in s.
     then : float
-        Length to try next.
+        Step length to try next.
     """
 
     trial: Trial
@@ -74,9 +74,9 @@ class Taken(NamedTuple):
 
 
 class StepRule(Protocol):
-    """What a rule has to offer.
+    """Interface of a step rule.
 
-    A rule that looks at :attr:`Trial.estimate` may say so by ``estimates = True``; a flow then refuses methods without.
+    A rule that uses :attr:`Trial.estimate` sets ``estimates = True``; a flow then refuses methods without an estimate.
 
     Attributes
     ----------
@@ -88,14 +88,14 @@ class StepRule(Protocol):
 
     @property
     def name(self) -> str:
-        """Its name in studies and files."""
+        """Name in studies and files."""
 
     @property
     def first(self) -> float:
         """Length to try first."""
 
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
-        """Decide on a step from a state with this energy and dissipation, not longer than h."""
+        """Take a step, not longer than h, from a state with this energy and dissipation."""
 
     def spec(self) -> Spec:
         """Plain JSON that describes it."""
@@ -136,12 +136,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class Descent:
-    """Backtracking until the energy falls by a fraction of what the dissipation promises (Armijo's rule).
+    """Backtracking until the energy decreases by a fraction of what the dissipation predicts (Armijo's rule).
 
-    E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and raised by a quarter after
-    every success. An energy that depends on s is taken at the step's start on both sides, since its own fading is no
-    descent. E jumps where particles change places under Gaps, so energies are never compared across a switch of order:
-    such a step is taken as it is.
+    E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and increased by a quarter
+    after every success. An energy that depends on s is taken at the s of the step's start on both sides, since its
+    explicit decay is no descent. E jumps where particles change places under Gaps, so energies are not compared across
+    an order switch: such a step is accepted.
 
     Parameters
     ----------
@@ -150,7 +150,7 @@ class Descent:
     fraction : float, optional
         0 < fraction < 1.
     smallest : float, optional
-        Length below which halving stops and the step is taken: at a stationary point rounding decides.
+        Length below which halving stops and the step is taken: at a stationary point rounding dominates.
     """
 
     length: float = 0.1
@@ -172,8 +172,8 @@ class Descent:
         return float(self.length)
 
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
-        """Halve h until the energy falls enough."""
-        rounding = 8 * _EPS * (1 + abs(energy))  # at a minimum no fall is left to see
+        """Halve h until the energy decreases enough."""
+        rounding = 8 * _EPS * (1 + abs(energy))  # near a minimum no decrease is measurable
         while True:
             try:
                 candidate = trial(h)
@@ -198,26 +198,25 @@ class Adaptive:
     """Steps as long as the estimated error of each allows.
 
     err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see
-    :func:`wgflow.flow.integrators.rms`. A
-    step with err <= 1 is taken, of the solution of higher order; the next length, after a refusal as after a success,
-    is h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the standard controller of Hairer, Norsett and
-    Wanner (Solving Ordinary Differential Equations I, section II.4). It remembers nothing but h, which frames keep.
+    :func:`wgflow.flow.integrators.rms`. A step with err <= 1 is accepted, with the solution of higher order; the next
+    length, after rejection as after acceptance, is h clip(0.9 err**(-1/(q + 1)), 0.2, 5) with q the lower order: the
+    standard controller of Hairer, Norsett and Wanner (Solving Ordinary Differential Equations I, section II.4). Its
+    only state is h, which frames record.
 
-    E itself is never looked at. Where particles change places under Gaps velocities jump and err falls only like h; a
-    pair pushed against each other does so over and over, at steps of about the tolerance over the jump, and
-    ``smallest`` bounds what is spent on it. A particle pushed against a reflecting end bounces there by O(h), which the
-    estimate sees in part only.
+    E is not used. Where particles change places under Gaps, velocities jump and err decreases only like h; a pair that
+    switches again and again forces steps of about the tolerance over the jump, and ``smallest`` limits their cost. A
+    particle pushed against a reflecting boundary oscillates there by O(h), which the estimate captures only in part.
 
     Parameters
     ----------
     length : float, optional
         First h to try, > 0.
     rtol, atol : float, optional
-        Error allowed in one step, relative to the size of the state (1e-13 <= rtol < 1) and absolute (>= 0). Where E is
-        smooth enough the error at a given s falls in proportion to both: steps are as long as tolerance**(1/(q + 1)),
-        and the solution taken is of order q + 1 (derived).
+        Error allowed in one step, relative to the size of the state (1e-13 <= rtol < 1) and absolute (>= 0). If E is
+        smooth enough the error at a given s is proportional to both: steps have length tolerance**(1/(q + 1)), and the
+        solution taken has order q + 1 (derived).
     smallest : float, optional
-        Length below which no step is cut, > 0; such a step is taken as it is.
+        Length below which a step is not shortened, > 0; such a step is accepted.
     """
 
     length: float = 0.1
@@ -264,7 +263,7 @@ class Adaptive:
         return {name: getattr(self, name) for name in names}
 
     def _error(self, estimate: Estimate) -> float:
-        """Error in units of the one allowed."""
+        """Error relative to the tolerance."""
         allowed = self.atol + self.rtol * estimate.size
         if not math.isfinite(allowed):
             return math.inf
@@ -274,7 +273,7 @@ class Adaptive:
 
 
 def _factor(error: float, order: int) -> float:
-    """What the next length is times the last, from an error in units of the one allowed."""
+    """Ratio of the next step length to the last, from the error relative to the tolerance."""
     if not math.isfinite(error):
         return 0.2
     return min(max(0.9 * error ** (-1 / (order + 1)), 0.2), 5.0) if error > 0 else 5.0
@@ -283,7 +282,7 @@ def _factor(error: float, order: int) -> float:
 STEP_RULES: dict[str, type[Any]] = {"constant": Constant, "descent": Descent, "adaptive": Adaptive}
 
 
-_NEEDED = ("name", "first", "adaptive", "advance", "spec")
+_REQUIRED = ("name", "first", "adaptive", "advance", "spec")
 
 
 def step_rule(choice: float | Spec | StepRule) -> StepRule:
@@ -295,11 +294,11 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
         If the name or an option is unknown or out of range.
     """
     if isinstance(choice, Mapping):
-        made: StepRule = build("step rule", choice, STEP_RULES)
-        return made
+        built: StepRule = build("step rule", choice, STEP_RULES)
+        return built
     if not hasattr(choice, "advance"):
         return Constant(real("step", choice, above=0.0))
-    require_methods("step rule", choice, "wgflow.flow.stepsize.StepRule", _NEEDED)
+    require_methods("step rule", choice, "wgflow.flow.stepsize.StepRule", _REQUIRED)
     rule = cast(StepRule, choice)
     if not is_builtin(rule):
         trial = Candidate("step rule", rule.name)
@@ -309,7 +308,7 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
 
 
 def checked(rule: StepRule, taken: object, tried: Mapping[int, float], reach: float) -> Taken:
-    """Check what a rule of the user's decided.
+    """Check the step that a rule of the user's has taken.
 
     Parameters
     ----------
@@ -318,14 +317,14 @@ def checked(rule: StepRule, taken: object, tried: Mapping[int, float], reach: fl
     taken : object
         What it returned.
     tried : mapping of int to float
-        Length by id of each trial the rule made in this step.
+        Length of each trial in this step, by id.
     reach : float
         Longest step allowed.
 
     Raises
     ------
     InputError
-        If it is no step of a length that was tried, or a length is out of its range.
+        If it is not one of the trials, or a length is out of range.
     """
     trial = Candidate("step rule", rule.name)
     if not isinstance(taken, Taken):

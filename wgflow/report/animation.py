@@ -32,8 +32,8 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
     trajectory : Trajectory
         The run.
     axes : sequence of str, optional
-        Two names as in :func:`wgflow.model.projections.directions`; by default depth and the first principal component
-        of theta, or the first two components if tau does not move.
+        Two names as in :func:`wgflow.model.projections.projection_matrix`; by default depth and the first principal
+        component of theta, or the first two components if tau does not move.
 
     Returns
     -------

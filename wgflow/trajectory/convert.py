@@ -46,8 +46,8 @@ def to_three_dimensions(
     out : Path
         The file.
     axes : sequence of str, optional
-        Three names as in :func:`wgflow.model.projections.directions`; principal directions are those over all frames
-        and particles. By default pc1, pc2, tau.
+        Three names as in :func:`wgflow.model.projections.projection_matrix`; principal directions are those over all
+        frames and particles. By default pc1, pc2, tau.
     compress : bool, optional
         Compress with gzip.
 
