@@ -98,7 +98,8 @@ def change(s: Array, values: Array, diverged: bool = False, form: str = ".2g") -
     """
     finite = np.isfinite(values)
     if not finite.any():
-        return Change(DIVERGES if diverged else UNKNOWN, *[math.nan] * 6, (math.nan, math.nan), form)
+        nan = math.nan
+        return Change(DIVERGES if diverged else UNKNOWN, nan, nan, nan, nan, nan, nan, (nan, nan), form)
     diverged = diverged or not finite[-1]
     s, values = np.asarray(s, float)[finite], np.asarray(values, float)[finite]
     first, last, end = float(values[0]), float(values[-1]), float(s[-1])

@@ -99,7 +99,7 @@ def averages(rows: Sequence[Spec]) -> list[Spec]:
     said = {key: _as_cells([row.get(key) for row in rows]) for key in keys}
     out = []
     for same in grouped.values():
-        means: Spec = {key: said[key][_code(same[0].get(key))] for key in keys} | {"members": len(same)}
+        means: Spec = {key: said[key][_code(same[0].get(key))] for key in keys} | {"runs": len(same)}
         whole = [row for row in same if row.get("status") != "diverged"]  # the others' last numbers say nothing
         for key in ("energy_first", "energy_last", "heldout_last"):
             numbers = [row[key] for row in whole if isinstance(row.get(key), float)]
@@ -150,8 +150,8 @@ def readable(found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> 
     out: dict[str, list[Spec]] = {}
     for name, rows in found.items():
         if name == "members" and len(rows) > _LONG:
-            out["Members, means over seeds"] = averages(rows)
-        elif (text := texts.get(name, TableText(name.capitalize()))) is not FILE_ALONE:
+            out["Runs, means over seeds"] = averages(rows)
+        elif (text := texts.get(name, TableText("Runs" if name == "members" else name.capitalize()))) is not FILE_ALONE:
             out[text.heading] = text.rows(rows)
     return out
 
