@@ -246,14 +246,14 @@ def test_critical_values_of_a_quadratic_form(rng):
     matrix = half + half.T
     found = extrema(quadratic(matrix), rng.normal(size=(20, 6)))
     np.testing.assert_allclose(found.value, np.linalg.eigvalsh(matrix)[[0, -1]], rtol=1e-8)
-    assert found.count.tolist() == [10, 10]
+    assert found.number.tolist() == [10, 10]
 
 
 def test_local_minima_are_told_apart(rng):
     """g = sum_p c_p theta_p**4 with c < 0: local minima c_p at the axes; ascent ends at one value."""
     c = -np.array([1.0, 1.5, 2.0])
     found = extrema(lambda t: (t**4 @ c, 4 * c * t**3), rng.normal(size=(80, 3)))
-    assert found.count.sum() == 80
+    assert found.number.sum() == 80
     np.testing.assert_allclose(found.value[:3], [-2.0, -1.5, -1.0], rtol=1e-8)
     assert found.value[3:] == pytest.approx([1 / (1 / c).sum()], rel=1e-6)  # all starts of ascent
 
@@ -262,19 +262,19 @@ def test_many_critical_values_are_not_isolated(rng):
     """Negative control: a rough function, whose starts all end at values of their own."""
     waves = 60 * rng.normal(size=(50, 4))
     found = extrema(lambda t: (np.sin(t @ waves.T).sum(1), np.cos(t @ waves.T) @ waves), rng.normal(size=(30, 4)))
-    assert len(found.value) > 0.8 * found.count.sum()
+    assert len(found.value) > 0.8 * found.number.sum()
 
 
 def test_a_function_that_vanishes_has_one_critical_value(rng):
     found = extrema(lambda t: (np.zeros(len(t)), np.zeros(t.shape)), rng.normal(size=(6, 3)))
-    assert (found.value.tolist(), found.count.tolist()) == ([0.0], [6])
+    assert (found.value.tolist(), found.number.tolist()) == ([0.0], [6])
 
 
 def test_kinks_do_not_converge(rng):
     """g = |theta|_1 has its minima at kinks, where no gradient vanishes: those starts are not counted."""
     found = extrema(lambda t: (np.abs(t).sum(1), np.sign(t)), rng.normal(size=(20, 3)))
     np.testing.assert_allclose(found.value, [np.sqrt(3)], rtol=1e-9)
-    assert found.count.tolist() == [10]
+    assert found.number.tolist() == [10]
 
 
 def test_critical_values_of_the_first_variation():

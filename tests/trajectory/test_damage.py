@@ -280,7 +280,7 @@ def test_a_file_of_a_terabyte_of_nothing_is_refused_at_once(run, write, tmp_path
     path.write_bytes(resealed(whole.read_bytes(), lambda front: front.update(size=2**40)))
     os.truncate(path, 2**40)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(TrajectoryError, match="too much beside the frames"):
+    with pytest.raises(TrajectoryError, match="too much data besides the frames"):
         wgflow.Trajectory(path)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 

@@ -40,7 +40,7 @@ def test_check(run, write, capsys):
     assert main(["check", str(path)]) == 2
     assert "damaged: outside the frames: parameters/data/x, frame 3, frame 7" in capsys.readouterr().err
     assert main(["check", "nothing.h5"]) == 2
-    assert "expected a trajectory file, got nothing there" in capsys.readouterr().err
+    assert "file not found; expected a trajectory file" in capsys.readouterr().err
 
 
 def test_check_reads_hdf5_too(run, write, capsys):
@@ -182,9 +182,9 @@ def test_export_in_three_dimensions(run, write, capsys, axes):
         (["export", "run.h5", "empty.h5"], "expected a file that may be replaced, got a trajectory"),
         (["export", "run.h5", "nowhere/out.nc"], "expected a folder that is there, got nowhere"),
         (["repair", "run.h5", "."], "expected the name of a file, got a folder"),
-        (["export", "no.h5", "out.nc"], "got nothing there"),
+        (["export", "no.h5", "out.nc"], "file not found"),
         (["export", "run.h5", "out.h5", "--axes", ""], "axes: expected three, got 1"),
-        (["check", "no.h5"], "got nothing there"),
+        (["check", "no.h5"], "file not found"),
         (["chekc", "no.h5"], "invalid choice: 'chekc'"),
         (["export", "run.h5"], "the following arguments are required: OUT"),
     ],
@@ -422,7 +422,7 @@ def test_a_file_removed_as_soon_as_it_is_there_is_lost(run, monkeypatch):
 
 @pytest.mark.parametrize(
     ("path", "words"), [(123, "expected the path"), (b"a.h5", "expected the path"), (".", "got a folder"),
-                        ("a\nb.h5", "got nothing there")],
+                        ("a\nb.h5", "file not found")],
 )  # fmt: skip
 def test_what_is_no_file_is_one_line(path, words):
     with pytest.raises((InputError, TrajectoryError), match=words) as caught:

@@ -191,7 +191,7 @@ def test_create_replaces_whole_files_only(run, write):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (None, "got nothing there"),
+        (None, "file not found"),
         (b"", "got an empty file"),
         (b"not HDF5 at all", "without its mark"),
         (schema.MAGIC + b"\0" * 9000, "damaged or made before format version 2"),
@@ -216,7 +216,7 @@ def test_other_versions_and_missing_parts(run, write):
     with pytest.raises(TrajectoryError, match="observables/energy/value is missing"):
         wgflow.Trajectory(path)
     path.write_bytes(whole.replace(b'"version":[2,2]', b'"version":[2,7]'))
-    with pytest.raises(TrajectoryError, match="what surrounds the frames has changed"):
+    with pytest.raises(TrajectoryError, match="data outside the frames have changed"):
         wgflow.Trajectory(path)
 
 

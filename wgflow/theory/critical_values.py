@@ -33,12 +33,12 @@ class Extrema(NamedTuple):
     ----------
     value : ndarray (V,)
         Distinct values found, increasing.
-    count : ndarray (V,), int64
+    number : ndarray (V,), int64
         Starts that ended at each value.
     """
 
     value: Array
-    count: Index
+    number: Index
 
 
 def extrema(field: Field, starts: Array, iterations: int = 120) -> Extrema:
@@ -102,7 +102,7 @@ def critical_values(
         return value, slope
 
     found = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
-    converged, again = int(found.count.sum()), int(found.count[found.count > 1].sum())
+    converged, again = int(found.number.sum()), int(found.number[found.number > 1].sum())
     good = 2 * converged > starts and 2 * again > converged
     said = (
         f"At t0 = {t0:g}, {converged} of {starts} starts of descent and ascent on |theta| = 1 converged, to "

@@ -44,9 +44,6 @@ class Linearisation(Protocol):
 class Layer(Protocol):
     """One layer of a network as a function of the state."""
 
-    def value(self, x: Array) -> Array:
-        """F(x), (M, D)."""
-
     def linearise(self, x: Array) -> Linearisation:
         """Increment and Jacobians at states x (M, D)."""
 
@@ -103,9 +100,6 @@ class _RidgeLayer(NamedTuple):
     b: Array  # (U,)
     activation: Activation
 
-    def value(self, x: Array) -> Array:
-        return np.asarray(self.activation.value(x @ self.w.T + self.b) @ self.a)
-
     def linearise(self, x: Array) -> Linearisation:
         z = x @ self.w.T + self.b  # (M, U)
         return _RidgeLinearisation(
@@ -152,14 +146,11 @@ class _BlockLayer(NamedTuple):
     theta: Array  # (E, P)
     weight: Array  # (E,)
 
-    def value(self, x: Array) -> Array:
-        block, total = self.problem.block, np.zeros(x.shape)
-        for row, weight in zip(self.theta, self.weight, strict=True):
-            total += weight * block.forward(x, row, self.problem.activation)
-        return total
-
     def linearise(self, x: Array) -> Linearisation:
-        return _BlockLinearisation(self.value(x), self._jacobian(x))
+        block, value = self.problem.block, np.zeros(x.shape)
+        for row, weight in zip(self.theta, self.weight, strict=True):
+            value += weight * block.forward(x, row, self.problem.activation)
+        return _BlockLinearisation(value, self._jacobian(x))
 
     def second_derivative(self, x: Array, v: Array) -> Array:
         along = np.imag(self._jacobian(x + 1j * _STEP * v)) / _STEP  # derivative of F' along v

@@ -57,8 +57,8 @@ def encode(frame: Frame, layout: Layout, out_position: NDArray[Any]) -> FrameByt
         If the frame does not have the file's shape or observables, or not real numbers.
     """
     if set(frame.observables) != set(layout.callers):
-        expected, got = list(layout.callers), sorted(frame.observables)
-        raise InputError(f"frame: expected observables {expected}, as the file has, got {got}")
+        names = f"{list(layout.callers)}, as the file has, got {sorted(frame.observables)}"
+        raise InputError(f"frame: expected observables {names}")
     measured = {schema.BALANCE: frame.balance or (math.nan,) * len(EMPTY)} | dict(frame.observables)
     if not layout.particles:
         frame = replace(frame, theta=np.empty((0, layout.width - 1)), tau=np.empty(0), mass=np.empty(0))

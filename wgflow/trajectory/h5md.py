@@ -1,6 +1,6 @@
-"""The HDF5 side of a new trajectory file: valid H5MD with named dimensions, made in memory and written once.
+"""New trajectory files through HDF5: valid H5MD with named dimensions, made in memory and written once.
 
-HDF5 never touches the disk, so a full one is an ordinary error, and the pages of frames to come are never in memory.
+HDF5 never writes to the disk, so a full disk is an ordinary error; pages of future frames take no memory.
 """
 
 from __future__ import annotations
@@ -34,12 +34,12 @@ def create(
     documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Make a sealed file without frames; nothing is left of it if that fails.
+    """Make a sealed file without frames; it is removed if that fails.
 
     Parameters
     ----------
     path : Path
-        Where; what is there is overwritten.
+        The file, overwritten if it exists.
     frames, particles, width : int
         Frames to make room for, N (0 for no particles), and P + 1.
     observables : mapping of str to tuple of int
@@ -47,7 +47,7 @@ def create(
     documents : mapping of str to str
         JSON texts under ``parameters``.
     arrays : mapping of str to ndarray
-        What never changes, by path.
+        Constant arrays, by path.
 
     Raises
     ------
@@ -65,7 +65,7 @@ def create(
 
 
 def places_in(path: str) -> str:
-    """Places of a file's datasets as HDF5 sees them, without digests, as JSON."""
+    """Places of a file's datasets according to HDF5, without digests, as JSON."""
     listed = []
     with h5py.File(path, "r", locking=False) as file:
         if file["h5md/modules/wgflow"].attrs["version"].tolist()[0] != schema.MODULE_VERSION[0]:
@@ -80,32 +80,32 @@ def places_in(path: str) -> str:
 
 
 def links_in(path: str) -> str:
-    """Links of a file that are no data or groups of its own, with their kind, as JSON."""
-    found: list[tuple[str, str]] = []
+    """Soft and external links of a file, with their kind, as JSON."""
+    links: list[tuple[str, str]] = []
 
     def visit(name: str, link: object) -> None:
         if not isinstance(link, h5py.HardLink):
-            found.append((name, type(link).__name__))
+            links.append((name, type(link).__name__))
 
     with h5py.File(path, "r", locking=False) as file:
         file.visititems_links(visit)
-    return json.dumps(found)
+    return json.dumps(links)
 
 
 class Image(io.RawIOBase):
-    """A binary file in memory for HDF5 to write to, which holds only what was written: frames to come cost nothing."""
+    """Sparse binary file in memory for HDF5 to write to: only pages that were written take memory."""
 
     def __init__(self) -> None:
         self.length, self._at = 0, 0
         self._pages: dict[int, bytearray] = {}
 
     def seek(self, offset: int, whence: int = 0) -> int:
-        """Go to a place."""
+        """Set the position."""
         self._at = offset + {0: 0, 1: self._at, 2: self.length}[whence]
         return self._at
 
     def tell(self) -> int:
-        """Return the place."""
+        """Position."""
         return self._at
 
     def truncate(self, size: int | None = None) -> int:
@@ -117,7 +117,7 @@ class Image(io.RawIOBase):
         """Nothing to do."""
 
     def write(self, data: Any) -> int:
-        """Write at the place."""
+        """Write at the position."""
         view = memoryview(data).cast("B")
         for page, within, begin, end in self._pieces(len(view)):
             self._pages.setdefault(page, bytearray(_PAGE))[within : within + end - begin] = view[begin:end]
@@ -126,7 +126,7 @@ class Image(io.RawIOBase):
         return len(view)
 
     def readinto(self, out: Any) -> int:
-        """Read from the place, zeros where nothing was written."""
+        """Read from the position, zeros where nothing was written."""
         view = memoryview(out).cast("B")
         for page, within, begin, end in self._pieces(len(view)):
             view[begin:end] = self._pages.get(page, bytes(_PAGE))[within : within + end - begin]
@@ -134,7 +134,7 @@ class Image(io.RawIOBase):
         return len(view)
 
     def write_to(self, file: BinaryIO) -> None:
-        """Copy to a file on disk, what was never written as a hole."""
+        """Copy to a file on disk, with holes for pages that were never written."""
         file.truncate(self.length)
         for page, data in self._pages.items():
             file.seek(page * _PAGE)
@@ -157,7 +157,7 @@ def _image(
     documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
 ) -> tuple[Image, dict[str, Place], int]:
-    """The file as HDF5 makes it, the places of its datasets, and the length of the block in front."""
+    """File made by HDF5, places of its datasets, and length of the block in front."""
     statics: dict[str, NDArray[Any]] = {f"{schema.GROUP}/id": np.arange(particles)}
     statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
     statics |= arrays
@@ -184,7 +184,7 @@ def _image(
 
 
 def preamble(file: Any, width: int) -> None:
-    """Write what every H5MD file has: version, creator, module, and a box without walls of so many dimensions."""
+    """Write the common part of an H5MD file: version, creator, module, and an unbounded box of that width."""
     file.create_group("h5md").attrs["version"] = np.array(schema.H5MD_VERSION, np.int32)
     file.create_group("h5md/author").attrs["name"] = np.bytes_("unknown")
     creator = file.create_group("h5md/creator")
@@ -197,7 +197,7 @@ def preamble(file: Any, width: int) -> None:
 
 
 def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> h5py.Dataset:
-    """Contiguous dataset with its place in the file fixed now, and nothing written to it."""
+    """Contiguous dataset, allocated in the file but not written."""
     parent, name = path.rsplit("/", 1)
     options = h5p.create(h5p.DATASET_CREATE)
     options.set_layout(h5d.CONTIGUOUS)
@@ -215,7 +215,7 @@ def _name_dimensions(
     lengths: Mapping[str, int],
     observables: Mapping[str, tuple[int, ...]],
 ) -> None:
-    """Dimension scales at the root, so that NetCDF readers know every axis by name; they hold no numbers."""
+    """Add empty dimension scales at the root, so that NetCDF readers know the name of every axis."""
     scales = {}
     own = [letter for name, shape in observables.items() for letter in schema.axes(name, shape)]
     for letter, name in (*schema.DIMENSIONS.items(), *zip(own, own, strict=True)):

@@ -1,8 +1,8 @@
-"""What a file is to hold: a member's resolved study, compared with the one that lies in the file.
+"""Identity of a file: the resolved study it should hold, compared with the one stored in it.
 
-The resolved study names everything that decides a member's numbers: problem, data (by their SHA-256), start, scheme,
-flow, seed, precision, observables. It is under the file's seal, so that a file that was copied over another, or whose
-folder was renamed, still says whose it is.
+The resolved study has everything that determines a run's numbers: problem, data (by their SHA-256), start, scheme,
+flow, seed, precision, observables. It is sealed in the file, so that a file that was copied over another, or whose
+folder was renamed, can still be identified.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from wgflow.trajectory.reader import opened
 
 DATA = "sha256:"  # in front of the digest that stands for a path of data
 ADVICE = "move it away or delete it: the same command then runs this member (--fresh runs all again)"
-_TABLES = 2  # depth in a resolved study down to which a key that is missing has its default
+_TABLES = 2  # depth in a resolved study down to which a missing key has its default
 
 
 class Difference(NamedTuple):
@@ -31,10 +31,10 @@ class Difference(NamedTuple):
 
 
 def difference(expected: Any, found: Any, key: str = "", depth: int = 0) -> Difference | None:
-    """First difference of two resolved studies.
+    """First difference between two resolved studies.
 
-    A key of a table that only one of them has is not compared: versions of wgflow differ in the options they know. Nor
-    is a path of data, which older versions have in place of the digest: data may be moved.
+    A key of a table that only one of them has is not compared, since versions of wgflow differ in their options. Nor is
+    a path of data, which older versions have in place of the digest: data may be moved.
     """
     if isinstance(expected, Mapping) and isinstance(found, Mapping):
         table = depth < _TABLES or "name" in expected
@@ -57,33 +57,32 @@ def difference(expected: Any, found: Any, key: str = "", depth: int = 0) -> Diff
 
 
 def placed(study: Spec, values: Mapping[str, Any]) -> Spec:
-    """Resolved study with values in place of its own at dotted keys; the tables on the way are copied."""
+    """Resolved study with some values replaced, by dotted key; the tables on the way are copied."""
     out = dict(study)
     for key, value in values.items():
         *parents, last = key.split(".")
-        place = out
+        table = out
         for parent in parents:
-            within = place.get(parent)
-            place[parent] = place = dict(within) if isinstance(within, Mapping) else {}
-        place[last] = value
+            within = table.get(parent)
+            table[parent] = table = dict(within) if isinstance(within, Mapping) else {}
+        table[last] = value
     return out
 
 
 def value(study: Spec, key: str) -> Any:
     """Value of a resolved study at a dotted key."""
-    found: Any = study
     for part in key.split("."):
-        found = found[part]
-    return found
+        study = study[part]
+    return study
 
 
 def read(path: Path) -> Spec:
-    """Resolved study that lies in a file, {} if none does.
+    """Resolved study stored in a file, {} if there is none.
 
     Raises
     ------
     TrajectoryError
-        If there is no such file, or it is damaged.
+        If the file is damaged or does not exist.
     OSError
         If it cannot be read.
     """
@@ -91,23 +90,23 @@ def read(path: Path) -> Spec:
     return _read(path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
 
-@functools.lru_cache(maxsize=2**14)  # all figures of a run ask for the same ones again
+@functools.lru_cache(maxsize=2**14)  # all figures of a run read the same files
 def _read(path: Path, state: tuple[int, ...]) -> Spec:
-    del state  # a file that has changed is read again
+    del state  # a key of the cache: a file that has changed is read again
     with opened(path) as file:
-        found = layout.read(path, file)
-        if "parameters/study" not in found.places:
+        stored = layout.read(path, file)
+        if "parameters/study" not in stored.places:
             return {}
-        return layout.document(bytes(found.array(file, "parameters/study")[()]), path, "study")
+        return layout.document(bytes(stored.array(file, "parameters/study")[()]), path, "study")
 
 
 def require(path: Path, expected: Spec, found: Spec) -> None:
-    """Refuse the resolved study of a file that is not the one it is to hold.
+    """Refuse a file whose resolved study is not the expected one.
 
     Raises
     ------
     TrajectoryError
-        If it is another's, or the file has none.
+        If it is the file of another run, or has no study.
     """
     if not found:
         raise TrajectoryError(

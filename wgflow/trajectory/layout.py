@@ -1,4 +1,4 @@
-"""Where everything lies in a trajectory file, and the seal that is checked before anything is believed.
+"""Layout of a trajectory file: places of its datasets, and the seal that is checked before anything else is read.
 
 The block in front of HDF5's own bytes holds, as text::
 
@@ -6,8 +6,8 @@ The block in front of HDF5's own bytes holds, as text::
     <SHA-256 of the rest of this block and of every byte outside the frames>  <bytes of this block>
     {"version": [2, 2], "size": <bytes of the file>, "places": [[path, type, shape, offset, SHA-256], ...]}
 
-All datasets are contiguous, so that reading and adding frames needs these offsets alone. HDF5 itself makes the file
-and then is out of it: a running file's metadata never changes, a damaged or hostile one is never parsed.
+All datasets are contiguous, so that reading and adding frames needs only these offsets. HDF5 makes the file and is not
+used afterwards: the metadata of a running file never change, those of a damaged or hostile file are never parsed.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ from wgflow.trajectory import schema
 from wgflow.trajectory.file_io import read_at
 
 LEAST_BLOCK, _MOST_BLOCK = 4096, 2**20
-_MOST_STATIC = 2**30  # bytes outside the frames that a file may have: they are read and hashed when it is opened
+_MOST_STATIC = 2**30  # bytes outside the frames: they are read and hashed when a file is opened
 _MOST_WIDTH = 2**23  # numbers of one particle
 _MOST_DOCUMENT = 16 * 2**20
 _PIECE = 2**20
 _HEX = 64
-SEALED = len(schema.MAGIC) + _HEX  # bytes at the front that tell one file from another
+SEALED = len(schema.MAGIC) + _HEX  # bytes at the front that identify a file
 
 
 class Place(NamedTuple):
-    """A dataset's type, shape and place in the file.
+    """Type, shape and offset of a dataset in the file.
 
     Attributes
     ----------
     dtype : numpy.dtype
-        Type of an entry.
+        Type of its entries.
     shape : tuple of int
         Its shape.
     offset : int
-        Byte at which it begins.
+        First byte.
     sha256 : str
-        Of its bytes, for what never changes; empty for what frames fill.
+        Digest of its bytes if it is constant; empty if it is filled frame by frame.
     """
 
     dtype: np.dtype[Any]
@@ -62,7 +62,7 @@ class Place(NamedTuple):
 
     @property
     def size(self) -> int:
-        """Bytes of the whole."""
+        """Bytes of the dataset."""
         return self.dtype.itemsize * math.prod(self.shape)
 
     @property
@@ -77,17 +77,17 @@ class Layout:
     Attributes
     ----------
     places : dict of str to Place
-        By path.
+        Datasets by path.
     version : tuple of int
-        Of the format.
+        Version of the format.
     observables : dict of str to tuple of int
         Shapes of the caller's observables at one frame, by name; () for a number.
     balanced : bool
-        Whether frames have a balance of energy, which is then among ``observables``.
+        Whether frames have a balance of energy, which is then one of ``observables``.
     callers : tuple of str
-        The other observables.
+        Names of the other observables.
     frames, particles, width : int
-        Frames there is room for, N (0 for a file without particles), and P + 1.
+        Frames that fit, N (0 for a file without particles), and P + 1.
     digests : Digests
         The digests of its frames.
 
@@ -119,7 +119,7 @@ class Layout:
         self._check_static()
 
     def _check(self) -> None:
-        """Hold the places against the schema, the size of the file and each other."""
+        """Check the places against the schema, the size of the file and each other."""
         lengths = schema.lengths(self.frames, self.particles, self.width, self.observables)
         for each in (*self.elements, *schema.COMMIT):
             shape = tuple(lengths[letter] for letter in each.shape)
@@ -134,10 +134,10 @@ class Layout:
         for (_, end), (begin, _) in itertools.pairwise(ends):
             _require(end <= begin, "datasets that overlap")
         self.outside = list(_between([self.start, *self._filled(), self.size]))
-        _require(sum(stop - begin for begin, stop in self.outside) <= _MOST_STATIC, "too much beside the frames")
+        _require(sum(stop - begin for begin, stop in self.outside) <= _MOST_STATIC, "too much data besides the frames")
 
     def _check_static(self) -> None:
-        """Hold what never changes against the schema; later versions of the format may have more of it."""
+        """Check the constant datasets against the schema; later versions of the format may have more of them."""
         for each in schema.STATIC:
             if each.path in self.places:
                 place = self.places[each.path]
@@ -146,17 +146,17 @@ class Layout:
                 _require(fits, f"{each.path}: expected {each.dtype}, got {place.dtype.str} {place.shape}")
 
     def _filled(self) -> list[int]:
-        """Begin and end, in turn, of what frames fill."""
+        """First byte and end of every dataset filled by frames, in increasing order."""
         filled = [self.places[each.path] for each in (*self.elements, *schema.COMMIT)]
         return [edge for place in sorted(filled, key=_offset) for edge in (place.offset, place.offset + place.size)]
 
     def array(self, file: io.FileIO, path: str) -> NDArray[Any]:
-        """Read the whole of one dataset.
+        """Read all of one dataset.
 
         Raises
         ------
         KeyError
-            If the file has none of that path.
+            If the file has no dataset of that path.
         OSError
             If it cannot be read.
         """
@@ -165,21 +165,21 @@ class Layout:
 
 
 def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
-    """Read where everything lies in a file, after checking that it is what it was.
+    """Read the layout of a file, after checking that the file is unchanged outside its frames.
 
     Parameters
     ----------
     path : Path
-        Its name, for messages.
+        Its name, for error messages.
     file : FileIO
         The file.
     sealed : bool, optional
-        Whether the seal has to hold; without it only the block in front does not contradict itself.
+        Whether to check the seal; otherwise the block in front is only checked for consistency.
 
     Raises
     ------
     TrajectoryError
-        If the file is foreign, damaged or of another version.
+        If the file is not a trajectory, damaged or of another version.
     """
     size = os.fstat(file.fileno()).st_size
     if not size:
@@ -201,20 +201,20 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
             )
         _require(text["size"] == size, f"expected {text['size']} bytes, got {size}")
         layout = from_json(text["places"], size, length, (version[0], version[1]))
-        _require(not sealed or _sum(file, block, layout) == seal, "what surrounds the frames has changed")
+        _require(not sealed or _sum(file, block, layout) == seal, "data outside the frames have changed")
     except TrajectoryError:
         raise
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise TrajectoryError(
             f"{path}: damaged or made before format version {schema.MODULE_VERSION[0]} "
             f"({' '.join(str(error).split()) or type(error).__name__}); "
-            "python -m wgflow.trajectory repair copies out the frames that are whole"
+            "python -m wgflow.trajectory repair copies the undamaged frames"
         ) from error
     return layout
 
 
 def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, int] = schema.MODULE_VERSION) -> Layout:
-    """Layout of a file from the list of its places.
+    """Layout of a file from the list of its datasets.
 
     Raises
     ------
@@ -225,7 +225,7 @@ def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, 
 
 
 def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> None:
-    """Write the block in front of a file whose other bytes are there.
+    """Write the block in front of a file that is otherwise complete.
 
     Parameters
     ----------
@@ -234,12 +234,12 @@ def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> 
     places : mapping of str to Place
         Its datasets.
     size, start : int
-        Bytes of the file and of the block.
+        Sizes of the file and of the block, in bytes.
 
     Raises
     ------
     ValueError
-        If the block does not hold all names.
+        If the block is too short for all names.
     """
     listed = [[path, place.dtype.str, place.shape, place.offset, place.sha256] for path, place in places.items()]
     text = json.dumps({"version": schema.MODULE_VERSION, "size": size, "places": listed}, separators=(",", ":"))
@@ -257,7 +257,7 @@ def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> 
 
 
 def _sum(file: io.FileIO, block: bytes | bytearray, layout: Layout) -> str:
-    """SHA-256 of the block in front, its own digits aside, and of every byte outside the frames."""
+    """SHA-256 of the block in front, except the digest itself, and of every byte outside the frames."""
     digest = hashlib.sha256(block[len(schema.MAGIC) + _HEX :])
     for begin, stop in layout.outside:
         for at in range(begin, stop, _PIECE):
@@ -266,18 +266,18 @@ def _sum(file: io.FileIO, block: bytes | bytearray, layout: Layout) -> str:
 
 
 def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:
-    """Place from JSON."""
+    """Place from its entries in JSON."""
     text = re.fullmatch(r"\|S[1-9][0-9]{0,11}", dtype)
     _require(dtype in ("<f8", "<i8", "<u4", "|u1") or (text is not None and not shape), f"type {dtype!r}")
-    whole = [*shape, offset]
-    _require(all(type(n) is int and 0 <= n < 2**62 for n in whole) and len(shape) <= 3, f"numbers {whole}")
+    numbers = [*shape, offset]
+    _require(all(type(n) is int and 0 <= n < 2**62 for n in numbers) and len(shape) <= 3, f"numbers {numbers}")
     place = Place(np.dtype(dtype), tuple(shape), offset, str(sha256))
     _require(text is None or place.size <= _MOST_DOCUMENT, "a document that is too long")
     return place
 
 
 def _between(edges: list[int]) -> Iterator[tuple[int, int]]:
-    """Pairs of neighbours: what lies between, where it is not empty."""
+    """Non-empty intervals between successive pairs of edges."""
     return ((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
 
 
@@ -291,7 +291,7 @@ def _require(condition: bool, otherwise: str) -> None:
 
 
 def document(text: bytes, path: Path, name: str) -> Spec:
-    """Document stored with a run.
+    """Parse a document stored with a run.
 
     Raises
     ------
@@ -299,17 +299,18 @@ def document(text: bytes, path: Path, name: str) -> Spec:
         If it is not JSON.
     """
     try:
-        found: Spec = json.loads(text)
+        content: Spec = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise TrajectoryError(f"{path}: damaged, parameters/{name} is not JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise TrajectoryError(f"{path}: damaged, parameters/{name}: expected a table, got {type(found).__name__}")
-    return found
+    if not isinstance(content, dict):
+        raise TrajectoryError(f"{path}: damaged, parameters/{name}: expected a table, got {type(content).__name__}")
+    return content
 
 
 def require_file(path: Path) -> None:
-    """Refuse a path at which there is no file; raises TrajectoryError."""
+    """Raise TrajectoryError unless the path is that of a file."""
     if not path.is_file():
-        got = "a folder" if path.is_dir() else "nothing there"
         shown = str(path) if str(path).isprintable() else repr(str(path))
-        raise TrajectoryError(f"{shown}: expected a trajectory file, got {got}; run the study first")
+        if path.is_dir():
+            raise TrajectoryError(f"{shown}: expected a trajectory file, got a folder; run the study first")
+        raise TrajectoryError(f"{shown}: file not found; expected a trajectory file, run the study first")

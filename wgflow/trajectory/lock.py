@@ -1,4 +1,4 @@
-"""One writer a file: a lock beside it, which readers and their locks never meet."""
+"""One writer per file, by a lock file next to it, which readers never touch."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from wgflow.base.errors import TrajectoryError
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Keep other writers from a file. The lock is a file beside it, so that no reader's lock is ever in the way.
+    """Exclude other writers of a file. The lock is a separate file, so that it never conflicts with a reader's lock.
 
     Raises
     ------
     TrajectoryError
-        If another writer has it.
+        If another writer holds it.
     """
     lock = path.with_name(f".{path.name}.lock")
     with _locked(lock, path):
@@ -29,7 +29,7 @@ def alone(path: Path) -> Iterator[None]:
 
 
 def _locked(lock: Path, path: Path) -> BinaryIO:
-    """Open and lock the file of that name that is there when the lock is had."""
+    """Open and lock the file that has that name once it is locked."""
     while True:
         file = lock.open("ab")
         try:
@@ -44,4 +44,4 @@ def _locked(lock: Path, path: Path) -> BinaryIO:
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(lock.stat(), os.fstat(file.fileno())):
                 return file
-        file.close()  # its holder has just removed it, and somebody else may lock a new one
+        file.close()  # its holder has just removed it, and another writer may lock a new one

@@ -1,7 +1,7 @@
-"""The trajectory file as one table; writer, reader, documentation and tests all take it from here.
+"""Schema of the trajectory file as one table, used by writer, reader, documentation and tests.
 
 H5MD 1.1 (de Buyl, Colberg and Hofling, 2014) with a module ``wgflow``. All numbers are dimensionless, so no element
-carries a unit. The schema only ever grows: a new element raises the minor version and readers ignore what they do
+has a unit. Elements are only ever added: a new one raises the minor version, and readers ignore elements that they do
 not know.
 """
 
@@ -24,14 +24,14 @@ MODULE_VERSION = (2, 2)
 MAGIC = b"wgflow trajectory, H5MD 1.1\n"
 MOST_FRAMES = 2**26
 MOST_ENTRIES = 2**23  # of an observable at one frame
-INLINE = 64 * 2**20  # bytes of problem data that are stored in the file; above, only shape and SHA-256 are
+INLINE = 64 * 2**20  # bytes up to which problem data are stored in the file; above, only shape and SHA-256 are
 GROUP = "particles/rho"
 POSITION, MASS = f"{GROUP}/position/value", f"{GROUP}/mass/value"
 STEP, TIME = f"{GROUP}/position/step", f"{GROUP}/position/time"
 BLOCKS, DIGEST, FINISHED = "wgflow/blocks", "wgflow/digest", "wgflow/finished"
 DOCUMENTS = ("energy", "flow", "study", "provenance")
-# Particles are summed in blocks: a path reads one of them a frame. Up to 11 KiB CRC-32 finds any three changed bits
-# for certain (and other damage but for one in 2**32), at half of the time that SHA-256 takes.
+# Checksums are of blocks of particles, so that a particle's path needs one block per frame. Up to 11 KiB CRC-32 detects
+# any three changed bits with certainty (other damage except once in 2**32), in half the time of SHA-256.
 _BLOCK_BYTES = 10 * 2**10
 _BLOCKS = 1024  # at most this many a frame
 
@@ -42,13 +42,13 @@ class Element(NamedTuple):
     Attributes
     ----------
     path : str
-        Where it is.
+        Its path.
     dtype : str
         NumPy type.
     shape : tuple of str
-        Letters of its shape; F is first for what is written at every frame.
+        Letters of its shape, F first if it is written at every frame.
     meaning : str
-        What it holds.
+        Its contents.
     """
 
     path: str
@@ -87,9 +87,9 @@ COMMIT = (
 )
 _MEASURED = "measured by the caller; an array a frame has further dimensions"
 OWN_OBSERVABLES = ("energy", "dissipation", "switches", "step_length")
-# Kept as an array of the caller's would be, so that a file may lack it, as those before format 2.2 do.
+# Stored like an array of the caller, so that a file may lack it, as files before format 2.2 do.
 BALANCE, BALANCE_SHAPE = "balance", (len(EMPTY),)
-RESERVED = frozenset(  # names an observable cannot have, since series and arrays of a run go by them
+RESERVED = frozenset(  # names of other series and arrays, which an observable cannot have
     (*OWN_OBSERVABLES, BALANCE, "s", "step", "time", "theta", "tau", "mass", "frame", "particle", "component")
 )
 DIMENSIONS: Mapping[str, str] = MappingProxyType(
@@ -101,29 +101,29 @@ DIMENSIONS: Mapping[str, str] = MappingProxyType(
 
 
 def observable(name: str, shape: tuple[int, ...] = ()) -> Element:
-    """Element of an observable that the caller measured: a number a frame, or an array of that shape."""
+    """Element of an observable of the caller: a number per frame, or an array of that shape."""
     return Element(f"observables/{name}/value", "<f8", ("F", *axes(name, shape)), _MEASURED)
 
 
 def axes(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
-    """Letters of an observable's dimensions beyond F, which are also their names."""
+    """Letters, and names, of an observable's dimensions beyond F."""
     return tuple(f"{name}_{k}" for k in range(len(shape)))
 
 
 def elements(observables: Mapping[str, tuple[int, ...]]) -> tuple[Element, ...]:
-    """All elements written at every frame, in the order in which a frame's digest runs over them."""
+    """All elements written at every frame, in the order of a frame's digest."""
     return (*FRAMES, *(observable(name, observables[name]) for name in sorted(observables)))
 
 
 def lengths(frames: int, particles: int, width: int, observables: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
-    """Lengths of the dimensions of what is written at every frame, by letter."""
+    """Lengths of the dimensions of all elements written at every frame, by letter."""
     own = {letter: n for name, shape in observables.items() for letter, n in zip(axes(name, shape), shape, strict=True)}
     blocks = -(-particles // block_particles(particles, width))
     return {"F": frames, "N": particles, "P+1": width, "B": blocks, "32": 32} | own
 
 
 def block_particles(particles: int, width: int) -> int:
-    """Particles of one block: about 10 KiB, and no more than 1024 blocks a frame.
+    """Particles in one block: about 10 KiB, and no more than 1024 blocks per frame.
 
     Parameters
     ----------
@@ -136,11 +136,11 @@ def block_particles(particles: int, width: int) -> int:
 
 
 class Digests:
-    """The digests of a file's frames.
+    """Digests of the frames of a file.
 
-    A frame's digest is the SHA-256 of a text that names its numbers, its place in the file, its numbers one by one,
-    its observables that are arrays and the checksums of its blocks of particles; so a series is checked without reading
-    particles, and a particle's path without reading all of them.
+    A frame's digest is the SHA-256 of a text that names its numbers, its index, its numbers, its observables that are
+    arrays, and the checksums of its blocks of particles; so a series is checked without reading particles, and a
+    particle's path without reading all of them.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class Digests:
     Attributes
     ----------
     numbers, arrays : tuple of Element
-        What is one number a frame, and the caller's observables that are arrays.
+        Elements with one number per frame, and the caller's observables that are arrays.
     """
 
     def __init__(self, observables: Mapping[str, tuple[int, ...]], particles: int, width: int) -> None:
@@ -165,7 +165,7 @@ class Digests:
         self._about = hashlib.sha256(about.encode())
 
     def of_blocks(self, position: NDArray[Any], mass: NDArray[Any]) -> NDArray[np.uint32]:
-        """CRC-32 of each block of particles, from the first of one on; rows that lie one behind the other."""
+        """CRC-32 of each block of consecutive particles, which must begin with the first particle of a block."""
         if not mass.size:  # a file without particles
             return np.empty(0, "<u4")
         rows, masses = position.data.cast("B"), mass.data.cast("B")
@@ -177,20 +177,20 @@ class Digests:
         return out
 
     def of_frame(self, number: int, numbers: bytes, blocks: bytes) -> bytes:
-        """SHA-256 of a frame from its place, its numbers (arrays behind them) and the checksums of its blocks."""
+        """SHA-256 of a frame from its index, its numbers (followed by its arrays) and the checksums of its blocks."""
         digest = self._about.copy()
         digest.update(b"frame" + number.to_bytes(8, "little") + numbers + blocks)
         return digest.digest()
 
     def of_finished(self, frames: int) -> bytes:
-        """Mark of a file that was finished with so many frames."""
+        """Mark of a file finished with that number of frames."""
         digest = self._about.copy()
         digest.update(b"finished" + frames.to_bytes(8, "little"))
         return digest.digest()
 
 
 def markdown() -> str:
-    """Return the schema as a table in Markdown, for the documentation."""
+    """Schema as a table in Markdown, for the documentation."""
     rows = [("path", "type", "shape", "holds"), ("---", "---", "---", "---")]
     balance = observable(BALANCE, BALANCE_SHAPE)._replace(meaning=f"balance of energy: {', '.join(EMPTY._fields)}")
     for each in (*FRAMES, balance, observable("NAME"), *STATIC, *COMMIT):

@@ -1,4 +1,4 @@
-"""A trajectory as arrays with named dimensions, for xarray."""
+"""Trajectory as arrays with named dimensions, for xarray."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ Variables = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 
 
 def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
-    """Arrays of a trajectory by name, each with the names of its dimensions.
+    """Arrays of a trajectory by name, with the names of their dimensions.
 
     Parameters
     ----------
     trajectory : Trajectory
         The run.
     particles : bool, optional
-        Also theta (frame, particle, component), tau and mass (frame, particle); otherwise the series (frame,) alone.
+        Also theta (frame, particle, component), tau and mass (frame, particle); otherwise only the series (frame,).
 
     Raises
     ------
@@ -37,7 +37,9 @@ def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
     """
     names = ("s", "step", *trajectory.observables)
     series = {name: trajectory.series(name) for name in names}
-    out: Variables = {name: (("frame", *schema.axes(name, each.shape[1:])), each) for name, each in series.items()}
+    out: Variables = {
+        name: (("frame", *schema.axes(name, values.shape[1:])), values) for name, values in series.items()
+    }
     if not particles or not len(trajectory) or not trajectory.particles:
         return out
     first = trajectory[0]
@@ -50,12 +52,12 @@ def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
 
 
 def to_xarray(trajectory: Trajectory, particles: bool = True) -> xarray.Dataset:
-    """Trajectory as a data set; see :meth:`wgflow.Trajectory.to_xarray`."""
+    """Trajectory as a labelled data set; see :meth:`wgflow.Trajectory.to_xarray`."""
     try:
         import xarray
     except ModuleNotFoundError as error:
         raise InputError(f"to_xarray: expected xarray, got no such package; {install('xarray')}") from error
-    found = variables(trajectory, particles)
-    coordinates = {name: found.pop(name) for name in ("s", "step")}
+    arrays = variables(trajectory, particles)
+    coordinates = {name: arrays.pop(name) for name in ("s", "step")}
     documents = {name: json.dumps(document) for name, document in trajectory.parameters.items()}
-    return xarray.Dataset(found, coordinates, documents)
+    return xarray.Dataset(arrays, coordinates, documents)
