@@ -136,7 +136,7 @@ def test_what_changed_while_a_file_was_open_is_not_sealed_again(run, monkeypatch
                 file["parameters/heldout/y"][0] += 1
             with pytest.raises(TrajectoryError, match="parameters/heldout/y has changed since the file was sealed"):
                 then(writer)
-        with pytest.raises(TrajectoryError, match="surrounds the frames"):
+        with pytest.raises(TrajectoryError, match="outside the frames"):
             wgflow.Trajectory(path)
         assert not list(path.parent.glob("*.new"))
 

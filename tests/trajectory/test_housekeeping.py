@@ -408,13 +408,13 @@ def test_points_in_three_dimensions_have_the_masses_of_their_frame(run, write, m
 
 def test_a_file_removed_as_soon_as_it_is_there_is_lost(run, monkeypatch):
     create, _, path, _ = run
-    sweep = writer_module.sweep_drafts
+    sweep = writer_module.remove_drafts
 
     def remove(place):
         place.unlink()
         sweep(place)
 
-    monkeypatch.setattr(writer_module, "sweep_drafts", remove)
+    monkeypatch.setattr(writer_module, "remove_drafts", remove)
     with pytest.raises(LostError, match=r"run\.h5: removed while it was written; the same command runs"):
         create()
     assert not path.exists()
