@@ -143,7 +143,7 @@ def test_runs_that_cannot_be_analysed(short, tmp_path):
             theorem_diagnostics(trajectory)
     outside = [dataclasses.replace(frame, tau=frame.tau + 0.5) for frame in frames[:3]]
     with wgflow.Trajectory(written(tmp_path / "free.h5", outside, energy)) as trajectory:
-        with pytest.raises(InputError, match=r"expected depths in \[0, 1\], where the theorems live, got"):
+        with pytest.raises(InputError, match=r"expected depths in \[0, 1\], as the theorems require, got"):
             theorem_diagnostics(trajectory)
     with wgflow.Trajectory(short[0]) as trajectory:
         trajectory.close()

@@ -98,5 +98,5 @@ def test_other_schemes_without_a_grid_are_drawn(tmp_path, depth):
     assert run.main(["ensemble", "--out", str(tmp_path), "--quiet", *options]) == 0
     drawing = figures()["ensemble"](Workspace(next((tmp_path / "ensemble").iterdir())))
     assert [row["members"] for row in drawing.tables["ensemble"]] == ["", ""]
-    with style.drawn(drawing) as figure:
+    with style.draw_styled(drawing) as figure:
         assert len(figure.axes) == 6

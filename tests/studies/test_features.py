@@ -197,7 +197,7 @@ def test_figures(rated, make, name, tmp_path):
     )
     drawing = figures()[name](work)
     assert drawing.finding
-    with style.drawn(drawing) as figure:
+    with style.draw_styled(drawing) as figure:
         style.save(figure, tmp_path / name)
 
 

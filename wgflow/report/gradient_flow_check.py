@@ -54,13 +54,13 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
     statuses : mapping of str to str
         Status of each member by label; diverged members are reported elsewhere and left out.
     """
-    found = []
+    warned = []
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             text = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
             if text and (balance := trajectory.balance):
-                found.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
-    lines = [line for _, line in sorted(found, key=lambda each: -each[0])]
+                warned.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
+    lines = [line for _, line in sorted(warned, key=lambda entry: -entry[0])]
     if len(lines) > _SHOWN:
         more = len(lines) - _SHOWN
         rest = f"{more} more of {len(statuses)} runs likewise; see balance_defect in summary.csv."

@@ -66,7 +66,7 @@ def publish(
             continue
         findings.append(result.finding)
         tables |= result.tables
-        with style.drawn(result) as figure:
+        with style.draw_styled(result) as figure:
             written += style.save(figure, work.folder / name)
             figures.append((style.svg(figure), result.caption))
     findings += filter(None, [describe_unfinished(work)])

@@ -95,7 +95,7 @@ def literal(text: str) -> str:
     return printable(text).replace("$", r"\$")
 
 
-def sequence(count: int) -> list[str]:
+def sequential_colours(count: int) -> list[str]:
     """Colours of an ordered series, from light (small) to dark (large)."""
     places = np.linspace(0, len(SEQUENCE) - 1, count) if count > 1 else [len(SEQUENCE) - 1]
     return [SEQUENCE[round(place)] for place in places]
@@ -125,7 +125,7 @@ def empty_panel(axes: Axes, why: str) -> Figure:
 
 
 @contextlib.contextmanager
-def drawn(result: Result) -> Iterator[Figure]:
+def draw_styled(result: Result) -> Iterator[Figure]:
     """Draw a figure in the project's style, ready to be saved in several formats."""
     figure = styled(result.draw)()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):

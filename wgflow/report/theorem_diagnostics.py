@@ -154,15 +154,11 @@ def theorem_diagnostics(
         residuals.append(residual(energy, rho, frame.s, boundary))
         supports.append(estimator.measure(frame.theta, frame.tau, frame.mass))
         moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
-    found = []
+    certificates, options = [], {"seed": seed, "tolerance": _NEGLIGIBLE * abs(first.energy)}
     for k, number in enumerate(certified):
         report("descent certificates", 0.5 + 0.35 * k / len(certified))
-        frame = trajectory[number]
-        least = _NEGLIGIBLE * abs(first.energy)
-        steps = _STEPS[1] if number == len(trajectory) - 1 else _STEPS[0]
-        found.append(
-            certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
-        )
+        frame, steps = trajectory[number], _STEPS[number == len(trajectory) - 1]
+        certificates.append(certificate(energy, _measure(frame), radius, starts, steps=steps, s=frame.s, **options))
     report("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     report("assumptions", 0.9)
@@ -183,7 +179,7 @@ def theorem_diagnostics(
         radius,
         [*(["batches"] if flow.get("batch") else []), *(term["name"] for term in flow.get("ingredients", []))],
         series["s"][certified],
-        found,
+        certificates,
         envelopes,
         panel,
         last,
@@ -193,7 +189,7 @@ def theorem_diagnostics(
 def _measure(frame: Frame) -> Particles:
     if frame.tau.min() < 0 or frame.tau.max() > 1:
         raise InputError(
-            f"tau: expected depths in [0, 1], where the theorems live, got {frame.tau.min():g} to {frame.tau.max():g} "
+            f"tau: expected depths in [0, 1], as the theorems require, got {frame.tau.min():g} to {frame.tau.max():g} "
             f"at s = {frame.s:g}; run with boundary clip or reflect"
         )
     return frame.particles

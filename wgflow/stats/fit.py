@@ -63,15 +63,13 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
 
     Returns
     -------
-    Fit
-        The minimiser of the squared differences of log rms (Levenberg-Marquardt of MINPACK through
-        ``scipy.optimize.least_squares``, the best of several starts, in the logarithms of c1 and c2). Intervals are
-        value +- t se by the bootstrap over whole seeds as in :mod:`wgflow.stats.convergence_rates`, cut at c >= 0;
-        NaN below
-        4 seeds. Where a term adds less than 0.1% at every size its constant is given as 0, with an upper end from the
-        fit that is linear in the constants (their squares, unless the law is additive), which knows no boundary. On 120
-        simulated studies of 6 seeds on 5 x 6 sizes they covered each constant and exponent in 92% to
-        98%, the law being the right one (all laws but the additive).
+    LawFit
+        Least-squares fit of log rms by MINPACK's Levenberg-Marquardt method in log c1, log c2 and the exponents, the
+        best of several starts. Intervals are value +- t se by the bootstrap over whole seeds as in
+        :mod:`wgflow.stats.convergence_rates`, cut at c >= 0; NaN below 4 seeds. A constant whose term contributes less
+        than 0.1% at every size is given as 0, with an upper end from the fit that is linear in the constants (in their
+        squares, unless the law is additive) and unconstrained. In 120 simulated studies of 6 seeds on 5 x 6 sizes, with
+        the correct law (all but the additive), intervals covered each constant and exponent in 92% to 98%.
 
     Raises
     ------

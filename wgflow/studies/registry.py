@@ -84,7 +84,7 @@ def redraw(name: str, arguments: list[str]) -> list[str]:
             raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
         from wgflow.report import style
 
-        with style.drawn(figures()[name](Workspace(arguments[0]))) as figure:
+        with style.draw_styled(figures()[name](Workspace(arguments[0]))) as figure:
             return style.save(figure, Path(arguments[-1]) / name)
     except (InputError, OSError) as error:  # those of a trajectory and of a run folder are OSErrors
         say(str(error))

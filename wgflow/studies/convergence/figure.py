@@ -218,7 +218,7 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(2, width=6.0, height=3.9, rows=len(found))
     for row, group in enumerate(found):
         left, right = axes[2 * row : 2 * row + 2]
-        colours = dict(zip(group.sizes, style.sequence(len(group.sizes)), strict=True))
+        colours = dict(zip(group.sizes, style.sequential_colours(len(group.sizes)), strict=True))
         reference, gaps = group.curves[group.reference], []
         for n, curve in group.curves.items():
             colour, width = colours.get(n, style.INK), 1.3 if n in colours else 1.8

@@ -67,7 +67,7 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
             style.empty_panel(panel, "no members")
             continue
         n = np.array(each.units, float)
-        for k, shade in enumerate(style.sequence(each.first.shape[2])):
+        for k, shade in enumerate(style.sequential_colours(each.first.shape[2])):
             panel.plot(n, each.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
             panel.plot(n, each.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
         begin = each.first.mean(axis=0)[0].max()

@@ -143,7 +143,7 @@ def _draw(found: Sequence[tuple[Family, list[FamilyFit]]]) -> Figure:
 def _over_sizes(axes: Axes, family: Family, found: FamilyFit) -> None:
     """Rms distance at every size, and the law."""
     sizes, fit = family.sizes(), found.law
-    colours = style.sequence(len(sizes.depths))
+    colours = style.sequential_colours(len(sizes.depths))
     for k, (depth, colour) in enumerate(zip(sizes.depths, colours, strict=True)):
         axes.plot(sizes.widths, fit.rms[k], "o", color=colour, ms=4.5, label=str(depth))
         axes.plot(sizes.widths, fit.predicted[k], color=colour, lw=1.2)

@@ -99,7 +99,7 @@ def _draw(found: Sequence[Group]) -> Figure:
 
 
 def _colours(count: int) -> list[str]:
-    return style.sequence(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # without the lightest
+    return style.sequential_colours(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # without the lightest
 
 
 def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:

@@ -103,7 +103,7 @@ def _draw(found: Sequence[Run]) -> Figure:
             left.plot(each.s[::thin], each.energy[::thin], "o", color=shade, ms=4, mfc="none")
             middle.plot(each.s[1:], np.maximum(each.defect[1:], 1e-16), ls=dash, color=shade, lw=1.4)
     widest = [each for each in found if each.units == sizes[-1] and each.method == "descent"] or found[-1:]
-    layers = style.sequence(widest[0].spread.shape[1])
+    layers = style.sequential_colours(widest[0].spread.shape[1])
     for each in widest:
         for k, shade in enumerate(layers):
             right.plot(each.s, each.spread[:, k], color=shade, ls=_DASH[each.kind], lw=1.4)

@@ -132,7 +132,7 @@ def _curves(axes: Axes, found: Errors, along_depth: bool) -> None:
     rms = found.letter.rms if along_depth else found.letter.rms.T
     fine = np.geomspace(along[0], along[-1], _LEGIBLE)
     places = [round(each) for each in np.linspace(0, len(shown) - 1, min(_SHOWN, len(shown)))]
-    for place, colour in zip(places, style.sequence(len(places)), strict=True):
+    for place, colour in zip(places, style.sequential_colours(len(places)), strict=True):
         axes.plot(along, rms[:, place], "o", ms=5, color=colour, label=f"${letter} = {shown[place]}$")
         other = np.full(len(fine), float(shown[place]))
         size = (fine, other) if along_depth else (other, fine)
@@ -145,7 +145,7 @@ def _curves(axes: Axes, found: Errors, along_depth: bool) -> None:
 def _together(axes: Axes, found: Errors) -> None:
     """All sizes against the number of blocks, a colour for each depth."""
     widths, depths = np.array(found.sizes.widths, float), found.sizes.depths
-    fine, colours = np.geomspace(widths[0], widths[-1], _LEGIBLE), style.sequence(len(depths))
+    fine, colours = np.geomspace(widths[0], widths[-1], _LEGIBLE), style.sequential_colours(len(depths))
     for place, depth in enumerate(depths):
         marker = "os"[place % 2]  # there may be more depths than colours
         at = np.full(len(fine), float(depth))

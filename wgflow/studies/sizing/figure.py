@@ -150,7 +150,7 @@ def _columns(axes: Axes, found: Sizing) -> None:
     """Probability against M_l for every L, observed and by the model."""
     sizes, counted = found.sizes, found.failures
     fine = np.geomspace(sizes.widths[0], sizes.widths[-1], 200)
-    colours = style.sequence(len(sizes.depths))
+    colours = style.sequential_colours(len(sizes.depths))
     for i, (depth, colour) in enumerate(zip(sizes.depths, colours, strict=True)):
         axes.plot(fine, failure_probability(found.model, found.eps, depth, fine)[0], color=colour, lw=1.3)
         there = counted.seeds[i] > 0
