@@ -5,11 +5,30 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, TypeVar, cast
+from typing import Any, ClassVar, TypeVar, cast
 
 from wgflow.base.errors import InputError, describe
+from wgflow.base.types import Spec
+from wgflow.base.validate import use_python_numbers
 
 _SHOWN = 16  # most names listed in the message about an unknown one
+
+
+class Options:
+    """Base of dataclasses that a registry builds from a name and options."""
+
+    name: ClassVar[str]
+
+    def __post_init__(self) -> None:
+        use_python_numbers(self)
+        self._check_options()
+
+    def _check_options(self) -> None:
+        """Raise InputError if an option is out of range."""
+
+    def spec(self) -> Spec:
+        """Plain JSON of name and options, from which the registry rebuilds the object."""
+        return {"name": self.name} | dataclasses.asdict(cast(Any, self))
 
 
 def suggest(name: str, known: Iterable[str]) -> str:

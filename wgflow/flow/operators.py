@@ -16,10 +16,10 @@ import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
-from wgflow.base.registry import build
+from wgflow.base.registry import Options, build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import Candidate, is_builtin, nearly_equal, require_methods, try_once
-from wgflow.base.validate import real, use_python_numbers
+from wgflow.base.validate import real
 from wgflow.model.particles import Particles
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ Operator = Callable[[Particles, Move], Particles]
 
 
 @dataclass(frozen=True)
-class Langevin:
+class Langevin(Options):
     """Noise and weight decay: the mean-field Langevin dynamics of E + temperature * entropy + decay/2 int |theta|**2.
 
     dtheta = -(d_theta dE/drho + decay theta) ds + sqrt(2 temperature) dW, and likewise in tau without decay.
@@ -77,8 +77,7 @@ class Langevin:
     name: ClassVar[str] = "langevin"
     random: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         for name in ("temperature", "decay", "tau_temperature"):
             real(f"{name} of langevin", getattr(self, name), least=0.0)
         rng.uniform(self.seed, "langevin", (1, 1))  # checks the seed
@@ -96,11 +95,6 @@ class Langevin:
         tau = rho.tau + np.sqrt(2 * self.tau_temperature * move.h) * noise[:, -1]
         # The stepper brings tau back into [0, 1], and checks that all numbers are finite.
         return rho.moved(theta, tau, free=True, fresh=True)
-
-    def spec(self) -> Spec:
-        """Plain JSON from which :func:`operator` rebuilds it."""
-        options = {name: getattr(self, name) for name in ("temperature", "decay", "tau_temperature", "seed")}
-        return {"name": self.name} | options
 
 
 OPERATORS: dict[str, type[Langevin]] = {"langevin": Langevin}

@@ -5,20 +5,19 @@ A schedule is a function of flow time and step alone, so that a resumed run reco
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any, Protocol, cast
+from typing import Any, ClassVar, Protocol, cast
 
 import numpy as np
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.registry import build
+from wgflow.base.registry import Options, build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import Candidate, is_builtin, nearly_equal, require_methods, try_once
-from wgflow.base.validate import real, scalar, use_python_numbers, whole
+from wgflow.base.validate import real, scalar, whole
 
 _MOST_PER_DECADE, _RANGE = 10_000, (1e-100, 1e100)
 
@@ -40,18 +39,8 @@ class Schedule(Protocol):
         """Plain JSON that describes it."""
 
 
-class _Named:
-    """Base of the built-in schedules."""
-
-    name = ""
-
-    def spec(self) -> Spec:
-        """Plain JSON: name and options."""
-        return {"name": self.name} | dataclasses.asdict(cast(Any, self))
-
-
 @dataclass(frozen=True)
-class Every(_Named):
+class Every(Options):
     """Frames at all multiples of a flow time.
 
     Parameters
@@ -61,10 +50,9 @@ class Every(_Named):
     """
 
     s: float
-    name = "every"
+    name: ClassVar[str] = "every"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         real("every", self.s, above=0.0)
 
     def after(self, s: float) -> float:
@@ -80,7 +68,7 @@ class Every(_Named):
 
 
 @dataclass(frozen=True)
-class Steps(_Named):
+class Steps(Options):
     """A frame every n steps, whatever their lengths.
 
     Parameters
@@ -90,10 +78,9 @@ class Steps(_Named):
     """
 
     n: int
-    name = "steps"
+    name: ClassVar[str] = "steps"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         whole("every.n", self.n)
 
     def after(self, s: float) -> float:
@@ -108,7 +95,7 @@ class Steps(_Named):
 
 
 @dataclass(frozen=True)
-class Log(_Named):
+class Log(Options):
     """Frames at first, first 10**(1/per_decade), first 10**(2/per_decade), ...; with constant steps at the nearest.
 
     Parameters
@@ -121,10 +108,9 @@ class Log(_Named):
 
     per_decade: int
     first: float = 0.1
-    name = "log"
+    name: ClassVar[str] = "log"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         whole("every.per_decade", self.per_decade)
         if self.per_decade > _MOST_PER_DECADE:
             raise InputError(f"every.per_decade: expected at most {_MOST_PER_DECADE}, got {self.per_decade}")
@@ -149,7 +135,7 @@ class Log(_Named):
 
 
 @dataclass(frozen=True)
-class At(_Named):
+class At(Options):
     """Frames at given flow times.
 
     Parameters
@@ -159,10 +145,9 @@ class At(_Named):
     """
 
     s: Sequence[float]
-    name = "at"
+    name: ClassVar[str] = "at"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         if not isinstance(self.s, list | tuple) or not self.s:
             raise InputError(f"every.s: expected a list of flow times, got {describe(self.s)}")
         for before, time in zip([0.0, *self.s[:-1]], self.s, strict=True):

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
 from wgflow.base.errors import DivergenceError, InputError, describe
-from wgflow.base.registry import build
+from wgflow.base.registry import Options, build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import Candidate, is_builtin, require_methods
-from wgflow.base.validate import real, use_python_numbers
+from wgflow.base.validate import real
 from wgflow.flow.integrators import Estimate
 from wgflow.model.particles import Particles
 
@@ -102,7 +102,7 @@ class StepRule(Protocol):
 
 
 @dataclass(frozen=True)
-class Constant:
+class Constant(Options):
     """Steps of one length: gradient descent with a fixed learning rate.
 
     Parameters
@@ -115,8 +115,7 @@ class Constant:
     name: ClassVar[str] = "constant"
     adaptive: ClassVar[bool] = False
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         real("step", self.length, above=0.0)
 
     @property
@@ -129,13 +128,9 @@ class Constant:
         del energy, dissipation
         return Taken(trial(h), h, h)
 
-    def spec(self) -> Spec:
-        """``{"name": "constant", "length": ...}``."""
-        return {"name": self.name, "length": self.length}
-
 
 @dataclass(frozen=True)
-class Descent:
+class Descent(Options):
     """Backtracking until the energy decreases by a fraction of what the dissipation predicts (Armijo's rule).
 
     E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and increased by a quarter
@@ -159,8 +154,7 @@ class Descent:
     name: ClassVar[str] = "descent"
     adaptive: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         if not 0 < self.fraction < 1:
@@ -188,13 +182,9 @@ class Descent:
                 return Taken(candidate, h, 1.25 * h)
             h *= 0.5
 
-    def spec(self) -> Spec:
-        """``{"name": "descent", "length": ..., "fraction": ..., "smallest": ...}``."""
-        return {"name": self.name, "length": self.length, "fraction": self.fraction, "smallest": self.smallest}
-
 
 @dataclass(frozen=True)
-class Adaptive:
+class Adaptive(Options):
     """Steps as long as the estimated error of each allows.
 
     err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see
@@ -227,8 +217,7 @@ class Adaptive:
     adaptive: ClassVar[bool] = True
     estimates: ClassVar[bool] = True
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         for name in ("length", "smallest"):
             real("step" if name == "length" else name, getattr(self, name), above=0.0)
         real("atol", self.atol, least=0.0)
@@ -256,11 +245,6 @@ class Adaptive:
             if error <= 1 or h <= self.smallest:
                 return Taken(candidate, h, then)
             h = then
-
-    def spec(self) -> Spec:
-        """``{"name": "adaptive", "length": ..., "rtol": ..., "atol": ..., "smallest": ...}``."""
-        names = ("name", "length", "rtol", "atol", "smallest")
-        return {name: getattr(self, name) for name in names}
 
     def _error(self, estimate: Estimate) -> float:
         """Error relative to the tolerance."""

@@ -10,10 +10,10 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.registry import build
+from wgflow.base.registry import Options, build
 from wgflow.base.types import Array, Spec
 from wgflow.base.user_objects import Candidate, is_builtin, require_methods, try_once
-from wgflow.base.validate import real, use_python_numbers
+from wgflow.base.validate import real
 
 
 class Regulariser(Protocol):
@@ -37,7 +37,7 @@ class Regulariser(Protocol):
 
 
 @dataclass(frozen=True)
-class Quadratic:
+class Quadratic(Options):
     """Quadratic term strength e**(-decay s) |theta|**2.
 
     With strength = decay = 1 the regularisation of Ding, Chen, Li and Wright (JMLR 23, 2022), E_s = E + e**(-s) int
@@ -55,8 +55,7 @@ class Quadratic:
     decay: float = 1.0
     name: ClassVar[str] = "quadratic"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         for name in ("strength", "decay"):
             real(f"{name} of the quadratic regulariser", getattr(self, name), least=0.0)
 
@@ -76,10 +75,6 @@ class Quadratic:
     def rate(self, theta: Array, s: float) -> Array:
         """-decay times the value."""
         return -self.decay * self.value(theta, s)
-
-    def spec(self) -> Spec:
-        """``{"name": "quadratic", "strength": ..., "decay": ...}``."""
-        return {"name": self.name, "strength": self.strength, "decay": self.decay}
 
 
 _REQUIRED = ("name", "value", "gradient", "rate", "spec")

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import dataclasses
-from typing import Any, ClassVar, Protocol, cast, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import Options
 from wgflow.base.types import Array, Spec
-from wgflow.base.validate import use_python_numbers
 from wgflow.model.activations import Activation
 
 
@@ -60,17 +59,11 @@ class Unfolding(Protocol):
         """Transpose of unfold's derivative, (E * H, 2 D + 1) to (E, P)."""
 
 
-class BuiltinBlock:
-    """Base of the built-in blocks, dataclasses whose fields are their options."""
+class BuiltinBlock(Options):
+    """Base of the built-in blocks."""
 
     bias: bool
-    name: ClassVar[str]
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         if not isinstance(self.bias, bool):
             raise InputError(f"bias of the {self.name} block: expected true or false, got {describe(self.bias)}")
-
-    def spec(self) -> Spec:
-        """Plain JSON: name and options."""
-        return {"name": self.name} | dataclasses.asdict(cast(Any, self))

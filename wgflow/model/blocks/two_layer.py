@@ -32,8 +32,8 @@ class TwoLayer(BuiltinBlock):
     bias: bool = True
     name: ClassVar[str] = "two_layer"
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
+    def _check_options(self) -> None:
+        super()._check_options()
         whole("hidden of the two_layer block", self.hidden)
 
     def groups(self, width: int) -> dict[str, slice]:

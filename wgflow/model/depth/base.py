@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import fields
-from typing import Any, ClassVar, NamedTuple, cast
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.base.types import Array, Index, Spec
+from wgflow.base.registry import Options
+from wgflow.base.types import Array, Index
 from wgflow.model.particles import Particles
 
 
@@ -60,10 +60,9 @@ class Stencil(NamedTuple):
         return cls(layer, np.ones(layer.shape), np.zeros(layer.shape))
 
 
-class Depth(ABC):
+class Depth(Options, ABC):
     """Interface of a depth scheme."""
 
-    name: ClassVar[str]
     boundaries: ClassVar[tuple[str, ...]] = ("clip",)
 
     @abstractmethod
@@ -86,7 +85,3 @@ class Depth(ABC):
         """Order of the particles in depth if E depends on it, else None."""
         del rho
         return None
-
-    def spec(self) -> Spec:
-        """Plain JSON from which :func:`wgflow.model.depth.depth` rebuilds this scheme."""
-        return {"name": self.name} | {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}

@@ -11,7 +11,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
-from wgflow.base.validate import use_python_numbers, whole
+from wgflow.base.validate import whole
 from wgflow.model.depth.base import Depth, Network, Stencil
 from wgflow.model.particles import Particles
 
@@ -77,8 +77,7 @@ class Layers(DepositionScheme):
     layers: int
     name: ClassVar[str] = "layers"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         whole("layers", self.layers)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
@@ -128,8 +127,7 @@ class Deposit(DepositionScheme):
     name: ClassVar[str] = "deposit"
     boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         whole("layers", self.layers)
         check_name("shape of deposit", self.shape, ("spline", "hat"))
 
