@@ -93,9 +93,9 @@ def machine(device: str) -> dict[str, Any]:
     about: dict[str, Any] = {"python": platform.python_version(), "versions": found, "date": str(datetime.date.today())}
     about["cores"] = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
     if device == "cuda":
-        from wgflow.kernels.gpu import diagnose as checkup
+        from wgflow.kernels.gpu import diagnose
 
-        state = checkup.examine()
+        state = diagnose.examine()
         about |= {"device": state.cards[0].name, "driver": state.release, "cuda": state.driver, "nvrtc": state.nvrtc}
     return about
 
@@ -236,10 +236,10 @@ def sanitizer(clock: Clock, log: Path) -> dict[str, Any]:
 def usable() -> str:
     """Why the device cannot be used; nothing if it can."""
     from wgflow.base.errors import BackendError
-    from wgflow.kernels.gpu import diagnose as checkup
+    from wgflow.kernels.gpu import diagnose
 
     try:
-        checkup.usable()
+        diagnose.usable()
     except BackendError as error:
         return str(error)
     return ""

@@ -8,14 +8,14 @@ from importlib import metadata
 from pathlib import Path
 
 import pytest
-from machines import BY_KERNEL, FAULTS, Machine
+from machines import BY_KERNEL, FAULTS, FakeMachine
 
 import wgflow
 from wgflow.cli import doctor
 from wgflow.kernels import cache
 from wgflow.kernels import select as kernels
 from wgflow.kernels.cpu import threads
-from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu import diagnose
 from wgflow.kernels.reference import Reference
 
 
@@ -24,8 +24,8 @@ def on(monkeypatch):
     """Put a made-up machine in this one's place."""
 
     def put(machine):
-        state = checkup.examine(machine)
-        monkeypatch.setattr(checkup, "examine", lambda: state)
+        state = diagnose.examine(machine)
+        monkeypatch.setattr(diagnose, "examine", lambda: state)
 
     return put
 
@@ -37,7 +37,7 @@ def as_json(capsys, *arguments):
 
 
 def test_report_names_what_is_installed(capsys, on):
-    on(Machine(()))
+    on(FakeMachine(()))
     code, found, err = as_json(capsys)
     assert (code, err) == (0, "")
     for name in doctor.NEEDED:
@@ -50,7 +50,7 @@ def test_report_names_what_is_installed(capsys, on):
 
 
 def test_table_has_every_section(capsys, on):
-    on(Machine())
+    on(FakeMachine())
     assert doctor.main([]) == 0
     out, err = capsys.readouterr()
     assert err == ""
@@ -71,7 +71,7 @@ def test_extras_named_are_those_of_the_project():
     ]
     for package, extra in doctor.OPTIONAL.items():
         assert any(line.startswith(package) for line in extras[extra]), package
-    for version in range(checkup.OLDEST, checkup.NEWEST + 1):
+    for version in range(diagnose.OLDEST, diagnose.NEWEST + 1):
         assert any(line.startswith(f"cupy-cuda{version}x[ctk]") for line in extras[f"gpu{version}"])
 
 
@@ -92,7 +92,7 @@ def test_gpu_that_cannot_be_used_is_exit_2_with_advice(machine, words, on, capsy
 
 @pytest.mark.parametrize("backend", ["cpu", "reference", "auto"])
 def test_backend_is_tried(backend, capsys, on):
-    on(Machine(()))
+    on(FakeMachine(()))
     assert doctor.main(["--backend", backend]) == 0
     assert "a small gradient agrees with its definition" in capsys.readouterr().out
 
@@ -107,7 +107,7 @@ class Wrong(Reference):
 
 
 def test_wrong_numbers_are_exit_2(monkeypatch, capsys, on):
-    on(Machine())
+    on(FakeMachine())
 
     def select(backend, problem, *rest) -> kernels.Kernel:
         return Wrong(problem) if backend == "gpu" else kernels.select(backend, problem, *rest)
@@ -120,7 +120,7 @@ def test_wrong_numbers_are_exit_2(monkeypatch, capsys, on):
 
 
 def test_cache_that_is_off_is_said(monkeypatch, capsys, on):
-    on(Machine(()))
+    on(FakeMachine(()))
     monkeypatch.setattr(cache, "folder", lambda: None)
     doctor.main([])
     assert "kernels are compiled in every process" in " ".join(capsys.readouterr().out.split())

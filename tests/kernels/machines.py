@@ -5,7 +5,7 @@ from types import SimpleNamespace
 
 import numpy as np
 
-from wgflow.kernels.gpu.machine import System
+from wgflow.kernels.gpu.machine import Machine
 
 
 class CUDARuntimeError(RuntimeError):
@@ -80,7 +80,7 @@ def fake_cupy(
     )
 
 
-class Machine(System):
+class FakeMachine(Machine):
     """Packages, a driver and a CuPy, or an error in its place."""
 
     def __init__(self, packages=("cupy-cuda12x", "nvidia-cuda-nvrtc-cu12"), driver=13000, cupy=None, switch=None):
@@ -111,33 +111,36 @@ class Machine(System):
 
 # What is wrong: (machine, words of the fault and of its remedy)
 FAULTS = {
-    "no CuPy": (Machine(()), ["CuPy is not installed", "pip install '.[gpu13]'"]),
-    "no CuPy, no driver": (Machine((), 0), ["[gpu12]', or gpu13, for the CUDA version", "no NVIDIA driver either"]),
-    "no CuPy, newer driver": (Machine((), 14000), ["pip install '.[gpu13]'"]),
-    "two": (Machine(("cupy-cuda12x", "cupy-cuda13x")), ["2 CuPy packages", "uninstall cupy-cuda12x cupy-cuda13x"]),
-    "no driver": (Machine(driver=0), ["no NVIDIA driver that answers", "--gpus all"]),
-    "broken": (Machine(cupy=ImportError("libcudart.so.12: no\nmore")), ["libcudart.so.12: no)", "reinstall"]),
-    "broken otherwise": (Machine(cupy=AttributeError("numpy has no x")), ["cannot be imported (numpy has no x)"]),
+    "no CuPy": (FakeMachine(()), ["CuPy is not installed", "pip install '.[gpu13]'"]),
+    "no CuPy, no driver": (FakeMachine((), 0), ["[gpu12]', or gpu13, for the CUDA version", "no NVIDIA driver either"]),
+    "no CuPy, newer driver": (FakeMachine((), 14000), ["pip install '.[gpu13]'"]),
+    "two": (FakeMachine(("cupy-cuda12x", "cupy-cuda13x")), ["2 CuPy packages", "uninstall cupy-cuda12x cupy-cuda13x"]),
+    "no driver": (FakeMachine(driver=0), ["no NVIDIA driver that answers", "--gpus all"]),
+    "broken": (FakeMachine(cupy=ImportError("libcudart.so.12: no\nmore")), ["libcudart.so.12: no)", "reinstall"]),
+    "broken otherwise": (FakeMachine(cupy=AttributeError("numpy has no x")), ["cannot be imported (numpy has no x)"]),
     "old driver": (
-        Machine(("cupy-cuda13x",), 12020, fake_cupy(runtime=13000)),
+        FakeMachine(("cupy-cuda13x",), 12020, fake_cupy(runtime=13000)),
         ["driver supports CUDA 12.2, CuPy was built for CUDA 13.0", "update the driver or pip install '.[gpu12]'"],
     ),
-    "very old driver": (Machine(driver=11080), ["CUDA 11.8", "update the driver"]),
-    "no device": (Machine(cupy=fake_cupy(0)), ["shows no CUDA device", "nvidia-smi"]),
-    "device refuses": (Machine(cupy=fake_cupy("cudaErrorNoDevice")), ["no CUDA device (cudaErrorNoDevice)"]),
-    "busy device": (Machine(cupy=fake_cupy(busy=True)), ["does not answer (cudaErrorDevicesUnavailable)"]),
-    "no compiler": (Machine(cupy=fake_cupy(nvrtc=None)), ["NVRTC", "libnvrtc.so.12", "pip install '.[gpu12]' brings"]),
-    "rounding switched on": (Machine(switch="CUPY_TF32"), ["CUPY_TF32 is set", "rounded to ten bits", "unset it"]),
-    "sharing switched on": (Machine(switch="CUPY_ENABLE_UMP"), ["CUPY_ENABLE_UMP is set", "no copies"]),
+    "very old driver": (FakeMachine(driver=11080), ["CUDA 11.8", "update the driver"]),
+    "no device": (FakeMachine(cupy=fake_cupy(0)), ["shows no CUDA device", "nvidia-smi"]),
+    "device refuses": (FakeMachine(cupy=fake_cupy("cudaErrorNoDevice")), ["no CUDA device (cudaErrorNoDevice)"]),
+    "busy device": (FakeMachine(cupy=fake_cupy(busy=True)), ["does not answer (cudaErrorDevicesUnavailable)"]),
+    "no compiler": (
+        FakeMachine(cupy=fake_cupy(nvrtc=None)),
+        ["NVRTC", "libnvrtc.so.12", "pip install '.[gpu12]' brings"],
+    ),
+    "rounding switched on": (FakeMachine(switch="CUPY_TF32"), ["CUPY_TF32 is set", "rounded to ten bits", "unset it"]),
+    "sharing switched on": (FakeMachine(switch="CUPY_ENABLE_UMP"), ["CUPY_ENABLE_UMP is set", "no copies"]),
     "no BLAS": (
-        Machine(cupy=fake_cupy(blas=False)),
+        FakeMachine(cupy=fake_cupy(blas=False)),
         ["cuBLAS cannot be had (libcublas", "pip install '.[gpu12]' brings"],
     ),
 }
 BY_KERNEL = {
     "does not compile": (
-        Machine(cupy=fake_cupy(compiles=False)),
+        FakeMachine(cupy=fake_cupy(compiles=False)),
         ["does not compile or run (ValueError: common.cu(3): error: identifier is undefined)"],
     ),
-    "wrong numbers": (Machine(cupy=fake_cupy(kernel=lambda out: out**2)), ["wrong numbers"]),
+    "wrong numbers": (FakeMachine(cupy=fake_cupy(kernel=lambda out: out**2)), ["wrong numbers"]),
 }

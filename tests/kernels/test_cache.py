@@ -73,7 +73,7 @@ def copy(tmp_path):
 
 EDITS = [  # file, old, new, whether results may change
     ("cpu/functions.py", "tanh(x) = e / (e + 2)", "Hyperbolic tangent", False),
-    ("cpu/functions.py", "# Codes", "# The codes", False),
+    ("cpu/functions.py", "# The same in float32", "# In float32", False),
     ("cpu/matmul_tiles.py", "a tile reaches beyond its array", "no such element", False),
     ("cpu/backend.py", "expected {net.first[-1]} entries", "expected entries", False),
     ("cpu/chunks.py", "    count = 1\n", "\n    count = (1)\n", False),

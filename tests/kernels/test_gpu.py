@@ -10,12 +10,12 @@ from hypothesis import strategies as st
 
 import wgflow
 from wgflow.base.errors import BackendError, InputError
+from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES
 from wgflow.kernels.gpu import device as devices
 from wgflow.kernels.gpu.backend import Gpu
 from wgflow.kernels.gpu.cuda import source
-from wgflow.kernels.gpu.device_problem import ACTIVATION_CODES, LOSS_CODES
 from wgflow.kernels.gpu.grouping import CLOSES, OPENS, TRIANGLE, group
-from wgflow.kernels.gpu.unit_table import ONE, ZERO, tabulate
+from wgflow.kernels.gpu.unit_table import ONE, ZERO, unit_table
 from wgflow.kernels.reference import Reference
 from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.losses import LOSSES
@@ -279,7 +279,7 @@ def test_groups_cover_a_network_in_order(counts, units, size):
 def test_table_follows_unfold_and_fold(block):
     block = wgflow.model.blocks.block(block)
     width, parameters = 3, wgflow.model.blocks.width(block, 3)
-    table = tabulate(block, width, parameters)
+    table = unit_table(block, width, parameters)
     theta = np.random.default_rng(0).normal(size=(1, parameters))
     constants = {ZERO: 0.0, ONE: 1.0}
     rows = [[constants[p] if p < 0 else theta[0, p] for p in row] for row in table.source]
@@ -294,7 +294,7 @@ def test_a_block_that_computes_its_units_is_refused():
             return 2 * super().unfold(theta, width)
 
     with pytest.raises(BackendError, match="does not take each parameter once and as it is"):
-        tabulate(Doubled(), 3, 7)
+        unit_table(Doubled(), 3, 7)
 
 
 def test_codes_cover_the_registries():

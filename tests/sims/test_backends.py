@@ -3,10 +3,9 @@
 import pytest
 
 import wgflow
-from wgflow.kernels import auto as choice
+from wgflow.kernels import auto
 from wgflow.kernels import select as kernels
-from wgflow.kernels.gpu import device
-from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu import device, diagnose
 from wgflow.kernels.reference import Reference
 from wgflow.sims import pool as sweep
 from wgflow.sims import run
@@ -54,7 +53,8 @@ def with_gpu(monkeypatch):
 
     monkeypatch.setattr("wgflow.energy.select", select)
     monkeypatch.setattr(
-        "wgflow.sims.backends.automatic", lambda problems: choice.Choice("gpu", f"Testing GPU, {len(list(problems))}")
+        "wgflow.sims.backends.choose_backend",
+        lambda problems: auto.Choice("gpu", f"Testing GPU, {len(list(problems))}"),
     )
     monkeypatch.setattr(Card, "name", "Testing GPU")
 
@@ -104,7 +104,7 @@ def test_another_device_is_refused_unless_mixed(study, capsys, with_gpu, monkeyp
 
 def test_gpu_that_cannot_be_used_is_one_line_and_nothing_is_written(study, tmp_path, capsys, monkeypatch):
     def none():
-        raise checkup.Fault("the driver shows no CUDA device; check nvidia-smi")
+        raise diagnose.Fault("the driver shows no CUDA device; check nvidia-smi")
 
     monkeypatch.setattr(device, "current", none)
     assert run.main([study, "--backend", "gpu"]) == run.BAD_INPUT
@@ -116,7 +116,7 @@ def test_gpu_that_cannot_be_used_is_one_line_and_nothing_is_written(study, tmp_p
 
 def test_broken_gpu_under_auto_is_said_and_the_cpu_used(tmp_path, study, capsys, monkeypatch):
     monkeypatch.setattr(
-        "wgflow.sims.backends.automatic", lambda problems: choice.Choice("cpu", "NVRTC was not found", broken=True)
+        "wgflow.sims.backends.choose_backend", lambda problems: auto.Choice("cpu", "NVRTC was not found", broken=True)
     )
     assert run.main([study]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "backend cpu: NVRTC was not found"
@@ -139,7 +139,9 @@ def test_largest_member_decides_for_all(study, monkeypatch):
     made, _ = load(run.study_path(study), {"grid": {"problem.samples": [10, 50]}})
     planned = grid.expand(made)
     looked_at = []
-    monkeypatch.setattr(backends, "automatic", lambda problems: looked_at.extend(problems) or choice.Choice("cpu", "x"))
+    monkeypatch.setattr(
+        backends, "choose_backend", lambda problems: looked_at.extend(problems) or auto.Choice("cpu", "x")
+    )
     backends.choose(planned, "auto")
     assert sorted(problem.shape[0] for problem, _ in looked_at) == [10, 50]
     assert {dtype for _, dtype in looked_at} == {"float64"}

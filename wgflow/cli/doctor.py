@@ -101,9 +101,9 @@ def _cpu() -> Spec:
 
 
 def _gpu() -> Spec:
-    from wgflow.kernels.gpu import diagnose as checkup
+    from wgflow.kernels.gpu import diagnose
 
-    state = checkup.examine()
+    state = diagnose.examine()
     return state._asdict() | {"cards": [card._asdict() for card in state.cards]}
 
 

@@ -8,10 +8,10 @@ from typing import NamedTuple
 
 from wgflow.base.errors import BackendError
 from wgflow.kernels.cpu.backend import compilable
-from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu import diagnose
 from wgflow.kernels.gpu.backend import Gpu
 from wgflow.kernels.gpu.device import Device, current
-from wgflow.kernels.gpu.machine import HERE, System
+from wgflow.kernels.gpu.machine import HERE, Machine
 from wgflow.model.problem import Problem
 
 # Samples times width from which a GPU is taken. Not measured on a device: conservative, the smallest problem of the
@@ -39,8 +39,8 @@ class Choice(NamedTuple):
     broken: bool = False
 
 
-def automatic(
-    problems: Iterable[tuple[Problem, str]], system: System = HERE, device: Callable[[], Device] = current
+def choose_backend(
+    problems: Iterable[tuple[Problem, str]], machine: Machine = HERE, device: Callable[[], Device] = current
 ) -> Choice:
     """Backend for problems that are to be computed alike.
 
@@ -51,7 +51,7 @@ def automatic(
     ----------
     problems : iterable of (Problem, str)
         Each with its dtype. Not looked at if no CuPy is installed, so that whoever has none pays nothing.
-    system : System, optional
+    machine : Machine, optional
         The machine to ask for packages.
     device : callable, optional
         Returns the device, or raises a BackendError.
@@ -61,7 +61,7 @@ def automatic(
     Choice
         Nothing raises: a GPU that is broken is a reason for the CPU, and the reason says what is wrong with it.
     """
-    if not checkup.installed(system):
+    if not diagnose.installed(machine):
         return Choice("cpu", "CuPy is not installed")
     listed = list(problems)
     if not listed or not all(compilable(problem) for problem, _ in listed):
@@ -70,9 +70,9 @@ def automatic(
     if most < THRESHOLD:
         return Choice("cpu", f"M D = {most} is small for a GPU, which pays from about {THRESHOLD} on")
     try:
-        with checkup.surprises(system.driver()):
+        with diagnose.errors_as_faults(machine.driver()):
             there = device()
-    except checkup.Fault as error:
+    except diagnose.Fault as error:
         return Choice("cpu", error.plain, broken=True)
     try:
         for problem, dtype in listed:

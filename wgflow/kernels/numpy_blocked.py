@@ -23,7 +23,7 @@ _ROWS = 256  # samples of one block at most
 _CHUNKS = 8  # partial sums of one evaluation at most
 
 
-class Blocked:
+class NumpyBlocked:
     """NumPy kernel in blocks of samples; see :class:`wgflow.kernels.select.Kernel` for the contract."""
 
     name = "cpu"

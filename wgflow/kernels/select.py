@@ -66,9 +66,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     if not isinstance(backend, str):  # an array, say, which no name can be compared with
         raise unknown("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":
-        from wgflow.kernels import auto as choice
+        from wgflow.kernels import auto
 
-        backend = choice.announce(choice.automatic([(problem, dtype)]))
+        backend = auto.announce(auto.choose_backend([(problem, dtype)]))
     if backend == "reference":
         _only_double(dtype, "backend 'reference'")
         from wgflow.kernels.reference import Reference
@@ -77,7 +77,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     if backend == "cpu":
         from wgflow.kernels import cache
         from wgflow.kernels.cpu.backend import Cpu, compilable
-        from wgflow.kernels.numpy_blocked import Blocked
+        from wgflow.kernels.numpy_blocked import NumpyBlocked
 
         if compilable(problem) and cache.compiles():
             return Cpu(problem, threads, dtype)
@@ -85,7 +85,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
             _only_double(dtype, "without Numba's compiler (NUMBA_DISABLE_JIT=1) backend 'cpu'")
             return select("reference", problem, threads)
         _only_double(dtype, "a block, activation or loss of your own")
-        return Blocked(problem, threads)
+        return NumpyBlocked(problem, threads)
     if backend == "gpu":
         from wgflow.kernels.gpu.backend import Gpu
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from wgflow.base.types import Spec
-from wgflow.kernels.auto import Choice, automatic
+from wgflow.kernels.auto import Choice, choose_backend
 from wgflow.model.problem import Problem
 from wgflow.sims.members import Setup, has_images
 from wgflow.study.grid import RunPlan
@@ -31,7 +31,7 @@ def choose(planned: Sequence[RunPlan], backend: str) -> Choice:
     if any(each.member.network for each in planned):
         return Choice("cpu", "networks of features have no kernels for a GPU")
     tables = {(each.member.problem.model_dump_json(), each.member.dtype): each for each in reversed(planned)}
-    return automatic((_problem(one), dtype) for (_, dtype), one in reversed(tables.items()))
+    return choose_backend((_problem(one), dtype) for (_, dtype), one in reversed(tables.items()))
 
 
 def _problem(planned: RunPlan) -> Problem:

@@ -111,8 +111,8 @@ class HostDevice:
     def fetch(self, arrays):
         return Copies([self.get(each) for each in arrays])
 
-    def multiply(self, a, b, out, turn_a=False, turn_b=False, add=False):
-        left, right = (each.content.T if turn else each.content for each, turn in ((a, turn_a), (b, turn_b)))
+    def multiply(self, a, b, out, transpose_a=False, transpose_b=False, add=False):
+        left, right = (each.content.T if turn else each.content for each, turn in ((a, transpose_a), (b, transpose_b)))
         if left.shape[1] != right.shape[0] or out.shape != (left.shape[0], right.shape[1]):
             raise HostError(f"multiply: {left.shape} by {right.shape} into {out!r}")
         if not a.dtype == b.dtype == out.dtype:

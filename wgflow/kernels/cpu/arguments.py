@@ -51,7 +51,7 @@ class Stack(NamedTuple):
     Attributes
     ----------
     groups : ndarray (groups, 8), int64
-        Table by :func:`wgflow.kernels.cpu.groups.plan`.
+        Table by :func:`wgflow.kernels.cpu.groups.plan_groups`.
     w, a : ndarray (slots / 4, D' + G, 4)
         Columns [w | c (w . a)] and [a | c (w . a)], four slots to a panel.
     cw, ca : ndarray (slots, D')

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
+from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, STORED_SLOPES
 from wgflow.kernels.cpu import compiled
 from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
 from wgflow.kernels.cpu.buffers import BufferPool, keep_freed_memory
@@ -104,8 +105,6 @@ class Cpu:
     name = "cpu"
 
     def __init__(self, problem: Problem, threads: int | None = None, dtype: str = "float64") -> None:
-        from wgflow.kernels.cpu.functions import CODES, KEPT, LOSS_CODES  # imports numba, so not before it is wanted
-
         self.problem = problem
         self.threads = available_threads() if threads is None else threads
         self._precision, self._dtype = dtype, np.dtype(dtype)
@@ -117,14 +116,14 @@ class Cpu:
         self._sizes = Sizes.of(self._width, outputs)
         readout = np.zeros((self._sizes.outputs, self._sizes.padded), self._dtype)
         readout[:outputs, : self._width] = problem.readout
-        code = CODES[problem.activation.name]
+        code = ACTIVATION_CODES[problem.activation.name]
         self._model = Model(
             readout,
             transposed=np.ascontiguousarray(readout.T),
             activation=code,
             loss=LOSS_CODES[problem.loss.name],
             eta=self._dtype.type(problem.activation.parameter or 0.0),
-            keep=int(code in KEPT),
+            keep=int(code in STORED_SLOPES),
             coordinate=self._width if getattr(self._block, "coordinate_units", False) else 0,
             lanes=64 // self._dtype.itemsize,
         )
@@ -194,10 +193,10 @@ class Cpu:
     @contextlib.contextmanager
     def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[Stack, int]]:
         """Parameters by slot, and the rows of the tape."""
-        kernels, sizes = compiled.ridge(self._precision), self._sizes
+        kernels, sizes = compiled.ridge_kernels(self._precision), self._sizes
         groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
         size = 1 if self._model.coordinate else sizes.group  # units of different particles are never joined
-        kernels.plan(net.first, size, _PIECE, sizes.padded, tape, groups, counts)
+        kernels.plan_groups(net.first, size, _PIECE, sizes.padded, tape, groups, counts)
         count, slots, rows = counts.tolist()
         panels = (slots // _ROWS, sizes.padded + sizes.group, _ROWS)
         shapes = [panels, panels, (slots, sizes.padded), (slots, sizes.padded), (slots,)]
@@ -205,7 +204,7 @@ class Cpu:
             stack = Stack(groups[:count], *arrays)
 
             def work(low: int, high: int) -> None:
-                kernels.stack(*net, units, self._width, low, high, stack)
+                kernels.stack_parameters(*net, units, self._width, low, high, stack)
 
             self._share_groups(work, count, slots * self._width * sizes.group)
             yield stack, rows
@@ -214,7 +213,7 @@ class Cpu:
         self, samples: Samples, model: Model, stack: Stack, rows: int, plan: Chunks, parts: Sequence[NDArray[Any]]
     ) -> Array:
         """Run the kernel over all chunks, each with its own tape and partial sums; returns the outputs, (M, K)."""
-        kernel, count = compiled.ridge(self._precision).ridge_pass, samples.start.shape[1]
+        kernel, count = compiled.ridge_kernels(self._precision).ridge_pass, samples.start.shape[1]
         shapes = (
             (rows, plan.block),
             (len(stack.bias) if model.keep else 1, plan.block),
@@ -233,7 +232,7 @@ class Cpu:
         self, net: Network, stack: Stack, parameters: int, samples: int, parts: NDArray[Any]
     ) -> tuple[Array, Array]:
         """g_e and its derivatives by unit from the partial sums of all chunks."""
-        kernel = compiled.ridge(self._precision).finish
+        kernel = compiled.ridge_kernels(self._precision).finish_gradients
         first, slope = np.empty(len(net.particle)), np.empty((len(net.particle), parameters))
 
         def work(low: int, high: int) -> None:

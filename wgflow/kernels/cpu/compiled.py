@@ -11,8 +11,8 @@ from wgflow.kernels.cpu import arguments
 
 
 @functools.cache
-def ridge(dtype: str) -> Any:
-    """Functions ``plan``, ``stack``, ``ridge_pass`` and ``finish`` for one precision."""
+def ridge_kernels(dtype: str) -> Any:
+    """Functions ``plan_groups``, ``stack_parameters``, ``ridge_pass`` and ``finish_gradients`` for one precision."""
     with cache.exclusive():
         from numba import float64, int64, njit, types, void
 
@@ -32,10 +32,11 @@ def ridge(dtype: str) -> Any:
         model = group(arguments.Model, matrix, matrix, int64, int64, real, int64, int64, int64)
         stack = group(arguments.Stack, int64[:, ::1], cube, cube, matrix, matrix, row)
         scratch = group(arguments.Scratch, matrix, matrix, cube)
+        weight, units, first, slope = array(float64, 1), array(float64, 2), float64[::1], float64[:, ::1]
         signatures: dict[Any, Any] = {
-            groups.plan: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
-            groups.stack: void(index, index, array(float64, 1), array(float64, 2), int64, int64, int64, stack),
-            groups.finish: void(index, stack, int64, int64, int64, int64, cube, float64[::1], float64[:, ::1]),
+            groups.plan_groups: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
+            groups.stack_parameters: void(index, index, weight, units, int64, int64, int64, stack),
+            groups.finish_gradients: void(index, stack, int64, int64, int64, int64, cube, first, slope),
             forward_backward.ridge_pass: void(samples, model, stack, int64, int64, scratch, matrix, matrix),
         }
         compiled = {}

@@ -23,7 +23,7 @@ def _add_scaled(factor, row, out_row):
 
 
 @njit(**LEAF)
-def _add_units(group, ca, width, columns, tape):
+def _scatter_units(group, ca, width, columns, tape):
     """X_end where unit e of the network moves one coordinate only, e mod D."""
     slot, entry, into = group[SLOT], group[ENTRY], group[NEXT]
     if group[FLAG] & OPENS:
@@ -36,7 +36,7 @@ def _add_units(group, ca, width, columns, tape):
 
 
 @njit(**LEAF)
-def _take_units(group, i, width, columns, out_adjoint, r):
+def _gather_units(group, i, width, columns, out_adjoint, r):
     """Q of four such units from p_end: the adjoint of their coordinate; 0 in padding."""
     for j in range(ROWS):
         d, there = (group[ENTRY] + i + j) % width, i + j < group[COUNT]
@@ -63,7 +63,7 @@ def _forward_group(group, stack, model, columns, scratch):
             kept = slot + j if model.keep else 0
             activate(model.activation, model.eta, stack.bias[slot + j], z, scratch.slope[kept])
     if model.coordinate > 0:
-        _add_units(group, ca, model.coordinate, columns, tape)
+        _scatter_units(group, ca, model.coordinate, columns, tape)
         return
     base = state if group[FLAG] & OPENS else into
     multiply(ca, slot * width, width, width, slots, tape, value, columns, tape, base, ONE, tape, into)
@@ -81,7 +81,7 @@ def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint,
         known = r if triangle else width
         place = (slot + i) * inner
         if model.coordinate > 0:
-            _take_units(group, i, model.coordinate, columns, adjoint, r)
+            _gather_units(group, i, model.coordinate, columns, adjoint, r)
         else:
             multiply(a, place, ROWS, ROWS, known, adjoint, ZERO, columns, adjoint, ZERO, ZERO, adjoint, r)
         for j in range(ROWS - 1, -1, -1):
@@ -104,7 +104,7 @@ def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint,
 
 @njit(**LEAF)
 def ridge_pass(samples, model, stack, low, high, scratch, out_output, out_parts):
-    """Outputs, (M, K), and sums over samples low..high-1 for :func:`wgflow.kernels.cpu.groups.finish`.
+    """Outputs, (M, K), and sums over samples low..high-1 for :func:`wgflow.kernels.cpu.groups.finish_gradients`.
 
     With ``model.loss`` < 0 the outputs alone: one kernel for both, since a second one would take another second to
     compile. The arguments are those of :mod:`wgflow.kernels.cpu.arguments`.

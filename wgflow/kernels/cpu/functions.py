@@ -20,11 +20,6 @@ FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"co
 LEAF = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels alone: quicker to compile
 SUM_FLAGS = LEAF | {"fastmath": {"contract", "reassoc"}}
 
-# Codes that select the loss inside a kernel, once a sample, and the activation, once a row.
-LOSS_CODES = {"squared": 0, "cross_entropy": 1}
-CODES = {"linear": 0, "tanh": 1, "relu": 2, "squared_relu": 3, "regularised_relu": 4, "gelu": 5, "sin": 6}
-KEPT = frozenset({3, 4, 5, 6})  # activations whose slope is kept on a tape of its own; the value gives the others'
-
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # Cody and Waite's split of log 2
@@ -122,7 +117,7 @@ def _tanh_by_type(x):
 
 @njit(**LEAF)
 def activate(code, eta, bias, z, out_slope):
-    """Sigma(z + bias) in place of z, one row, and sigma' for the activations of :data:`KEPT`."""
+    """Sigma(z + bias) in place of z, one row, and sigma' where it is stored (``STORED_SLOPES``)."""
     if code == 0:
         for m in range(z.size):
             z[m] += bias

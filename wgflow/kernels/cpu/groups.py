@@ -15,7 +15,7 @@ The products c (w . a) are formed before anything meets a sample: parameters so 
 float64, 1e19 in float32) give NaN even where every h is 0.
 
 Entries sit in slots, groups padded to multiples of ROWS with slots of zeros. The rows of r are stored in fours from
-the last to the first, so that those a group has finished lie together behind p; ``_turned`` says where.
+the last to the first, so that those a group has finished lie together behind p; ``_reversed_row`` says where.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ TRIANGLE, OPENS, CLOSES = 1, 2, 4  # flags: several layers; first piece of its l
 
 
 @njit(**LEAF)
-def plan(first, size, piece, width, tape, out_groups, out_sizes):
+def plan_groups(first, size, piece, width, tape, out_groups, out_sizes):
     """Table of groups; numbers of groups, slots and tape rows into ``out_sizes``, (3,).
 
     A group is up to ``size`` entries of several whole layers, or up to ``piece`` >= size entries of one wide layer.
@@ -70,7 +70,7 @@ def plan(first, size, piece, width, tape, out_groups, out_sizes):
 
 
 @njit(**LEAF)
-def _turned(i, slots):
+def _reversed_row(i, slots):
     """Place of row i among r's rows."""
     return slots - ROWS - i // ROWS * ROWS + i % ROWS
 
@@ -98,8 +98,8 @@ def _dot(left, right, shift, width):
 
 
 @njit(**LEAF)
-def stack(first, particle, weight, units, width, begin, end, out_stack):
-    """Parameters of groups begin..end-1 by slot: columns [w | c (w . a)], [a | c (w . a)]; rows c w (turned), c a; b.
+def stack_parameters(first, particle, weight, units, width, begin, end, out_stack):
+    """Parameters of groups begin..end-1 by slot: columns [w | c (w . a)], [a | c (w . a)]; rows c w (reversed), c a; b.
 
     ``units`` has the columns [a | w | b] or [a | w]; ``width`` is D. Columns, as :func:`multiply` reads them, lie four
     slots to a panel, (slots / 4, D' + G, 4), with the products of the triangle from D' on; rows are (slots, D'); D' is
@@ -112,8 +112,8 @@ def stack(first, particle, weight, units, width, begin, end, out_stack):
         layer = _layer(first, entry)
         start = first[layer] - entry  # of the layer that holds i
         for i in range(slots):
-            turned = _turned(i, slots)
-            panel, place, row, cw_row = (slot + i) // ROWS, i % ROWS, out_ca[slot + i], out_cw[slot + turned]
+            reversed_row = _reversed_row(i, slots)
+            panel, place, row, cw_row = (slot + i) // ROWS, i % ROWS, out_ca[slot + i], out_cw[slot + reversed_row]
             for d in range(inner):
                 out_w[panel, d, place] = 0.0
                 out_a[panel, d, place] = 0.0
@@ -139,7 +139,7 @@ def stack(first, particle, weight, units, width, begin, end, out_stack):
             for j in range(start):
                 product = _dot(unit, units[particle[entry + j]], width, width)
                 out_w[panel, padded + j, place] = weight[entry + j] * product
-                out_a[(slot + j) // ROWS, padded + turned, j % ROWS] = c * product
+                out_a[(slot + j) // ROWS, padded + reversed_row, j % ROWS] = c * product
 
 
 @njit(**LEAF)
@@ -156,7 +156,7 @@ def _tree_sum(parts, low, high):
 
 
 @njit(**LEAF)
-def finish(first, stacked, begin, end, width, samples, parts, out_first, out_slope):
+def finish_gradients(first, stacked, begin, end, width, samples, parts, out_first, out_slope):
     """Sum the chunks of groups begin..end-1, complete d_a and d_w by the triangle, write the means by entry.
 
     ``parts`` is (chunks, slots, 2 D' + G + 2) with columns [d_a | d_w | T | g | d_b], D' the padded width; g goes into
@@ -175,11 +175,11 @@ def finish(first, stacked, begin, end, width, samples, parts, out_first, out_slo
                 while first[layer + 1] <= entry + i:
                     layer += 1
                     start = first[layer] - entry
-                turned = _turned(i, slots)
-                row, cw_row = total[slot + i], cw[slot + turned]
+                reversed_row = _reversed_row(i, slots)
+                row, cw_row = total[slot + i], cw[slot + reversed_row]
                 for j in range(start):
                     other, ca_row = total[slot + j], ca[slot + j]
-                    t = other[2 * padded + turned]
+                    t = other[2 * padded + reversed_row]
                     for d in range(width):
                         other[d] += t * cw_row[d]
                         row[padded + d] += t * ca_row[d]

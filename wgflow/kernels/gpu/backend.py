@@ -16,7 +16,7 @@ from wgflow.base.errors import BackendError, InputError, describe
 from wgflow.base.types import Array, Index
 from wgflow.kernels.gpu import device as devices
 from wgflow.kernels.gpu.device import Device
-from wgflow.kernels.gpu.device_problem import GRADIENT, LOSSES, OUTPUTS, Launched, Task, Uploaded
+from wgflow.kernels.gpu.device_problem import GRADIENT, LOSSES, OUTPUTS, DeviceProblem, Evaluation, Task
 from wgflow.kernels.gpu.layered import Layered
 from wgflow.kernels.gpu.persistent import Persistent
 from wgflow.model.depth import Network
@@ -60,8 +60,9 @@ class Gpu:
             )
         self.problem, self.precision = problem, dtype
         self.device = devices.current() if device is None else device
-        self._on = Uploaded(problem, dtype, self.device)
-        self._persistent, self._layered = Persistent(self._on, problem.readout), Layered(self._on, problem.readout)
+        self._device_problem = DeviceProblem(problem, dtype, self.device)
+        self._persistent = Persistent(self._device_problem, problem.readout)
+        self._layered = Layered(self._device_problem, problem.readout)
         self._choice = layered
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
@@ -69,7 +70,8 @@ class Gpu:
         width = self.problem.shape[1]
         if start.ndim != 2 or start.shape[1] != width:
             raise InputError(f"start: expected states of shape (M, {width}), got {start.shape}")
-        launched = self._launch(Task(OUTPUTS, net.first, *self._arrays(net, theta), self._on.put(start.T), None))
+        states = self._device_problem.put(start.T)
+        launched = self._launch(Task(OUTPUTS, net.first, *self._arrays(net, theta), states, None))
         return np.ascontiguousarray(self.device.get(launched.output).T, np.float64)
 
     def energy(self, net: Network, theta: Array, batch: Index | None = None) -> float:
@@ -85,7 +87,7 @@ class Gpu:
 
     def launch(
         self, first: Index, particle: Any, weight: Any, theta: Any, rows: Index | None = None, gradient: bool = True
-    ) -> Launched:
+    ) -> Evaluation:
         """Start an evaluation of a network whose particles are on the device; waits for nothing.
 
         Parameters
@@ -103,7 +105,7 @@ class Gpu:
         """
         sent = None if rows is None else self.device.put(np.ascontiguousarray(rows, np.int64))
         mode = GRADIENT if gradient else LOSSES
-        return self._launch(Task(mode, first, particle, weight, theta, self._on.start, sent))
+        return self._launch(Task(mode, first, particle, weight, theta, self._device_problem.start, sent))
 
     def layered(self, first: Index) -> bool:
         """Whether a network goes layer by layer."""
@@ -112,9 +114,10 @@ class Gpu:
         if self._choice is not None:
             return self._choice
         layers = max(1, int(np.count_nonzero(np.diff(first))))
-        return int(first[-1]) * self._on.units >= _WIDE_LAYER * layers and self._on.width >= _WIDE_STATE
+        units = int(first[-1]) * self._device_problem.units
+        return units >= _WIDE_LAYER * layers and self._device_problem.width >= _WIDE_STATE
 
-    def _launch(self, task: Task) -> Launched:
+    def _launch(self, task: Task) -> Evaluation:
         return (self._layered if self.layered(task.first) else self._persistent).launch(task)
 
     def _rows(self, batch: Index | None) -> Index | None:

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, DTypeLike, NDArray
 
 from wgflow.base.errors import BackendError
-from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu import diagnose
 from wgflow.kernels.gpu.cuda import options, source
 
 Argument = Any  # an array of the device, an int (long long in a kernel) or a float (double)
@@ -61,8 +61,10 @@ class Device(Protocol):
     def fetch(self, arrays: Sequence[Any]) -> Pending:
         """Begin to copy arrays to the host while the device goes on; they may be overwritten by later launches."""
 
-    def multiply(self, a: Any, b: Any, out: Any, turn_a: bool = False, turn_b: bool = False, add: bool = False) -> None:
-        """Product of two matrices by the library, turned or not, in place of ``out`` or added to it."""
+    def multiply(
+        self, a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, add: bool = False
+    ) -> None:
+        """Product of two matrices by the library, transposed or not, written to ``out`` or added to it."""
 
     def launch(
         self, precision: str, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[Argument]
@@ -137,7 +139,7 @@ class CupyDevice:
     name = "the device"
 
     def __init__(self) -> None:
-        self._cupy = checkup.usable()
+        self._cupy = diagnose.usable()
         self._begin()
 
     @_advised
@@ -174,10 +176,12 @@ class CupyDevice:
         return _Copies(self._cupy, self._side, arrays)
 
     @_advised
-    def multiply(self, a: Any, b: Any, out: Any, turn_a: bool = False, turn_b: bool = False, add: bool = False) -> None:
-        """Product by cuBLAS, in full precision; the checkup refuses CuPy's switch for TF32."""
-        turn = {False: "N", True: "T"}
-        self._cublas.gemm(turn[turn_a], turn[turn_b], a, b, out=out, beta=1.0 if add else 0.0)
+    def multiply(
+        self, a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, add: bool = False
+    ) -> None:
+        """Product by cuBLAS, in full precision; the diagnosis refuses CuPy's switch for TF32."""
+        operation = {False: "N", True: "T"}
+        self._cublas.gemm(operation[transpose_a], operation[transpose_b], a, b, out=out, beta=1.0 if add else 0.0)
 
     @_advised
     def launch(

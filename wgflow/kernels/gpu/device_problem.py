@@ -9,15 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base.types import Index
+from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, STORED_SLOPES
 from wgflow.kernels.gpu.device import Device
-from wgflow.kernels.gpu.unit_table import tabulate
+from wgflow.kernels.gpu.unit_table import unit_table
 from wgflow.model.blocks import Unfolding
 from wgflow.model.problem import Problem
 
-# Codes of the source's switches.
-ACTIVATION_CODES = {"linear": 0, "tanh": 1, "relu": 2, "squared_relu": 3, "regularised_relu": 4, "gelu": 5, "sin": 6}
-LOSS_CODES = {"squared": 0, "cross_entropy": 1}
-KEPT = frozenset({3, 4, 5, 6})  # activations whose slope is kept on a tape of its own
 OUTPUTS, LOSSES, GRADIENT = 0, 1, 2  # what a pass is asked for
 
 THREADS = 128  # of a block
@@ -26,7 +23,7 @@ ENTRY_LANES = 64  # of a sum over the units and columns of an entry
 SHARE = 0.5  # of the memory that one evaluation may take
 
 
-class Launched(NamedTuple):
+class Evaluation(NamedTuple):
     """Results on the device, valid until the next launch.
 
     Attributes
@@ -78,7 +75,7 @@ class Task(NamedTuple):
         return int(self.start.shape[1] if self.rows is None else self.rows.shape[0])
 
 
-class Uploaded:
+class DeviceProblem:
     """A problem on a device.
 
     Parameters
@@ -97,7 +94,7 @@ class Uploaded:
     units : int
         Ridge units of a particle, H.
     source, target : device arrays (H, 2 D + 1), (P,), int64
-        The block's :class:`wgflow.kernels.gpu.unit_table.Table`.
+        The block's :class:`wgflow.kernels.gpu.unit_table.UnitTable`.
     start, wanted : device arrays (D, M), (K, M)
         States at depth 0 and targets.
     code, loss, eta : int, int, float
@@ -109,13 +106,13 @@ class Uploaded:
     def __init__(self, problem: Problem, precision: str, device: Device) -> None:
         self.device, self.precision, self.dtype = device, precision, np.dtype(precision)
         _, self.width, self.outputs, self.parameters = problem.shape
-        table = tabulate(cast(Unfolding, problem.block), self.width, self.parameters)
+        table = unit_table(cast(Unfolding, problem.block), self.width, self.parameters)
         self.units = table.units
         self.source, self.target = device.put(table.source), device.put(table.target)
         self.start, self.wanted = self.put(problem.start().T), self.put(problem.y.T)
         self.code, self.loss = ACTIVATION_CODES[problem.activation.name], LOSS_CODES[problem.loss.name]
         self.eta = float(problem.activation.parameter or 0.0)
-        self.keep = self.code in KEPT
+        self.keep = self.code in STORED_SLOPES
 
     def put(self, array: NDArray[Any]) -> Any:
         """Copy of a host array on the device in the precision of the states."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from wgflow.base.errors import BackendError
 from wgflow.base.extras import install
-from wgflow.kernels.gpu.machine import COMPILERS, HERE, WHEELS, System
+from wgflow.kernels.gpu.machine import COMPILERS, HERE, WHEELS, Machine
 
 OLDEST, NEWEST = 12, 13  # CUDA versions that wgflow has an extra for
 SWITCHES = {  # of CuPy's, that would change results without a word
@@ -92,12 +92,12 @@ class State(NamedTuple):
     fault: str
 
 
-def usable(system: System = HERE) -> Any:
+def usable(machine: Machine = HERE) -> Any:
     """CuPy with a device that answers and a compiler whose kernels run on it.
 
     Parameters
     ----------
-    system : System, optional
+    machine : Machine, optional
         The machine to ask.
 
     Raises
@@ -105,14 +105,14 @@ def usable(system: System = HERE) -> Any:
     Fault
         The first one found, with its remedy.
     """
-    with surprises(system.driver()):
-        cupy = _answering(system)
+    with errors_as_faults(machine.driver()):
+        cupy = _answering(machine)
         try_kernel(cupy)
         return cupy
 
 
 @contextlib.contextmanager
-def surprises(driver: int) -> Iterator[None]:
+def errors_as_faults(driver: int) -> Iterator[None]:
     """Turn whatever CuPy does with a broken installation into a :class:`Fault`: it is a finding, not a crash."""
     try:
         yield
@@ -122,18 +122,18 @@ def surprises(driver: int) -> Iterator[None]:
         raise Fault(f"CuPy fails ({type(error).__name__}: {_first_line(error)}); {_reinstall(driver)}") from error
 
 
-def installed(system: System = HERE) -> dict[str, str]:
+def installed(machine: Machine = HERE) -> dict[str, str]:
     """CuPy packages that are installed, with their versions; nothing is imported."""
-    found = {name: system.version(name) for name in WHEELS}
+    found = {name: machine.version(name) for name in WHEELS}
     return {name: version for name, version in found.items() if version}
 
 
-def examine(system: System = HERE) -> State:
+def examine(machine: Machine = HERE) -> State:
     """Look at everything the GPU backend needs, and run a small kernel if it is there.
 
     Parameters
     ----------
-    system : System, optional
+    machine : Machine, optional
         The machine to ask.
 
     Returns
@@ -141,14 +141,14 @@ def examine(system: System = HERE) -> State:
     State
         Nothing raises: what is missing is in ``fault``.
     """
-    wheels, driver = installed(system), system.driver()
-    packaged = {name: version for name in COMPILERS if (version := system.version(name))}
+    wheels, driver = installed(machine), machine.driver()
+    packaged = {name: version for name in COMPILERS if (version := machine.version(name))}
     compiler, runtime, cards, fault = "", "", tuple[Card, ...](), ""
     try:
-        with surprises(driver):
+        with errors_as_faults(driver):
             # Without a driver CuPy is not even imported: half a second, and a warning of its own.
-            cupy = _answering(system)
-            runtime = _spoken(cupy.cuda.runtime.runtimeGetVersion())
+            cupy = _answering(machine)
+            runtime = _version_text(cupy.cuda.runtime.runtimeGetVersion())
             compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
             cards = tuple(_card(cupy, number) for number in range(cupy.cuda.runtime.getDeviceCount()))
             try_kernel(cupy)
@@ -156,7 +156,7 @@ def examine(system: System = HERE) -> State:
         fault = error.plain
     wheel = ", ".join(f"{name} {version}" for name, version in packaged.items())
     nvrtc = f"{compiler} ({wheel})" if compiler and wheel else compiler or wheel
-    return State(wheels, system.release(), _spoken(driver), runtime, nvrtc, system.headers(), cards, fault)
+    return State(wheels, machine.release(), _version_text(driver), runtime, nvrtc, machine.headers(), cards, fault)
 
 
 # Numbers cross between the threads of a block through shared memory: a launch, a barrier and a copy have to work.
@@ -198,22 +198,22 @@ def try_kernel(cupy: Any) -> None:
         raise Fault("a small kernel gives wrong numbers; do not trust this device")
 
 
-def _answering(system: System) -> Any:
+def _answering(machine: Machine) -> Any:
     """CuPy with a device that answers and its libraries; nothing has run on it yet."""
     for name, effect in SWITCHES.items():
-        if system.switch(name):
+        if machine.switch(name):
             raise Fault(f"the environment variable {name} is set, with which {effect}; unset it")
-    cupy = _module(system)
-    _check_driver(cupy, system.driver())
+    cupy = _module(machine)
+    _check_driver(cupy, machine.driver())
     _check_devices(cupy)
     _check_library(cupy, "NVRTC, which compiles the kernels,", cupy.cuda.nvrtc.getVersion)
     _check_library(cupy, "cuBLAS", cupy.cuda.device.get_cublas_handle)
     return cupy
 
 
-def _module(system: System) -> Any:
+def _module(machine: Machine) -> Any:
     """CuPy, if exactly one is installed and there is a driver."""
-    wheels, driver = installed(system), system.driver()
+    wheels, driver = installed(machine), machine.driver()
     if not wheels:
         and_no_driver = "" if driver else "; this machine shows no NVIDIA driver either"
         raise Fault(f"CuPy is not installed; {_extra(driver)}{and_no_driver}")
@@ -228,7 +228,7 @@ def _module(system: System) -> Any:
             "the container see the GPU (docker run --gpus all); nvidia-smi shows when it works"
         )
     try:
-        return system.cupy()
+        return machine.cupy()
     except Exception as error:  # a broken wheel also raises what is no ImportError
         raise Fault(f"CuPy cannot be imported ({_first_line(error)}); {_reinstall(driver)}") from None
 
@@ -239,8 +239,8 @@ def _check_driver(cupy: Any, driver: int) -> None:
     if driver // 1000 < runtime // 1000:
         other = f" or {_extra(driver)} instead" if driver // 1000 >= OLDEST else ""
         raise Fault(
-            f"the driver supports CUDA {_spoken(driver)}, CuPy was built for CUDA {_spoken(runtime)}; update the "
-            f"driver{other}"
+            f"the driver supports CUDA {_version_text(driver)}, CuPy was built for CUDA {_version_text(runtime)}; "
+            f"update the driver{other}"
         )
 
 
@@ -293,7 +293,7 @@ def _listed(wheels: dict[str, str]) -> str:
     return ", ".join(f"{name} {version}" for name, version in wheels.items())
 
 
-def _spoken(version: int) -> str:
+def _version_text(version: int) -> str:
     """CUDA version in words: 12090 is 12.9."""
     return f"{version // 1000}.{version % 1000 // 10}" if version else ""
 

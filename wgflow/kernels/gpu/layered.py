@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
-from wgflow.kernels.gpu.device_problem import GRADIENT, LANES, SHARE, Launched, Task, Uploaded
+from wgflow.kernels.gpu.device_problem import GRADIENT, LANES, SHARE, DeviceProblem, Evaluation, Task
 
 _RESIDENT = 8  # blocks of a multiprocessor, each of which sums rows in turn
 _SUMMED = 2**15  # samples that a product sums in single precision; parts are added in double
@@ -60,77 +60,77 @@ class Layered:
 
     Parameters
     ----------
-    on : Uploaded
+    problem : DeviceProblem
         The problem.
     readout : ndarray (K, D)
         W1.
     """
 
-    def __init__(self, on: Uploaded, readout: NDArray[Any]) -> None:
-        self._on, self._readout = on, on.put(readout)
+    def __init__(self, problem: DeviceProblem, readout: NDArray[Any]) -> None:
+        self._problem, self._readout = problem, problem.put(readout)
 
-    def launch(self, task: Task) -> Launched:
+    def launch(self, task: Task) -> Evaluation:
         """Start an evaluation; waits for nothing."""
-        on, samples, entries = self._on, task.samples, int(task.first[-1])
+        problem, samples, count = self._problem, task.samples, int(task.first[-1])
         bounds = task.first.tolist()
-        layers = [
-            _Layer(low, high - low, (high - low) * on.units) for low, high in itertools.pairwise(bounds) if high > low
-        ]
-        made = _Results(
-            on.empty(on.outputs, samples), on.doubles(samples), on.doubles(entries), on.doubles(entries, on.parameters)
-        )
+        sizes = [(low, high - low) for low, high in itertools.pairwise(bounds) if high > low]
+        layers = [_Layer(entry, entries, entries * problem.units) for entry, entries in sizes]
+        slope = problem.doubles(count, problem.parameters)
+        output, loss, value = problem.empty(problem.outputs, samples), problem.doubles(samples), problem.doubles(count)
+        results = _Results(output, loss, value, slope)
         part = self.part(samples, layers, task.mode)
         for low in range(0, samples, part):
-            self._part(task, layers, low, min(part, samples - low), made)
-        energy = on.mean(task, made.loss)
+            self._part(task, layers, low, min(part, samples - low), results)
+        energy = problem.mean(task, results.loss)
         if task.mode != GRADIENT:
-            return Launched(energy, None, None, made.output)
-        return Launched(energy, made.value, made.slope, made.output)
+            return Evaluation(energy, None, None, results.output)
+        return Evaluation(energy, results.value, results.slope, results.output)
 
     def part(self, samples: int, layers: list[_Layer], mode: int) -> int:
         """Samples that are in memory at a time."""
-        on, widest = self._on, max(each.units for each in layers)
-        numbers = 2 * on.width + on.outputs + widest
+        problem, widest = self._problem, max(each.units for each in layers)
+        numbers = 2 * problem.width + problem.outputs + widest
         if mode == GRADIENT:
-            numbers += sum(on.width + each.units * (2 if on.keep else 1) for each in layers)
-        most = _SUMMED if mode == GRADIENT and on.precision == "float32" else samples
-        return min(samples, most, max(1, int(SHARE * on.device.memory) // (numbers * on.dtype.itemsize)))
+            numbers += sum(problem.width + each.units * (2 if problem.keep else 1) for each in layers)
+        most = _SUMMED if mode == GRADIENT and problem.precision == "float32" else samples
+        return min(samples, most, max(1, int(SHARE * problem.device.memory) // (numbers * problem.dtype.itemsize)))
 
-    def _part(self, task: Task, layers: list[_Layer], low: int, samples: int, made: _Results) -> None:
+    def _part(self, task: Task, layers: list[_Layer], low: int, samples: int, results: _Results) -> None:
         """All layers for the samples low..low+samples-1."""
-        on, gradient = self._on, task.mode == GRADIENT
-        state, unused = on.empty(on.width, samples), on.empty(1)
-        rows, size = on.rows(task), task.start.shape[1]
-        on.each("layer_start", on.width * samples, task.start, *rows, size, low, on.width, samples, state)
+        problem, gradient = self._problem, task.mode == GRADIENT
+        state, unused = problem.empty(problem.width, samples), problem.empty(1)
+        rows, size = problem.rows(task), task.start.shape[1]
+        begin = (task.start, *rows, size, low, problem.width, samples, state)
+        problem.each("layer_start", problem.width * samples, *begin)
         tape = []
         for layer in layers:
             w, a, cw, ca, bias = self._parameters(task, layer)
-            kept, copied = int(on.keep and gradient), on.width if gradient else 0
-            value, slope = on.empty(layer.units, samples), on.empty(layer.units, samples) if kept else unused
-            after = on.empty(on.width, samples) if gradient else state
-            on.device.multiply(w, state, value)
+            kept, copied = int(problem.keep and gradient), problem.width if gradient else 0
+            value, slope = problem.empty(layer.units, samples), problem.empty(layer.units, samples) if kept else unused
+            after = problem.empty(problem.width, samples) if gradient else state
+            problem.device.multiply(w, state, value)
             pieces = min((layer.units + copied) * -(-samples // _PIECE), 65536)
-            given = (bias, on.code, on.eta, layer.units, samples, kept, state, copied)
-            on.run("layer_activate", pieces, *given, value, slope, after)
-            on.device.multiply(ca, value, after, turn_a=True, add=True)
+            given = (bias, problem.code, problem.eta, layer.units, samples, kept, state, copied)
+            problem.run("layer_activate", pieces, *given, value, slope, after)
+            problem.device.multiply(ca, value, after, transpose_a=True, add=True)
             if gradient:
                 tape.append(_Kept(state, value, slope, a, cw))
             state = after
-        seed = on.empty(on.outputs, samples)
-        on.device.multiply(self._readout, state, seed)
-        wanted = (on.wanted, *rows, size, low, samples, task.samples, seed)
-        on.each("layer_losses", samples, task.mode, on.loss, on.outputs, *wanted, made.output, made.loss)
+        seed = problem.empty(problem.outputs, samples)
+        problem.device.multiply(self._readout, state, seed)
+        wanted = (problem.loss, problem.outputs, problem.wanted, *rows, size, low, samples, task.samples, seed)
+        problem.each("layer_losses", samples, task.mode, *wanted, results.output, results.loss)
         if not gradient:
             return
-        adjoint = on.empty(on.width, samples)
-        on.device.multiply(self._readout, seed, adjoint, turn_a=True)
+        adjoint = problem.empty(problem.width, samples)
+        problem.device.multiply(self._readout, seed, adjoint, transpose_a=True)
         scratch: dict[int, _Scratch] = {}
         for k in range(len(layers) - 1, -1, -1):
             units = layers[k].units
             if units not in scratch:
-                wide = on.empty(units, on.width), on.empty(units, on.width)
-                scratch[units] = _Scratch(on.empty(units, samples), on.doubles(units), *wide)
-            self._back(task, layers[k], tape.pop(), scratch[units], adjoint, low, made, last=k == 0)
+                wide = problem.empty(units, problem.width), problem.empty(units, problem.width)
+                scratch[units] = _Scratch(problem.empty(units, samples), problem.doubles(units), *wide)
+            self._back(task, layers[k], tape.pop(), scratch[units], adjoint, low, results, last=k == 0)
 
     def _back(
         self,
@@ -140,34 +140,34 @@ class Layered:
         scratch: _Scratch,
         adjoint: Any,
         low: int,
-        made: _Results,
+        results: _Results,
         last: bool,
     ) -> None:
         """Gradients of one layer, and the adjoint in front of it unless nothing asks for it."""
-        on, (state, value, slope, a, cw), samples = self._on, kept, adjoint.shape[1]
+        problem, (state, value, slope, a, cw), samples = self._problem, kept, adjoint.shape[1]
         pulled, by_b, by_a, by_w = scratch
-        blocks = min(layer.units, _RESIDENT * on.device.processors)
-        on.device.multiply(a, adjoint, pulled)
-        shape = (int(on.keep), layer.units, samples)
-        on.run(
-            *("layer_pull_back", blocks, on.code, value, slope, *shape, pulled, by_b),
+        blocks = min(layer.units, _RESIDENT * problem.device.processors)
+        problem.device.multiply(a, adjoint, pulled)
+        shape = (int(problem.keep), layer.units, samples)
+        problem.run(
+            *("layer_pull_back", blocks, problem.code, value, slope, *shape, pulled, by_b),
             threads=LANES,
             shared=8 * LANES,
         )
-        on.device.multiply(value, adjoint, by_a, turn_b=True)
-        on.device.multiply(pulled, state, by_w, turn_b=True)
-        span = (on.units, on.width, layer.entry, layer.entries, task.samples, int(low > 0))
-        count = layer.entries * on.parameters
-        on.each("layer_slopes", count, by_a, by_w, by_b, on.parameters, on.target, *span, made.slope)
-        own = (task.theta, on.parameters, task.particle, on.source)
-        on.each_entry("layer_values", layer.entries, by_a, *own, *span, made.value)
+        problem.device.multiply(value, adjoint, by_a, transpose_b=True)
+        problem.device.multiply(pulled, state, by_w, transpose_b=True)
+        span = (problem.units, problem.width, layer.entry, layer.entries, task.samples, int(low > 0))
+        count = layer.entries * problem.parameters
+        problem.each("layer_slopes", count, by_a, by_w, by_b, problem.parameters, problem.target, *span, results.slope)
+        own = (task.theta, problem.parameters, task.particle, problem.source)
+        problem.each_entry("layer_values", layer.entries, by_a, *own, *span, results.value)
         if not last:
-            on.device.multiply(cw, pulled, adjoint, turn_a=True, add=True)
+            problem.device.multiply(cw, pulled, adjoint, transpose_a=True, add=True)
 
     def _parameters(self, task: Task, layer: _Layer) -> list[Any]:
         """w, a, c w, c a, (units, D), and b, (units,), of a layer."""
-        on, shape = self._on, (layer.units, self._on.width)
-        made = [on.empty(*shape), on.empty(*shape), on.empty(*shape), on.empty(*shape), on.empty(layer.units)]
-        own = (task.theta, on.parameters, task.particle, task.weight, on.source, on.units, on.width)
-        on.each("layer_parameters", layer.units * on.width, *own, layer.entry, layer.units, *made)
-        return made
+        problem, shape = self._problem, (layer.units, self._problem.width)
+        arrays = [*(problem.empty(*shape) for _ in range(4)), problem.empty(layer.units)]
+        own = (task.theta, problem.parameters, task.particle, task.weight, problem.source, problem.units, problem.width)
+        problem.each("layer_parameters", layer.units * problem.width, *own, layer.entry, layer.units, *arrays)
+        return arrays

@@ -16,7 +16,7 @@ WHEELS = ("cupy", *(f"cupy-cuda{major}x" for major in (11, 12, 13, 14)), "cupy-r
 COMPILERS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc-cu11")
 
 
-class System:
+class Machine:
     """The machine, as the checks ask it. The tests put other machines in its place."""
 
     def version(self, package: str) -> str | None:
@@ -60,4 +60,4 @@ class System:
         return ""
 
 
-HERE = System()
+HERE = Machine()

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base.types import Index
-from wgflow.kernels.gpu.device_problem import GRADIENT, SHARE, THREADS, Launched, Task, Uploaded
+from wgflow.kernels.gpu.device_problem import GRADIENT, SHARE, THREADS, DeviceProblem, Evaluation, Task
 from wgflow.kernels.gpu.grouping import Groups, group
 
 _TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
@@ -49,88 +49,90 @@ class Persistent:
 
     Parameters
     ----------
-    on : Uploaded
+    problem : DeviceProblem
         The problem.
     readout : ndarray (K, D)
         W1.
     """
 
-    def __init__(self, on: Uploaded, readout: NDArray[Any]) -> None:
-        self._on = on
-        self._padded, self._outputs = _padded(on.width), _padded(on.outputs)
-        self._size = 16 if on.width <= 8 else 32  # units of a group at most
+    def __init__(self, problem: DeviceProblem, readout: NDArray[Any]) -> None:
+        self._problem = problem
+        self._padded, self._outputs = _padded(problem.width), _padded(problem.outputs)
+        self._size = 16 if problem.width <= 8 else 32  # units of a group at most
         padded = np.zeros((self._outputs, self._padded))
-        padded[: on.outputs, : on.width] = readout
-        self._readout, self._turned = on.put(padded), on.put(padded.T)
+        padded[: problem.outputs, : problem.width] = readout
+        self._readout, self._transposed = problem.put(padded), problem.put(padded.T)
         self._last: tuple[bytes, Groups, tuple[Any, ...]] | None = None
 
     @property
     def fits(self) -> bool:
         """Whether the smallest tile fits into shared memory."""
-        return self._bytes(_TILES[-1]) <= self._on.device.shared
+        return self._bytes(_TILES[-1]) <= self._problem.device.shared
 
     def plan(self, samples: int, groups: Groups, mode: int = GRADIENT) -> Plan:
         """Sizes of a pass: the widest tile of which there are enough for all multiprocessors, and that fits."""
-        on, gradient = self._on, mode == GRADIENT
-        device = on.device
+        problem, gradient = self._problem, mode == GRADIENT
+        device = problem.device
         fitting = [tile for tile in _TILES if self._bytes(tile) <= device.shared]
         enough = [tile for tile in fitting if -(-samples // tile) >= device.processors]
         tile = enough[0] if enough else fitting[-1]
         shared = self._bytes(tile)
         rows = self._padded + self._outputs  # of the tape: a sum begun, the gradient in the outputs
         if gradient:
-            rows += groups.states * self._padded + groups.slots * (2 if on.keep else 1)
+            rows += groups.states * self._padded + groups.slots * (2 if problem.keep else 1)
         size = rows * tile + (groups.slots * self._columns if gradient else 0)
         threads = min(256, max(THREADS, self._padded * tile // 16 // 32 * 32))
         fit = (device.shared + _OWN) // (shared + _OWN)
-        resident = device.processors * max(1, min(_RESIDENT[on.dtype.itemsize] // threads, fit))
-        affordable = max(1, int(SHARE * device.memory) // (size * on.dtype.itemsize))
+        resident = device.processors * max(1, min(_RESIDENT[problem.dtype.itemsize] // threads, fit))
+        affordable = max(1, int(SHARE * device.memory) // (size * problem.dtype.itemsize))
         return Plan(tile, threads, min(-(-samples // tile), resident, affordable), shared, rows * tile)
 
-    def launch(self, task: Task) -> Launched:
+    def launch(self, task: Task) -> Evaluation:
         """Start an evaluation; waits for nothing."""
-        on, samples, entries = self._on, task.samples, int(task.first[-1])
+        problem, samples, entries = self._problem, task.samples, int(task.first[-1])
         groups, (table, of_unit, layer) = self._grouped(task.first)
         plan, gradient = self.plan(samples, groups, task.mode), task.mode == GRADIENT
-        sizes, count = (on.width, self._padded, self._size), len(groups.table)
+        sizes, count = (problem.width, self._padded, self._size), len(groups.table)
         w, a, cw, ca, bias, below, above = self._stack(task, groups, table, layer)
-        output, loss = on.empty(on.outputs, samples), on.doubles(samples)
-        parts = on.empty(plan.blocks, groups.slots, self._columns) if gradient else on.empty(1)
-        on.run(
-            *("network_pass", plan.blocks, task.mode, task.start, on.wanted, *on.rows(task)),
-            *(task.start.shape[1], samples, *sizes, plan.tile, on.outputs, self._outputs, table, count),
-            *(w, a, cw, ca, bias, below, above, self._readout, self._turned, on.code, on.eta, on.loss),
-            *(on.empty(plan.blocks * plan.tape), plan.tape, groups.states, groups.slots, output, loss, parts),
+        output, loss = problem.empty(problem.outputs, samples), problem.doubles(samples)
+        parts = problem.empty(plan.blocks, groups.slots, self._columns) if gradient else problem.empty(1)
+        problem.run(
+            *("network_pass", plan.blocks, task.mode, task.start, problem.wanted, *problem.rows(task)),
+            *(task.start.shape[1], samples, *sizes, plan.tile, problem.outputs, self._outputs, table, count),
+            *(w, a, cw, ca, bias, below, above, self._readout, self._transposed),
+            *(problem.code, problem.eta, problem.loss),
+            *(problem.empty(plan.blocks * plan.tape), plan.tape, groups.states, groups.slots, output, loss, parts),
             threads=plan.threads,
             shared=plan.shared,
         )
-        energy = on.mean(task, loss)
+        energy = problem.mean(task, loss)
         if not gradient:
-            return Launched(energy, None, None, output)
+            return Evaluation(energy, None, None, output)
         size = groups.slots * self._columns
-        total, value, slope = on.doubles(size), on.doubles(entries), on.doubles(entries, on.parameters)
-        on.each("add_blocks", size, parts, plan.blocks, size, total)
-        common, shape = (total, entries, samples, table, of_unit, layer), (on.units, *sizes, cw, ca)
-        on.each("slopes", entries * on.parameters, *common, on.target, on.parameters, *shape, slope)
-        own = (on.source, task.theta, task.particle, on.parameters)
-        on.each_entry("values", entries, *common, *own, *shape, slope, value)
-        return Launched(energy, value, slope, output)
+        total, value = problem.doubles(size), problem.doubles(entries)
+        slope = problem.doubles(entries, problem.parameters)
+        problem.each("add_blocks", size, parts, plan.blocks, size, total)
+        common, shape = (total, entries, samples, table, of_unit, layer), (problem.units, *sizes, cw, ca)
+        problem.each("slopes", entries * problem.parameters, *common, problem.target, problem.parameters, *shape, slope)
+        own = (problem.source, task.theta, task.particle, problem.parameters)
+        problem.each_entry("values", entries, *common, *own, *shape, slope, value)
+        return Evaluation(energy, value, slope, output)
 
     def _stack(self, task: Task, groups: Groups, table: Any, layer: Any) -> list[Any]:
         """Parameters by group, as the kernel ``stack`` orders them."""
-        on, count, width, size = self._on, len(groups.table), self._padded, self._size
+        problem, count, width, size = self._problem, len(groups.table), self._padded, self._size
         wide, square = (count, width, size), (count, size, size)
-        made = [on.empty(*shape) for shape in (wide, wide, wide, wide, (count, size), square, square)]
-        own = (task.theta, on.parameters, task.particle, task.weight, layer, on.source, on.units)
-        on.run("stack", count, *own, on.width, width, size, table, count, *made)
-        return made
+        arrays = [problem.empty(*shape) for shape in (wide, wide, wide, wide, (count, size), square, square)]
+        own = (task.theta, problem.parameters, task.particle, task.weight, layer, problem.source, problem.units)
+        problem.run("stack", count, *own, problem.width, width, size, table, count, *arrays)
+        return arrays
 
     def _grouped(self, first: Index) -> tuple[Groups, tuple[Any, ...]]:
         """Groups of a network, here and on the device; those of the last network are kept."""
         key = np.ascontiguousarray(first, np.int64).tobytes()
         if self._last is None or self._last[0] != key:
-            groups = group(np.frombuffer(key, np.int64), self._on.units, self._size)
-            sent = tuple(self._on.device.put(each) for each in (groups.table, groups.of_unit, groups.layer))
+            groups = group(np.frombuffer(key, np.int64), self._problem.units, self._size)
+            sent = tuple(self._problem.device.put(each) for each in (groups.table, groups.of_unit, groups.layer))
             self._last = key, groups, sent
         return self._last[1:]
 
@@ -143,7 +145,7 @@ class Persistent:
         """Shared memory of a block with tiles of so many samples."""
         width, size = self._padded, self._size
         numbers = 2 * (width + size) * (tile + 4) + 2 * width * size + size * size + size
-        return self._on.dtype.itemsize * numbers
+        return self._problem.dtype.itemsize * numbers
 
 
 def _padded(count: int) -> int:

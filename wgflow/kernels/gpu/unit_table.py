@@ -13,7 +13,7 @@ from wgflow.model.blocks import Unfolding
 ZERO, ONE = -1, -2  # constants in a table, as in sums.cu
 
 
-class Table(NamedTuple):
+class UnitTable(NamedTuple):
     """Where the numbers [a | w | b] of a particle's units come from, and where its parameters go.
 
     Attributes
@@ -33,7 +33,7 @@ class Table(NamedTuple):
         return len(self.source)
 
 
-def tabulate(block: Unfolding, width: int, parameters: int) -> Table:
+def unit_table(block: Unfolding, width: int, parameters: int) -> UnitTable:
     """Read off the table of a block by unfolding a particle whose parameters are all different.
 
     Raises
@@ -52,4 +52,4 @@ def tabulate(block: Unfolding, width: int, parameters: int) -> Table:
         )
     target = np.empty(parameters, np.int64)
     target[columns] = places
-    return Table(source, target)
+    return UnitTable(source, target)

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from wgflow.kernels import cache
+from wgflow.kernels.codes import ACTIVATION_CODES
 from wgflow.kernels.cpu.buffers import keep_freed_memory
 from wgflow.kernels.cpu.threads import available_threads, run_chunks
 from wgflow.model.activations import Activation
@@ -64,11 +65,9 @@ class Fused:
     """
 
     def __init__(self, h1: Activation, h2: Activation, skip: bool) -> None:
-        from wgflow.kernels.cpu.functions import CODES
-
         self._loops, self.skip, self._threads = compiled(), skip, available_threads()
         self._kind1, self._kind2 = (
-            (CODES[each.name], 0.5 if each.parameter is None else each.parameter) for each in (h1, h2)
+            (ACTIVATION_CODES[each.name], 0.5 if each.parameter is None else each.parameter) for each in (h1, h2)
         )
         keep_freed_memory()
 

@@ -4,12 +4,12 @@ import logging
 
 import numpy as np
 import pytest
-from machines import FAULTS, Machine
+from machines import FAULTS, FakeMachine
 
 import wgflow
-from wgflow.kernels import auto as choice
+from wgflow.kernels import auto
 from wgflow.kernels import select as kernels
-from wgflow.kernels.gpu import diagnose as checkup
+from wgflow.kernels.gpu import diagnose
 from wgflow.model.activations import Activation
 from wgflow.model.blocks import Ridge
 
@@ -44,24 +44,24 @@ def problem(samples, width=4, **options):
     return wgflow.Problem(np.zeros((samples, width)), np.zeros(samples), **options)
 
 
-SMALL, LARGE = problem(8), problem(choice.THRESHOLD // 4)
+SMALL, LARGE = problem(8), problem(auto.THRESHOLD // 4)
 
 
 def decide(*problems, machine=None, device=Stub):
-    return choice.automatic([(each, "float64") for each in problems], machine or Machine(), device)
+    return auto.choose_backend([(each, "float64") for each in problems], machine or FakeMachine(), device)
 
 
 def test_large_problem_and_a_device_that_works():
     found = decide(SMALL, LARGE)
-    assert found == ("gpu", f"Testing GPU, M D = {choice.THRESHOLD}", False)
+    assert found == ("gpu", f"Testing GPU, M D = {auto.THRESHOLD}", False)
 
 
 def test_samples_times_width_decide():
-    assert decide(problem(choice.THRESHOLD // 4 - 1)).backend == "cpu"
-    assert decide(problem(choice.THRESHOLD // 32, 32)).backend == "gpu"
+    assert decide(problem(auto.THRESHOLD // 4 - 1)).backend == "cpu"
+    assert decide(problem(auto.THRESHOLD // 32, 32)).backend == "gpu"
     reason = decide(SMALL).reason
     assert "M D = 32" in reason
-    assert str(choice.THRESHOLD) in reason
+    assert str(auto.THRESHOLD) in reason
 
 
 def test_without_cupy_problems_are_not_even_looked_at():
@@ -69,18 +69,18 @@ def test_without_cupy_problems_are_not_even_looked_at():
         raise AssertionError
         yield
 
-    assert choice.automatic(problems(), Machine(())) == ("cpu", "CuPy is not installed", False)
+    assert auto.choose_backend(problems(), FakeMachine(())) == ("cpu", "CuPy is not installed", False)
 
 
 @pytest.mark.parametrize("fault", [name for name in FAULTS if not name.startswith("no CuPy")])
 def test_broken_gpu_is_a_reason_for_the_cpu_and_said(fault, caplog):
     machine, words = FAULTS[fault]
-    found = decide(LARGE, machine=machine, device=lambda: checkup.usable(machine))
+    found = decide(LARGE, machine=machine, device=lambda: diagnose.usable(machine))
     assert found.backend == "cpu"
     assert found.broken
     assert words[0] in found.reason
     with caplog.at_level(logging.WARNING):
-        assert choice.announce(found) == "cpu"
+        assert auto.announce(found) == "cpu"
     assert words[0] in caplog.text
 
 
@@ -94,7 +94,7 @@ def test_small_problem_does_not_wake_the_device():
 def test_what_the_gpu_kernels_cannot_do():
     own = wgflow.Problem(LARGE.x, LARGE.y, activation=Activation("mine", np.sin, np.cos, None))
     assert "of your own" in decide(own).reason
-    found = decide(problem(choice.THRESHOLD // 4, block=Doubled()))
+    found = decide(problem(auto.THRESHOLD // 4, block=Doubled()))
     assert found.backend == "cpu"
     assert "does not take each parameter once and as it is" in found.reason
 
@@ -106,5 +106,5 @@ def test_choice_is_logged(caplog):
 
 
 def test_select_asks_the_choice(monkeypatch):
-    monkeypatch.setattr(choice, "automatic", lambda problems: choice.Choice("reference", "for the test"))
+    monkeypatch.setattr(auto, "choose_backend", lambda problems: auto.Choice("reference", "for the test"))
     assert kernels.select("auto", SMALL).name == "reference"

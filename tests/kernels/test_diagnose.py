@@ -2,12 +2,11 @@
 
 import numpy as np
 import pytest
-from machines import BY_KERNEL, FAULTS, Machine, fake_cupy
+from machines import BY_KERNEL, FAULTS, FakeMachine, fake_cupy
 
 from wgflow.base.errors import BackendError
-from wgflow.kernels.gpu import device
-from wgflow.kernels.gpu import diagnose as checkup
-from wgflow.kernels.gpu.machine import System
+from wgflow.kernels.gpu import device, diagnose
+from wgflow.kernels.gpu.machine import Machine
 
 
 def by_name(table):
@@ -17,7 +16,7 @@ def by_name(table):
 @by_name(FAULTS | BY_KERNEL)
 def test_fault_is_an_error_with_its_remedy(machine, words):
     with pytest.raises(BackendError) as caught:
-        checkup.usable(machine)
+        diagnose.usable(machine)
     said = str(caught.value)
     assert said.startswith("backend 'gpu': ")
     assert said.endswith("; or use --backend cpu")
@@ -28,43 +27,43 @@ def test_fault_is_an_error_with_its_remedy(machine, words):
 
 @by_name(FAULTS | BY_KERNEL)
 def test_examination_finds_it_too_and_raises_nothing(machine, words):
-    state = checkup.examine(machine)
+    state = diagnose.examine(machine)
     for each in words:
         assert each in state.fault
 
 
 def test_a_machine_without_faults():
-    machine = Machine()
-    assert checkup.usable(machine).cuda.runtime.getDeviceCount() == 1
-    state = checkup.examine(machine)
+    machine = FakeMachine()
+    assert diagnose.usable(machine).cuda.runtime.getDeviceCount() == 1
+    state = diagnose.examine(machine)
     assert state.fault == ""
     assert state.wheels == {"cupy-cuda12x": "14.2.0"}
     assert (state.driver, state.runtime, state.release) == ("13.0", "12.9", "580.1")
     assert state.nvrtc == "12.9 (nvidia-cuda-nvrtc-cu12 14.2.0)"
-    assert state.cards == (checkup.Card("Testing GPU", 80 * 2**30, 60 * 2**30, "9.0", 132),)
+    assert state.cards == (diagnose.Card("Testing GPU", 80 * 2**30, 60 * 2**30, "9.0", 132),)
 
 
 @pytest.mark.parametrize(("driver", "fine"), [(12000, True), (12090, True), (13010, True), (11080, False)])
 def test_minor_versions_of_cuda_are_compatible(driver, fine):
-    assert (checkup.examine(Machine(driver=driver)).fault == "") == fine
+    assert (diagnose.examine(FakeMachine(driver=driver)).fault == "") == fine
 
 
 def test_hidden_devices_are_said(monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
-    assert "CUDA_VISIBLE_DEVICES, which is ''" in checkup.examine(Machine(cupy=fake_cupy(0))).fault
+    assert "CUDA_VISIBLE_DEVICES, which is ''" in diagnose.examine(FakeMachine(cupy=fake_cupy(0))).fault
 
 
 def test_surprises_of_a_broken_installation_are_faults_too():
     cupy = fake_cupy()
     cupy.cuda.runtime.runtimeGetVersion = lambda: 1 / 0
-    assert "ZeroDivisionError: division by zero" in checkup.examine(Machine(cupy=cupy)).fault
-    with pytest.raises(checkup.Fault, match="ZeroDivisionError: division by zero"):
-        checkup.usable(Machine(cupy=cupy))
+    assert "ZeroDivisionError: division by zero" in diagnose.examine(FakeMachine(cupy=cupy)).fault
+    with pytest.raises(diagnose.Fault, match="ZeroDivisionError: division by zero"):
+        diagnose.usable(FakeMachine(cupy=cupy))
 
 
 def test_without_a_driver_cupy_is_not_imported():
-    machine = Machine(driver=0)
-    assert "no NVIDIA driver" in checkup.examine(machine).fault
+    machine = FakeMachine(driver=0)
+    assert "no NVIDIA driver" in diagnose.examine(machine).fault
     assert machine.imported == 0
 
 
@@ -74,9 +73,9 @@ def test_small_kernel_is_checked_number_by_number():
         squares[17] += 1
         return squares
 
-    with pytest.raises(checkup.Fault, match="wrong numbers"):
-        checkup.try_kernel(fake_cupy(kernel=one_wrong))
-    checkup.try_kernel(fake_cupy())
+    with pytest.raises(diagnose.Fault, match="wrong numbers"):
+        diagnose.try_kernel(fake_cupy(kernel=one_wrong))
+    diagnose.try_kernel(fake_cupy())
 
 
 def test_small_kernel_on_the_host():
@@ -84,22 +83,22 @@ def test_small_kernel_on_the_host():
     hostcuda = pytest.importorskip("hostcuda")
     if hostcuda.compiler() is None:
         pytest.skip("no C++ compiler")
-    source = checkup.small_kernel()
+    source = diagnose.small_kernel()
     for reverse in (False, True):
         host = hostcuda.HostDevice(reverse=reverse, text=source)
-        squares = host.empty(checkup.THREADS, np.int64)
-        host.launch("float64", "doctor", 1, checkup.THREADS, 8 * checkup.THREADS, (squares,))
-        np.testing.assert_array_equal(host.get(squares), np.arange(checkup.THREADS)[::-1] ** 2)
+        squares = host.empty(diagnose.THREADS, np.int64)
+        host.launch("float64", "doctor", 1, diagnose.THREADS, 8 * diagnose.THREADS, (squares,))
+        np.testing.assert_array_equal(host.get(squares), np.arange(diagnose.THREADS)[::-1] ** 2)
 
 
 def test_this_machine_is_looked_at_without_an_error():
-    state = checkup.examine()
+    state = diagnose.examine()
     assert bool(state.cards) >= (state.fault == "")
-    assert set(state.wheels) == {name for name in state.wheels if System().version(name)}
+    assert set(state.wheels) == {name for name in state.wheels if Machine().version(name)}
 
 
 def test_device_of_this_machine_or_advice():
-    if not checkup.examine().fault:
+    if not diagnose.examine().fault:
         assert device.CupyDevice().processors > 0
         return
     with pytest.raises(BackendError, match="or use --backend cpu"):
@@ -139,6 +138,6 @@ def test_trouble_of_a_device_is_said_with_a_remedy(monkeypatch, method, error, w
 
 
 def test_a_device_that_surprises_at_its_beginning_is_a_backend_error(monkeypatch):
-    monkeypatch.setattr(checkup, "usable", fake_cupy)  # it has no cuBLAS module and few properties
+    monkeypatch.setattr(diagnose, "usable", fake_cupy)  # it has no cuBLAS module and few properties
     with pytest.raises(BackendError, match="or use --backend cpu"):
         device.CupyDevice()
