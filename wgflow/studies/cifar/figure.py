@@ -48,7 +48,7 @@ def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
 )  # fmt: skip
 def cifar(found: list[Comparison]) -> Result:
     """Four panels: differences of all comparisons; test error, depths and switches of the first one."""
-    moved = max(found, key=lambda each: float(each.switches.sum()))
+    moved = max(found, key=lambda comparison: float(comparison.switches.sum()))
     caption = (
         "Test error at the last epoch, mean-field minus vanilla with the same seed: a dot a pair, their mean with its "
         "95% interval, and what the paper has; the error along the epochs, a thin line a seed; depths of one network's "
@@ -69,17 +69,19 @@ def _draw(found: Sequence[Comparison], moved: Comparison) -> Figure:
 
 
 def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
-    for place, each in enumerate(found):
+    for place, comparison in enumerate(found):
         at = len(found) - 1 - place
-        every = each.mean_field[:, -1] - each.vanilla[:, -1]
+        every = comparison.mean_field[:, -1] - comparison.vanilla[:, -1]
         axes.scatter(every, np.full(len(every), at + 0.18), s=14, color=_MEAN_FIELD, alpha=0.6, lw=0)
-        half = each.test.high - each.test.difference if each.test.pairs > 1 else 0.0  # one pair has no interval
-        axes.errorbar(each.test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
-        paper = published(each)
+        half = (
+            comparison.test.high - comparison.test.difference if comparison.test.pairs > 1 else 0.0
+        )  # one pair has no interval
+        axes.errorbar(comparison.test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
+        paper = published(comparison)
         if paper:
             axes.scatter(paper[1] - paper[0], at - 0.18, marker="D", s=22, color=_PAPER, lw=0)
     axes.axvline(0, color=style.GREY, lw=1)
-    names = [each.network + (f"\n{each.variant}" if each.variant else "") for each in found]
+    names = [comparison.network + (f"\n{comparison.variant}" if comparison.variant else "") for comparison in found]
     axes.set_yticks(range(len(found)), names[::-1])
     axes.set(xlabel="test error, mean-field minus vanilla (points of %)", ylim=(-0.6, len(found) - 0.4))
     axes.grid(axis="y", visible=False)
@@ -95,7 +97,10 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
 
 def _improved(found: Sequence[Comparison]) -> str:
     """Number of comparisons in which mean-field networks have significantly fewer or more errors, in words."""
-    fewer, more = sum(each.test.high < 0 for each in found), sum(each.test.low > 0 for each in found)
+    fewer, more = (
+        sum(comparison.test.high < 0 for comparison in found),
+        sum(comparison.test.low > 0 for comparison in found),
+    )
     if not fewer and not more:
         return "No significant difference"
     parts = [f"fewer errors in {fewer}"] if fewer else []
@@ -105,8 +110,8 @@ def _improved(found: Sequence[Comparison]) -> str:
 
 def _course(axes: Axes, of: Comparison) -> None:
     for errors, colour, name in ((of.vanilla, _VANILLA, "vanilla"), (of.mean_field, _MEAN_FIELD, "mean-field")):
-        for each in errors:
-            axes.plot(of.s[1:], each[1:], color=colour, lw=0.7, alpha=0.45)
+        for curve in errors:
+            axes.plot(of.s[1:], curve[1:], color=colour, lw=0.7, alpha=0.45)
         axes.plot(of.s[1:], errors.mean(axis=0)[1:], color=colour, lw=2, label=name)
     axes.set(xlabel="epoch $s$", ylabel="test error (%)")
     style.log_ticks(axes)
@@ -131,12 +136,14 @@ def _depths(axes: Axes, of: Comparison) -> None:
 
 
 def _switches(axes: Axes, found: Sequence[Comparison]) -> None:
-    for each, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
-        name = each.network + (f", {each.variant}" if each.variant else "")
-        axes.plot(each.s[1:], each.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre")
+    for comparison, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
+        name = comparison.network + (f", {comparison.variant}" if comparison.variant else "")
+        axes.plot(
+            comparison.s[1:], comparison.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre"
+        )
     axes.set(xlabel="epoch $s$", ylabel="pairs that changed places")
-    axes.set_ylim(0, max(1.0, 1.05 * max(float(each.switches.mean(axis=0).max()) for each in found)))
+    axes.set_ylim(0, max(1.0, 1.05 * max(float(comparison.switches.mean(axis=0).max()) for comparison in found)))
     axes.legend(fontsize=9)
-    total = [float(each.switches.sum(axis=1).mean()) for each in found]
+    total = [float(comparison.switches.sum(axis=1).mean()) for comparison in found]
     axes.set_title(f"Order switches: {min(total):.3g} to {max(total):.3g} a run" if len(found) > 1 else
                    f"Order switches: {total[0]:.3g} a run")  # fmt: skip

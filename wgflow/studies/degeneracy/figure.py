@@ -40,13 +40,13 @@ def degeneracy(found: list[Spread]) -> Result:
 
 def _degenerate_said(found: Sequence[Spread]) -> str:
     out = []
-    for each in found:
-        layers = range(each.first.shape[2])
-        said = [_decay(falls(each, k)) for k in layers]
-        ends = each.first.mean(axis=0)[-1].min(), each.last.mean(axis=0)[-1].min()
+    for spread in found:
+        layers = range(spread.first.shape[2])
+        said = [_decay(falls(spread, k)) for k in layers]
+        ends = spread.first.mean(axis=0)[-1].min(), spread.last.mean(axis=0)[-1].min()
         out.append(
-            f"{_NAMES[each.kind]} from {_STARTS[each.start]}: at the start the spread of units of layers 2 to "
-            f"{1 + len(said)} goes like {', '.join(said)}; at m = {each.units[-1]} the least of a layer is "
+            f"{_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
+            f"{1 + len(said)} goes like {', '.join(said)}; at m = {spread.units[-1]} the least of a layer is "
             f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
         )
     return " ".join(out)
@@ -62,29 +62,29 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
     kinds, starts = (list(dict.fromkeys(values)) for values in zip(*((f.kind, f.start) for f in found), strict=True))
     figure, axes = style.panels(len(starts), width=5.4, height=4.0, rows=len(kinds))
     for panel, (kind, start) in zip(axes, [(kind, start) for kind in kinds for start in starts], strict=True):
-        each = next((one for one in found if (one.kind, one.start) == (kind, start)), None)
-        if each is None:
+        spread = next((one for one in found if (one.kind, one.start) == (kind, start)), None)
+        if spread is None:
             style.empty_panel(panel, "no members")
             continue
-        n = np.array(each.units, float)
-        for k, shade in enumerate(style.sequential_colours(each.first.shape[2])):
-            panel.plot(n, each.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
-            panel.plot(n, each.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
-        begin = each.first.mean(axis=0)[0].max()
+        n = np.array(spread.units, float)
+        for k, shade in enumerate(style.sequential_colours(spread.first.shape[2])):
+            panel.plot(n, spread.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
+            panel.plot(n, spread.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
+        begin = spread.first.mean(axis=0)[0].max()
         panel.plot(n, begin * (n / n[0]) ** -0.5, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
         style.log_ticks(panel)
-        style.particle_axis(panel, each.units, "units of a layer $m$")
+        style.particle_axis(panel, spread.units, "units of a layer $m$")
         panel.set_ylabel("largest difference of two units")
-        what = _what_becomes(each)
+        what = _what_becomes(spread)
         panel.set_title(f"{_NAMES[kind]}, {_STARTS[start]}: {what}")
         panel.legend(fontsize=9.5)
     return figure
 
 
-def _what_becomes(each: Spread) -> str:
+def _what_becomes(spread: Spread) -> str:
     """What widening does to the units of the last layer, at the start and after training."""
-    layer = each.first.shape[2] - 1
-    first, last = (_falling(falls(each, layer, at)) for at in (False, True))
+    layer = spread.first.shape[2] - 1
+    first, last = (_falling(falls(spread, layer, at)) for at in (False, True))
     if first is None or last is None:
         return "some units are one already"
     if first:

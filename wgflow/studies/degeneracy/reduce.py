@@ -60,7 +60,7 @@ def spreads(work: Workspace) -> list[Spread]:
             sizes.setdefault(study["particles"]["count"], {})[study["seed"]] = (spread[0], spread[-1])
     out = []
     for (kind, start), sizes in found.items():
-        seeds = sorted(set.intersection(*(set(each) for each in sizes.values())))
+        seeds = sorted(set.intersection(*(set(runs) for runs in sizes.values())))
         if len(seeds) < 2:
             raise InputError(f"{kind}, {start}: expected two seeds whose networks all reach the end, got {len(seeds)}")
         units = tuple(sorted(sizes))
@@ -78,11 +78,11 @@ def falls(found: Spread, layer: int, at_end: bool = False) -> Estimate:
 
 def rows(found: Sequence[Spread]) -> Iterator[Spec]:
     """Exponents of every layer at the start and the end, as plain JSON rows."""
-    for each in found:
-        for layer in range(each.first.shape[2]):
+    for spread in found:
+        for layer in range(spread.first.shape[2]):
             for at in ("start", "end"):
-                rate = falls(each, layer, at == "end").rate
+                rate = falls(spread, layer, at == "end").rate
                 yield {
-                    "kind": each.kind, "start": each.start, "layer": layer + 2, "at": at, "exponent": rate.exponent,
+                    "kind": spread.kind, "start": spread.start, "layer": layer + 2, "at": at, "exponent": rate.exponent,
                     "low": rate.low, "high": rate.high, "no_rate": rate.reason,
                 }  # fmt: skip

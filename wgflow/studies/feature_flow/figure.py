@@ -39,7 +39,7 @@ def flow_and_descent(reduced: FlowAndDescent) -> Result:
         "Right: largest difference of two units' features in each layer of the widest network. Fang, Lee, Yang and "
         "Zhang (2021), Algorithms 1 and 3, Definition 2."
     )
-    said, table = _said(found) + _bounds_said(reduced.bounded), [row(each) for each in found]
+    said, table = _said(found) + _bounds_said(reduced.bounded), [row(run) for run in found]
     return Result(said, caption, lambda: _draw(found), {"feature_flow": table})
 
 
@@ -58,17 +58,17 @@ def _how_resolved(flow: Run) -> str:
 
 def _bounds_said(found: Sequence[Bounded]) -> str:
     return "".join(
-        f" On its own features the {_NAMES[each.kind]} of m = {each.units} is {number(each.gap[0])} above the convex "
-        f"optimum at the start and {number(each.gap[1])} at the end (regularisers of strength {STRENGTH:g})."
-        for each in found
+        f" On its own features the {_NAMES[net.kind]} of m = {net.units} is {number(net.gap[0])} above the convex "
+        f"optimum at the start and {number(net.gap[1])} at the end (regularisers of strength {STRENGTH:g})."
+        for net in found
     )
 
 
 def _said(found: Sequence[Run]) -> str:
     out = []
-    for kind in dict.fromkeys(each.kind for each in found):
-        largest = max(each.units for each in found if each.kind == kind)
-        same = {each.method: each for each in found if (each.kind, each.units) == (kind, largest)}
+    for kind in dict.fromkeys(run.kind for run in found):
+        largest = max(run.units for run in found if run.kind == kind)
+        same = {run.method: run for run in found if (run.kind, run.units) == (kind, largest)}
         one = same.get("descent", next(iter(same.values())))
         text = (
             f"With m = {largest} the {_NAMES[kind]}'s loss {change(one.s, one.energy, one.diverged)} "
@@ -92,21 +92,21 @@ def _near(s: Array, same: dict[str, Run]) -> str:
 @style.styled
 def _draw(found: Sequence[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
-    sizes = sorted({each.units for each in found})
+    sizes = sorted({run.units for run in found})
     colour = {size: style.COLOURS[k % len(style.COLOURS)] for k, size in enumerate(sizes)}
-    for each in found:
-        shade, dash = colour[each.units], _DASH[each.kind]
-        if each.method == "descent":
-            left.plot(each.s, each.energy, ls=dash, color=shade, lw=1.4)
+    for run in found:
+        shade, dash = colour[run.units], _DASH[run.kind]
+        if run.method == "descent":
+            left.plot(run.s, run.energy, ls=dash, color=shade, lw=1.4)
         else:
-            thin = max(1, len(each.s) // 12)
-            left.plot(each.s[::thin], each.energy[::thin], "o", color=shade, ms=4, mfc="none")
-            middle.plot(each.s[1:], np.maximum(each.defect[1:], 1e-16), ls=dash, color=shade, lw=1.4)
-    widest = [each for each in found if each.units == sizes[-1] and each.method == "descent"] or found[-1:]
+            thin = max(1, len(run.s) // 12)
+            left.plot(run.s[::thin], run.energy[::thin], "o", color=shade, ms=4, mfc="none")
+            middle.plot(run.s[1:], np.maximum(run.defect[1:], 1e-16), ls=dash, color=shade, lw=1.4)
+    widest = [run for run in found if run.units == sizes[-1] and run.method == "descent"] or found[-1:]
     layers = style.sequential_colours(widest[0].spread.shape[1])
-    for each in widest:
+    for run in widest:
         for k, shade in enumerate(layers):
-            right.plot(each.s, each.spread[:, k], color=shade, ls=_DASH[each.kind], lw=1.4)
+            right.plot(run.s, run.spread[:, k], color=shade, ls=_DASH[run.kind], lw=1.4)
     left.set(xlabel="flow time $s$", ylabel="mean loss", yscale="log")
     middle.set(xlabel="flow time $s$", ylabel="constraint defect", yscale="log")
     right.set(xlabel="flow time $s$", ylabel="largest difference of two units", ylim=(0, None))
@@ -115,7 +115,7 @@ def _draw(found: Sequence[Run]) -> Figure:
     right.set_title(f"Do units stay apart (m = {widest[0].units})?")
     kinds = [
         Line2D([], [], color=style.GREY, ls=_DASH[kind], label=_NAMES[kind])
-        for kind in dict.fromkeys(each.kind for each in found)
+        for kind in dict.fromkeys(run.kind for run in found)
     ]
     left.legend(
         handles=[

@@ -39,7 +39,7 @@ def hidden_width_scales(found: list[Scale]) -> Result:
     A colour for each width of the state D; crosses and dotted lines where alpha >= sqrt(L M / D).
     """
     line = guide(found)
-    blocks = " and ".join(str(count) for count in sorted({each.blocks for each in found}))
+    blocks = " and ".join(str(count) for count in sorted({scale.blocks for scale in found}))
     caption = (
         f"Networks with LM = {blocks} blocks whose output layers v start with entries of standard deviation α √D, "
         f"at s = {found[0].s[-1]:g} (arXiv:2509.10167). Crosses and dotted "
@@ -57,16 +57,16 @@ def hidden_width_scales(found: list[Scale]) -> Result:
 def _answer(found: Sequence[Scale]) -> str:
     """The three panels in numbers."""
     told = []
-    for each in found:
-        kept = np.flatnonzero(each.controlled | ~each.controlled.any())
+    for scale in found:
+        kept = np.flatnonzero(scale.controlled | ~scale.controlled.any())
         first, last = kept[0], kept[-1]
         told.append(
-            f"D = {each.dimension}: the outputs' standard deviation "
-            f"{between(float(each.deviation[first]), float(each.deviation[last]))} from α = {each.alpha[first]:.2g} to "
-            f"{each.alpha[last]:.2g}, while u moves by "
-            f"{number(each.displacement[first])} and {number(each.displacement[last])} an entry, "
-            f"{share(each.displacement[first] / each.dimension**0.5)} and "
-            f"{share(each.displacement[last] / each.dimension**0.5)} of its initial size"
+            f"D = {scale.dimension}: the outputs' standard deviation "
+            f"{between(float(scale.deviation[first]), float(scale.deviation[last]))} from "
+            f"α = {scale.alpha[first]:.2g} to {scale.alpha[last]:.2g}, while u moves by "
+            f"{number(scale.displacement[first])} and {number(scale.displacement[last])} an entry, "
+            f"{share(scale.displacement[first] / scale.dimension**0.5)} and "
+            f"{share(scale.displacement[last] / scale.dimension**0.5)} of its initial size"
         )
     return "; ".join(told) + "." + _across(found)
 
@@ -77,7 +77,7 @@ def _across(found: Sequence[Scale]) -> str:
     common = np.intersect1d(first.alpha[first.controlled], last.alpha[last.controlled])
     if len(found) < 2 or not len(common):
         return ""
-    low, high = (float(each.deviation[each.alpha == common[-1]][0]) for each in (first, last))
+    low, high = (float(scale.deviation[scale.alpha == common[-1]][0]) for scale in (first, last))
     if not (low > 0 and np.isfinite(high)):
         return ""
     return (
@@ -89,15 +89,15 @@ def _across(found: Sequence[Scale]) -> str:
 @style.styled
 def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=5.0)
-    for each, colour in zip(found, style.COLOURS, strict=False):
-        _points(left, each, each.deviation, line.deviation(each.alpha, each.dimension, each.blocks), colour)
-        _points(middle, each, each.displacement, None, colour)
-        for kept, loss in zip(each.controlled, each.loss, strict=True):
+    for scale, colour in zip(found, style.COLOURS, strict=False):
+        _points(left, scale, scale.deviation, line.deviation(scale.alpha, scale.dimension, scale.blocks), colour)
+        _points(middle, scale, scale.displacement, None, colour)
+        for kept, loss in zip(scale.controlled, scale.loss, strict=True):
             right.plot(
-                each.s, loss, color=colour if kept else style.GREY, lw=0.9, ls="-" if kept else _DOTTED, alpha=0.9
+                scale.s, loss, color=colour if kept else style.GREY, lw=0.9, ls="-" if kept else _DOTTED, alpha=0.9
             )
-    alpha = np.unique(np.concatenate([each.alpha for each in found]))
-    kept = alpha <= max(each.alpha[each.controlled].max(initial=0.0) for each in found)
+    alpha = np.unique(np.concatenate([scale.alpha for scale in found]))
+    kept = alpha <= max(scale.alpha[scale.controlled].max(initial=0.0) for scale in found)
     middle.plot(alpha[kept], line.displacement(alpha[kept]), color=style.INK, lw=1.2)
     beyond = alpha[max(int(kept.sum()) - 1, 0) :]
     middle.plot(beyond, line.displacement(beyond), color=style.INK, lw=1.0, ls=_DOTTED)
@@ -116,8 +116,8 @@ def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
 def _randomness(found: Sequence[Scale]) -> str:
     """Whether the outputs' deviation is flat over the smaller third of the controlled scales and then grows."""
     shapes = set()
-    for each in found:
-        kept = each.deviation[each.controlled]
+    for scale in found:
+        kept = scale.deviation[scale.controlled]
         if len(kept) < 3 or not (np.isfinite(kept) & (kept > 0)).all():
             return "Randomness of the outputs"
         third = kept[len(kept) // 3]
@@ -131,18 +131,18 @@ def _randomness(found: Sequence[Scale]) -> str:
 def _laziness(found: Sequence[Scale], line: Guide) -> str:
     """Whether u moves within a factor of 1.5 like min(1, 1/alpha) at the controlled scales."""
     with np.errstate(divide="ignore", invalid="ignore"):
-        off = [np.abs(np.log(each.displacement / line.displacement(each.alpha)))[each.controlled] for each in found]
-    large = [each.alpha[each.controlled].max(initial=0.0) > 1 for each in found]
-    lazy = all(large) and all(bool((each < np.log(_NEAR)).all()) for each in off)
+        off = [np.abs(np.log(scale.displacement / line.displacement(scale.alpha)))[scale.controlled] for scale in found]
+    large = [scale.alpha[scale.controlled].max(initial=0.0) > 1 for scale in found]
+    lazy = all(large) and all(bool((ratio < np.log(_NEAR)).all()) for ratio in off)
     return "Lazy for large $\\alpha$: $u$ moves like $1/\\alpha$" if lazy else "How far $u$ moves"
 
 
 def _losses(found: Sequence[Scale]) -> str:
     """Number of controlled scales at which the loss falls, in words."""
     falls = [
-        change(each.s, loss).kind == FALLS
-        for each in found
-        for kept, loss in zip(each.controlled, each.loss, strict=True)
+        change(scale.s, loss).kind == FALLS
+        for scale in found
+        for kept, loss in zip(scale.controlled, scale.loss, strict=True)
         if kept
     ]
     if falls and all(falls):
@@ -150,11 +150,11 @@ def _losses(found: Sequence[Scale]) -> str:
     return f"The loss falls for {sum(falls)} of {len(falls)} controlled scales" if any(falls) else "Loss along the flow"
 
 
-def _points(axes: Axes, each: Scale, values: Array, line: Array | None, colour: str) -> None:
-    kept = each.controlled
-    axes.plot(each.alpha[kept], values[kept], "o", ms=5, color=colour, label=f"$D = {each.dimension}$")
-    axes.plot(each.alpha[~kept], values[~kept], "x", ms=5, color=colour)
+def _points(axes: Axes, scale: Scale, values: Array, line: Array | None, colour: str) -> None:
+    kept = scale.controlled
+    axes.plot(scale.alpha[kept], values[kept], "o", ms=5, color=colour, label=f"$D = {scale.dimension}$")
+    axes.plot(scale.alpha[~kept], values[~kept], "x", ms=5, color=colour)
     if line is not None:
-        axes.plot(each.alpha[kept], line[kept], color=colour, lw=1.3)
+        axes.plot(scale.alpha[kept], line[kept], color=colour, lw=1.3)
         join = np.flatnonzero(kept)[-1:].tolist() + np.flatnonzero(~kept).tolist()
-        axes.plot(each.alpha[join], line[join], color=colour, lw=1.0, ls=_DOTTED)
+        axes.plot(scale.alpha[join], line[join], color=colour, lw=1.0, ls=_DOTTED)

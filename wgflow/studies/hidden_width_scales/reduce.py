@@ -111,13 +111,13 @@ def scales(work: Workspace) -> list[Scale]:
 def guide(found: Sequence[Scale]) -> Guide:
     """Fit the lines to networks of all D."""
     terms, travel = [], []
-    for each in found:
-        kept = each.controlled & (each.deviation > 0)
-        alpha, root = each.alpha[kept], np.full(kept.sum(), each.dimension**0.5)
-        share = each.deviation[kept] * each.blocks**0.5
+    for scale in found:
+        kept = scale.controlled & (scale.deviation > 0)
+        alpha, root = scale.alpha[kept], np.full(kept.sum(), scale.dimension**0.5)
+        share = scale.deviation[kept] * scale.blocks**0.5
         terms.append(np.stack([np.ones(len(root)), root, root * alpha], axis=1) / share[:, None])
-        moved = each.controlled & (each.displacement > 0)
-        travel.append(np.log(each.displacement[moved] * np.maximum(1.0, each.alpha[moved])))
+        moved = scale.controlled & (scale.displacement > 0)
+        travel.append(np.log(scale.displacement[moved] * np.maximum(1.0, scale.alpha[moved])))
     design, logs = np.concatenate(terms), np.concatenate(travel)
     if not len(design) or not len(logs):
         return Guide(np.nan, np.nan, np.nan, np.nan)
@@ -127,13 +127,13 @@ def guide(found: Sequence[Scale]) -> Guide:
 
 def rows(found: Sequence[Scale]) -> Iterator[Spec]:
     """Spread, displacement and loss of every D and alpha, as plain JSON rows."""
-    for each in found:
-        for k, alpha in enumerate(each.alpha):
+    for scale in found:
+        for k, alpha in enumerate(scale.alpha):
             yield {
-                "D": each.dimension, "LM": each.blocks, "alpha": float(alpha), "controlled": bool(each.controlled[k]),
-                "output_deviation": float(each.deviation[k]), "displacement": float(each.displacement[k]),
-                "displacement_over_initial": float(each.displacement[k] / each.dimension**0.5),
-                "loss_start": float(each.loss[k, 0]), "loss_end": float(each.loss[k, -1]),
+                "D": scale.dimension, "LM": scale.blocks, "alpha": float(alpha),
+                "controlled": bool(scale.controlled[k]), "output_deviation": float(scale.deviation[k]), "displacement": float(scale.displacement[k]),
+                "displacement_over_initial": float(scale.displacement[k] / scale.dimension**0.5),
+                "loss_start": float(scale.loss[k, 0]), "loss_end": float(scale.loss[k, -1]),
             }  # fmt: skip
 
 
@@ -149,15 +149,15 @@ def _place(run: Run) -> tuple[int, int, float]:
 
 def _scale(dimension: int, blocks: int, networks: Mapping[float, Sequence[Run]]) -> Scale:
     alpha = sorted(networks)
-    outputs = [np.stack([run.outputs for run in networks[each]]) for each in alpha]
-    moved = [np.array([run.displacement[_INPUTS] for run in networks[each]]) for each in alpha]
-    loss = [np.mean([run.energy for run in networks[each]], axis=0) for each in alpha]
+    outputs = [np.stack([run.outputs for run in networks[value]]) for value in alpha]
+    moved = [np.array([run.displacement[_INPUTS] for run in networks[value]]) for value in alpha]
+    loss = [np.mean([run.energy for run in networks[value]], axis=0) for value in alpha]
     return Scale(
         dimension,
         blocks,
         np.array(alpha),
-        np.array([np.sqrt(each.var(axis=0, ddof=1).mean()) for each in outputs]),
-        dimension * np.array([np.sqrt(np.mean(each**2)) for each in moved]),
+        np.array([np.sqrt(repeats.var(axis=0, ddof=1).mean()) for repeats in outputs]),
+        dimension * np.array([np.sqrt(np.mean(repeats**2)) for repeats in moved]),
         networks[alpha[0]][0].s,
         2.0 / dimension * np.array(loss),
     )

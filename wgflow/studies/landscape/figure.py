@@ -35,20 +35,20 @@ def landscape(found: Landscape) -> Result:
 
 
 def _ends(runs: list[Run], support: str, depth: str | None = None) -> list[Run]:
-    return [each for each in runs if each.support == support and depth in (None, each.depth)]
+    return [run for run in runs if run.support == support and depth in (None, run.depth)]
 
 
 def _finding(runs: list[Run]) -> str:
     """Outcome for each support, a sentence each."""
     parts = []
-    for support in dict.fromkeys([*_STARTS, *(each.support for each in runs)]):
+    for support in dict.fromkeys([*_STARTS, *(run.support for run in runs)]):
         chosen, words = _ends(runs, support), _STARTS.get(support, f"support {support}")
         if not chosen:
             continue
-        until = span((float(each.s[-1]) for each in chosen), "g")
-        rest = [float(each.dissipation[-1]) for each in chosen]
+        until = span((float(run.s[-1]) for run in chosen), "g")
+        rest = [float(run.dissipation[-1]) for run in chosen]
         start = f"from {words}" if support == "full" else f"with {words}"
-        gradient = "is 0 exactly" if all(each == 0 for each in rest) else f"squared is {span(rest, '.1g')}"
+        gradient = "is 0 exactly" if all(value == 0 for value in rest) else f"squared is {span(rest, '.1g')}"
         went = _went(chosen)
         when = f"{'by' if went.startswith(('falls', 'rises')) else 'until'} s = {until}"
         parts.append(f"{start} E {went} {when}; there the gradient {gradient} and {_slopes(chosen)}")
@@ -57,23 +57,23 @@ def _finding(runs: list[Run]) -> str:
 
 def _went(chosen: list[Run]) -> str:
     """Change of E in several runs; its last values if it fell in all of them."""
-    changes = [change(each.s, each.energy) for each in chosen]
-    if {each.kind for each in changes} == {FALLS}:
-        return f"falls to {span(each.last for each in changes)}"
+    changes = [change(run.s, run.energy) for run in chosen]
+    if {outcome.kind for outcome in changes} == {FALLS}:
+        return f"falls to {span(outcome.last for outcome in changes)}"
     return joint_change(changes)
 
 
 def _slopes(chosen: list[Run]) -> str:
     """Certificates at the ends of several runs, in words."""
-    slope = [float(each.value[-1]) for each in chosen]
-    if not any(each < -NEGLIGIBLE for each in slope):
+    slope = [float(run.value[-1]) for run in chosen]
+    if not any(value < -NEGLIGIBLE for value in slope):
         return "the certificate finds no direction of descent"
     return f"the certificate finds slopes of {span(slope)}"
 
 
 @style.styled
 def _draw(runs: list[Run]) -> Figure:
-    depths = list(dict.fromkeys(each.depth for each in runs))
+    depths = list(dict.fromkeys(run.depth for run in runs))
     figure, axes = style.panels(3, width=4.5, height=3.5, rows=len(depths))
     for row, depth in enumerate(depths):
         loss, rest, slope = axes[3 * row : 3 * row + 3]
@@ -90,12 +90,12 @@ def _draw(runs: list[Run]) -> Figure:
 
 def _verdict(runs: list[Run], depth: str) -> str:
     full = _ends(runs, "full", depth)
-    others = [each for each in runs if each.depth == depth and each.support != "full"]
-    fell = {change(each.s, each.energy).kind for each in full} == {FALLS}
-    moving = any(change(each.s, each.energy).kind == OSCILLATES or _falling(each) for each in others)
+    others = [run for run in runs if run.depth == depth and run.support != "full"]
+    fell = {change(run.s, run.energy).kind for run in full} == {FALLS}
+    moving = any(change(run.s, run.energy).kind == OSCILLATES or _falling(run) for run in others)
     if not full or not others or not fell or moving:
         return "loss along the flow"
-    highest, least = (pick(float(each.energy[-1]) for each in of) for pick, of in ((max, full), (min, others)))
+    highest, least = (pick(float(run.energy[-1]) for run in of) for pick, of in ((max, full), (min, others)))
     return f"down to {highest:.1g}, or stuck at {least:.1g}" if highest < least else "loss along the flow"
 
 
@@ -107,17 +107,17 @@ def _falling(course: Run) -> bool:
 
 def _lines(axes: Axes, runs: list[Run], depth: str, name: str, label: str) -> None:
     known: set[str] = set()
-    for each in runs:
-        if each.depth != depth:
+    for run in runs:
+        if run.depth != depth:
             continue
-        values = np.maximum(np.abs(getattr(each, name)), _FLOOR)
-        colour, marker = _COLOURS.get(each.support, style.GREY), _MARKERS.get(each.support, "D")
-        said = _STARTS.get(each.support, each.support) if each.support not in known else None
-        axes.plot(each.s, values, marker=marker, ms=3.5, lw=1.2, color=colour, alpha=0.8, label=said)
-        known.add(each.support)
+        values = np.maximum(np.abs(getattr(run, name)), _FLOOR)
+        colour, marker = _COLOURS.get(run.support, style.GREY), _MARKERS.get(run.support, "D")
+        said = _STARTS.get(run.support, run.support) if run.support not in known else None
+        axes.plot(run.s, values, marker=marker, ms=3.5, lw=1.2, color=colour, alpha=0.8, label=said)
+        known.add(run.support)
     axes.set(yscale="log", xlabel="flow time $s$", ylabel=label)
     axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
-    last = max(float(each.s[-1]) for each in runs) or 1.0
+    last = max(float(run.s[-1]) for run in runs) or 1.0
     ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
     axes.set_xlim(-0.05, 1.1 * last)

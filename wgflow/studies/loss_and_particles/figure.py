@@ -45,7 +45,7 @@ def _finding(runs: list[Run]) -> str:
     """Change of the loss at the largest N, and at other N where it differs."""
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
-    usual = {each.kind for each in changes[sizes[0]]}
+    usual = {outcome.kind for outcome in changes[sizes[0]]}
     told = [f"At N = {sizes[0]} the loss {joint_change(changes[sizes[0]])}"]
     told += [f"at N = {n} it {joint_change(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
     return f"{'; '.join(told)}."
@@ -63,13 +63,13 @@ def _draw(files: Sequence[Path], runs: list[Run]) -> Figure:
         if "heldout" in trajectory.observables:
             left.plot(s, drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
     largest = [run.change for run in runs if run.size == sizes[-1]]
-    first, last = (np.mean([getattr(each, end) for each in largest]) for end in ("first", "last"))
+    first, last = (np.mean([getattr(outcome, end) for outcome in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
     if last < _LOGARITHMIC * first or any(run.cut for run in runs):
         left.set_yscale("log")
     elif left.get_ylim()[0] >= 0 or first >= 0:
         left.set_ylim(0, None)
-    alike = len({each.kind for each in largest}) == 1
+    alike = len({outcome.kind for outcome in largest}) == 1
     said, at = joint_change_brief(largest), f"at N = {sizes[-1]}"
     left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]

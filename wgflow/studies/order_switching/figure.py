@@ -59,7 +59,7 @@ def _range(shares: dict[int, float]) -> str:
 @style.styled
 def _draw(found: list[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9)
-    path, _, _, jumps = max(found, key=lambda each: each[1] if len(each[3].jump) else 0)
+    path, _, _, jumps = max(found, key=lambda run: run.size if len(run.jumps.jump) else 0)
     with Trajectory(path) as trajectory:
         _loss_with_jumps(left, trajectory, jumps)
     _jump_sizes(middle, [(size, np.abs(jumps.jump[jumps.pairs == 1])) for _, size, _, jumps in found])
@@ -74,7 +74,7 @@ def _shares(found: list[Run]) -> list[tuple[int, float]]:
 
 def _medians(shares: list[tuple[int, float]]) -> dict[int, float]:
     sizes = sorted({size for size, _ in shares})
-    return {size: float(np.median([share for each, share in shares if each == size])) for size in sizes}
+    return {size: float(np.median([share for n, share in shares if n == size])) for size in sizes}
 
 
 def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> None:
@@ -95,7 +95,7 @@ def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> No
 
 def _jump_sizes(axes: Axes, sizes: list[tuple[int, Array]]) -> None:
     for size in sorted({size for size, jump in sizes if len(jump)}):
-        jump = np.concatenate([jump for each, jump in sizes if each == size])
+        jump = np.concatenate([jump for n, jump in sizes if n == size])
         spread = np.random.default_rng(size).uniform(-0.12, 0.12, len(jump))  # only to keep dots apart
         axes.scatter(size * np.exp(spread), jump, s=5, color=style.COLOURS[5], alpha=0.35, lw=0, rasterized=True)
         low, median, high = np.quantile(jump, [0.25, 0.5, 0.75])

@@ -61,27 +61,27 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
 
 def _finding(found: list[Run]) -> str:
     """Outcome of the starts with the property and, block by block, of those without."""
-    having, lacking = ([each for each in found if each.separated == is_so] for is_so in (True, False))
+    having, lacking = ([run for run in found if run.separated == is_so] for is_so in (True, False))
     sentences = []
     if having:
-        zero = sum(each.zero for each in having)
+        zero = sum(run.zero for run in having)
         sentences.append(
-            f"From starts separated at t0 = {span(each.t0 for each in having)} E is "
-            f"{span(each.energy[-1] for each in having)} at s = {span((each.s[-1] for each in having), 'g')}, zero in "
+            f"From starts separated at t0 = {span(run.t0 for run in having)} E is "
+            f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, zero in "
             f"{zero} of {len(having)} runs, {_falling(having)}."
         )
     if lacking:
-        blocks = dict.fromkeys(each.block for each in lacking)
-        told = (_without([each for each in lacking if each.block == block], block) for block in blocks)
+        blocks = dict.fromkeys(run.block for run in lacking)
+        told = (_without([run for run in lacking if run.block == block], block) for block in blocks)
         sentences.append(f"Without the property: {'; '.join(told)}.")
-        if any(each.zero for each in lacking) and all(each.zero for each in having):
+        if any(run.zero for run in lacking) and all(run.zero for run in having):
             sentences.append("It is enough here, and not needed.")
     return " ".join(sentences)
 
 
 def _falling(runs: list[Run]) -> str:
     """Number of runs whose E falls at the end, and the powers of s."""
-    rates = sorted(each.rate for each in runs if each.falls and np.isfinite(each.rate))
+    rates = sorted(run.rate for run in runs if run.falls and np.isfinite(run.rate))
     if not rates:
         return "falling there in none"
     powers = f"s^-{rates[0]:.1f} to s^-{rates[-1]:.1f}"
@@ -90,20 +90,20 @@ def _falling(runs: list[Run]) -> str:
 
 def _without(runs: list[Run], block: str) -> str:
     """Outcome of one block's starts without the property."""
-    zero, floored = ([each for each in runs if getattr(each, name)] for name in ("zero", "on_floor"))
-    stuck = [each for each in runs if each.energy[-1] == each.energy[0]]
-    rest = [each for each in runs if not any(each is other for other in (*zero, *floored, *stuck))]
+    zero, floored = ([run for run in runs if getattr(run, name)] for name in ("zero", "on_floor"))
+    stuck = [run for run in runs if run.energy[-1] == run.energy[0]]
+    rest = [run for run in runs if not any(run is other for other in (*zero, *floored, *stuck))]
     said = []
     if floored:
-        level = span((each.energy[-1] for each in floored), ".3g")
+        level = span((run.energy[-1] for run in floored), ".3g")
         said.append(f"{len(floored)} at {level}, the least that blocks of one sign can have")
     if zero:
         said.append(f"{len(zero)} at zero")
     if rest:
-        turned = all(each.one_sided[0] and not each.one_sided[-1] for each in rest)
-        still = " at rest" if all(each.rate <= RESTING for each in rest) else ""
+        turned = all(run.one_sided[0] and not run.one_sided[-1] for run in rest)
+        still = " at rest" if all(run.rate <= RESTING for run in rest) else ""
         changed = " after some a changed sign" if turned else ""
-        said.append(f"{len(rest)}{still} at {span(each.energy[-1] for each in rest)}{changed}")
+        said.append(f"{len(rest)}{still} at {span(run.energy[-1] for run in rest)}{changed}")
     if stuck:
         said.append(f"{len(stuck)} where they started")
     return f"of {len(runs)} runs with {block} {', '.join(said)}"
@@ -111,12 +111,12 @@ def _without(runs: list[Run], block: str) -> str:
 
 @style.styled
 def _draw(found: list[Run]) -> Figure:
-    blocks = list(dict.fromkeys(each.block for each in found))
+    blocks = list(dict.fromkeys(run.block for run in found))
     figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
-    energies = np.concatenate([each.energy[np.isfinite(each.energy)] for each in found])
+    energies = np.concatenate([run.energy[np.isfinite(run.energy)] for run in found])
     low, high = (energies.min(), energies.max()) if len(energies) else (1.0, 1.0)
     for k, block in enumerate(blocks):
-        runs = [each for each in found if each.block == block]
+        runs = [run for run in found if run.block == block]
         _losses(axes[k], runs, block)
         axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
@@ -125,7 +125,7 @@ def _draw(found: list[Run]) -> Figure:
 
 
 def _losses(axes: Axes, runs: list[Run], block: str) -> None:
-    _lines(axes, runs, lambda each: (each.s, each.energy))
+    _lines(axes, runs, lambda run: (run.s, run.energy))
     floor, empty = runs[0].floor, runs[0].empty
     axes.axhline(ZERO * empty, color=style.INK, lw=0.8, ls=":")
     if np.isfinite(floor):
@@ -140,7 +140,7 @@ def _losses(axes: Axes, runs: list[Run], block: str) -> None:
 
 
 def _covered(axes: Axes, runs: list[Run]) -> None:
-    _lines(axes, runs, lambda each: (each.at, np.array([one.covered.value for one in each.separation])))
+    _lines(axes, runs, lambda run: (run.at, np.array([one.covered.value for one in run.separation])))
     iid = runs[0].separation[0].covered
     axes.axhspan(iid.iid - 2 * iid.spread, min(1.0, iid.iid + 2 * iid.spread), color=style.GREY, alpha=0.25, lw=0)
     axes.set(ylim=(0, 1.03), ylabel="covered at $t_0$")
@@ -149,15 +149,15 @@ def _covered(axes: Axes, runs: list[Run]) -> None:
 
 def _lines(axes: Axes, runs: list[Run], values: Callable[[Run], tuple[Array, Array]]) -> None:
     known: set[str] = set()
-    for each in runs:
-        s, y = values(each)
+    for run in runs:
+        s, y = values(run)
         axes.plot(
-            s, y, marker=_MARKERS[each.support], ms=4, lw=1.2, color=_COLOURS[each.support], alpha=0.85, markevery=2,
-            markerfacecolor=_COLOURS[each.support] if each.separated else style.PAPER,
-            label=None if each.support in known else _STARTS[each.support],
+            s, y, marker=_MARKERS[run.support], ms=4, lw=1.2, color=_COLOURS[run.support], alpha=0.85, markevery=2,
+            markerfacecolor=_COLOURS[run.support] if run.separated else style.PAPER,
+            label=None if run.support in known else _STARTS[run.support],
         )  # fmt: skip
-        known.add(each.support)
-    last = max(float(each.s[-1]) for each in runs) or 1.0
+        known.add(run.support)
+    last = max(float(run.s[-1]) for run in runs) or 1.0
     axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
     ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
     axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
