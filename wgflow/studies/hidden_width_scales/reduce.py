@@ -131,7 +131,8 @@ def rows(found: Sequence[Scale]) -> Iterator[Spec]:
         for k, alpha in enumerate(scale.alpha):
             yield {
                 "D": scale.dimension, "LM": scale.blocks, "alpha": float(alpha),
-                "controlled": bool(scale.controlled[k]), "output_deviation": float(scale.deviation[k]), "displacement": float(scale.displacement[k]),
+                "controlled": bool(scale.controlled[k]), "output_deviation": float(scale.deviation[k]),
+                "displacement": float(scale.displacement[k]),
                 "displacement_over_initial": float(scale.displacement[k] / scale.dimension**0.5),
                 "loss_start": float(scale.loss[k, 0]), "loss_end": float(scale.loss[k, -1]),
             }  # fmt: skip
