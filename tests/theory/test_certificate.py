@@ -180,10 +180,10 @@ def test_no_direction_at_a_network_that_fits(scheme):
     fitted = wgflow.Energy(energy.problem.replace(energy.problem.x, energy.predict(rho, energy.problem.x)), scheme)
     found = certificate(fitted, rho, RADIUS)
     assert abs(found.value) < 1e-14
-    assert not found.found
+    assert not found.descends
     assert found.verdict.startswith("no descent direction below")
     off = certificate(energy, rho, RADIUS)
-    assert off.found
+    assert off.descends
     assert off.verdict.startswith(f"descent direction of {off.value:.2g} found in 64 starts")
 
 
@@ -193,7 +193,7 @@ def test_a_stuck_measure_is_seen_through_at_once(scheme):
     still = rho.moved(np.zeros_like(rho.theta), rho.tau)
     assert energy.velocity(still).dissipation == 0
     found = certificate(energy, still, radius=1.0)
-    assert found.found
+    assert found.descends
     assert found.value < -0.02
     with pytest.raises(InputError, match="radius"):
         certificate(energy, still)
@@ -331,7 +331,7 @@ def test_all_particles_at_depth_zero(rng):
     problem = wgflow.Problem.padded(rng.normal(size=(6, 1)), rng.normal(size=6))
     rho = wgflow.Particles.draw(problem, 4)
     found = certificate(wgflow.Energy(problem), wgflow.Particles(rho.theta, np.zeros(4)))
-    assert (found.value, found.found, len(found.weight)) == (0.0, False, 0)
+    assert (found.value, found.descends, len(found.weight)) == (0.0, False, 0)
     assert "no descent direction" in found.verdict
 
 

@@ -68,7 +68,7 @@ class Certificate(NamedTuple):
     tolerance: float
 
     @property
-    def found(self) -> bool:
+    def descends(self) -> bool:
         """Whether a direction of descent steeper than the tolerance was found."""
         return self.value < -self.tolerance
 
@@ -83,7 +83,7 @@ class Certificate(NamedTuple):
             where += f", at most {self.optimality_gap:.2g} above the least on that ball"
         if not math.isfinite(self.value):
             return f"no slope of a finite size {done}, {where}"
-        if self.found:
+        if self.descends:
             return f"descent direction of {self.value:.2g} {done}, {where}"
         return f"no descent direction below {min(self.value, 0.0):.2g} {done}, {where}"
 

@@ -101,16 +101,18 @@ def critical_values(
         value, slope, _ = energy.first_variation_gradient(rho, theta, np.full(len(theta), t0))
         return value, slope
 
-    found = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
-    converged, again = int(found.number.sum()), int(found.number[found.number > 1].sum())
+    ends = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
+    converged, again = int(ends.number.sum()), int(ends.number[ends.number > 1].sum())
     good = 2 * converged > starts and 2 * again > converged
-    said = (
+    sentence = (
         f"At t0 = {t0:g}, {converged} of {starts} starts of descent and ascent on |theta| = 1 converged, to "
-        f"{len(found.value)} distinct values; {again} ended at a value found more than once. "
+        f"{len(ends.value)} distinct values; {again} ended at a value found more than once. "
         f"{'The values look isolated' if good else 'Too few agree to say more'}; saddles are not looked for."
     )
     source = f"{DING}, Theorem 6.1, Sard-type regularity"
-    return Assumption("isolated critical values", "pass" if good else "unknown", float(len(found.value)), said, source)
+    return Assumption(
+        "isolated critical values", "pass" if good else "unknown", float(len(ends.value)), sentence, source
+    )
 
 
 def _descend(field: Field, points: Array, sign: Array, calls: int) -> tuple[Array, Array, Array, float]:

@@ -173,12 +173,12 @@ def by_depth(
     if a.theta.shape[1] != b.theta.shape[1]:
         raise InputError(f"a, b: expected equally many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     parts = [conditionals(rho, layers) for rho in (a, b)]
-    found = [
+    distances = [
         between(rho.theta[i], nu.theta[j], p, q, method, directions, seed)
         for rho, nu, (i, p), (j, q) in ((a, b, *pair) for pair in zip(*parts, strict=True))
     ]
-    values = np.array([each.value for each in found])
-    methods, size = sorted({each.method for each in found}), float(unit(values.max()))
+    values = np.array([distance.value for distance in distances])
+    methods, size = sorted({distance.method for distance in distances}), float(unit(values.max()))
     conditional = size * float(np.sqrt(((values / size) ** 2).mean()))
     return ByDepth(values, conditional, float(values.max()), methods[-1])
 
@@ -258,15 +258,15 @@ def _programmed(x: Array, y: Array, a: Array, b: Array) -> float | None:
     cost = _cost(x, y).ravel()
     cost /= cost.max() or 1.0  # the solver's tolerances are absolute
     tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    found = linprog(cost, A_eq=marginals, b_eq=np.concatenate([a, b]) / a.sum(), method="highs", options=tight)
-    if found.status != 0:
+    solution = linprog(cost, A_eq=marginals, b_eq=np.concatenate([a, b]) / a.sum(), method="highs", options=tight)
+    if solution.status != 0:
         return None
     row, column = np.divmod(np.arange(n * m), m)
-    moved = found.x > 0
+    moved = solution.x > 0
     gaps = x[row[moved]] - y[column[moved]]
     own = float(unit(largest(gaps)))
     squares = ((gaps / own) ** 2).sum(axis=1)
-    return own * float(np.sqrt(a.sum() * (found.x[moved] @ squares)))
+    return own * float(np.sqrt(a.sum() * (solution.x[moved] @ squares)))
 
 
 def _on_the_line(u: Array, v: Array, a: Array, b: Array) -> float:

@@ -115,11 +115,11 @@ def expand(problem: Problem, net: Network, theta: Array) -> Expansion:
 def _sweep(stack: list[Layer], x: Array) -> tuple[Array, Array, Array, Array]:
     first, second, chain, hessian = (np.zeros(x.shape) for _ in range(4))
     for layer in stack:
-        here = layer.linearise(x)
+        at_x = layer.linearise(x)
         hessian += 0.5 * layer.second_derivative(x, first)
-        chain += here.jvp(second)
-        second += here.jvp(first)
-        first += here.value
+        chain += at_x.jvp(second)
+        second += at_x.jvp(first)
+        first += at_x.value
     return first, second, chain, hessian
 
 
@@ -163,7 +163,7 @@ def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Re
             left = left - alpha**order * terms[order]
             size[order, i] = _rms(left)
     rounding = 64 * np.finfo(float).eps * _rms(terms[0] + terms[1])
-    slopes = [_slope(scales, each, rounding) for each in (*size, without)]
+    slopes = [_slope(scales, sizes, rounding) for sizes in (*size, without)]
     return Remainders(scales, size, np.array(slopes[:-1]), without, slopes[-1])
 
 

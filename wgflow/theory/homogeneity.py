@@ -71,9 +71,9 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
     if groups:
         linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
-        said = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2"
+        sentence = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2"
         number = problem.groups[groups[0]].stop - problem.groups[groups[0]].start == 1
-        return result("pass", linear, said + ("." if number else ", with a vector where the theorem has a number."))
+        return result("pass", linear, sentence + ("." if number else ", with a vector where the theorem has a number."))
     return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
 
 
@@ -91,8 +91,8 @@ def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
         return Assumption("support in Q_r", "pass", whole, f"max |theta| = {whole:.4g}.", source)
     columns = np.concatenate([np.arange(theta.shape[1])[problem.groups[name]] for name in groups])
     part = _largest(theta[:, columns])
-    said = f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}."
-    return Assumption("support in Q_r", "pass", part, said, source)
+    sentence = f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}."
+    return Assumption("support in Q_r", "pass", part, sentence, source)
 
 
 def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:

@@ -139,9 +139,9 @@ def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = No
     theta = draws(law, len(rho), seed, 1, "independent depths")[0][0]
     free, _ = depth_slope(energy, rho.moved(theta, rho.tau))
     verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
-    asked = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
-    said = f"{value:.4g} from {how}; {free:.4g} for independent draws at the same depths; {asked}."
-    return Assumption("Lipschitz in depth", verdict, value, said, source)
+    requirement = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
+    sentence = f"{value:.4g} from {how}; {free:.4g} for independent draws at the same depths; {requirement}."
+    return Assumption("Lipschitz in depth", verdict, value, sentence, source)
 
 
 def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:

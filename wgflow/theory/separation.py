@@ -134,7 +134,7 @@ class SeparationEstimator:
         theta = self._fitting("theta", theta)
         shadow = self.shadow(theta)
         distance, size = self._reference.distances(shadow), self._size(theta)
-        iid = [self._unit(float(each)) for each in self._reference.covering]
+        iid = [self._unit(float(distance)) for distance in self._reference.covering]
         return Separation(
             self.kind,
             covered(self._reference, distance),
@@ -267,19 +267,20 @@ def separation(
     InputError
         As for :class:`SeparationEstimator`, or if no particle lies at t0.
     """
-    here = at_depth(energy.depth, rho, t0)
-    if not len(here):
+    rows = at_depth(energy.depth, rho, t0)
+    if not len(rows):
         raise InputError(f"t0: expected a depth with particles, got none at {t0:g}")
-    found = SeparationEstimator(energy.problem, len(here), law, ensembles=ensembles, seed=seed).measure(rho.theta[here])
-    unit = " degrees" if found.kind == "2-homogeneous" else " standard deviations"
-    said = (
-        f"At t0 = {t0:g} the shadows of {len(here)} particles cover {found.covered.value:.2f} of the law's "
-        f"(iid {found.covered.iid:.2f}); the largest hole is {found.hole.value:.3g}{unit} (iid {found.hole.iid:.3g}, "
-        f"at most {found.largest_iid:.3g} in {ensembles} clouds); "
-        f"{'no half-space is' if found.surrounds else 'a half-space is'} empty."
+    estimator = SeparationEstimator(energy.problem, len(rows), law, ensembles=ensembles, seed=seed)
+    measured = estimator.measure(rho.theta[rows])
+    unit = " degrees" if measured.kind == "2-homogeneous" else " standard deviations"
+    sentence = (
+        f"At t0 = {t0:g} the shadows of {len(rows)} particles cover {measured.covered.value:.2f} of the law's "
+        f"(iid {measured.covered.iid:.2f}); the largest hole is {measured.hole.value:.3g}{unit} "
+        f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {ensembles} clouds); "
+        f"{'no half-space is' if measured.surrounds else 'a half-space is'} empty."
     )
-    theorem = "6.1" if found.kind == "2-homogeneous" else "6.2"
-    return Assumption("separation", found.verdict, found.covered.value, said, f"{DING}, Theorem {theorem}")
+    theorem = "6.1" if measured.kind == "2-homogeneous" else "6.2"
+    return Assumption("separation", measured.verdict, measured.covered.value, sentence, f"{DING}, Theorem {theorem}")
 
 
 def one_signed_floor(problem: Problem) -> float:

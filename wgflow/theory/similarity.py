@@ -65,7 +65,8 @@ def gradient_similarity(energy: Energy, rho: Particles, theta: ArrayLike, t: Arr
     queries = np.tile(points, (len(depths), 1))
     deep = plain.first_variation_gradient(rho, queries, np.repeat(depths, len(points)))[1]
     deep = deep.reshape(len(depths), -1)
-    shallow = np.stack([_frozen(plain, each, rho.theta, points) for each in (shallow_network(net), net)])  # (2, Q P)
+    networks = (shallow_network(net), net)
+    shallow = np.stack([_frozen(plain, network, rho.theta, points) for network in networks])  # (2, Q P)
     size, sizes = np.linalg.norm(deep, axis=1), np.linalg.norm(shallow, axis=1)
     with np.errstate(invalid="ignore", divide="ignore"):
         cosine = np.clip(shallow @ deep.T / (sizes[:, None] * size), -1.0, 1.0)

@@ -1,4 +1,4 @@
-"""Transport of mass: birth-death and births as ingredients of a flow, for schemes in which mass counts.
+"""Transport of mass: birth-death and births as operators of a flow, for schemes in which mass matters.
 
 Moving particles cannot leave a stationary point; moving their masses, or putting a particle where dE/drho is lowest,
 can. Both act under Deposit and Shallow; under Gaps and Layers the marginal in depth is fixed and mass does not move.
@@ -23,11 +23,11 @@ from wgflow.model.particles import Particles
 from wgflow.theory.certificate import certificate
 
 _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
-_STEPS = 50  # of the search for its place, which the flow goes on with
+_STEPS = 50  # of the search for its place, which the flow then continues
 
 
 class _Transport:
-    """What the ingredients here have in common."""
+    """Base class of the operators below."""
 
     name: ClassVar[str]
 
@@ -51,7 +51,7 @@ class BirthDeath(_Transport):
     dissipation in theta (derived): a stationary point of the plain flow is one of birth-death too, unless a is pinned.
 
     Rotskoff, Jelassi, Bruna and Vanden-Eijnden (arXiv:1902.01843), whose particles jump; here the masses move, and
-    only the dead are put elsewhere.
+    only dead particles change places.
 
     Parameters
     ----------
@@ -170,13 +170,13 @@ class Birth(_Transport):
         seed = int(rng.uniform(self.seed, "birth seeds", (1, 1), move.step)[0, 0] * 2**52)
         if not np.isfinite(move.energy(rho, s=s)):
             return rho  # the flow finds the divergence and says so
-        found = certificate(move.energy, rho, self.radius, self.starts, steps=_STEPS, seed=seed, s=s)
+        minimum = certificate(move.energy, rho, self.radius, self.starts, steps=_STEPS, seed=seed, s=s)
         value = move.energy.first_variation(rho, rho.theta, rho.tau, s)
-        if not (np.isfinite(value).all() and np.isfinite(found.theta).all()):
+        if not (np.isfinite(value).all() and np.isfinite(minimum.theta).all()):
             return rho
         slot = int(np.lexsort((-value, rho.mass))[0])
         theta, tau = rho.theta.copy(), rho.tau.copy()
-        theta[slot], tau[slot] = found.theta[0], found.t[0]
+        theta[slot], tau[slot] = minimum.theta[0], minimum.t[0]
         total, others = rho.mass.sum(), rho.mass.copy()
         others[slot] = 0.0
         others *= total / others.sum()

@@ -110,21 +110,21 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     few = chosen(problem, max(1, whole("unknowns", unknowns) // width), seed)
     matrix = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix")))
     ratio = scalar.smallest / scalar.largest if scalar.largest > 0 else 0.0
-    said = (
+    sentence = (
         f"At {len(rows)} of {len(problem.x)} samples the scalar kernel has rank {scalar.rank} of {scalar.size}, "
         f"smallest eigenvalue {scalar.smallest:.2g} ({ratio:.2g} of the largest); at {len(few)} samples the "
         f"matrix-valued one has rank {matrix.rank} of {matrix.size}."
     )
     verdict: Verdict = "unknown"
     if repeated:
-        verdict, said = "fail", f"{said} {repeated} inputs repeat others, and no kernel tells them apart."
+        verdict, sentence = "fail", f"{sentence} {repeated} inputs repeat others, and no kernel tells them apart."
     elif scalar.ends or matrix.ends:
-        verdict, said = "fail", f"{said} The spectrum ends at once: the block spans finitely many functions."
+        verdict, sentence = "fail", f"{sentence} The spectrum ends at once: the block spans finitely many functions."
     elif scalar.rank == scalar.size and matrix.rank == matrix.size:
         verdict = "pass"
     else:
-        said += " The eigenvalues decay below rounding, which a universal kernel of a smooth activation does too."
-    return Assumption("universal kernel", verdict, ratio, said, source)
+        sentence += " The eigenvalues decay below rounding, which a universal kernel of a smooth activation does too."
+    return Assumption("universal kernel", verdict, ratio, sentence, source)
 
 
 def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) -> Assumption:
@@ -153,10 +153,10 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
 
     if problem.loss.name == "cross_entropy":
         bound = _entropy_bound(problem)
-        said = f"The cross-entropy of these targets is at least {bound:.3g}" + (
+        sentence = f"The cross-entropy of these targets is at least {bound:.3g}" + (
             "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
         )
-        return result("fail", bound, said)
+        return result("fail", bound, sentence)
     if problem.loss.name != "squared":
         return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
     bound = lower_bound(problem)
@@ -167,19 +167,19 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
     rows = chosen(problem, max(1, whole("unknowns", unknowns) // outputs), seed)
     matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
     values, vectors = np.linalg.eigh(matrix)
-    found = spectrum(values)
+    eigenvalues = spectrum(values)
     target = (problem.y - problem.start() @ problem.readout.T)[rows].ravel()
-    inside = vectors[:, len(values) - found.rank :]
+    inside = vectors[:, len(values) - eigenvalues.rank :]
     missed = target - inside @ (inside.T @ target)
     total = float(target @ target)
     residual = float(missed @ missed) / total if total > 0 else 0.0
-    said = (
+    sentence = (
         f"{2 * outputs * len(rows)} random features leave {residual:.2g} of the squared targets at {len(rows)} of "
-        f"{len(problem.x)} samples (rank {found.rank} of {found.size})."
+        f"{len(problem.x)} samples (rank {eigenvalues.rank} of {eigenvalues.size})."
     )
     if residual <= 1e-20 and not linear_groups(problem, seed):
-        return result("unknown", residual, f"{said} But no parameter group sets their signs, and masses are >= 0.")
-    return result("pass" if residual <= 1e-20 else "unknown", residual, said)
+        return result("unknown", residual, f"{sentence} But no parameter group sets their signs, and masses are >= 0.")
+    return result("pass" if residual <= 1e-20 else "unknown", residual, sentence)
 
 
 def lower_bound(problem: Problem) -> float:
@@ -211,7 +211,7 @@ def _features(problem: Problem, theta: Array, rows: Index, kind: str) -> Iterato
     samples, width = x.shape
     per = max(1, _AT_ONCE // (samples * width))
     for low in range(0, len(theta), per):
-        values = np.stack([problem.block.forward(x, each, problem.activation) for each in theta[low : low + per]])
+        values = np.stack([problem.block.forward(x, row, problem.activation) for row in theta[low : low + per]])
         if kind == "output":
             values = values @ problem.readout.T
         if kind == "scalar":

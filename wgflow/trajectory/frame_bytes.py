@@ -67,7 +67,7 @@ def encode(frame: Frame, layout: Layout, out_position: NDArray[Any]) -> FrameByt
     for name, value in frame.observables.items():
         refuse_masked(f"frame: observable {name!r}", value)
     theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
-    if any(each.dtype.kind not in "biuf" for each in (theta, tau, mass)):
+    if any(array.dtype.kind not in "biuf" for array in (theta, tau, mass)):
         raise InputError(f"frame: expected real numbers, got {theta.dtype}, {tau.dtype}, {mass.dtype}")
     count, parameters = layout.particles, layout.width - 1
     if theta.shape != (count, parameters) or tau.shape != (count,) or mass.shape != (count,):

@@ -84,10 +84,10 @@ class Frames:
             If a frame does not match its digest.
         """
         digests = self.layout.digests
-        out = {each.path: self._read(each.path, start, stop) for each in digests.numbers}
+        out = {element.path: self._read(element.path, start, stop) for element in digests.numbers}
         blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
         packed = np.stack([np.ascontiguousarray(column).view("<i8") for column in out.values()], axis=1)
-        arrays = {each.path: self._read(each.path, start, stop) for each in digests.arrays}
+        arrays = {element.path: self._read(element.path, start, stop) for element in digests.arrays}
         for k in range(stop - start):
             numbers = packed[k].tobytes() + b"".join(values[k].tobytes() for values in arrays.values())
             if digests.of_frame(start + k, numbers, blocks[k].tobytes()) != commits[k].tobytes():
@@ -97,7 +97,7 @@ class Frames:
     @property
     def _chunk(self) -> int:
         """Frames whose numbers and arrays are read at once."""
-        wide = sum(self.layout.places[each.path].stride for each in self.layout.digests.arrays)
+        wide = sum(self.layout.places[element.path].stride for element in self.layout.digests.arrays)
         return max(1, min(_CHUNK, _READ_BYTES // max(1, wide)))
 
     def read(self, start: int, stop: int) -> Iterator[Frame]:

@@ -70,7 +70,7 @@ def places_in(path: str) -> str:
     with h5py.File(path, "r", locking=False) as file:
         if file["h5md/modules/wgflow"].attrs["version"].tolist()[0] != schema.MODULE_VERSION[0]:
             raise ValueError("another version than in front")
-        known = [each.path for each in (*schema.FRAMES, *schema.COMMIT, *schema.STATIC)]
+        known = [element.path for element in (*schema.FRAMES, *schema.COMMIT, *schema.STATIC)]
         own = [f"observables/{name}/value" for name in file["observables"]]
         for name in dict.fromkeys([*known, *own]):
             if name in file:
@@ -161,22 +161,26 @@ def _image(
     statics: dict[str, NDArray[Any]] = {f"{schema.GROUP}/id": np.arange(particles)}
     statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
     statics |= arrays
-    letters = {each.path: each.shape for each in (*schema.elements(observables), *schema.COMMIT, *schema.STATIC)}
+    letters = {
+        element.path: element.shape for element in (*schema.elements(observables), *schema.COMMIT, *schema.STATIC)
+    }
     lengths = schema.lengths(frames, particles, width, observables)
     filled = (*schema.elements(observables), *schema.COMMIT)
-    shapes = {each.path: tuple(lengths[letter] for letter in each.shape) for each in filled}
+    shapes = {element.path: tuple(lengths[letter] for letter in element.shape) for element in filled}
     lengths |= {letter: n for path, a in statics.items() for letter, n in zip(letters[path], a.shape, strict=True)}
     longest = 1000 + sum(len(json.dumps(path)) + 160 for path in letters)
     start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
     image, places = Image(), {}
     with h5py.File(image, "w", userblock_size=start) as file:
         preamble(file, width)
-        made = {each.path: _allocate(file, each.path, shapes[each.path], each.dtype) for each in filled}
-        made |= {path: file.create_dataset(path, data=values) for path, values in statics.items()}
+        datasets = {
+            element.path: _allocate(file, element.path, shapes[element.path], element.dtype) for element in filled
+        }
+        datasets |= {path: file.create_dataset(path, data=values) for path, values in statics.items()}
         for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
-            group["step"], group["time"] = made[schema.STEP], made[schema.TIME]
-        _name_dimensions(file, made, letters, lengths, observables)
-        for path, data in made.items():
+            group["step"], group["time"] = datasets[schema.STEP], datasets[schema.TIME]
+        _name_dimensions(file, datasets, letters, lengths, observables)
+        for path, data in datasets.items():
             offset = data.id.get_offset() or 0
             digest = hashlib.sha256(statics[path].tobytes()).hexdigest() if path in statics else ""
             places[path] = Place(data.dtype, data.shape, offset, digest)
@@ -210,7 +214,7 @@ def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> h5py.
 
 def _name_dimensions(
     file: Any,
-    made: Mapping[str, h5py.Dataset],
+    datasets: Mapping[str, h5py.Dataset],
     letters: Mapping[str, tuple[str, ...]],
     lengths: Mapping[str, int],
     observables: Mapping[str, tuple[int, ...]],
@@ -224,6 +228,6 @@ def _name_dimensions(
             scales[letter].make_scale(
                 "This is a netCDF dimension but not a netCDF variable." + f"{lengths[letter]:10d}"
             )
-    for path, data in made.items():
+    for path, data in datasets.items():
         for axis, letter in enumerate(letters[path]):
             h5ds.attach_scale(data.id, scales[letter].id, axis)

@@ -49,7 +49,7 @@ def difference(expected: Any, found: Any, key: str = "", depth: int = 0) -> Diff
         return None
     if isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(expected) == len(found):
         pairs = zip(expected, found, strict=True)
-        return next((each for pair in pairs if (each := difference(*pair, key, depth + 1))), None)
+        return next((differs for pair in pairs if (differs := difference(*pair, key, depth + 1))), None)
     if key == "problem.path" and not (_is_digest(expected) and _is_digest(found)):
         return None
     same = expected == found and isinstance(expected, bool) == isinstance(found, bool)

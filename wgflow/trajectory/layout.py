@@ -121,13 +121,13 @@ class Layout:
     def _check(self) -> None:
         """Check the places against the schema, the size of the file and each other."""
         lengths = schema.lengths(self.frames, self.particles, self.width, self.observables)
-        for each in (*self.elements, *schema.COMMIT):
-            shape = tuple(lengths[letter] for letter in each.shape)
-            _require(each.path in self.places, f"{each.path} is missing")
-            place = self.places[each.path]
+        for element in (*self.elements, *schema.COMMIT):
+            shape = tuple(lengths[letter] for letter in element.shape)
+            _require(element.path in self.places, f"{element.path} is missing")
+            place = self.places[element.path]
             _require(
-                place.shape == shape and place.dtype.str == each.dtype,
-                f"{each.path}: expected {each.dtype} {shape}, got {place.dtype.str} {place.shape}",
+                place.shape == shape and place.dtype.str == element.dtype,
+                f"{element.path}: expected {element.dtype} {shape}, got {place.dtype.str} {place.shape}",
             )
         ends = sorted((place.offset, place.offset + place.size) for place in self.places.values() if place.size)
         _require(ends[0][0] >= self.start and ends[-1][1] <= self.size, "datasets beyond the ends of the file")
@@ -138,16 +138,16 @@ class Layout:
 
     def _check_static(self) -> None:
         """Check the constant datasets against the schema; later versions of the format may have more of them."""
-        for each in schema.STATIC:
-            if each.path in self.places:
-                place = self.places[each.path]
-                kind = "|S" if each.dtype == "S" else each.dtype
-                fits = len(place.shape) == len(each.shape) and place.dtype.str.startswith(kind)
-                _require(fits, f"{each.path}: expected {each.dtype}, got {place.dtype.str} {place.shape}")
+        for element in schema.STATIC:
+            if element.path in self.places:
+                place = self.places[element.path]
+                kind = "|S" if element.dtype == "S" else element.dtype
+                fits = len(place.shape) == len(element.shape) and place.dtype.str.startswith(kind)
+                _require(fits, f"{element.path}: expected {element.dtype}, got {place.dtype.str} {place.shape}")
 
     def _filled(self) -> list[int]:
         """First byte and end of every dataset filled by frames, in increasing order."""
-        filled = [self.places[each.path] for each in (*self.elements, *schema.COMMIT)]
+        filled = [self.places[element.path] for element in (*self.elements, *schema.COMMIT)]
         return [edge for place in sorted(filled, key=_offset) for edge in (place.offset, place.offset + place.size)]
 
     def array(self, file: io.FileIO, path: str) -> NDArray[Any]:
@@ -221,7 +221,7 @@ def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, 
     ValueError
         If the places contradict each other or the schema.
     """
-    return Layout({each[0]: _place(*each[1:]) for each in listed}, size, start, version)
+    return Layout({path: _place(*entries) for path, *entries in listed}, size, start, version)
 
 
 def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> None:

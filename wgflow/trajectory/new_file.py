@@ -150,7 +150,7 @@ def create_like(frames: Frames, path: Path, capacity: int, without: Collection[s
         If the file cannot be written.
     """
     source = frames.layout
-    wanted = {each.path for each in schema.STATIC} - {f"{schema.GROUP}/id", *without}
+    wanted = {element.path for element in schema.STATIC} - {f"{schema.GROUP}/id", *without}
     static = {name: frames.array(name) for name in source.places if name in wanted}
     for name, values in static.items():
         if hashlib.sha256(values.tobytes()).hexdigest() != source.places[name].sha256:

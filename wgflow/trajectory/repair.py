@@ -113,7 +113,7 @@ def repair(path: Path, out: Path) -> Report:
 def _damaged_arrays(frames: Frames) -> list[str]:
     """Documents and arrays that do not match the digests in front of the file, or have none."""
     places = frames.layout.places
-    filled = {each.path for each in (*frames.layout.elements, *schema.COMMIT)}
+    filled = {element.path for element in (*frames.layout.elements, *schema.COMMIT)}
     static = {name: place.sha256 for name, place in places.items() if name not in filled}
     return [
         name for name, digest in static.items() if hashlib.sha256(frames.array(name).tobytes()).hexdigest() != digest

@@ -156,10 +156,10 @@ class Digests:
     """
 
     def __init__(self, observables: Mapping[str, tuple[int, ...]], particles: int, width: int) -> None:
-        self.numbers = tuple(each for each in elements(observables) if len(each.shape) == 1)
+        self.numbers = tuple(element for element in elements(observables) if len(element.shape) == 1)
         self.arrays = tuple(observable(name, shape) for name, shape in sorted(observables.items()) if shape)
         self.particles, self.block = particles, block_particles(particles, width)
-        named: list[list[Any]] = [[each.path, each.dtype] for each in self.numbers]
+        named: list[list[Any]] = [[element.path, element.dtype] for element in self.numbers]
         named += [[observable(name).path, "<f8", *shape] for name, shape in sorted(observables.items()) if shape]
         about = json.dumps([named, [POSITION, "<f8", particles, width], [MASS, "<f8", particles], self.block])
         self._about = hashlib.sha256(about.encode())
@@ -193,7 +193,8 @@ def markdown() -> str:
     """Schema as a table in Markdown, for the documentation."""
     rows = [("path", "type", "shape", "holds"), ("---", "---", "---", "---")]
     balance = observable(BALANCE, BALANCE_SHAPE)._replace(meaning=f"balance of energy: {', '.join(EMPTY._fields)}")
-    for each in (*FRAMES, balance, observable("NAME"), *STATIC, *COMMIT):
-        kind = {"S": "text", "<f8": "float64", "<i8": "int64", "|u1": "uint8", "<u4": "uint32"}[each.dtype]
-        rows.append((f"`{each.path}`", kind, f"({', '.join(each.shape)})" if each.shape else "scalar", each.meaning))
+    for element in (*FRAMES, balance, observable("NAME"), *STATIC, *COMMIT):
+        kind = {"S": "text", "<f8": "float64", "<i8": "int64", "|u1": "uint8", "<u4": "uint32"}[element.dtype]
+        shape = f"({', '.join(element.shape)})" if element.shape else "scalar"
+        rows.append((f"`{element.path}`", kind, shape, element.meaning))
     return "\n".join(f"| {' | '.join(row)} |" for row in rows)

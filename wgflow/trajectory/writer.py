@@ -254,7 +254,7 @@ class TrajectoryWriter:
             raise
         self.frames = self._stored.count
         digests = self._layout.digests
-        order = [schema.POSITION, schema.MASS, *(each.path for each in (*digests.numbers, *digests.arrays))]
+        order = [schema.POSITION, schema.MASS, *(element.path for element in (*digests.numbers, *digests.arrays))]
         places = [self._layout.places[path] for path in (*order, schema.BLOCKS, schema.DIGEST)]
         self._offsets = [(place.offset, place.stride) for place in places]
         self._position = np.empty((self._layout.particles, self._layout.width), "<f8")
@@ -280,7 +280,7 @@ class TrajectoryWriter:
         with atomic_write(self.path) as draft:
             copy = new_file.create_like(self._stored, draft, capacity)
             with open(draft, "r+b", buffering=0) as file:
-                for path in (*(each.path for each in self._layout.elements), schema.BLOCKS, schema.DIGEST):
+                for path in (*(element.path for element in self._layout.elements), schema.BLOCKS, schema.DIGEST):
                     old, new = self._layout.places[path], copy.places[path]
                     for at in range(0, self.frames * old.stride, _PIECE):
                         size = min(_PIECE, self.frames * old.stride - at)
