@@ -137,7 +137,7 @@ def _support(axes: Axes, found: TheoremDiagnostics) -> None:
 
 def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
     slope = np.array([-each.value for each in found.certificates])
-    some = np.array([each.found for each in found.certificates])
+    some = np.array([each.descends for each in found.certificates])
     drawn = np.maximum(slope, found.certificates[0].tolerance)
     axes.plot(found.certified, drawn, color=_GREEN, lw=1.1)
     axes.plot(found.certified[some], drawn[some], "o", color=_GREEN, label="direction of descent found")
