@@ -1,4 +1,4 @@
-"""Former name of ``wgflow doctor``; ``python -m wgflow.doctor`` still works."""
+"""``python -m wgflow.doctor`` is ``wgflow doctor``."""
 
 import sys
 

@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch")
 import wgflow  # noqa: E402
 from wgflow.base.errors import InputError, StudyError  # noqa: E402
 from wgflow.base.extras import install  # noqa: E402
+from wgflow.cli.report import main as report  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
-from wgflow.report.page import main as report  # noqa: E402
 from wgflow.sims import members, run  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce as cifar  # noqa: E402

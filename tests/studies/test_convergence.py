@@ -161,12 +161,11 @@ def test_killed_and_run_again_it_is_the_same(done, tmp_path):
 
 
 @pytest.mark.parametrize("figure", ["convergence_rates", "convergence_loss", "convergence_models"])
-def test_scripts_redraw_the_figures_from_trajectories_alone(done, figure, tmp_path):
+def test_the_command_redraws_the_figures_from_trajectories_alone(done, figure, tmp_path):
     folder, _ = done
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.png", "*.pdf", "*.csv", "summary.*", "*.html"))
-    script = ROOT / "analysis" / f"fig_{figure}.py"
-    subprocess.run([sys.executable, str(script), str(bare)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "wgflow", "figure", figure, str(bare)], check=True, capture_output=True)
     assert (bare / f"{figure}.png").read_bytes() == (folder / f"{figure}.png").read_bytes()
 
 

@@ -2,7 +2,6 @@ import json
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,7 +16,6 @@ from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.expansion import remainders
 
-SCRIPTS = Path(__file__).parents[2] / "analysis"
 SMALL = ["--set", "flow.until=1.0", "--set", "flow.every=1.0", "--set", "depth.layers=4", "--set", "particles.count=8"]
 
 
@@ -30,11 +28,10 @@ def folder(tmp_path_factory):
 
 
 @pytest.mark.parametrize("figure", ["ensemble", "envelope"])
-def test_the_script_redraws_the_runners_figure(folder, tmp_path, figure):
+def test_the_command_redraws_the_runners_figure(folder, tmp_path, figure):
     bare = tmp_path / "bare"
     shutil.copytree(folder, bare, ignore=shutil.ignore_patterns("*.png", "*.pdf", "*.csv", "events.jsonl"))
-    script = SCRIPTS / f"fig_{figure}.py"
-    subprocess.run([sys.executable, str(script), str(bare)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "wgflow", "figure", figure, str(bare)], check=True, capture_output=True)
     for suffix in ("png", "pdf"):
         assert (bare / f"{figure}.{suffix}").read_bytes() == (folder / f"{figure}.{suffix}").read_bytes()
 

@@ -26,17 +26,12 @@ def runs(tmp_path_factory):
 
 
 @pytest.mark.parametrize(("study", "figure"), [("quickstart", "loss_and_particles"), ("order_switching", "switching")])
-def test_scripts_redraw_the_runners_figure_from_trajectories_alone(runs, study, figure, tmp_path):
+def test_the_command_redraws_the_runners_figure_from_trajectories_alone(runs, study, figure, tmp_path):
     bare = tmp_path / "bare"
     shutil.copytree(runs[study], bare, ignore=shutil.ignore_patterns("*.png", "*.pdf", "summary.*", "events.jsonl"))
-    script = ROOT / "analysis" / f"fig_{figure}.py"
-    subprocess.run([sys.executable, str(script), str(bare)], check=True, capture_output=True)
+    subprocess.run([sys.executable, "-m", "wgflow", "figure", figure, str(bare)], check=True, capture_output=True)
     for suffix in ("png", "pdf"):
         assert (bare / f"{figure}.{suffix}").read_bytes() == (runs[study] / f"{figure}.{suffix}").read_bytes()
-
-
-def test_every_figure_has_a_script():
-    assert {f"fig_{name}.py" for name in figures()} == {path.name for path in (ROOT / "analysis").glob("*.py")}
 
 
 def test_settings_of_matplotlib_are_left_alone(runs):

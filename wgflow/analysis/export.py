@@ -1,8 +1,8 @@
-"""Former name of ``wgflow export``; ``python -m wgflow.analysis.export`` still works."""
+"""``python -m wgflow.analysis.export`` is ``wgflow export``."""
 
 import sys
 
-from wgflow.report.export import main
+from wgflow.cli.export import main
 
 if __name__ == "__main__":
     sys.exit(main())

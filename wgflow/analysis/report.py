@@ -1,8 +1,8 @@
-"""Former name of ``wgflow report``; ``python -m wgflow.analysis.report`` still works."""
+"""``python -m wgflow.analysis.report`` is ``wgflow report``."""
 
 import sys
 
-from wgflow.report.page import main
+from wgflow.cli.report import main
 
 if __name__ == "__main__":
     sys.exit(main())

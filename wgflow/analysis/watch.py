@@ -1,8 +1,8 @@
-"""Former name of ``wgflow watch``; ``python -m wgflow.analysis.watch`` still works."""
+"""``python -m wgflow.analysis.watch`` is ``wgflow watch``."""
 
 import sys
 
-from wgflow.report.watch import main
+from wgflow.cli.watch import main
 
 if __name__ == "__main__":
     sys.exit(main())

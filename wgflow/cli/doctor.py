@@ -13,15 +13,15 @@ import platform
 import sys
 from collections.abc import Sequence
 from importlib import metadata
-from typing import Any
 
-from wgflow.base.errors import BackendError, InputError, WgflowError
+from wgflow.base.errors import BackendError, WgflowError
+from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.base.extras import install
 from wgflow.base.registry import unknown
 from wgflow.base.terminal import Parser, console, printable, say, show
 from wgflow.base.types import Spec
+from wgflow.cli.command import execute
 
-DONE, INTERNAL, BAD_INPUT = 0, 1, 2
 NEEDED = ("numpy", "scipy", "numba", "llvmlite", "h5py", "pydantic", "rich", "threadpoolctl")
 OPTIONAL = {  # package: the extra that brings it
     "matplotlib": "study",
@@ -226,28 +226,13 @@ def _gpu_rows(gpu: Spec) -> dict[str, str]:
     return rows if gpu["cards"] else rows | {"devices": "none"}
 
 
-def parser() -> argparse.ArgumentParser:
-    """Command line of the doctor."""
-    make = Parser(prog="python -m wgflow.doctor", description="Show what this machine offers and what will be used.")
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command and return its exit code."""
+    make = Parser(prog="wgflow doctor", description="Show what this machine offers and what will be used.")
     make.add_argument("--backend", metavar="auto|cpu|reference|gpu",
                       help="also compute a small gradient on it; exit code 2 if it cannot be used")  # fmt: skip
     make.add_argument("--json", action="store_true", help="print the report as JSON")
-    make.add_argument("--debug", action="store_true", help="show tracebacks")
-    return make
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command and return its exit code."""
-    options = argparse.Namespace(debug=False)
-    try:
-        options = parser().parse_args(arguments)
-        return _run(options)
-    except (InputError, BackendError) as error:
-        return _fail(options, BAD_INPUT, str(error))
-    except OSError as error:
-        return _fail(options, BAD_INPUT, f"{error.filename}: {error.strerror}" if error.filename else str(error))
-    except Exception as error:
-        return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
+    return execute(make, _run, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
@@ -275,15 +260,6 @@ def _run(options: argparse.Namespace) -> int:
     if fault:
         say(fault)
     return BAD_INPUT if fault else DONE
-
-
-def _fail(options: Any, code: int, line: str) -> int:
-    say(line)
-    if options.debug:
-        import traceback
-
-        traceback.print_exc()
-    return code
 
 
 if __name__ == "__main__":

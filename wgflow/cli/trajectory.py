@@ -1,7 +1,4 @@
-"""The command ``python -m wgflow.trajectory check|repair|export|schema``.
-
-Exit codes: 0 done and sound, 2 damaged or bad input (one line on stderr), 4 the disk failed.
-"""
+"""``wgflow check``, ``repair``, ``schema`` and the export of one trajectory; also ``python -m wgflow.trajectory``."""
 
 from __future__ import annotations
 
@@ -11,19 +8,20 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from wgflow.base.errors import InputError, TrajectoryError
+from wgflow.base.exit_codes import BAD_INPUT, DISK, DONE
 from wgflow.base.terminal import Parser, printable, say, show
+from wgflow.cli.command import execute
 
-DONE, BAD_INPUT, DISK = 0, 2, 4
 _SHOWN = 10  # damages listed at most
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Command line for looking after trajectory files."""
-    make = Parser(prog="python -m wgflow.trajectory", description="Look after trajectory files.")
+    make = Parser(prog="wgflow", description="Look after trajectory files.")
     verbs = make.add_subparsers(dest="verb", required=True)
-    check = verbs.add_parser("check", help="hold files against their seal, their digests and the schema")
+    check = verbs.add_parser("check", help="check files against their seal, their digests and the schema")
     check.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    repair = verbs.add_parser("repair", help="copy what is whole of a damaged file; the file is not touched")
+    repair = verbs.add_parser("repair", help="copy the intact frames of a damaged file, which is not touched")
     repair.add_argument("file", type=Path, metavar="FILE")
     repair.add_argument("out", type=Path, metavar="OUT", nargs="?", help="default: FILE with -repaired in its name")
     export = verbs.add_parser("export", help="write as NetCDF (.nc) or as H5MD in three dimensions (.h5)")
@@ -38,26 +36,22 @@ def parser() -> argparse.ArgumentParser:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        options = parser().parse_args(arguments)
-        match options.verb:
-            case "check":
-                return max([_check(path) for path in options.files])
-            case "repair":
-                return _repair(options.file, options.out)
-            case "export":
-                return _export(options)
-            case _:
-                from wgflow.trajectory import schema
+    return execute(parser(), _run, arguments)
 
-                show(schema.markdown())
-                return DONE
-    except (InputError, TrajectoryError) as error:
-        say(str(error))
-        return BAD_INPUT
-    except OSError as error:
-        say(_disk(error))
-        return DISK
+
+def _run(options: argparse.Namespace) -> int:
+    match options.verb:
+        case "check":
+            return max([_check(path) for path in options.files])
+        case "repair":
+            return _repair(options.file, options.out)
+        case "export":
+            return _export(options)
+        case _:
+            from wgflow.trajectory import schema
+
+            show(schema.markdown())
+            return DONE
 
 
 def _check(path: Path) -> int:

@@ -7,19 +7,16 @@ from __future__ import annotations
 
 import itertools
 import json
-import sys
 from collections.abc import Sequence, Set
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
+from wgflow.base.errors import InputError
 from wgflow.base.extras import install
-from wgflow.base.terminal import Parser, printable, say
+from wgflow.base.terminal import printable
 from wgflow.study.workspace import MemberFile, Workspace, short_names, words
 from wgflow.trajectory import Trajectory, schema
-from wgflow.trajectory.convert import write_netcdf
 from wgflow.trajectory.to_xarray import variables
 
 if TYPE_CHECKING:
@@ -121,26 +118,3 @@ def _sizes(members: Sequence[MemberFile], particles: bool) -> tuple[set[str], di
         for dim, n in sizes:
             lengths[dim] = max(lengths.get(dim, 0), n)
     return names, lengths
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a run as NetCDF; 0, or 2 with one line for bad input."""
-    make = Parser(prog="python -m wgflow.analysis.export", description="A study as one NetCDF file.")
-    make.add_argument("run", help="folder of a run: runs/<study>/<hash>")
-    make.add_argument("out", help="file to write, ending in .nc")
-    make.add_argument("--particles", action="store_true", help="also every particle of every frame")
-    try:
-        options = make.parse_args(arguments)
-        path = Path(options.out)
-        if path.suffix != ".nc":
-            raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
-        dataset = to_xarray(Workspace(options.run), options.particles)
-        write_netcdf(dataset, path)
-    except (InputError, TrajectoryError, WorkspaceError, OSError) as error:
-        say(str(error))
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

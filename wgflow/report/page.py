@@ -10,17 +10,13 @@ import html
 import json
 import math
 import re
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
-from pathlib import Path
 from string import Template
 
-from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.base.terminal import Parser, printable, progress_bar, say, show
 from wgflow.base.types import Spec
 from wgflow.report import style
-from wgflow.study.workspace import Workspace, word
+from wgflow.study.workspace import word
 
 _LONG = 60  # characters beyond which text in a table is wrapped
 _OPEN_ROWS = 40  # rows beyond which a table is collapsed
@@ -145,48 +141,3 @@ def _versions(provenance: Spec) -> str:
         "machine": provenance["machine"],
     }
     return "".join(f"<dt>{_text(key)}</dt><dd>{_text(value)}</dd>" for key, value in entries.items())
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Write a run's page again with the theorems along one of its members; 0, or 2 with one line for bad input."""
-    make = Parser(
-        prog="python -m wgflow.analysis.report",
-        description="Write a run's page again, with what the theorems say along one of its members (up to a minute).",
-    )
-    make.add_argument("run", type=Path, help="folder of a run: runs/<study>/<hash>")
-    make.add_argument("--member", metavar="LABEL", help="which one (default: the first of the largest N)")
-    make.add_argument("--starts", type=int, default=64, help="starts of each certificate's search (default: 64)")
-    make.add_argument("--radius", type=float, help="R of the certificates (default: twice the farthest particle)")
-    make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
-    make.add_argument("--quiet", action="store_true", help="no progress")
-    from wgflow.report.rebuild import add_theorems
-
-    try:
-        options = make.parse_args(arguments)
-        work = Workspace(options.run)
-        work.study  # noqa: B018 - says so if there is no run
-        with work.locked():
-            with progress_bar(options.quiet) as progress:
-                bar = progress.add_task("theorems", total=1.0)
-                verdict = add_theorems(
-                    work,
-                    options.member,
-                    options.starts,
-                    options.radius,
-                    options.seed,
-                    lambda what, share: progress.update(bar, description=what, completed=share),
-                )
-        show(f"{verdict}\n{printable(str(work.folder / 'report.html'))}")
-    except (InputError, TrajectoryError, WorkspaceError) as error:
-        say(str(error))
-        return 2
-    except OSError as error:
-        say(f"{error.filename}: {error.strerror}" if error.filename else str(error))
-        return 4
-    except KeyboardInterrupt:
-        return 130
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -5,14 +5,9 @@ Usage: python -m wgflow.analysis.watch RUN
 
 from __future__ import annotations
 
-import sys
-import time
-from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
-from wgflow.base.errors import InputError
-from wgflow.base.terminal import Parser, console, printable, say
+from wgflow.base.terminal import printable
 from wgflow.report.braille import curve
 from wgflow.report.progress import DIVERGED, FINISHED, RunProgress
 
@@ -57,40 +52,3 @@ def render(progress: RunProgress, width: int, height: int) -> RenderableType:
 def _clock(seconds: float) -> str:
     whole = round(seconds)
     return f"{whole // 3600}:{whole // 60 % 60:02}:{whole % 60:02}"
-
-
-def main(arguments: Sequence[str] | None = None) -> int:
-    """Follow a run until it is done or Ctrl-C; 0, or 2 with one line for bad input."""
-    make = Parser(prog="python -m wgflow.analysis.watch", description="Follow a running study.")
-    make.add_argument("run", type=Path, help="folder of a run, of a study's runs (the latest), or a trajectory")
-    make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between two looks (default: 1)")
-    make.add_argument("--once", action="store_true", help="one look, as where the output is no terminal")
-    from rich.live import Live
-
-    out = console(width=None)
-    try:
-        options = make.parse_args(arguments)
-        if not 0 < options.interval <= 86400:
-            raise InputError(f"--interval: expected seconds > 0, at most a day, got {options.interval}")
-        progress = RunProgress(options.run)
-
-        def now() -> RenderableType:
-            return render(progress, out.width, min(out.height, 30))
-
-        if options.once or not out.is_terminal:
-            out.print(now())
-            return 0
-        with Live(now(), console=out, auto_refresh=False) as live:
-            while not progress.done():
-                time.sleep(options.interval)
-                live.update(now(), refresh=True)
-    except KeyboardInterrupt:
-        return 0  # the run goes on
-    except (InputError, OSError) as error:  # the folder may be deleted meanwhile
-        say(str(error))
-        return 2
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())

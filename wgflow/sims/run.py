@@ -25,6 +25,7 @@ from wgflow.base.errors import (
     WorkspaceError,
     describe,
 )
+from wgflow.base.exit_codes import BAD_INPUT, DISK, DIVERGED, DONE, INTERNAL, INTERRUPTED, REQUEUE
 from wgflow.base.registry import check_name
 from wgflow.base.terminal import Parser, console, printable, progress_bar, say, show
 from wgflow.sims.signals import Stop, signals, stop_if, terminated, warned_once
@@ -42,7 +43,6 @@ if TYPE_CHECKING:  # the rest is imported when needed, so that --help is quick
     from wgflow.study.workspace import Workspace
 
 DEFAULT_STUDY = "convergence"
-DONE, INTERNAL, BAD_INPUT, DIVERGED, DISK, REQUEUE, INTERRUPTED = 0, 1, 2, 3, 4, 75, 130
 
 
 def studies_folder() -> Path:

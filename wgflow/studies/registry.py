@@ -6,19 +6,16 @@ import functools
 import importlib
 import pkgutil
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from types import MappingProxyType
 
 from wgflow import studies
 from wgflow.base.errors import InputError
 from wgflow.base.extras import install
 from wgflow.base.registry import unknown
-from wgflow.base.terminal import say
 from wgflow.report.figure import Figure, Plan
 from wgflow.studies.requirements import check
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import TargetTable
-from wgflow.study.workspace import Workspace
 
 
 @functools.cache
@@ -57,35 +54,3 @@ def required(names: Sequence[str], members: Sequence[RunPlan], target: TargetTab
             raise unknown("figure", name, (*known, "none"))
         check(known[name], Plan(name, members, target))
     return {name: known[name] for name in names}
-
-
-def redraw(name: str, arguments: list[str]) -> list[str]:
-    """Draw a figure of a run from its trajectories.
-
-    Parameters
-    ----------
-    name : str
-        Name of the figure.
-    arguments : list of str
-        Run folder, and optionally the folder to write to, by default the run's own.
-
-    Returns
-    -------
-    list of str
-        Names of the files written.
-
-    Raises
-    ------
-    SystemExit
-        With 2, after one line, if there are no such arguments, or the folder is no run that the figure can be drawn of.
-    """
-    try:
-        if len(arguments) not in (1, 2):
-            raise InputError(f"expected RUN_FOLDER [OUT_FOLDER], got {len(arguments)} arguments")
-        from wgflow.report import style
-
-        with style.draw_styled(figures()[name](Workspace(arguments[0]))) as figure:
-            return style.save(figure, Path(arguments[-1]) / name)
-    except (InputError, OSError) as error:  # those of a trajectory and of a run folder are OSErrors
-        say(str(error))
-        raise SystemExit(2) from error

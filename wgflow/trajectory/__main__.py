@@ -1,4 +1,4 @@
-"""Former name of ``wgflow check, repair, export``; ``python -m wgflow.trajectory`` still works."""
+"""``python -m wgflow.trajectory`` is ``wgflow check, repair, export or schema``."""
 
 import sys
 

@@ -1,0 +1,43 @@
+"""What the subcommands share: parsing, errors in one line, exit codes."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Sequence
+
+from wgflow.base.errors import BackendError, InputError, TrajectoryError, WorkspaceError
+from wgflow.base.exit_codes import BAD_INPUT, DISK, INTERNAL, INTERRUPTED
+from wgflow.base.terminal import Parser, say
+
+
+def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
+    """Parse arguments, run the body of a command and return its exit code.
+
+    Parameters
+    ----------
+    parser : Parser
+        Its command line; ``--debug`` is added.
+    body : callable
+        Takes the parsed options and returns an exit code. Its errors are reported in one line each.
+    arguments : sequence of str, optional
+        By default those of the process.
+    """
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = argparse.Namespace(debug=False)
+    try:
+        options = parser.parse_args(arguments)
+        return body(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except (InputError, BackendError, TrajectoryError, WorkspaceError) as error:
+        code, line = BAD_INPUT, str(error)
+    except OSError as error:
+        code, line = DISK, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    except Exception as error:
+        code, line = INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where"
+    say(line)
+    if options.debug:
+        import traceback
+
+        traceback.print_exc()
+    return code
