@@ -116,7 +116,7 @@ def test_every_command_works_in_a_strange_environment(place, elsewhere):
     found, _ = elsewhere
     err = found.stderr.decode("ascii")
     assert found.returncode == 0, err
-    assert json.loads((place / "codes.json").read_text(encoding="utf-8")) == [[0] * 4, True]
+    assert json.loads((place / "codes.json").read_text(encoding="utf-8")) == [[0] * 5, True]
     assert "Traceback" not in err
     assert "Matplotlib rejects MPLBACKEND" in err
     assert "runs [red]\\udcff\\udcc3\\udca9/strange/" in found.stdout.decode("ascii")

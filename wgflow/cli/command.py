@@ -29,15 +29,20 @@ def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments
         return body(options)
     except KeyboardInterrupt:
         return INTERRUPTED
-    except (InputError, BackendError, TrajectoryError, WorkspaceError) as error:
-        code, line = BAD_INPUT, str(error)
-    except OSError as error:
-        code, line = DISK, f"{error.filename}: {error.strerror}" if error.filename else str(error)
     except Exception as error:
-        code, line = INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where"
-    say(line)
-    if options.debug:
-        import traceback
+        code, line = _explain(error)
+        say(line)
+        if options.debug:
+            import traceback
 
-        traceback.print_exc()
-    return code
+            traceback.print_exc()
+        return code
+
+
+def _explain(error: Exception) -> tuple[int, str]:
+    """Exit code and line of an error."""
+    if isinstance(error, InputError | BackendError | TrajectoryError | WorkspaceError):
+        return BAD_INPUT, str(error)
+    if isinstance(error, OSError):
+        return DISK, f"{error.filename}: {error.strerror}" if error.filename else str(error)
+    return INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where"

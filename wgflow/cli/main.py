@@ -7,8 +7,9 @@ import sys
 from collections.abc import Sequence
 
 from wgflow import __version__
-from wgflow.base.exit_codes import DONE
-from wgflow.base.terminal import show
+from wgflow.base.exit_codes import BAD_INPUT, DONE
+from wgflow.base.registry import suggest
+from wgflow.base.terminal import say, show
 
 # name: (module with main(arguments), arguments that come first, help)
 COMMANDS: dict[str, tuple[str, tuple[str, ...], str]] = {
@@ -49,8 +50,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         show(f"wgflow {__version__}")
         return DONE
     module, first, _ = COMMANDS.get(given[0], (None, (), ""))
-    if module is None:  # `wgflow quickstart`, `wgflow --list`
+    if module is None:  # `wgflow quickstart`, `wgflow mine.toml`, `wgflow --list`
         module = "wgflow.sims.run"
+        near = suggest(given[0], COMMANDS)
+        if near and not given[0].startswith("-"):
+            say(f"unknown command {given[0]!r}: {near}wgflow --help lists all")
+            return BAD_INPUT
     else:
         given = [*first, *given[1:]]
     code: int = importlib.import_module(module).main(given)
