@@ -25,7 +25,7 @@ def add_theorems(
     seed: int = 0,
     progress: Callable[[str, float], None] = lambda what, share: None,
 ) -> str:
-    """Evaluate the theorems along one member and write the page, figures and tables again.
+    """Evaluate the theorems along one member, write page, figures and tables again, and return the verdict.
 
     Parameters
     ----------
@@ -33,15 +33,8 @@ def add_theorems(
         The run, locked by the caller.
     label : str, optional
         The member; by default the :func:`representative` one.
-    starts, radius, seed : int, float, int, optional
+    starts, radius, seed, progress : int, float, int, callable, optional
         As for :func:`wgflow.report.theorem_diagnostics.theorem_diagnostics`.
-    progress : callable, optional
-        Called with the current step and the share of the work that is done, from 0 to 1.
-
-    Returns
-    -------
-    str
-        The verdict.
     """
     from wgflow.studies.registry import figures
 

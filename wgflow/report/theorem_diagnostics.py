@@ -154,11 +154,13 @@ def theorem_diagnostics(
         residuals.append(residual(energy, rho, frame.s, boundary))
         supports.append(estimator.measure(frame.theta, frame.tau, frame.mass))
         moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
-    certificates, options = [], {"seed": seed, "tolerance": _NEGLIGIBLE * abs(first.energy)}
+    certificates, least = [], _NEGLIGIBLE * abs(first.energy)
     for k, number in enumerate(certified):
         report("descent certificates", 0.5 + 0.35 * k / len(certified))
         frame, steps = trajectory[number], _STEPS[number == len(trajectory) - 1]
-        certificates.append(certificate(energy, _measure(frame), radius, starts, steps=steps, s=frame.s, **options))
+        certificates.append(
+            certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
+        )
     report("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     report("assumptions", 0.9)

@@ -179,15 +179,15 @@ def estimate(
         return Estimate(tuple(sizes), value, unknown, unknown, _none(f"{seeds} seed, {MIN_SEEDS} are needed"))
     weight = bootstrap_weights(seeds, name)
     drawn = statistic(weight)
-    half_width = student_t(seeds) * standard_error(drawn, seeds)
+    half = half_width(drawn, seeds)
     sign = np.sign(value[0]) or 1.0
-    significant = sign * value > half_width
+    significant = sign * value > half
     usable = len(n) if significant.all() else int(np.argmin(significant))
     share = n / reference if reference else np.zeros(len(n))
     rate = _fit(n[:usable], sign * value[:usable], sign * drawn[:, :usable], seeds, len(n), share[:usable], nested)
     power = np.array(rate.exponent if rate else 0.5)
     own = (1.0 - share) ** power if nested else _own_error(share, power)
-    return Estimate(tuple(sizes), value / own, (value - half_width) / own, (value + half_width) / own, rate)
+    return Estimate(tuple(sizes), value / own, (value - half) / own, (value + half) / own, rate)
 
 
 def _own_error(share: Array, exponent: Array) -> Array:
@@ -234,8 +234,8 @@ def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array 
     share = np.zeros(len(n)) if share is None else share
     exponent = float(_exponents(value, slope, share))
     positive = (drawn > 0).all(axis=1)
-    half_width = student_t(seeds) * float(standard_error(_exponents(drawn[positive], slope, share), seeds))
-    return Interval(exponent, exponent - half_width, exponent + half_width), int(positive.sum())
+    half = float(half_width(_exponents(drawn[positive], slope, share), seeds))
+    return Interval(exponent, exponent - half, exponent + half), int(positive.sum())
 
 
 def without_rate(estimate: Estimate, reason: str) -> Estimate:
@@ -248,9 +248,9 @@ def _none(reason: str, sizes: tuple[float, ...] = ()) -> Rate:
     return Rate(np.nan, np.nan, np.nan, np.nan, sizes, reason)
 
 
-def standard_error(drawn: Array, seeds: int) -> Array:
-    """Standard error from resamples (B, ...), with Bessel's correction for S seeds."""
-    return np.asarray(drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1)))
+def half_width(drawn: Array, seeds: int, widening: float = 1.0) -> Array:
+    """Half-width t se of 95% intervals, se from resamples (B, ...) with Bessel's correction for S seeds."""
+    return np.asarray(widening * student_t(seeds) * (drawn.std(axis=0) * np.sqrt(seeds / (seeds - 1))))
 
 
 def student_t(seeds: int) -> float:

@@ -12,6 +12,7 @@ depend on the problem and are fitted.
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
@@ -22,7 +23,7 @@ from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import lookup
 from wgflow.base.types import Array
 from wgflow.base.validate import real
-from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, bootstrap_weights, standard_error, student_t
+from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, bootstrap_weights, half_width, student_t
 from wgflow.stats.exceedance import check_energies
 from wgflow.stats.scaling_laws import Sizes
 
@@ -32,15 +33,10 @@ MAX_MISFIT = 1.5  # up to which a model counts as adequate
 _MIN_SIZES = 4  # three constants of the mean and one degree of freedom for the error
 
 
-def _path(depth: Array, width: Array) -> Array:
-    return width + 0.0 * depth
-
-
-def _independent(depth: Array, width: Array) -> Array:
-    return depth * width
-
-
-_EFFECTIVE = {"path": _path, "independent": _independent}  # W
+_EFFECTIVE: dict[str, Callable[[Array, Array], Array]] = {  # W
+    "path": lambda depth, width: width + 0.0 * depth,
+    "independent": lambda depth, width: depth * width,
+}
 
 
 class EnergyModel(NamedTuple):
@@ -194,8 +190,8 @@ def failure_probability(
     margin = (z - row @ model.point[:3]) / spread
     slope = np.concatenate([-row / spread[..., None], -margin[..., None]], axis=-1)
     variance = np.einsum("...i,ij,...j->...", slope, model.covariance, slope)
-    half_width = student_t(model.seeds) * np.sqrt(np.maximum(variance, 0.0))
-    return ndtr(-margin), ndtr(-margin - half_width), ndtr(-margin + half_width)
+    half = student_t(model.seeds) * np.sqrt(np.maximum(variance, 0.0))
+    return ndtr(-margin), ndtr(-margin - half), ndtr(-margin + half)
 
 
 def _design_row(depth: Array, effective: Array) -> Array:
@@ -263,8 +259,8 @@ def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[s
     drawn = drawn[np.isfinite(drawn).all(axis=1)]  # resamples without any seed of some size have no fit
     if len(drawn) < RESAMPLES / 2:
         raise InputError("energies: expected more seeds at every size, got too many missing runs; leave such sizes out")
-    half_width = widening * student_t(seeds) * standard_error(drawn, seeds)
-    low, high, value = point - half_width, point + half_width, point.copy()
+    half = half_width(drawn, seeds, widening)
+    low, high, value = point - half, point + half, point.copy()
     for constants in (value, low, high):
         with np.errstate(over="ignore"):  # overflow gives infinity
             constants[3] = np.exp(constants[3])

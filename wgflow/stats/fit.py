@@ -11,7 +11,7 @@ from scipy.optimize import least_squares
 from wgflow.base.errors import InputError
 from wgflow.base.registry import lookup
 from wgflow.base.types import Array
-from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, standard_error, student_t
+from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, half_width
 from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, log_rms, predict, terms
 
 RESAMPLES = 400  # each needs a fit; the standard error is accurate to 4%
@@ -171,18 +171,18 @@ def _at_the_boundary(
     columns = [term**power for term in terms(sizes, law)]
     parts = [constant.value**power * column for constant, column in zip(constants, columns, strict=True)]
     present = ~np.isnan(observed)
-    half_width = None
+    half = None
     out = []
     for constant, part in zip(constants, parts, strict=True):
         if (part / sum(parts))[present].max() > _VANISHING:
             out.append(constant)
             continue
-        if half_width is None:
+        if half is None:
             linear = _linear(observed[None], columns, present, power)[0]
             resampled = _linear(drawn, columns, present, power)
-            half_width = student_t(seeds) * standard_error(resampled, seeds)
+            half = half_width(resampled, seeds)
         k = len(out)
-        upper = max(linear[k], 0.0) + half_width[k]
+        upper = max(linear[k], 0.0) + half[k]
         out.append(Interval(0.0, 0.0, float(upper ** (1 / power))))
     return out[0], out[1]
 
@@ -204,7 +204,7 @@ def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
     if seeds < MIN_SEEDS:
         return [Interval(float(estimate), np.nan, np.nan) for estimate in value]
     resampled = np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1)
-    half_width = student_t(seeds) * standard_error(resampled, seeds)
-    low = value - half_width
+    half = half_width(resampled, seeds)
+    low = value - half
     low[:2] = np.maximum(low[:2], 0.0)
-    return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + half_width, strict=True)]
+    return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + half, strict=True)]
