@@ -6,16 +6,17 @@ can. Both act under Deposit and Shallow; under Gaps and Layers the marginal in d
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
-from typing import Any, ClassVar, cast
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 from scipy.optimize import minimize_scalar
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Spec
-from wgflow.base.validate import real, use_python_numbers, whole
+from wgflow.base.registry import Options
+from wgflow.base.types import Array
+from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.flow.operators import Move
 from wgflow.model.depth import Deposit, Shallow
@@ -26,18 +27,8 @@ _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
 _STEPS = 50  # of the search for its place, which the flow then continues
 
 
-class _Transport:
-    """Base class of the operators below."""
-
-    name: ClassVar[str]
-
-    def spec(self) -> Spec:
-        """Plain JSON of its options, with its name."""
-        return {"name": self.name} | {field.name: getattr(self, field.name) for field in fields(cast(Any, self))}
-
-
 @dataclass(frozen=True)
-class BirthDeath(_Transport):
+class BirthDeath(Options):
     """Fisher-Rao transport of mass, d mass_i/ds = -rate mass_i (V_i - <V, rho>) with V = dE/drho at the particles.
 
     Over a step of length h mass_i <- mass_i exp(-rate h (V_i - <V, rho>)), brought back to the old total: masses stay
@@ -71,8 +62,7 @@ class BirthDeath(_Transport):
     seed: int = 0
     name: ClassVar[str] = "birth_death"
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         real("rate of birth_death", self.rate, above=0.0)
         real("floor of birth_death", self.floor, least=0.0)
         real("jitter of birth_death", self.jitter, least=0.0)
@@ -119,7 +109,7 @@ class BirthDeath(_Transport):
 
 
 @dataclass(frozen=True)
-class Birth(_Transport):
+class Birth(Options):
     """Every so many steps put a particle where dE/drho is lowest, in the slot of the particle with the least mass.
 
     The place is the minimiser of :func:`~wgflow.theory.certificate.certificate`. The least particle's mass goes to the
@@ -152,8 +142,7 @@ class Birth(_Transport):
     name: ClassVar[str] = "birth"
     random: ClassVar[bool] = False  # what it does never raises E, so a rule may compare energies
 
-    def __post_init__(self) -> None:
-        use_python_numbers(self)
+    def _check_options(self) -> None:
         whole("every of birth", self.every)
         whole("starts of birth", self.starts, 3)
         real("radius of birth", self.radius, above=0.0)
