@@ -7,9 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from wgflow.base.errors import InputError
-from wgflow.sims import members
 from wgflow.study import formulas
 from wgflow.study.schema import check_member
+from wgflow.systems import members
 
 NAMES = {"D": 16.0, "a": 2.0}
 

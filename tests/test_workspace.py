@@ -133,3 +133,29 @@ def test_tables(tmp_path):
 def test_provenance_names_what_made_a_result():
     made_by = provenance("cpu", 2)
     assert {"wgflow", "kernels", "backend", "threads", "packages"} <= set(made_by)
+
+
+def test_latest_is_the_run_begun_last(tmp_path, monkeypatch):
+    study = {"members": []}
+    first, second = (Workspace(tmp_path / "small" / name) for name in ("0" * 12, "1" * 12))
+    latest = tmp_path / "small" / "latest"
+    for work in (first, second, first):
+        work.create(study)
+        assert latest.is_symlink()
+        assert latest.resolve() == work.folder.resolve()
+        assert Workspace(latest).folder == work.folder
+    assert Workspace(latest).study["hash"] == "0" * 12
+
+    def no_links(*args, **options):
+        raise OSError("no links on this disk")
+
+    monkeypatch.setattr("pathlib.Path.symlink_to", no_links)
+    second.create(study)
+    assert latest.read_text() == "1" * 12 + "\n"
+    assert Workspace(latest).folder == second.folder
+    latest.unlink()
+    latest.mkdir()  # somebody's own
+    first.create(study)
+    assert latest.is_dir()
+    assert Workspace(latest).folder == latest
+    assert sorted(path.name for path in latest.parent.iterdir()) == ["0" * 12, "1" * 12, "latest"]

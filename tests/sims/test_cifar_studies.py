@@ -19,12 +19,15 @@ from wgflow.base.errors import InputError, StudyError  # noqa: E402
 from wgflow.base.extras import install  # noqa: E402
 from wgflow.cli.report import main as report  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
-from wgflow.sims import members, run  # noqa: E402
+from wgflow.report.figure import Plan  # noqa: E402
+from wgflow.sims import run  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce as cifar  # noqa: E402
+from wgflow.studies.cifar.requires import paired  # noqa: E402
 from wgflow.study import grid, training_tables  # noqa: E402
 from wgflow.study import schema as study  # noqa: E402
 from wgflow.study.workspace import Workspace  # noqa: E402
+from wgflow.systems import members  # noqa: E402
 from wgflow.systems.images import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
 from wgflow.systems.images import members as trainings  # noqa: E402
 from wgflow.trajectory import TrajectoryWriter  # noqa: E402
@@ -64,7 +67,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def of(folder, out="runs"):
-    (found,) = (folder / out / "pics").iterdir()
+    (found,) = (folder / out / "pics").glob("[0-9a-f]*")
     return found
 
 
@@ -318,7 +321,7 @@ def test_bundled_studies_are_whole(name, tmp_path):
         (tmp_path / "cifar-10-batches-bin" / f"{each}.bin").write_bytes(b"")
     overrides = {} if name == "digits_resnet" else {"problem.path": str(tmp_path)}
     found = grid.expand(study.load(run.study_path(name), overrides)[0])
-    trainings.paired("cifar", found)
+    paired(Plan("cifar", found))
     for each in found:
         table, problem = trainings.check(each.member)
         assert table.network in architectures.ARCHITECTURES

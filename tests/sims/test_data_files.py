@@ -11,12 +11,12 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.model import data_files as sources
-from wgflow.sims import members, run
 from wgflow.sims import pool as sweep
+from wgflow.sims import run
 from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.workspace import digest
-from wgflow.systems import problem
+from wgflow.systems import members, problem
 
 STUDY = """
 name = "own"

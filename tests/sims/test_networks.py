@@ -12,9 +12,10 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError, StudyError
-from wgflow.sims import members, run
+from wgflow.sims import run
 from wgflow.study import grid
 from wgflow.study import schema as study
+from wgflow.systems import members
 from wgflow.systems.neural_feature_flow import flow, initial
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
 
@@ -63,7 +64,7 @@ def digest(array):
 
 def test_a_study_of_networks(folder, capsys):
     assert run.main(["net.toml", "--jobs", "1"]) == 0
-    (place,) = (folder / "runs" / "net").iterdir()
+    (place,) = (folder / "runs" / "net").glob("[0-9a-f]*")
     rows = json.loads((place / "summary.json").read_text())["members"]
     assert [row["N"] for row in rows] == [8] * 4
     assert all(row["energy_last"] < row["energy_first"] for row in rows)

@@ -6,11 +6,11 @@ from wgflow.model.datasets import DATASETS
 from wgflow.model.depth import DEPTHS
 from wgflow.model.image_files import LAYOUTS
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS
-from wgflow.sims import members
 from wgflow.sims.run import studies_folder
 from wgflow.study import grid, messages
 from wgflow.study import schema as study
-from wgflow.systems.observables import OBSERVABLES
+from wgflow.systems import members
+from wgflow.systems.residual import OBSERVABLES
 
 STUDY = """
 name = "small"

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
-from wgflow.sims import members, run
+from wgflow.sims import run
 from wgflow.studies.escape.figure import EPSILON
 from wgflow.studies.registry import figures
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
+from wgflow.systems import members
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory import Trajectory
 

@@ -5,11 +5,11 @@ import math
 import pytest
 
 from wgflow.base.errors import StudyError
-from wgflow.sims import forecast, members, run, trial
+from wgflow.sims import forecast, run, trial
 from wgflow.studies import registry
 from wgflow.study import grid
 from wgflow.study import schema as study
-from wgflow.systems import problem
+from wgflow.systems import members, problem
 
 STUDY = """
 name = "small"

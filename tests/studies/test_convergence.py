@@ -52,7 +52,7 @@ def done(tmp_path_factory):
     (place / "rates.toml").write_text(STUDY)
     command = [sys.executable, "-m", "wgflow.sims.run", "rates.toml", "--jobs", "2", "--threads", "1"]
     result = subprocess.run(command, cwd=place, capture_output=True, text=True, check=True)
-    (folder,) = (place / "runs" / "rates").iterdir()
+    (folder,) = (place / "runs" / "rates").glob("[0-9a-f]*")
     return folder, result.stdout
 
 
@@ -181,7 +181,7 @@ def test_a_study_with_too_little_says_no_rate(tmp_path, monkeypatch, capsys):
     assert run.main(["rates.toml", *options(*less, "figure=convergence_rates", "flow.until=0.5")]) == 0
     out = capsys.readouterr().out
     assert "without a rate (" in " ".join(out.split())
-    (folder,) = (tmp_path / "runs" / "rates").iterdir()
+    (folder,) = (tmp_path / "runs" / "rates").glob("[0-9a-f]*")
     assert all(row["no_rate"] and row["exponent"] is None for row in summary(folder)["rates"])
 
 
@@ -191,7 +191,7 @@ def test_without_two_clouds_a_seed_the_bias_has_no_rate(tmp_path, monkeypatch):
     (tmp_path / "rates.toml").write_text(STUDY)
     less = ("particles.part=0", "figure=convergence_rates", "flow.until=0.5", "grid.particles.count=[8, 16, 32, 64]")
     assert run.main(["rates.toml", "--quiet", *options(*less)]) == 0
-    (folder,) = (tmp_path / "runs" / "rates").iterdir()
+    (folder,) = (tmp_path / "runs" / "rates").glob("[0-9a-f]*")
     reasons = {row["no_rate"] for row in summary(folder)["rates"] if row["quantity"].startswith("bias")}
     assert reasons == {"needs particles.part = [0, 1], N that double and tau = uniform"}
 
@@ -205,7 +205,7 @@ def test_a_figure_that_fails_leaves_the_summary(tmp_path, monkeypatch, capsys):
     assert "convergence_models could not be drawn: models: expected samples that" in capsys.readouterr().out
     assert run.main(["rates.toml", *options(*less, "particles.scale={a=3e152}")]) == run.DIVERGED
     assert "convergence_rates could not be drawn" in capsys.readouterr().out
-    for folder in (tmp_path / "runs" / "rates").iterdir():
+    for folder in (tmp_path / "runs" / "rates").glob("[0-9a-f]*"):
         assert len(summary(folder)["members"]) == 9
         assert (folder / "report.html").is_file()
 

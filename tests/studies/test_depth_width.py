@@ -54,7 +54,7 @@ def work(tmp_path_factory):
     folder = tmp_path_factory.mktemp("depth_width")
     (folder / "reduced.toml").write_text(STUDY)
     assert run.main([str(folder / "reduced.toml"), "--quiet", "--out", str(folder / "runs")]) == 0
-    (made,) = (folder / "runs" / "reduced").iterdir()
+    (made,) = (folder / "runs" / "reduced").glob("[0-9a-f]*")
     return Workspace(made)
 
 
@@ -216,7 +216,7 @@ def test_with_a_fading_term_and_adaptive_steps(tmp_path):
     ]  # fmt: skip
     command = [str(tmp_path / "reduced.toml"), "--quiet", "--jobs", "1", "--out", str(tmp_path / "runs")]
     assert run.main([*command, *(part for change in changes for part in ("--set", change))]) == 0
-    (place,) = (tmp_path / "runs").glob("*/*")
+    (place,) = (tmp_path / "runs").glob("*/[0-9a-f]*")
     found = depth_width.families(Workspace(place))
     assert {family.coupling for family in found} == {"path", "independent"}
     for family in found:

@@ -84,7 +84,7 @@ def make(tmp_path_factory):
         changes = [part for change in changes for part in ("--set", change)]
         command = [str(folder / "study.toml"), "--quiet", "--jobs", "1", "--out", str(folder / "runs"), *changes]
         assert run.main(command) == 0
-        (place,) = (folder / "runs").glob("*/*")
+        (place,) = (folder / "runs").glob("*/[0-9a-f]*")
         return Workspace(place)
 
     return make

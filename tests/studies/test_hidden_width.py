@@ -9,13 +9,14 @@ import pytest
 from scipy.optimize import minimize
 
 import wgflow
-from wgflow.sims import members, run
+from wgflow.sims import run
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
 from wgflow.studies.registry import figures
 from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
+from wgflow.systems import members
 
 
 def literal(x, y, u, v, alpha, rate_u, rate_v, steps):

@@ -70,7 +70,7 @@ def toy(tmp_path, monkeypatch):
 
 def test_a_study_is_one_folder_and_one_file(toy, tmp_path, capsys):
     assert run.main([str(toy), "--out", str(tmp_path / "runs"), "--quiet"]) == run.DONE
-    (folder,) = (tmp_path / "runs" / "toy").iterdir()
+    (folder,) = (tmp_path / "runs" / "toy").glob("[0-9a-f]*")
     assert {"toy.png", "toy.pdf", "toy.csv"} <= {path.name for path in folder.iterdir()}
     assert "Energies of the toy" in (folder / "report.html").read_text()
     assert "2 toys." in (folder / "report.html").read_text()

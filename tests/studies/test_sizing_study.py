@@ -50,7 +50,7 @@ def command(folder, *changes):
 
 
 def made(folder):
-    (found,) = (folder / "runs" / "size").iterdir()
+    (found,) = (folder / "runs" / "size").glob("[0-9a-f]*")
     return Workspace(found)
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
-from wgflow.sims import members, run
+from wgflow.sims import run
 from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import RESTING, assumptions, runs
 from wgflow.study import schema as study
 from wgflow.study.workspace import Workspace
+from wgflow.systems import members
 from wgflow.theory.separation import one_signed_floor
 from wgflow.trajectory import Trajectory
 

@@ -11,18 +11,12 @@ from collections.abc import Callable, Collection, Sequence
 from typing import Any, NamedTuple
 
 from wgflow.base.errors import DivergenceError
-from wgflow.base.types import Frame
-from wgflow.kernels.cpu.backend import memory
-from wgflow.model.blocks import Unfolding
-from wgflow.model.particles import Particles
 from wgflow.report.figure import Figure
-from wgflow.sims import members
-from wgflow.sims.members import Setup
 from wgflow.study.grid import RunPlan
-from wgflow.systems.images import members as trainings
-from wgflow.systems.images.record import Course, Trained
-from wgflow.systems.neural_feature_flow import members as networks
-from wgflow.systems.neural_feature_flow.system import System
+from wgflow.study.schema import Member
+from wgflow.systems import members
+from wgflow.systems.members import system_of
+from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import INLINE
 
 _START = 1.3  # seconds a process takes to start and import, kernels on disk
@@ -31,7 +25,6 @@ _RECORD = 5e-5  # seconds to record a frame, and
 _RECORD_BYTE = 1e-9  # for each byte of it
 _OPEN = 0.02  # seconds to make and finish a trajectory file
 _STRUCTURE = 40 * 2**10  # bytes of a file beside its numbers
-_LARGE = 256  # particles beyond which time grows in proportion
 _TIMED = 16  # kinds of members that are timed at most
 _BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
 
@@ -113,7 +106,7 @@ def loads(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backe
         near = min(timed, key=lambda other: abs(other - place))
         longer = work[kind] / work[ordered[near]]
         for k in kinds[kind]:
-            step, frame = rates[near](_size(planned[k]))
+            step, frame = rates[near](_size(planned[k].member))
             out[k] = _load(planned[k], sizes[k], longer * step, longer * frame)
     return [out[k] for k in range(len(planned))]
 
@@ -147,19 +140,19 @@ def _without_reals(value: Any) -> Any:
     return list(map(_without_reals, value)) if isinstance(value, list) else None if isinstance(value, float) else value
 
 
-def _size(planned: RunPlan) -> int:
-    """What the time of a step is linear in: N, or m**2 of a network of features."""
-    return planned.member.count ** (2 if planned.member.network else 1)
+def _size(member: Member) -> int:
+    """Number in which the time of a step is linear."""
+    return system_of(member).size(member)
 
 
 def _calibrate(
     same: Sequence[RunPlan], threads: int, backend: str, budget: float
 ) -> Callable[[int], tuple[float, float]]:
     """Seconds of a step and of a frame as functions of the size."""
-    ordered = sorted(same, key=_size)
-    most = 2 * _LARGE if same[0].member.network else _LARGE
+    ordered = sorted(same, key=lambda one: _size(one.member))
+    most = system_of(same[0].member).largest_timed
     large = [each for each in ordered if each.member.count <= most][-1:] or ordered[:1]
-    chosen = {_size(each): each for each in (ordered[0], large[0])}
+    chosen = {_size(each.member): each for each in (ordered[0], large[0])}
     measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
     (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
 
@@ -177,11 +170,13 @@ def _calibrate(
 def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[float, float]:
     """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
     setup = members.build(planned.member, backend, threads)
-    if isinstance(setup.flow, Course):
-        return setup.flow.probe(budget)
+    probed = setup.system.probe(setup, budget)
+    if probed is not None:
+        return probed
+    names = planned.member.observables
     steps = setup.run(None, planned.member, every=planned.member.flow.step)
     frame = next(steps)  # compiles
-    _observe(planned, setup, frame)
+    setup.measure(frame, names)
     begun, count = time.perf_counter(), 0
     with contextlib.suppress(DivergenceError):  # the run will say it
         for frame in steps:  # noqa: B007
@@ -191,14 +186,9 @@ def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[
     per_step = (time.perf_counter() - begun) / max(count, 1)
     begun, count = time.perf_counter(), 0
     while not count or time.perf_counter() - begun < budget / 4:
-        _observe(planned, setup, frame)
+        setup.measure(frame, names)
         count += 1
     return per_step, (time.perf_counter() - begun) / count
-
-
-def _observe(planned: RunPlan, setup: Setup, frame: Frame) -> None:
-    for name in planned.member.observables:
-        setup.observables[name].measure(frame, setup.scene)
 
 
 def _static(setup: Setup) -> int:
@@ -210,30 +200,16 @@ def _static(setup: Setup) -> int:
 
 def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     """Sizes of a member as it is built, the same for all seeds."""
+    system, member, names = setup.system, planned.member, planned.member.observables
     numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
-    beside = 8 * setup.energy.summary.parameters if isinstance(setup.energy, Trained) else 0  # of weights and momentum
-    frame = sum(8 * math.prod(setup.observables[name].shape(setup.scene)) for name in planned.member.observables)
-    frame += numbers if planned.member.record == "particles" else 0
-    work, memory = _work_and_memory(planned, setup, threads)
-    return Size(work, frame, planned.frames * frame + _static(setup) + beside, memory + 12 * numbers, len(setup.start))
+    frame = sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
+    frame += numbers if member.record == "particles" else 0
+    disk = planned.frames * frame + _static(setup) + system.bytes_beside(setup)
+    memory = system.memory(setup, threads) + 12 * numbers
+    return Size(system.work(setup, member), frame, disk, memory, len(setup.start))
 
 
 def _load(planned: RunPlan, size: Size, per_step: float, per_frame: float) -> Load:
     each_frame = per_frame + _RECORD + _RECORD_BYTE * size.frame
     seconds = planned.steps * per_step + planned.frames * each_frame + _OPEN
     return Load(seconds, size.disk, size.memory, size.particles)
-
-
-def _work_and_memory(planned: RunPlan, setup: Setup, threads: int) -> tuple[float, int]:
-    """Work of one unit of s, in units that take about equally long, and bytes of one evaluation."""
-    energy, start, flow = setup.energy, setup.start, planned.member.flow
-    if isinstance(energy, Trained):
-        return trainings.work(energy), trainings.memory(energy)
-    if isinstance(energy, System):
-        return (networks.work(energy) + 2e4) / flow.step, networks.memory(energy)
-    assert isinstance(start, Particles)  # as the energy is
-    samples, width, outputs, parameters = energy.problem.shape
-    entries, block = len(energy.depth.network(start).particle), energy.problem.block
-    units = block.units(width) if isinstance(block, Unfolding) else 1
-    work = (entries * min(samples, flow.batch or samples) * parameters + 2e4) / flow.step
-    return work, memory(units * entries, samples, width, outputs, threads)

@@ -19,11 +19,12 @@ from typing import Any, NamedTuple
 from wgflow.base.environment import one_thread
 from wgflow.base.types import Spec
 from wgflow.model import data_files as sources
-from wgflow.sims import members, workers
+from wgflow.sims import workers
 from wgflow.sims.run_member import Outcome, run_member
 from wgflow.sims.signals import Stop, stop_if, warned_once
 from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
+from wgflow.systems import members
 
 _ENOUGH = 8  # members from which starting processes pays
 

@@ -167,16 +167,16 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     options.backend = chosen.backend
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
-    of_torch = max((one.member.training.threads for one in planned if one.member.training), default=None)
-    if of_torch and threads not in (None, of_torch):
+    fixed = backends.own_threads(planned)
+    if fixed and threads not in (None, fixed):
         _note(
-            f"--threads {threads} has no effect on trainings: training.threads = {of_torch} is part of the study",
+            f"--threads {threads} has no effect on trainings: training.threads = {fixed} is part of the study",
             options.quiet,
         )
-    enough = {"enough": 2} if of_torch else {}  # a training has no use for further cores
-    jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, of_torch or threads, **enough)
+    enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
+    jobs, each = sweep.split_cores(len(planned), available_threads(), jobs, fixed or threads, **enough)
     seen = trial.each(
-        planned, options.backend, each, lambda one, made: (forecast.size(one, made, each), backends.made_with(made))
+        planned, options.backend, each, lambda one, made: (forecast.size(one, made, each), backends.recorded(made))
     )
     sizes, kernels = [size for size, _ in seen], seen[0][1]
     holds = documents([one.member for one in planned])

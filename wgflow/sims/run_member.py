@@ -12,10 +12,11 @@ import numpy as np
 
 from wgflow.base.errors import DivergenceError, InputError, LostError, TrajectoryError
 from wgflow.base.types import Frame, Spec
-from wgflow.sims import members
-from wgflow.sims.members import Setup, checkpoint_beside, has_images
 from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
+from wgflow.systems import members
+from wgflow.systems.members import system_of
+from wgflow.systems.protocol import Setup
 from wgflow.trajectory import Trajectory, TrajectoryWriter, identity
 
 logger = logging.getLogger(__name__)
@@ -94,19 +95,15 @@ def check_identity(path: Path, planned: RunPlan, document: Spec, found: Mapping[
         If it is another's.
     """
     identity.require(path, document, found["study"])
-    data = getattr(planned.member.problem, "path", None)
-    if data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
+    path_of_data = getattr(planned.member.problem, "path", None)
+    if path_of_data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
         # An older version kept the path, which may hold other data by now; the energy's spec has the arrays' digests.
-        if _data(members.build(planned.member).energy.spec()) != _data(found["energy"]):
+        data = system_of(planned.member).data
+        if data(members.build(planned.member).energy.spec()) != data(found["energy"]):
             raise TrajectoryError(
-                f"{path}: expected the member it is named after, with the data of {data}, got a file with other data; "
-                f"{identity.ADVICE}"
+                f"{path}: expected the member it is named after, with the data of {path_of_data}, got a file with "
+                f"other data; {identity.ADVICE}"
             )
-
-
-def _data(energy: Spec) -> object:
-    """What the spec of an energy, network or training says of its data."""
-    return energy["images"].get("sha256") if "images" in energy else energy.get("problem", {}).get("data")
 
 
 _NO_START = "no particles to go on from; it starts again from s = 0"
@@ -154,9 +151,7 @@ def begins_again(work: Workspace, planned: RunPlan) -> str:
         return ""
     if not kept:
         return f"{path}: has numbers up to s = {s:g} and {_NO_START}"
-    if has_images(planned.member) and not checkpoint_beside(path).is_file():
-        return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
-    return ""
+    return system_of(planned.member).not_resumable(path, s)
 
 
 def run_member(
@@ -202,7 +197,7 @@ def run_member(
             identity.require(path, study, found)
         except TrajectoryError as error:  # it was looked at when the run began
             raise LostError(f"{error}; it was exchanged while the study ran") from error
-    setup.keep_beside(path)
+    setup.system.keep_beside(setup, path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0
     mended = ""
@@ -216,7 +211,7 @@ def run_member(
             study=study,
             provenance=provenance,
             heldout=setup.heldout.problem if setup.heldout else None,
-            observables={name: setup.observables[name].shape(setup.scene) for name in measured},
+            observables=setup.shapes(measured),
             capacity=planned.frames,
         )
 
@@ -234,7 +229,7 @@ def run_member(
 
     def record(frame: Frame) -> None:
         with np.errstate(all="ignore"):  # the last good frame of a divergence may overflow here
-            numbers = {name: setup.observables[name].measure(frame, setup.scene) for name in measured}
+            numbers = setup.measure(frame, measured)
         writer.append(dataclasses.replace(frame, observables=numbers))
 
     with writer:

@@ -5,20 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import TypeVar
 
-import numpy as np
-
 from wgflow.base.errors import InputError
-from wgflow.model.particles import Particles
-from wgflow.sims import members
-from wgflow.sims.members import Setup
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
+from wgflow.systems import members
+from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import MOST_FRAMES
 
 _Seen = TypeVar("_Seen")
-# Largest parameter of a start up to which another seed's start is finite too: entries drawn lie within 1e17 of each
-# other in ratio, and the largest exponent is 308, which the square of a parameter must not exceed.
-_TAME = 1e120
 
 
 def each(
@@ -31,7 +25,7 @@ def each(
     planned : sequence of RunPlan
         The members.
     backend, threads : str, int
-        As for :func:`wgflow.sims.members.build`.
+        As for :func:`wgflow.systems.members.build`.
     look : callable
         Told a member and its objects, which are not kept; what it returns must not depend on the seed.
 
@@ -52,7 +46,7 @@ def each(
                 setup = members.build(one.member, backend, threads)
                 _check_frames(one)
                 found[place] = look(one, setup)
-            if not isinstance(setup.start, Particles) or np.abs(setup.start.theta).max() < _TAME:
+            if setup.system.seeds_alike(setup):
                 seen[alike] = found[place]
         else:
             found[place] = seen[alike]

@@ -27,6 +27,7 @@ from wgflow.base.types import Spec
 from wgflow.kernels import cache
 
 _HASH = re.compile(r"[0-9a-f]{12}")
+LATEST = "latest"  # beside run folders: the one begun last
 _PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
@@ -60,11 +61,11 @@ class Workspace:
     Parameters
     ----------
     folder : str or Path
-        ``runs/<study>/<hash>``.
+        ``runs/<study>/<hash>``, or ``runs/<study>/latest`` for the run begun last.
     """
 
     def __init__(self, folder: str | Path) -> None:
-        self.folder = Path(folder)
+        self.folder = _followed(Path(folder))
 
     @classmethod
     def of(cls, root: str | Path, study: str, resolved: Spec) -> Workspace:
@@ -197,6 +198,7 @@ class Workspace:
         self.open()
         content = plain(study | {"hash": self.folder.name})
         self.write_json("study.json", content | {"sha256": digest(content)})
+        _point_at(self.folder)
 
     def open(self) -> None:
         """Make the folder, if it is not there.
@@ -324,6 +326,33 @@ class Workspace:
             tables = {key: word(value) for key, value in row.items() if isinstance(value, dict | list)}
             writer.writerow(row | tables)
         return self.write_text(name, buffer.getvalue())
+
+
+def _followed(folder: Path) -> Path:
+    """Run folder that ``latest`` stands for; any other folder as it is."""
+    if folder.name != LATEST:
+        return folder
+    with contextlib.suppress(OSError, ValueError):
+        name = os.readlink(folder) if folder.is_symlink() else folder.read_text(encoding="utf-8").strip()
+        if _HASH.fullmatch(name):
+            return folder.with_name(name)
+    return folder
+
+
+def _point_at(folder: Path) -> None:
+    """Have ``latest`` point at a run folder: a link, or a text file with its name where there are no links."""
+    latest = folder.with_name(LATEST)
+    if latest.is_dir() and not latest.is_symlink():
+        return  # somebody's own folder
+    draft = latest.with_name(f".{LATEST}.{os.getpid()}.new")
+    with contextlib.suppress(OSError):  # a run does without it
+        try:
+            draft.symlink_to(folder.name, target_is_directory=True)
+            os.replace(draft, latest)
+        except (OSError, NotImplementedError):
+            draft.unlink(missing_ok=True)
+            with atomic_write(latest) as text:
+                text.write_text(f"{folder.name}\n", encoding="utf-8")
 
 
 def _agrees(values: Spec, path: Path) -> bool:

@@ -54,3 +54,15 @@ def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tup
     make = Problem.padded if table.state == "padded" else Problem
     problem = make(parts.x, parts.y, **options)
     return problem, problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
+
+
+def require_heldout(member: Member, heldout: Problem | None) -> None:
+    """Refuse the observable ``heldout`` without held-out samples.
+
+    Raises
+    ------
+    InputError
+        If there are none.
+    """
+    if "heldout" in member.observables and heldout is None:
+        raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
-from importlib import metadata
+from pathlib import Path
+from typing import NoReturn
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Spec
+from wgflow.base.types import Frame, Spec
+from wgflow.kernels.auto import Choice
 from wgflow.model.image_files import LAYOUTS
+from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.study.training_tables import ImagesTable, TrainingTable
 from wgflow.systems.images import data
 from wgflow.systems.images.recipe import Recipe
-from wgflow.systems.images.record import Course, Start, Trained, machine
-from wgflow.systems.neural_feature_flow.members import refuse_unused
+from wgflow.systems.images.record import MEASURED, Course, Start, Trained, machine
+from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
+from wgflow.trajectory import Trajectory
 
 _OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # the rest has no use here
 _BASE = 300 * 2**20  # bytes of torch itself
+
+
+def checkpoint_beside(path: Path) -> Path:
+    """Checkpoint of a training, beside its trajectory."""
+    return path.with_suffix(".checkpoint")
+
+
+def _reported(name: str, frame: Frame, setup: Setup) -> float:
+    """Quantity that a training reports with its frames."""
+    del setup
+    return float(frame.observables[name])
 
 
 def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
@@ -44,57 +60,97 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
     return member.training, member.problem
 
 
-def build(member: Member, backend: str) -> tuple[Trained, None, Course, Start]:
-    """Build the objects of a member that has a training.
+class ImageTraining(System):
+    """Training of a convolutional network of images, with torch."""
 
-    Raises
-    ------
-    InputError
-        If the tables do not fit together, torch is missing, or the images cannot be had.
-    BackendError
-        If the backend cannot be had.
-    """
-    table, problem = check(member)
-    machine(backend)  # that torch is missing is said first
-    options = table.model_dump() | {"milestones": tuple(table.milestones)}
-    recipe = Recipe(**options)
-    try:
-        found = data.images(problem.name, problem.path, problem.verify, member.data).first(problem.train, problem.test)
-    except InputError as error:
-        hint = "; --set problem.path=/where/it/is" if problem.path is None and problem.name in LAYOUTS else ""
-        raise InputError(f"problem.{error}{hint}" if str(error).startswith("path") else f"problem: {error}") from error
-    side = min(found.train.shape[2:])
-    if recipe.padding >= side:
-        raise InputError(f"training.padding: expected less than the images' {side} pixels, got {recipe.padding}")
-    if recipe.batch > len(found.train):
-        raise InputError(f"training.batch: expected at most the {len(found.train)} images, got {recipe.batch}")
-    system = Trained(recipe, found, backend)
-    if recipe.axes > min(system.summary.blocks):  # said before the vanilla half of a study is trained for nothing
+    observables = {name: Observable(functools.partial(_reported, name)) for name in MEASURED}  # noqa: RUF012
+    packages = ("torch",)
+
+    def owns(self, member: Member) -> bool:
+        """Whether a member is of this kind, or meant to be."""
+        return member.training is not None or isinstance(member.problem, ImagesTable)
+
+    def build(self, member: Member, backend: str, threads: int | None) -> Setup:
+        """Build the objects of a member."""
+        table, problem = check(member)
+        machine(backend)  # that torch is missing is said first
+        recipe = Recipe(**table.model_dump() | {"milestones": tuple(table.milestones)})
+        try:
+            images = data.images(problem.name, problem.path, problem.verify, member.data)
+            images = images.first(problem.train, problem.test)
+        except InputError as error:
+            hint = "; --set problem.path=/where/it/is" if problem.path is None and problem.name in LAYOUTS else ""
+            at_path = str(error).startswith("path")
+            raise InputError(f"problem.{error}{hint}" if at_path else f"problem: {error}") from error
+        side = min(images.train.shape[2:])
+        if recipe.padding >= side:
+            raise InputError(f"training.padding: expected less than the images' {side} pixels, got {recipe.padding}")
+        if recipe.batch > len(images.train):
+            raise InputError(f"training.batch: expected at most the {len(images.train)} images, got {recipe.batch}")
+        system = Trained(recipe, images, backend)
         blocks = min(system.summary.blocks)
-        raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
-    course, start = Course(system, member.seed), Start(system)
-    course.run(
-        start, member.flow.until, member.flow.every
-    )  # checks the times; nothing is trained until a frame is asked
-    return system, None, course, start
+        if recipe.axes > blocks:  # said before the vanilla half of a study is trained for nothing
+            raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
+        course, start = Course(system, member.seed), Start(system)
+        course.run(start, member.flow.until, member.flow.every)  # checks the times; nothing is trained yet
+        return Setup(self, system, None, course, start)
 
+    def rebuild(self, trajectory: Trajectory) -> NoReturn:
+        """Refuse: the weights of a training are in its checkpoint.
 
-def work(system: Trained) -> float:
-    """Multiplications of one epoch, about: forward once, backward twice."""
-    return 3.0 * system.summary.multiplications * len(system.images.train)
+        Raises
+        ------
+        InputError
+            Always.
+        """
+        raise InputError(
+            f"{trajectory.path}: expected a run whose file holds its system, got a training of a network of images; "
+            "its weights are in the checkpoint beside the file, which wgflow.systems.images.checkpoint.load reads"
+        )
 
+    def auto(self, plans: Sequence[RunPlan]) -> Choice:
+        """Backend that ``auto`` stands for: a GPU if torch can use one."""
+        backend = machine("auto")
+        return Choice(backend, f"torch finds {'a' if backend == 'gpu' else 'no'} GPU that it can use")
 
-def memory(system: Trained) -> int:
-    """Bytes of a step at its largest: torch, images, weights with gradients and momentum, states of a batch."""
-    kept, images = system.summary, system.images
-    return (
-        _BASE
-        + images.train.nbytes
-        + images.test.nbytes
-        + 12 * (kept.parameters + system.recipe.batch * kept.activations)
-    )
+    def device(self, setup: Setup) -> str | None:
+        """Name of the GPU that a member trains on; None on a CPU."""
+        name: str | None = setup.energy.device
+        return name
 
+    def threads(self, member: Member) -> int | None:
+        """Threads of torch, which are part of the study."""
+        return member.training.threads if member.training else None
 
-def versions() -> Spec:
-    """Version of torch, beside those of the other packages."""
-    return {"torch": metadata.version("torch")}
+    def work(self, setup: Setup, member: Member) -> float:
+        """Multiplications of one epoch, about: forward once, backward twice."""
+        return 3.0 * setup.energy.summary.multiplications * len(setup.energy.images.train)
+
+    def memory(self, setup: Setup, threads: int) -> int:
+        """Bytes of a step at its largest: torch, images, weights with gradients and momentum, states of a batch."""
+        kept, images = setup.energy.summary, setup.energy.images
+        numbers = kept.parameters + setup.energy.recipe.batch * kept.activations
+        return int(_BASE + images.train.nbytes + images.test.nbytes + 12 * numbers)
+
+    def probe(self, setup: Setup, budget: float) -> tuple[float, float]:
+        """Seconds of an epoch and of a frame, from a few minibatches."""
+        seconds: tuple[float, float] = setup.flow.probe(budget)
+        return seconds
+
+    def bytes_beside(self, setup: Setup) -> int:
+        """Bytes of the checkpoint: weights and momentum."""
+        return int(8 * setup.energy.summary.parameters)
+
+    def keep_beside(self, setup: Setup, path: Path) -> None:
+        """Have the training keep its checkpoint beside the trajectory."""
+        setup.flow.checkpoint = checkpoint_beside(path)
+
+    def not_resumable(self, path: Path, s: float) -> str:
+        """Why a trajectory with epochs up to s cannot be resumed; empty if its checkpoint is there."""
+        if checkpoint_beside(path).is_file():
+            return ""
+        return f"{path}: has epochs up to {s:g} and no checkpoint to go on from; it is trained again from the start"
+
+    def data(self, spec: Spec) -> object:
+        """SHA-256 of the images in the spec of a training."""
+        return spec.get("images", {}).get("sha256")

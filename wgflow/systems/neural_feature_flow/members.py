@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from wgflow.base.errors import InputError
+from wgflow.base.errors import BackendError, InputError
 from wgflow.base.types import Array
+from wgflow.kernels.auto import Choice
 from wgflow.model.problem import Problem
+from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
-from wgflow.study.tables import FlowTable, NetworkTable
+from wgflow.study.tables import NetworkTable
 from wgflow.systems.neural_feature_flow import coupling, initial, population
 from wgflow.systems.neural_feature_flow.flow import State
 from wgflow.systems.neural_feature_flow.flow import start as with_features
 from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
-from wgflow.systems.neural_feature_flow.system import System
+from wgflow.systems.neural_feature_flow.observables import OBSERVABLES
+from wgflow.systems.neural_feature_flow.system import System, from_trajectory
+from wgflow.systems.problem import problems, require_heldout
+from wgflow.systems.protocol import Setup, refuse_unused
+from wgflow.systems.protocol import System as SystemProtocol
+from wgflow.trajectory import Trajectory
 
 _OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
     "particles": ("count",),
     "flow": ("until", "every", "step", "integrator"),
 }
 _SAMPLE = 2**15  # particles behind the population's Gram matrices
+_STEP_OVERHEAD = 2e4  # work of a step of any size
 
 
 class Begin:
@@ -71,80 +79,64 @@ def check(member: Member) -> None:
             )
 
 
-def refuse_unused(member: Member, own: Mapping[str, Sequence[str]], who: str) -> None:
-    """Refuse what a member that is no measure of residual blocks has no use for.
-
-    Parameters
-    ----------
-    member : Member
-        Its tables.
-    own : mapping of str to sequence of str
-        Keys it has a use for, by table.
-    who : str
-        What it is, for the message.
-
-    Raises
-    ------
-    InputError
-        If anything else is not what it is when left out.
-    """
-    plain = Member(problem=member.problem, flow=FlowTable(until=member.flow.until))
-    for name, kept in own.items():
-        table, default = getattr(member, name), getattr(plain, name)
-        for key in type(table).model_fields:
-            if key not in kept and getattr(table, key) != getattr(default, key):
-                raise InputError(f"{name}.{key}: {who} has no use for it; leave it out")
-    for name in ("depth", "regulariser", "dtype"):
-        if getattr(member, name) != getattr(plain, name):
-            raise InputError(f"{name}: {who} has no use for it; leave it out")
-
-
-def build(member: Member, problem: Problem, heldout: Problem | None) -> tuple[System, System | None, Motion, Begin]:
-    """Build the objects of a member that has a network.
-
-    Parameters
-    ----------
-    member : Member
-        Its tables.
-    problem, heldout : Problem, Problem or None
-        Samples to train on and held out, one target each.
-
-    Returns
-    -------
-    system, heldout, motion, begin : System, System or None, Motion, Begin
-
-    Raises
-    ------
-    InputError
-        If the tables do not fit together.
-    """
-    check(member)
-    table, flow = member.network, member.flow
-    assert table is not None  # the caller looked
-    if problem.y.shape[1] != 1:
-        raise InputError(f"problem: expected one target for a network of features, got {problem.y.shape[1]} columns")
-    if table.start == "ideal" and table.ridge:
-        raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
-    made = [_network(each, table, problem.loss.name) for each in (problem, heldout) if each is not None]
-    systems = [System(each, member.particles.count) for each in made]
-    motion = Motion(systems[0], table.method, flow.integrator, flow.step)
-    begin = Begin(systems[0], table, member.seed)
-    motion.run(begin, flow.until, flow.every)  # checks the times; nothing is drawn until a frame is asked for
-    return systems[0], systems[1] if len(systems) > 1 else None, motion, begin
-
-
 def _network(problem: Problem, table: NetworkTable, loss: str) -> Network:
     options: dict[str, Any] = {"h1": table.h1, "h2": table.h2, "loss": loss}
     return Network(problem.x, problem.y[:, 0], table.layers, table.kind, **options)
 
 
-def work(system: System) -> float:
-    """Multiplications of one step, about."""
-    network, units = system.network, system.units
-    return 8.0 * network.points * (units**2 * (network.layers - 1) + units * network.inputs)
+class FeatureNetwork(SystemProtocol):
+    """Network of features, moved by the neural feature flow or by scaled gradient descent."""
 
+    observables = OBSERVABLES
+    largest_timed = 512
 
-def memory(system: System) -> int:
-    """Bytes of a step at its largest: weights, their change, features and their drifts."""
-    network, units = system.network, system.units
-    return 8 * (3 * units**2 * (network.layers - 1) + 12 * units * network.points * network.layers)
+    def owns(self, member: Member) -> bool:
+        """Whether a member is of this kind: one with a table ``network``."""
+        return member.network is not None
+
+    def build(self, member: Member, backend: str, threads: int | None) -> Setup:
+        """Build the objects of a member."""
+        problem, heldout = problems(member)
+        require_heldout(member, heldout)
+        if backend == "gpu":
+            raise BackendError("backend: expected cpu or reference for a network of features, got gpu")
+        check(member)
+        table, flow = member.network or NetworkTable(), member.flow
+        if problem.y.shape[1] != 1:
+            raise InputError(
+                f"problem: expected one target for a network of features, got {problem.y.shape[1]} columns"
+            )
+        if table.start == "ideal" and table.ridge:
+            raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
+        systems = [
+            System(_network(each, table, problem.loss.name), member.particles.count)
+            for each in (problem, heldout)
+            if each is not None
+        ]
+        motion = Motion(systems[0], table.method, flow.integrator, flow.step)
+        begin = Begin(systems[0], table, member.seed)
+        motion.run(begin, flow.until, flow.every)  # checks the times; nothing is drawn until a frame is asked for
+        return Setup(self, systems[0], systems[1] if len(systems) > 1 else None, motion, begin)
+
+    def rebuild(self, trajectory: Trajectory) -> System:
+        """Rebuild the network of a run from its file alone."""
+        return from_trajectory(trajectory)
+
+    def auto(self, plans: Sequence[RunPlan]) -> Choice:
+        """Backend that ``auto`` stands for: the CPU."""
+        return Choice("cpu", "networks of features have no kernels for a GPU")
+
+    def size(self, member: Member) -> int:
+        """Weights of a layer, m**2, in which the time of a step is linear."""
+        return member.count**2
+
+    def work(self, setup: Setup, member: Member) -> float:
+        """Work of one unit of flow time, in multiplications."""
+        network, units = setup.energy.network, setup.energy.units
+        step = 8.0 * network.points * (units**2 * (network.layers - 1) + units * network.inputs)
+        return float((step + _STEP_OVERHEAD) / member.flow.step)
+
+    def memory(self, setup: Setup, threads: int) -> int:
+        """Bytes of a step at its largest: weights, their change, features and their drifts."""
+        network, units = setup.energy.network, setup.energy.units
+        return int(8 * (3 * units**2 * (network.layers - 1) + 12 * units * network.points * network.layers))
