@@ -60,7 +60,7 @@ def with_gpu(monkeypatch):
 
 
 def recorded(tmp_path):
-    files = sorted(tmp_path.glob("runs/small/*/members/*.h5"))
+    files = sorted(tmp_path.glob("runs/small/[0-9a-f]*/members/*.h5"))
     assert len(files) == 2
     with wgflow.Trajectory(files[0]) as trajectory:
         return trajectory.parameters["provenance"]
@@ -71,7 +71,7 @@ def test_head_of_a_run_says_what_auto_took_and_why(study, tmp_path, capsys, with
     assert capsys.readouterr().out.splitlines()[0] == "backend gpu: Testing GPU, 1"
     made_by = recorded(tmp_path)
     assert (made_by["backend"], made_by["device"]) == ("gpu", "Testing GPU")
-    page = next(tmp_path.glob("runs/small/*/report.html")).read_text()
+    page = next(tmp_path.glob("runs/small/[0-9a-f]*/report.html")).read_text()
     assert "gpu, Testing GPU, " in page
     assert run.main([study, "--dry-run"]) == 0
     assert capsys.readouterr().out.splitlines()[0].startswith("backend gpu: ")

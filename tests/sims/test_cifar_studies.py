@@ -221,7 +221,7 @@ def test_a_training_without_its_checkpoint_says_that_it_begins_again(folder, cap
     before = files(folder)
     assert run.main([*options, "--walltime", "0", "--out", "part"]) == run.REQUEUE
     assert run.main([*options, "--walltime", "0", "--out", "part"]) == run.REQUEUE
-    (path,) = folder.glob("part/pics/*/members/*.h5")
+    (path,) = folder.glob("part/pics/[0-9a-f]*/members/*.h5")
     path.with_suffix(".checkpoint").unlink()
     capsys.readouterr()
     assert run.main([*options, "--out", "part"]) == 0

@@ -131,8 +131,8 @@ def test_a_file_that_changes_while_the_study_runs_stops_it(place, capsys, monkey
     assert ("changed while the study ran" if (place / "own.npz").is_file() else "expected a readable data file") in line
     assert len(ended) == after
     assert targets(place) == {name: {1.0}}
-    assert not list(place.glob("runs/own/*/summary*"))
-    (events,) = place.glob("runs/own/*/events.jsonl")
+    assert not list(place.glob("runs/own/[0-9a-f]*/summary*"))
+    (events,) = place.glob("runs/own/[0-9a-f]*/events.jsonl")
     assert [json.loads(each)["event"] for each in events.read_text().splitlines()][-1] == "stopped"
     monkeypatch.setattr(sweep, "run_member", real)
     if change is folder:

@@ -149,9 +149,9 @@ def test_a_file_of_another_member_is_refused_by_name(study, tmp_path, capsys):
 def test_a_file_of_another_study_is_refused_by_name(study, tmp_path, capsys, change):
     one = ["--set", "flow.step=0.1"]
     assert run.main([*study, *one]) == 0
-    (mine,) = tmp_path.glob("runs/mine/*/members/only.h5")
+    (mine,) = tmp_path.glob("runs/mine/[0-9a-f]*/members/only.h5")
     assert run.main([*study, *one, "--set", change]) == 0
-    (other,) = set(tmp_path.glob("runs/mine/*/members/only.h5")) - {mine}
+    (other,) = set(tmp_path.glob("runs/mine/[0-9a-f]*/members/only.h5")) - {mine}
     shutil.copy(other, mine)
     assert run.main([*study, *one]) == run.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
@@ -306,7 +306,7 @@ def test_a_file_under_its_name_of_an_older_version_is_found(study, tmp_path):
 
 def test_a_file_that_does_not_say_whose_it_is_is_refused(study, tmp_path, capsys):
     assert run.main(study) == 0
-    (path, _) = sorted(tmp_path.glob("runs/mine/*/members/*.h5"))
+    (path, _) = sorted(tmp_path.glob("runs/mine/[0-9a-f]*/members/*.h5"))
     with wgflow.Trajectory(path) as trajectory:
         energy, provenance = trajectory.energy(), trajectory.parameters["provenance"]
     TrajectoryWriter.create(path, energy, 3, provenance=provenance).close()
@@ -340,7 +340,7 @@ def test_a_file_that_goes_while_its_member_runs(study, tmp_path, monkeypatch, ca
     if kind is NETWORK:
         study = [*study, "--set", "grid.seed=[0, 1]"]
     assert run.main([*study, *kind, "--out", "other", "--set", "flow.until=2.0"]) == 0
-    others = sorted(tmp_path.glob("other/mine/*/members/*.h5"))[0]
+    others = sorted(tmp_path.glob("other/mine/[0-9a-f]*/members/*.h5"))[0]
     append = TrajectoryWriter.append
     with monkeypatch.context() as patch:
 
@@ -402,8 +402,8 @@ def test_a_file_that_goes_while_several_processes_run(study, tmp_path, wait_unti
     command = [sys.executable, "-m", "wgflow.sims.run", *study, "--jobs", "2", "--set", "flow.until=20000.0"]
     process = subprocess.Popen([*command, "--set", "flow.every=1.0"], stderr=subprocess.PIPE, text=True)
     try:
-        wait_until(lambda: list(tmp_path.glob("runs/mine/*/members/step-0.05.h5")), process)
-        next(tmp_path.glob("runs/mine/*/members/step-0.05.h5")).unlink()
+        wait_until(lambda: list(tmp_path.glob("runs/mine/[0-9a-f]*/members/step-0.05.h5")), process)
+        next(tmp_path.glob("runs/mine/[0-9a-f]*/members/step-0.05.h5")).unlink()
         _, err = process.communicate()
     finally:
         process.send_signal(signal.SIGKILL)

@@ -49,7 +49,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def files(folder, out="runs"):
-    return {path.name: path for path in folder.glob(f"{out}/net/*/members/*.h5")}
+    return {path.name: path for path in folder.glob(f"{out}/net/[0-9a-f]*/members/*.h5")}
 
 
 def content(path):

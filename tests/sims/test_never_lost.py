@@ -59,7 +59,7 @@ def datasets(path):
 def committed(folder):
     """Frames in all members, as far as they can be read now."""
     total = 0
-    for path in folder.glob("killed/*/members/*.h5"):
+    for path in folder.glob("killed/[0-9a-f]*/members/*.h5"):
         with wgflow.Trajectory(path) as trajectory:
             total += len(trajectory)
     return total
@@ -148,7 +148,7 @@ def test_a_file_that_may_not_grow_ends_with_4(study, tmp_path):
     )
     assert found.returncode == run.DISK
     assert "File too large; committed frames are intact" in found.stderr
-    (path,) = tmp_path.glob("runs/killed/*/members/*.h5")
+    (path,) = tmp_path.glob("runs/killed/[0-9a-f]*/members/*.h5")
     before = datasets(path)
     assert committed(tmp_path / "runs") == 1000
     assert not list(path.parent.glob("*.new"))
@@ -163,7 +163,7 @@ def test_a_second_command_for_one_run_is_refused_and_changes_nothing(study, tmp_
     options = ["--set", "flow.until=1e6", "--set", "flow.every=10"]
     first = begin(*options)
     wait_until(lambda: committed(tmp_path / "runs"), first)
-    (path,) = tmp_path.glob("runs/killed/*/study.json")
+    (path,) = tmp_path.glob("runs/killed/[0-9a-f]*/study.json")
     before = path.read_bytes()
     assert run.main([study, "--quiet", *options, "--set", "question=Which?"]) == run.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
@@ -177,7 +177,7 @@ def test_a_second_command_for_one_run_is_refused_and_changes_nothing(study, tmp_
 def test_damage_is_said_and_computed_again(study, tmp_path, capsys):
     options = [study, "--quiet", "--set", "flow.until=4.0"]
     assert run.main(options) == 0
-    path, _ = sorted(tmp_path.glob("runs/killed/*/members/*.h5"))
+    path, _ = sorted(tmp_path.glob("runs/killed/[0-9a-f]*/members/*.h5"))
     whole = path.read_bytes()
     with h5py.File(path, "r+") as file:
         file["particles/rho/position/value"][7, 3, 1] += 1e-12
@@ -290,7 +290,7 @@ def test_a_run_that_may_not_be_written_any_more_ends_with_4(study, tmp_path, pla
 def test_a_spoilt_log_of_events_stops_nothing(study, tmp_path, rng):
     options = ["--quiet", "--set", "flow.until=1.0"]
     assert run.main([study, *options, "--walltime", "0"]) == run.REQUEUE
-    (path,) = tmp_path.glob("runs/killed/*/events.jsonl")
+    (path,) = tmp_path.glob("runs/killed/[0-9a-f]*/events.jsonl")
     whole = bytearray(path.read_bytes())
     work = Workspace(path.parent)
     for _ in range(300):
@@ -307,7 +307,7 @@ def test_a_repaired_file_without_provenance_goes_on_when_told_to(study, tmp_path
 
     options = [study, "--quiet", "--set", "flow.until=1.0"]
     assert run.main([*options, "--walltime", "0"]) == run.REQUEUE
-    (path,) = tmp_path.glob("runs/killed/*/members/*.h5")
+    (path,) = tmp_path.glob("runs/killed/[0-9a-f]*/members/*.h5")
     content = path.read_bytes()
     at = content.index(b'{"backend"')
     path.write_bytes(content[:at] + b"!" + content[at + 1 :])

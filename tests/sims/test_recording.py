@@ -53,7 +53,7 @@ def folder(tmp_path, monkeypatch):
 
 
 def files(folder):
-    return {path.name: path for path in folder.glob("runs/numbers/*/members/*.h5")}
+    return {path.name: path for path in folder.glob("runs/numbers/[0-9a-f]*/members/*.h5")}
 
 
 def datasets(path):
@@ -65,7 +65,7 @@ def test_numbers_are_those_of_a_run_with_particles(folder):
     assert run.main(["numbers.toml", "--quiet"]) == 0
     assert run.main(["numbers.toml", "--quiet", "--set", "record=particles", "--out", "other"]) == 0
     for name, path in files(folder).items():
-        (twin,) = folder.glob(f"other/numbers/*/members/{name}")
+        (twin,) = folder.glob(f"other/numbers/[0-9a-f]*/members/{name}")
         assert datasets(path) == datasets(twin)
         with wgflow.Trajectory(path) as numbers, wgflow.Trajectory(twin) as whole:
             assert (numbers.particles, numbers.finished) == (0, True)
@@ -110,7 +110,7 @@ def test_a_stopped_member_starts_again_and_says_so(folder, capsys, monkeypatch):
         capsys.readouterr().err,
     )
     assert run.main([*arguments, "--out", "whole"]) == 0
-    twins = {path.name: path for path in folder.glob("whole/numbers/*/members/*.h5")}
+    twins = {path.name: path for path in folder.glob("whole/numbers/[0-9a-f]*/members/*.h5")}
     assert len(twins) == 6
     assert {name: datasets(path) for name, path in files(folder).items()} == {
         name: datasets(path) for name, path in twins.items()

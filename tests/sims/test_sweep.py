@@ -69,7 +69,7 @@ def frames(path):
 
 def begun(tmp_path):
     """Whether two members have a frame."""
-    found = [path for path in tmp_path.glob("runs/many/*/members/*.h5") if frames(path)]
+    found = [path for path in tmp_path.glob("runs/many/[0-9a-f]*/members/*.h5") if frames(path)]
     return len(found) >= 2
 
 
@@ -102,7 +102,7 @@ def test_signals_stop_all_processes(begin, tmp_path, number, code, wait_until):
     _, err = process.communicate()
     assert process.returncode == code, err
     assert err.splitlines() == ["wgflow: stopped; the same command resumes from the last committed frame"]
-    for path in tmp_path.glob("runs/many/*/members/*.h5"):
+    for path in tmp_path.glob("runs/many/[0-9a-f]*/members/*.h5"):
         assert frames(path)
 
 
@@ -135,12 +135,12 @@ def test_memory_that_runs_out_is_one_line_with_the_run(study, tmp_path, monkeypa
         f"wgflow: count=3, seed=1: memory ran out{words}; committed frames are intact, use fewer --jobs or smaller "
         "runs\n"
     )
-    kept = {path.name: path.read_bytes() for path in tmp_path.glob("runs/many/*/members/*.h5")}
+    kept = {path.name: path.read_bytes() for path in tmp_path.glob("runs/many/[0-9a-f]*/members/*.h5")}
     assert len(kept) == 5  # the longest come first
     monkeypatch.setattr(sweep, "run_member", real)
     assert run.main(arguments) == 0
     for name, content in kept.items():
-        assert next(tmp_path.glob(f"runs/many/*/members/{name}")).read_bytes() == content
+        assert next(tmp_path.glob(f"runs/many/[0-9a-f]*/members/{name}")).read_bytes() == content
 
 
 def test_products_of_a_run_are_computed_on_one_thread_whatever_the_process_has(study, monkeypatch):

@@ -531,7 +531,7 @@ def small(place, *options):
     fixed = ("problem.name=sine", "problem.samples=12", "grid.particles.count=[16]", "problem.heldout=0.25")
     sets = [part for each in (*fixed, *options) for part in ("--set", each)]
     code = run.main(["quickstart", "--out", str(place), "--threads", "1", "--jobs", "1", *sets])
-    (folder,) = place.glob("quickstart/*")
+    (folder,) = place.glob("quickstart/[0-9a-f]*")
     return code, Workspace(folder)
 
 

@@ -131,7 +131,7 @@ REDUCED = [
 
 
 def files(place):
-    return {path.name: path for path in place.glob("*/*/members/*.h5")}
+    return {path.name: path for path in place.glob("*/[0-9a-f]*/members/*.h5")}
 
 
 def content(path):
@@ -146,7 +146,7 @@ def killed(tmp_path_factory, struck):
     assert struck(signal.SIGKILL, 2 * 25 + 1, *REDUCED, "--out", place).wait() == -signal.SIGKILL
     assert len(files(place)) == 26
     assert run.main([*REDUCED, "--out", str(place)]) == 0
-    (folder,) = place.glob("*/*")
+    (folder,) = place.glob("*/[0-9a-f]*")
     return folder
 
 
@@ -225,7 +225,7 @@ def scaled(tmp_path_factory):
     changes += [f"grid.particles.scale.a={json.dumps(scales)}", "flow.until=10.0"]
     arguments = [part for each in changes for part in ("--set", each)]
     assert run.main(["hidden_width_scales", "--quiet", "--out", str(place), *arguments]) == 0
-    (folder,) = place.glob("*/*")
+    (folder,) = place.glob("*/[0-9a-f]*")
     return folder
 
 

@@ -195,13 +195,13 @@ def _static(setup: Setup) -> int:
     """Bytes of a file beside its frames: samples, as far as they are stored, and structure."""
     problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
     sizes = [sum(array.nbytes for array in each.arrays().values()) for each in problems]
-    return _STRUCTURE + sum(size for size in sizes if size <= INLINE)
+    return _STRUCTURE + int(sum(size for size in sizes if size <= INLINE))
 
 
 def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     """Sizes of a member as it is built, the same for all seeds."""
     system, member, names = setup.system, planned.member, planned.member.observables
-    numbers = len(setup.start) * (setup.energy.problem.shape[3] + 2) * 8
+    numbers = 8 * len(setup.start) * (int(setup.energy.problem.shape[3]) + 2)
     frame = sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
     frame += numbers if member.record == "particles" else 0
     disk = planned.frames * frame + _static(setup) + system.bytes_beside(setup)

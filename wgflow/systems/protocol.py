@@ -148,6 +148,7 @@ class System(Protocol):
 
     def keep_beside(self, setup: Setup, path: Path) -> None:
         """Have the flow keep what it resumes from beside the trajectory, if a frame is not enough."""
+        return
 
     def not_resumable(self, path: Path, s: float) -> str:
         """Why a trajectory with frames up to s cannot be resumed; empty if it can."""

@@ -124,7 +124,7 @@ class ImageTraining(System):
 
     def work(self, setup: Setup, member: Member) -> float:
         """Multiplications of one epoch, about: forward once, backward twice."""
-        return 3.0 * setup.energy.summary.multiplications * len(setup.energy.images.train)
+        return float(3.0 * setup.energy.summary.multiplications * len(setup.energy.images.train))
 
     def memory(self, setup: Setup, threads: int) -> int:
         """Bytes of a step at its largest: torch, images, weights with gradients and momentum, states of a batch."""
