@@ -51,7 +51,7 @@ from pathlib import Path
 from wgflow.sims.run import main
 codes = [main([sys.argv[1], "--out", sys.argv[2], "--jobs", "2"]), main(["--list"])]
 plain = "matplotlib.pyplot" not in sys.modules
-(folder,) = Path(sys.argv[2]).glob("*/*")
+(folder,) = Path(sys.argv[2]).glob("*/[0-9a-f]*")
 from wgflow.cli import figure, trajectory, watch
 paths = sorted(map(str, folder.glob("members/*.h5")))
 codes += [watch.main([str(folder)]), trajectory.main(["check", *paths])]
@@ -100,7 +100,7 @@ def elsewhere(place):
         env=environment,
         capture_output=True,
     )
-    (folder,) = (place / os.fsdecode(out)).glob("*/*")
+    (folder,) = (place / os.fsdecode(out)).glob("*/[0-9a-f]*")
     return found, folder
 
 
@@ -108,7 +108,7 @@ def elsewhere(place):
 def here(place):
     """Its run in this process."""
     assert run.main([str(place / "strange.toml"), "--out", str(place / "runs [/x]"), "--quiet", "--jobs", "1"]) == 0
-    (folder,) = (place / "runs [/x]").glob("*/*")
+    (folder,) = (place / "runs [/x]").glob("*/[0-9a-f]*")
     return folder
 
 
@@ -186,7 +186,7 @@ def test_without_a_compiler_the_definition_computes_and_that_is_said(place, here
     options = [str(place / "strange.toml"), "--quiet", "--jobs", "1", "--set", "figure=none"]
     assert run.main([*options, "--out", str(place / "slow")]) == 0
     assert "NUMBA_DISABLE_JIT=1: backend 'reference'" in caplog.text
-    (folder,) = (place / "slow").glob("*/*")
+    (folder,) = (place / "slow").glob("*/[0-9a-f]*")
     assert json.loads((folder / "summary.json").read_text(encoding="utf-8"))["provenance"]["backend"] == "reference"
     for one, other in zip(Workspace(here).trajectories(), Workspace(folder).trajectories(), strict=True):
         with wgflow.Trajectory(one) as mine, wgflow.Trajectory(other) as theirs:
