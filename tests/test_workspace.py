@@ -8,7 +8,8 @@ import pytest
 
 from wgflow.base.errors import InputError, WorkspaceError
 from wgflow.base.files import file_name
-from wgflow.study.workspace import Workspace, digest, provenance
+from wgflow.study.provenance import digest, provenance
+from wgflow.study.workspace import Workspace
 
 
 def test_folder_is_named_by_content(tmp_path):

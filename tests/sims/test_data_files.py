@@ -15,7 +15,7 @@ from wgflow.sims import pool as sweep
 from wgflow.sims import run
 from wgflow.study import grid
 from wgflow.study import schema as study
-from wgflow.study.workspace import digest
+from wgflow.study.provenance import digest
 from wgflow.systems import members, problem
 
 STUDY = """

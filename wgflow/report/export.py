@@ -15,7 +15,8 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.extras import install
 from wgflow.base.terminal import printable
-from wgflow.study.workspace import MemberFile, Workspace, short_names, words
+from wgflow.study.labels import short_names, words
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory, schema
 from wgflow.trajectory.to_xarray import variables
 

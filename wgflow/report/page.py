@@ -16,7 +16,7 @@ from string import Template
 
 from wgflow.base.types import Spec
 from wgflow.report import style
-from wgflow.study.workspace import word
+from wgflow.study.labels import word
 
 _LONG = 60  # characters beyond which text in a table is wrapped
 _OPEN_ROWS = 40  # rows beyond which a table is collapsed

@@ -14,7 +14,8 @@ from wgflow.report import gradient_flow_check
 from wgflow.report.figure import FILE_ALONE, Figure, TableText
 from wgflow.report.member_selection import particle_count
 from wgflow.report.switch_jumps import order_switching, records_every_step
-from wgflow.study.workspace import Workspace, short_names, word, words
+from wgflow.study.labels import short_names, word, words
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 if TYPE_CHECKING:

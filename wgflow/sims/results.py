@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from wgflow.base.errors import LostError, TrajectoryError, WorkspaceError
 from wgflow.base.terminal import console, printable
 from wgflow.base.types import Spec
-from wgflow.study.workspace import Workspace, digest, plain
+from wgflow.study.provenance import digest, plain
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 if TYPE_CHECKING:

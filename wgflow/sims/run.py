@@ -209,7 +209,7 @@ def _run(
     from wgflow.sims import backends, results
     from wgflow.sims import run_member as runner
     from wgflow.study import grid
-    from wgflow.study.workspace import provenance
+    from wgflow.study.provenance import provenance
 
     options, planned, kernels = tasks.options, tasks.planned, tasks.kernels
     made_by = provenance(kernels["backend"], tasks.threads) | kernels | {"jobs": tasks.jobs}

@@ -12,9 +12,10 @@ from wgflow.base.types import Spec
 from wgflow.flow.clock import StepClock
 from wgflow.flow.schedule import Every, Steps, schedule
 from wgflow.model.data_files import Digests
+from wgflow.study.labels import short_names, word, words
+from wgflow.study.provenance import digest
 from wgflow.study.schema import Member, Study, check_member, listed
 from wgflow.study.tables import Table
-from wgflow.study.workspace import digest, short_names, word, words
 
 MOST_MEMBERS = 100_000  # of a study; each takes some kilobytes while it is planned
 

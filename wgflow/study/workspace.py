@@ -1,34 +1,29 @@
-"""The folder of one run: ``runs/<study>/<hash>/``, its lock, its provenance, and files that are never half written."""
+"""The folder of one run: ``runs/<study>/<hash>/``, its lock, its events, and files that are never half written."""
 
 from __future__ import annotations
 
 import contextlib
 import csv
 import datetime
-import hashlib
 import io
 import itertools
 import json
 import math
 import os
-import platform
 import re
 import shutil
-import sys
 from collections.abc import Iterable, Iterator, Sequence
-from importlib import metadata
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import wgflow
 from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
 from wgflow.base.files import atomic_write, file_name, remove_drafts, sanitised
 from wgflow.base.types import Spec
-from wgflow.kernels import cache
+from wgflow.study.labels import word
+from wgflow.study.provenance import digest, now, plain
 
 _HASH = re.compile(r"[0-9a-f]{12}")
 LATEST = "latest"  # beside run folders: the one begun last
-_PACKAGES = ("numpy", "scipy", "numba", "h5py")
 
 
 class MemberFile(NamedTuple):
@@ -266,7 +261,7 @@ class Workspace:
 
     def event(self, kind: str, **details: Any) -> None:
         """Append one line to ``events.jsonl``."""
-        entry = {"time": _now(), "event": kind} | details
+        entry = {"time": now(), "event": kind} | details
         with (self.folder / "events.jsonl").open("a", encoding="utf-8") as file:
             file.write(json.dumps(entry) + "\n")
 
@@ -364,69 +359,3 @@ def _agrees(values: Spec, path: Path) -> bool:
     except (OSError, TrajectoryError):
         return False
     return bool(found) and identity.difference(identity.placed({}, values), found) is None
-
-
-def digest(content: Spec) -> str:
-    """Short name of plain JSON: 12 hex digits of its SHA-256."""
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def word(value: Any) -> str:
-    """Grid value as part of a label: a table by its name and options."""
-    if isinstance(value, dict):
-        options = ";".join(f"{key}={word(part)}" for key, part in value.items() if key != "name")
-        return f"{value.get('name', '')}({options})" if options else str(value.get("name", ""))
-    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        return "+".join(map(word, value)) or "none"
-    return str(value)
-
-
-def words(values: Sequence[Any]) -> list[str]:
-    """Values of one key as parts of labels: tables by their names alone where these tell them apart."""
-    names = [_named(value) for value in values]
-    alone = None not in names and len(set(names)) == len(names)
-    return [str(name) if alone else word(value) for name, value in zip(names, values, strict=True)]
-
-
-def _named(value: Any) -> str | None:
-    """Name of a table, names of a list of tables; None for anything else."""
-    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        return "+".join(str(part.get("name")) for part in value) or "none"
-    name = value.get("name") if isinstance(value, dict) else None
-    return name if isinstance(name, str) else None
-
-
-def short_names(keys: Sequence[str]) -> dict[str, str]:
-    """Last part of each dotted key, or the whole key where that is ambiguous."""
-    lasts = [key.rsplit(".", 1)[-1] for key in keys]
-    return {key: last if lasts.count(last) == 1 else key for key, last in zip(keys, lasts, strict=True)}
-
-
-def provenance(backend: str, threads: int) -> Spec:
-    """What made a result: versions, machine, backend."""
-    return {
-        "wgflow": wgflow.__version__,
-        "kernels": cache.fingerprint(),
-        "backend": backend,
-        "threads": threads,
-        "python": platform.python_version(),
-        "packages": {name: metadata.version(name) for name in _PACKAGES},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "started": _now(),
-        "command": " ".join(["python -m wgflow.sims.run", *sys.argv[1:]]),
-    }
-
-
-def _now() -> str:
-    return datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-
-
-def plain(content: Any) -> Any:
-    """Content as JSON can hold it: NaN and infinities as None."""
-    if isinstance(content, dict):
-        return {key: plain(value) for key, value in content.items()}
-    if isinstance(content, list | tuple):
-        return [plain(value) for value in content]
-    if isinstance(content, float) and not math.isfinite(content):
-        return None
-    return content

@@ -20,7 +20,8 @@ from wgflow.energy import Energy
 from wgflow.report.figure import cached
 from wgflow.report.member_selection import reached_end
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
-from wgflow.study.workspace import MemberFile, Workspace, words
+from wgflow.study.labels import words
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
 QUANTITIES = {

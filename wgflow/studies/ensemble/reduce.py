@@ -10,7 +10,8 @@ import numpy as np
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.energy import Energy
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
-from wgflow.study.workspace import Workspace, short_names, word
+from wgflow.study.labels import short_names, word
+from wgflow.study.workspace import Workspace
 from wgflow.theory.ablation import deletion, path_lengths, permutation
 from wgflow.theory.expansion import ALPHAS, ORDERS, remainders
 from wgflow.theory.similarity import gradient_similarity

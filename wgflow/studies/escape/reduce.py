@@ -10,7 +10,8 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import diverged
-from wgflow.study.workspace import MemberFile, Workspace, word
+from wgflow.study.labels import word
+from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
 EPSILON = 1e-2  # loss at which a run counts as fitted
