@@ -16,7 +16,7 @@ PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 .PHONY: study test test-slow test-latest lint types bench clean
 
 study: $(STUDY)
-	$(BIN)/python -m wgflow.sims.run
+	$(BIN)/python -m wgflow run
 
 test: $(READY) $(WITH_GPU)
 	$(PYTEST) -m "not slow"
