@@ -42,8 +42,8 @@ class Flow(Copyable):
         reflects them, ``free`` (Gaps only) lets tau leave [0, 1]. In a frame's dissipation a particle stopped at the
         boundary has velocity 0, one that is reflected again and again its full velocity.
     mobility : mapping of str to float, optional
-        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 by default, 0 keeps a group fixed. Operators
-        act regardless.
+        Factors >= 0 on the velocity by parameter group and for ``"tau"``; 1 by default, 0 keeps a group fixed.
+        Operators act regardless.
     ingredients : sequence of callables or dicts, optional
         Operators applied after every step, in order; see :mod:`wgflow.flow.operators`.
     batch : int, optional

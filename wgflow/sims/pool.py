@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 
 from wgflow.base.environment import one_thread
 from wgflow.base.types import Spec
-from wgflow.model import data_files as sources
+from wgflow.model import data_files
 from wgflow.sims import workers
 from wgflow.sims.run_member import Outcome, run_member
 from wgflow.sims.signals import Stop, stop_if, warned_once
@@ -140,7 +140,7 @@ def _here(
 
 def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
     planned = task.planned
-    sources.check_unchanged(planned.member.data or ())
+    data_files.check_unchanged(planned.member.data or ())
     try:
         with one_thread():  # data, observables and projections are products too; the kernels have threads of their own
             return run_member(

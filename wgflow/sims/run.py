@@ -205,7 +205,7 @@ class _Tasks(NamedTuple):
 def _run(
     tasks: _Tasks, study: Study, content: Spec, work: Workspace, draw: dict[str, Figure], running: list[bool]
 ) -> int:
-    from wgflow.model import data_files as sources
+    from wgflow.model import data_files
     from wgflow.sims import backends, results
     from wgflow.sims import run_member as runner
     from wgflow.study import grid
@@ -243,7 +243,7 @@ def _run(
         work.event("started", run=work.folder.name, provenance=made_by, work=whole)
         try:
             outcomes = _run_members(tasks, study, work, made_by, progress, caught, spent)
-            sources.check_unchanged(grid.data_files(planned))
+            data_files.check_unchanged(grid.data_files(planned))
         except (Stop, KeyboardInterrupt, InputError):
             work.event("stopped")
             raise

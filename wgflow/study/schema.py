@@ -20,7 +20,7 @@ from pydantic import (
 
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Spec
-from wgflow.model import data_files as sources
+from wgflow.model import data_files
 from wgflow.model.data_files import Digests
 from wgflow.model.image_files import LAYOUTS, digests_of_files
 from wgflow.study.messages import locate, unchecked, validate
@@ -189,7 +189,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
         """Which data a file holds decides the results, not where it lies."""
         if path not in study._digests:
             images = name in LAYOUTS
-            study._digests[path] = digests_of_files(path) if images else ((path, sources.digest(Path(path))),)
+            study._digests[path] = digests_of_files(path) if images else ((path, data_files.digest(Path(path))),)
         return _by_content(study._digests[path], path, name)
 
     _each_data_path(content, by_content)
@@ -312,7 +312,7 @@ def documents(members: Sequence[Member]) -> list[Spec]:
 
 def _by_content(files: Digests, path: str, name: Any) -> str:
     """What stands for the path of data: which data its files hold decides the results, not where they lie."""
-    return f"{DATA}{sources.combined(files) if name in LAYOUTS else files[0][1]}"
+    return f"{DATA}{data_files.combined(files) if name in LAYOUTS else files[0][1]}"
 
 
 def override_value(text: str) -> Any:

@@ -23,8 +23,7 @@ from wgflow.base import rng
 from wgflow.base.errors import InputError
 from wgflow.base.registry import unknown
 from wgflow.base.validate import whole
-from wgflow.model import data_files as sources
-from wgflow.model import image_files
+from wgflow.model import data_files, image_files
 from wgflow.model.data_files import Digests
 from wgflow.model.datasets import digits
 from wgflow.model.image_files import LAYOUTS, PLANES, SIDE, Layout
@@ -154,7 +153,7 @@ def _read(name: str, path: Path, verify: bool, known: Digests | None) -> Images:
 def _bytes(file: Path, layout: Layout, published: str | None, known: Digests | None) -> bytes:
     """Bytes of a file, compared with the MD5 digest published of it, if there is one, and with those known of it."""
     try:
-        raw = sources.read(file, known)
+        raw = data_files.read(file, known)
     except OSError as error:
         raise InputError(f"{file}: expected a readable data file ({error.strerror}); {layout.advice}") from error
     got = hashlib.md5(raw, usedforsecurity=False).hexdigest() if published else None
