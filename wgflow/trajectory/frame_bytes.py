@@ -5,10 +5,8 @@ from __future__ import annotations
 import math
 import struct
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 import numpy as np
-from numpy.typing import NDArray
 
 from wgflow.base.energy_balance import EMPTY
 from wgflow.base.errors import InputError, describe
@@ -18,38 +16,10 @@ from wgflow.trajectory import schema
 from wgflow.trajectory.layout import Layout
 
 
-class FrameBytes(NamedTuple):
-    """Contents of a frame, in the file's types.
+def encode(frame: Frame, layout: Layout, out_position: Array) -> tuple[Array, Array, bytes, list[bytes]]:
+    """Positions (N, P + 1), masses (N,), numbers (eight bytes for each) and arrays of a frame, in the file's types.
 
-    Attributes
-    ----------
-    position : ndarray (N, P + 1)
-        theta and tau of every particle.
-    mass : ndarray (N,)
-        Their weights.
-    numbers : bytes
-        Eight bytes for each number of the frame.
-    arrays : list of bytes
-        The observables that are arrays.
-    """
-
-    position: Array
-    mass: Array
-    numbers: bytes
-    arrays: list[bytes]
-
-
-def encode(frame: Frame, layout: Layout, out_position: NDArray[Any]) -> FrameBytes:
-    """Contents of a frame, in the file's types.
-
-    Parameters
-    ----------
-    frame : Frame
-        The frame.
-    layout : Layout
-        Layout of the file.
-    out_position : ndarray (N, P + 1)
-        Array for the positions, overwritten.
+    Positions are written into ``out_position``.
 
     Raises
     ------
@@ -81,7 +51,7 @@ def encode(frame: Frame, layout: Layout, out_position: NDArray[Any]) -> FrameByt
         numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)
     except (struct.error, TypeError) as error:
         raise InputError(f"frame: expected numbers, got {describe([*known, *others])} ({error})") from error
-    return FrameBytes(out_position, mass.astype("<f8", copy=False), numbers, arrays)
+    return out_position, mass.astype("<f8", copy=False), numbers, arrays
 
 
 def _array(name: str, value: object, shape: tuple[int, ...]) -> bytes:

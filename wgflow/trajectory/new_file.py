@@ -62,24 +62,7 @@ def create(
     shapes: Mapping[str, tuple[int, ...]],
     capacity: int,
 ) -> None:
-    """Make the file of a new run.
-
-    Parameters
-    ----------
-    path : Path
-        The file, overwritten if it exists.
-    system : System
-        The system that is run.
-    particles : int
-        N.
-    documents : mapping of str to dict or None
-        Plain JSON to store besides the system's spec, by name.
-    heldout : Samples or None
-        Held-out samples to store.
-    shapes : mapping of str to tuple of int
-        Observables of :func:`observable_shapes`.
-    capacity : int
-        Frames expected.
+    """Make the file of a new run; see :meth:`wgflow.trajectory.TrajectoryWriter.create`.
 
     Raises
     ------
@@ -131,16 +114,7 @@ def observable_shapes(observables: Sequence[str] | Mapping[str, tuple[int, ...]]
 def create_like(frames: Frames, path: Path, capacity: int, without: Collection[str] = ()) -> Layout:
     """Make a file with the documents and arrays of another one, room for another number of frames, and no frame.
 
-    Parameters
-    ----------
-    frames : Frames
-        Frames of the other file.
-    path : Path
-        The new file.
-    capacity : int
-        Frames to make room for.
-    without : collection of str, optional
-        Paths of documents to leave empty and of arrays to leave out.
+    Documents in ``without`` are left empty, arrays are left out.
 
     Raises
     ------
