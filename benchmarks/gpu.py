@@ -53,7 +53,7 @@ CURVES = {
 LEVEL = [Case("gaps", 256, samples, width) for width in (4, 16, 64) for samples in (64, 256, 1024, 4096, 16384)]
 SMALL = """
 import numpy as np, wgflow
-from wgflow.kernels.gpu import Gpu
+from wgflow.kernels.gpu.backend import Gpu
 rng = np.random.default_rng(0)
 for depth in (wgflow.Gaps(), wgflow.Layers(4), wgflow.Deposit(5), wgflow.Shallow()):
     for dtype in ("float64", "float32"):

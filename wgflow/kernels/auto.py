@@ -1,4 +1,4 @@
-"""Which kernels ``backend="auto"`` means: a GPU that works where the problem is large enough for one, else the CPU."""
+"""Choice of the backend for ``backend="auto"``: a working GPU if the problem is large enough, else the CPU."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from wgflow.kernels.gpu.device import Device, current
 from wgflow.kernels.gpu.machine import HERE, Machine
 from wgflow.model.problem import Problem
 
-# Samples times width from which a GPU is taken. Not measured on a device: conservative, the smallest problem of the
-# benchmark table for GPUs (M, D = 8192, 16). `python benchmarks/gpu.py` measures where the two backends are level.
+# Samples times width from which the GPU is used. A conservative value, not measured on a device: the smallest problem in
+# the benchmark table for GPUs (M, D = 8192, 16). `python benchmarks/gpu.py` measures where the backends break even.
 THRESHOLD = 2**17
 
 logger = logging.getLogger("wgflow.kernels")
 
 
 class Choice(NamedTuple):
-    """What ``auto`` came to.
+    """Result of ``auto``.
 
     Attributes
     ----------
     backend : {"cpu", "gpu"}
-        The kernels to use.
+        The backend to use.
     reason : str
-        Why, in words for the user.
+        The reason, for the user.
     broken : bool
-        Whether a CuPy is installed that cannot be used, which the user should hear of.
+        Whether CuPy is installed but cannot be used, which the user should know.
     """
 
     backend: str
@@ -42,24 +42,24 @@ class Choice(NamedTuple):
 def choose_backend(
     problems: Iterable[tuple[Problem, str]], machine: Machine = HERE, device: Callable[[], Device] = current
 ) -> Choice:
-    """Backend for problems that are to be computed alike.
+    """Backend for a set of problems that share one.
 
-    The GPU is taken if CuPy, driver, device and compiler are there, if its kernels can do all the problems, and if one
-    of them has M D >= :data:`THRESHOLD`. N does not count: particles come one after another, samples side by side.
+    The GPU is used if CuPy, driver, device and compiler are available, if its kernels support all the problems, and if
+    one of them has M D >= :data:`THRESHOLD`. N does not matter: only samples are processed in parallel.
 
     Parameters
     ----------
     problems : iterable of (Problem, str)
-        Each with its dtype. Not looked at if no CuPy is installed, so that whoever has none pays nothing.
+        Problems with their dtypes; not evaluated if CuPy is not installed.
     machine : Machine, optional
-        The machine to ask for packages.
+        The machine to examine.
     device : callable, optional
         Returns the device, or raises a BackendError.
 
     Returns
     -------
     Choice
-        Nothing raises: a GPU that is broken is a reason for the CPU, and the reason says what is wrong with it.
+        A GPU that does not work raises no error; the reason says what is wrong with it.
     """
     if not diagnose.installed(machine):
         return Choice("cpu", "CuPy is not installed")
@@ -83,7 +83,7 @@ def choose_backend(
 
 
 def announce(choice: Choice) -> str:
-    """Log a choice and return its backend."""
+    """Log a choice and return the backend."""
     level = logging.WARNING if choice.broken else logging.INFO
     logger.log(level, "backend auto: %s (%s)", choice.backend, choice.reason)
     return choice.backend

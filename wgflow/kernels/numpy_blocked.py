@@ -1,7 +1,7 @@
-"""Blocks, activations and losses of your own on the CPU: their NumPy functions, over blocks of samples on all cores.
+"""NumPy kernel for user-defined blocks, activations and losses, over blocks of samples on all cores.
 
-What the definition in :mod:`wgflow.kernels.reference` computes for all samples at once is computed here for a few
-hundred at a time, so that memory stays bounded, and summed in the order of the compiled kernels.
+It evaluates :mod:`wgflow.kernels.reference` for a few hundred samples at a time, so that memory stays bounded, and adds
+the partial sums along a fixed tree.
 """
 
 from __future__ import annotations

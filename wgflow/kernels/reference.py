@@ -1,6 +1,6 @@
-"""The definition: plain NumPy, the whole tape in memory, one particle at a time. Slow, and meant to be read.
+"""Reference implementation in plain NumPy, one particle at a time, with the whole tape in memory. Slow, but readable.
 
-Nothing here forces a dtype, so complex parameters or weights pass through: the tests take complex-step derivatives.
+Complex parameters and weights are supported: the tests take complex-step derivatives.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def adjoints(
 ) -> list[NDArray[Any]]:
     """p_0, ..., p_L, each (M, D): p_L = W1' dloss, p_k = p_(k+1) + sum_e weight_e p_(k+1) . d_x f(X_k, theta_e).
 
-    The exact derivative of the discrete forward pass, one row a sample (not divided by M).
+    The exact derivative of the discrete forward pass, one row per sample, not divided by M.
     """
     p = problem.loss.gradient(tape[-1] @ problem.readout.T, y) @ problem.readout
     reverse = [p]
@@ -50,7 +50,7 @@ class Reference:
     name = "reference"
 
     def __init__(self, problem: Problem, threads: int | None = None) -> None:
-        del threads  # NumPy decides
+        del threads  # NumPy's own
         self.problem, self.threads = problem, 1
 
     def outputs(self, net: Network, theta: NDArray[Any], start: Array) -> NDArray[Any]:

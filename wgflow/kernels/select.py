@@ -1,6 +1,6 @@
-"""Backends: the same three functions of a network of layers, in NumPy or compiled.
+"""Selection of a backend, and the interface that all backends share.
 
-A backend is chosen once, by :func:`select`, and never changes silently.
+A backend is selected once, by :func:`select`, and never changes silently.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ DTYPES = ("float64", "float32")
 
 
 class Kernel(Protocol):
-    """What a backend has to offer. E entries of a network, N particles in theta; shapes are the caller's to check."""
+    """Interface of a backend, for a network of E entries and N particles; the caller checks the shapes."""
 
     name: str
     threads: int
@@ -37,28 +37,28 @@ class Kernel(Protocol):
 
 
 def select(backend: str, problem: Problem, threads: int | None = None, dtype: str = "float64") -> Kernel:
-    """Build the kernel of a backend for a problem.
+    """Kernel of a backend for a problem.
 
     Parameters
     ----------
     backend : {"cpu", "gpu", "reference", "auto"}
-        ``cpu`` compiles the built-in blocks, activations and losses; objects of your own run through NumPy, in blocks
-        of samples. Where Numba is told not to compile it is ``reference``, as the log then says. ``gpu`` runs the
-        built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a device
-        that works, else ``cpu``; which of them and why goes to the log (:mod:`wgflow.kernels.auto`).
+        ``cpu`` compiles the built-in blocks, activations and losses; user-defined ones run in NumPy, in blocks of
+        samples. If Numba's compiler is disabled, ``cpu`` falls back to ``reference``, with a log message. ``gpu`` runs
+        the built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a
+        working device, else ``cpu``; the choice and its reason are logged (:mod:`wgflow.kernels.auto`).
     problem : Problem
-        What the kernel will be asked about.
+        The problem to evaluate.
     threads : int, optional
-        Threads to use, >= 1; by default all cores of the process.
+        Number of threads, >= 1; all cores of the process by default.
     dtype : {"float64", "float32"}, optional
-        Precision; float32 is for compiled kernels alone.
+        Precision; only compiled kernels support float32.
 
     Raises
     ------
     InputError
         If a name is unknown or threads < 1.
     BackendError
-        If the backend cannot be had.
+        If the backend is not available.
     """
     if threads is not None:
         threads = whole("threads", threads)

@@ -22,10 +22,10 @@ from wgflow.model.depth import Network
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
 
-_SERIAL = 300_000  # size of a piece of work below which waking a second thread costs more than it saves
-_GROUPS = 16  # groups that one call prepares, or sums over the chunks
-_PIECE = 64  # entries of a piece of one wide layer, which has no triangle, at most
-_ROWS = 4  # row counts are padded to multiples of it; that of the compiled tiles
+_SERIAL = 300_000  # operations below which a second thread costs more than it saves
+_GROUPS = 16  # groups that one thread takes at a time, to stack parameters or to sum over the chunks
+_PIECE = 64  # entries of a piece of one wide layer at most; a piece has no triangle
+_ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
 
 
 def compilable(problem: Problem) -> bool:
@@ -35,27 +35,27 @@ def compilable(problem: Problem) -> bool:
 
 
 def group_size(width: int) -> int:
-    """Entries of a group at most, a multiple of 4.
+    """Largest number of entries of a group, a multiple of 4.
 
-    The triangle inside a group costs 4 G flops a sample and entry beside the 12 D of the products, while larger groups
+    The triangle inside a group costs 4 G flops per sample and entry, compared with 12 D for the products; larger groups
     mean fewer passes over state and adjoint, and a shorter tape.
     """
     return 8 if width <= 8 else 16 if width <= 32 else 32
 
 
 class Sizes(NamedTuple):
-    """Sizes of one evaluation's arrays, a rule in E, M, D and K alone.
+    """Sizes of one evaluation's arrays, which depend on D and K alone.
 
     Attributes
     ----------
     padded, outputs : int
-        D and K, up to a multiple of 4.
+        D and K, rounded up to a multiple of 4.
     group : int
-        Entries of a group at most.
+        Largest number of entries of a group.
     columns : int
-        Numbers of a slot in the partial sums: [d_a | d_w | T | g | d_b].
+        Columns of the partial sums: [d_a | d_w | T | g | d_b].
     inner : int
-        Rows of one block's adjoints, with those of a group's r behind p.
+        Rows of one block's adjoints: p, then r of a group.
     """
 
     padded: int
@@ -79,7 +79,7 @@ def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -
     entries : int
         E, entries of the network; ridge units for a block that is a sum of them.
     samples, width, outputs, threads : int
-        M, D, K and the threads in use.
+        M, D, K and the number of threads.
     """
     sizes = Sizes.of(width, outputs)
     rows = 2 * entries + entries * sizes.padded // sizes.group
@@ -95,9 +95,9 @@ class Cpu:
     Parameters
     ----------
     problem : Problem
-        A problem that is :func:`compilable`.
+        A :func:`compilable` problem.
     threads : int, optional
-        Threads to use; by default all cores of the process.
+        Number of threads; all cores of the process by default.
     dtype : {"float64", "float32"}, optional
         Precision of states, adjoints and sums over samples.
     """
@@ -165,8 +165,8 @@ class Cpu:
             return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.count)
 
     def _writable(self, array: Array) -> NDArray[Any]:
-        """The array as compiled code takes it, a copy only where it has to be one."""
-        return np.require(array, self._dtype, "CW")
+        """The array in the form compiled code expects, copied only if necessary."""
+        return np.require(array, self._dtype, ["C", "W"])
 
     def _rows(self, batch: Index | None) -> Samples:
         if batch is None:
@@ -178,7 +178,7 @@ class Cpu:
         return float(self.problem.loss.value(output, y).mean())
 
     def _unfold(self, net: Network, theta: Array) -> tuple[Network, Array]:
-        """Network of ridge units: each entry becomes the H units of its particle, in the same layer."""
+        """Network of ridge units: each entry becomes the H units of its particle, in one layer."""
         if len(net.particle) != net.first[-1] or len(net.weight) != net.first[-1] or net.particle.max() >= len(theta):
             raise InputError(  # compiled code would read past the end
                 f"depth scheme: expected {net.first[-1]} entries of particles 0..{len(theta) - 1}, got "
@@ -192,7 +192,7 @@ class Cpu:
 
     @contextlib.contextmanager
     def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[Stack, int]]:
-        """Parameters by slot, and the rows of the tape."""
+        """Parameters by slot, and the number of rows of the tape."""
         kernels, sizes = compiled.ridge_kernels(self._precision), self._sizes
         groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
         size = 1 if self._model.coordinate else sizes.group  # units of different particles are never joined

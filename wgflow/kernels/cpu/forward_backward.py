@@ -1,9 +1,9 @@
-"""Compiled kernel of ridge units f(x, theta) = a sigma(w . x + b), for any network of layers.
+"""Compiled forward and backward pass of ridge units f(x, theta) = a sigma(w . x + b), for any network of layers.
 
-Samples run in blocks that stay in cache. Within a block the state is (D, samples), so that a vector register holds one
-coordinate of several samples, and the groups of :mod:`wgflow.kernels.cpu.groups` pass over it in sequence, as matrix
-products. The tape holds, for each group, its state X_start (one for all pieces of a wide layer) and the values h behind
-it, so nothing is computed twice, gradients are those of the states that were, and memory does not depend on M.
+Samples are processed in blocks that stay in cache. Within a block the state is (D, samples), so that a vector register
+holds one coordinate of several samples, and the groups of :mod:`wgflow.kernels.cpu.groups` are applied in sequence, as
+matrix products. The tape stores, for each group, its state X_start (one for all pieces of a wide layer) followed by
+its values h: nothing is computed twice, gradients are exact for the stored states, and memory does not depend on M.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ def _add_scaled(factor, row, out_row):
 
 @njit(**LEAF)
 def _scatter_units(group, ca, width, columns, tape):
-    """X_end where unit e of the network moves one coordinate only, e mod D."""
+    """X_end if unit e of the network moves coordinate e mod D alone."""
     slot, entry, into = group[SLOT], group[ENTRY], group[NEXT]
     if group[FLAG] & OPENS:
         for d in range(ca.shape[1]):
@@ -37,7 +37,7 @@ def _scatter_units(group, ca, width, columns, tape):
 
 @njit(**LEAF)
 def _gather_units(group, i, width, columns, out_adjoint, r):
-    """Q of four such units from p_end: the adjoint of their coordinate; 0 in padding."""
+    """Q of four such units from p_end: the adjoint of their coordinates, 0 in padding."""
     for j in range(ROWS):
         d, there = (group[ENTRY] + i + j) % width, i + j < group[COUNT]
         for m in range(columns):
@@ -52,7 +52,7 @@ def _forward_group(group, stack, model, columns, scratch):
     slot, slots, state, value, into = group[SLOT], group[SLOTS], group[STATE], group[VALUE], group[NEXT]
     triangle = group[FLAG] & TRIANGLE
     for i in range(0, slots, ROWS):
-        known = width + i if triangle else width  # rows of [X; h] behind these z
+        known = width + i if triangle else width  # rows of [X; h] that these z depend on
         place = (slot + i) * inner
         multiply(w, place, ROWS, ROWS, known, tape, state, columns, tape, ZERO, ZERO, tape, value + i)
         for j in range(i, i + ROWS):
@@ -97,7 +97,7 @@ def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint,
             correlate(tape, value + i, ROWS, adjoint, width, slots - i, columns, out_parts, slot + i, 2 * width)
     if model.coordinate == 0:
         correlate(tape, value, slots, adjoint, ZERO, width, columns, out_parts, slot, ZERO)
-    if group[STATE] > 0:  # nothing asks for the adjoint before the first layer
+    if group[STATE] > 0:  # the adjoint before the first layer is not needed
         base = adjoint if group[FLAG] & CLOSES else out_adjoint
         multiply(cw, slot * width, width, width, slots, adjoint, width, columns, base, ZERO, ONE, out_adjoint, ZERO)
 

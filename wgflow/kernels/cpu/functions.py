@@ -1,9 +1,8 @@
-"""Scalar and row functions compiled into the CPU kernels. Undecorated Python turned into machine code by Numba.
+"""Scalar and row functions compiled into the CPU kernels: activations, their derivatives, and Numba's flags.
 
-Flags: ``contract`` allows fused multiply-add, and ``reassoc`` is granted to the functions of sums alone
-(:data:`SUM_FLAGS`), whose order is then the vector unit's: fixed in the binary, the same for any number of threads.
-Full ``fastmath`` is never used, since it assumes there is no NaN. ``error_model="numpy"`` drops a branch per
-division that would keep loops from vectorising.
+Flags: ``contract`` allows fused multiply-add. ``reassoc`` is used for sums only (:data:`SUM_FLAGS`); their order is then
+fixed in the binary and the same for any number of threads. Full ``fastmath`` is never used, since it assumes that there
+is no NaN. ``error_model="numpy"`` removes a branch per division that would prevent vectorisation.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
-LEAF = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called by kernels alone: quicker to compile
+LEAF = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called only by kernels: faster to compile
 SUM_FLAGS = LEAF | {"fastmath": {"contract", "reassoc"}}
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa
@@ -106,7 +105,7 @@ def tanh32(x):
 
 
 def _tanh(x):
-    """Either of the two, by the type of x."""
+    """:func:`tanh` or :func:`tanh32`, by the type of x."""
     raise NotImplementedError
 
 

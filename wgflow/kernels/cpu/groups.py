@@ -1,4 +1,4 @@
-"""Groups of entries: the plan of a network, its parameters stacked in order, and gradients put back.
+"""Groups of entries: the plan of a network, its stacked parameters, and its gradients from partial sums.
 
 A group is up to G consecutive entries: several whole layers, or a piece of one wide layer. With the stacks A and W,
 weights c and layers k(i) of a group's entries, X_start its state before and p_end its adjoint after,
@@ -6,7 +6,7 @@ weights c and layers k(i) of a group's entries, X_start its state before and p_e
     z_i = w_i . X_start + b_i + sum_(k(l) < k(i)) c_l (w_i . a_l) h_l,     X_end = X_start + sum_i c_i a_i h_i,
     q_i = a_i . p_end + sum_(k(l) > k(i)) c_l (w_l . a_i) r_l,  r = q sigma'(z),    p_start = p_end + sum_i c_i w_i r_i:
 
-exactly the sequence of layers, as matrix products. The sums T_il = sum_m h_i r_l give the gradients
+exactly the sequence of layers, in the form of matrix products. The sums T_il = sum_m h_i r_l give the gradients
 
     g_i = sum h_i q_i,   d_a g_i = sum h_i p_end + sum_(k(l) > k(i)) T_il c_l w_l,
     d_b g_i = sum r_i,   d_w g_i = sum r_i X_start + sum_(k(l) < k(i)) T_li c_l a_l.
@@ -15,7 +15,7 @@ The products c (w . a) are formed before anything meets a sample: parameters so 
 float64, 1e19 in float32) give NaN even where every h is 0.
 
 Entries sit in slots, groups padded to multiples of ROWS with slots of zeros. The rows of r are stored in fours from
-the last to the first, so that those a group has finished lie together behind p; ``_reversed_row`` says where.
+the last to the first, so that the finished ones of a group follow p without gaps; see ``_reversed_row``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from numba import njit
 from wgflow.kernels.cpu.functions import LEAF, SUM_FLAGS
 from wgflow.kernels.cpu.matmul_tiles import ROWS
 
-# Columns of the table of groups.
+# Columns of the table of groups
 ENTRY, COUNT, SLOT, SLOTS, STATE, VALUE, NEXT, FLAG = range(8)
 TRIANGLE, OPENS, CLOSES = 1, 2, 4  # flags: several layers; first piece of its layer; last piece
 
@@ -36,8 +36,8 @@ def plan_groups(first, size, piece, width, tape, out_groups, out_sizes):
 
     A group is up to ``size`` entries of several whole layers, or up to ``piece`` >= size entries of one wide layer.
 
-    Rows of the table, (groups, 8): first entry and entries of the group, first slot and slots, rows of the tape at
-    which X_start, h and X_end begin, flags. Without ``tape`` (the outputs alone) two halves of a short tape alternate.
+    Rows of the table, (groups, 8): first entry and number of entries, first slot and number of slots, rows of the tape
+    at which X_start, h and X_end begin, flags. Without ``tape`` (outputs alone) two halves of a short tape alternate.
     """
     half = width + piece
     groups, slot, row, k, layers = 0, 0, 0, 0, first.size - 1
@@ -71,7 +71,7 @@ def plan_groups(first, size, piece, width, tape, out_groups, out_sizes):
 
 @njit(**LEAF)
 def _reversed_row(i, slots):
-    """Place of row i among r's rows."""
+    """Position of row i among the rows of r."""
     return slots - ROWS - i // ROWS * ROWS + i % ROWS
 
 

@@ -1,4 +1,4 @@
-"""The two ends of the network in every compiled kernel: load samples, read outputs, differentiate the loss."""
+"""Input and output of the network: load samples, apply the readout, differentiate the loss."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from wgflow.kernels.cpu.matmul_tiles import ROWS, ZERO, multiply
 # Array expressions such as `out_rows[:] = 0` would cost a second of compilation each; loops do not.
 @njit(**LEAF)
 def clear(out_rows):
-    """Zeros."""
+    """Set all elements to 0."""
     for i in range(out_rows.shape[0]):
         for m in range(out_rows.shape[1]):
             out_rows[i, m] = 0.0
@@ -23,7 +23,7 @@ def clear(out_rows):
 def load(start, low, high, columns, out_state):
     """Copy samples low..high-1 into the first rows of a block, with zeros in rows up to a multiple of ROWS.
 
-    Unused lanes repeat the last sample, so that they are as finite as it.
+    Unused lanes repeat the last sample, so that they are finite if it is.
     """
     width = start.shape[0]
     for d in range(width):
@@ -64,7 +64,7 @@ def _loss_gradient(loss, output, target, out_residual, m):
 
 @njit(**LEAF)
 def output_gradient(model, target, low, high, columns, output, scratch, out_adjoint):
-    """p(1) = W1' dloss in the first rows of ``out_adjoint``; unused lanes are 0 and so add nothing."""
+    """p(1) = W1' dloss in the first rows of ``out_adjoint``; unused lanes are 0 and contribute nothing."""
     outputs, width = model.readout.shape
     for k in range(outputs):
         for m in range(columns):

@@ -1,10 +1,10 @@
-"""Small matrix products over a block of samples, in registers: what the kernels spend their time in.
+"""Small matrix products over a block of samples, in registers. The kernels spend most of their time here.
 
-A compiler vectorises the innermost loop of a product or keeps its sums in registers, not both. Here the tile of sums
-is written down in the compiler's intermediate language: four rows of the result times a few vectors of samples stay
-in registers while the inner index runs. Nothing is packed or copied, since all operands of a group fit in cache; so,
-other than with BLAS, products with 16 rows are as fast as large ones, no library threads are woken, and the order of
-every sum depends on the shapes alone.
+A compiler either vectorises the innermost loop of a product or keeps its sums in registers, but not both. The tile is
+therefore written in LLVM's intermediate language: four rows of the result times a few vectors of samples stay in
+registers while the inner index runs. Nothing is packed or copied, since all operands of a group fit in cache. Unlike
+with BLAS, products with 16 rows are as fast as large ones, no library threads are woken, and the order of every sum
+depends on the shapes alone.
 
 Rows of results come in fours and samples in whole vectors; callers pad with zeros.
 """
@@ -21,7 +21,7 @@ from numba.extending import intrinsic
 
 from wgflow.kernels.cpu.functions import LEAF
 
-# Numbers of a type of their own, since Numba would compile a function again for every literal it is called with.
+# int64 rather than Python literals, for each of which Numba would compile a function again
 ROWS = np.int64(4)  # rows of a tile; row counts are padded to multiples of it
 ZERO, ONE = np.int64(0), np.int64(1)
 
@@ -31,7 +31,7 @@ _FEATURES: Any = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES, if
 _WIDE = "+avx512f" in (binding.get_host_cpu_features().flatten() if _FEATURES is None else _FEATURES)
 BYTES, _VECTORS, _PARTNERS = (64, 4, 4) if _WIDE else (32, 2, 2)
 
-# Tiles read and write through pointers, which NUMBA_BOUNDSCHECK=1 does not see; then their corners are checked.
+# Tiles read and write through pointers, which NUMBA_BOUNDSCHECK=1 does not check; their corners are then checked here.
 CHECKED = bool(getattr(config, "BOUNDSCHECK", None))
 
 _INDEX = ir.IntType(64)
@@ -192,7 +192,7 @@ _wide_tile, _narrow_tile, _sums_tile = _multiply_tile(_VECTORS), _multiply_tile(
 
 @njit(**LEAF)
 def within(array, place):
-    """Refuse an element that an array does not have."""
+    """Raise an IndexError if an array has no such element."""
     if place < 0 or place >= array.size:
         raise IndexError("a tile reaches beyond its array")
 

@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 
 class _Helper(threading.Thread):
-    """A thread that sleeps until it is called, runs the latest job it was given, and sleeps again."""
+    """A thread that sleeps until called, runs its latest job, and sleeps again."""
 
     def __init__(self, number: int) -> None:
         super().__init__(name=f"wgflow-{number}", daemon=True)
@@ -24,9 +24,9 @@ class _Helper(threading.Thread):
         self.start()
 
     def call(self, job: Callable[[], None]) -> None:
-        """Wake it up for that job; one it has not begun is forgotten, which is right for jobs others finish."""
+        """Wake the thread for a job. A job not yet begun is dropped: other threads finish it."""
         self._job = job
-        with contextlib.suppress(RuntimeError):  # called a moment ago and not yet awake
+        with contextlib.suppress(RuntimeError):  # called before and not yet awake
             self._gate.release()
 
     def run(self) -> None:
@@ -36,11 +36,11 @@ class _Helper(threading.Thread):
             job, self._job = self._job, None
             if job is not None:
                 job()
-            job = None  # or a thread asleep would keep the arrays of the last job
+            job = None  # a sleeping thread would otherwise keep the arrays of its last job
 
 
 class _Job:
-    """Parts 0..count-1 of a piece of work, each taken by whoever is free first."""
+    """Parts 0..count-1 of a piece of work, each taken by the first free thread."""
 
     def __init__(self, work: Callable[[int], None], count: int) -> None:
         self._work, self._count = work, count
@@ -51,33 +51,33 @@ class _Job:
         self._lock = threading.Lock()
 
     def take(self) -> None:
-        """Do parts until none is left."""
+        """Run parts until none is left."""
         while (part := next(self._parts)) < self._count:
             try:
                 if self._error is None:
                     self._work(part)
             except BaseException as error:
-                with self._lock:  # the first one counts, but for an interrupt, which goes before an error
+                with self._lock:  # the first error is kept, but an interrupt replaces an error
                     if self._error is None or isinstance(self._error, Exception) > isinstance(error, Exception):
                         self._error = error
             if next(self._finished) == self._count:
                 self._done.release()
 
     def wait(self) -> None:
-        """Return once every part is done; raise what one of them raised."""
+        """Wait for all parts, and raise the error of one that failed."""
         self._done.acquire()
         if self._error is not None:
             raise self._error
 
 
 class _Team:
-    """Helpers of this process, as many as were ever wanted at once."""
+    """Helper threads of this process, started as they are needed."""
 
     def __init__(self) -> None:
         self._helpers, self._lock = list[_Helper](), threading.Lock()
 
     def first(self, count: int) -> list[_Helper]:
-        """That many of them."""
+        """The first ``count`` helpers."""
         with self._lock:
             while len(self._helpers) < count:
                 self._helpers.append(_Helper(len(self._helpers)))
@@ -88,7 +88,7 @@ _team = _Team()
 
 
 def _forget_team() -> None:
-    """Start anew: a forked child has none of its parent's threads."""
+    """Start with no helpers: a forked child has none of its parent's threads."""
     global _team
     _team = _Team()
 
@@ -98,17 +98,17 @@ if hasattr(os, "register_at_fork"):
 
 
 def available_threads() -> int:
-    """Cores this process may use."""
+    """Number of cores available to this process."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def run_ranges(work: Callable[[int, int], None], size: int, step: int, threads: int) -> None:
-    """Call work(low, high) for the ranges of ``step`` numbers that make up 0..size-1, on up to that many threads."""
+    """Call work(low, high) for consecutive ranges of ``step`` numbers in 0..size-1, on at most ``threads`` threads."""
     run_chunks(lambda part: work(part * step, min((part + 1) * step, size)), -(-size // step), threads)
 
 
 def run_chunks(work: Callable[[int], None], count: int, threads: int) -> None:
-    """Call work(0), ..., work(count - 1), each once, on up to that many threads, the caller's among them."""
+    """Call work(0), ..., work(count - 1), once each, on at most ``threads`` threads including the caller's."""
     if min(threads, count) <= 1:
         for part in range(count):
             work(part)

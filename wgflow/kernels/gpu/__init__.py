@@ -1,1 +1,1 @@
-"""CUDA kernels of the GPU backend and the checks it needs."""
+"""GPU backend: CUDA kernels, their launches, and the diagnosis of a machine."""

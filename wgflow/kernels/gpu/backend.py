@@ -1,8 +1,7 @@
 """CUDA kernels for the built-in blocks, activations and losses.
 
-The source is in :mod:`wgflow.kernels.gpu.cuda`. Two ways through a network: all layers in one launch
-(:mod:`wgflow.kernels.gpu.persistent`), or layer by layer with the library's products
-(:mod:`wgflow.kernels.gpu.layered`).
+The source is in :mod:`wgflow.kernels.gpu.cuda`. A network is evaluated in one launch for all layers
+(:mod:`wgflow.kernels.gpu.persistent`), or layer by layer with cuBLAS (:mod:`wgflow.kernels.gpu.layered`).
 Particles, sums over particles and results are float64 in either precision.
 """
 
@@ -22,7 +21,7 @@ from wgflow.kernels.gpu.persistent import Persistent
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
-# Layers of so many units, of states so wide, go one by one: their products fill the device. Not measured yet.
+# From this many units and this width on, layers are evaluated one by one: their products fill the device. Not measured.
 _WIDE_LAYER, _WIDE_STATE = 128, 64
 
 
@@ -32,18 +31,18 @@ class Gpu:
     Parameters
     ----------
     problem : Problem
-        A problem whose block, activation and loss are built in.
+        A problem with built-in block, activation and loss.
     dtype : {"float64", "float32"}, optional
         Precision of states, adjoints and sums over samples.
     device : Device, optional
-        Where to run; the current CUDA device by default.
+        The device; the current CUDA device by default.
     layered : bool, optional
-        Whether to go layer by layer; by default where layers and states are wide.
+        Whether to evaluate layer by layer; by default if layers and states are wide.
 
     Raises
     ------
     BackendError
-        If there is no device, or the problem has a block, activation or loss of one's own.
+        If there is no device, or the block, activation or loss is user-defined.
     """
 
     name = "gpu"
@@ -88,7 +87,7 @@ class Gpu:
     def launch(
         self, first: Index, particle: Any, weight: Any, theta: Any, rows: Index | None = None, gradient: bool = True
     ) -> Evaluation:
-        """Start an evaluation of a network whose particles are on the device; waits for nothing.
+        """Start an evaluation of a network whose particles are on the device, without waiting for it.
 
         Parameters
         ----------
@@ -101,14 +100,14 @@ class Gpu:
         rows : ndarray, int64, optional
             Rows of the samples to use; all by default.
         gradient : bool, optional
-            Whether more than the energy is wanted.
+            Whether to compute gradients too.
         """
         sent = None if rows is None else self.device.put(np.ascontiguousarray(rows, np.int64))
         mode = GRADIENT if gradient else LOSSES
         return self._launch(Task(mode, first, particle, weight, theta, self._device_problem.start, sent))
 
     def layered(self, first: Index) -> bool:
-        """Whether a network goes layer by layer."""
+        """Whether a network is evaluated layer by layer."""
         if not self._persistent.fits:
             return True
         if self._choice is not None:
@@ -121,7 +120,7 @@ class Gpu:
         return (self._layered if self.layered(task.first) else self._persistent).launch(task)
 
     def _rows(self, batch: Index | None) -> Index | None:
-        """Rows as they are, if there are such samples."""
+        """Rows of the batch, checked."""
         samples = len(self.problem.x)
         if batch is not None and (len(batch) == 0 or batch.min() < 0 or batch.max() >= samples):
             raise InputError(f"batch: expected one row or more in 0..{samples - 1}, got {describe(batch)}")

@@ -1,7 +1,7 @@
-"""A CUDA device as the kernels see it: memory, launches and copies, through CuPy's RawModule.
+"""Interface to a CUDA device: memory, launches and copies, through CuPy's RawModule.
 
-Everything else of the GPU backend asks a :class:`Device` alone, so that the tests can put the same CUDA source,
-compiled for the host, in its place.
+The rest of the GPU backend uses a :class:`Device` only, so that the tests can substitute the same CUDA source compiled
+for the host.
 """
 
 from __future__ import annotations
@@ -23,25 +23,25 @@ Argument = Any  # an array of the device, an int (long long in a kernel) or a fl
 
 
 class Pending(Protocol):
-    """Copies to the host that are under way."""
+    """Copies to the host in progress."""
 
     def wait(self) -> list[NDArray[Any]]:
-        """Arrays, once they have arrived."""
+        """Wait for the copies and return them."""
 
 
 class Device(Protocol):
-    """What the GPU kernels need of a device. Arrays of the device have ``shape``, ``dtype`` and ``nbytes``.
+    """Operations on a device. Arrays of the device have ``shape``, ``dtype`` and ``nbytes``.
 
     Attributes
     ----------
     name : str
-        As the vendor calls it.
+        The vendor's name.
     processors : int
-        Multiprocessors.
+        Number of multiprocessors.
     shared : int
-        Bytes of shared memory that one block may ask for.
+        Bytes of shared memory available to one block.
     memory : int
-        Bytes of memory in all, so that what is planned by it does not depend on who else uses the device.
+        Total bytes of memory; plans based on it do not depend on other users of the device.
     """
 
     name: str
@@ -53,13 +53,13 @@ class Device(Protocol):
         """Copy of a host array, C-contiguous, on the device."""
 
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Array that nothing has been written to."""
+        """Uninitialised array."""
 
     def get(self, array: Any) -> NDArray[Any]:
-        """Copy on the host; waits for the work that makes it."""
+        """Copy on the host, once the array has been computed."""
 
     def fetch(self, arrays: Sequence[Any]) -> Pending:
-        """Begin to copy arrays to the host while the device goes on; they may be overwritten by later launches."""
+        """Begin to copy arrays to the host while the device continues; later launches may overwrite them."""
 
     def multiply(
         self, a: Any, b: Any, out: Any, transpose_a: bool = False, transpose_b: bool = False, add: bool = False
@@ -69,14 +69,14 @@ class Device(Protocol):
     def launch(
         self, precision: str, kernel: str, blocks: int, threads: int, shared: int, arguments: Sequence[Argument]
     ) -> None:
-        """Start a kernel of :mod:`wgflow.kernels.gpu.cuda`, compiled for a precision, after those started before.
+        """Start a kernel of :mod:`wgflow.kernels.gpu.cuda`, compiled for a precision, after earlier launches.
 
         Parameters
         ----------
         precision : {"float32", "float64"}
-            What REAL is in the source.
+            Type of REAL in the source.
         kernel : str
-            Its name.
+            Name of the kernel.
         blocks, threads, shared : int
             Blocks, threads of a block, bytes of shared memory of a block.
         arguments : sequence
@@ -85,10 +85,10 @@ class Device(Protocol):
 
 
 class _Copies:
-    """Copies of arrays on another stream, into pinned memory."""
+    """Copies of arrays into pinned memory, on a separate stream."""
 
     def __init__(self, cupy: Any, stream: Any, arrays: Sequence[Any]) -> None:
-        # A snapshot on the device first: later launches may overwrite the arrays before they have crossed.
+        # A snapshot on the device first: later launches may overwrite the arrays before they are copied.
         self._held = [array.copy() for array in arrays]
         self._stream = stream
         self._stream.wait_event(cupy.cuda.get_current_stream().record())
@@ -101,19 +101,19 @@ class _Copies:
         return host
 
     def __del__(self) -> None:
-        # Memory that CuPy hands out again must not be written to any more; a copy nobody waited for may be under way.
+        # CuPy may reuse the memory, to which an unfinished copy must no longer write.
         with contextlib.suppress(Exception):
             self._stream.synchronize()
 
     def wait(self) -> list[NDArray[Any]]:
-        """Arrays of one's own, out of the pinned memory."""
+        """Wait for the copies and return them, outside pinned memory."""
         self._stream.synchronize()
         self._held.clear()
         return [each.copy() for each in self._arrived]
 
 
 def _advised(method: Callable[..., Any]) -> Callable[..., Any]:
-    """Have a method of a device turn CUDA's errors into ones that say what to do."""
+    """Have a method of a device convert CUDA's errors to errors with a remedy."""
 
     @wraps(method)
     def call(self: CupyDevice, *arguments: Any, **options: Any) -> Any:
@@ -133,7 +133,7 @@ class CupyDevice:
     Raises
     ------
     BackendError
-        If CuPy or a device cannot be had, or it fails later, with what to do about it.
+        If CuPy or a device is not available or fails later; the message names a remedy.
     """
 
     name = "the device"
@@ -156,23 +156,23 @@ class CupyDevice:
 
     @_advised
     def put(self, array: ArrayLike) -> Any:
-        """Copy of a host array, C-contiguous, on the device; begun, through pinned memory that CuPy looks after."""
+        """Copy of a host array, C-contiguous, on the device, through CuPy's pinned memory; may still be in progress."""
         return self._cupy.array(np.ascontiguousarray(array))
 
     @_advised
     def empty(self, shape: int | tuple[int, ...], dtype: DTypeLike) -> Any:
-        """Array that nothing has been written to."""
+        """Uninitialised array."""
         return self._cupy.empty(shape, dtype)
 
     @_advised
     def get(self, array: Any) -> NDArray[Any]:
-        """Copy on the host; waits for the work that makes it."""
+        """Copy on the host, once the array has been computed."""
         host: NDArray[Any] = array.get()
         return host
 
     @_advised
     def fetch(self, arrays: Sequence[Any]) -> Pending:
-        """Begin to copy arrays to the host while the device goes on."""
+        """Begin to copy arrays to the host while the device continues."""
         return _Copies(self._cupy, self._side, arrays)
 
     @_advised
@@ -192,7 +192,7 @@ class CupyDevice:
         self._function(precision, kernel)((blocks,), (threads,), typed, shared_mem=shared)
 
     def failed(self, error: Exception) -> BackendError:
-        """Error that says what became of the device and what to do."""
+        """Error that says what happened to the device and names a remedy."""
         said = f"{type(error).__name__}: {next(iter(str(error).splitlines()), '')}"
         if "OutOfMemory" in said or "MemoryAllocation" in said or "ALLOC_FAILED" in said:
             return BackendError(
@@ -214,12 +214,12 @@ class CupyDevice:
         return found
 
 
-_STATIC = 48 * 1024  # shared memory a block may ask for without being allowed more
+_STATIC = 48 * 1024  # shared memory that a block can use without raising the limit
 
 
 @cache
 def _module(cupy: Any, precision: str) -> Any:
-    """All kernels, compiled at first use for the device at hand; CuPy keeps the result on disk."""
+    """All kernels, compiled at first use for the current device; CuPy caches the result on disk."""
     return cupy.RawModule(code=source(), options=options(precision))
 
 
@@ -231,9 +231,9 @@ def _typed(argument: Argument) -> Argument:
 
 @cache
 def current() -> Device:
-    """The device that ``backend="gpu"`` uses: the current one at first use, for the life of the process.
+    """Device of ``backend="gpu"``: the current CUDA device at first use, for the life of the process.
 
-    CUDA_VISIBLE_DEVICES says which of several that is.
+    CUDA_VISIBLE_DEVICES selects among several.
 
     Raises
     ------

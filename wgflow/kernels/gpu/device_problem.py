@@ -1,4 +1,4 @@
-"""A problem on the device: what every pass of the GPU backend needs, sent over once."""
+"""A problem on the device: data and launches that every pass of the GPU backend needs."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from wgflow.kernels.gpu.unit_table import unit_table
 from wgflow.model.blocks import Unfolding
 from wgflow.model.problem import Problem
 
-OUTPUTS, LOSSES, GRADIENT = 0, 1, 2  # what a pass is asked for
+OUTPUTS, LOSSES, GRADIENT = 0, 1, 2  # what a pass computes
 
 THREADS = 128  # of a block
 LANES = 256  # of a sum over samples
 ENTRY_LANES = 64  # of a sum over the units and columns of an entry
-SHARE = 0.5  # of the memory that one evaluation may take
+SHARE = 0.5  # of the memory available to one evaluation
 
 
 class Evaluation(NamedTuple):
@@ -29,7 +29,7 @@ class Evaluation(NamedTuple):
     Attributes
     ----------
     energy : device array (1,)
-        Mean loss; not written where only outputs were asked for.
+        Mean loss; not written if only outputs were requested.
     value : device array (E,) or None
         First variation g_e at every entry.
     slope : device array (E, P) or None
@@ -58,7 +58,7 @@ class Task(NamedTuple):
     start : device array (D, all samples)
         States at depth 0.
     rows : device array (samples,), int64, or None
-        The samples to use; all by default.
+        Samples of the batch; None for all.
     """
 
     mode: int
@@ -71,7 +71,7 @@ class Task(NamedTuple):
 
     @property
     def samples(self) -> int:
-        """Samples in use."""
+        """Number of samples of the batch."""
         return int(self.start.shape[1] if self.rows is None else self.rows.shape[0])
 
 
@@ -81,11 +81,11 @@ class DeviceProblem:
     Parameters
     ----------
     problem : Problem
-        Of built-in block, activation and loss.
+        Problem with built-in block, activation and loss.
     precision : {"float64", "float32"}
         Of states, adjoints and sums over samples.
     device : Device
-        Where.
+        The device.
 
     Attributes
     ----------
@@ -100,7 +100,7 @@ class DeviceProblem:
     code, loss, eta : int, int, float
         Codes of activation and loss, and the activation's parameter.
     keep : bool
-        Whether the activation's slope has a tape of its own.
+        Whether the activation's slope is stored.
     """
 
     def __init__(self, problem: Problem, precision: str, device: Device) -> None:
@@ -119,11 +119,11 @@ class DeviceProblem:
         return self.device.put(np.ascontiguousarray(array, self.dtype))
 
     def empty(self, *shape: int) -> Any:
-        """Memory for numbers in the precision of the states."""
+        """Uninitialised array in the precision of the states."""
         return self.device.empty(shape, self.dtype)
 
     def doubles(self, *shape: int) -> Any:
-        """Memory for float64."""
+        """Uninitialised array of float64."""
         return self.device.empty(shape, np.float64)
 
     def run(self, kernel: str, blocks: int, *arguments: Any, threads: int = THREADS, shared: int = 0) -> None:
@@ -131,21 +131,21 @@ class DeviceProblem:
         self.device.launch(self.precision, kernel, blocks, threads, shared, arguments)
 
     def each(self, kernel: str, size: int, *arguments: Any) -> None:
-        """Start a kernel whose threads share so many independent numbers."""
+        """Start a kernel that computes ``size`` independent numbers."""
         self.run(kernel, max(1, min(-(-size // THREADS), 65536)), *arguments)
 
     def each_entry(self, kernel: str, entries: int, *arguments: Any) -> None:
-        """Start a kernel whose blocks make a sum for each of some entries, one after the other."""
+        """Start a kernel that computes one sum per entry, a block of threads for each."""
         blocks = min(entries, 8 * self.device.processors)
         self.run(kernel, blocks, *arguments, threads=ENTRY_LANES, shared=8 * ENTRY_LANES)
 
     def mean(self, task: Task, loss: Any) -> Any:
-        """Mean of the samples' losses, (1,); not written where they were not asked for."""
+        """Mean of the samples' losses, (1,); not written if only outputs were requested."""
         energy = self.doubles(1)
         if task.mode != OUTPUTS:
             self.run("mean", 1, loss, task.samples, energy, threads=LANES, shared=8 * LANES)
         return energy
 
     def rows(self, task: Task) -> Sequence[Any]:
-        """Arguments ``rows`` and ``some`` of kernels; an array that is not read stands in for no rows."""
+        """Arguments ``rows`` and ``some`` of kernels; without rows a placeholder that is not read."""
         return (self.target, 0) if task.rows is None else (task.rows, 1)

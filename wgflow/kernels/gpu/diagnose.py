@@ -1,6 +1,6 @@
-"""What the GPU backend needs, checked in turn: one CuPy, a driver new enough for it, a device, a compiler.
+"""Diagnosis of the GPU backend: one CuPy package, a recent enough driver, a device and a compiler, checked in turn.
 
-Every fault is one sentence with its remedy, the same in the command's error, in ``auto``'s reason and in
+Every fault is one sentence with its remedy, the same in the command's error, in the reason of ``auto`` and in
 ``python -m wgflow.doctor``.
 """
 
@@ -19,19 +19,19 @@ from wgflow.base.extras import install
 from wgflow.kernels.gpu.machine import COMPILERS, HERE, WHEELS, Machine
 
 OLDEST, NEWEST = 12, 13  # CUDA versions that wgflow has an extra for
-SWITCHES = {  # of CuPy's, that would change results without a word
+SWITCHES = {  # environment variables of CuPy that would silently change results
     "CUPY_TF32": "products in float32 are rounded to ten bits",
     "CUPY_ENABLE_UMP": "arrays of the host are no copies, and the device may write to them",
 }
 
 
 class Fault(BackendError):
-    """What keeps the GPU backend from working.
+    """A reason why the GPU backend cannot be used.
 
     Attributes
     ----------
     plain : str
-        The fault and its remedy, without the words around it that make it an error of ``backend="gpu"``.
+        The fault and its remedy, without the prefix and suffix of an error of ``backend="gpu"``.
     """
 
     def __init__(self, plain: str) -> None:
@@ -45,13 +45,13 @@ class Card(NamedTuple):
     Attributes
     ----------
     name : str
-        As the vendor calls it.
+        The vendor's name.
     memory, free : int
-        Bytes in all, and those that nobody has taken.
+        Total and free bytes.
     capability : str
         Compute capability, such as ``"9.0"``.
     processors : int
-        Multiprocessors.
+        Number of multiprocessors.
     """
 
     name: str
@@ -62,24 +62,24 @@ class Card(NamedTuple):
 
 
 class State(NamedTuple):
-    """What was found of a GPU and its software.
+    """State of the GPUs and their software.
 
     Attributes
     ----------
     wheels : dict of str to str
-        CuPy packages that are installed, with versions; more than one is a fault.
+        Installed CuPy packages with versions; more than one is a fault.
     release : str
-        The driver's own version, ``""`` if it cannot be told.
+        Version of the driver, ``""`` if unknown.
     driver, runtime : str
-        CUDA version that the driver supports, and that CuPy was built for; ``""`` if there is none.
+        CUDA versions supported by the driver, and used to build CuPy; ``""`` if there is none.
     nvrtc : str
-        Version of the compiler, and the package it comes in; ``""`` if it was not found.
+        Version of the compiler and its package; ``""`` if it was not found.
     headers : str
-        Folder of the CUDA headers, which only CuPy's own kernels ask for; ``""`` if there is none.
+        Folder of the CUDA headers, which only CuPy's own kernels need; ``""`` if there is none.
     cards : tuple of Card
         Devices that answer.
     fault : str
-        Why the GPU cannot be used, and what to do about it; ``""`` if a kernel compiled and ran.
+        Why the GPU cannot be used, with a remedy; ``""`` if a test kernel compiled and ran.
     """
 
     wheels: dict[str, str]
@@ -93,17 +93,17 @@ class State(NamedTuple):
 
 
 def usable(machine: Machine = HERE) -> Any:
-    """CuPy with a device that answers and a compiler whose kernels run on it.
+    """CuPy, once its device and compiler have run a test kernel.
 
     Parameters
     ----------
     machine : Machine, optional
-        The machine to ask.
+        The machine to examine.
 
     Raises
     ------
     Fault
-        The first one found, with its remedy.
+        The first fault found, with its remedy.
     """
     with errors_as_faults(machine.driver()):
         cupy = _answering(machine)
@@ -113,7 +113,7 @@ def usable(machine: Machine = HERE) -> Any:
 
 @contextlib.contextmanager
 def errors_as_faults(driver: int) -> Iterator[None]:
-    """Turn whatever CuPy does with a broken installation into a :class:`Fault`: it is a finding, not a crash."""
+    """Convert any error of a broken CuPy installation to a :class:`Fault`."""
     try:
         yield
     except Fault:
@@ -123,30 +123,30 @@ def errors_as_faults(driver: int) -> Iterator[None]:
 
 
 def installed(machine: Machine = HERE) -> dict[str, str]:
-    """CuPy packages that are installed, with their versions; nothing is imported."""
+    """Installed CuPy packages and their versions; nothing is imported."""
     found = {name: machine.version(name) for name in WHEELS}
     return {name: version for name, version in found.items() if version}
 
 
 def examine(machine: Machine = HERE) -> State:
-    """Look at everything the GPU backend needs, and run a small kernel if it is there.
+    """Examine all requirements of the GPU backend, and run a test kernel if they are met.
 
     Parameters
     ----------
     machine : Machine, optional
-        The machine to ask.
+        The machine to examine.
 
     Returns
     -------
     State
-        Nothing raises: what is missing is in ``fault``.
+        A fault raises no error; it is in ``fault``.
     """
     wheels, driver = installed(machine), machine.driver()
     packaged = {name: version for name in COMPILERS if (version := machine.version(name))}
     compiler, runtime, cards, fault = "", "", tuple[Card, ...](), ""
     try:
         with errors_as_faults(driver):
-            # Without a driver CuPy is not even imported: half a second, and a warning of its own.
+            # Without a driver CuPy is not imported: that would take half a second and emit a warning.
             cupy = _answering(machine)
             runtime = _version_text(cupy.cuda.runtime.runtimeGetVersion())
             compiler = ".".join(map(str, cupy.cuda.nvrtc.getVersion()))
@@ -159,7 +159,7 @@ def examine(machine: Machine = HERE) -> State:
     return State(wheels, machine.release(), _version_text(driver), runtime, nvrtc, machine.headers(), cards, fault)
 
 
-# Numbers cross between the threads of a block through shared memory: a launch, a barrier and a copy have to work.
+# The threads of a block exchange numbers through shared memory: this needs a launch, a barrier and a copy.
 _KERNEL = """
 KERNEL doctor(Int* out_squares) {
     SHARED(Int, held);
@@ -172,17 +172,17 @@ THREADS = 64
 
 
 def small_kernel() -> str:
-    """Source of a kernel ``doctor`` of :data:`THREADS` threads that writes their squares, the last one first."""
+    """Source of a kernel ``doctor`` that writes the squares of its :data:`THREADS` thread numbers in reverse order."""
     return (resources.files("wgflow.kernels.gpu.cuda") / "common.cu").read_text(encoding="utf-8") + _KERNEL
 
 
 def try_kernel(cupy: Any) -> None:
-    """Compile :func:`small_kernel`, run it and look at its results.
+    """Compile and run :func:`small_kernel`, and check its results.
 
     Raises
     ------
     Fault
-        If it does not compile, does not run, or gives other numbers.
+        If it does not compile or run, or gives wrong results.
     """
     try:
         kernel = cupy.RawModule(code=small_kernel(), options=("-std=c++17", "-DREAL=double")).get_function("doctor")
@@ -199,7 +199,7 @@ def try_kernel(cupy: Any) -> None:
 
 
 def _answering(machine: Machine) -> Any:
-    """CuPy with a device that answers and its libraries; nothing has run on it yet."""
+    """CuPy with a responding device and its libraries; no kernel has run yet."""
     for name, effect in SWITCHES.items():
         if machine.switch(name):
             raise Fault(f"the environment variable {name} is set, with which {effect}; unset it")
@@ -212,7 +212,7 @@ def _answering(machine: Machine) -> Any:
 
 
 def _module(machine: Machine) -> Any:
-    """CuPy, if exactly one is installed and there is a driver."""
+    """CuPy, if exactly one package and a driver are installed."""
     wheels, driver = installed(machine), machine.driver()
     if not wheels:
         and_no_driver = "" if driver else "; this machine shows no NVIDIA driver either"
@@ -229,12 +229,12 @@ def _module(machine: Machine) -> Any:
         )
     try:
         return machine.cupy()
-    except Exception as error:  # a broken wheel also raises what is no ImportError
+    except Exception as error:  # a broken wheel raises errors other than ImportError too
         raise Fault(f"CuPy cannot be imported ({_first_line(error)}); {_reinstall(driver)}") from None
 
 
 def _check_driver(cupy: Any, driver: int) -> None:
-    """Refuse a driver older than the CUDA version of the wheel; minor versions are compatible among themselves."""
+    """Check that the driver supports the CUDA version of the wheel; minor versions are compatible."""
     runtime = cupy.cuda.runtime.runtimeGetVersion()
     if driver // 1000 < runtime // 1000:
         other = f" or {_extra(driver)} instead" if driver // 1000 >= OLDEST else ""
@@ -254,7 +254,7 @@ def _check_devices(cupy: Any) -> None:
         hidden = "" if visible is None else f", and CUDA_VISIBLE_DEVICES, which is {visible!r}"
         raise Fault(f"the driver shows no CUDA device{said}; check nvidia-smi{hidden}")
     try:
-        cupy.cuda.runtime.memGetInfo()  # the first thing that needs the device itself
+        cupy.cuda.runtime.memGetInfo()  # the first call that needs the device itself
     except cupy.cuda.runtime.CUDARuntimeError as error:
         raise Fault(
             f"the device does not answer ({_first_line(error)}); check with nvidia-smi whether others hold it"
@@ -262,7 +262,7 @@ def _check_devices(cupy: Any) -> None:
 
 
 def _check_library(cupy: Any, name: str, use: Callable[[], object]) -> None:
-    """Load a library by using it; CuPy finds it at its first use, and says in many ways that it did not."""
+    """Load a library by using it; CuPy looks for it at first use, and raises various errors if it is missing."""
     try:
         use()
     except Exception as error:
@@ -279,7 +279,7 @@ def _card(cupy: Any, number: int) -> Card:
 
 
 def _extra(driver: int) -> str:
-    """Command that installs CuPy for a driver's CUDA version, as far as there is one."""
+    """Command that installs CuPy for the CUDA version of a driver."""
     if driver // 1000 < OLDEST:
         return f"{install('gpu12')}, or gpu13, for the CUDA version that nvidia-smi shows"
     return install(f"gpu{min(driver // 1000, NEWEST)}")
@@ -294,7 +294,7 @@ def _listed(wheels: dict[str, str]) -> str:
 
 
 def _version_text(version: int) -> str:
-    """CUDA version in words: 12090 is 12.9."""
+    """CUDA version as text: 12090 is 12.9."""
     return f"{version // 1000}.{version % 1000 // 10}" if version else ""
 
 

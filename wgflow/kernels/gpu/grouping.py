@@ -1,4 +1,4 @@
-"""How the GPU kernels cut a network into groups of units."""
+"""Division of a network into groups of units, for the GPU kernels."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Groups(NamedTuple):
     Attributes
     ----------
     table : ndarray (groups, 6), int64
-        First unit, units, first slot, slots, number of the state at its start, flags.
+        First unit, number of units, first slot, number of slots, index of the state at its start, flags.
     of_unit : ndarray (E H,), int64
         Group of each unit.
     layer : ndarray (E,), int64
@@ -39,7 +39,7 @@ class Groups(NamedTuple):
 
 
 def group(first: Index, units: int, size: int) -> Groups:
-    """Cut a network into groups.
+    """Divide a network into groups.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ def group(first: Index, units: int, size: int) -> Groups:
 
 
 def _runs(first: Index, size: int) -> list[tuple[int, int, int]]:
-    """First unit, end and layers of runs: as many whole layers as fit into a group, or one that does not fit."""
+    """First unit, end and number of layers of each run: as many whole layers as fit in a group, or one wide layer."""
     runs: list[tuple[int, int, int]] = []
     entry, last, layers = 0, 0, 0
     for end in first[1:].tolist():

@@ -1,10 +1,10 @@
-"""Layer by layer, for wide layers and wide states: six products of the library's a layer, and what stands between them.
+"""Evaluation layer by layer, for wide layers and wide states: six cuBLAS products per layer and elementwise kernels.
 
     Z = W X,  H = sigma(Z + b),  X <- X + (c A)' H,
     Q = A P,  R = Q sigma',  dA = H P',  dW = R X',  P <- P + (c W)' R,
 
-with X and P (D, samples), H and R (units, samples). X and H of every layer are kept; samples run in parts, so that
-memory is bounded whatever M is. See ``layered.cu``.
+with X and P (D, samples), H and R (units, samples). X and H of every layer are stored; samples are processed in parts,
+so that memory is bounded for any M. See ``layered.cu``.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _PIECE = 1024  # of a row, for a block of threads: PIECE in layered.cu
 
 
 class _Layer(NamedTuple):
-    """First entry, entries and units of a layer that has any."""
+    """First entry, number of entries and number of units of a nonempty layer."""
 
     entry: int
     entries: int
@@ -30,7 +30,7 @@ class _Layer(NamedTuple):
 
 
 class _Kept(NamedTuple):
-    """What a layer's gradient needs: X, H and sigma' there, a and c w."""
+    """Stored quantities of a layer for its gradient: X, H, sigma', a and c w."""
 
     state: Any
     value: Any
@@ -40,7 +40,7 @@ class _Kept(NamedTuple):
 
 
 class _Scratch(NamedTuple):
-    """R, and sums over the samples of a part: d_b, d_a and d_w by unit. Layers of one size use the same, in turn."""
+    """R, and sums over the samples of a part: d_b, d_a and d_w by unit. Layers of equal size share them."""
 
     pulled: Any
     by_b: Any
@@ -56,7 +56,7 @@ class _Results(NamedTuple):
 
 
 class Layered:
-    """A few launches a layer; every evaluation of one problem.
+    """Layered evaluation of one problem, a few launches per layer.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Layered:
         self._problem, self._readout = problem, problem.put(readout)
 
     def launch(self, task: Task) -> Evaluation:
-        """Start an evaluation; waits for nothing."""
+        """Start an evaluation, without waiting for it."""
         problem, samples, count = self._problem, task.samples, int(task.first[-1])
         bounds = task.first.tolist()
         sizes = [(low, high - low) for low, high in itertools.pairwise(bounds) if high > low]
@@ -87,7 +87,7 @@ class Layered:
         return Evaluation(energy, results.value, results.slope, results.output)
 
     def part(self, samples: int, layers: list[_Layer], mode: int) -> int:
-        """Samples that are in memory at a time."""
+        """Number of samples processed at a time."""
         problem, widest = self._problem, max(each.units for each in layers)
         numbers = 2 * problem.width + problem.outputs + widest
         if mode == GRADIENT:
@@ -96,7 +96,7 @@ class Layered:
         return min(samples, most, max(1, int(SHARE * problem.device.memory) // (numbers * problem.dtype.itemsize)))
 
     def _part(self, task: Task, layers: list[_Layer], low: int, samples: int, results: _Results) -> None:
-        """All layers for the samples low..low+samples-1."""
+        """Evaluate all layers for samples low..low+samples-1."""
         problem, gradient = self._problem, task.mode == GRADIENT
         state, unused = problem.empty(problem.width, samples), problem.empty(1)
         rows, size = problem.rows(task), task.start.shape[1]
@@ -143,7 +143,7 @@ class Layered:
         results: _Results,
         last: bool,
     ) -> None:
-        """Gradients of one layer, and the adjoint in front of it unless nothing asks for it."""
+        """Gradients of one layer, and the adjoint before it unless it is the first."""
         problem, (state, value, slope, a, cw), samples = self._problem, kept, adjoint.shape[1]
         pulled, by_b, by_a, by_w = scratch
         blocks = min(layer.units, _RESIDENT * problem.device.processors)

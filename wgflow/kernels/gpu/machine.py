@@ -1,4 +1,4 @@
-"""The machine as the checks of the GPU ask it: installed packages, driver, the modules themselves."""
+"""Properties of the machine that the GPU diagnosis needs: installed packages, driver, CuPy."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ COMPILERS = ("nvidia-cuda-nvrtc", "nvidia-cuda-nvrtc-cu12", "nvidia-cuda-nvrtc-c
 
 
 class Machine:
-    """The machine, as the checks ask it. The tests put other machines in its place."""
+    """Properties of this machine; the tests substitute others."""
 
     def version(self, package: str) -> str | None:
-        """Version of an installed package; None if it is not there."""
+        """Version of a package; None if it is not installed."""
         with contextlib.suppress(metadata.PackageNotFoundError):
             return metadata.version(package)
         return None
@@ -35,14 +35,14 @@ class Machine:
         return number.value if library.cuDriverGetVersion(ctypes.byref(number)) == 0 else 0
 
     def release(self) -> str:
-        """The driver's own version, where Linux tells it."""
+        """Version of the driver on Linux; ``""`` if unknown."""
         with contextlib.suppress(OSError):
             found = re.search(r"\b\d+\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text(encoding="utf-8"))
             return found[0] if found else ""
         return ""
 
     def switch(self, name: str) -> bool:
-        """Whether an environment variable of CuPy's is on."""
+        """Whether an environment variable of CuPy is set."""
         return os.environ.get(name, "0") not in ("", "0")
 
     def cupy(self) -> Any:

@@ -1,6 +1,6 @@
-"""The whole network in one launch: each block of threads keeps a tile of samples and walks all groups of units.
+"""Evaluation of the whole network in one launch: each block of threads takes a tile of samples through all groups.
 
-For many small layers, where a launch a layer would cost more than its work. See ``network.cu``.
+For many small layers, where a launch per layer would cost more than its work. See ``network.cu``.
 """
 
 from __future__ import annotations
@@ -15,9 +15,9 @@ from wgflow.kernels.gpu.device_problem import GRADIENT, SHARE, THREADS, DevicePr
 from wgflow.kernels.gpu.grouping import Groups, group
 
 _TILES = (64, 32, 16, 8)  # samples of a block of threads, most first
-# Threads of a multiprocessor that its registers suffice for, by bytes of a number: TWO_BLOCKS in common.cu.
+# Threads per multiprocessor that fit into its registers, by bytes of a number: TWO_BLOCKS in common.cu.
 _RESIDENT = {4: 512, 8: 256}
-_OWN = 1024  # bytes of shared memory that a block costs beside what it asks for
+_OWN = 1024  # bytes of shared memory reserved for each block, in addition to its own
 
 
 class Plan(NamedTuple):
@@ -30,7 +30,7 @@ class Plan(NamedTuple):
     threads : int
         Threads of a block: one for every 4 x 4 numbers of a state, from 128 to 256.
     blocks : int
-        Blocks of threads, each with a tape and partial sums of its own.
+        Blocks of threads, each with its own tape and partial sums.
     shared : int
         Bytes of shared memory of a block.
     tape : int
@@ -45,7 +45,7 @@ class Plan(NamedTuple):
 
 
 class Persistent:
-    """One launch for all layers; every evaluation of one problem.
+    """Evaluation of one problem with one launch for all layers.
 
     Parameters
     ----------
@@ -70,7 +70,7 @@ class Persistent:
         return self._bytes(_TILES[-1]) <= self._problem.device.shared
 
     def plan(self, samples: int, groups: Groups, mode: int = GRADIENT) -> Plan:
-        """Sizes of a pass: the widest tile of which there are enough for all multiprocessors, and that fits."""
+        """Sizes of a pass, with the widest tile that fits and gives every multiprocessor work."""
         problem, gradient = self._problem, mode == GRADIENT
         device = problem.device
         fitting = [tile for tile in _TILES if self._bytes(tile) <= device.shared]
@@ -88,7 +88,7 @@ class Persistent:
         return Plan(tile, threads, min(-(-samples // tile), resident, affordable), shared, rows * tile)
 
     def launch(self, task: Task) -> Evaluation:
-        """Start an evaluation; waits for nothing."""
+        """Start an evaluation, without waiting for it."""
         problem, samples, entries = self._problem, task.samples, int(task.first[-1])
         groups, (table, of_unit, layer) = self._grouped(task.first)
         plan, gradient = self.plan(samples, groups, task.mode), task.mode == GRADIENT
@@ -128,7 +128,7 @@ class Persistent:
         return arrays
 
     def _grouped(self, first: Index) -> tuple[Groups, tuple[Any, ...]]:
-        """Groups of a network, here and on the device; those of the last network are kept."""
+        """Groups of a network, on the host and on the device; those of the last network are cached."""
         key = np.ascontiguousarray(first, np.int64).tobytes()
         if self._last is None or self._last[0] != key:
             groups = group(np.frombuffer(key, np.int64), self._problem.units, self._size)
@@ -138,11 +138,11 @@ class Persistent:
 
     @property
     def _columns(self) -> int:
-        """Numbers of a slot in the partial sums: [h p | r x | h r | r], and three to align."""
+        """Columns of the partial sums: [h p | r x | h r | r], and three for alignment."""
         return 2 * self._padded + self._size + 4
 
     def _bytes(self, tile: int) -> int:
-        """Shared memory of a block with tiles of so many samples."""
+        """Bytes of shared memory of a block with a tile of that many samples."""
         width, size = self._padded, self._size
         numbers = 2 * (width + size) * (tile + 4) + 2 * width * size + size * size + size
         return self._problem.dtype.itemsize * numbers

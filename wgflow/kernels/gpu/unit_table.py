@@ -1,4 +1,4 @@
-"""Blocks whose ridge units take every number straight from theta, as a table that kernels follow."""
+"""Ridge units of a block as a table: the position of each of their numbers in theta."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ZERO, ONE = -1, -2  # constants in a table, as in sums.cu
 
 
 class UnitTable(NamedTuple):
-    """Where the numbers [a | w | b] of a particle's units come from, and where its parameters go.
+    """Positions of the numbers [a | w | b] of a particle's units in theta, and the inverse.
 
     Attributes
     ----------
     source : ndarray (H, 2 D + 1), int64
         Column of theta, or ``ZERO`` or ``ONE``.
     target : ndarray (P,), int64
-        Place of each column of theta in ``source``, row by row.
+        Position of each column of theta in ``source``, row by row.
     """
 
     source: Index
@@ -29,17 +29,17 @@ class UnitTable(NamedTuple):
 
     @property
     def units(self) -> int:
-        """Units of a particle, H."""
+        """Number of units of a particle, H."""
         return len(self.source)
 
 
 def unit_table(block: Unfolding, width: int, parameters: int) -> UnitTable:
-    """Read off the table of a block by unfolding a particle whose parameters are all different.
+    """Table of a block, from unfolding a particle whose parameters all differ.
 
     Raises
     ------
     BackendError
-        If its units are not parameters, zeros and ones, each parameter once; the built-in blocks are.
+        If the units contain anything but parameters, zeros and ones, or a parameter twice; built-in blocks do not.
     """
     probe = np.arange(parameters) + 2.0  # neither 0 nor 1
     rows = np.asarray(block.unfold(probe[None], width)).reshape(block.units(width), 2 * width + 1)

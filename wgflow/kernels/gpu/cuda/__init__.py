@@ -1,11 +1,11 @@
-"""CUDA C++ sources of the GPU backend, as one text: what NVRTC compiles, and the tests on the host."""
+"""CUDA C++ source of the GPU backend, compiled by NVRTC, and by the tests for the host."""
 
 from __future__ import annotations
 
 from functools import cache
 from importlib import resources
 
-# In this order: later files use what earlier ones define. No #include, so that no path has to be found at run time.
+# In this order: later files use definitions of earlier ones. No #include, so that no path is needed at run time.
 FILES = (
     *("common.cu", "activation.cu", "tile.cu", "network.cu", "sums.cu", "layered.cu"),
     *("order.cu", "particles.cu", "noise.cu"),  # what a flow does between two gradients
@@ -20,5 +20,5 @@ def source() -> str:
 
 
 def options(precision: str) -> tuple[str, ...]:
-    """What NVRTC is told, beside the architecture, for a precision: "float32" or "float64"."""
+    """Options of NVRTC, apart from the architecture, for a precision, "float32" or "float64"."""
     return "-std=c++17", f"-DREAL={'double' if precision == 'float64' else 'float'}"
