@@ -19,13 +19,13 @@ def test_chunks_depend_on_sizes_only_and_cover_the_samples():
         for size, partial, tape in ((16, 50, 40), (16_000, 50_000, 2000), (1_600_000, 5_000_000, 200_000)):
             for lanes in (8, 16):
                 plan = chunks.divide(samples, size, partial, tape, lanes)
-                assert (plan.count - 1) * plan.size < samples <= plan.count * plan.size
+                assert (plan.chunks - 1) * plan.size < samples <= plan.chunks * plan.size
                 assert plan.block % lanes == 0
                 assert plan.block <= 128
-                assert plan.count <= 16
-                assert plan.count == 1 or plan.count * partial <= max(2**25, 2 * partial)
+                assert plan.chunks <= 16
+                assert plan.chunks == 1 or plan.chunks * partial <= max(2**25, 2 * partial)
                 assert plan.block * tape <= max(2**23, lanes * tape)
-                assert plan.count == 1 or plan.size * size >= 70_000  # not worth a thread's waking up
+                assert plan.chunks == 1 or plan.size * size >= 70_000  # not worth a thread's waking up
 
 
 def test_tree_sum():

@@ -14,7 +14,7 @@ from wgflow.kernels.gpu.device import Device, current
 from wgflow.kernels.gpu.machine import HERE, Machine
 from wgflow.model.problem import Problem
 
-# Samples times width from which the GPU is used. A conservative value, not measured on a device: the smallest problem in
+# Samples times width from which the GPU is used. Conservative, not measured on a device: the smallest problem in
 # the benchmark table for GPUs (M, D = 8192, 16). `python benchmarks/gpu.py` measures where the backends break even.
 THRESHOLD = 2**17
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -85,8 +85,8 @@ def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -
     rows = 2 * entries + entries * sizes.padded // sizes.group
     plan = divide(samples, entries * width, entries * sizes.columns, rows)
     stack = entries * (4 * sizes.padded + 2 * sizes.group + 9)
-    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.count)
-    return 8 * (stack + entries * sizes.columns * plan.count + tape + entries * (2 * width + 2))
+    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.chunks)
+    return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
 
 
 class Cpu:
@@ -150,7 +150,7 @@ class Cpu:
         with self._stack(net, units, True) as (stack, rows):
             count, slots, columns = len(samples.target), len(stack.bias), self._sizes.columns
             plan = divide(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
-            with self._parts.arrays((plan.count, slots, columns)) as (parts,):
+            with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
                 output = self._pass(samples, model, stack, rows, plan, parts)
                 first, slope = self._finish(net, stack, units.shape[1], count, parts)
         if self._units > 1:
@@ -162,7 +162,7 @@ class Cpu:
         model, unused = self._outputs_alone, np.empty((1, 1), self._dtype)
         with self._stack(net, units, False) as (stack, rows):
             plan = divide(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
-            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.count)
+            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.chunks)
 
     def _writable(self, array: Array) -> NDArray[Any]:
         """The array in the form compiled code expects, copied only if necessary."""
@@ -210,7 +210,13 @@ class Cpu:
             yield stack, rows
 
     def _pass(
-        self, samples: Samples, model: Model, stack: Stack, rows: int, plan: Chunks, parts: Sequence[NDArray[Any]]
+        self,
+        samples: Samples,
+        model: Model,
+        stack: Stack,
+        rows: int,
+        plan: Chunks,
+        parts: NDArray[Any] | list[NDArray[Any]],
     ) -> Array:
         """Run the kernel over all chunks, each with its own tape and partial sums; returns the outputs, (M, K)."""
         kernel, count = compiled.ridge_kernels(self._precision).ridge_pass, samples.start.shape[1]

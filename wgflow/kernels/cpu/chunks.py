@@ -18,7 +18,7 @@ class Chunks(NamedTuple):
 
     Attributes
     ----------
-    count : int
+    chunks : int
         Number of chunks, each with its own partial sums.
     size : int
         Samples of a chunk; the last one may have fewer.
@@ -26,7 +26,7 @@ class Chunks(NamedTuple):
         Samples that pass through the network together.
     """
 
-    count: int
+    chunks: int
     size: int
     block: int
 

@@ -25,7 +25,8 @@ def ridge_kernels(dtype: str) -> Any:
             return types.Array(kind, dimensions, "C", readonly=True)
 
         def group(kind: Any, *fields: Any) -> Any:
-            return types.BaseTuple.from_types(fields, kind)
+            build: Any = types.BaseTuple.from_types
+            return build(fields, kind)
 
         row, matrix, cube, index = real[::1], real[:, ::1], real[:, :, ::1], array(int64, 1)
         samples = group(arguments.Samples, matrix, matrix)

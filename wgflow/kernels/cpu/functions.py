@@ -1,6 +1,6 @@
 """Scalar and row functions compiled into the CPU kernels: activations, their derivatives, and Numba's flags.
 
-Flags: ``contract`` allows fused multiply-add. ``reassoc`` is used for sums only (:data:`SUM_FLAGS`); their order is then
+Flags: ``contract`` allows fused multiply-add. ``reassoc`` is for sums only (:data:`SUM_FLAGS`); their order is then
 fixed in the binary and the same for any number of threads. Full ``fastmath`` is never used, since it assumes that there
 is no NaN. ``error_model="numpy"`` removes a branch per division that would prevent vectorisation.
 """
