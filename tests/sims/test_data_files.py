@@ -49,7 +49,7 @@ def place(tmp_path, monkeypatch):
 def targets(place):
     """Targets in the trajectories of each run folder."""
     found = {}
-    for folder in place.glob("runs/own/*"):
+    for folder in place.glob("runs/own/[0-9a-f]*"):
         for path in folder.glob("members/*.h5"):
             with wgflow.Trajectory(path) as trajectory:
                 for which in ("data", "heldout"):
