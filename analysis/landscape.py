@@ -41,5 +41,5 @@ def draw(t, values, found, signed):
 if __name__ == "__main__":
     t, values, found, signed = analyse(sys.argv[1])
     print(f"Certificate: {found.verdict}.")
-    print(f"Signed direction at t = 1/2: slope {signed.value:.2g}; its features miss {signed.residual:.0%} of the adjoint.")
+    print(f"Signed direction at t = 1/2: slope {signed.value:.2g}; features miss {signed.residual:.0%} of the adjoint.")
     draw(t, values, found, signed).savefig(sys.argv[2] if len(sys.argv) > 2 else "landscape.png", dpi=200)
