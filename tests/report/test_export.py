@@ -7,6 +7,7 @@ from wgflow.report import export
 from wgflow.sims import run
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import schema
+from wgflow.trajectory.convert import write_netcdf
 
 xarray = pytest.importorskip("xarray")
 
@@ -66,7 +67,7 @@ class Relabelled(Workspace):
 
 def exported(folder, grid, place, particles=False):
     """The data set of a run with other grid values, as it comes back from a file."""
-    export.write_netcdf(export.to_xarray(Relabelled(folder, grid), particles), place / "a.nc")
+    write_netcdf(export.to_xarray(Relabelled(folder, grid), particles), place / "a.nc")
     with xarray.open_dataset(place / "a.nc", engine="h5netcdf") as found:
         return found.load()
 
@@ -114,4 +115,4 @@ def test_members_of_any_kind_side_by_side(folder, tmp_path):
     work.members()[1].path.unlink()
     found = export.to_xarray(work, particles=True)
     assert found.sizes["frame"] == 0
-    export.write_netcdf(found, tmp_path / "a.nc")
+    write_netcdf(found, tmp_path / "a.nc")

@@ -49,7 +49,7 @@ def test_a_finished_run(study, capsys):
         assert f"count={count}" in out
     rows = [line.split() for line in out.splitlines() if re.match(r"count=\d+ ", line)]  # not its sentences
     for label, frames, s, of, energy, first, state in rows:
-        (path,) = Workspace("runs/watched").folder.glob(f"*/members/{label.replace('=', '-')}.h5")
+        (path,) = Workspace("runs/watched").folder.glob(f"[0-9a-f]*/members/{label.replace('=', '-')}.h5")
         with wgflow.Trajectory(path) as trajectory:
             assert [frames, s, of, state] == ["11", "1", "1", "finished"]
             assert float(energy) == pytest.approx(trajectory[-1].energy, rel=1e-3)
@@ -60,7 +60,7 @@ def test_a_finished_run(study, capsys):
 def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
     for _ in range(2):
         assert run.main([study, "--quiet", "--walltime", "0"]) == run.REQUEUE
-    (folder,) = tmp_path.glob("runs/watched/*")
+    (folder,) = tmp_path.glob("runs/watched/[0-9a-f]*")
     followed = progress.RunProgress(folder)
     (begun,) = followed.members()
     assert begun.state == "stopped"
@@ -184,7 +184,7 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck
     os.waitid(os.P_PID, runner.pid, os.WSTOPPED | os.WNOWAIT)
     ours, theirs = pty.openpty()
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "wgflow.report.watch", "runs", "--interval", "0.1"],
+        [sys.executable, "-m", "wgflow.cli.watch", "runs", "--interval", "0.1"],
         stdout=theirs,
         env=os.environ | {"TERM": "xterm", "LINES": "40"},
     )
@@ -206,7 +206,7 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck
     shown = seen.decode()
     assert "2 of 2 finished" in shown
     assert shown.count("E along s") > 1  # it moved
-    (folder,) = tmp_path.glob("runs/watched/*")
+    (folder,) = tmp_path.glob("runs/watched/[0-9a-f]*")
     assert json.loads((folder / "events.jsonl").read_text().splitlines()[-1])["event"] == "done"
 
 

@@ -24,10 +24,9 @@ from wgflow.base.types import Frame
 from wgflow.cli import report as cli_report
 from wgflow.report import series_change, style, summary, wording
 from wgflow.report.member_selection import describe_unfinished, representative
-from wgflow.report.progress import RunProgress
+from wgflow.report.progress import RunProgress, render
 from wgflow.report.switch_jumps import Switching
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
-from wgflow.report.watch import render
 from wgflow.sims import run
 from wgflow.stats import fit
 from wgflow.stats.convergence_rates import Interval, estimate, rms

@@ -30,8 +30,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _follow(options: argparse.Namespace) -> int:
     from rich.live import Live
 
-    from wgflow.report.progress import RunProgress
-    from wgflow.report.watch import render
+    from wgflow.report.progress import RunProgress, render
 
     if not 0 < options.interval <= 86400:
         raise InputError(f"--interval: expected seconds > 0, at most a day, got {options.interval}")

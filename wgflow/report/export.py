@@ -1,7 +1,4 @@
-"""Export of a study as one xarray dataset or NetCDF file, its members along the dimensions of the grid.
-
-Usage: python -m wgflow.analysis.export RUN_FOLDER OUT.nc [--particles]
-"""
+"""Export of a study as one xarray dataset or NetCDF file, its members along the dimensions of the grid."""
 
 from __future__ import annotations
 

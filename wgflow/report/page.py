@@ -1,7 +1,4 @@
-"""The HTML page of a run: question, answer, figures, tables and how to reproduce it, self-contained.
-
-Usage, to evaluate the theorems along one member: python -m wgflow.analysis.report RUN_FOLDER
-"""
+"""The HTML page of a run: question, answer, figures, tables and how to reproduce it, self-contained."""
 
 from __future__ import annotations
 
@@ -59,24 +56,20 @@ def build_page(
     prose = functools.partial(_prose, quoted=_quoted(study))
     about = {key: value for key, value in study.items() if key != "members"}
     answer = [*findings, *notes] or ["The study has no figure; its results are in the tables below."]
-    parts = {
-        "title": f"wgflow: {study['name']}",
-        "light": light,
-        "dark": dark,
-        "name": study["name"],
-        "question": study["question"] or study["name"],
-        "answer": "".join(f"<p>{prose(sentence)}</p>" for sentence in answer),
-        "command": _text(provenance["command"]),
-        "study": _text(json.dumps(about, indent=2, ensure_ascii=False)),
-        "footer": _text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
-    }
-    escaped = {key: _text(parts[key]) if key in ("title", "name", "question") else parts[key] for key in parts}
     return Template(resources.files(__package__).joinpath("page.html").read_text(encoding="utf-8")).substitute(
-        escaped,
+        title=_text(f"wgflow: {study['name']}"),
+        light=light,
+        dark=dark,
+        name=_text(study["name"]),
+        question=_text(study["question"] or study["name"]),
+        answer="".join(f"<p>{prose(sentence)}</p>" for sentence in answer),
         figures="\n".join(_figure(svg, prose(caption)) for svg, caption in figures),
-        tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
-        versions=_versions(provenance),
         animation=animation,
+        tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
+        command=_text(provenance["command"]),
+        versions=_versions(provenance),
+        study=_text(json.dumps(about, indent=2, ensure_ascii=False)),
+        footer=_text(f"Written by wgflow {provenance['wgflow']} on {provenance['started']}."),
     )
 
 
