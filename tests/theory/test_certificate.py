@@ -104,7 +104,7 @@ def test_it_finds_what_a_dense_grid_finds(scheme, bias, seed):
 
 
 def test_too_few_starts_and_steps_are_seen(scheme):
-    """Negative control: a search cut short lies above the grid, and says that it has not settled."""
+    """Negative control: a search cut short lies above the grid, and reports that it has not converged."""
     energy, rho = make(scheme, 1, bias=True)
     expected = on_a_grid(energy, rho, ball(True, 60)[0])
     short = certificate(energy, rho, RADIUS, starts=3, steps=1)

@@ -14,15 +14,15 @@ from wgflow.base.errors import InputError
 from wgflow.theory.distances import between, by_depth, distance
 
 
-class Cloud(NamedTuple):
+class Ensemble(NamedTuple):
     points: np.ndarray
     mass: np.ndarray
 
 
-def cloud(seed, n, d, equal):
+def ensemble(seed, n, d, equal):
     rng = np.random.default_rng(seed)
     mass = np.full(n, 1 / n) if equal else rng.dirichlet(np.ones(n))
-    return Cloud(rng.normal(size=(n, d)), mass)
+    return Ensemble(rng.normal(size=(n, d)), mass)
 
 
 def w2(a, b, method="auto"):
@@ -39,7 +39,7 @@ seeds, sizes, widths = st.integers(0, 2**32), st.integers(1, 6), st.integers(1, 
 
 @given(seed=seeds, n=sizes, d=widths)
 def test_equal_masses_against_all_permutations(seed, n, d):
-    a, b = cloud(seed, n, d, True), cloud(seed + 1, n, d, True)
+    a, b = ensemble(seed, n, d, True), ensemble(seed + 1, n, d, True)
     cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
     best = min(np.mean([cost[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(n)))
     for method in ("assignment", "programme"):
@@ -52,16 +52,16 @@ def test_masses_in_sixths_against_permutations_of_copies(seed, n, m):
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(n, 2)), rng.normal(size=(m, 2))
     p, q = (np.bincount(np.append(np.arange(k), rng.integers(0, k, 6 - k)), minlength=k) for k in (n, m))
-    copies = Cloud(np.repeat(x, p, axis=0), np.full(6, 1 / 6)), Cloud(np.repeat(y, q, axis=0), np.full(6, 1 / 6))
+    copies = Ensemble(np.repeat(x, p, axis=0), np.full(6, 1 / 6)), Ensemble(np.repeat(y, q, axis=0), np.full(6, 1 / 6))
     found = between(x, y, p / 6, q / 6, "programme").value
     assert found == pytest.approx(w2(*copies, "assignment"), rel=1e-7, abs=1e-9)
 
 
 @given(seed=seeds, n=sizes, d=widths, equal=st.booleans())
 def test_translation(seed, n, d, equal):
-    a = cloud(seed, n, d, equal)
+    a = ensemble(seed, n, d, equal)
     v = np.random.default_rng(seed + 1).normal(size=d)
-    b = Cloud(a.points + v, a.mass)
+    b = Ensemble(a.points + v, a.mass)
     assert w2(a, b, "programme") == pytest.approx(np.linalg.norm(v), rel=1e-7)
     one = between(a.points, b.points, a.mass, b.mass, "sliced", 400)  # sqrt(E (u.v)**2) = |v|/sqrt(d)
     assert one.value == pytest.approx(np.linalg.norm(v) / np.sqrt(d), abs=6 * one.error + 1e-9)
@@ -69,7 +69,7 @@ def test_translation(seed, n, d, equal):
 
 @given(seed=seeds, n=sizes, m=sizes, k=sizes, d=widths, equal=st.booleans())
 def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
-    a, b, c = (cloud(seed + i, size, d, equal) for i, size in enumerate((n, m, k)))
+    a, b, c = (ensemble(seed + i, size, d, equal) for i, size in enumerate((n, m, k)))
     ab, bc, ac = w2(a, b), w2(b, c), w2(a, c)
     assert w2(a, a) == pytest.approx(0.0, abs=1e-7)
     assert ab == pytest.approx(w2(b, a), rel=1e-6)
@@ -80,14 +80,14 @@ def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
 
 @given(seed=seeds, n=sizes, m=sizes)
 def test_slices_of_the_line_are_the_distance(seed, n, m):
-    a, b = cloud(seed, n, 1, False), cloud(seed + 1, m, 1, False)
+    a, b = ensemble(seed, n, 1, False), ensemble(seed + 1, m, 1, False)
     assert between(a.points, b.points, a.mass, b.mass, "sliced", 3).value == pytest.approx(
         w2(a, b, "programme"), rel=1e-6
     )
 
 
 def test_slices_of_repeated_points_and_equal_masses_agree(rng):
-    """Twin of the sorted path: the same cloud with one mass cut in two takes the path of general masses."""
+    """Twin of the sorted path: the same ensemble with one mass cut in two takes the path of general masses."""
     x, y = rng.normal(size=(50, 3)), rng.normal(size=(50, 3))
     mass = np.full(50, 0.02)
     cut = np.append(mass, 0.005)
@@ -117,7 +117,7 @@ def test_slices_of_isotropic_gaussians(rng):
 
 def test_pot_agrees(rng):
     ot = pytest.importorskip("ot")
-    a, b = cloud(1, 30, 3, False), cloud(2, 40, 3, False)
+    a, b = ensemble(1, 30, 3, False), ensemble(2, 40, 3, False)
     cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
     assert w2(a, b) == pytest.approx(np.sqrt(ot.emd2(a.mass, b.mass, cost)), rel=1e-7)
 

@@ -11,7 +11,7 @@ L, M = 256, 400
 TAU = np.repeat((np.arange(L) + 0.5) / L, M)
 
 
-def cloud(paths):
+def ensemble(paths):
     """Particles from paths (L, M, P), in a random order of their indices within the whole."""
     return wgflow.Particles(paths.reshape(L * M, -1), TAU)
 
@@ -24,7 +24,7 @@ def random():
 def test_straight_lines(random):
     slope = random.normal(size=(M, 3))
     t = (np.arange(L) + 0.5) / L
-    found = regularity(cloud(t[:, None, None] * slope), L)
+    found = regularity(ensemble(t[:, None, None] * slope), L)
     assert found.lipschitz == pytest.approx(np.sqrt(np.mean(np.sum(slope**2, axis=1))), rel=1e-12)
     assert found.holder == pytest.approx(1.0, abs=1e-12)
     np.testing.assert_allclose(found.lags * L, 2 ** np.arange(7))
@@ -34,11 +34,11 @@ def test_straight_lines(random):
 def test_brownian_paths(random):
     """400 paths of 3 components: the estimate of H is within 0.02 of 1/2 (five of its standard errors)."""
     paths = np.cumsum(random.normal(size=(L, M, 3)), axis=0)
-    assert regularity(cloud(paths), L).holder == pytest.approx(0.5, abs=0.02)
+    assert regularity(ensemble(paths), L).holder == pytest.approx(0.5, abs=0.02)
 
 
 def test_independent_layers(random):
-    found = regularity(cloud(random.normal(size=(L, M, 3))), L)
+    found = regularity(ensemble(random.normal(size=(L, M, 3))), L)
     assert found.holder == pytest.approx(0.0, abs=0.01)
     assert found.lipschitz == pytest.approx(L * np.sqrt(6), rel=0.02)
 
@@ -56,13 +56,13 @@ def test_the_two_starts(coupling, holder):
 
 
 def test_equal_layers_have_no_exponent():
-    assert np.isnan(regularity(cloud(np.zeros((L, M, 1))), L).holder)
+    assert np.isnan(regularity(ensemble(np.zeros((L, M, 1))), L).holder)
 
 
 def test_moments(random):
     paths = random.normal(size=(L, M, 2))
     paths[7] *= 3
-    found = moments(cloud(paths), L)
+    found = moments(ensemble(paths), L)
     squares = np.sum(paths**2, axis=2)
     assert found.mean == pytest.approx(squares.mean())
     assert found.largest == pytest.approx(squares[7].mean())

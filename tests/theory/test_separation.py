@@ -1,4 +1,4 @@
-"""Shadows against closed forms, clouds that lack a half of theirs, and Lemma H.2 along a run."""
+"""Shadows against closed forms, ensembles that lack a half of theirs, and Lemma H.2 along a run."""
 
 import math
 
@@ -61,7 +61,7 @@ def test_half_spaces_subspaces_and_points_surround_nothing(columns):
         assert not surrounds(lacking)
 
 
-def test_holes_of_clouds_whose_covering_angle_is_known():
+def test_holes_of_ensembles_whose_covering_angle_is_known():
     """Point 180 degrees, circle and both poles 90, a cap of half-angle c 180 - c; fresh draws find nearly all of it."""
     made = SeparationEstimator(line(), 400, fresh=4000)
     turn = 2 * np.pi * np.arange(400) / 400
@@ -70,8 +70,8 @@ def test_holes_of_clouds_whose_covering_angle_is_known():
     cap = np.column_stack([np.full(400, 2**0.5), np.cos(turn), np.sin(turn)])
     cap[0] = [1.0, 0.0, 0.0]
     wanted = {"point": 180.0, "circle": 90.0, "poles": 90.0, "cap": 180 - np.degrees(np.arctan(0.5**0.5))}
-    for cloud, angle in zip((poles[:1], circle, poles, cap), wanted.values(), strict=True):
-        found = made.measure(cloud)
+    for ensemble, angle in zip((poles[:1], circle, poles, cap), wanted.values(), strict=True):
+        found = made.measure(ensemble)
         assert angle - 4.0 < found.hole.value <= angle + 1e-6
         assert found.verdict == "fail"
     full = made.measure(normal(400, 3, seed=5))
@@ -80,25 +80,25 @@ def test_holes_of_clouds_whose_covering_angle_is_known():
     assert full.covered.value == pytest.approx(0.95, abs=0.03)
 
 
-def test_a_cloud_at_the_origin_casts_no_shadow():
+def test_a_ensemble_at_the_origin_casts_no_shadow():
     found = SeparationEstimator(line(), 8).measure(np.zeros((8, 3)))
     assert (found.covered.value, found.hole.value, found.verdict, found.high) == (0.0, 180.0, "fail", 0.0)
 
 
 def test_holes_are_the_brute_force():
-    problem, cloud = line("tanh"), normal(20, 3, seed=3)
+    problem, ensemble = line("tanh"), normal(20, 3, seed=3)
     made = SeparationEstimator(problem, 20, fresh=50, ensembles=4, seed=2)
     fresh = made._reference.fresh
-    apart = np.sqrt(((fresh[:, None] - (cloud[:, 1:] / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
-    found = made.measure(cloud)
+    apart = np.sqrt(((fresh[:, None] - (ensemble[:, 1:] / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
+    found = made.measure(ensemble)
     assert found.hole.value == pytest.approx(apart.max(), rel=1e-12)
     assert found.covered.value == np.mean(apart <= made._reference.radius)
-    assert (found.low, found.high) == (cloud[:, 0].min(), cloud[:, 0].max())
+    assert (found.low, found.high) == (ensemble[:, 0].min(), ensemble[:, 0].max())
 
 
 @pytest.mark.parametrize("activation", ["relu", "tanh"])
-def test_an_iid_cloud_has_the_largest_hole_as_often_as_any_other(activation):
-    """Exchangeable, so with probability 1/(clouds + 1) = 1/4; a two-sided binomial test that fails once in 10**4."""
+def test_an_iid_ensemble_has_the_largest_hole_as_often_as_any_other(activation):
+    """Exchangeable, so with probability 1/(ensembles + 1) = 1/4; a two-sided binomial test that fails once in 10**4."""
     problem, above = line(activation), 0
     for seed in range(120):
         found = SeparationEstimator(problem, 12, fresh=60, ensembles=3, seed=seed).measure(
@@ -109,12 +109,12 @@ def test_an_iid_cloud_has_the_largest_hole_as_often_as_any_other(activation):
 
 
 def test_lengths_change_nothing_for_2_homogeneous_blocks_and_theta_1_nothing_for_the_others():
-    cloud, factor = normal(32, 3, seed=1), np.random.default_rng(2).uniform(0.1, 9.0, (32, 1))
+    ensemble, factor = normal(32, 3, seed=1), np.random.default_rng(2).uniform(0.1, 9.0, (32, 1))
     rays, lines = SeparationEstimator(line(), 32), SeparationEstimator(line("tanh"), 32)
-    assert rays.measure(factor * cloud).hole.value == pytest.approx(rays.measure(cloud).hole.value, rel=1e-9)
-    moved = cloud * np.column_stack([-factor, np.ones((32, 2))])
-    assert lines.measure(moved).hole == lines.measure(cloud).hole
-    assert lines.measure(factor * cloud).hole != lines.measure(cloud).hole  # the control: lengths of all of theta
+    assert rays.measure(factor * ensemble).hole.value == pytest.approx(rays.measure(ensemble).hole.value, rel=1e-9)
+    moved = ensemble * np.column_stack([-factor, np.ones((32, 2))])
+    assert lines.measure(moved).hole == lines.measure(ensemble).hole
+    assert lines.measure(factor * ensemble).hole != lines.measure(ensemble).hole  # the control: lengths of all of theta
 
 
 def test_kinds_and_the_shadow_of_a_vector():
@@ -123,13 +123,13 @@ def test_kinds_and_the_shadow_of_a_vector():
     with pytest.raises(InputError, match=r"block: expected .* 2-homogeneous or linear .* got matrix with tanh"):
         kind(wgflow.Problem(X, X, block="matrix"))
     made = SeparationEstimator(wgflow.Problem.padded(X, X, activation="tanh"), 30)  # a in R^2, so [u | w | b]
-    cloud = normal(30, 5)
-    shadow = made.shadow(cloud)
+    ensemble = normal(30, 5)
+    shadow = made.shadow(ensemble)
     assert shadow.shape == (30, 5)
-    cloud[:, :2] *= 7.0
-    np.testing.assert_allclose(made.shadow(cloud), shadow, rtol=1e-12)
-    cloud[:, :2] *= -1.0
-    assert not np.allclose(made.shadow(cloud), shadow)
+    ensemble[:, :2] *= 7.0
+    np.testing.assert_allclose(made.shadow(ensemble), shadow, rtol=1e-12)
+    ensemble[:, :2] *= -1.0
+    assert not np.allclose(made.shadow(ensemble), shadow)
 
 
 @pytest.mark.parametrize("depth", [{"name": "layers", "layers": 4}, "shallow", {"name": "deposit", "layers": 4}])

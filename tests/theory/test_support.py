@@ -1,4 +1,4 @@
-"""Support against laws whose distances are known, brute force, and clouds that lack some."""
+"""Support against laws whose distances are known, brute force, and ensembles that lack some."""
 
 import iid_laws
 import numpy as np
@@ -80,8 +80,8 @@ def test_the_initial_law_is_that_of_draw(case):
 
 
 @pytest.mark.parametrize("parameters", [1, 3, 33])
-def test_an_iid_cloud_is_like_an_iid_cloud(parameters):
-    """Within five standard deviations, plus the finite number of fresh draws that all clouds share."""
+def test_an_iid_ensemble_is_like_an_iid_cloud(parameters):
+    """Within five standard deviations, plus the finite number of fresh draws that all ensembles share."""
     law = iid_laws.sphere(parameters)
     estimator = SupportEstimator(law, 300, ensembles=20)
     found = estimator.measure(*law(300, 99))
@@ -98,9 +98,9 @@ def test_coverage_against_the_definition(rng):
     law = iid_laws.box(2)
     estimator = SupportEstimator(law, 40, draws=300, ensembles=5, seed=4)
     fresh = np.column_stack(reference_laws.draws(law, 300, 4, 1, "fresh draws")[0])
-    iid = [np.column_stack(cloud) for cloud in reference_laws.draws(law, 40, 4, 5)]
+    iid = [np.column_stack(ensemble) for ensemble in reference_laws.draws(law, 40, 4, 5)]
     scale = np.concatenate([*iid, fresh]).std(axis=0)
-    distances = [brute(fresh / scale, cloud / scale).min(axis=1) for cloud in iid]
+    distances = [brute(fresh / scale, ensemble / scale).min(axis=1) for ensemble in iid]
     radius = np.quantile(np.concatenate(distances), 0.95)
     theta, tau = 0.3 * rng.normal(size=(40, 2)), rng.uniform(size=40)
     own = brute(fresh / scale, np.column_stack([theta, tau]) / scale).min(axis=1)
@@ -209,9 +209,9 @@ def test_a_run_is_not_compared_with_its_own_start(case):
 
 def test_the_same_seed_gives_the_same_numbers_and_another_does_not():
     law = iid_laws.ball(2)
-    cloud = law(60, 5)
-    assert support(*cloud, law, draws=100) == support(*cloud, law, draws=100)
-    assert support(*cloud, law, draws=100) != support(*cloud, law, draws=100, seed=1)
+    ensemble = law(60, 5)
+    assert support(*ensemble, law, draws=100) == support(*ensemble, law, draws=100)
+    assert support(*ensemble, law, draws=100) != support(*ensemble, law, draws=100, seed=1)
 
 
 @pytest.mark.parametrize(
@@ -235,8 +235,8 @@ def test_bad_input_is_refused(call, message):
 
 
 @pytest.mark.parametrize(("parameters", "count"), [(3, 20), (7, 32), (12, 200)])
-def test_iid_clouds_are_where_iid_clouds_are(parameters, count):
-    """The ratio of an iid cloud lies in what is said of iid clouds: among 40, 8 of them said, outside in about 2/9."""
+def test_iid_ensembles_are_where_iid_ensembles_are(parameters, count):
+    """The ratio of an iid ensemble lies in the range of 8 others; of 40 ratios about 2 in 9 lie outside."""
     law = iid_laws.sphere(parameters)
     estimator = SupportEstimator(law, count, draws=500, seed=3)
     found = [estimator.measure(*law(count, 1000 + seed)) for seed in range(40)]

@@ -237,9 +237,9 @@ def test_a_digest_made_from_the_page_alone(run, write):
         balance = file["observables/balance/value"]
         block = max(1, 10240 // (8 * (width + 1)), -(-count // 1024))
         named = [[name, file[name].dtype.str] for name in numbers]
-        clouds = [["particles/rho/position/value", "<f8", count, width], ["particles/rho/mass/value", "<f8", count]]
+        datasets = [["particles/rho/position/value", "<f8", count, width], ["particles/rho/mass/value", "<f8", count]]
         arrays = [["observables/balance/value", "<f8", balance.shape[1]]]
-        text = json.dumps([named + arrays, *clouds, block]).encode()
+        text = json.dumps([named + arrays, *datasets, block]).encode()
         for k in range(11):
             position, mass = file["particles/rho/position/value"][k], file["particles/rho/mass/value"][k]
             checksums = b"".join(
