@@ -66,7 +66,7 @@ def test_missing_optional_package_names_its_extra(capsys, monkeypatch):
 
 
 def test_extras_named_are_those_of_the_project():
-    extras = tomllib.loads((Path(__file__).parents[1] / "pyproject.toml").read_text())["project"][
+    extras = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text())["project"][
         "optional-dependencies"
     ]
     for package, extra in doctor.OPTIONAL.items():

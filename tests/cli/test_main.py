@@ -3,12 +3,15 @@
 import subprocess
 import sys
 from importlib import metadata
+from pathlib import Path
 
 import pytest
 
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.cli import main as cli
+from wgflow.cli.command import run_folder
 from wgflow.cli.main import COMMANDS, main
+from wgflow.study.workspace import Workspace
 
 FORMER = ["sims.run", "analysis.watch", "analysis.report", "analysis.export", "trajectory", "doctor"]
 
@@ -81,3 +84,18 @@ def test_errors_are_one_line_and_debug_shows_where(capsys, tmp_path):
     assert "Traceback" in capsys.readouterr().err
     assert figure.main(["nosuch", str(tmp_path)]) == BAD_INPUT
     assert "unknown figure 'nosuch'" in capsys.readouterr().err
+
+
+def test_a_study_stands_for_its_latest_run(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run = tmp_path / "runs" / "quickstart" / "0123456789ab"
+    run.mkdir(parents=True)
+    (run / "study.json").touch()
+    latest = run.with_name("latest")
+    for point in (lambda: latest.symlink_to(run.name), lambda: latest.write_text(run.name)):
+        point()
+        for given in ("quickstart", "runs/quickstart", "runs/quickstart/latest"):
+            assert Workspace(run_folder(Path(given))).folder.samefile(run)
+        latest.unlink()
+    for given in ("runs/quickstart/0123456789ab", "nosuch", "runs/quickstart", "x" * 5000):
+        assert run_folder(Path(given)) == Path(given)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Callable, Sequence
+from pathlib import Path
 
 from wgflow.base.errors import BackendError, InputError, TrajectoryError, WorkspaceError
 from wgflow.base.exit_codes import BAD_INPUT, DISK, INTERNAL, INTERRUPTED
 from wgflow.base.terminal import Parser, say
+
+RUN_HELP = "folder of a run, or of a study's runs, or the name of a study in ./runs (the latest run)"
 
 
 def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
@@ -37,6 +41,15 @@ def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments
 
             traceback.print_exc()
         return code
+
+
+def run_folder(given: Path) -> Path:
+    """Folder of a run: as given, or the latest run of a study given by its name in ./runs or by its folder."""
+    from wgflow.study.workspace import LATEST  # on demand: help needs no numerics
+
+    folder = given if os.path.exists(given) else "runs" / given
+    latest = folder / LATEST
+    return latest if os.path.lexists(latest) and not os.path.exists(folder / "study.json") else given
 
 
 def _explain(error: Exception) -> tuple[int, str]:

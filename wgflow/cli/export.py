@@ -11,7 +11,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.exit_codes import DONE
 from wgflow.base.terminal import Parser
 from wgflow.cli import trajectory
-from wgflow.cli.command import execute
+from wgflow.cli.command import RUN_HELP, execute, run_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -24,7 +24,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         description="A study as one NetCDF file; a trajectory (.h5) in place of the folder as NetCDF (.nc) or in three "
         "dimensions for molecular viewers (.h5): wgflow export FILE --help.",
     )
-    make.add_argument("run", help="folder of a run: runs/<study>/<hash> or runs/<study>/latest")
+    make.add_argument("run", type=Path, help=RUN_HELP)
     make.add_argument("out", help="file to write, ending in .nc")
     make.add_argument("--particles", action="store_true", help="also every particle of every frame")
     return execute(make, _export, arguments)
@@ -38,7 +38,7 @@ def _export(options: argparse.Namespace) -> int:
     path = Path(options.out)
     if path.suffix != ".nc":
         raise InputError(f"{path}: expected a name that ends in .nc, got {path.suffix or 'no ending'}")
-    write_netcdf(to_xarray(Workspace(options.run), options.particles), path)
+    write_netcdf(to_xarray(Workspace(run_folder(options.run)), options.particles), path)
     return DONE
 
 

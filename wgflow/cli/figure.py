@@ -10,14 +10,14 @@ from pathlib import Path
 from wgflow.base.errors import InputError
 from wgflow.base.exit_codes import DONE
 from wgflow.base.terminal import Parser, printable, show
-from wgflow.cli.command import execute
+from wgflow.cli.command import RUN_HELP, execute, run_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Draw a figure and return the exit code."""
     make = Parser(prog="wgflow figure", description="Draw a figure of a run again from its trajectories (PNG, PDF).")
     make.add_argument("name", metavar="NAME", help="name of the figure, as in the study's file; 'list' shows all")
-    make.add_argument("run", type=Path, nargs="?", help="folder of a run: runs/<study>/<hash> or runs/<study>/latest")
+    make.add_argument("run", type=Path, nargs="?", help=RUN_HELP)
     make.add_argument("out", type=Path, nargs="?", help="folder to write to (default: the run's own)")
     return execute(make, _draw, arguments)
 
@@ -34,9 +34,10 @@ def _draw(options: argparse.Namespace) -> int:
         return DONE
     check_name("figure", options.name, known)
     if options.run is None:
-        raise InputError("expected NAME RUN, got no folder of a run; see --help")
-    with style.draw_styled(known[options.name](Workspace(options.run))) as figure:
-        for path in style.save(figure, (options.out or options.run) / options.name):
+        raise InputError("expected NAME RUN, got NAME alone; add the folder of a run")
+    work = Workspace(run_folder(options.run))
+    with style.draw_styled(known[options.name](work)) as figure:
+        for path in style.save(figure, (options.out or work.folder) / options.name):
             show(printable(path))
     return DONE
 

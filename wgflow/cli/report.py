@@ -9,20 +9,22 @@ from pathlib import Path
 
 from wgflow.base.exit_codes import DONE
 from wgflow.base.terminal import Parser, printable, progress_bar, show
-from wgflow.cli.command import execute
+from wgflow.cli.command import RUN_HELP, execute, run_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Write the page of a study again with the theorems along one of its runs, and return the exit code."""
+    """Add the theorems along one run to its study's page, and return the exit code."""
     make = Parser(
         prog="wgflow report",
         description="Write a study's page again, with the theorems evaluated along one of its runs (up to a minute).",
     )
-    make.add_argument("run", type=Path, help="folder of a run: runs/<study>/<hash> or runs/<study>/latest")
-    make.add_argument("--member", metavar="LABEL", help="which one (default: the first of the largest N)")
-    make.add_argument("--starts", type=int, default=64, help="starts of each certificate's search (default: 64)")
+    make.add_argument("run", type=Path, help=RUN_HELP)
+    make.add_argument("--member", metavar="LABEL", help="run to evaluate (default: the first of the largest N)")
+    make.add_argument(
+        "--starts", type=int, default=64, help="initial points of each certificate's search (default: 64)"
+    )
     make.add_argument("--radius", type=float, help="R of the certificates (default: twice the farthest particle)")
-    make.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
+    make.add_argument("--seed", type=int, default=0, help="random seed (default: 0)")
     make.add_argument("--quiet", action="store_true", help="no progress")
     return execute(make, _add, arguments)
 
@@ -31,7 +33,7 @@ def _add(options: argparse.Namespace) -> int:
     from wgflow.report.rebuild import add_theorems
     from wgflow.study.workspace import Workspace
 
-    work = Workspace(options.run)
+    work = Workspace(run_folder(options.run))
     work.study  # noqa: B018 - an error if there is no run
     with work.locked(), progress_bar(options.quiet) as progress:
         bar = progress.add_task("theorems", total=1.0)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from wgflow.base.errors import InputError
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.base.terminal import Parser, console, say
-from wgflow.cli.command import execute
+from wgflow.cli.command import RUN_HELP, execute, run_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Follow a run until it is done or Ctrl-C, and return the exit code."""
     make = Parser(prog="wgflow watch", description="Follow a running study.")
-    make.add_argument("run", type=Path, help="folder of a run, of a study's runs (the latest), or a trajectory")
+    make.add_argument("run", type=Path, help=f"{RUN_HELP}, or a trajectory")
     make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between updates (default: 1)")
     make.add_argument("--once", action="store_true", help="one update, as where the output is no terminal")
     return execute(make, _follow, arguments)
@@ -36,7 +36,7 @@ def _follow(options: argparse.Namespace) -> int:
         raise InputError(f"--interval: expected seconds > 0, at most a day, got {options.interval}")
     out = console(width=None)
     try:
-        progress = RunProgress(options.run)
+        progress = RunProgress(run_folder(options.run))
 
         def now() -> RenderableType:
             return render(progress, out.width, min(out.height, 30))
