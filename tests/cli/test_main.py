@@ -99,3 +99,11 @@ def test_a_study_stands_for_its_latest_run(tmp_path, monkeypatch):
         latest.unlink()
     for given in ("runs/quickstart/0123456789ab", "nosuch", "runs/quickstart", "x" * 5000):
         assert run_folder(Path(given)) == Path(given)
+
+
+@pytest.mark.parametrize("first", [["run"], []])
+def test_the_command_of_a_run_reproduces_it(first, monkeypatch):
+    from wgflow.study import provenance
+
+    monkeypatch.setattr(sys, "argv", ["wgflow", *first, "quickstart", "--jobs", "1"])
+    assert provenance.provenance("cpu", 1)["command"] == "python -m wgflow.sims.run quickstart --jobs 1"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import dataclasses
 import difflib
 from collections.abc import Collection, Iterable, Mapping
-from typing import Any, ClassVar, TypeVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, TypeVar, cast
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Spec
-from wgflow.base.validate import use_python_numbers
+
+if TYPE_CHECKING:
+    from wgflow.base.types import Spec
 
 _SHOWN = 16  # most names listed in the message about an unknown one
 
@@ -20,6 +21,8 @@ class Options:
     name: ClassVar[str]
 
     def __post_init__(self) -> None:
+        from wgflow.base.validate import use_python_numbers  # on demand: a command's help needs no NumPy
+
         use_python_numbers(self)
         self._check_options()
 

@@ -1,4 +1,4 @@
-"""The command ``python -m wgflow.sims.run``, also installed as ``wgflow``.
+"""The command ``wgflow run``; also ``python -m wgflow.sims.run``.
 
 Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written; or a data file that
 changed on the way, and whole members are kept), 3 some member diverged (its last good frame is kept, the others
@@ -74,7 +74,7 @@ def study_path(choice: str) -> Path:
 def parser() -> argparse.ArgumentParser:
     """Command line of the runner."""
     make = Parser(
-        prog="python -m wgflow.sims.run",
+        prog="wgflow run",
         description="Run a study: every member's trajectory, a summary and a figure. The same command again resumes.",
         epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk, memory or a process lost, "
         "75 stopped (requeue), 130 Ctrl-C.",
@@ -89,7 +89,7 @@ def parser() -> argparse.ArgumentParser:
         default="auto",
         metavar="auto|cpu|reference|gpu",
         help="kernels to use (default: auto, the GPU where one works and the problem is large enough, else the CPU; "
-        "python -m wgflow.doctor shows what is there)",
+        "wgflow doctor shows what is there)",
     )
     make.add_argument(
         "--jobs", default=None, metavar="N", help="members run side by side (default: one a core from 8 members on)"
