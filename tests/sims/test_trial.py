@@ -91,10 +91,10 @@ def test_members_that_differ_in_the_seed_alone_are_built_once(built, capsys):
     built.clear()
     assert run.main(["small.toml", "--dry-run"]) == 0
     assert "12 members" in capsys.readouterr().out
-    assert len(built) == 3 + 2  # the smallest and the largest are timed
+    assert len(built) == 3  # the smallest and the largest are timed as they were built
     built.clear()
     assert run.main(["small.toml", "--quiet", "--jobs", "1"]) == 0
-    assert len(built) == 3 + 12  # each is built once more to run
+    assert len(built) == 12  # each is built once
 
 
 def test_figures_build_no_member(built):
@@ -112,6 +112,7 @@ def test_a_bundled_study_of_600_members_is_built_60_times(monkeypatch):
     seen = []
     monkeypatch.setattr(members, "build", lambda one, *rest: seen.append(one.problem.width) or Stub)
     listed = planned("hidden_width_scales")
+    monkeypatch.setattr(trial, "_is_small", lambda setup: False)
     looks = trial.each(listed, "cpu", 1, lambda one, setup: one.member.problem.width)
     assert looks == [one.member.problem.width for one in listed]
     assert len(listed) == 600
@@ -125,6 +126,13 @@ def test_problems_are_made_once_whatever_the_order_of_the_grid(monkeypatch):
     monkeypatch.setattr(problem, "_problems", counted)
     trial.each(planned(**{"grid__problem.seed": list(range(6))}), "cpu", 1, lambda one, setup: None)
     assert len(made) == 6
+
+
+@pytest.mark.parametrize(("options", "times"), [(["--jobs", "1"], 6), (["--dry-run"], 3)])
+def test_members_of_quickstart_are_built_once(built, tmp_path, options, times):
+    assert run.main(["quickstart", "--quiet", "--set", "figure=none", *options]) == 0
+    assert len(built) == times
+    assert len({one.model_dump_json() for one in built}) == times
 
 
 def test_starts_that_may_overflow_are_built_for_every_seed(built):

@@ -12,9 +12,9 @@ from typing import Any, NamedTuple
 
 from wgflow.base.errors import DivergenceError
 from wgflow.report.figure import Figure
+from wgflow.sims import trial
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
-from wgflow.systems import members
 from wgflow.systems.members import system_of
 from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import INLINE
@@ -151,8 +151,9 @@ def _calibrate(
     """Seconds of a step and of a frame as functions of the size."""
     ordered = sorted(same, key=lambda one: _size(one.member))
     most = system_of(same[0].member).largest_timed
-    large = [each for each in ordered if each.member.count <= most][-1:] or ordered[:1]
-    chosen = {_size(each.member): each for each in (ordered[0], large[0])}
+    fitting = [each for each in ordered if each.member.count <= most] or ordered[:1]
+    large = max(fitting, key=lambda one: _size(one.member))  # the first of them, which is the one built on trial
+    chosen = {_size(each.member): each for each in (ordered[0], large)}
     measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
     (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
 
@@ -169,7 +170,7 @@ def _calibrate(
 
 def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[float, float]:
     """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
-    setup = members.build(planned.member, backend, threads)
+    setup = trial.take(planned.member, backend, threads)
     probed = setup.system.probe(setup, budget)
     if probed is not None:
         return probed

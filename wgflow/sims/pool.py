@@ -19,12 +19,11 @@ from typing import Any, NamedTuple
 from wgflow.base.environment import one_thread
 from wgflow.base.types import Spec
 from wgflow.model import data_files
-from wgflow.sims import workers
+from wgflow.sims import trial, workers
 from wgflow.sims.run_member import Outcome, run_member
 from wgflow.sims.signals import Stop, stop_if, warned_once
 from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
-from wgflow.systems import members
 
 _ENOUGH = 8  # members from which starting processes pays
 
@@ -146,7 +145,7 @@ def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], N
             return run_member(
                 Workspace(task.folder),
                 planned,
-                members.build(planned.member, task.backend, task.threads),
+                trial.take(planned.member, task.backend, task.threads),
                 study=task.document,
                 provenance=task.provenance,
                 advance=advance,

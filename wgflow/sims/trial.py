@@ -8,11 +8,15 @@ from typing import TypeVar
 from wgflow.base.errors import InputError
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
+from wgflow.study.schema import Member
 from wgflow.systems import members
 from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import MOST_FRAMES
 
 _Seen = TypeVar("_Seen")
+_MOST_KEPT = 8  # members whose objects are kept for the run that follows
+_SMALL = 2**22  # bytes of samples and start of one of them at most
+_kept: dict[tuple[object, ...], Setup] = {}
 
 
 def each(
@@ -36,6 +40,7 @@ def each(
     BackendError
         If the backend cannot be had, with the label of a member if others can have it.
     """
+    _kept.clear()
     seen: dict[str, _Seen] = {}
     found: dict[int, _Seen] = {}
     for place in _by_problem(planned):
@@ -46,11 +51,30 @@ def each(
                 setup = members.build(one.member, backend, threads)
                 _check_frames(one)
                 found[place] = look(one, setup)
+            if len(_kept) < _MOST_KEPT and _is_small(setup):
+                _kept[_key(one.member, backend, threads)] = setup
             if setup.system.seeds_alike(setup):
                 seen[alike] = found[place]
         else:
             found[place] = seen[alike]
     return [found[place] for place in range(len(planned))]
+
+
+def take(member: Member, backend: str, threads: int | None) -> Setup:
+    """Objects of a member as :func:`each` built them, once, if they were kept; otherwise built."""
+    return _kept.pop(_key(member, backend, threads), None) or members.build(member, backend, threads)
+
+
+def _key(member: Member, backend: str, threads: int | None) -> tuple[object, ...]:
+    return member.model_dump_json(), member.data, backend, threads
+
+
+def _is_small(setup: Setup) -> bool:
+    """Whether a member's objects may be kept: on the CPU, and of little memory."""
+    problem = setup.energy.problem
+    samples = sum(array.nbytes for array in problem.arrays().values())
+    start = 8 * len(setup.start) * int(problem.shape[3])
+    return bool(setup.energy.backend != "gpu" and samples + start <= _SMALL)
 
 
 def _by_problem(planned: Sequence[RunPlan]) -> list[int]:
