@@ -53,7 +53,7 @@ def with_gpu(monkeypatch):
 
     monkeypatch.setattr("wgflow.energy.select", select)
     monkeypatch.setattr(
-        "wgflow.sims.backends.choose_backend",
+        "wgflow.systems.residual.choose_backend",
         lambda problems: auto.Choice("gpu", f"Testing GPU, {len(list(problems))}"),
     )
     monkeypatch.setattr(Card, "name", "Testing GPU")
@@ -116,7 +116,8 @@ def test_gpu_that_cannot_be_used_is_one_line_and_nothing_is_written(study, tmp_p
 
 def test_broken_gpu_under_auto_is_said_and_the_cpu_used(tmp_path, study, capsys, monkeypatch):
     monkeypatch.setattr(
-        "wgflow.sims.backends.choose_backend", lambda problems: auto.Choice("cpu", "NVRTC was not found", broken=True)
+        "wgflow.systems.residual.choose_backend",
+        lambda problems: auto.Choice("cpu", "NVRTC was not found", broken=True),
     )
     assert run.main([study]) == 0
     assert capsys.readouterr().out.splitlines()[0] == "backend cpu: NVRTC was not found"
@@ -140,7 +141,7 @@ def test_largest_member_decides_for_all(study, monkeypatch):
     planned = grid.expand(made)
     looked_at = []
     monkeypatch.setattr(
-        backends, "choose_backend", lambda problems: looked_at.extend(problems) or auto.Choice("cpu", "x")
+        residual, "choose_backend", lambda problems: looked_at.extend(problems) or auto.Choice("cpu", "x")
     )
     backends.choose(planned, "auto")
     assert sorted(problem.shape[0] for problem, _ in looked_at) == [10, 50]
