@@ -10,6 +10,7 @@ from wgflow.kernels.reference import Reference
 from wgflow.sims import pool as sweep
 from wgflow.sims import run
 from wgflow.study import grid
+from wgflow.systems import residual
 
 STUDY = """
 name = "small"
