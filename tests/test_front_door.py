@@ -50,3 +50,19 @@ def test_version_is_one():
     assert tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"] == wgflow.__version__
     assert f"version: {wgflow.__version__}" in (ROOT / "CITATION.cff").read_text()
     assert f"## {wgflow.__version__}" in (ROOT / "CHANGELOG.md").read_text()
+
+
+def test_contributing_names_what_exists():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    named = [
+        path for path in re.findall(r"`((?:wgflow|tests|benchmarks|sims|docs)/[\w/.]*)`", text) if "NAME" not in path
+    ]
+    named = [path for path in named if "ROOM" not in path and path != "docs/benchmarks_gpu.json"]  # written by a run
+    assert len(named) > 12
+    for path in named:
+        assert (ROOT / path).exists(), path
+    rooms = re.findall(r"`(\w+)(?:\.py)?`", "".join(re.findall(r"^\| (`[^|]*) \|", text, re.MULTILINE)))
+    inside = {path.stem for path in (ROOT / "wgflow").iterdir() if not path.stem.startswith(("__", "py"))}
+    assert inside - {"analysis", "cifar", "doctor"} <= set(rooms)
+    for name in re.findall(r"`([A-Z]{5,})`", text):
+        assert any(re.search(rf"^{name}\b", path.read_text(), re.MULTILINE) for path in (ROOT / "wgflow").rglob("*.py"))

@@ -1,7 +1,6 @@
 import pytest
 
 from wgflow.base.errors import InputError, StudyError
-from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.datasets import DATASETS
 from wgflow.model.depth import DEPTHS
 from wgflow.model.image_files import LAYOUTS
@@ -10,7 +9,6 @@ from wgflow.sims.run import studies_folder
 from wgflow.study import grid, messages
 from wgflow.study import schema as study
 from wgflow.systems import members
-from wgflow.systems.residual import OBSERVABLES
 
 STUDY = """
 name = "small"
@@ -225,14 +223,6 @@ def test_bundled_studies_are_whole(path):
         if each.member.training is None:  # those are tried out in test_cifar_studies.py, without their data
             members.build(each.member, "reference")
     assert path.stem in (path.parent / "README.md").read_text()
-
-
-def test_contributing_lists_what_the_registries_hold():
-    from pathlib import Path
-
-    text = (Path(__file__).parents[2] / "CONTRIBUTING.md").read_text()
-    for name in (*ACTIVATIONS, *DEPTHS, *DATASETS, *OBSERVABLES):
-        assert f"`{name}`" in text, name
 
 
 def test_a_file_in_utf_16_without_its_mark_is_one_line(tmp_path):
