@@ -196,7 +196,7 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
     process = begin(*options)
 
     def of(pattern):
-        return list(tmp_path.glob(f"runs/many/*/{pattern}"))
+        return list(tmp_path.glob(f"runs/many/[0-9a-f]*/{pattern}"))
 
     wait_until(lambda: any(path.read_text().count('"finished"') == 2 for path in of("events.jsonl")), process)
     (busy,) = wait_until(lambda: [pid for pid in children(process.pid) if at_work(pid)], process)
