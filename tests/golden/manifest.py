@@ -49,8 +49,10 @@ VOLATILE = {  # keys of documents
     "ended", "time", "seconds", "version",
 }  # fmt: skip
 VOLATILE_DATASETS = {"parameters/provenance", "h5md/creator@version"}
+TOLERANCE = 1e-6  # of portable numbers, relative
 ABSOLUTE = 1e-12  # of a value: what rounding leaves where the exact result is 0
 TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+\d\d:\d\d| UTC|Z)?")
+NUMERAL = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
 COMMAND = re.compile(rb"python -m wgflow[.][^<\n]*")  # in a page; options differ with the folder
 
 
@@ -120,6 +122,11 @@ def leaves(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
         yield path, document
 
 
+def numerals(text: str) -> str:
+    """A word as it is; of a sentence, which may be put in other words, the numbers alone."""
+    return " ".join(NUMERAL.findall(text.replace("−", "-"))) if " " in text else text
+
+
 def is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
@@ -153,7 +160,7 @@ def document(name: str, value: np.ndarray | None) -> Any:
 def of_trajectories(record: Record, paths: Sequence[Path]) -> None:
     shapes: dict[str, Counter[str]] = defaultdict(Counter)
     owners: dict[str, dict[str, None]] = defaultdict(dict)
-    for path in paths:
+    for place, path in enumerate(paths):
         attributes: dict[str, list[str]] = defaultdict(list)
         with h5py.File(path) as file:
             for name, value in datasets(file):
@@ -178,9 +185,9 @@ def of_trajectories(record: Record, paths: Sequence[Path]) -> None:
                     shapes[name][kind] += 1
                 plain = not attribute and "/" in name and not name.startswith("wgflow/")
                 record.add(f"h5 {owner if attribute else name}", value, numbers=plain)
-                record.add(f"member {path.stem}", name)
+                record.add(f"member {place}", name)
                 moving = plain and name.startswith(("observables/", "particles/"))
-                record.add(f"member {path.stem}", value, numbers=moving)
+                record.add(f"member {place}", value, numbers=moving)
         for owner, names in attributes.items():
             owners[", ".join(names)][owner] = None
     record.structure["trajectories"] = {
@@ -198,7 +205,7 @@ def of_csv(record: Record, path: Path, name: str) -> None:
     for place, column in enumerate(rows[0]):
         numbers = []
         for row in rows[1:]:
-            record.add(f"{name}: {column}", row[place])
+            record.add(f"{name}: {column}", numerals(row[place]))
             with contextlib.suppress(ValueError):
                 numbers.append(float(row[place]))
         if numbers:
@@ -216,7 +223,7 @@ def of_json(record: Record, path: Path, name: str) -> None:
     for key, value in leaves(found):
         kinds[key].add("number" if is_number(value) else type(value).__name__)
         part = f"{name}: {key.partition('.')[0].removesuffix('[]')}"
-        record.add(part, f"{key}={value!r}")
+        record.add(part, f"{key}={numerals(value) if isinstance(value, str) else value!r}")
         if is_number(value) and not key.startswith("members[]"):  # members are in summary.csv
             record.add(f"{name}: {key}", np.array(float(value)))
     parts: dict[str, list[str]] = defaultdict(list)
@@ -335,7 +342,7 @@ def manifest_of(study: str, place: Path) -> dict[str, Any]:
     with drawings.watched(), contextlib.redirect_stdout(io.StringIO()):
         if (code := run.main([study, "--out", str(place), *plain, *changes])) != 0:
             raise RuntimeError(f"{study}: exit code {code}")
-        (folder,) = (path for path in place.glob(f"{study}/[0-9a-f]*") if path.is_dir() and not path.is_symlink())
+        (folder,) = (path for path in place.glob(f"{study}/*") if path.is_dir())
         if small.theorems:
             from wgflow.analysis import report
 
@@ -390,6 +397,13 @@ def near(old: Sequence[float], new: Sequence[float], tolerance: float) -> bool:
     )
 
 
+def named(line: str, found: dict[str, Any]) -> str:
+    """A line on a member, which the manifest knows by its place, with the name of its file."""
+    files = [name for name in found["structure"]["files"] if name.endswith(".h5")]
+    match = re.match(r"member (\d+)", line)
+    return f"{files[int(match[1])]}{line[match.end() :]}" if match and int(match[1]) < len(files) else line
+
+
 def differences(study: str, kept: dict[str, Any], found: dict[str, Any], here: str) -> dict[str, list[str] | None]:
     """Lines for each of the three parts; None for digests that the manifest does not have for this platform."""
     old, small = kept["studies"].get(study), STUDIES[study]
@@ -397,16 +411,16 @@ def differences(study: str, kept: dict[str, Any], found: dict[str, Any], here: s
         return {"structure": ["not in the manifest"], "numbers": [], "digests": None}
     numbers = []
     for item in sorted(old["numbers"].keys() | found["numbers"].keys()):
-        if item in small.ignore:
-            continue
         a, b = old["numbers"].get(item), found["numbers"].get(item)
-        if a is None or b is None or not near(a, b, small.tolerance):
-            numbers.append(f"{item}: {a} -> {b}")
+        if a is None or b is None or not near(a, b, small.loose.get(item, TOLERANCE)):
+            numbers.append(f"{named(item, found)}: {a} -> {b}")
     digests = kept["digests"].get(here, {}).get(study)
+    if digests is not None:
+        digests = [named(line, found) for line in paths_that_differ(digests, found["digests"])]
     return {
         "structure": paths_that_differ(old["structure"], found["structure"]),
         "numbers": numbers,
-        "digests": None if digests is None else paths_that_differ(digests, found["digests"]),
+        "digests": digests,
     }
 
 

@@ -16,9 +16,7 @@ class Small:
     figures: tuple[str, ...]  # that must be drawn
     needs: tuple[str, ...] = ()  # packages beyond those of wgflow[study]
     theorems: bool = False  # the theorem report too
-    tolerance: float = 1e-6  # of portable numbers, relative
-    reason: str = ""  # of another tolerance
-    ignore: dict[str, str] = field(default_factory=dict)  # numbers that are not portable at all: why
+    loose: dict[str, float] = field(default_factory=dict)  # relative tolerances of numbers, where not 1e-6: why is said
 
 
 STUDIES = {
@@ -74,6 +72,12 @@ STUDIES = {
             "flow.every=2.0",
         ),
         ("depth_width", "depth_width_clouds"),
+        # Bootstrapped fits, each found by iteration to a tolerance of its own: the fifth digit depends on rounding.
+        loose={
+            f"{table}{bound}": 1e-3
+            for table in ("depth_width.csv: ", "summary.json: depth_width[].")
+            for bound in ("low", "high")
+        },
     ),
     "sizing": Small(
         (
@@ -140,7 +144,8 @@ STUDIES = {
             "grid.problem.width=[3, 6]",
             "grid.seed=[0, 1, 2]",
             f"grid.particles.scale.a={[f'10**({k}/2 - 1) * sqrt(D)' for k in (0, 1, 2, 3, 5)]}",
-            "flow.until=10.0",
+            "flow.until=2.0",  # later, rounding grows at the largest scale
+            "flow.every=1.0",
         ),
         ("hidden_width_scales",),
     ),
