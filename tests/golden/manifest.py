@@ -342,7 +342,7 @@ def manifest_of(study: str, place: Path) -> dict[str, Any]:
     with drawings.watched(), contextlib.redirect_stdout(io.StringIO()):
         if (code := run.main([study, "--out", str(place), *plain, *changes])) != 0:
             raise RuntimeError(f"{study}: exit code {code}")
-        (folder,) = (path for path in place.glob(f"{study}/*") if path.is_dir())
+        (folder,) = (path for path in place.glob(f"{study}/*") if path.is_dir() and not path.is_symlink())
         if small.theorems:
             from wgflow.analysis import report
 
