@@ -28,7 +28,7 @@ from wgflow.study import grid, training_tables  # noqa: E402
 from wgflow.study import schema as study  # noqa: E402
 from wgflow.study.workspace import Workspace  # noqa: E402
 from wgflow.systems import members  # noqa: E402
-from wgflow.systems.images import architectures, augment, checkpoint, rates, recipe, training  # noqa: E402
+from wgflow.systems.images import architectures, augment, checkpoint, rates, training  # noqa: E402
 from wgflow.systems.images import members as trainings  # noqa: E402
 from wgflow.trajectory import TrajectoryWriter  # noqa: E402
 
@@ -439,17 +439,12 @@ def test_the_p_value_of_signs_is_exact_under_no_effect():
     assert paired_test(np.zeros(20), np.ones(20)).p_signs == pytest.approx(1 / (2**14 + 1))
 
 
-def test_tables_are_what_a_recipe_and_the_figures_take():
+def test_keys_of_a_training_are_what_networks_and_figures_take():
     fields = training_tables.TrainingTable.model_fields
-    assert set(fields) == set(recipe.NAMES)
-    plain = recipe.Recipe("resnet20")
-    for name, field in fields.items():
-        default = field.get_default(call_default_factory=True)
-        assert (tuple(default) if isinstance(default, list) else default) == getattr(plain, name), name
-    for name, known in (("method", recipe.METHODS), ("schedule", rates.SCHEDULES), ("outside", augment.MODES),
-                        ("precision", recipe.PRECISIONS), ("ends", BOUNDARIES), ("tau", TAU_LAWS)):  # fmt: skip
+    for name, known in (("schedule", rates.SCHEDULES), ("outside", augment.MODES),
+                        ("ends", BOUNDARIES), ("tau", TAU_LAWS)):  # fmt: skip
         assert set(fields[name].annotation.__args__) == set(known), name
-    assert set(cifar.OWN) < set(recipe.NAMES)
+    assert set(cifar.OWN) < set(fields)
     assert {network for _, network in cifar.PUBLISHED} <= set(architectures.ARCHITECTURES)
 
 

@@ -28,8 +28,12 @@ def validate(model: type[_Model], raw: Spec, where: str) -> _Model:
     try:
         return model.model_validate(raw)
     except ValidationError as error:
-        found = error.errors(include_url=False)
-        raise StudyError([f"{where}: {_explain(model, dict(problem))}" for problem in found]) from error
+        raise StudyError([f"{where}: {line}" for line in explain(model, error)]) from error
+
+
+def explain(model: type[BaseModel], error: ValidationError) -> list[str]:
+    """A line for each value that does not fit a model."""
+    return [_explain(model, dict(problem)) for problem in error.errors(include_url=False)]
 
 
 @contextlib.contextmanager

@@ -74,7 +74,7 @@ class ImageTraining(System):
         """Build the objects of a member."""
         table, problem = check(member)
         machine(backend)  # that torch is missing is said first
-        recipe = Recipe(**table.model_dump() | {"milestones": tuple(table.milestones)})
+        recipe = Recipe(**table.model_dump())
         try:
             images = data.images(problem.name, problem.path, problem.verify, member.data)
             images = images.first(problem.train, problem.test)
