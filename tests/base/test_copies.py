@@ -17,7 +17,7 @@ from wgflow.model.blocks import Ridge
 from wgflow.systems.neural_feature_flow.flow import run, start
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
 from wgflow.systems.neural_feature_flow.network import Network
-from wgflow.systems.neural_feature_flow.system import System
+from wgflow.systems.neural_feature_flow.system import PackedNetwork
 from wgflow.theory import reference_laws
 from wgflow.theory.transport import BirthDeath
 from wgflow.trajectory import TrajectoryWriter
@@ -97,8 +97,8 @@ def test_networks_of_features_laws_and_the_rest(again):
     *_, other = run(again(network), again(state), 2, 0.1)
     assert other.loss == last.loss
     assert again(last).loss == last.loss
-    system = again(System(network, 4))
-    assert np.array_equal(system.pack(state).theta, System(network, 4).pack(state).theta)
+    system = again(PackedNetwork(network, 4))
+    assert np.array_equal(system.pack(state).theta, PackedNetwork(network, 4).pack(state).theta)
     law = reference_laws.initial_law(PROBLEM)
     assert np.array_equal(again(law)(5, 1)[0], law(5, 1)[0])
 

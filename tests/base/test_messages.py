@@ -26,7 +26,7 @@ from wgflow.systems.neural_feature_flow.flow import run
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
 from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
-from wgflow.systems.neural_feature_flow.system import System, from_trajectory
+from wgflow.systems.neural_feature_flow.system import PackedNetwork, from_trajectory
 from wgflow.theory.distances import between
 from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory import TrajectoryWriter
@@ -81,7 +81,7 @@ def test_a_flow_of_numpys_numbers():
     assert [frame.s for frame in frames] == pytest.approx([0.0, 0.1, 0.2, 0.3], abs=1e-15)
     assert wgflow.Flow.from_spec(json.loads(json.dumps(flow.spec())), energy).spec() == flow.spec()
     assert "batch: expected 1 to 9 samples, got 10 (int)" in said(wgflow.Flow, energy, batch=np.int64(10))
-    assert Motion(System(Network(X, X[:, 0]), np.int64(3)), "flow", "euler", ONE).h == 0.1
+    assert Motion(PackedNetwork(Network(X, X[:, 0]), np.int64(3)), "flow", "euler", ONE).h == 0.1
 
 
 def test_weights_in_single_precision():
@@ -217,7 +217,7 @@ def test_a_run_with_an_own_object_says_how_to_pass_it(tmp_path):
 
 def test_a_network_of_features_with_own_objects_is_rebuilt(tmp_path):
     mine = Activation("mine", np.sin, np.cos)
-    system = System(Network(X, X[:, 0], h1=mine), 3)
+    system = PackedNetwork(Network(X, X[:, 0], h1=mine), 3)
     state = minimum_norm(system.network, 3)
     *_, last = run(system.network, state.weights, 1, 0.1)
     units = system.pack(last.state)

@@ -15,7 +15,6 @@ from wgflow.kernels.auto import Choice
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.study.tables import FlowTable
-from wgflow.trajectory import Trajectory
 
 
 class Setup(NamedTuple):
@@ -25,9 +24,9 @@ class Setup(NamedTuple):
     ----------
     system : System
         The kind of member.
-    energy : Energy, System or Trained
+    energy : Energy, PackedNetwork or Trained
         What is minimised.
-    heldout : Energy or System or None
+    heldout : Energy or PackedNetwork or None
         The same on the held-out samples.
     flow : Flow, Motion or Course
         The flow.
@@ -108,10 +107,6 @@ class System(Protocol):
         BackendError
             If the backend is not available.
         """
-        ...
-
-    def rebuild(self, trajectory: Trajectory) -> Any:
-        """Rebuild what a run minimised from its file alone."""
         ...
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:

@@ -31,7 +31,6 @@ from wgflow.systems.problem import problems, require_heldout
 from wgflow.systems.protocol import Observable, Setup, System
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
-from wgflow.trajectory import Trajectory
 
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
 _STEP_OVERHEAD = 2e4  # work of a step of any size
@@ -121,10 +120,6 @@ class ResidualMeasure(System):
         flow.run(start, table.until, table.every)  # checks the times; nothing is computed until a frame is asked for
         apart = Energy(held_out, depth, backend, member.dtype, threads) if held_out else None
         return Setup(self, energy, apart, flow, start)
-
-    def rebuild(self, trajectory: Trajectory) -> Energy:
-        """Rebuild the energy of a run from its file alone."""
-        return trajectory.energy()
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for, decided by the largest problem."""

@@ -42,7 +42,7 @@ class Data(Protocol):
         """Samples, state width, outputs, and parameters of one particle."""
 
 
-class System(Protocol):
+class Recordable(Protocol):
     """What a trajectory stores of the system that is run, such as :class:`wgflow.Energy`."""
 
     @property
@@ -55,7 +55,7 @@ class System(Protocol):
 
 def create(
     path: Path,
-    system: System,
+    system: Recordable,
     particles: int,
     documents: Mapping[str, Spec | None],
     heldout: Samples | None,

@@ -26,6 +26,12 @@ if TYPE_CHECKING:
 
     from wgflow.energy import Energy
 
+_OTHER_SYSTEMS = {  # by a key of their specs: what they are, and what reads them
+    "network": "a network of features; rebuild it with wgflow.systems.neural_feature_flow.system.from_trajectory",
+    "training": "a training of a network of images; its weights are in the checkpoint beside the file, which "
+    "wgflow.systems.images.checkpoint.load reads",
+}
+
 
 class ParticlePath(NamedTuple):
     """Path of one particle through the frames of a run.
@@ -213,16 +219,9 @@ class Trajectory(Sequence[Frame]):
 
         if not self.parameters["energy"]:
             raise InputError(f"{self.path}: expected the energy's spec in it, got none; it was lost in a repair")
-        if "network" in self.parameters["energy"]:
-            raise InputError(
-                f"{self.path}: expected a measure of residual blocks, got a network of features; rebuild it with "
-                "wgflow.systems.neural_feature_flow.system.from_trajectory"
-            )
-        if "training" in self.parameters["energy"]:
-            raise InputError(
-                f"{self.path}: expected a measure of residual blocks, got a training of a network of images; its "
-                "weights are in the checkpoint beside the file, which wgflow.systems.images.checkpoint.load reads"
-            )
+        for key, system in _OTHER_SYSTEMS.items():
+            if key in self.parameters["energy"]:
+                raise InputError(f"{self.path}: expected a measure of residual blocks, got {system}")
         check_name("samples", samples, ("data", "heldout"))
         stored = self._arrays("data") | (dict(data or {}) if samples == "data" else {})
         if not {"x", "y"} <= set(stored):

@@ -26,7 +26,7 @@ from wgflow.trajectory.frame_bytes import encode
 from wgflow.trajectory.frames import Frames
 from wgflow.trajectory.layout import Layout
 from wgflow.trajectory.lock import alone
-from wgflow.trajectory.new_file import Samples, System
+from wgflow.trajectory.new_file import Recordable, Samples
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 _PIECE = 16 * 2**20
@@ -70,7 +70,7 @@ class TrajectoryWriter:
     def create(
         cls,
         path: str | Path,
-        energy: System,
+        energy: Recordable,
         particles: int,
         *,
         flow: Spec | None = None,
@@ -86,7 +86,7 @@ class TrajectoryWriter:
         ----------
         path : str or Path
             The file; its folder must exist.
-        energy : Energy or System
+        energy : Recordable
             The system that is run, whose spec and data are stored.
         particles : int
             N; 0 for a file of numbers along s without particles, from whose frames no run can start.

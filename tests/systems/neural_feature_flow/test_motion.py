@@ -8,7 +8,7 @@ from wgflow.base.errors import DivergenceError, InputError
 from wgflow.systems.neural_feature_flow import flow
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
 from wgflow.systems.neural_feature_flow.motion import Motion, rate
-from wgflow.systems.neural_feature_flow.system import System, from_trajectory, state_of
+from wgflow.systems.neural_feature_flow.system import PackedNetwork, from_trajectory, state_of
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 
 UNITS = 6
@@ -17,7 +17,7 @@ UNITS = 6
 @pytest.fixture
 def system(twin, kind):
     rng = np.random.default_rng(5)
-    return System(twin.make_network(rng, points=4, layers=3, kind=kind, backend="cpu"), UNITS)
+    return PackedNetwork(twin.make_network(rng, points=4, layers=3, kind=kind, backend="cpu"), UNITS)
 
 
 @pytest.fixture

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NoReturn
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Frame, Spec
@@ -18,7 +17,6 @@ from wgflow.systems.images import data
 from wgflow.systems.images.recipe import Recipe
 from wgflow.systems.images.record import MEASURED, Course, Start, Trained, machine
 from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
-from wgflow.trajectory import Trajectory
 
 _OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # the rest has no use here
 _BASE = 300 * 2**20  # bytes of torch itself
@@ -94,19 +92,6 @@ class ImageTraining(System):
         course, start = Course(system, member.seed), Start(system)
         course.run(start, member.flow.until, member.flow.every)  # checks the times; nothing is trained yet
         return Setup(self, system, None, course, start)
-
-    def rebuild(self, trajectory: Trajectory) -> NoReturn:
-        """Refuse: the weights of a training are in its checkpoint.
-
-        Raises
-        ------
-        InputError
-            Always.
-        """
-        raise InputError(
-            f"{trajectory.path}: expected a run whose file holds its system, got a training of a network of images; "
-            "its weights are in the checkpoint beside the file, which wgflow.systems.images.checkpoint.load reads"
-        )
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for: a GPU if torch can use one."""

@@ -19,11 +19,9 @@ from wgflow.systems.neural_feature_flow.flow import start as with_features
 from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.observables import OBSERVABLES
-from wgflow.systems.neural_feature_flow.system import System, from_trajectory
+from wgflow.systems.neural_feature_flow.system import PackedNetwork
 from wgflow.systems.problem import problems, require_heldout
-from wgflow.systems.protocol import Setup, refuse_unused
-from wgflow.systems.protocol import System as SystemProtocol
-from wgflow.trajectory import Trajectory
+from wgflow.systems.protocol import Setup, System, refuse_unused
 
 _OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
     "particles": ("count",),
@@ -36,7 +34,7 @@ _STEP_OVERHEAD = 2e4  # work of a step of any size
 class Begin:
     """Units that a network starts from, drawn when they are first asked for."""
 
-    def __init__(self, system: System, table: NetworkTable, seed: int) -> None:
+    def __init__(self, system: PackedNetwork, table: NetworkTable, seed: int) -> None:
         self.system, self._table, self._seed = system, table, seed
 
     def __len__(self) -> int:
@@ -84,7 +82,7 @@ def _network(problem: Problem, table: NetworkTable, loss: str) -> Network:
     return Network(problem.x, problem.y[:, 0], table.layers, table.kind, **options)
 
 
-class FeatureNetwork(SystemProtocol):
+class FeatureNetwork(System):
     """Network of features, moved by the neural feature flow or by scaled gradient descent."""
 
     observables = OBSERVABLES
@@ -109,7 +107,7 @@ class FeatureNetwork(SystemProtocol):
         if table.start == "ideal" and table.ridge:
             raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
         systems = [
-            System(_network(each, table, problem.loss.name), member.particles.count)
+            PackedNetwork(_network(each, table, problem.loss.name), member.particles.count)
             for each in (problem, heldout)
             if each is not None
         ]
@@ -117,10 +115,6 @@ class FeatureNetwork(SystemProtocol):
         begin = Begin(systems[0], table, member.seed)
         motion.run(begin, flow.until, flow.every)  # checks the times; nothing is drawn until a frame is asked for
         return Setup(self, systems[0], systems[1] if len(systems) > 1 else None, motion, begin)
-
-    def rebuild(self, trajectory: Trajectory) -> System:
-        """Rebuild the network of a run from its file alone."""
-        return from_trajectory(trajectory)
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for: the CPU."""

@@ -19,7 +19,7 @@ from wgflow.flow.schedule import Schedule, schedule
 from wgflow.systems.neural_feature_flow.flow import State, descent_step, flow_stages, flow_step, start
 from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
 from wgflow.systems.neural_feature_flow.state import Drift
-from wgflow.systems.neural_feature_flow.system import System, Units
+from wgflow.systems.neural_feature_flow.system import PackedNetwork, Units
 
 METHODS = ("flow", "descent")
 
@@ -29,7 +29,7 @@ class Motion:
 
     Parameters
     ----------
-    system : System
+    system : PackedNetwork
         The network.
     method : {"flow", "descent"}, optional
         ``flow`` moves weights and features as states of their own; ``descent`` moves the weights and computes the
@@ -47,7 +47,7 @@ class Motion:
     """
 
     def __init__(
-        self, system: System, method: str = "flow", method_in_s: str | Tableau = "euler", step: float = 0.1
+        self, system: PackedNetwork, method: str = "flow", method_in_s: str | Tableau = "euler", step: float = 0.1
     ) -> None:
         if method not in METHODS:
             raise InputError(f"method: expected one of {', '.join(METHODS)}, got {describe(method)}")
@@ -63,8 +63,8 @@ class Motion:
     ) -> Iterator[Frame]:
         """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
 
-        A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.System` writes them,
-        its ``energy`` the
+        A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.PackedNetwork` writes
+        them, its ``energy`` the
         mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its ``balance`` of energy
         knows the dissipation under ``flow``, where it comes with the drifts; under ``descent`` it would take longer
         than a percent of a step, and only how E changes is told. A start may also be a function that makes the state,

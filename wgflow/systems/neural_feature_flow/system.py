@@ -64,7 +64,7 @@ class Samples(NamedTuple):
         return {"x": self.x, "y": self.y}
 
 
-class System:
+class PackedNetwork:
     """A network of m units and how its units are written as rows.
 
     Parameters
@@ -110,7 +110,7 @@ class System:
         Raises
         ------
         InputError
-            If the rows do not have this system's shape.
+            If the rows do not have this network's shape.
         """
         expected = (self.units, self.problem.shape[3])
         if theta.shape != expected:
@@ -142,7 +142,9 @@ class System:
         return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
 
 
-def from_trajectory(trajectory: Trajectory, backend: str = "cpu", own: Mapping[str, Any] | None = None) -> System:
+def from_trajectory(
+    trajectory: Trajectory, backend: str = "cpu", own: Mapping[str, Any] | None = None
+) -> PackedNetwork:
     """Rebuild the network of a run from its file alone.
 
     Parameters
@@ -172,9 +174,9 @@ def from_trajectory(trajectory: Trajectory, backend: str = "cpu", own: Mapping[s
     network = Network(
         stored["x"], stored["y"][:, 0], about["layers"], about["kind"], about["h1"], h2, about["loss"], backend
     )
-    return System(network, spec["units"])
+    return PackedNetwork(network, spec["units"])
 
 
-def state_of(system: System, frame: Frame) -> State:
+def state_of(system: PackedNetwork, frame: Frame) -> State:
     """State of a frame of a run."""
     return system.unpack(np.asarray(frame.theta))
