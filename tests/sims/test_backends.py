@@ -9,6 +9,7 @@ from wgflow.kernels.gpu import device, diagnose
 from wgflow.kernels.reference import Reference
 from wgflow.sims import pool as sweep
 from wgflow.sims import run
+from wgflow.sims.bundled import study_path
 from wgflow.study import grid
 from wgflow.systems import residual
 
@@ -138,7 +139,7 @@ def test_largest_member_decides_for_all(study, monkeypatch):
     from wgflow.sims import backends
     from wgflow.study.schema import load
 
-    made, _ = load(run.study_path(study), {"grid": {"problem.samples": [10, 50]}})
+    made, _ = load(study_path(study), {"grid": {"problem.samples": [10, 50]}})
     planned = grid.expand(made)
     looked_at = []
     monkeypatch.setattr(

@@ -21,6 +21,7 @@ from wgflow.cli.report import main as report  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.report.figure import Plan  # noqa: E402
 from wgflow.sims import run  # noqa: E402
+from wgflow.sims.bundled import studies_folder, study_path  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce as cifar  # noqa: E402
 from wgflow.studies.cifar.requires import paired  # noqa: E402
@@ -56,7 +57,7 @@ every = 1.0
 seed = [0, 1]
 """
 ALONE = ["--quiet", "--jobs", "1", "--threads", "1"]
-BUNDLED = sorted(path.stem for path in run.studies_folder().glob("*.toml") if "[training]" in path.read_text())
+BUNDLED = sorted(path.stem for path in studies_folder().glob("*.toml") if "[training]" in path.read_text())
 
 
 @pytest.fixture
@@ -296,9 +297,9 @@ def test_without_torch_it_is_one_clear_line(folder, capsys, monkeypatch):
 
 def test_other_studies_never_import_torch():
     script = (
-        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import run, trial\nfrom wgflow.study import grid\n"
+        "import sys\nfrom pathlib import Path\nfrom wgflow.sims import bundled, trial\nfrom wgflow.study import grid\n"
         "from wgflow.study import schema\n"
-        "s = schema.load(run.study_path('quickstart'), {})[0]\n"
+        "s = schema.load(bundled.study_path('quickstart'), {})[0]\n"
         "trial.each(grid.expand(s), 'cpu', 1, lambda one, setup: 0)\nprint('torch' in sys.modules)"
     )
     out = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
@@ -320,7 +321,7 @@ def test_bundled_studies_are_whole(name, tmp_path):
     for each in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
         (tmp_path / "cifar-10-batches-bin" / f"{each}.bin").write_bytes(b"")
     overrides = {} if name == "digits_resnet" else {"problem.path": str(tmp_path)}
-    found = grid.expand(study.load(run.study_path(name), overrides)[0])
+    found = grid.expand(study.load(study_path(name), overrides)[0])
     paired(Plan("cifar", found))
     for each in found:
         table, problem = trainings.check(each.member)

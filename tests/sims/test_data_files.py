@@ -13,6 +13,7 @@ from wgflow.base.errors import InputError
 from wgflow.model import data_files as sources
 from wgflow.sims import pool as sweep
 from wgflow.sims import run
+from wgflow.sims.bundled import study_path
 from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.provenance import digest
@@ -59,7 +60,7 @@ def targets(place):
 
 def named():
     """Name that the folder of the study is to have now."""
-    _, content = study.load(run.study_path("own.toml"), {})
+    _, content = study.load(study_path("own.toml"), {})
     with open("own.npz", "rb") as file:
         assert content["problem"]["path"] == f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
     return digest(content)
@@ -167,7 +168,7 @@ def test_each_member_of_a_grid_of_files_answers_for_its_own(place, capsys, monke
 
 def test_a_process_that_reads_the_file_later_compares_it(place):
     """A worker is handed members alone: what it reads must be what they were planned with."""
-    (first, _) = pickle.loads(pickle.dumps(grid.expand(study.load(run.study_path("own.toml"), {})[0])))
+    (first, _) = pickle.loads(pickle.dumps(grid.expand(study.load(study_path("own.toml"), {})[0])))
     assert first.member.data == (
         (str(place / "own.npz"), hashlib.sha256((place / "own.npz").read_bytes()).hexdigest()),
     )
@@ -198,7 +199,7 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
         (place / name).write_bytes(bytes([k]) * 3073)
     problem = {"name": "cifar10", "path": ".", "verify": False}
     changes = {"problem": problem, "training": {"network": "resnet20"}, "flow.step": 1.0, "grid": {}}
-    checked, content = study.load(run.study_path("own.toml"), changes)
+    checked, content = study.load(study_path("own.toml"), changes)
     digests = [hashlib.sha256(bytes([k]) * 3073).hexdigest() for k in range(len(names))]
     lines = "".join(f"{name}:{each}\n" for name, each in zip(names, digests, strict=True))
     assert content["problem"]["path"] == f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
@@ -216,5 +217,5 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
 def test_paths_that_lead_nowhere_are_one_line(place, path):
     (place / "loop.npz").symlink_to("loop.npz")
     with pytest.raises(InputError, match=r"expected (where data lie, got|a readable data file)") as caught:
-        study.load(run.study_path("own.toml"), {"problem.path": path})
+        study.load(study_path("own.toml"), {"problem.path": path})
     assert "\n" not in str(caught.value)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from wgflow.sims import forecast, run, trial
+from wgflow.sims import dry_run, forecast, run, trial
 from wgflow.sims.forecast import Load
 from wgflow.study import grid
 from wgflow.study import schema as study
@@ -87,7 +87,7 @@ def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkey
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_in_words(seconds, words):
-    assert run._spoken(seconds) == words
+    assert dry_run._spoken(seconds) == words
 
 
 def test_schema_for_editors(capsys):

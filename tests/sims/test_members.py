@@ -2,7 +2,7 @@ import pytest
 
 from wgflow.base.errors import BackendError, InputError
 from wgflow.flow.stepsize import Adaptive
-from wgflow.sims.run import studies_folder
+from wgflow.sims.bundled import studies_folder
 from wgflow.study import grid
 from wgflow.study import schema as study
 from wgflow.study.schema import Member

@@ -5,7 +5,7 @@ from wgflow.model.datasets import DATASETS
 from wgflow.model.depth import DEPTHS
 from wgflow.model.image_files import LAYOUTS
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS
-from wgflow.sims.run import studies_folder
+from wgflow.sims.bundled import studies_folder
 from wgflow.study import grid, messages
 from wgflow.study import schema as study
 from wgflow.systems import members

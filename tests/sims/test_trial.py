@@ -5,7 +5,8 @@ import math
 import pytest
 
 from wgflow.base.errors import StudyError
-from wgflow.sims import forecast, run, trial
+from wgflow.sims import forecast, run, study_run, trial
+from wgflow.sims.bundled import study_path
 from wgflow.studies import registry
 from wgflow.study import grid
 from wgflow.study import schema as study
@@ -37,7 +38,7 @@ def place(tmp_path, monkeypatch):
 
 
 def planned(name="small.toml", **overrides):
-    return grid.expand(study.load(run.study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
+    return grid.expand(study.load(study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
 
 
 @pytest.fixture
@@ -185,7 +186,7 @@ def test_a_refusal_names_the_member(place, capsys, monkeypatch, overrides, words
     (place / "text.npz").write_text("no archive")
     load = study.load
     monkeypatch.setattr(
-        study, "load", lambda path, _: load(path, {k.replace("__", "."): v for k, v in overrides.items()})
+        study_run, "load", lambda path, _: load(path, {k.replace("__", "."): v for k, v in overrides.items()})
     )
     before = sorted(place.rglob("*"))
     assert run.main(["small.toml"]) == run.BAD_INPUT
@@ -202,7 +203,7 @@ def test_a_backend_that_some_members_cannot_have_names_them(capsys):
 def test_values_of_a_grid_stay_as_they_were_written():
     tables = [{"name": "layers", "layers": 1}, {"name": "deposit", "layers": 1}]
     checked = study.load(
-        run.study_path("small.toml"), {"grid.depth": tables, "grid.depth.layers": [2, 4], "particles.count": 4}
+        study_path("small.toml"), {"grid.depth": tables, "grid.depth.layers": [2, 4], "particles.count": 4}
     )[0]
     listed = grid.expand(checked)
     assert {one.member.depth.layers for one in listed} == {2, 4}

@@ -9,6 +9,7 @@ import pytest
 import wgflow
 from wgflow import studies
 from wgflow.sims import run
+from wgflow.sims.bundled import studies_folder
 from wgflow.studies.registry import figures
 
 TOY = """
@@ -81,7 +82,7 @@ def test_a_study_is_one_folder_and_one_file(toy, tmp_path, capsys):
 
 def test_every_figure_of_a_study_file_is_there():
     named = set()
-    for path in run.studies_folder().glob("*.toml"):
+    for path in studies_folder().glob("*.toml"):
         names = tomllib.loads(path.read_text()).get("figure", [])
         named |= {names} if isinstance(names, str) else set(names)
     assert named <= set(figures())

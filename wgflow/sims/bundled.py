@@ -1,0 +1,47 @@
+"""The studies that come with the package."""
+
+from __future__ import annotations
+
+import tomllib
+from pathlib import Path
+
+from wgflow.base.errors import InputError
+from wgflow.base.registry import check_name
+from wgflow.base.terminal import console
+
+
+def studies_folder() -> Path:
+    """Folder of the bundled studies: inside the installed package, or in the checkout it runs from."""
+    installed = Path(__file__).parent / "studies"
+    return installed if installed.is_dir() else Path(__file__).parents[2] / "sims"
+
+
+def study_path(choice: str) -> Path:
+    """Path of a study: a bundled name, or a path that ends in .toml.
+
+    Raises
+    ------
+    InputError
+        If there is no such study or file.
+    """
+    if choice.endswith(".toml"):
+        path = Path(choice)
+        if not path.is_file():
+            raise InputError(
+                f"study {choice}: expected a TOML file, got no such file; --list shows the bundled studies"
+            )
+        return path
+    bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
+    check_name("study", choice, bundled)
+    return bundled[choice]
+
+
+def show_studies(folder: Path) -> None:
+    """Print the studies of a folder: name, question, cost."""
+    from rich.table import Table
+
+    table = Table("study", "question", "cost", box=None, pad_edge=False)
+    for path in sorted(folder.glob("*.toml")):
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        table.add_row(path.stem, raw.get("question", ""), raw.get("cost", ""))
+    console(width=None).print(table)

@@ -1,0 +1,132 @@
+"""Running a study: its members, the longest first, then summary and figures."""
+
+from __future__ import annotations
+
+import contextlib
+
+from rich.progress import Progress
+
+from wgflow.base.errors import InputError
+from wgflow.base.terminal import progress_bar, say
+from wgflow.base.types import Spec
+from wgflow.model import data_files
+from wgflow.sims import backends, pool, results
+from wgflow.sims import run_member as runner
+from wgflow.sims.run_member import Outcome
+from wgflow.sims.signals import Stop, signals, stop_if
+from wgflow.sims.study_run import StudyRun, say_backend
+from wgflow.study import grid
+from wgflow.study.grid import RunPlan
+from wgflow.study.provenance import provenance
+from wgflow.trajectory import identity
+
+
+def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
+    """Run what is left of a study, and write its results; how each member ended, by label.
+
+    Parameters
+    ----------
+    run : StudyRun
+        The study.
+    running : list of bool
+        Its one entry is set once the folder is there, when it is the disk that fails and not the command line.
+    """
+    options, study, work, planned, kernels = run.options, run.study, run.work, run.planned, run.kernels
+    made_by = provenance(kernels["backend"], run.threads) | kernels | {"jobs": run.jobs}
+    made_by["packages"] |= backends.packages(planned)
+    listed = [_listed(each, holds) for each, holds in zip(planned, run.documents, strict=True)]
+    work.check_distinct([each.label for each in planned])
+    resolved = study.model_dump(mode="json") | {"members": listed}
+    there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
+    if there and not options.fresh:
+        work.check_name()
+        runner.check_files(work, planned, run.documents, made_by, keep=options.keep, mixed=options.mixed)
+    try:
+        work.open()
+    except OSError as error:
+        if there:
+            raise
+        raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
+
+    with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
+        running[0] = True
+        if options.fresh:
+            work.clear(work.member(each.label, each.values).path for each in planned)
+            (work.folder / "events.jsonl").unlink(missing_ok=True)
+        work.create(resolved)
+        strangers = work.strangers(work.member(each.label, each.values).path for each in planned)
+        if strangers:
+            say(f"{work.folder / 'members'}: {', '.join(strangers)}: no member of this study has this name; not used")
+        say_backend(run.chosen, options.quiet)
+        spent = work.seconds_spent()
+        loads = [size.work for size in run.sizes]
+        whole = [float(f"{load * each.member.flow.until:.4g}") for load, each in zip(loads, planned, strict=True)]
+        work.event("started", run=work.folder.name, provenance=made_by, work=whole)
+        try:
+            outcomes = _run_members(run, made_by, progress, caught, spent)
+            data_files.check_unchanged(grid.data_files(planned))
+        except (Stop, KeyboardInterrupt, InputError):
+            work.event("stopped")
+            raise
+        bar = progress.add_task("summary", total=None)
+
+        def tell(what: str) -> None:
+            stop_if(caught)
+            progress.update(bar, description=what)
+
+        results.check_there(work, resolved)
+        made = results.write(study, work, outcomes, run.draw, made_by, tell)
+        work.event("done")
+    if not options.quiet:
+        results.show(study, work, made, run.draw)
+    return outcomes
+
+
+def _listed(planned: RunPlan, document: Spec) -> Spec:
+    """Entry of a member in ``study.json``."""
+    data = ["problem.path"] if document["problem"].get("path") else []
+    holds = {key: identity.value(document, key) for key in [*planned.values, *data]}
+    return {"label": planned.label, "values": planned.values, "reference": planned.reference, "holds": holds}
+
+
+def _run_members(
+    run: StudyRun, made_by: Spec, progress: Progress, caught: list[int], spent: float
+) -> dict[str, Outcome]:
+    """Run what is left of all members, the longest first; how each ended, in the study's order."""
+    study, work, planned = run.study, run.work, run.planned
+    loads = [size.work for size in run.sizes]
+    done = [runner.time_done(work, each) for each in planned]
+    until = [each.member.flow.until for each in planned]
+    total = sum(load * end for load, end in zip(loads, until, strict=True))
+    bar = progress.add_task(
+        study.name, total=total, completed=int(sum(load * s for load, s in zip(loads, done, strict=True)))
+    )
+
+    progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
+
+    for lost in filter(None, (runner.begins_again(work, each) for each in planned)):
+        say(lost)
+
+    def advance(number: int, s: float) -> None:
+        if s > done[number]:
+            progress.advance(bar, loads[number] * (s - done[number]))
+            done[number] = s
+
+    order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
+    queue = [
+        pool.Task(k, work.folder, planned[k], run.chosen.backend, run.threads, made_by, run.documents[k]) for k in order
+    ]
+    left = sum(not each.member.reached(s) for each, s in zip(planned, done, strict=True))
+    outcomes: dict[int, Outcome] = {}
+    jobs = min(run.jobs, max(left, 1))
+    with contextlib.closing(pool.run_all(queue, jobs, advance, caught, run.deadline)) as ended:
+        for task, outcome in ended:
+            outcomes[task.number], label = outcome, task.planned.label
+            advance(task.number, until[task.number])  # of a member that diverged nothing is left either
+            work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
+            if outcome.mended:
+                say(outcome.mended)
+            if outcome.status == "diverged":
+                say(f"{label or study.name}: {outcome.message}")
+    progress.remove_task(bar)
+    return {each.label: outcomes[k] for k, each in enumerate(planned)}

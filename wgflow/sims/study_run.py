@@ -1,0 +1,118 @@
+"""What is to be run: a study's members, its kernels, and the cores they share."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import NamedTuple
+
+from wgflow.base.terminal import console
+from wgflow.base.types import Spec
+from wgflow.kernels.auto import Choice
+from wgflow.kernels.cpu.threads import available_threads
+from wgflow.report.figure import Figure
+from wgflow.sims import backends, forecast, pool, trial
+from wgflow.sims.bundled import study_path
+from wgflow.sims.command_line import duration, key_value, positive
+from wgflow.sims.forecast import Size
+from wgflow.studies import registry
+from wgflow.study import grid
+from wgflow.study.grid import RunPlan
+from wgflow.study.schema import Study, documents, load, override_value
+from wgflow.study.workspace import Workspace
+
+
+class StudyRun(NamedTuple):
+    """A study to be run, and how.
+
+    Attributes
+    ----------
+    options : Namespace
+        The command line.
+    study, content : Study, dict
+        The study, checked and as plain JSON.
+    work : Workspace
+        Its folder.
+    planned : list of RunPlan
+        Its members.
+    documents : list of dict
+        What each member's file is to hold.
+    draw : dict of str to Figure
+        Its figures.
+    chosen : Choice
+        The backend, and why.
+    kernels : dict
+        What the kernels compute with, for the record.
+    sizes : list of Size
+        Cost of each member.
+    jobs, threads : int
+        Members side by side, and threads of each.
+    deadline : float or None
+        Monotonic time at which to stop.
+    """
+
+    options: argparse.Namespace
+    study: Study
+    content: Spec
+    work: Workspace
+    planned: list[RunPlan]
+    documents: list[Spec]
+    draw: dict[str, Figure]
+    chosen: Choice
+    kernels: Spec
+    sizes: list[Size]
+    jobs: int
+    threads: int
+    deadline: float | None
+
+
+def study_run(options: argparse.Namespace) -> StudyRun:
+    """Check all that a command asks for, and build each member once.
+
+    Raises
+    ------
+    InputError, BackendError
+        If an option, the study or a member is wrong, or a backend is not available.
+    """
+    threads = None if options.threads is None else positive("--threads", options.threads)
+    jobs = None if options.jobs is None else positive("--jobs", options.jobs)
+    deadline = None if options.walltime is None else time.monotonic() + duration(options.walltime)
+    overrides = dict(key_value(text, override_value) for text in options.overrides)
+    study, content = load(study_path(options.study), overrides)
+    planned = grid.expand(study)
+    draw = registry.required(study.figure, planned, study.target)
+    chosen = backends.choose(planned, options.backend)
+    if chosen.backend == "gpu" and jobs is None:
+        jobs = 1  # there is one device; processes that share it wait for one another
+    fixed = backends.own_threads(planned)
+    if fixed and threads not in (None, fixed):
+        note(
+            f"--threads {threads} has no effect on trainings: training.threads = {fixed} is part of the study",
+            options.quiet,
+        )
+    enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
+    jobs, threads = pool.split_cores(len(planned), available_threads(), jobs, fixed or threads, **enough)
+    costs = trial.each(
+        planned,
+        chosen.backend,
+        threads,
+        lambda plan, setup: (forecast.size(plan, setup, threads), backends.recorded(setup)),
+    )
+    sizes, kernels = [size for size, _ in costs], costs[0][1]
+    written = documents([plan.member for plan in planned])
+    work = Workspace.of(options.out, study.name, content)
+    return StudyRun(
+        options, study, content, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline
+    )
+
+
+def say_backend(chosen: Choice, quiet: bool) -> None:
+    """Head a run with the backend that ``auto`` took and why; one asked for by name needs no reason."""
+    if chosen.reason:
+        note(f"backend {chosen.backend}: {chosen.reason}", quiet)
+
+
+def note(line: str, quiet: bool) -> None:
+    """Print a line about the command, as it is."""
+    if not quiet:
+        console().print(line, soft_wrap=True)
