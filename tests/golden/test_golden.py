@@ -25,7 +25,7 @@ def test_a_study_gives_what_it_gave(study, tmp_path, subtests):
     if missing := manifest.lacks(study):
         pytest.skip(f"needs {', '.join(missing)}")
     here = manifest.platform()
-    found = manifest.differences(study, manifest.load(), manifest.manifest_of(study, tmp_path), here)
+    found = manifest.differences(study, manifest.load(), manifest.alone(study, tmp_path), here)
     for part, lines in found.items():
         with subtests.test(part):
             if lines is None:
