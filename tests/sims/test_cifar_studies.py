@@ -205,7 +205,7 @@ def test_threads_of_torch_are_the_studys(folder, capsys, monkeypatch):
     assert run.main([*options, "--threads", "3"]) == 0
     told = "--threads 3 has no effect on trainings: training.threads = 1 is part of the study"
     assert told in capsys.readouterr().out
-    (place,) = folder.glob("runs/pics/*")
+    (place,) = folder.glob("runs/pics/[0-9a-f]*")
     (one, _) = files(folder).items()
     with wgflow.Trajectory(place / "members" / one[0]) as trajectory:
         assert trajectory.parameters["provenance"]["threads"] == 1
@@ -213,7 +213,7 @@ def test_threads_of_torch_are_the_studys(folder, capsys, monkeypatch):
     assert run.main([*options, "--quiet", "--set", "training.threads=2", "--set", "training.method=vanilla"]) == 0
     assert set(used[:6]) == {1}
     assert set(used[6:]) == {2}
-    assert len(list(folder.glob("runs/pics/*"))) == 2
+    assert len(list(folder.glob("runs/pics/[0-9a-f]*"))) == 2
 
 
 def test_a_training_without_its_checkpoint_says_that_it_begins_again(folder, capsys):

@@ -100,6 +100,7 @@ def elsewhere(place):
         env=environment,
         capture_output=True,
     )
+    assert not found.returncode, found.stderr
     (folder,) = (place / os.fsdecode(out)).glob("*/[0-9a-f]*")
     return found, folder
 
@@ -158,7 +159,7 @@ def test_streams_that_were_closed(place):
     """The files of a run do not get the numbers of the streams, and nothing a library prints gets into them."""
     script = 'exec "$0" -m wgflow.sims.run strange.toml --out closed --set figure=none --jobs 1 <&- >&- 2>&-'
     assert subprocess.run(["bash", "-c", script, sys.executable], cwd=place).returncode == 0
-    (folder,) = place.glob("closed/*/*")
+    (folder,) = place.glob("closed/*/[0-9a-f]*")
     assert [event["event"] for event in Workspace(folder).events()][-1] == "done"
     for path in Workspace(folder).trajectories():
         with wgflow.Trajectory(path) as trajectory:
@@ -199,10 +200,10 @@ def test_without_a_compiler_the_definition_computes_and_that_is_said(place, here
 def test_settings_of_matplotlib_that_cannot_be_read_are_left_out(tmp_path):
     """Matplotlib reads the one in the working folder before any that it is told of."""
     (tmp_path / "matplotlibrc").write_bytes(b"garbage\xff\xfe")
-    code = "import os; from wgflow.analysis import style; print(os.getcwd())"
+    code = "import os; from wgflow.report import style; print(os.getcwd())"
     done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout) == (0, f"{tmp_path}\n"), done.stderr
-    assert "figures need neither" in done.stderr
+    assert "both are ignored" in done.stderr
 
 
 def test_a_number_of_threads_that_numba_refuses_is_one_line(monkeypatch):

@@ -49,7 +49,7 @@ def study(tmp_path, monkeypatch):
 
 def place(tmp_path, **values):
     """Folder of the run in which all files have these values of the flow."""
-    for path in tmp_path.glob("runs/mine/*"):
+    for path in tmp_path.glob("runs/mine/[0-9a-f]*"):
         with wgflow.Trajectory(next(path.glob("members/*.h5"))) as trajectory:
             if values.items() <= trajectory.parameters["study"]["flow"].items():
                 return path
@@ -69,7 +69,7 @@ def tables(path, *changes):
 @pytest.mark.parametrize("formulas", [["2*D", "2/D"], ["1", 1]], ids=str)
 def test_values_that_look_alike_have_files_of_their_own(study, tmp_path, capsys, formulas):
     assert run.main([*study, "--set", "flow.step=0.1", "--set", f"grid.particles.scale.a={formulas}"]) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     files = list(folder.glob("members/*.h5"))
     found = {}
     for path in files:
@@ -88,7 +88,7 @@ def test_data_whose_paths_look_alike_have_files_of_their_own(study, tmp_path):
     paths = "[" + ", ".join(f"{{name='file', path={json.dumps(name)}}}" for name in names) + "]"
     options = ["--set", "flow.step=0.1", "--set", f"grid.problem={paths}"]
     assert run.main([*study, *options]) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     files = {path.name.casefold(): path for path in folder.glob("members/*.h5")}
     assert len(files) == len(names)
     a, b = list(files.values())[:2]
@@ -109,7 +109,7 @@ def test_values_that_words_make_alike_have_labels_of_their_own(study, tmp_path):
 
 def test_a_file_of_another_member_is_refused_by_name(study, tmp_path, capsys):
     assert run.main(study) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     ours, theirs = folder / "members/step-0.1.h5", folder / "members/step-0.05.h5"
     whole = ours.read_bytes()
     shutil.copy(theirs, ours)
@@ -162,7 +162,7 @@ def test_a_file_of_another_study_is_refused_by_name(study, tmp_path, capsys, cha
 
 def test_a_member_without_a_file_is_in_the_summary(study, tmp_path, capsys):
     assert run.main([*study, "--set", "figure=loss_and_particles"]) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     (folder / "members/step-0.05.h5").unlink()
     assert cli_report.main([str(folder), "--quiet", "--starts", "3"]) == 0
     first, second = json.loads((folder / "summary.json").read_text())["members"]
@@ -173,9 +173,9 @@ def test_a_member_without_a_file_is_in_the_summary(study, tmp_path, capsys):
 
 def test_a_folder_under_another_run_s_name(study, tmp_path, capsys):
     assert run.main([*study, "--set", "flow.until=2.0"]) == 0
-    (longer,) = tmp_path.glob("runs/mine/*")
+    (longer,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     assert run.main([*study]) == 0
-    (mine,) = set(tmp_path.glob("runs/mine/*")) - {longer}
+    (mine,) = set(tmp_path.glob("runs/mine/[0-9a-f]*")) - {longer}
     shutil.rmtree(mine)
     longer.rename(mine)
     before = contents(mine)
@@ -218,7 +218,7 @@ def test_a_merged_folder(study, tmp_path, capsys):
 def test_damaged_files_beside_the_members(study, tmp_path, capsys):
     """Each flip or cut: the run goes on to the same files, a reader says one line or what is right."""
     assert run.main(study) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     rng = np.random.default_rng(0)
     rows = json.loads((folder / "summary.json").read_text())["members"]
     for name in ("study.json", "events.jsonl", "summary.json", "summary.csv", ".lock"):
@@ -256,7 +256,7 @@ def test_files_of_older_versions_are_compared_by_what_they_have(study, tmp_path,
     data = "[" + ", ".join(f"{{name='file', path='{name}'}}" for name in ("a b.npz", "a-b.npz")) + "]"
     options = [*study, "--set", "flow.step=0.1", "--set", f"grid.problem={data}"]
     assert run.main(options) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     work = Workspace(folder)
     first, _ = work.members()
     numbers = json.loads((folder / "summary.json").read_text())["members"]
@@ -294,7 +294,7 @@ def test_files_of_older_versions_are_compared_by_what_they_have(study, tmp_path,
 def test_a_file_under_its_name_of_an_older_version_is_found(study, tmp_path):
     options = [*study, "--set", "flow.step=0.1", "--set", 'grid.particles.scale.a=["2*D", "2/D"]']
     assert run.main(options) == 0
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     first, second = Workspace(folder).members()
     old = first.path.rename(first.path.with_name("a-2-D.h5"))
     before = old.read_bytes()
@@ -353,7 +353,7 @@ def test_a_file_that_goes_while_its_member_runs(study, tmp_path, monkeypatch, ca
         assert run.main([*study, *kind]) == run.DISK
     (line,) = capsys.readouterr().err.splitlines()
     assert f"{'removed' if attack is removed else 'exchanged'} while it was written" in line
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     assert not (folder / "summary.json").exists()
     for path in folder.glob("members/*.h5"):
         path.unlink()
@@ -363,7 +363,7 @@ def test_a_file_that_goes_while_its_member_runs(study, tmp_path, monkeypatch, ca
 def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch, capsys):
     run_member = runner.run_member
     assert run.main([*study, "--out", "other", "--set", "flow.until=2.0"]) == 0
-    (other,) = tmp_path.glob("other/mine/*")
+    (other,) = tmp_path.glob("other/mine/[0-9a-f]*")
 
     def attacks(work):
         first, second = (work.member(f"step={step}", {}).path for step in (0.1, 0.05))
@@ -375,7 +375,7 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
 
     assert run.main([*study, "--walltime", "0"]) == run.REQUEUE
     capsys.readouterr()
-    (folder,) = tmp_path.glob("runs/mine/*")
+    (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     for attack, words, when in attacks(Workspace(folder)):
         ended = []
 

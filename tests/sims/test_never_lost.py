@@ -198,7 +198,7 @@ def test_damage_is_said_and_computed_again(study, tmp_path, capsys):
 def test_time_spent_goes_on_counting(study, tmp_path):
     options = ["--set", "flow.until=4.0"]
     assert run.main([study, "--quiet", "--walltime", "0", *options]) == run.REQUEUE
-    (folder,) = tmp_path.glob("runs/killed/*")
+    (folder,) = tmp_path.glob("runs/killed/[0-9a-f]*")
     events = [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
     assert [each["event"] for each in events] == ["started", "stopped"]
     for each, seconds in zip(events, (10, 52), strict=True):
@@ -268,7 +268,7 @@ def test_a_run_that_may_not_be_written_any_more_ends_with_4(study, tmp_path, pla
     """As an ordinary user, or as root without the right to write anywhere."""
     options = ["--set", "flow.until=1.0"]
     assert run.main([study, "--quiet", "--walltime", "0", *options]) == run.REQUEUE
-    (folder,) = tmp_path.glob("runs/killed/*")
+    (folder,) = tmp_path.glob("runs/killed/[0-9a-f]*")
     before = {path.name: path.read_bytes() for path in folder.glob("members/*.h5")}
     drop = []
     if os.geteuid() == 0:
@@ -347,6 +347,6 @@ def test_sigterm_while_the_summary_is_made(study, tmp_path, monkeypatch):
 def test_fresh_begins_a_new_history(study, tmp_path):
     options = [study, "--quiet", "--set", "flow.until=1.0"]
     assert run.main(options) == 0
-    (folder,) = tmp_path.glob("runs/killed/*")
+    (folder,) = tmp_path.glob("runs/killed/[0-9a-f]*")
     assert run.main([*options, "--fresh"]) == 0
     assert [event["event"] for event in Workspace(folder).events()].count("started") == 1

@@ -275,7 +275,7 @@ def sizing(monkeypatch, kind):
                 path = Path(f"{depth}-{width}-{seed}.h5")
                 files.append(MemberFile("", {}, path))
                 studies[path] = {
-                    "seed": seed, "depth": {"layers": depth},
+                    "seed": seed, "depth": {"name": "layers", "layers": depth},
                     "particles": {"coupling": "path", "part": 0, "per_layer": width, "count": 6},
                 }  # fmt: skip
 

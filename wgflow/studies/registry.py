@@ -21,6 +21,7 @@ from wgflow.study.schema import TargetTable
 @functools.cache
 def figures() -> Mapping[str, Figure]:
     """Every :class:`Figure` in a module ``figure`` of this package's folders, by name; imports Matplotlib."""
+    importlib.import_module("wgflow.report.matplotlib_import")  # before the figures: the user's settings may be invalid
     modules = [
         importlib.import_module(f"{studies.__name__}.{folder.name}.figure")
         for folder in pkgutil.iter_modules(studies.__path__)
