@@ -46,9 +46,9 @@ class Architecture(NamedTuple):
     widths : tuple of int
         Channels of the state in each stage; pixels are halved at the beginning of every stage but the first.
     blocks : int
-        Residual blocks of a stage, its :class:`~wgflow.systems.images.blocks.Transition` among them. A stage has one
-        where the
-        state before has another shape: all but the first in ``resnet20`` to ``resnet110``, all in the others.
+        Residual blocks of a stage, including its :class:`~wgflow.systems.images.blocks.Transition`. A stage has one
+        where the preceding state has another shape: all but the first in ``resnet20`` to ``resnet110``, all in the
+        others.
     shortcut : str
         Of transitions: ``"identity"`` or ``"projection"``.
     inner : int

@@ -24,8 +24,7 @@ class Branch(nn.Module):
 
     The last convolution is linear in its weight and has no bias, so step * f(x) is the same branch with that weight
     times the step: :class:`wgflow.systems.images.stage.MeanFieldStage` scales some thousand weights in place of
-    millions of
-    entries of the state. The running statistics of the normalisations belong to the branch and go where it goes.
+    millions of entries of the state. The running statistics of the normalisations belong to the branch.
 
     Parameters
     ----------
@@ -35,7 +34,7 @@ class Branch(nn.Module):
 
     def __init__(self, convolutions: Sequence[nn.Conv2d]) -> None:
         super().__init__()
-        self.norms = nn.ModuleList(nn.BatchNorm2d(each.in_channels) for each in convolutions)
+        self.norms = nn.ModuleList(nn.BatchNorm2d(conv.in_channels) for conv in convolutions)
         self.convolutions = nn.ModuleList(convolutions)
 
     @property

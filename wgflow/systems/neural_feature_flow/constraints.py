@@ -1,9 +1,8 @@
-"""What ties the masses on a grid of features together: constraints, feasible points, bounds from multipliers.
+"""Constraints of the convex programme on a grid of features: feasible points and lower bounds from multipliers.
 
-The constraints sum_i omega_l(i, j) h1(beta_(l-1)^(i)) = alpha_l^(j) p_l(j) of
-:mod:`wgflow.systems.neural_feature_flow.convex` can be met
-only where alpha_l lies in the span of h1(beta_(l-1)), U S W^T by singular values, and there read U^T omega_l = S^(-1)
-W^T alpha_l^T diag(p_l). Derived.
+The constraints sum_i omega_l(i, j) h1(beta_(l-1)^(i)) = alpha_l^(j) p_l(j) of :mod:`.convex` can be met only where
+alpha_l lies in the span of h1(beta_(l-1)) = U S W^T, and there read U^T omega_l = S^(-1) W^T alpha_l^T diag(p_l).
+Derived.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from wgflow.systems.neural_feature_flow.convex import CUT, Point, Strength, chec
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features
 
-_IN_SPAN = 1e-6  # root mean square outside the span, beside that of the layer, from which a feature is out of reach
+_IN_SPAN = 1e-6  # root mean square outside the span, relative to the layer's, above which a feature is infeasible
 
 
 class Constraint(NamedTuple):
@@ -34,7 +33,7 @@ class Constraint(NamedTuple):
     targets : ndarray (R, m_l)
         S^(-1) W^T alpha_l^T, or W^T alpha_l^T / sqrt(N): the coordinates of the layer's features.
     radius : ndarray (m_l,)
-        0, or what is left of the slack beside the part of a feature outside the span.
+        0, or the slack that remains after the part of a feature outside the span.
     """
 
     rows: Array
@@ -77,7 +76,7 @@ def constraints(network: Network, grid: Features, slack: float = 0.0, cut: float
     Raises
     ------
     InputError
-        If some feature is farther than that from the span of those below it.
+        If a feature is farther than the slack from the span of the features below it.
     """
     check_grid(network, grid)
     slack, cut = real("slack", slack, least=0.0), real("cut", cut, least=0.0)
@@ -128,7 +127,7 @@ def lower_bound(
     dual: Dual,
     first: ArrayLike | None = None,
 ) -> float:
-    """Minimum of the Lagrangian over all omega and p, which no feasible point goes below, whatever the multipliers.
+    """Minimum of the Lagrangian over all omega and p: a lower bound at all feasible points for any multipliers.
 
     With slope s and multipliers M_l it is -(1/N) sum_n (s_n^2/2 + s_n y_n) + sum_l min_i c_l(i), where c_l(i) adds up
 
@@ -167,14 +166,14 @@ def lower_bound(
         cost[k] -= np.abs(limit.rows.T @ m).max(axis=1) ** 2 / (4 * strength[k])
     if network.skip:
         cost = [np.sum(cost, axis=0)]
-    least = [float(each.min()) for each in cost]
+    least = [float(layer.min()) for layer in cost]
     if first is not None:
         least[0] = float(law(first, len(cost[0])) @ cost[0])
     return sum(least) - float(np.mean(0.5 * dual.slope**2 + dual.slope * network.y))
 
 
 def squared(network: Network) -> None:
-    """Raise InputError unless the loss is the squared one, whose conjugate the bound and the solver know."""
+    """Raise InputError unless the loss is the squared one, the only one whose conjugate is implemented."""
     if network.loss.name != "squared":
         raise InputError(
             f"loss: expected 'squared' for the convex programme, got {describe(network.loss.name)}; `objective` alone "

@@ -17,7 +17,7 @@ omega^2 / (p p'), is not jointly convex.
 A DNN has a law p_l for each layer. A Res-Net adds features up along a path of units, so its grid is one of paths (v_1,
 alpha_2, ..., alpha_L), with one law p_1 = ... = p_L; h2 acts inside the grid, and the constraints stay linear.
 
-Derived; after the arXiv version (2007.01452) of Fang, Lee, Yang and Zhang, whose own text on this was not seen, and
+Derived; after the arXiv version (2007.01452) of Fang, Lee, Yang and Zhang, whose text on this was not consulted, and
 the COLT 2021 text for the network, Appendix E for the DNN.
 """
 
@@ -38,7 +38,7 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 
 Strength: TypeAlias = float | Sequence[float] | Array
-CUT = 1e-8  # singular values below this times the largest leave the constraints: there rounding decides the weights
+CUT = 1e-8  # singular values below this times the largest leave the constraints: rounding dominates there
 
 
 class Point(NamedTuple):
@@ -89,12 +89,12 @@ def check_grid(network: Network, grid: Features) -> tuple[int, ...]:
     InputError
         If it does not have the network's layers and points, or, in a Res-Net, equally many units in each layer.
     """
-    shapes = [np.shape(each) for each in grid.beta]
+    shapes = [np.shape(beta) for beta in grid.beta]
     sizes = tuple(shape[0] for shape in shapes)
     fits = len(shapes) == network.layers and all(
         shape == (m, network.points) for shape, m in zip(shapes, sizes, strict=True)
     )
-    fits = fits and [np.shape(each) for each in grid.alpha] == shapes[1:] and min(sizes) >= 1
+    fits = fits and [np.shape(alpha) for alpha in grid.alpha] == shapes[1:] and min(sizes) >= 1
     if not fits or (network.skip and len(set(sizes)) > 1):
         raise InputError(
             f"grid: expected {network.layers} layers of units with {network.points} numbers each"

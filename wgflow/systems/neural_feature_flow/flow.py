@@ -233,7 +233,7 @@ def _snapshot(network: Network, now: State, step: int, h: float, last: Snapshot 
 
 
 def _moved(network: Network, features: Features, stages: Sequence[Drift], moves: Sequence[float]) -> Features:
-    drifts = [each.features for each in stages]
+    drifts = [stage.features for stage in stages]
     beta = tuple(_combined(b, [d.beta[k] for d in drifts], moves) for k, b in enumerate(features.beta))
     if not network.skip:  # the same arrays, moved once
         return Features(beta[1:], beta)
@@ -243,14 +243,14 @@ def _moved(network: Network, features: Features, stages: Sequence[Drift], moves:
 
 
 def _ends(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    inner = _combined(weights.inner, [each.weights.inner for each in stages], moves)
-    return inner, _combined(weights.outer, [each.weights.outer for each in stages], moves)
+    inner = _combined(weights.inner, [stage.weights.inner for stage in stages], moves)
+    return inner, _combined(weights.outer, [stage.weights.outer for stage in stages], moves)
 
 
 def _changes(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> list[LowRank]:
     out = []
     for k in range(len(weights.middle)):
-        drifts = [_low_rank(each.weights.middle[k]) for each in stages]
+        drifts = [_low_rank(stage.weights.middle[k]) for stage in stages]
         moved = [g.scaled(c) for g, c in zip(drifts, moves, strict=True) if c]
         out.append(total(moved or [drifts[0].scaled(0.0)]))
     return out

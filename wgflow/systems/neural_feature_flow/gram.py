@@ -2,7 +2,7 @@
 
 Khat_l = (1/m) sum_i h1(beta_(l,i)) h1(beta_(l,i))^T decides whether features can be met by weights (its smallest
 eigenvalue bounds the drift of the loss from below), and stays positive under the assumptions of Theorem 8 of Fang, Lee,
-Yang and Zhang (COLT 2021): a Res-Net flow that converges has the least loss there is.
+Yang and Zhang (COLT 2021): a Res-Net flow that converges reaches the infimum of the loss.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features
 
 _HALVINGS = 40  # of the interval of f2
-_SETTLED = 1e-4  # an adversary that gains less in a turn stops
+_SETTLED = 1e-4  # relative gain below which an adversary stops
 _FURTHEST = 2.0**40  # outputs beyond which a loss that still falls has no minimum
 
 
 class Excess(NamedTuple):
-    """Loss beside the least that any network has.
+    """Loss compared with the infimum over all networks.
 
     Attributes
     ----------
@@ -51,12 +51,12 @@ class Universality(NamedTuple):
     Attributes
     ----------
     smallest : float
-        Smallest lambda_min found. Near 0, the assumption holds with a constant below what a sample can see, if at all;
-        a positive value does not prove it.
+        Smallest lambda_min found. Near 0, the assumption fails or holds with a constant too small to detect
+        by sampling; a positive value does not prove it.
     error : float
         Standard error of that number from the sample of v.
     direction : ndarray (N,)
-        Unit eigenvector: the combination of training points that h1 hardly sees.
+        Unit eigenvector: the combination of training points to which h1 is least sensitive.
     kinds : dict of str to float
         Smallest lambda_min by kind of f2: ``"zero"``, ``"constant"``, ``"smooth"``, ``"signs"``, ``"adversarial"``.
     """
@@ -69,7 +69,7 @@ class Universality(NamedTuple):
 
 def grams(network: Network, features: Features) -> tuple[Array, ...]:
     """Khat_1, ..., Khat_L, (N, N) each."""
-    values = [network.h1.value(each) for each in features.beta]
+    values = [network.h1.value(beta) for beta in features.beta]
     return tuple(h.T @ h / len(h) for h in values)
 
 
@@ -126,7 +126,7 @@ def infimum(loss: Loss, y: Array) -> float:
 def strong_universality(
     network: Network, bound: float, count: int = 4096, trials: int = 8, rounds: int = 12, seed: int = 0
 ) -> Universality:
-    """Assumption 2, tried: the smallest lambda_min of int h1(X v / d + f2(v)) h1(...)^T N(0, I)(dv) over bounded f2.
+    """Test of Assumption 2: the smallest lambda_min of int h1(X v / d + f2(v)) h1(...)^T N(0, I)(dv) over bounded f2.
 
     Bounded functions tried: 0, constants, smooth random ones, random signs, and adversaries. An adversary knows a
     direction u and moves every v's features, within [-bound, bound], along sign(u) so as to bring u . h1 nearest to 0,
@@ -159,21 +159,21 @@ def strong_universality(
     v = rng.normal(seed, "draws of v", (count, d))
     base = v @ network.x.T / d
     zero = _bottom(network, base)
-    found: list[tuple[float, float, str, Array]] = [(*zero[:2], "zero", zero[2])]
+    tested: list[tuple[float, float, str, Array]] = [(*zero[:2], "zero", zero[2])]
     for kind, shift in _shifts(v, n, bound, trials, seed):
         value, error, u = _bottom(network, base + shift)
-        found.append((value, error, kind, u))
-    starts = [zero[2], min(found, key=lambda each: each[0])[3], *rng.normal(seed, "directions", (trials, n))]
+        tested.append((value, error, kind, u))
+    starts = [zero[2], min(tested, key=lambda trial: trial[0])[3], *rng.normal(seed, "directions", (trials, n))]
     for u in starts:
         before = np.inf
         for _ in range(rounds):
             value, error, u = _bottom(network, base + _adversary(network, base, u, bound))
-            found.append((value, error, "adversarial", u))
+            tested.append((value, error, "adversarial", u))
             if value >= (1 - _SETTLED) * before:
                 break
             before = value
-    value, error, _, direction = min(found, key=lambda each: each[0])
-    kinds = {kind: min(each[0] for each in found if each[2] == kind) for kind in dict.fromkeys(f[2] for f in found)}
+    value, error, _, direction = min(tested, key=lambda trial: trial[0])
+    kinds = {kind: min(t[0] for t in tested if t[2] == kind) for kind in dict.fromkeys(t[2] for t in tested)}
     return Universality(value, error, direction, kinds)
 
 

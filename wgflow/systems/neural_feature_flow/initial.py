@@ -51,11 +51,11 @@ class Start(NamedTuple):
     weights : Weights
         Middle weights as :class:`LowRank`.
     features : Features
-        What these weights give at the training points, up to ``residual``.
+        Features of these weights at the training points, up to ``residual``.
     rank : tuple of L - 1 ints
         Rank of each regression.
     residual : tuple of L - 1 floats
-        How far the features drawn are from those of the weights; rounding except for ridge > 0.
+        Distance of the drawn features from those of the weights; rounding except for ridge > 0.
     noise : tuple of L - 1 ndarrays (m, N), or None
         Standard normal g with alpha_l = sigma Khat_(l-1)^(1/2) g, for coupling; None where weights were drawn.
     sigma : float
@@ -98,8 +98,8 @@ def regress(h: Array, alpha: Array, ridge: float = 0.0, rcond: float = RCOND) ->
     InputError
         If the arrays have no common N, or a number is negative.
     """
-    for name, each in (("h", h), ("alpha", alpha)):
-        refuse_masked(name, each)
+    for name, array in (("h", h), ("alpha", alpha)):
+        refuse_masked(name, array)
     if h.ndim != 2 or alpha.ndim != 2 or h.shape[1] != alpha.shape[1]:
         raise InputError(f"alpha: expected features (units, N) beside h (m, N), got {alpha.shape} beside {h.shape}")
     ridge, rcond = real("ridge", ridge, least=0.0), real("rcond", rcond, least=0.0)
@@ -189,7 +189,7 @@ def minimum_norm(
 def standard(network: Network, units: int, seed: int = 0, sigma: float = 1.0) -> Weights:
     """Weights with O(1) variance: v_1 ~ N(0, d sigma^2), v_l, v_(L+1) ~ N(0, sigma^2), all independent.
 
-    With the factors 1/m of the forward pass alpha_l is O(m^(-1/2)): the units of a middle layer become one as m grows
+    With the factors 1/m of the forward pass alpha_l is O(m^(-1/2)): the units of a middle layer coincide as m grows
     (Fang, Lee, Yang and Zhang, COLT 2021, Proposition 1).
 
     Parameters
@@ -223,7 +223,7 @@ def spread(features: Features) -> Array:
     In a DNN these are the features of Proposition 1 themselves. A Res-Net's beta_l keep the differences of beta_1, and
     in training its skips hand v_(L+1) down to all layers: there the spread of standard draws falls at the start only.
     """
-    return np.array([np.ptp(each, axis=0).max() for each in features.alpha])
+    return np.array([np.ptp(alpha, axis=0).max() for alpha in features.alpha])
 
 
 def root(h: Array) -> Array:

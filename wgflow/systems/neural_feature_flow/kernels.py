@@ -21,7 +21,7 @@ from wgflow.kernels.cpu.threads import available_threads, run_chunks
 from wgflow.model.activations import Activation
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray
 
-_PIECE = 2**15  # entries below which a second thread is not worth waking
+_PIECE = 2**15  # entries below which a second thread does not pay off
 
 
 @functools.cache
@@ -45,10 +45,10 @@ def compiled() -> Any:
             fused_loops.pull: void(boolean, a, float64, a, a, a, out, out),
             fused_loops.push: void(boolean, a, float64, a, float64, a, a, a, out, out, out),
         }
-        made = {}
+        loops = {}
         for function, signature in signatures.items():
-            made[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
-        return SimpleNamespace(**made)
+            loops[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
+        return SimpleNamespace(**loops)
 
 
 class Fused:
@@ -67,30 +67,30 @@ class Fused:
     def __init__(self, h1: Activation, h2: Activation, skip: bool) -> None:
         self._loops, self.skip, self._threads = compiled(), skip, available_threads()
         self._kind1, self._kind2 = (
-            (ACTIVATION_CODES[each.name], 0.5 if each.parameter is None else each.parameter) for each in (h1, h2)
+            (ACTIVATION_CODES[h.name], 0.5 if h.parameter is None else h.parameter) for h in (h1, h2)
         )
         keep_freed_memory()
 
     def activate(self, beta: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         h, slope = self._apart(self._loops.activate, self._kind1, beta, count=2)
         return h, slope
 
     def bend(self, alpha: AnyArray) -> AnyArray:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         _, bend = self._apart(self._loops.activate, self._kind2, alpha, count=2)
         return bend
 
     def layer(
         self, product: AnyArray, scale: float, beta: AnyArray
     ) -> tuple[AnyArray, AnyArray, AnyArray, AnyArray, AnyArray]:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         before = (*self._kind1, *self._kind2, self.skip)
         alpha, above, h, slope, bend = self._apart(self._loops.layer, before, product, scale, beta, count=5)
         return alpha, above if self.skip else alpha, h, slope, bend
 
     def seed(self, outer: AnyArray, d_output: AnyArray, slope: AnyArray, bend: AnyArray) -> tuple[AnyArray, AnyArray]:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         d_beta, d_alpha = np.empty_like(slope), np.empty_like(slope)
         self._loops.seed(outer, d_output, slope, bend, d_beta, d_alpha)
         return d_beta, d_alpha
@@ -98,7 +98,7 @@ class Fused:
     def pull(
         self, product: AnyArray, scale: float, d_beta: AnyArray, slope: AnyArray, bend: AnyArray | None
     ) -> tuple[AnyArray, AnyArray]:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         last = slope if bend is None else bend  # without a bend the second result is not wanted
         below, d_alpha = self._apart(self._loops.pull, (self.skip,), product, scale, d_beta, slope, last, count=2)
         return below, below if bend is None else d_alpha
@@ -113,7 +113,7 @@ class Fused:
         bend: AnyArray,
         slope: AnyArray,
     ) -> tuple[AnyArray, AnyArray, AnyArray]:
-        """See :class:`wgflow.systems.neural_feature_flow.elementwise.Elementwise`."""
+        """See :class:`.elementwise.Elementwise`."""
         arguments = (through, scale, anew, weight, g_beta, bend, slope)
         g_alpha, above, moved = self._apart(self._loops.push, (self.skip,), *arguments, count=3)
         return g_alpha, above, moved

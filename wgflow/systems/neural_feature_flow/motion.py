@@ -64,11 +64,10 @@ class Motion:
         """Move from a state, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
 
         A frame's ``theta`` are the units as :class:`~wgflow.systems.neural_feature_flow.system.PackedNetwork` writes
-        them, its ``energy`` the
-        mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its ``balance`` of energy
-        knows the dissipation under ``flow``, where it comes with the drifts; under ``descent`` it would take longer
-        than a percent of a step, and only how E changes is told. A start may also be a function that makes the state,
-        called when the first frame is asked for.
+        them, its ``energy`` the mean loss, its ``dissipation`` -dE/ds along the scaled gradient, at its features. Its
+        energy ``balance`` includes the dissipation under ``flow``, where it comes with the drifts; under ``descent``,
+        where it would cost more than a percent of a step, only the change of E. A start may also be a function that
+        returns the state, called when the first frame is requested.
         """
         step, s = (begin.step, begin.s) if isinstance(begin, Frame) else (0, 0.0)
         clock = StepClock(step, s, real("until", until), None if every is None else schedule(every), self.h)
@@ -121,7 +120,7 @@ class Motion:
                 weights = descent_step(network, state.weights, h, table, own, first)
                 return State(weights, state.features), network.gradient(weights), math.nan
             stages = flow_stages(network, state, h, table, first)
-            dissipated = h * sum(weight * float(each.rate) for weight, each in zip(table.b, stages, strict=True))
+            dissipated = h * sum(weight * float(stage.rate) for weight, stage in zip(table.b, stages, strict=True))
             state = flow_step(network, state, h, table, own, stages)
             return state, network.drift(*state), dissipated
 
@@ -147,16 +146,16 @@ def rate(drift: Drift, inputs: int, units: int) -> float:
     """-dE/ds = |Gv_1|^2/(d m) + sum_l |Gv_l|^2/m^2 + |Gv_(L+1)|^2/m along the scaled gradient, from its drifts."""
     inner, middle, outer = drift.weights
     total: Any = np.sum(inner**2) / (inputs * units) + np.sum(outer**2) / units
-    for each in middle:
-        if isinstance(each, LowRank):  # |A B^T|^2 = tr (A^T A)(B^T B)
-            total += np.sum((each.left.T @ each.left) * (each.right.T @ each.right)) / units**2
+    for v in middle:
+        if isinstance(v, LowRank):  # |A B^T|^2 = tr (A^T A)(B^T B)
+            total += np.sum((v.left.T @ v.left) * (v.right.T @ v.right)) / units**2
         else:
-            total += np.sum(dense(each) ** 2) / units**2
+            total += np.sum(dense(v) ** 2) / units**2
     return float(total)
 
 
 def _dense(state: State) -> State:
-    """State with matrices as arrays: a run taken up from a file, which has them so, then takes the same steps."""
+    """State with its matrices as arrays, as files store them, so that a resumed run takes the same steps."""
     weights = state.weights
     middle = tuple(np.ascontiguousarray(dense(v)) for v in weights.middle)
     return State(weights._replace(middle=middle), state.features)

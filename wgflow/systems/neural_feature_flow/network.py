@@ -32,7 +32,7 @@ from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, T
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
 BACKENDS = ("cpu", "reference")
-_TRIED = 8  # training points that a loss of the user's is tried on
+_TRIED = 8  # training points that a user-defined loss is tried on
 
 
 class Network(Copyable):
@@ -117,12 +117,12 @@ class Network(Copyable):
         refuse_masked("weights", [weights.inner, *weights.middle, weights.outer])
         refuse_masked("features", [] if features is None else [*features.alpha, *features.beta])
         m = len(weights.outer)
-        found = [np.shape(weights.inner), *(each.shape for each in weights.middle), np.shape(weights.outer)]
+        shapes = [np.shape(weights.inner), *(v.shape for v in weights.middle), np.shape(weights.outer)]
         wanted: list[tuple[int, ...]] = [(self.inputs, m), *(self.layers - 1) * [(m, m)], (m,)]
-        if found != wanted:
-            raise InputError(f"weights: expected the shapes {wanted} for {self.layers} hidden layers, got {found}")
+        if shapes != wanted:
+            raise InputError(f"weights: expected the shapes {wanted} for {self.layers} hidden layers, got {shapes}")
         if features is not None:
-            shapes = [each.shape for each in (*features.alpha, *features.beta)]
+            shapes = [array.shape for array in (*features.alpha, *features.beta)]
             counts = (len(features.alpha), len(features.beta))
             if counts != (self.layers - 1, self.layers) or set(shapes) != {(m, self.points)}:
                 raise InputError(
@@ -199,8 +199,8 @@ class Network(Copyable):
         return self._backward(weights, tape, weights.outer @ tape.h[-1] / m)
 
     def _tape(self, features: Features) -> Tape:
-        pairs = [self.parts.activate(each) for each in features.beta]
-        bends = tuple(self.parts.bend(each) for each in features.alpha)
+        pairs = [self.parts.activate(beta) for beta in features.beta]
+        bends = tuple(self.parts.bend(alpha) for alpha in features.alpha)
         return Tape(tuple(h for h, _ in pairs), tuple(slope for _, slope in pairs), bends)
 
     def _forward(self, weights: Weights, x: AnyArray) -> tuple[Features, Tape]:
@@ -259,10 +259,10 @@ class Network(Copyable):
 
 
 def _one_output(choice: str | Loss) -> Loss:
-    found = loss(choice)
-    if found.name == "cross_entropy":
+    chosen = loss(choice)
+    if chosen.name == "cross_entropy":
         raise InputError(
             f"loss: expected a loss of one output, got {describe(choice)}; code two classes as numbers under "
             "'squared', or pass a loss object of your own"
         )
-    return found
+    return chosen

@@ -1,4 +1,4 @@
-"""Observables of networks of features: numbers, or arrays of a fixed shape, recorded with every frame."""
+"""Observables of the neural feature flow: numbers, or arrays of a fixed shape, recorded with every frame."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def heldout(frame: Frame, setup: Setup) -> float:
 
 
 def loss_of_weights(frame: Frame, setup: Setup) -> float:
-    """Mean loss of the network that the weights make; that of a frame's features once the defect is small."""
+    """Mean loss of the network with these weights; equal to the loss of the frame once the defect is small."""
     return float(setup.energy.network.value(state_of(setup.energy, frame).weights))
 
 
@@ -49,10 +49,10 @@ def eigenvalues(frame: Frame, setup: Setup) -> Array:
 
 
 def units(frame: Frame, setup: Setup) -> Array:
-    """First units, 256 at most, with their features and the weights among them, as the rows of so small a network."""
+    """At most 256 first units, with their features and mutual weights, as the rows of a network of that width."""
     system, count = setup.energy, _first(setup)
     (inner, middle, outer), features = state_of(system, frame)
-    alpha, beta = ([each[:count] for each in some] for some in features)
+    alpha, beta = ([array[:count] for array in arrays] for arrays in features)
     among = [np.asarray(v)[:count, :count].T for v in middle]
     return np.hstack([inner.T[:count], *alpha, *beta, *among, outer[:count, None]])
 
@@ -67,7 +67,7 @@ def _shape_of_units(setup: Setup) -> tuple[int, int]:
 
 
 def _alone(measure: Callable[[Frame, Setup], float | Array]) -> Callable[[Frame, Setup], float | Array]:
-    """Measure on one thread of BLAS, whose number would otherwise show in the last digits."""
+    """Measure on one BLAS thread, since the last digits depend on the number of threads."""
 
     def measured(frame: Frame, setup: Setup) -> float | Array:
         with one_thread():

@@ -1,10 +1,9 @@
-"""The convex programme on a grid of features solved, and how far a trained network is from its optimum.
+"""Solution of the convex programme on a grid of features, and the optimality gap of a trained network.
 
-The optimum is over all masses and connections on one grid of features that do not move, as
-:mod:`wgflow.systems.neural_feature_flow.convex` states it. A network's own features are such a grid; its regularised
-loss minus the
-optimum is what other masses and connections could still gain on these features. A gap of 0 says nothing about other
-features, and along a training run the gap need not fall, since the grid moves with the network.
+The optimum is over all masses and connections on one fixed grid of features, as :mod:`.convex` states it. A network's
+own features are such a grid; its regularised loss minus the optimum is the largest improvement that other masses and
+connections could bring on these features. A gap of 0 says nothing about other features, and along a training run the
+gap need not fall, since the grid moves with the network.
 """
 
 from __future__ import annotations
@@ -40,17 +39,13 @@ class Optimum(NamedTuple):
     Attributes
     ----------
     value, loss, regulariser : float
-        Objective and its parts at ``omega`` and ``p``, by
-        :func:`wgflow.systems.neural_feature_flow.convex.objective`: an upper bound on
-        the optimum as far as ``residual`` is rounding.
+        Objective and its parts at ``omega`` and ``p``, by :func:`.convex.objective`: an upper bound on the optimum if
+        ``residual`` is at rounding level.
     bound : float
-        Lower bound from the multipliers by :func:`wgflow.systems.neural_feature_flow.constraints.lower_bound`, valid
-        whatever the solver
-        did, up to rounding.
+        Lower bound from the multipliers by :func:`.constraints.lower_bound`, valid up to rounding however accurate the
+        solver.
     omega, p : tuple of L ndarrays
-        The solver's point, see :class:`wgflow.systems.neural_feature_flow.convex.Point`, with masses below 1e-8/m
-        set to 0 and the
-        constraints restored.
+        The solver's point, see :class:`.convex.Point`, with masses below 1e-8/m set to 0 and the constraints restored.
     residual : float
         Largest violation of the constraints, features times mass; includes what cut and slack allow.
     dual : Dual
@@ -109,7 +104,7 @@ def reformulate(
     cut: float = CUT,
     solver: str | None = None,
 ) -> Optimum:
-    """Least objective over all masses p and connections omega on a grid of features.
+    """Minimum of the objective over all masses p and connections omega on a grid of features.
 
     Parameters
     ----------
@@ -122,7 +117,7 @@ def reformulate(
     first : array_like (m_1,), optional
         p_1, the law of v_1, where it is not free. In a Res-Net it is the law of all layers.
     slack, cut : float, optional
-        See :func:`wgflow.systems.neural_feature_flow.constraints.constraints`.
+        See :func:`.constraints.constraints`.
     solver : {"clarabel", "scs"}, optional
         By default Clarabel, an interior-point method, and SCS, a splitting method, where it fails.
 
@@ -201,12 +196,12 @@ def optimality_gap(
     """
     grid = network.features(weights)
     m, point = len(weights.outer), convex.lift(weights)
-    found = reformulate(network, grid, lam, None if first_free else np.full(m, 1 / m), cut=cut, solver=solver)
+    optimum = reformulate(network, grid, lam, None if first_free else np.full(m, 1 / m), cut=cut, solver=solver)
     own = convex.objective(network, grid, point, lam)
     limits = constraints(network, grid, cut=cut)
-    layers = zip(found.dual.layers, limits, point.omega, point.p[1:], strict=False)
+    layers = zip(optimum.dual.layers, limits, point.omega, point.p[1:], strict=False)
     rounding = abs(sum(float((d * (c.rows @ w - c.targets * p)).sum()) for d, c, w, p in layers))
-    return OptimalityGap(own.value - found.bound, own, found, rounding)
+    return OptimalityGap(own.value - optimum.bound, own, optimum, rounding)
 
 
 class _Programme:
@@ -230,7 +225,8 @@ class _Programme:
         cost = 0.5 / network.points * cp.sum_squares(output - network.y)
         for k, w in enumerate(self.w):
             cost += strength[k] * self._penalty(w, self.q[k], sizes[k])
-        self.problem = cp.Problem(cp.Minimize(cost), [*self.cones, *(each for each in self.layers if each is not None)])
+        layers = (layer for layer in self.layers if layer is not None)
+        self.problem = cp.Problem(cp.Minimize(cost), [*self.cones, *layers])
 
     def _laws(self, network: Network, first: Array | None) -> list[Any]:
         laws: list[Any] = []
@@ -264,7 +260,7 @@ class _Programme:
         return self.cp.sum(t) / m
 
     def solve(self, settings: dict[str, Any]) -> bool:
-        """Whether this solver finds a point; cvxpy's warning that it is inaccurate is in the status."""
+        """Whether the solver finds a point; the status tells if it is inaccurate, so cvxpy's warning is silenced."""
         with warnings.catch_warnings():
             warnings.filterwarnings("ignore", message="Solution may be inaccurate")
             try:
@@ -274,7 +270,7 @@ class _Programme:
         return self.problem.status in ("optimal", "optimal_inaccurate")
 
     def point(self) -> Point:
-        """Solver's point in the variables of the programme, masses that are nothing set to 0."""
+        """Solver's point in the variables of the programme, negligible masses set to 0."""
         laws = []
         for q in self.q:
             q = np.asarray(q.value, dtype=float)

@@ -21,7 +21,7 @@ _BATCHES = 16  # parts of a sample, whose spread gives its standard error
 
 
 class Population(NamedTuple):
-    """Gram matrices of infinitely many units.
+    """Gram matrices in the limit of infinitely many units.
 
     Attributes
     ----------
@@ -135,5 +135,5 @@ def _mean_gram(h: Array) -> Array:
 
 def _standard_error(h: Array) -> float:
     """Largest standard error of an entry of the mean Gram matrix, from the spread of batches."""
-    parts = np.array([_mean_gram(each) for each in np.array_split(h, _BATCHES)])
+    parts = np.array([_mean_gram(batch) for batch in np.array_split(h, _BATCHES)])
     return float(parts.std(axis=0, ddof=1).max() / np.sqrt(_BATCHES))

@@ -1,4 +1,4 @@
-"""What the parts of the neural feature flow hand each other: weights, features, drifts and what is kept in between.
+"""Data types of the neural feature flow: weights, features, drifts and intermediate quantities.
 
 Shapes are in the paper's letters: N training points, d inputs, L hidden layers of m units.
 """
@@ -45,7 +45,7 @@ class Features(NamedTuple):
 
 
 class Tape(NamedTuple):
-    """What the activations give at some features.
+    """Activations and their derivatives at given features.
 
     Attributes
     ----------

@@ -1,4 +1,4 @@
-"""A network of features as files and studies see it: what describes it, and its units as rows of numbers.
+"""Neural feature flow as a system of particles: its specification, and its units as rows of numbers.
 
 Row j of theta holds all that belongs to unit j of every hidden layer, [v_1 (d) | alpha_2 .. alpha_L (N each) |
 beta_1 .. beta_L (N each) | v_2 .. v_L (m each, the weights into unit j) | v_(L+1) (1)]: Fang, Lee, Yang and Zhang's
@@ -26,7 +26,7 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 from wgflow.trajectory import Trajectory
 
-NAME = "features"  # in place of a depth scheme's
+NAME = "features"  # takes the place of the name of a depth scheme
 
 
 class Units(NamedTuple):
@@ -65,7 +65,7 @@ class Samples(NamedTuple):
 
 
 class PackedNetwork:
-    """A network of m units and how its units are written as rows.
+    """A network of m units per layer and the representation of its units as rows.
 
     Parameters
     ----------
@@ -154,7 +154,7 @@ def from_trajectory(
     backend : {"cpu", "reference"}, optional
         As for :class:`~wgflow.systems.neural_feature_flow.network.Network`.
     own : mapping of str to object, optional
-        Objects of your own the run was made with, under ``"h1"``, ``"h2"`` or ``"loss"``.
+        Your own objects with which the run was computed, under ``"h1"``, ``"h2"`` or ``"loss"``.
 
     Raises
     ------
