@@ -45,6 +45,7 @@ from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
 from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import Run
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.certificate import Certificate
@@ -252,11 +253,11 @@ def hidden_widths(monkeypatch, kind):
         value = 0.0 if file.reference else float(np.interp(size, np.arange(len(SERIES[kind])), SERIES[kind]))
         study = {
             "seed": seed,
-            "depth": {"layers": layers},
+            "depth": {"name": "layers", "layers": layers},
             "particles": {"per_layer": width, "scale": {"a": 0.1 * layers}},
         }
         outputs = np.full((3, 2), value * (1.0 + 0.01 * seed))
-        return hidden_width.Run(study, outputs, np.full(3, end(kind)), *of_kind(kind))
+        return hidden_width.Run(Member.of(study), outputs, np.full(3, end(kind)), *of_kind(kind))
 
     sizes = [(layers, width) for layers in (1, 2, 4, 8) for width in (1, 2, 4, 8)]
     files = [MemberFile("", {"L": a, "M": b, "seed": k}, Path("a.h5")) for a, b in sizes for k in range(4)]

@@ -15,6 +15,7 @@ from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
+from wgflow.study.schema import Member
 from wgflow.theory import distances, reference_laws
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.assumption_panel import check_assumptions
@@ -213,6 +214,6 @@ def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
 
 def _support_estimator(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> SupportEstimator:
     """Support of iid draws of the initial law recorded in the file."""
-    table = trajectory.parameters["study"].get("particles", {})
-    law = reference_laws.initial_law(energy.problem, table.get("scale") or None)
+    scale = Member.of(trajectory.parameters["study"]).particles.scale
+    law = reference_laws.initial_law(energy.problem, scale or None)
     return SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)

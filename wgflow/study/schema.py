@@ -87,6 +87,11 @@ class Member(Table):
         """M_l = N/L."""
         return self.count // self.layers
 
+    @property
+    def shape(self) -> tuple[int, int]:
+        """L and M_l."""
+        return self.layers, self.per_layer
+
     def reached(self, s: float) -> bool:
         """Whether the run has come to its end at flow time s, up to rounding."""
         return bool(s >= self.flow.until * (1 - 1e-12))

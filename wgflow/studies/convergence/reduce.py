@@ -21,6 +21,7 @@ from wgflow.report.figure import cached
 from wgflow.report.member_selection import reached_end
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.study.labels import words
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -191,13 +192,12 @@ def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Run:
     energy, x = energies.of(trajectory)
     s = trajectory.series("s")
     frames = [trajectory[int(np.argmin(np.abs(s - each)))] for each in stated]
-    study = trajectory.parameters["study"]
-    particles = study["particles"]
+    study = Member.of(trajectory.parameters["study"])
     return _Run(
         size=len(frames[0].tau),
-        seed=trajectory.parameters["study"]["seed"],
-        part=particles["part"],
-        nested=particles["tau"] == "uniform" or study["depth"]["name"] == "layers",  # not with tau = (i + 1)/N
+        seed=study.seed,
+        part=study.particles.part,
+        nested=study.particles.tau == "uniform" or study.depth.name == "layers",  # not with tau = (i + 1)/N
         s=s,
         energy=trajectory.series("energy"),
         heldout=trajectory.series("heldout") if "heldout" in trajectory.observables else np.empty(0),

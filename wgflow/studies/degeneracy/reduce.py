@@ -16,6 +16,8 @@ from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import reached_end
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
+from wgflow.study.schema import Member
+from wgflow.study.tables import NetworkTable
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -51,13 +53,13 @@ def spreads(work: Workspace) -> list[Spread]:
     found: dict[tuple[str, str], dict[int, dict[int, tuple[Array, Array]]]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
+            study = Member.of(trajectory.parameters["study"])
             spread = trajectory.series("unit_spread")
             if not reached_end(trajectory):
                 continue
-            table = study["network"]
-            sizes = found.setdefault((table["kind"], table["start"]), {})
-            sizes.setdefault(study["particles"]["count"], {})[study["seed"]] = (spread[0], spread[-1])
+            table = study.network or NetworkTable()
+            sizes = found.setdefault((table.kind, table.start), {})
+            sizes.setdefault(study.count, {})[study.seed] = (spread[0], spread[-1])
     out = []
     for (kind, start), sizes in found.items():
         seeds = sorted(set.intersection(*(set(runs) for runs in sizes.values())))

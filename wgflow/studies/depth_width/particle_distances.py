@@ -14,7 +14,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.model.particles import Particles
 from wgflow.report.member_selection import reached_end
-from wgflow.studies.depth_width.reduce import shape
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.distances import by_depth
 from wgflow.theory.regularity import moments, regularity
@@ -40,41 +40,43 @@ def particle_distances(work: Workspace) -> list[Spec]:
     InputError
         If a coupling has no reference with particles.
     """
-    members: dict[str, list[tuple[MemberFile, Spec]]] = {}
+    members: dict[str, list[tuple[MemberFile, Member]]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
+            study = Member.of(trajectory.parameters["study"])
             if trajectory.particles and reached_end(trajectory):
-                members.setdefault(study["particles"]["coupling"], []).append((member, study))
+                members.setdefault(study.particles.coupling, []).append((member, study))
     out = []
     for coupling, listed in members.items():
         references = [each for each in listed if each[0].reference]
         if not references:
             raise InputError(f"coupling {coupling}: expected a reference with particles, got none")
-        (file, study) = max(references, key=lambda each: shape(each[1]))
+        (file, study) = max(references, key=lambda each: each[1].shape)
         with Trajectory(file.path) as trajectory:
-            cloud = trajectory[-1].theta.reshape(*shape(study), -1)
+            cloud = trajectory[-1].theta.reshape(*study.shape, -1)
             out.append(_about(study, trajectory[-1].s) | _moments(trajectory))
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
-            if other.reference or seen.get(shape(its), 0) >= _DRAWS:
+            if other.reference or seen.get(its.shape, 0) >= _DRAWS:
                 continue
-            seen[shape(its)] = seen.get(shape(its), 0) + 1
+            seen[its.shape] = seen.get(its.shape, 0) + 1
             with Trajectory(other.path) as trajectory:
                 row = _about(its, trajectory[-1].s) | _moments(trajectory)
                 out.append(row | _distances(trajectory, its, study, cloud))
     return out
 
 
-def _about(study: Spec, s: float) -> Spec:
-    depth, width = shape(study)
-    part, coupling = study["particles"]["part"], study["particles"]["coupling"]
-    return {"coupling": coupling, "layers": depth, "per_layer": width, "seed": study["seed"], "part": part, "s": s}
+def _about(study: Member, s: float) -> Spec:
+    table = study.particles
+    return {
+        "coupling": table.coupling, "layers": study.layers, "per_layer": study.per_layer, "seed": study.seed,
+        "part": table.part, "s": s,
+    }  # fmt: skip
 
 
 def _moments(trajectory: Trajectory) -> Spec:
     """Moments and regularity in depth of a network's particles."""
-    frame, layers = trajectory[-1], trajectory.parameters["study"]["depth"]["layers"]
+    frame, layers = trajectory[-1], Member.of(trajectory.parameters["study"]).layers
     rho = frame.particles
     out: Spec = {}
     if layers > 1:
@@ -84,12 +86,12 @@ def _moments(trajectory: Trajectory) -> Spec:
     return out | {"moment": moment.mean, "moment_largest": moment.largest, "radius": moment.radius}
 
 
-def _distances(trajectory: Trajectory, study: Spec, reference: Spec, cloud: Array) -> Spec:
+def _distances(trajectory: Trajectory, study: Member, reference: Member, cloud: Array) -> Spec:
     """Distances between a network's particles and the same particles in the reference."""
-    depth, width = shape(study)
-    within, first = study["particles"]["within"], study["particles"]["part"] * width
+    depth, width = study.shape
+    within, first = study.particles.within, study.particles.part * width
     layers, per_layer, _ = cloud.shape
-    if within != layers or study["seed"] != reference["seed"] or first + width > per_layer:
+    if within is None or within != layers or study.seed != reference.seed or first + width > per_layer:
         return {}
     theta = trajectory[-1].theta.reshape(depth, width, -1)
     number = ((2 * np.arange(depth) + 1) * within) // (2 * depth)  # the reference's layer, as the start is drawn

@@ -23,6 +23,7 @@ from wgflow.stats.equivalence import Equivalence, exponent_equivalence
 from wgflow.stats.fit import LawFit, fit_law
 from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
+from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -199,29 +200,22 @@ def families(work: Workspace) -> list[Family]:
     found: dict[str, list[_Listed]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
+            study = Member.of(trajectory.parameters["study"])
             s = trajectory.series("s")
             if not reached_end(trajectory):
                 continue
-            table = study["particles"]
             outputs = trajectory.series("outputs").reshape(len(s), -1)
             run = Run(trajectory.series("energy"), outputs)
-            about = (member.reference, shape(study), (study["seed"], table["part"]), _within(table))
-            found.setdefault(table["coupling"], []).append((*about, s, run))
+            about = (member.reference, study.shape, (study.seed, study.particles.part), _within(study))
+            found.setdefault(study.particles.coupling, []).append((*about, s, run))
     if not found:
         raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
     return [_family(coupling, listed) for coupling, listed in found.items()]
 
 
-def _within(table: Spec) -> int | None:
+def _within(study: Member) -> int | None:
     """Layers of the network that a member is a sub-sample of."""
-    return None if table.get("fresh") else table["within"]
-
-
-def shape(study: Spec) -> tuple[int, int]:
-    """L and M_l of a member's tables."""
-    table, depth = study["particles"], study["depth"]["layers"]
-    return depth, table["count"] // depth if table["per_layer"] is None else table["per_layer"]
+    return None if study.particles.fresh else study.particles.within
 
 
 def _family(coupling: str, listed: list[_Listed]) -> Family:

@@ -17,6 +17,8 @@ from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import reached_end
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
+from wgflow.study.schema import Member
+from wgflow.study.tables import NetworkTable
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -204,17 +206,17 @@ def _run(member: MemberFile) -> Run | None:
     with Trajectory(member.path) as trajectory:
         if not reached_end(trajectory):
             return None
-        study = trajectory.parameters["study"]
+        study = Member.of(trajectory.parameters["study"])
         network = trajectory.parameters["energy"]["network"]
         points, inputs = trajectory.parameters["energy"]["problem"]["data"]["x"]["shape"]
         parts = [_parts(each, inputs, points, network["layers"]) for each in trajectory.series("units")]
-        table = study["network"]
+        table = study.network or NetworkTable()
         return Run(
-            study["particles"]["count"],
-            study["flow"]["step"],
-            table["method"],
-            table["start"],
-            study["seed"],
+            study.count,
+            study.flow.step,
+            table.method,
+            table.start,
+            study.seed,
             parts,
             trajectory.series("outputs")[:, :, 0],
             trajectory.series("energy"),

@@ -18,6 +18,7 @@ from wgflow.report.member_selection import reached_end
 from wgflow.stats.fit import LawFit, fit_law
 from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -27,8 +28,8 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    study : dict
-        Its member of the study.
+    member : Member
+        Its tables.
     outputs : ndarray (M, K)
         Outputs at the end.
     displacement : ndarray (G,)
@@ -37,7 +38,7 @@ class Run(NamedTuple):
         Flow time and E of each frame.
     """
 
-    study: Spec
+    member: Member
     outputs: Array
     displacement: Array
     s: Array
@@ -46,12 +47,12 @@ class Run(NamedTuple):
     @property
     def layers(self) -> int:
         """L."""
-        return int(self.study["depth"]["layers"])
+        return self.member.layers
 
     @property
     def width(self) -> int:
         """M, units of a layer."""
-        return int(self.study["particles"]["per_layer"])
+        return self.member.per_layer
 
 
 class Errors(NamedTuple):
@@ -104,7 +105,7 @@ def read_run(file: MemberFile) -> Run | None:
             return None
         moved = trajectory.series("displacement")[-1] if "displacement" in trajectory.observables else np.empty(0)
         return Run(
-            trajectory.parameters["study"], trajectory.series("outputs")[-1], moved, trajectory.series("s"),
+            Member.of(trajectory.parameters["study"]), trajectory.series("outputs")[-1], moved, trajectory.series("s"),
             trajectory.series("energy"),
         )  # fmt: skip
 
@@ -127,10 +128,10 @@ def errors(work: Workspace) -> Errors:
         _distinct(fitted, lambda run: run.layers),
         _distinct(fitted, lambda run: run.width),
     )
-    seeds = _distinct(fitted, lambda run: int(run.study["seed"]))
+    seeds = _distinct(fitted, lambda run: run.member.seed)
     squares = np.full((len(seeds), len(depths), len(widths)), np.nan)
     for run in fitted:
-        place = seeds.index(run.study["seed"]), depths.index(run.layers), widths.index(run.width)
+        place = seeds.index(run.member.seed), depths.index(run.layers), widths.index(run.width)
         squares[place] = np.mean((run.outputs - limit.outputs) ** 2)
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)

@@ -144,7 +144,7 @@ def _place(run: Run) -> tuple[int, int, float]:
     blocks = run.layers * run.width
     sizes = (dimension, dimension, samples, blocks, run.layers)
     names = dict(zip(formulas.LETTERS, map(float, sizes), strict=True))
-    deviation = formulas.number(run.study["particles"]["scale"].get("a", 1.0), names, "particles.scale.a")
+    deviation = formulas.number(run.member.particles.scale.get("a", 1.0), names, "particles.scale.a")
     return dimension, blocks, float(f"{deviation / dimension**0.5:.12g}")  # the same alpha under every D
 
 

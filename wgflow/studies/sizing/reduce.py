@@ -21,7 +21,7 @@ from wgflow.stats.convergence_rates import Interval
 from wgflow.stats.exceedance import FailureRates, PhaseDiagram, check_target, failure_rates, phase_diagram
 from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
 from wgflow.stats.scaling_laws import Sizes
-from wgflow.studies.depth_width.reduce import shape
+from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -126,12 +126,12 @@ def summarise(work: Workspace) -> Sizing:
     last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:
-            study = trajectory.parameters["study"]
-            until, coupling = study["flow"]["until"], study["particles"]["coupling"]
+            study = Member.of(trajectory.parameters["study"])
+            until, coupling = study.flow.until, study.particles.coupling
             if not reached_end(trajectory) and not diverged(trajectory):
                 continue  # not decided yet
             energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
-            last.setdefault(shape(study), {})[study["seed"], study["particles"]["part"]] = energy
+            last.setdefault(study.shape, {})[study.seed, study.particles.part] = energy
     if not last:
         raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
     sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))

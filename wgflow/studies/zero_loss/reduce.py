@@ -19,6 +19,7 @@ from wgflow.energy import Energy
 from wgflow.model.problem import Problem
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
+from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory import reference_laws
 from wgflow.theory.assumption import Assumption
@@ -196,17 +197,17 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
 
 
 def _t0(trajectory: Trajectory) -> float:
-    t0 = trajectory.parameters["study"]["particles"].get("t0")
+    t0 = Member.of(trajectory.parameters["study"]).particles.t0
     return 0.5 if t0 is None else float(t0)
 
 
 def _support(trajectory: Trajectory) -> str:
-    return str(trajectory.parameters["study"]["particles"].get("support", "full"))
+    return Member.of(trajectory.parameters["study"]).particles.support
 
 
 def _law(trajectory: Trajectory, energy: Energy) -> reference_laws.Law:
     """Law of a start with full support, if its scales are numbers."""
-    scale = trajectory.parameters["study"]["particles"].get("scale") or {}
+    scale = Member.of(trajectory.parameters["study"]).particles.scale
     plain = all(isinstance(value, int | float) for value in scale.values())
     return reference_laws.initial_law(energy.problem, scale if plain else None)
 

@@ -43,11 +43,12 @@ class Recipe(TrainingTable):
     """
 
     def __init__(self, network: str, method: str = "vanilla", **options: Any) -> None:
-        values = {name: scalar(value) for name, value in options.items()}
+        values: dict[str, Any] = {"network": network, "method": method}
+        values |= {name: scalar(value) for name, value in options.items()}
         if "milestones" in values:
             values["milestones"] = [scalar(epoch) for epoch in values["milestones"]]
         try:
-            super().__init__(network=network, method=method, **values)
+            super().__init__(**values)
         except ValidationError as error:
             raise InputError("; ".join(explain(TrainingTable, error))) from error
         if self.nesterov and not self.momentum:
