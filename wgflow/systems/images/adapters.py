@@ -161,7 +161,7 @@ def residual(block: nn.Module) -> Split | None:
 
 
 def called_whole(block: nn.Module) -> bool:
-    """Whether a split would leave something of a block out: its hooks, or what torch.compile made of it."""
+    """Whether a split would leave something of a block out: its hooks, or its compiled form by torch.compile."""
     hooks = (block._forward_hooks, block._forward_pre_hooks, block._backward_hooks, block._backward_pre_hooks)
     return any(hooks) or hasattr(block, "_orig_mod")
 
@@ -193,39 +193,44 @@ def split(block: nn.Module) -> Split | None:
 
 
 def closing(after: nn.Module | None) -> object:
-    """What two closing activations have in common if they compute the same: classes, options, numbers."""
+    """Key that is equal for closing activations that compute the same: classes, options, numbers."""
     if after is None:
         return None
     options = [
-        (type(m), {key: repr(each) for key, each in vars(m).items() if not key.startswith("_") and key != "training"})
+        (type(m), {key: repr(value) for key, value in vars(m).items() if not key.startswith("_") and key != "training"})
         for m in after.modules()
     ]
     return (
         repr(after),
         options,
-        {name: getattr(each, "tolist", lambda each=each: repr(each))() for name, each in after.state_dict().items()},
+        {
+            name: getattr(value, "tolist", lambda value=value: repr(value))()
+            for name, value in after.state_dict().items()
+        },
     )
 
 
 def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
     """Pairs conv1, bn1, conv2, bn2, ..., as far as they go."""
-    found: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
+    pairs: list[tuple[nn.Conv2d, nn.BatchNorm2d]] = []
     while True:
-        convolution, norm = (getattr(block, f"{name}{len(found) + 1}", None) for name in ("conv", "bn"))
+        convolution, norm = (getattr(block, f"{name}{len(pairs) + 1}", None) for name in ("conv", "bn"))
         if not isinstance(convolution, nn.Conv2d) or not isinstance(norm, nn.BatchNorm2d | nn.SyncBatchNorm):
-            return found
-        found.append((convolution, cast(nn.BatchNorm2d, norm)))
+            return pairs
+        pairs.append((convolution, cast(nn.BatchNorm2d, norm)))
 
 
 def _activation(block: nn.Module) -> nn.Module:
     kept = [getattr(block, name, None) for name in _ACTIVATIONS]
-    return next((each for each in kept if isinstance(each, nn.Module)), nn.ReLU())
+    return next((module for module in kept if isinstance(module, nn.Module)), nn.ReLU())
 
 
 def _agrees(block: nn.Module, post: bool) -> bool:
     """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
     trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
-    unhook(each for each in trial.modules() if each is not trial)  # the form has the layers' hooks, but not the block's
+    unhook(
+        layer for layer in trial.modules() if layer is not trial
+    )  # the form has the layers' hooks, but not the block's
     with torch.no_grad():
         for tensor in (*trial.parameters(), *trial.buffers()):
             if tensor.is_floating_point():
@@ -237,7 +242,7 @@ def _agrees(block: nn.Module, post: bool) -> bool:
 
 
 def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
-    """Whether a block returns at x what the form does, without taking random numbers."""
+    """Whether a block and its split form agree at x, without drawing random numbers."""
     branch = Rest(copy.deepcopy(block), post)
     with chance_kept():
         before = chance()

@@ -22,19 +22,19 @@ def copied(model: nn.Module) -> nn.Module:
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module, got {describe(model)}")
-    lazy = next((name for name, each in model.named_parameters() if is_lazy(each)), None)
+    lazy = next((name for name, parameter in model.named_parameters() if is_lazy(parameter)), None)
     if lazy is not None:
         raise InputError(
             f"model: expected weights that have shapes, got {lazy} without one; call the model once before"
         )
     try:
         with torch.no_grad():
-            made = copy.deepcopy(model)
+            duplicate = copy.deepcopy(model)
     except Exception as error:  # e.g. weights that a hook computes are no leaves
         raise InputError(
             f"model: expected one that copy.deepcopy takes, got {type(model).__name__}: {error}"
         ) from error
-    before, after = list(model.parameters()), list(made.parameters())
+    before, after = list(model.parameters()), list(duplicate.parameters())
     if len(before) != len(after):
         raise InputError(
             f"model: expected blocks with parameters of their own, got {len(before)} parameters of which copy.deepcopy "
@@ -42,7 +42,7 @@ def copied(model: nn.Module) -> nn.Module:
         )
     for old, new in zip(before, after, strict=True):
         new.requires_grad_(old.requires_grad)
-    return made
+    return duplicate
 
 
 def in_a_row(module: nn.Module) -> bool:

@@ -1,10 +1,10 @@
-"""By which rule the blocks of each stage were taken, and what that costs: read from the stages themselves."""
+"""Report of a conversion: the rule that converted the blocks of each stage, and its cost."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
-from itertools import groupby
+from itertools import chain, groupby
 from typing import NamedTuple
 
 import torch
@@ -23,7 +23,7 @@ _PASS = "one more pass over the state for each block"
 
 
 class Taken(NamedTuple):
-    """How the blocks of one stage were taken.
+    """Conversion of the blocks of one stage.
 
     Attributes
     ----------
@@ -32,10 +32,10 @@ class Taken(NamedTuple):
     blocks : int
         n.
     rule : {"split", "difference", "own"}
-        ``split``: x -> after(x + step f(x)), f made of the block's layers. ``difference``: (1 - step) x +
-        step block(x), the block called as it is. ``own``: branches of another kind.
+        ``split``: x -> after(x + step f(x)), f built from the block's layers. ``difference``: (1 - step) x +
+        step block(x), the block called unchanged. ``own``: branches of another kind.
     cost : str
-        What a step of training pays beyond the blocks themselves.
+        Cost of a training step beyond the blocks themselves.
     """
 
     stage: str
@@ -48,63 +48,63 @@ class Taken(NamedTuple):
 
 
 def report(model: nn.Module) -> tuple[Taken, ...]:
-    """Rule and cost of each mean-field stage of a model, in the order in which it holds them."""
-    stages = [(name, each) for name, each in model.named_modules() if isinstance(each, MeanFieldStage)]
-    return tuple(Taken(name, len(stage), *_rule(list(stage.branches))) for name, stage in stages)
+    """Rule and cost of each mean-field stage of a model, in the model's order."""
+    return tuple(
+        Taken(name, len(stage), *_rule(list(stage.branches)))
+        for name, stage in model.named_modules()
+        if isinstance(stage, MeanFieldStage)
+    )
 
 
 def _rule(branches: list[nn.Module]) -> tuple[str, str]:
-    """Name of the rule that made such branches, and its cost."""
-    if all(isinstance(each, Rest | Branch) for each in branches):
+    """Name of the rule that produces such branches, and its cost."""
+    if all(isinstance(branch, Rest | Branch) for branch in branches):
         return "split", _SPLIT
-    differences = [each for each in branches if isinstance(each, Difference)]
+    differences = [branch for branch in branches if isinstance(branch, Difference)]
     if len(differences) < len(branches):
         return "own", _PASS
-    copies = sum(each.writes for each in differences)
+    copies = sum(difference.writes for difference in differences)
     kept = "an interpolation, whose two ends, the states before and after the block, are kept for the backward pass"
     more = f"; {copies} of them write to their state and are given a copy" if copies else ""
     return "difference", f"{_PASS}: {kept}{more}"
 
 
 def announced(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
-    """Log once what was taken by which rule, and which rows were not, and return the model; a warning if it costs."""
+    """Log the rule of every stage and the rows left unconverted, as a warning if there is a cost; return the model."""
     taken = report(model)
     left = [f"{name} ({why})" for name, why in _left(model, minimum)]
-    level = logging.INFO if all(each.rule == "split" for each in taken) and not (left or note) else logging.WARNING
+    level = logging.INFO if all(stage.rule == "split" for stage in taken) and not (left or note) else logging.WARNING
     more = f"; left as they are: {', '.join(left)}" if left else ""
     logger.log(level, "from_resnet: %s%s", "; ".join(map(str, taken)), more + note)
     return model
 
 
 def because(model: nn.Module, minimum: int) -> str:
-    """Words that say which modules were met in a network in which no stage was found, and why they are no blocks."""
+    """Ending of the error message for a network without stages: a module and why it is not a residual block."""
     tries = (_left(model, minimum), _left(model, 1), _closed(model, minimum), _left(model, minimum, rows=True))
-    name, why = next((each for found in tries for each in found), ("", ""))
+    name, why = next(chain.from_iterable(tries), ("", ""))
     return f"; {name or 'it'} is a {why}" if why else ""
 
 
 def _left(model: nn.Module, minimum: int, rows: bool = False) -> Iterator[tuple[str, str]]:
-    """Name of the first of each row of equal modules that are no blocks, and why; with what is a row itself, or not."""
+    """First module of each row of equal modules that are not blocks, and why; ``rows`` includes nested rows."""
     for name, row in model.named_modules():
         if not in_a_row(row) or isinstance(row, PlainStage):
             continue
-        for _, group in groupby(held(row), key=lambda each: alike(each[1])):
+        for _, group in groupby(held(row), key=lambda item: alike(item[1])):
             run = list(group)
             child = run[0][1]
-            if (
-                len(run) < minimum
-                or in_a_row(child) > rows
-                or any(isinstance(each, PlainStage) for each in child.modules())
-            ):
+            converted = any(isinstance(inner, PlainStage) for inner in child.modules())
+            if len(run) < minimum or in_a_row(child) > rows or converted:
                 continue
-            refused = ((key, each, tried(each).refused) for key, each in run)
-            key, child, why = next((each for each in refused if each[2]), ("", child, ""))
+            trials = ((key, module, tried(module).refused) for key, module in run)
+            key, child, why = next((trial for trial in trials if trial[2]), ("", child, ""))
             if why and (why not in TOO_SMALL or isinstance(child, torch.jit.ScriptModule)):
                 yield f"{name}.{key}".lstrip("."), f"{class_name(child)} that {why}"
 
 
 def _closed(model: nn.Module, minimum: int) -> Iterator[tuple[str, str]]:
-    """Names of what cannot be looked into, and why."""
+    """Names of modules that cannot be inspected, and why."""
     for name, module in model.named_modules():
         if isinstance(module, torch.jit.ScriptModule):
             yield name, f"{class_name(module)}, which cannot be looked into; convert the network before torch.jit does"

@@ -93,7 +93,7 @@ def from_resnet(
             ):
                 return None
             if isinstance(module, PlainStage):
-                branches = [(each, module.after) for each in module.branches]
+                branches = [(branch, module.after) for branch in module.branches]
                 return [_as(module, make(branches))] if len(module) >= minimum else None
             if stages is None:
                 parts = runs(module, minimum, rules[0], make)
@@ -105,23 +105,23 @@ def from_resnet(
 
     if stages is not None:
         return announced(used_once(_changed(model, by(*rules))), minimum)
-    found, note = None, ""
-    for each in rules:
+    converted, note = None, ""
+    for one_rule in rules:
         try:
-            after = used_once(_changed(model if found is None else copied(found), by(each)))
+            after = used_once(_changed(model if converted is None else copied(converted), by(one_rule)))
         except InputError as error:
-            if found is None:
+            if converted is None:
                 raise
-            note = f"; no more of it, as {error}"  # what the rule before found stands
+            note = f"; no more of it, as {error}"  # the result of the previous rule stands
             break
-        found = after if stages_of(after) else found
-    if found is None:
+        converted = after if stages_of(after) else converted
+    if converted is None:
         raise InputError(
             f"model: expected {minimum} or more residual blocks of one class and equal shapes in a row, in a "
             f"torch.nn.Sequential that has no forward of its own, got none in {type(model).__name__}"
             f"{because(model, minimum)}"
         )
-    return announced(found, minimum, note)
+    return announced(converted, minimum, note)
 
 
 def to_resnet(model: nn.Module) -> nn.Module:
@@ -153,8 +153,8 @@ def to_resnet(model: nn.Module) -> nn.Module:
     def change(name: str, module: nn.Module) -> list[nn.Module] | None:
         return _ordinary(module) if isinstance(module, MeanFieldStage) else None
 
-    made = _rebuilt("", copied(model), change, {})
-    return made[0] if len(made) == 1 else nn.Sequential(*made)
+    rebuilt = _rebuilt("", copied(model), change, {})
+    return rebuilt[0] if len(rebuilt) == 1 else nn.Sequential(*rebuilt)
 
 
 def _changed(model: nn.Module, change: Change) -> nn.Module:
@@ -163,7 +163,7 @@ def _changed(model: nn.Module, change: Change) -> nn.Module:
 
 
 def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> set[str]:
-    """Names asked for, each of a container that can be looked through."""
+    """Names of the requested containers, each one that can be inspected."""
     asked = [stages] if isinstance(stages, str) else stages
     if not isinstance(asked, Iterable):
         raise InputError(f"stages: expected names of containers, got {describe(stages)}")
@@ -178,15 +178,15 @@ def _wanted(stages: str | Iterable[str], model: nn.Module, names: set[str]) -> s
     return set(asked)
 
 
-def _as(container: nn.Module, made: nn.Module) -> nn.Module:
-    """Give what was made for a container its mode, training or not; the blocks in it keep theirs."""
-    for module in (made, getattr(made, "branches", made)):
+def _as(container: nn.Module, replacement: nn.Module) -> nn.Module:
+    """Give the replacement of a container its mode, training or not; the blocks in it keep theirs."""
+    for module in (replacement, getattr(replacement, "branches", replacement)):
         module.training = container.training
-    return made
+    return replacement
 
 
 def _filled(container: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
-    """Put parts in the place of what a Sequential holds; its class, mode and hooks stay."""
+    """Replace the contents of a Sequential by parts; its class, mode and hooks stay."""
     parts = list(parts)
     for name in list(container._modules):
         delattr(container, name)
@@ -216,19 +216,19 @@ def _block(stage: MeanFieldStage, branch: nn.Module, step: float) -> nn.Module:
 def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[nn.Module]]) -> list[nn.Module]:
     """Apply a change to a module or else to what is in it; a Sequential takes several modules in the place of one.
 
-    ``done`` holds what was made of each module, for one that stands in several places.
+    ``done`` maps the id of each module to its replacement, for modules that occur in several places.
     """
     if id(module) in done:
         return done[id(module)]
-    made = change(name, module)
-    if made is None:
+    rebuilt = change(name, module)
+    if rebuilt is None:
         inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in held(module)}
         if in_a_row(module) and not isinstance(module, PlainStage) and any(len(parts) > 1 for parts in inner.values()):
-            _filled(module, [each for parts in inner.values() for each in parts])
+            _filled(module, [part for parts in inner.values() for part in parts])
         else:
             for key, parts in inner.items():
                 if len(parts) > 1 or parts[0] is not module._modules[key]:
                     setattr(module, key, parts[0] if len(parts) == 1 else _as(module, nn.Sequential(*parts)))
-        made = [module]
-    done[id(module)] = made
-    return made
+        rebuilt = [module]
+    done[id(module)] = rebuilt
+    return rebuilt

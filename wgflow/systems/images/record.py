@@ -279,5 +279,5 @@ def particles(model: nn.Module, columns: int) -> tuple[Array, Array]:
     from wgflow.systems.images.bridge import to_particles
     from wgflow.systems.images.stage import PlainStage
 
-    made = [to_particles(each, columns) for each in model.modules() if isinstance(each, PlainStage)]
-    return np.concatenate([rho.theta for rho in made]), np.concatenate([rho.tau for rho in made])
+    ensembles = [to_particles(stage, columns) for stage in model.modules() if isinstance(stage, PlainStage)]
+    return np.concatenate([rho.theta for rho in ensembles]), np.concatenate([rho.tau for rho in ensembles])

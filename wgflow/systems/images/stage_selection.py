@@ -1,4 +1,4 @@
-"""Which of the modules that a container calls one after the other become a stage, and by which rule."""
+"""Selection of the modules of a sequential container that become a stage, and of the rule that converts them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def rules_of(rule: Rule | str) -> tuple[Rule, ...]:
-    """Rules to be tried one after the other."""
+    """Rules to try, in order."""
     if isinstance(rule, str):
         if rule not in RULES:
             raise unknown("rule", rule, RULES)
@@ -38,37 +38,38 @@ def rules_of(rule: Rule | str) -> tuple[Rule, ...]:
 
 
 def runs(container: nn.Module, minimum: int, rule: Rule, make: Make) -> list[nn.Module] | None:
-    """What a container holds with its runs as stages, or None if there is no run."""
+    """Modules of a container with its runs replaced by stages, or None if there is no run."""
     children = [child for _, child in held(container)]
-    looked_at = [(each, got, _kind(each, got)) for each, got in zip(children, _found(rule, children), strict=True)]
+    splits = zip(children, _splits(rule, children), strict=True)
+    candidates = [(child, pair, _kind(child, pair)) for child, pair in splits]
     parts: list[nn.Module] = []
-    for kind, group in groupby(looked_at, key=lambda each: each[2]):
+    for kind, group in groupby(candidates, key=lambda candidate: candidate[2]):
         run = list(group)
-        blocks = [found for _, found, _ in run if found is not None]
+        blocks = [pair for _, pair, _ in run if pair is not None]
         parts += [make(blocks)] if kind is not None and len(run) >= minimum else [child for child, _, _ in run]
     return parts if any(isinstance(part, MeanFieldStage) for part in parts) else None
 
 
-def _found(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
-    """What a rule makes of the blocks of a container.
+def _splits(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
+    """Branch and closing activation of each block of a container under a rule, None for what the rule does not take.
 
-    Of a row of blocks, and of what holds a stage already, the default makes nothing; and it splits none of a row of
-    equal blocks of which one must be called as it is, so that all of them are taken by their difference.
+    The default skips rows of blocks and modules that already hold a stage. It splits no block of a row of equal blocks
+    if one of them must be called whole, so that all of them are converted by their difference.
     """
     if rule is residual:
-        return [None if in_a_row(each) or stages_of(each) else rule(each) for each in children]
-    found = [rule(each) for each in children]
+        return [None if in_a_row(child) or stages_of(child) else rule(child) for child in children]
+    splits = [rule(child) for child in children]
     if rule is whole_split:
         for _, group in groupby(range(len(children)), key=lambda k: alike(children[k])):
             row = list(group)
             if any(called_whole(children[k]) for k in row):
-                found = [None if k in row else each for k, each in enumerate(found)]
-    return found
+                splits = [None if k in row else pair for k, pair in enumerate(splits)]
+    return splits
 
 
-def _kind(child: nn.Module, found: Split | None) -> object:
-    """What the blocks of one run have in common; None for what is no block."""
-    return None if found is None else (alike(child), closing(found[1]))
+def _kind(child: nn.Module, pair: Split | None) -> object:
+    """Key shared by the blocks of one run; None for a module that is not a block."""
+    return None if pair is None else (alike(child), closing(pair[1]))
 
 
 def one_stage(name: str, container: nn.Module, rules: tuple[Rule, ...], make: Make) -> list[nn.Module]:
@@ -76,18 +77,18 @@ def one_stage(name: str, container: nn.Module, rules: tuple[Rule, ...], make: Ma
     for rule in rules[:-1]:
         try:
             return _parts(name, container, rule, make)
-        except InputError:  # the last rule says what does not fit
+        except InputError:  # the last rule's error is the one reported
             pass
     return _parts(name, container, rules[-1], make)
 
 
 def _parts(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.Module]:
     children = [child for _, child in held(container)]
-    found = _found(rule, children)
-    first = next((k for k, each in enumerate(found) if each is not None), len(found))
-    blocks = [each for each in found if each is not None]
-    if not blocks or None in found[first:]:
-        k = first + found[first:].index(None) if blocks else 0
+    splits = _splits(rule, children)
+    first = next((k for k, pair in enumerate(splits) if pair is not None), len(splits))
+    blocks = [pair for pair in splits if pair is not None]
+    if not blocks or None in splits[first:]:
+        k = first + splits[first:].index(None) if blocks else 0
         raise InputError(
             f"stage {name!r}: expected blocks x -> after(x + f(x)), got "
             f"{_stranger(children[k], k, rule) if children else 'none'}; pass rule='difference', which takes any block "
