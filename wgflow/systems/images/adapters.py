@@ -1,4 +1,4 @@
-"""What somebody else's residual block computes, found out by trying it, and its branch f(x; theta) made of its layers.
+"""Branch f(x; theta) of a residual block from another library, identified by testing what the block computes.
 
 Two forms are known, of blocks whose layers are called ``conv1``, ``bn1``, ``conv2``, ``bn2``, ..., as torchvision and
 many others have it:
@@ -6,11 +6,11 @@ many others have it:
     post-activation   x -> act(x + bn_k(conv_k( ... act(bn_1(conv_1(x))))))        (He et al., arXiv:1512.03385)
     pre-activation    x -> x + conv_k(act(bn_k( ... conv_1(act(bn_1(x))))))        (He et al., arXiv:1603.05027)
 
-Names do not tell them apart, or from a block with something more in it. So a copy of the block is given random
-weights and is compared, in float64 and in both modes, with the form: it is taken only if it computes the same, and
-takes no random numbers: a block that is dropped now and then computes the same most of the time.
+Names distinguish neither the two forms nor a block with further layers. So a copy of the block with random weights is
+compared with the form, in float64 and in both modes: it is accepted only if it computes the same and draws no random
+numbers, since a block that is dropped at random computes the same most of the time.
 
-Any other residual block is taken by its difference, block(x) - x, which costs one more pass over the state.
+Any other residual block is converted by its difference, block(x) - x, which costs one more pass over the state.
 """
 
 from __future__ import annotations

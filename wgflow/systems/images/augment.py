@@ -23,7 +23,7 @@ MODES = ("zeros", "reflect")
 
 
 def draws(seed: int, epoch: int, count: int, padding: int = 4, flip: bool = True) -> NDArray[np.int64]:
-    """What is done to each of M images in an epoch.
+    """Random crop and reflection of each of M images in an epoch.
 
     Parameters
     ----------
@@ -84,8 +84,8 @@ def crop_and_flip(images: torch.Tensor, drawn: torch.Tensor, padding: int = 4, m
     rows = drawn[:, :1] + torch.arange(height, device=images.device)  # (B, H)
     across = torch.arange(width, device=images.device).expand(batch, width)
     columns = drawn[:, 1:2] + torch.where(drawn[:, 2:] > 0, width - 1 - across, across)  # (B, W)
-    each = torch.arange(batch, device=images.device)
+    image = torch.arange(batch, device=images.device)
     # advanced indices around a slice come first: (B, H, W, C), which as (B, C, H, W) lies channels last
-    out = padded[each[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
+    out = padded[image[:, None, None], :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2)
     last = images.is_contiguous(memory_format=torch.channels_last) and not images.is_contiguous()
     return out.contiguous(memory_format=torch.channels_last if last else torch.contiguous_format)

@@ -1,9 +1,8 @@
 """Training as frames that a trajectory keeps: flow time s counts epochs, and particles are the blocks of all stages.
 
 A block's parameters are many, so a frame holds q random projections of them (:mod:`wgflow.systems.images.bridge`);
-what training
-goes on from, and the weights themselves, are in a checkpoint beside the trajectory. Nothing here needs torch until it
-runs.
+the state needed to resume training, with the weights themselves, is in a checkpoint beside the trajectory. Nothing here
+needs torch until it runs.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Whether somebody else's module is a residual block, found out by trying a copy of it, and its random numbers.
+"""Test, on a copy, of whether a module from another library is a residual block, and of its random numbers.
 
 A block adds something to its state: with all of its weights 0 it returns the state entry by entry, through its closing
 activation if it has one. A convolution, a dense or a shuffle unit and a row of layers without a skip do not.
@@ -21,11 +21,11 @@ from torch.overrides import TorchFunctionMode
 SIZES = (8, 16, 32)  # of the images tried; a block of another network than of small images takes one of them as a rule
 
 LARGEST = 2**23  # numbers of a state that is tried
-TOO_SMALL = ("has no weights", "is a single layer")  # why a module is not even looked at
+TOO_SMALL = ("has no weights", "is a single layer")  # reasons to reject a module without a test
 
 
 class Trial(NamedTuple):
-    """What a trial of a module found.
+    """Result of testing a module.
 
     Attributes
     ----------
