@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 from scipy.special import ndtri
 
 import wgflow
-from wgflow.base import rng as numbers
 from wgflow.base.errors import DivergenceError
+from wgflow.base.rng import key, uniform
 from wgflow.flow import device_status
 from wgflow.flow.device_depth import DepositLayers, GapLayers
 from wgflow.flow.device_status import Launcher
@@ -155,9 +155,9 @@ KERNEL invert(Int count, const double* u, double* out) { EACH(i, count) out[i] =
 def test_uniform_numbers_are_those_of_rng_bit_for_bit(seed, step, rows, columns):
     device = HostDevice(text=source() + DRAW)
     out = device.empty((rows, columns), np.float64)
-    seed_word, stream = (word - 2**64 if word >= 2**63 else word for word in numbers.key(seed, "langevin"))
+    seed_word, stream = (word - 2**64 if word >= 2**63 else word for word in key(seed, "langevin"))
     device.launch("float64", "draw", 2, 16, 0, (rows, columns, seed_word, stream, step, 0, out))
-    np.testing.assert_array_equal(device.get(out), numbers.uniform(seed, "langevin", (rows, columns), step))
+    np.testing.assert_array_equal(device.get(out), uniform(seed, "langevin", (rows, columns), step))
 
 
 def test_normal_numbers_are_scipys_to_a_few_ulp(rng):

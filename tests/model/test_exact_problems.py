@@ -60,12 +60,12 @@ def test_integrators_have_their_order_on_the_exact_flow(name, order):
 
 def test_teacher_is_realisable():
     """The teacher's own blocks under Layers answer y: E = 0."""
-    from wgflow.base import rng as counter
+    from wgflow.base.rng import normal
     from wgflow.model.synthetic import teacher
 
     x, y = teacher(samples=30, width=2, layers=3, units=2, seed=5)
     problem = wgflow.Problem.padded(x, y)
-    theta = counter.normal(5, "teacher blocks", (6, 7)) * np.array([2, 2, 2, *[3**-0.5] * 3, 1])
+    theta = normal(5, "teacher blocks", (6, 7)) * np.array([2, 2, 2, *[3**-0.5] * 3, 1])
     rho = wgflow.Particles(theta, np.repeat((np.arange(3) + 0.5) / 3, 2))
     assert wgflow.Energy(problem, wgflow.Layers(3))(rho) < 1e-30
     assert np.mean(y**2) > 0.01

@@ -5,8 +5,8 @@ import pytest
 from scipy import sparse
 
 import wgflow
-from wgflow.base import rng as counter
 from wgflow.base.errors import InputError
+from wgflow.base.rng import normal
 from wgflow.model import datasets
 from wgflow.model.synthetic import sine
 from wgflow.systems.neural_feature_flow.network import Network as FeatureNetwork
@@ -242,7 +242,7 @@ def test_a_tensor_that_requires_grad_is_refused_in_one_line():
     np.testing.assert_array_equal(wgflow.Problem(tensor.detach(), Y).x, X)
 
 
-UNIT = counter.normal(0, "unit", (400, 1))
+UNIT = normal(0, "unit", (400, 1))
 FAR = {
     "far off": 1e12 + UNIT,
     "below": -1e13 + UNIT,

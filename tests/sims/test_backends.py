@@ -7,8 +7,7 @@ from wgflow.kernels import auto
 from wgflow.kernels import select as kernels
 from wgflow.kernels.gpu import device, diagnose
 from wgflow.kernels.reference import Reference
-from wgflow.sims import pool as sweep
-from wgflow.sims import run
+from wgflow.sims import pool, run
 from wgflow.sims.bundled import study_path
 from wgflow.study import grid
 from wgflow.systems import residual
@@ -127,8 +126,8 @@ def test_broken_gpu_under_auto_is_said_and_the_cpu_used(tmp_path, study, capsys,
 
 def test_members_on_one_device_run_one_after_another(study, with_gpu, monkeypatch):
     asked = []
-    real = sweep.split_cores
-    monkeypatch.setattr(sweep, "split_cores", lambda *args: asked.append(args[2]) or real(*args))
+    real = pool.split_cores
+    monkeypatch.setattr(pool, "split_cores", lambda *args: asked.append(args[2]) or real(*args))
     assert run.main([study, "--dry-run"]) == 0
     assert run.main([study, "--dry-run", "--jobs", "2"]) == 0
     assert run.main([study, "--dry-run", "--backend", "cpu"]) == 0

@@ -23,14 +23,23 @@ from wgflow.report.figure import Plan  # noqa: E402
 from wgflow.sims import run  # noqa: E402
 from wgflow.sims.bundled import studies_folder, study_path  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
-from wgflow.studies.cifar import reduce as cifar  # noqa: E402
+from wgflow.studies.cifar import reduce  # noqa: E402
 from wgflow.studies.cifar.requires import paired  # noqa: E402
-from wgflow.study import grid, training_tables  # noqa: E402
-from wgflow.study import schema as study  # noqa: E402
+from wgflow.study import (  # noqa: E402
+    grid,
+    schema,
+    training_tables,
+)
 from wgflow.study.workspace import Workspace  # noqa: E402
 from wgflow.systems import members  # noqa: E402
-from wgflow.systems.images import architectures, augment, checkpoint, rates, training  # noqa: E402
-from wgflow.systems.images import members as trainings  # noqa: E402
+from wgflow.systems.images import (  # noqa: E402
+    architectures,
+    augment,
+    checkpoint,
+    rates,
+    training,
+)
+from wgflow.systems.images.members import check  # noqa: E402
 from wgflow.trajectory import TrajectoryWriter  # noqa: E402
 
 STUDY = """
@@ -99,7 +108,7 @@ def test_files_of_a_training_that_go_or_are_another_s(folder, monkeypatch, capsy
     paths = [of(folder) / f"members/seed-{seed}.checkpoint" for seed in (0, 1)]
     with wgflow.Trajectory(paths[0].with_suffix(".h5")) as trajectory:
         documents, first, names = trajectory.parameters, trajectory[0], trajectory.observables
-    setup = members.build(study.Member.model_validate(documents["study"]), "cpu", 1)
+    setup = members.build(schema.Member.model_validate(documents["study"]), "cpu", 1)
     shapes = dict.fromkeys(set(names) - {"energy", "dissipation", "switches", "step_length"}, ())
     rest = {name: documents[name] for name in ("flow", "study", "provenance")}
     with TrajectoryWriter.create(
@@ -121,7 +130,7 @@ def table(path):
 def planned(text=STUDY, **overrides):
     path = Path("x.toml")
     path.write_text(text)
-    return grid.expand(study.load(path, {key.replace("__", "."): value for key, value in overrides.items()})[0])
+    return grid.expand(schema.load(path, {key.replace("__", "."): value for key, value in overrides.items()})[0])
 
 
 def test_a_study_runs_to_its_page_and_its_table(folder, capsys):
@@ -321,21 +330,21 @@ def test_bundled_studies_are_whole(name, tmp_path):
     for each in ("data_batch_1", "data_batch_2", "data_batch_3", "data_batch_4", "data_batch_5"):
         (tmp_path / "cifar-10-batches-bin" / f"{each}.bin").write_bytes(b"")
     overrides = {} if name == "digits_resnet" else {"problem.path": str(tmp_path)}
-    found = grid.expand(study.load(study_path(name), overrides)[0])
+    found = grid.expand(schema.load(study_path(name), overrides)[0])
     paired(Plan("cifar", found))
     for each in found:
-        table, problem = trainings.check(each.member)
+        table, problem = check(each.member)
         assert table.network in architectures.ARCHITECTURES
         assert len(each.member.observables) == 6
         of_table = {"cifar10": ("resnet", 160.0), "cifar100": ("resnext29", 300.0)}.get(problem.name)
         if of_table and name != "cifar10_few":
             assert table.network.startswith(of_table[0])
             assert each.member.flow.until == of_table[1]
-            assert (problem.name, table.network) in cifar.PUBLISHED
+            assert (problem.name, table.network) in reduce.PUBLISHED
             assert table.milestones == ([80, 120] if problem.name == "cifar10" else [150, 225])
     if name == "cifar_table":
         told = {(each.member.problem.name, each.member.training.network) for each in found}
-        assert told == set(cifar.PUBLISHED)
+        assert told == set(reduce.PUBLISHED)
 
 
 def test_the_data_of_a_study_is_known_by_content_not_by_place(folder):
@@ -347,23 +356,23 @@ def test_the_data_of_a_study_is_known_by_content_not_by_place(folder):
             (place / name).write_bytes(bytes([byte]))
         path = folder / "x.toml"
         path.write_text(STUDY.replace('name = "digit_images"', f'name = "cifar10"\npath = "data{k}"'))
-        texts.append(study.load(path, {})[1])
+        texts.append(schema.load(path, {})[1])
     assert texts[0] == texts[1]
     assert texts[0]["problem"]["path"] != texts[2]["problem"]["path"]
 
 
 def test_a_re_encoded_copy_is_said_in_words(folder):
     assert run.main(["pics.toml", *ALONE, "--set", "figure=none", "--set", "flow.until=1"]) == 0
-    (found,) = cifar.comparisons(Workspace(of(folder)))
-    assert "re-encoded" not in cifar.sentence(found)
-    (row,) = cifar.rows([found])
+    (found,) = reduce.comparisons(Workspace(of(folder)))
+    assert "re-encoded" not in reduce.sentence(found)
+    (row,) = reduce.rows([found])
     assert row["verified"] == "yes"
     other = found._replace(verified=False, images="cifar10", network="resnet20", train=50_000)
-    assert cifar.published(other._replace(train=4000)) is None
-    assert cifar.sentence(other).endswith(
+    assert reduce.published(other._replace(train=4000)) is None
+    assert reduce.sentence(other).endswith(
         "the paper has 8.75 and 8.19. The images are a re-encoded copy, not the published files."
     )
-    (row,) = cifar.rows([other])
+    (row,) = reduce.rows([other])
     assert (row["verified"], row["paper_vanilla"], row["paper_mean_field"]) == ("no, re-encoded", 8.75, 8.19)
 
 
@@ -371,17 +380,17 @@ def test_comparisons_pair_by_seed_and_tell_variants_apart(folder):
     text = STUDY + '\n[[also]]\ntraining.method = "mean_field"\ntraining.tau_rate = 5.0\n'
     (folder / "pics.toml").write_text(text)
     assert run.main(["pics.toml", *ALONE, "--set", "figure=none", "--set", "flow.until=1"]) == 0
-    found = cifar.comparisons(Workspace(of(folder)))
+    found = reduce.comparisons(Workspace(of(folder)))
     assert [each.variant for each in found] == ["tau_rate = 1.0", "tau_rate = 5.0"]
     assert all(each.seeds == (0, 1) for each in found)
     np.testing.assert_array_equal(found[0].vanilla, found[1].vanilla)
     for path in of(folder).glob("members/*vanilla*seed-1*.h5"):
         path.unlink()
-    assert [each.seeds for each in cifar.comparisons(Workspace(of(folder)))] == [(0,), (0,)]
+    assert [each.seeds for each in reduce.comparisons(Workspace(of(folder)))] == [(0,), (0,)]
     for path in of(folder).glob("members/*vanilla*.h5"):
         path.unlink()
     with pytest.raises(InputError, match="expected a seed whose two trainings came to their end"):
-        cifar.comparisons(Workspace(of(folder)))
+        reduce.comparisons(Workspace(of(folder)))
 
 
 def test_switches_between_frames_are_all_counted(folder):
@@ -395,7 +404,7 @@ def test_switches_between_frames_are_all_counted(folder):
     ]
     options = [*ALONE, "--set", "figure=none", *(part for each in fast for part in ("--set", each))]
     assert run.main(["pics.toml", *options]) == 0
-    (found,) = cifar.comparisons(Workspace(of(folder)))
+    (found,) = reduce.comparisons(Workspace(of(folder)))
     for path, row in zip(found.paths, found.switches, strict=True):
         with wgflow.Trajectory(path) as trajectory:
             assert row.tolist() == np.diff([0, *(frame.switches for frame in trajectory)]).tolist()
@@ -445,8 +454,8 @@ def test_keys_of_a_training_are_what_networks_and_figures_take():
     for name, known in (("schedule", rates.SCHEDULES), ("outside", augment.MODES),
                         ("ends", BOUNDARIES), ("tau", TAU_LAWS)):  # fmt: skip
         assert set(fields[name].annotation.__args__) == set(known), name
-    assert set(cifar.OWN) < set(fields)
-    assert {network for _, network in cifar.PUBLISHED} <= set(architectures.ARCHITECTURES)
+    assert set(reduce.OWN) < set(fields)
+    assert {network for _, network in reduce.PUBLISHED} <= set(architectures.ARCHITECTURES)
 
 
 def test_unknown_tables_and_keys_of_images(folder):

@@ -10,12 +10,10 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.model import data_files as sources
-from wgflow.sims import pool as sweep
-from wgflow.sims import run
+from wgflow.model import data_files
+from wgflow.sims import pool, run
 from wgflow.sims.bundled import study_path
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.study.provenance import digest
 from wgflow.systems import members, problem
 
@@ -60,7 +58,7 @@ def targets(place):
 
 def named():
     """Name that the folder of the study is to have now."""
-    _, content = study.load(study_path("own.toml"), {})
+    _, content = schema.load(study_path("own.toml"), {})
     with open("own.npz", "rb") as file:
         assert content["problem"]["path"] == f"sha256:{hashlib.sha256(file.read()).hexdigest()}"
     return digest(content)
@@ -115,7 +113,7 @@ def folder(path):
 @pytest.mark.parametrize("after", [1, 2], ids=["before a member starts", "before the summary"])
 @pytest.mark.parametrize("change", [other, same_size_and_times, gone, folder])
 def test_a_file_that_changes_while_the_study_runs_stops_it(place, capsys, monkeypatch, change, after):
-    ended, real = [], sweep.run_member
+    ended, real = [], pool.run_member
 
     def changing(*args, **options):
         outcome = real(*args, **options)
@@ -124,7 +122,7 @@ def test_a_file_that_changes_while_the_study_runs_stops_it(place, capsys, monkey
             change(place / "own.npz")
         return outcome
 
-    monkeypatch.setattr(sweep, "run_member", changing)
+    monkeypatch.setattr(pool, "run_member", changing)
     name = named()
     assert run.main(COMMAND) == run.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
@@ -135,7 +133,7 @@ def test_a_file_that_changes_while_the_study_runs_stops_it(place, capsys, monkey
     assert not list(place.glob("runs/own/[0-9a-f]*/summary*"))
     (events,) = place.glob("runs/own/[0-9a-f]*/events.jsonl")
     assert [json.loads(each)["event"] for each in events.read_text().splitlines()][-1] == "stopped"
-    monkeypatch.setattr(sweep, "run_member", real)
+    monkeypatch.setattr(pool, "run_member", real)
     if change is folder:
         (place / "own.npz").rmdir()
     data("own.npz", 1)
@@ -144,13 +142,13 @@ def test_a_file_that_changes_while_the_study_runs_stops_it(place, capsys, monkey
 
 
 def test_a_file_written_again_with_the_same_bytes_is_no_change(place, monkeypatch):
-    real = sweep.run_member
-    monkeypatch.setattr(sweep, "run_member", lambda *args, **options: (data("own.npz", 1), real(*args, **options))[1])
+    real = pool.run_member
+    monkeypatch.setattr(pool, "run_member", lambda *args, **options: (data("own.npz", 1), real(*args, **options))[1])
     assert run.main(COMMAND) == 0
 
 
 def test_each_member_of_a_grid_of_files_answers_for_its_own(place, capsys, monkeypatch):
-    real, ended = sweep.run_member, []
+    real, ended = pool.run_member, []
 
     def changing(*args, **options):
         outcome = real(*args, **options)
@@ -160,7 +158,7 @@ def test_each_member_of_a_grid_of_files_answers_for_its_own(place, capsys, monke
         return outcome
 
     data("b.npz", 3)
-    monkeypatch.setattr(sweep, "run_member", changing)
+    monkeypatch.setattr(pool, "run_member", changing)
     assert run.main([*COMMAND, "--set", 'grid.problem.path=["own.npz", "b.npz"]', "--set", "grid.seed=[0]"]) == 2
     assert "b.npz: changed while the study ran" in capsys.readouterr().err
     assert list(targets(place).values()) == [{1.0}]
@@ -168,7 +166,7 @@ def test_each_member_of_a_grid_of_files_answers_for_its_own(place, capsys, monke
 
 def test_a_process_that_reads_the_file_later_compares_it(place):
     """A worker is handed members alone: what it reads must be what they were planned with."""
-    (first, _) = pickle.loads(pickle.dumps(grid.expand(study.load(study_path("own.toml"), {})[0])))
+    (first, _) = pickle.loads(pickle.dumps(grid.expand(schema.load(study_path("own.toml"), {})[0])))
     assert first.member.data == (
         (str(place / "own.npz"), hashlib.sha256((place / "own.npz").read_bytes()).hexdigest()),
     )
@@ -185,7 +183,7 @@ def test_a_member_of_no_study_reads_what_the_file_holds(place):
     raw = {"problem": table, "flow": {"until": 1.0}}
     for y in (1.0, 2.0):
         data("own.npz", y)
-        assert members.build(study.check_member(raw, "x")).energy.problem.y.max() == y
+        assert members.build(schema.check_member(raw, "x")).energy.problem.y.max() == y
 
 
 def test_files_of_images_are_known_one_by_one(place, monkeypatch):
@@ -199,16 +197,16 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
         (place / name).write_bytes(bytes([k]) * 3073)
     problem = {"name": "cifar10", "path": ".", "verify": False}
     changes = {"problem": problem, "training": {"network": "resnet20"}, "flow.step": 1.0, "grid": {}}
-    checked, content = study.load(study_path("own.toml"), changes)
+    checked, content = schema.load(study_path("own.toml"), changes)
     digests = [hashlib.sha256(bytes([k]) * 3073).hexdigest() for k in range(len(names))]
     lines = "".join(f"{name}:{each}\n" for name, each in zip(names, digests, strict=True))
     assert content["problem"]["path"] == f"sha256:{hashlib.sha256(lines.encode()).hexdigest()}"
     (one,) = grid.expand(checked)
     assert one.member.data == tuple((str(place / name), each) for name, each in zip(names, digests, strict=True))
-    sources.check_unchanged(grid.data_files([one]))
+    data_files.check_unchanged(grid.data_files([one]))
     (place / "test_batch.bin").write_bytes(bytes(3073))
     with pytest.raises(InputError, match=r"test_batch\.bin: changed while the study ran"):
-        sources.check_unchanged(grid.data_files([one]))
+        data_files.check_unchanged(grid.data_files([one]))
     with pytest.raises(InputError, match=r"test_batch\.bin: changed while the study ran"):
         images.images("cifar10", one.member.problem.path, verify=False, known=one.member.data)
 
@@ -217,5 +215,5 @@ def test_files_of_images_are_known_one_by_one(place, monkeypatch):
 def test_paths_that_lead_nowhere_are_one_line(place, path):
     (place / "loop.npz").symlink_to("loop.npz")
     with pytest.raises(InputError, match=r"expected (where data lie, got|a readable data file)") as caught:
-        study.load(study_path("own.toml"), {"problem.path": path})
+        schema.load(study_path("own.toml"), {"problem.path": path})
     assert "\n" not in str(caught.value)

@@ -4,8 +4,7 @@ import pytest
 
 from wgflow.sims import dry_run, forecast, run, trial
 from wgflow.sims.forecast import Load
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 
 STUDY = """
 name = "small"
@@ -26,7 +25,7 @@ seed = [0, 1, 2, 3]
 @pytest.fixture
 def planned(tmp_path):
     (tmp_path / "small.toml").write_text(STUDY)
-    return grid.expand(study.load(tmp_path / "small.toml", {})[0])
+    return grid.expand(schema.load(tmp_path / "small.toml", {})[0])
 
 
 def test_loads(planned):

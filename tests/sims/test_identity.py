@@ -17,8 +17,7 @@ from wgflow.cli import figure as cli_figure
 from wgflow.cli import report as cli_report
 from wgflow.cli import watch as cli_watch
 from wgflow.report.rebuild import recorded_outcome
-from wgflow.sims import run
-from wgflow.sims import run_member as runner
+from wgflow.sims import run, run_member
 from wgflow.study.grid import expand
 from wgflow.study.schema import load
 from wgflow.study.workspace import Workspace
@@ -361,7 +360,7 @@ def test_a_file_that_goes_while_its_member_runs(study, tmp_path, monkeypatch, ca
 
 
 def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch, capsys):
-    run_member = runner.run_member
+    run_one = run_member.run_member
     assert run.main([*study, "--out", "other", "--set", "flow.until=2.0"]) == 0
     (other,) = tmp_path.glob("other/mine/[0-9a-f]*")
 
@@ -380,7 +379,7 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
         ended = []
 
         def attacked(*arguments, attack=attack, ended=ended, when=when, **options):
-            outcome = run_member(*arguments, **options)
+            outcome = run_one(*arguments, **options)
             ended.append(outcome)
             if len(ended) == when:
                 attack()
@@ -391,7 +390,7 @@ def test_a_file_that_goes_after_its_member_has_run(study, tmp_path, monkeypatch,
         (line,) = capsys.readouterr().err.splitlines()
         assert words in line
         assert not (folder / "summary.json").exists()
-        monkeypatch.setattr("wgflow.sims.pool.run_member", run_member)
+        monkeypatch.setattr("wgflow.sims.pool.run_member", run_one)
         if "exchanged" in words:
             (folder / words.split(":")[0] if "study.json" in words else folder / "members/step-0.1.h5").unlink(True)
     assert run.main(study) == 0

@@ -3,15 +3,14 @@ import pytest
 from wgflow.base.errors import BackendError, InputError
 from wgflow.flow.stepsize import Adaptive
 from wgflow.sims.bundled import studies_folder
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.study.schema import Member
 from wgflow.systems import members
 
 
 @pytest.fixture
 def single():
-    return study.load(studies_folder() / "quickstart.toml", {"dtype": "float32", "seed": 0})[0]
+    return schema.load(studies_folder() / "quickstart.toml", {"dtype": "float32", "seed": 0})[0]
 
 
 def test_a_study_chooses_the_precision(single):
@@ -27,13 +26,13 @@ def test_the_definition_has_one_precision(single):
 
 def test_a_study_chooses_the_tolerances():
     keys = {"flow.rule": "adaptive", "flow.integrator": "heun", "flow.rtol": 1e-6, "flow.smallest": 0.01, "seed": 0}
-    chosen = study.load(studies_folder() / "quickstart.toml", keys)[0]
+    chosen = schema.load(studies_folder() / "quickstart.toml", keys)[0]
     rule = members.build(grid.expand(chosen)[0].member).flow.rule
     assert rule == Adaptive(chosen.flow.step, rtol=1e-6, smallest=0.01)
 
 
 def test_tolerances_without_a_rule_that_has_them_are_refused():
-    chosen = study.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
+    chosen = schema.load(studies_folder() / "quickstart.toml", {"flow.rtol": 1e-6, "seed": 0})[0]
     with pytest.raises(InputError, match=r"rtol: expected a rule that has it, got .* 'constant'; set the rule"):
         members.build(grid.expand(chosen)[0].member)
 

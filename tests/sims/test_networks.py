@@ -13,8 +13,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, StudyError
 from wgflow.sims import run
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.systems import members
 from wgflow.systems.neural_feature_flow import flow, initial
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
@@ -104,7 +103,7 @@ def member(**changes):
     }  # fmt: skip
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
-    return grid.expand(study.validate(study.Study, raw, "x"))[0].member
+    return grid.expand(schema.validate(schema.Study, raw, "x"))[0].member
 
 
 @pytest.mark.parametrize(
@@ -139,9 +138,9 @@ def test_what_a_network_has_no_use_for(changes, message):
 def test_one_target():
     raw = {"problem": {"name": "digits"}, "flow": {"until": 1.0}, "network": {}}
     with pytest.raises(InputError, match="expected one target for a network of features, got 10 columns"):
-        members.build(study.check_member(raw, "x"))
+        members.build(schema.check_member(raw, "x"))
     raw["problem"] |= {"parity": True, "loss": "squared", "standardise": False}
-    system = members.build(study.check_member(raw, "x")).energy
+    system = members.build(schema.check_member(raw, "x")).energy
     assert set(np.unique(system.network.y)) == {-1.0, 1.0}
     assert system.network.y[:4].tolist() == [1.0, -1.0, 1.0, -1.0]  # digits 0, 1, 2, 3
 

@@ -12,8 +12,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, StudyError
 from wgflow.sims import run
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.systems import members
 from wgflow.systems.protocol import Setup
 from wgflow.systems.residual import ResidualMeasure, displacement
@@ -143,7 +142,7 @@ def planned(**changes):
     }  # fmt: skip
     for key, value in changes.items():
         raw[key] = raw.get(key, {}) | value if isinstance(value, dict) else value
-    return grid.expand(study.validate(study.Study, raw, "x"))[0]
+    return grid.expand(schema.validate(schema.Study, raw, "x"))[0]
 
 
 def test_width_of_a_layer():
@@ -173,19 +172,19 @@ def test_bad_tables(changes, message):
 def test_width_of_a_layer_needs_layers():
     raw = {"problem": {"name": "sine"}, "particles": {"per_layer": 3}, "flow": {"until": 1.0}}
     with pytest.raises(InputError, match=r"particles.per_layer: expected depth layers, got gaps"):
-        members.build(study.check_member(raw, "x"))
+        members.build(schema.check_member(raw, "x"))
 
 
 def test_the_whole_state_as_output_needs_as_many_targets():
     raw = {"problem": {"name": "diabetes", "state": "whole"}, "flow": {"until": 1.0}}
     with pytest.raises(InputError, match="expected as many targets as inputs for 'whole', got 1 and 10"):
-        members.build(study.check_member(raw, "x"))
+        members.build(schema.check_member(raw, "x"))
 
 
 def test_a_target_changes_no_result(folder):
     path = folder / "numbers.toml"
-    plain, content = study.load(path, {})
-    aimed, same = study.load(path, {"target.eps": 0.1, "target.eta": 0.05})
+    plain, content = schema.load(path, {})
+    aimed, same = schema.load(path, {"target.eps": 0.1, "target.eta": 0.05})
     assert content == same
     assert (plain.target, aimed.target.eps) == (None, 0.1)
 
@@ -202,14 +201,14 @@ def test_members_beside_the_grid():
         "also": [{"particles.per_layer": 8, "depth.layers": [2, 4]}],
         "reference": {"particles.per_layer": 64, "seed": 9},
     }  # fmt: skip
-    found = grid.expand(study.validate(study.Study, raw, "x"))
+    found = grid.expand(schema.validate(schema.Study, raw, "x"))
     assert [(each.member.count, each.member.seed, each.reference) for each in found] == [
         (2, 0, False), (2, 1, False), (4, 0, False), (4, 1, False), (16, 0, False), (32, 0, False), (16, 1, False),
         (32, 1, False), (128, 9, True),
     ]  # fmt: skip
     raw["also"] = [{"seed": [1, 2]}]
     with pytest.raises(StudyError, match="also: expected members that the grid has not, got per_layer=1, seed=1 again"):
-        grid.expand(study.validate(study.Study, raw, "x"))
+        grid.expand(schema.validate(schema.Study, raw, "x"))
 
 
 def test_displacement_counts_by_mass(case):

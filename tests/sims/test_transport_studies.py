@@ -10,7 +10,7 @@ from wgflow.base.errors import InputError
 from wgflow.sims import run
 from wgflow.studies.escape.figure import EPSILON
 from wgflow.studies.registry import figures
-from wgflow.study import schema as study
+from wgflow.study import schema
 from wgflow.study.workspace import Workspace
 from wgflow.systems import members
 from wgflow.theory.transport import Birth, BirthDeath
@@ -21,7 +21,7 @@ BOTH = [{"name": "birth_death", "rate": 2.0}, {"name": "birth", "every": 5, "rad
 
 
 def member(**tables):
-    return study.check_member(SMALL | tables, "test")
+    return schema.check_member(SMALL | tables, "test")
 
 
 @pytest.mark.parametrize("support", ["full", "point", "origin"])

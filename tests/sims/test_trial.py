@@ -8,8 +8,7 @@ from wgflow.base.errors import StudyError
 from wgflow.sims import forecast, run, study_run, trial
 from wgflow.sims.bundled import study_path
 from wgflow.studies import registry
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.systems import members, problem
 
 STUDY = """
@@ -38,7 +37,7 @@ def place(tmp_path, monkeypatch):
 
 
 def planned(name="small.toml", **overrides):
-    return grid.expand(study.load(study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
+    return grid.expand(schema.load(study_path(name), {k.replace("__", "."): v for k, v in overrides.items()})[0])
 
 
 @pytest.fixture
@@ -184,7 +183,7 @@ REFUSED = [
 @pytest.mark.parametrize(("overrides", "words"), REFUSED, ids=[words[:40] for _, words in REFUSED])
 def test_a_refusal_names_the_member(place, capsys, monkeypatch, overrides, words):
     (place / "text.npz").write_text("no archive")
-    load = study.load
+    load = schema.load
     monkeypatch.setattr(
         study_run, "load", lambda path, _: load(path, {k.replace("__", "."): v for k, v in overrides.items()})
     )
@@ -202,7 +201,7 @@ def test_a_backend_that_some_members_cannot_have_names_them(capsys):
 
 def test_values_of_a_grid_stay_as_they_were_written():
     tables = [{"name": "layers", "layers": 1}, {"name": "deposit", "layers": 1}]
-    checked = study.load(
+    checked = schema.load(
         study_path("small.toml"), {"grid.depth": tables, "grid.depth.layers": [2, 4], "particles.count": 4}
     )[0]
     listed = grid.expand(checked)

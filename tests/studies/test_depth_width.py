@@ -10,7 +10,7 @@ from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.sims import run
 from wgflow.stats import fit
-from wgflow.studies.depth_width import particle_distances as distances
+from wgflow.studies.depth_width import particle_distances
 from wgflow.studies.depth_width import reduce as depth_width
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
@@ -115,7 +115,7 @@ def test_shuffled_widths_have_no_exponent(families):
 
 
 def test_clouds(work):
-    rows = distances.particle_distances(work)
+    rows = particle_distances.particle_distances(work)
     assert {row["coupling"] for row in rows} == {"path", "independent"}
     near = [row for row in rows if "coupled" in row]
     for row in near:
@@ -132,7 +132,7 @@ def test_clouds(work):
 
 
 def test_a_coupled_distance_by_hand(work):
-    rows = [row for row in distances.particle_distances(work) if "coupled" in row]
+    rows = [row for row in particle_distances.particle_distances(work) if "coupled" in row]
     row = next(r for r in rows if (r["coupling"], r["layers"], r["per_layer"], r["part"]) == ("path", 4, 8, 1))
     by_label = {member.label: member.path for member in work.members()}
     with wgflow.Trajectory(by_label["coupling=path, layers=4, per_layer=8, part=1"]) as trajectory:

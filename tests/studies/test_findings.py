@@ -35,7 +35,7 @@ from wgflow.stats.fit import LawFit
 from wgflow.stats.model_selection import CrossValidation
 from wgflow.stats.paired_test import paired_test
 from wgflow.studies.cifar.reduce import Comparison
-from wgflow.studies.convergence import baselines as models
+from wgflow.studies.convergence import baselines
 from wgflow.studies.convergence import reduce as convergence
 from wgflow.studies.degeneracy.reduce import Spread
 from wgflow.studies.depth_width import reduce as depth_width
@@ -181,12 +181,12 @@ def convergences(monkeypatch, kind):
 
 
 def convergence_models(monkeypatch, kind):
-    monkeypatch.setattr(models, "groups", lambda work: convergences(monkeypatch, kind))
-    score = models.Score("network", 8, end(kind), end(kind), math.nan, math.nan)
+    monkeypatch.setattr(baselines, "groups", lambda work: convergences(monkeypatch, kind))
+    score = baselines.Score("network", 8, end(kind), end(kind), math.nan, math.nan)
     problem = SimpleNamespace()
-    monkeypatch.setattr(models, "networks", lambda files, name: (score._replace(model=name), problem, problem))
+    monkeypatch.setattr(baselines, "networks", lambda files, name: (score._replace(model=name), problem, problem))
     others = [score._replace(model=name) for name in ("ridge regression", "kernel ridge")]
-    monkeypatch.setattr(models, "others", lambda *_: [others[0], others[1]._replace(heldout=math.nan)])
+    monkeypatch.setattr(baselines, "others", lambda *_: [others[0], others[1]._replace(heldout=math.nan)])
 
 
 def theorems(monkeypatch, kind):

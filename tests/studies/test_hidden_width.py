@@ -14,8 +14,7 @@ from wgflow.sims.bundled import study_path
 from wgflow.studies.hidden_width import reduce as hidden_width
 from wgflow.studies.hidden_width_scales import reduce as hidden_width_scales
 from wgflow.studies.registry import figures
-from wgflow.study import grid
-from wgflow.study import schema as study
+from wgflow.study import grid, schema
 from wgflow.study.workspace import Workspace
 from wgflow.systems import members
 
@@ -57,7 +56,7 @@ def literal(x, y, u, v, alpha, rate_u, rate_v, steps):
 
 def ours(name, changes, index=0):
     """Problem, first and last measure of a member of a bundled study."""
-    loaded, _ = study.load(study_path(name), changes)
+    loaded, _ = schema.load(study_path(name), changes)
     planned = grid.expand(loaded)[index]
     setup = members.build(planned.member)
     *_, last = setup.flow.run(setup.start, planned.member.flow.until, planned.member.flow.every)
@@ -111,12 +110,12 @@ def test_the_study_of_scales_takes_the_papers_steps(place):
 
 
 def test_grids_are_the_published_ones():
-    planned = grid.expand(study.load(study_path("hidden_width"), {})[0])
+    planned = grid.expand(schema.load(study_path("hidden_width"), {})[0])
     published = sorted({int(np.floor(10**x)) for x in np.linspace(0, 2.5, 10)})
     assert len(planned) == 5 * len(published) ** 2 + 1
     for key in ("depth.layers", "particles.per_layer"):
         assert sorted({each.values[key] for each in planned}) == [*published, 1000]
-    planned = grid.expand(study.load(study_path("hidden_width_scales"), {})[0])
+    planned = grid.expand(schema.load(study_path("hidden_width_scales"), {})[0])
     assert len(planned) == 600
     assert {each.values["problem.width"] for each in planned} == {int(np.floor(10**x)) for x in (1, 1.5, 2)}
     names = {"D": 31.0}

@@ -9,7 +9,7 @@ from wgflow.base.errors import InputError
 from wgflow.sims import run
 from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import RESTING, assumptions, runs
-from wgflow.study import schema as study
+from wgflow.study import schema
 from wgflow.study.workspace import Workspace
 from wgflow.systems import members
 from wgflow.theory.separation import one_signed_floor
@@ -21,7 +21,7 @@ SMALL = {"problem": LINE, "particles": {"count": 24}, "flow": {"until": 1.0}, "d
 
 def start(**particles):
     """Initial parameters by layer, (4, 6, P)."""
-    member = study.check_member(SMALL | {"particles": {"count": 24, **particles}}, "test")
+    member = schema.check_member(SMALL | {"particles": {"count": 24, **particles}}, "test")
     return members.build(member).start.theta.reshape(4, 6, -1)
 
 
@@ -55,7 +55,7 @@ def test_one_sided_is_a_cone():
 )
 def test_starts_that_cannot_be_are_refused(tables, message):
     with pytest.raises(InputError, match=message):
-        members.build(study.check_member(SMALL | tables, "test"))
+        members.build(schema.check_member(SMALL | tables, "test"))
 
 
 @pytest.fixture(scope="module")

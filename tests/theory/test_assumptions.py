@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.base import rng as counter
 from wgflow.base.errors import InputError
+from wgflow.base.rng import normal
 from wgflow.model.blocks import Ridge
 from wgflow.theory import reference_laws
 from wgflow.theory.assumption_panel import check_assumptions
@@ -27,7 +27,7 @@ NAMES = [
 
 
 def problem(samples=12, width=3, seed=0, **options):
-    x = counter.normal(seed, "x", (samples, width))
+    x = normal(seed, "x", (samples, width))
     return wgflow.Problem(x, np.sin(x[:, 0]), **options)
 
 
@@ -97,7 +97,7 @@ def test_a_linear_block_fails():
 
 
 def test_repeated_inputs_fail():
-    x = counter.normal(0, "x", (6, 2))
+    x = normal(0, "x", (6, 2))
     case = wgflow.Problem(np.vstack([x, x[:1]]), np.zeros(7))
     assert universal_kernel(case, reference_laws.initial_law(case)).verdict == "fail"
 
@@ -228,7 +228,7 @@ def test_a_path_is_smoother_than_noise_and_a_bound_decides():
 def test_deposit_is_cut_into_slices_that_hold_something():
     case = problem()
     energy = wgflow.Energy(case, {"name": "deposit", "layers": 8})
-    rho = wgflow.Particles(counter.normal(0, "t", (4, 7)), [0.1, 0.2, 0.6, 0.7])
+    rho = wgflow.Particles(normal(0, "t", (4, 7)), [0.1, 0.2, 0.6, 0.7])
     assert "of 2 slices" in depth_slope(energy, rho)[1]
     assert depth_slope(energy, rho.moved(rho.theta, np.full(4, 0.9)))[0] == 0.0
 
@@ -283,13 +283,13 @@ def test_critical_values_of_the_first_variation():
     energy = wgflow.Energy(case)
     found = critical_values(energy, rho, starts=20)
     assert found.verdict == "pass"
-    points = counter.normal(1, "cloud", (20_000, 7))
+    points = normal(1, "cloud", (20_000, 7))
     value = energy.first_variation(rho, points / np.linalg.norm(points, axis=1, keepdims=True), np.full(20_000, 0.5))
 
     def field(theta):
         return energy.first_variation_gradient(rho, theta, np.full(len(theta), 0.5))[:2]
 
-    ends = extrema(field, counter.normal(2, "starts", (20, 7))).value
+    ends = extrema(field, normal(2, "starts", (20, 7))).value
     assert ends[0] <= value.min()
     assert ends[-1] >= value.max()
     assert ends[0] == pytest.approx(value.min(), rel=0.3)

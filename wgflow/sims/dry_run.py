@@ -5,8 +5,7 @@ from __future__ import annotations
 from rich.table import Table
 
 from wgflow.base.terminal import console, printable
-from wgflow.sims import forecast
-from wgflow.sims import run_member as runner
+from wgflow.sims import forecast, run_member
 from wgflow.sims.study_run import StudyRun
 
 _SHOWN = 30  # members listed at most
@@ -16,7 +15,7 @@ def dry_run(run: StudyRun) -> None:
     """Print the time, memory and disk that a run is expected to take."""
     planned, work = run.planned, run.work
     loads = forecast.loads(planned, run.sizes, run.threads, run.chosen.backend)
-    left = [1.0 if run.options.fresh else runner.share_left(work, each) for each in planned]
+    left = [1.0 if run.options.fresh else run_member.share_left(work, each) for each in planned]
     asked = [load._replace(seconds=load.seconds * share) for load, share in zip(loads, left, strict=True)]
     expected = forecast.forecast(planned, asked, run.jobs, run.draw.values())
     table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)

@@ -10,8 +10,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.terminal import progress_bar, say
 from wgflow.base.types import Spec
 from wgflow.model import data_files
-from wgflow.sims import backends, pool, results
-from wgflow.sims import run_member as runner
+from wgflow.sims import backends, pool, results, run_member
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
 from wgflow.sims.study_run import StudyRun, say_backend
@@ -40,7 +39,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
     if there and not options.fresh:
         work.check_name()
-        runner.check_files(work, planned, run.documents, made_by, keep=options.keep, mixed=options.mixed)
+        run_member.check_files(work, planned, run.documents, made_by, keep=options.keep, mixed=options.mixed)
     try:
         work.open()
     except OSError as error:
@@ -95,7 +94,7 @@ def _run_members(
     """Run what is left of all members, the longest first; how each ended, in the study's order."""
     study, work, planned = run.study, run.work, run.planned
     loads = [size.work for size in run.sizes]
-    done = [runner.time_done(work, each) for each in planned]
+    done = [run_member.time_done(work, each) for each in planned]
     until = [each.member.flow.until for each in planned]
     total = sum(load * end for load, end in zip(loads, until, strict=True))
     bar = progress.add_task(
@@ -104,7 +103,7 @@ def _run_members(
 
     progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
 
-    for lost in filter(None, (runner.begins_again(work, each) for each in planned)):
+    for lost in filter(None, (run_member.begins_again(work, each) for each in planned)):
         say(lost)
 
     def advance(number: int, s: float) -> None:

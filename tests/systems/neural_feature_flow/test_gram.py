@@ -99,9 +99,9 @@ def least_for_two(network, bound, count, seed):
     For a direction u and increasing h1, u . h1(base + f2) fills an interval, and its least square is 0 or that of an
     end; lambda_min is the least over u of the mean, here over a grid of angles.
     """
-    from wgflow.base import rng as counter
+    from wgflow.base.rng import normal
 
-    base = counter.normal(seed, "draws of v", (count, network.inputs)) @ network.x.T / network.inputs
+    base = normal(seed, "draws of v", (count, network.inputs)) @ network.x.T / network.inputs
     low, high = np.tanh(base - bound), np.tanh(base + bound)
     values = []
     for angle in np.linspace(0, np.pi, 2001):

@@ -6,8 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats
 
-from wgflow.base import rng as counter
 from wgflow.base.errors import InputError
+from wgflow.base.rng import normal
 from wgflow.systems.neural_feature_flow.flow import run, start
 from wgflow.systems.neural_feature_flow.initial import minimum_norm, regress, root, spread, standard
 from wgflow.systems.neural_feature_flow.network import Network
@@ -87,14 +87,14 @@ def test_weights_are_algorithm_2_to_the_letter(kind):
     network = Network(gen.normal(size=(4, 5)), gen.normal(size=4), 3, kind, backend="reference")
     m, sigma = 12, 0.8
     begin = minimum_norm(network, m, seed=7, sigma=sigma, draw="weights", outer=-2.0)
-    v1 = np.sqrt(5) * sigma * counter.normal(7, "inner weights", (m, 5)).T
+    v1 = np.sqrt(5) * sigma * normal(7, "inner weights", (m, 5)).T
     beta = (network.x @ v1 / 5).T
     assert np.allclose(begin.weights.inner, v1, atol=1e-14)
     for k in range(2):
         h = np.tanh(beta)
         drawn = np.empty((m, m))
         for j in range(m):
-            drawn[:, j] = np.sqrt(m) * sigma * counter.normal(7, f"weights {k + 2}", (1, m), step=j)[0]
+            drawn[:, j] = np.sqrt(m) * sigma * normal(7, f"weights {k + 2}", (1, m), step=j)[0]
         alpha = drawn.T @ h / m
         v = h @ np.linalg.inv(h.T @ h / m) @ alpha.T
         assert np.allclose(begin.weights.middle[k].dense(), v, rtol=1e-8, atol=1e-8)

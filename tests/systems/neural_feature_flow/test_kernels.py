@@ -7,7 +7,7 @@ import pytest
 
 from wgflow.kernels import cache
 from wgflow.model.activations import Activation
-from wgflow.systems.neural_feature_flow import fused_loops as _fused
+from wgflow.systems.neural_feature_flow import fused_loops
 from wgflow.systems.neural_feature_flow.elementwise import Elementwise, Plain
 from wgflow.systems.neural_feature_flow.kernels import Fused
 from wgflow.systems.neural_feature_flow.low_rank import dense
@@ -81,4 +81,4 @@ def test_both_have_all_parts():
     assert names == {"activate", "bend", "layer", "seed", "pull", "push"}
     for part in (Plain, Fused):
         assert all(hasattr(part, name) for name in names)
-    assert all(hasattr(_fused, name) for name in names - {"bend"})
+    assert all(hasattr(fused_loops, name) for name in names - {"bend"})

@@ -13,8 +13,7 @@ import pytest
 from threadpoolctl import threadpool_info, threadpool_limits
 
 import wgflow
-from wgflow.sims import pool as sweep
-from wgflow.sims import run
+from wgflow.sims import pool, run
 from wgflow.systems import problem, residual
 
 STUDY = """
@@ -80,7 +79,7 @@ def begun(tmp_path):
      (100, 2, None, 4, (1, 4))],
 )  # fmt: skip
 def test_cores_are_shared_out(count, cores, jobs, threads, expected):
-    assert sweep.split_cores(count, cores, jobs, threads) == expected
+    assert pool.split_cores(count, cores, jobs, threads) == expected
 
 
 def test_side_by_side_is_the_same(study, tmp_path):
@@ -121,14 +120,14 @@ def test_walltime_stops_all_processes(study):
     ],
 )
 def test_memory_that_runs_out_is_one_line_with_the_run(study, tmp_path, monkeypatch, capsys, error, words):
-    real = sweep.run_member
+    real = pool.run_member
 
     def short(work, planned, *given, **options):
         if planned.label == "count=3, seed=1":
             raise error
         return real(work, planned, *given, **options)
 
-    monkeypatch.setattr(sweep, "run_member", short)
+    monkeypatch.setattr(pool, "run_member", short)
     arguments = [study, "--quiet", "--jobs", "1", "--set", "flow.until=0.5", "--set", "figure=none"]
     assert run.main(arguments) == run.DISK
     assert capsys.readouterr().err == (
@@ -137,7 +136,7 @@ def test_memory_that_runs_out_is_one_line_with_the_run(study, tmp_path, monkeypa
     )
     kept = {path.name: path.read_bytes() for path in tmp_path.glob("runs/many/[0-9a-f]*/members/*.h5")}
     assert len(kept) == 5  # the longest come first
-    monkeypatch.setattr(sweep, "run_member", real)
+    monkeypatch.setattr(pool, "run_member", real)
     assert run.main(arguments) == 0
     for name, content in kept.items():
         assert next(tmp_path.glob(f"runs/many/[0-9a-f]*/members/{name}")).read_bytes() == content
@@ -154,7 +153,7 @@ def test_products_of_a_run_are_computed_on_one_thread_whatever_the_process_has(s
 
         return call
 
-    monkeypatch.setattr(sweep, "run_member", watched(sweep.run_member))
+    monkeypatch.setattr(pool, "run_member", watched(pool.run_member))
     monkeypatch.setitem(problem.DATASETS, "sine", watched(problem.DATASETS["sine"]))
     monkeypatch.setattr(residual.Particles, "draw", watched(residual.Particles.draw))
     problem._problems.cache_clear()

@@ -11,10 +11,10 @@ import pytest
 from rich.table import Table
 from rich.text import Text
 
-from wgflow.base import terminal as commands
+from wgflow.base import terminal
 from wgflow.base.errors import InputError
 
-PACKAGE = Path(commands.__file__).parents[1]
+PACKAGE = Path(terminal.__file__).parents[1]
 OURS = "s → ∞: σ × τ ≤ −1 … │⣿⠀"
 THEIRS = "[red]a[/] [/nope] [link=x] :eye: \\[b] $x$ \udcff é"
 
@@ -43,9 +43,9 @@ def test_a_stream_takes_any_text(monkeypatch, encoding):
     out, err = stream(encoding), stream(encoding)
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", err)
-    commands.show(OURS + THEIRS)
-    commands.say(OURS + THEIRS)
-    commands.console().print(OURS + THEIRS)
+    terminal.show(OURS + THEIRS)
+    terminal.say(OURS + THEIRS)
+    terminal.console().print(OURS + THEIRS)
     for printed in (written(out).replace("\r", ""), written(err)):
         assert "[red]a[/] [/nope] [link=x] :eye: \\[b] $x$ \\udcff" in printed
         assert "�" not in printed
@@ -59,7 +59,7 @@ def test_a_stream_takes_any_text(monkeypatch, encoding):
 def test_markup_of_others_is_text(capsys):
     table = Table(THEIRS, title=THEIRS)
     table.add_row(THEIRS)
-    console = commands.console()
+    console = terminal.console()
     console.print(table)
     console.print(Text("ours", "bold"), THEIRS)
     printed = capsys.readouterr().out
@@ -67,16 +67,16 @@ def test_markup_of_others_is_text(capsys):
 
 
 def test_markup_in_a_progress_bar_is_text(monkeypatch):
-    terminal = stream("utf-8")
-    monkeypatch.setattr(terminal, "isatty", lambda: True, raising=False)
-    monkeypatch.setattr(sys, "stderr", terminal)
+    tty = stream("utf-8")
+    monkeypatch.setattr(tty, "isatty", lambda: True, raising=False)
+    monkeypatch.setattr(sys, "stderr", tty)
     monkeypatch.setenv("COLUMNS", "120")
-    with commands.progress_bar(quiet=False) as progress:
+    with terminal.progress_bar(quiet=False) as progress:
         progress.add_task("[/nope] σ", total=1)
         progress.refresh()
-        commands.say("a line above the bar: [/nope]")
-    assert "[/nope] σ" in written(terminal)
-    assert "a line above the bar: [/nope]" in written(terminal)
+        terminal.say("a line above the bar: [/nope]")
+    assert "[/nope] σ" in written(tty)
+    assert "a line above the bar: [/nope]" in written(tty)
 
 
 @pytest.mark.parametrize("name", ["stdout", "stderr"])
@@ -88,21 +88,21 @@ def test_a_stream_that_is_gone_stops_nothing(monkeypatch, name, gone):
     else:
         there = None if gone is None else Failing(gone)
     monkeypatch.setattr(sys, name, there)
-    commands.say("a line")
-    commands.console(stderr=name == "stderr").print("a table")
+    terminal.say("a line")
+    terminal.console(stderr=name == "stderr").print("a table")
     if name == "stdout" and gone in (errno.ENOSPC, errno.EIO):  # what was asked for is lost, and that is said
         with pytest.raises(OSError, match=os.strerror(gone)):
-            commands.show("what was asked for")
+            terminal.show("what was asked for")
     else:
-        commands.show("what was asked for")
+        terminal.show("what was asked for")
 
 
 def test_one_line_keeps_what_a_path_is_made_of():
-    assert commands.one_line("a  b: bad\n   file\r\nx\t\x1b[31m\u202e") == "a  b: bad file x\\t\\x1b[31m\\u202e"
+    assert terminal.one_line("a  b: bad\n   file\r\nx\t\x1b[31m\u202e") == "a  b: bad file x\\t\\x1b[31m\\u202e"
 
 
 def test_help_in_any_encoding(monkeypatch):
-    make = commands.Parser(prog="τ", description=OURS)
+    make = terminal.Parser(prog="τ", description=OURS)
     make.add_argument("--x", help=THEIRS, metavar="[a|b](c)")
     for encoding in ("ascii", "utf-8"):
         monkeypatch.setattr(sys, "stdout", stream(encoding))

@@ -6,8 +6,7 @@ from wgflow.model.depth import DEPTHS
 from wgflow.model.image_files import LAYOUTS
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS
 from wgflow.sims.bundled import studies_folder
-from wgflow.study import grid, messages
-from wgflow.study import schema as study
+from wgflow.study import grid, messages, schema
 from wgflow.systems import members
 
 STUDY = """
@@ -31,7 +30,7 @@ def load(tmp_path):
     def read(text=STUDY, **overrides):
         path = tmp_path / "small.toml"
         path.write_text(text, encoding="utf-8")
-        return study.load(path, {key.replace("__", "."): value for key, value in overrides.items()})
+        return schema.load(path, {key.replace("__", "."): value for key, value in overrides.items()})
 
     return read
 
@@ -42,7 +41,7 @@ def test_a_file_from_any_editor(tmp_path, load, change):
     plain = load(text)[1]
     content = text.encode(change) if change == "utf-8-sig" else text.replace("\n", change).encode()
     (tmp_path / "other.toml").write_bytes(content)
-    assert study.load(tmp_path / "other.toml", {})[1] == plain
+    assert schema.load(tmp_path / "other.toml", {})[1] == plain
 
 
 @pytest.mark.parametrize(
@@ -57,7 +56,7 @@ def test_a_file_from_any_editor(tmp_path, load, change):
 def test_a_file_in_another_encoding_is_refused_in_a_line(tmp_path, encoding, words):
     (tmp_path / "other.toml").write_bytes((STUDY + "\n# é\n").encode(encoding))
     with pytest.raises(InputError, match=words) as caught:
-        study.load(tmp_path / "other.toml", {})
+        schema.load(tmp_path / "other.toml", {})
     assert "\n" not in str(caught.value)
 
 
@@ -191,30 +190,30 @@ def test_not_toml(tmp_path, text, words):
     path = tmp_path / "bad.toml"
     path.write_bytes(text if isinstance(text, bytes) else text.encode())
     with pytest.raises(InputError, match=words):
-        study.load(path, {})
+        schema.load(path, {})
 
 
 def test_values_on_the_command_line():
-    assert study.override_value("0.5") == 0.5
-    assert study.override_value("[1, 2]") == [1, 2]
-    assert study.override_value("true") is True
-    assert study.override_value("gaps") == "gaps"
-    assert study.override_value('"0.5"') == "0.5"
+    assert schema.override_value("0.5") == 0.5
+    assert schema.override_value("[1, 2]") == [1, 2]
+    assert schema.override_value("true") is True
+    assert schema.override_value("gaps") == "gaps"
+    assert schema.override_value('"0.5"') == "0.5"
 
 
 def test_schema_names_are_the_registries():
     def literals(table):
         return {messages.tag(each) for each in messages.tables(table)}
 
-    assert literals(study.ProblemChoice) == {*DATASETS, *LAYOUTS, "digit_images"}
-    assert literals(study.DepthChoice) == set(DEPTHS)
-    assert set(study.ParticlesTable.model_fields["tau"].annotation.__args__) == set(TAU_LAWS)
-    assert set(study.FlowTable.model_fields["boundary"].annotation.__args__) == set(BOUNDARIES)
+    assert literals(schema.ProblemChoice) == {*DATASETS, *LAYOUTS, "digit_images"}
+    assert literals(schema.DepthChoice) == set(DEPTHS)
+    assert set(schema.ParticlesTable.model_fields["tau"].annotation.__args__) == set(TAU_LAWS)
+    assert set(schema.FlowTable.model_fields["boundary"].annotation.__args__) == set(BOUNDARIES)
 
 
 @pytest.mark.parametrize("path", sorted(studies_folder().glob("*.toml")), ids=lambda path: path.stem)
 def test_bundled_studies_are_whole(path):
-    checked, _ = study.load(path, {})
+    checked, _ = schema.load(path, {})
     assert checked.name == path.stem
     assert checked.question
     assert checked.cost
@@ -228,4 +227,4 @@ def test_bundled_studies_are_whole(path):
 def test_a_file_in_utf_16_without_its_mark_is_one_line(tmp_path):
     (tmp_path / "other.toml").write_bytes(STUDY.encode("utf-16-le"))
     with pytest.raises(InputError, match="expected TOML in UTF-8, got zero bytes"):
-        study.load(tmp_path / "other.toml", {})
+        schema.load(tmp_path / "other.toml", {})
