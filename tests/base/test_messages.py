@@ -148,7 +148,7 @@ def test_of_many_names_the_nearest_are_shown():
     assert len(message) < 250
     assert message.count("step=") <= 5
     assert len(str(unknown("member", 3, names))) < 200
-    assert str(unknown("block", "x", ["b", "a"])) == "unknown block 'x' (str): expected one of a, b"
+    assert str(unknown("block", "x", ["b", "a"])) == "unknown block 'x': expected one of a, b"
 
 
 # --- where a callable or a class was given

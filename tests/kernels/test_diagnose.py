@@ -113,7 +113,7 @@ class OutOfMemoryError(MemoryError):
     ("error", "words"),
     [
         (OutOfMemoryError("out of memory, 8 bytes\nmore"), r"no memory left \(OutOfMemoryError: out of .*--jobs 1\)"),
-        (RuntimeError("IllegalAddress: no"), r"failed \(RuntimeError: IllegalAddress: no\); python -m wgflow.doctor"),
+        (RuntimeError("IllegalAddress: no"), r"failed \(RuntimeError: IllegalAddress: no\); wgflow doctor"),
     ],
 )
 @pytest.mark.parametrize("method", ["put", "empty", "get", "fetch", "multiply", "launch"])

@@ -185,7 +185,7 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     assert cli_report.main([str(folder), "--member", "count=6", "--starts", "6", "--quiet"]) == 0
     assert "The theorems along count-6" in (folder / "report.html").read_text()
     for arguments, words in (
-        ([str(folder), "--member", "count=7"], "unknown member 'count=7' (str): did you mean 'count"),
+        ([str(folder), "--member", "count=7"], "unknown member 'count=7': did you mean 'count"),
         ([str(tmp_path)], "expected the folder of a run"),
         ([str(folder), "--starts", "x"], "invalid int value"),
         ([str(folder), "--radius", "-1"], "radius: expected a finite number > 0, got -1.0"),

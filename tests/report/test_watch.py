@@ -165,7 +165,7 @@ def test_a_spoilt_run_folder(tmp_path, capsys, text):
     (tmp_path / "study.json").write_text(text)
     assert cli_watch.main([str(tmp_path)]) == 2
     err = capsys.readouterr().err
-    assert "expected the folder of a run, with study.json" in err
+    assert "expected the folder of a run (with study.json)" in err
     assert len(err.splitlines()) == 1
 
 

@@ -1,4 +1,4 @@
-"""Trainings of networks of images as members of studies."""
+"""Training runs of image networks as members of studies."""
 
 import csv
 import json
@@ -157,7 +157,7 @@ def test_a_study_runs_to_its_page_and_its_table(folder, capsys):
                 "verified": True,
                 "sha256": trajectory.parameters["energy"]["images"]["sha256"],
             }
-            with pytest.raises(InputError, match="got a training of a network of images"):
+            with pytest.raises(InputError, match="got a training run of an image network"):
                 trajectory.energy()
     for method in ("vanilla", "mean_field"):
         pair = [errors[method, seed] for seed in (0, 1)]
@@ -168,7 +168,7 @@ def test_a_study_runs_to_its_page_and_its_table(folder, capsys):
     assert sum(int(each["last"]) for each in depths) == sum(int(each["first"]) for each in depths) == 2 * 9
     assert {each["stage"] for each in depths} == {"1", "2"}
     assert report([str(place), "--quiet"]) == 2  # theorems are about measures whose energy is known
-    assert "got a training of a network of images" in capsys.readouterr().err
+    assert "got a training run of an image network" in capsys.readouterr().err
 
 
 def test_processes_and_threads_give_the_same_numbers_and_a_second_run_does_nothing(folder):
@@ -212,7 +212,7 @@ def test_threads_of_torch_are_the_studys(folder, capsys, monkeypatch):
     step = training.Trainer._step
     monkeypatch.setattr(training.Trainer, "_step", lambda *given: used.append(torch.get_num_threads()) or step(*given))
     assert run.main([*options, "--threads", "3"]) == 0
-    told = "--threads 3 has no effect on trainings: training.threads = 1 is part of the study"
+    told = "--threads 3 has no effect on training runs: training.threads = 1 is part of the study"
     assert told in capsys.readouterr().out
     (place,) = folder.glob("runs/pics/[0-9a-f]*")
     (one, _) = files(folder).items()
@@ -260,16 +260,16 @@ def test_a_divergence_keeps_what_there_was(folder, capsys):
         ("training.rate=1", r"training\.rate: unknown key"),
         ("flow.step=0.5", r"flow\.step: expected 1, an epoch"),
         ("flow.until=1.5", "whole number of steps"),
-        ("flow.boundary=reflect", r"flow\.boundary: a training of a network of images has no use for it"),
-        ("particles.count=5", r"particles\.count: a training of a network of images has no use for it"),
-        ("dtype=float32", "dtype: a training of a network of images has no use for it"),
+        ("flow.boundary=reflect", r"flow\.boundary: a training run of an image network has no use for it"),
+        ("particles.count=5", r"particles\.count: a training run of an image network has no use for it"),
+        ("dtype=float32", "dtype: a training run of an image network has no use for it"),
         ("record=numbers", "record: expected 'particles'"),
         ("problem.train=5000", r"problem: train: expected at most the 1348 images"),
         ("problem={name='diabetes'}", r"problem\.name: expected one of cifar10, cifar100, digit_images"),
         ("problem={name='cifar10'}", r"problem\.path: expected where cifar10 lies, got none; get cifar-10-binary"),
         ("problem={name='cifar10', path='no'}", "expected data files of CIFAR, got none there; get cifar-10-binary"),
         ("grid.seed=[0]", "the same two seeds or more"),
-        ("figure=switching", "expected residual blocks to draw 'switching', got trainings of images"),
+        ("figure=switching", "expected residual blocks to draw 'switching', got training runs of image networks"),
         ("observables=['outputs']", "unknown observable 'outputs'"),
     ],
 )

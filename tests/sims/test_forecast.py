@@ -86,7 +86,7 @@ def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkey
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_in_words(seconds, words):
-    assert dry_run._spoken(seconds) == words
+    assert dry_run._duration_in_words(seconds) == words
 
 
 def test_schema_for_editors(capsys):

@@ -114,16 +114,16 @@ def member(**changes):
         ({"network": {"h1": "tnah"}}, "did you mean 'tanh'"),
         ({"network": {"start": "ideal", "ridge": 0.1}}, "network.ridge: expected 0 for ideal particles"),
         ({"network": {"sigma": 0.0}}, "network.sigma"),
-        ({"particles": {"tau": "uniform"}}, "particles.tau: a network of features has no use for it"),
-        ({"particles": {"part": 1}}, "particles.part: a network of features has no use for it"),
-        ({"flow": {"boundary": "reflect"}}, "flow.boundary: a network of features has no use for it"),
-        ({"flow": {"rule": "descent"}}, "flow.rule: a network of features has no use for it"),
+        ({"particles": {"tau": "uniform"}}, "particles.tau: a feature network has no use for it"),
+        ({"particles": {"part": 1}}, "particles.part: a feature network has no use for it"),
+        ({"flow": {"boundary": "reflect"}}, "flow.boundary: a feature network has no use for it"),
+        ({"flow": {"rule": "descent"}}, "flow.rule: a feature network has no use for it"),
         ({"flow": {"step": 0.3}}, "until: expected a whole number of steps"),
-        ({"depth": {"name": "shallow"}}, "depth: a network of features has no use for it"),
-        ({"dtype": "float32"}, "dtype: a network of features has no use for it"),
+        ({"depth": {"name": "shallow"}}, "depth: a feature network has no use for it"),
+        ({"dtype": "float32"}, "dtype: a feature network has no use for it"),
         ({"observables": ["second_moment"]}, "unknown observable"),
-        ({"problem": {"block": "matrix"}}, "problem.block: a network of features has no use for it"),
-        ({"problem": {"activation": "relu"}}, "problem.activation: a network of features has no use for it"),
+        ({"problem": {"block": "matrix"}}, "problem.block: a feature network has no use for it"),
+        ({"problem": {"activation": "relu"}}, "problem.activation: a feature network has no use for it"),
         ({"network": {"start": "standard", "ridge": 0.1}}, "network.ridge: has no effect"),
         ({"network": {"kind": "dnn", "h2": "sin"}}, "network.h2: has no effect"),
         ({"observables": ["heldout"]}, "'heldout' needs samples held out"),
@@ -137,7 +137,7 @@ def test_what_a_network_has_no_use_for(changes, message):
 
 def test_one_target():
     raw = {"problem": {"name": "digits"}, "flow": {"until": 1.0}, "network": {}}
-    with pytest.raises(InputError, match="expected one target for a network of features, got 10 columns"):
+    with pytest.raises(InputError, match="expected one target for a feature network, got 10 columns"):
         members.build(schema.check_member(raw, "x"))
     raw["problem"] |= {"parity": True, "loss": "squared", "standardise": False}
     system = members.build(schema.check_member(raw, "x")).energy

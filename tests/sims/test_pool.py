@@ -209,8 +209,8 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
     _, err = process.communicate()
     assert process.returncode == run.DISK
     assert err == (
-        "wgflow: until=1000000.0: its process was killed, perhaps for memory; try fewer --jobs; committed frames are "
-        "intact\n"
+        "wgflow: until=1000000.0: its process was killed, perhaps for lack of memory; try fewer --jobs; committed frames "
+        "are intact\n"
     )
     assert sorted(len(frames(path)) for path in of("members/*.h5"))[:2] == [2, 3]
 
@@ -218,8 +218,8 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
 @pytest.mark.parametrize(
     ("end", "words"),
     [
-        ("os.kill(os.getpid(), 9)", "was killed, before it could begin, perhaps for memory; try fewer --jobs"),
-        ("os._exit(7)", "ended with exit code 7, before it could begin; --jobs 1 does without processes"),
+        ("os.kill(os.getpid(), 9)", "was killed, before it could begin, perhaps for lack of memory; try fewer --jobs"),
+        ("os._exit(7)", "ended with exit code 7, before it could begin; --jobs 1 runs without worker processes"),
     ],
 )
 def test_a_worker_that_ends_while_it_starts_stops_the_others(study, tmp_path, monkeypatch, capfd, end, words):

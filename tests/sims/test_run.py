@@ -155,7 +155,7 @@ def test_a_diverging_member_keeps_its_last_good_frame_and_the_others_finish(stud
 
 
 BAD = [
-    (["quikstart"], "unknown study 'quikstart' (str): did you mean 'quickstart'?"),
+    (["quikstart"], "unknown study 'quikstart': did you mean 'quickstart'?"),
     (["no.toml"], "study no.toml: expected a TOML file, got no such file"),
     (["small.toml", "--set", "flow.stpe=1"], "small.toml: flow.stpe: unknown key; did you mean 'step'?"),
     (["small.toml", "--set", "flow.step"], "--set: expected KEY=VALUE"),

@@ -107,7 +107,7 @@ def test_figures_build_no_member(built):
 def test_a_bundled_study_of_600_members_is_built_60_times(monkeypatch):
     class Stub:
         class system:
-            seeds_alike = staticmethod(lambda setup: True)
+            same_for_all_seeds = staticmethod(lambda setup: True)
 
     seen = []
     monkeypatch.setattr(members, "build", lambda one, *rest: seen.append(one.problem.width) or Stub)

@@ -1,4 +1,4 @@
-"""Studies of networks of features, reduced: rates that are known, what degenerates and what does not."""
+"""Studies of feature networks, reduced: rates that are known, what degenerates and what does not."""
 
 import json
 

@@ -54,12 +54,11 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     """
     names = sorted(known)
     hint = suggest(name, names) if isinstance(name, str) else ""
+    got = describe(name).removesuffix(" (str)")
     if len(names) <= _SHOWN:
-        return InputError(f"unknown {kind} {describe(name)}: {hint}expected one of {', '.join(names)}")
+        return InputError(f"unknown {kind} {got}: {hint}expected one of {', '.join(names)}")
     near = difflib.get_close_matches(name, names, n=4, cutoff=0.0) if isinstance(name, str) else names[:4]
-    return InputError(
-        f"unknown {kind} {describe(name)}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near))}"
-    )
+    return InputError(f"unknown {kind} {got}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near))}")
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:

@@ -1,4 +1,4 @@
-"""What this machine offers and what wgflow will use of it: ``python -m wgflow.doctor``.
+"""What this machine offers and what wgflow will use of it: ``wgflow doctor``.
 
 Exit codes: 0 what was asked for works, 1 internal error, 2 the backend asked for with ``--backend`` cannot be used, or
 bad input.
@@ -161,7 +161,7 @@ def attempt(backend: str) -> str:
     if not difference <= AGREEMENT:
         raise BackendError(
             f"backend {backend!r}: a small gradient is off by {difference:.1e} of its largest entry; do not use it, "
-            "and report it with the output of python -m wgflow.doctor --json"
+            "and report it with the output of wgflow doctor --json"
         )
     return f"backend {energy.backend}: a small gradient agrees with its definition to {difference:.0e}"
 

@@ -34,8 +34,8 @@ def dry_run(run: StudyRun) -> None:
     begun = f"{there} of them there in whole or in part, " if there else ""
     out.print(
         f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(run.threads, 'thread')} each: {begun}about "
-        f"{_spoken(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, {expected.disk / 2**20:.1f} MiB on "
-        f"disk, into {printable(str(work.folder))}; nothing was written",
+        f"{_duration_in_words(expected.seconds)}, {expected.memory / 2**20:.0f} MiB of memory, "
+        f"{expected.disk / 2**20:.1f} MiB on disk, into {printable(str(work.folder))}; nothing was written",
         soft_wrap=True,
     )
 
@@ -44,7 +44,7 @@ def _counted(number: int, noun: str) -> str:
     return f"{number} {noun}{'' if number == 1 else 's'}"
 
 
-def _spoken(seconds: float) -> str:
+def _duration_in_words(seconds: float) -> str:
     """Duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
     whole = max(1, round(seconds))
     if whole < 60:

@@ -88,8 +88,8 @@ def loads(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backe
     """Load of every member, from timing a few steps of a small and a large one of each kind.
 
     Members are of one kind if they differ in nothing but seeds, sizes, times and what steps take no longer by; between
-    and beyond the two sizes measured time is taken as linear in N. Of many kinds some are timed, and each of the others
-    takes as much longer than the nearest as it has more work.
+    and beyond the two sizes measured time is taken as linear in N. If there are many kinds only some are timed; the
+    others are scaled from the nearest in proportion to their work.
     """
     kinds: dict[str, list[int]] = {}
     for place, each in enumerate(planned):
@@ -169,7 +169,7 @@ def _calibrate(
 
 
 def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[float, float]:
-    """Seconds of one step and of one frame's observables, medians would need more calls than there is time for."""
+    """Seconds of one step and of one frame's observables (single timings: medians would take too long)."""
     setup = trial.take(planned.member, backend, threads)
     probed = setup.system.probe(setup, budget)
     if probed is not None:

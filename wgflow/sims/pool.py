@@ -158,7 +158,7 @@ def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], N
 
 
 def _for_memory(error: Exception) -> bool:
-    """Whether it was memory that ran out: as NumPy, the system, Python or torch say it."""
+    """Whether an error means out of memory, as NumPy, the system, Python or torch report it."""
     if isinstance(error, MemoryError):
         return True
     if isinstance(error, OSError):
@@ -200,19 +200,19 @@ def _side_by_side(
                     yield task, outcome
     except workers.WorkerDied as died:
         if not caught:
-            raise OSError(_obituary(died)) from died
+            raise OSError(_describe_lost_process(died)) from died
     if ended < len(tasks):
         raise KeyboardInterrupt if caught and caught[0] == signal.SIGINT else Stop
 
 
-def _obituary(died: workers.WorkerDied) -> str:
+def _describe_lost_process(died: workers.WorkerDied) -> str:
     """Sentence about a lost process: whose it was, how it ended, what to do."""
     whose = "a process of the study" if died.task is None else f"{_name(died.task)}: its process"
     when = ", before it could begin" if died.task is None else ""
     if died.code == -getattr(signal, "SIGKILL", 0):
-        return f"{whose} was killed{when}, perhaps for memory; try fewer --jobs"
+        return f"{whose} was killed{when}, perhaps for lack of memory; try fewer --jobs"
     how = f"was ended by signal {-died.code}" if died.code < 0 else f"ended with exit code {died.code}"
-    return f"{whose} {how}{when}; --jobs 1 does without processes"
+    return f"{whose} {how}{when}; --jobs 1 runs without worker processes"
 
 
 class _Interrupted(BaseException):

@@ -52,8 +52,8 @@ def write(
     ended = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
     if (work.folder / "theorems.csv").is_file() and "theorems" not in draw:
         ended.append(
-            "The theorems along a member were on this page before the study was run again; python -m "
-            f"wgflow.report.page {work.folder} adds them."
+            "The theorems along a member were on this page before the study was run again; "
+            f"wgflow report {work.folder} adds them."
         )
     return publish(work, draw, statuses, made_by, ended, progress)
 

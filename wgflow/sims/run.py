@@ -63,7 +63,7 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
 
     run = study_run.study_run(options)
     if options.dry_run:
-        study_run.say_backend(run.chosen, options.quiet)
+        study_run.print_backend(run.chosen, options.quiet)
         dry_run.dry_run(run)
         return DONE
     outcomes = run_study.run_study(run, running)

@@ -1,4 +1,4 @@
-"""Running the members of a study into a workspace, each taken up where its file ends."""
+"""Running the members of a study into a workspace, each resumed from the end of its file."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Outcome(NamedTuple):
         ``"finished"`` or ``"diverged"``.
     message : str
         For a divergence, what happened.
-    mended : str
+    repaired : str
         What was wrong with its file and was computed again, if anything.
     """
 
     status: str
     message: str = ""
-    mended: str = ""
+    repaired: str = ""
 
 
 def check_files(
@@ -135,8 +135,8 @@ def share_left(work: Workspace, planned: RunPlan) -> float:
         return 1.0
 
 
-def begins_again(work: Workspace, planned: RunPlan) -> str:
-    """What a member's file holds that it cannot go on from, in a sentence; empty if nothing is lost."""
+def restart_reason(work: Workspace, planned: RunPlan) -> str:
+    """Why a member must restart from the beginning, as a sentence; empty if it can resume."""
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
         return ""
@@ -200,7 +200,7 @@ def run_member(
     setup.system.keep_beside(setup, path)
     measured = tuple(planned.member.observables)
     kept = len(setup.start) if planned.member.record == "particles" else 0
-    mended = ""
+    repaired = ""
 
     def create() -> TrajectoryWriter:
         return TrajectoryWriter.create(
@@ -220,7 +220,7 @@ def run_member(
         if writer.dropped:
             after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"
             after = f"{after} computed again" if kept else f"there are {_NO_START}"
-            mended = f"{path}: frame {writer.frames} is damaged; {after}"
+            repaired = f"{path}: frame {writer.frames} is damaged; {after}"
             if not kept:
                 writer.close()
                 writer = create()
@@ -237,7 +237,7 @@ def run_member(
         logger.info("%s: from s = %g to %g", planned.label, last.s if last else 0.0, until)
         if last and planned.member.reached(last.s):
             writer.finish()
-            return Outcome("finished", mended=mended)
+            return Outcome("finished", repaired=repaired)
 
         def on_step(step: int, s: float) -> None:
             advance(s)
@@ -252,6 +252,6 @@ def run_member(
             if error.frame is not None and (recorded is None or error.frame.step > recorded.step):
                 record(error.frame)
             writer.finish()
-            return Outcome("diverged", str(error), mended)
+            return Outcome("diverged", str(error), repaired)
         writer.finish()
-    return Outcome("finished", mended=mended)
+    return Outcome("finished", repaired=repaired)

@@ -13,7 +13,7 @@ from wgflow.model import data_files
 from wgflow.sims import backends, pool, results, run_member
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
-from wgflow.sims.study_run import StudyRun, say_backend
+from wgflow.sims.study_run import StudyRun, print_backend
 from wgflow.study import grid
 from wgflow.study.grid import RunPlan
 from wgflow.study.provenance import provenance
@@ -53,10 +53,10 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
             work.clear(work.member(each.label, each.values).path for each in planned)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
-        strangers = work.strangers(work.member(each.label, each.values).path for each in planned)
-        if strangers:
-            say(f"{work.folder / 'members'}: {', '.join(strangers)}: no member of this study has this name; not used")
-        say_backend(run.chosen, options.quiet)
+        unknown = work.unknown_files(work.member(each.label, each.values).path for each in planned)
+        if unknown:
+            say(f"{work.folder / 'members'}: {', '.join(unknown)}: no member of this study has this name; not used")
+        print_backend(run.chosen, options.quiet)
         spent = work.seconds_spent()
         loads = [size.work for size in run.sizes]
         whole = [float(f"{load * each.member.flow.until:.4g}") for load, each in zip(loads, planned, strict=True)]
@@ -103,7 +103,7 @@ def _run_members(
 
     progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
 
-    for lost in filter(None, (run_member.begins_again(work, each) for each in planned)):
+    for lost in filter(None, (run_member.restart_reason(work, each) for each in planned)):
         say(lost)
 
     def advance(number: int, s: float) -> None:
@@ -123,8 +123,8 @@ def _run_members(
             outcomes[task.number], label = outcome, task.planned.label
             advance(task.number, until[task.number])  # of a member that diverged nothing is left either
             work.event(outcome.status, member=label, **({"message": outcome.message} if outcome.message else {}))
-            if outcome.mended:
-                say(outcome.mended)
+            if outcome.repaired:
+                say(outcome.repaired)
             if outcome.status == "diverged":
                 say(f"{label or study.name}: {outcome.message}")
     progress.remove_task(bar)

@@ -87,7 +87,7 @@ def study_run(options: argparse.Namespace) -> StudyRun:
     fixed = backends.own_threads(planned)
     if fixed and threads not in (None, fixed):
         note(
-            f"--threads {threads} has no effect on trainings: training.threads = {fixed} is part of the study",
+            f"--threads {threads} has no effect on training runs: training.threads = {fixed} is part of the study",
             options.quiet,
         )
     enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
@@ -106,7 +106,7 @@ def study_run(options: argparse.Namespace) -> StudyRun:
     )
 
 
-def say_backend(chosen: Choice, quiet: bool) -> None:
+def print_backend(chosen: Choice, quiet: bool) -> None:
     """Head a run with the backend that ``auto`` took and why; one asked for by name needs no reason."""
     if chosen.reason:
         note(f"backend {chosen.backend}: {chosen.reason}", quiet)

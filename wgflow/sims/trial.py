@@ -53,7 +53,7 @@ def each(
                 found[place] = look(one, setup)
             if len(_kept) < _MOST_KEPT and _is_small(setup):
                 _kept[_key(one.member, backend, threads)] = setup
-            if setup.system.seeds_alike(setup):
+            if setup.system.same_for_all_seeds(setup):
                 seen[alike] = found[place]
         else:
             found[place] = seen[alike]

@@ -26,7 +26,7 @@ from typing import Any, TypeVar
 
 from wgflow.base.environment import environment
 
-_POLL = 0.1  # seconds between looks at what the workers say of themselves
+_POLL = 0.1  # seconds between polls of the workers' status
 _LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _READY = b""  # first message of a worker
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
@@ -40,7 +40,7 @@ class WorkerDied(Exception):
     Attributes
     ----------
     task : object
-        What it was at; None if it had not begun.
+        The task it was running; None if it had not begun.
     code : int
         Its exit code, negative for the signal that killed it.
     """

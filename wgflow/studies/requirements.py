@@ -22,7 +22,9 @@ def check(figure: Figure, plan: Plan) -> None:
     """
     systems = {_system(planned.member) for planned in plan.members}
     if figure.system == "residual" and systems != {"residual"}:
-        key, got = ("training", "trainings of images") if "images" in systems else ("network", "networks of features")
+        key, got = (
+            ("training", "training runs of image networks") if "images" in systems else ("network", "feature networks")
+        )
         raise InputError(f"{key}: expected residual blocks to draw {plan.figure!r}, got {got}{ADVICE}")
     if figure.system is not None and systems != {figure.system}:
         key = "training" if figure.system == "images" else "network"

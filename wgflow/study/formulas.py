@@ -26,7 +26,7 @@ _OPERATORS: dict[type[ast.AST], Callable[..., float]] = {
 
 
 def check(text: str) -> str:
-    """Return the text of a formula if it is one, whatever its names stand for.
+    """Check the syntax of a formula and return its text; names are not resolved.
 
     Raises
     ------

@@ -74,11 +74,11 @@ def expand(study: Study) -> list[RunPlan]:
         own = {key: listed(value) for key, value in study.reference.items()}
         tables.append(("reference", study.grid | own, own))
     _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
-    return _told_apart([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
+    return _distinct_labels([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
 
 
-def _told_apart(members: list[RunPlan]) -> list[RunPlan]:
-    """Members with labels that are all different: those that words make alike end in a digest of what they are.
+def _distinct_labels(members: list[RunPlan]) -> list[RunPlan]:
+    """Members with distinct labels: labels that would coincide get a digest of the member appended.
 
     Raises
     ------

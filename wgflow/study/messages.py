@@ -1,4 +1,4 @@
-"""What is said of a study that does not fit the schema: key, what was expected, what came, what to do."""
+"""Error messages for a study file that does not fit the schema: key, what was expected, what came, what to do."""
 
 from __future__ import annotations
 
@@ -132,7 +132,7 @@ def tables(annotation: Any) -> list[type[BaseModel]]:
 
 
 def tag(table: type[BaseModel]) -> str:
-    """Name by which a table is told from others in its place."""
+    """Tag that distinguishes the alternatives of a union."""
     return str(typing.get_args(table.model_fields["name"].annotation)[0])
 
 

@@ -1,4 +1,4 @@
-"""The study file: its schema, and what is said when a file does not fit it."""
+"""The study file: its schema, and how a file is read and checked against it."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class Member(Table):
     depth: DepthChoice = Field(default_factory=lambda: GapsTable(name="gaps"))
     flow: FlowTable
     network: NetworkTable | None = Field(None, description="in place of depth: particles.count units a layer")
-    training: TrainingTable | None = Field(None, description="in place of depth: a network of images, s in epochs")
+    training: TrainingTable | None = Field(None, description="in place of depth: an image network, s in epochs")
     regulariser: QuadraticTable | None = Field(None, description="term added to the loss")
     observables: list[str] = Field(default_factory=list, description="measured at every frame")
     record: Literal["particles", "numbers"] = Field(
@@ -178,7 +178,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
     except OSError as error:
         raise InputError(f"{path}: expected a readable study file ({error.strerror})") from error
     except tomllib.TOMLDecodeError as error:
-        raise InputError(f"{path}: expected TOML, got something else ({error})") from error
+        raise InputError(f"{path}: not valid TOML: {error}") from error
     for key, value in overrides.items():
         _override(raw, key, value)
     for table in _TABLES_OF_KEYS:

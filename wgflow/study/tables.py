@@ -183,7 +183,7 @@ class ShallowTable(Table):
 
 
 class NetworkTable(Table):
-    """A network of features in place of residual blocks in depth: Fang, Lee, Yang and Zhang (2021)."""
+    """A feature network in place of residual blocks in depth: Fang, Lee, Yang and Zhang (2021)."""
 
     kind: Literal["resnet", "dnn"] = "resnet"
     layers: int = Field(4, ge=2, description="hidden layers L")

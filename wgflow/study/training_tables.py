@@ -1,4 +1,4 @@
-"""The tables of a training of a network of images, and the problems a study may have with these among them."""
+"""The tables of a training run of an image network, and the problems a study may have with these among them."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class DigitImagesTable(ImagesTable):
 
 
 class TrainingTable(Table):
-    """A convolutional network of images and its training, in place of depth: Lu, Ma, Lu, Lu and Ying (2020), section 5.
+    """A convolutional image network and its training, in place of depth: Lu, Ma, Lu, Lu and Ying (2020), section 5.
 
     Flow time counts epochs: ``flow.until`` of them, ``flow.step`` = 1.
     """

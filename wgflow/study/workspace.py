@@ -84,9 +84,9 @@ class Workspace:
             if seal not in (None, digest(study)):
                 raise ValueError("it has changed since it was written; the study's command writes it again")
         except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            raise WorkspaceError(
-                f"{self.folder}: expected the folder of a run, with study.json, got {type(error).__name__}: {error}"
-            ) from error
+            gone = isinstance(error, FileNotFoundError | NotADirectoryError)
+            got = "no such file" if gone else f"{type(error).__name__}: {error}"
+            raise WorkspaceError(f"{self.folder}: expected the folder of a run (with study.json), got {got}") from error
         if _HASH.fullmatch(self.folder.name):
             self._refuse_another(study.get("hash"))
         return study
@@ -171,7 +171,7 @@ class Workspace:
             if other != label:
                 raise InputError(f"grid: expected members whose files differ in name, got {other!r} and {label!r}")
 
-    def strangers(self, known: Iterable[Path]) -> list[str]:
+    def unknown_files(self, known: Iterable[Path]) -> list[str]:
         """Names of trajectories in the folder that are no member's."""
         return sorted({path.name for path in self.folder.glob("members/*.h5")} - {path.name for path in known})
 
@@ -283,7 +283,7 @@ class Workspace:
         return out
 
     def seconds_spent(self) -> float:
-        """Seconds that all commands so far took, each up to its last sign of life.
+        """Seconds that all commands so far took, each until its last recorded activity.
 
         That is what it told ``events.jsonl`` last or, if this was not its end, when a member's file was written to: a
         command that is killed tells nothing, and time in which nothing runs does not count.

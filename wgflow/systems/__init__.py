@@ -1,1 +1,1 @@
-"""Systems: residual measures, networks as measures over features, and networks of images."""
+"""Systems: residual measures, networks as measures over features, and image networks."""

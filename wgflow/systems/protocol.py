@@ -1,6 +1,6 @@
 """What the runner asks of a system: the objects of a member, their cost, and what is measured of them.
 
-A system is a kind of member: a measure of residual blocks, a network of features, a training of a network of images.
+A system is a kind of member: a measure of residual blocks, a feature network, a training run of an image network.
 """
 
 from __future__ import annotations
@@ -138,18 +138,18 @@ class System(Protocol):
         return None
 
     def bytes_beside(self, setup: Setup) -> int:
-        """Bytes of what is kept beside the trajectory."""
+        """Checkpoint bytes: those of files next to the trajectory."""
         return 0
 
     def keep_beside(self, setup: Setup, path: Path) -> None:
-        """Have the flow keep what it resumes from beside the trajectory, if a frame is not enough."""
+        """Have the flow write a checkpoint next to the trajectory, if a frame is not enough to resume from."""
         return
 
     def not_resumable(self, path: Path, s: float) -> str:
         """Why a trajectory with frames up to s cannot be resumed; empty if it can."""
         return ""
 
-    def seeds_alike(self, setup: Setup) -> bool:
+    def same_for_all_seeds(self, setup: Setup) -> bool:
         """Whether members that differ in the seed alone can be built if this one can."""
         return True
 

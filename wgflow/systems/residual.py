@@ -144,7 +144,7 @@ class ResidualMeasure(System):
         units = block.units(width) if isinstance(block, Unfolding) else 1
         return memory(units * entries, samples, width, outputs, threads)
 
-    def seeds_alike(self, setup: Setup) -> bool:
+    def same_for_all_seeds(self, setup: Setup) -> bool:
         """Whether a start drawn with another seed is finite too."""
         return bool(np.abs(setup.start.theta).max() < _TAME)
 

@@ -188,7 +188,7 @@ class Frames:
     def _damaged(self, number: int) -> TrajectoryError:
         return TrajectoryError(
             f"{self.path}: frame {number} is damaged: its numbers do not match their digest; "
-            "python -m wgflow.trajectory repair copies the undamaged frames"
+            "wgflow repair FILE copies the undamaged frames"
         )
 
 

@@ -208,7 +208,7 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
         raise TrajectoryError(
             f"{path}: damaged or made before format version {schema.MODULE_VERSION[0]} "
             f"({' '.join(str(error).split()) or type(error).__name__}); "
-            "python -m wgflow.trajectory repair copies the undamaged frames"
+            "wgflow repair FILE copies the undamaged frames"
         ) from error
     return layout
 

@@ -27,8 +27,8 @@ if TYPE_CHECKING:
     from wgflow.energy import Energy
 
 _OTHER_SYSTEMS = {  # by a key of their specs: what they are, and what reads them
-    "network": "a network of features; rebuild it with wgflow.systems.neural_feature_flow.system.from_trajectory",
-    "training": "a training of a network of images; its weights are in the checkpoint beside the file, which "
+    "network": "a feature network; rebuild it with wgflow.systems.neural_feature_flow.system.from_trajectory",
+    "training": "a training run of an image network; its weights are in the checkpoint beside the file, which "
     "wgflow.systems.images.checkpoint.load reads",
 }
 

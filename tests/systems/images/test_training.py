@@ -1,4 +1,4 @@
-"""Training networks of images: pairs by seed, rates, augmentation, checkpoints, frames."""
+"""Training image networks: pairs by seed, rates, augmentation, checkpoints, frames."""
 
 import math
 import signal

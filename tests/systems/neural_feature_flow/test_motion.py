@@ -129,14 +129,14 @@ def test_a_network_is_not_a_measure_of_blocks(system, begin, tmp_path):
         writer.finish()
     with Trajectory(path) as trajectory:
         assert trajectory.particle(3).theta.shape == (3, system.problem.shape[3])
-        with pytest.raises(InputError, match="got a network of features"):
+        with pytest.raises(InputError, match="got a feature network"):
             trajectory.energy()
     problem = wgflow.Problem.padded([[0.0], [1.0]], [0.0, 1.0])
     energy = wgflow.Energy(problem, backend="reference")
     other = tmp_path / "other.h5"
     with TrajectoryWriter.create(other, energy, 2) as writer:
         writer.append(next(wgflow.Flow(energy).run(wgflow.Particles.draw(problem, 2), 1.0)))
-    with Trajectory(other) as trajectory, pytest.raises(InputError, match="expected a run of a network of features"):
+    with Trajectory(other) as trajectory, pytest.raises(InputError, match="expected a run of a feature network"):
         from_trajectory(trajectory)
 
 

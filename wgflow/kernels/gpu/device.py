@@ -200,7 +200,7 @@ class CupyDevice:
                 "at a time (--jobs 1), or use --backend cpu"
             )
         return BackendError(
-            f"backend 'gpu': {self.name} failed ({said}); python -m wgflow.doctor --backend gpu tries it out, or use "
+            f"backend 'gpu': {self.name} failed ({said}); wgflow doctor --backend gpu tries it out, or use "
             "--backend cpu"
         )
 

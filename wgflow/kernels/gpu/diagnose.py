@@ -1,7 +1,7 @@
 """Diagnosis of the GPU backend: one CuPy package, a recent enough driver, a device and a compiler, checked in turn.
 
 Every fault is one sentence with its remedy, the same in the command's error, in the reason of ``auto`` and in
-``python -m wgflow.doctor``.
+``wgflow doctor``.
 """
 
 from __future__ import annotations

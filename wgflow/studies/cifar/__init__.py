@@ -1,1 +1,1 @@
-"""Vanilla and mean-field trainings of networks of images, compared in pairs."""
+"""Vanilla and mean-field training runs of image networks, compared in pairs."""

@@ -1,4 +1,4 @@
-"""Members that are trainings of networks of images: their tables checked, their objects built with torch."""
+"""Members that are training runs of image networks: their tables checked, their objects built with torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
     if not isinstance(member.problem, ImagesTable):
         names = ", ".join((*LAYOUTS, "digit_images"))
         raise InputError(f"problem.name: expected one of {names} for a training, got {member.problem.name!r}")
-    refuse_unused(member, _OWN, "a training of a network of images")
+    refuse_unused(member, _OWN, "a training run of an image network")
     if member.network is not None:
         raise InputError("network: expected either it or training, got both; leave one out")
     if member.flow.step != 1:
@@ -59,7 +59,7 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
 
 
 class ImageTraining(System):
-    """Training of a convolutional network of images, with torch."""
+    """Training run of a convolutional image network, with torch."""
 
     observables = {name: Observable(functools.partial(_reported, name)) for name in MEASURED}  # noqa: RUF012
     packages = ("torch",)

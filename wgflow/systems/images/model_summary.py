@@ -1,4 +1,4 @@
-"""Summary of a network of images: blocks, parameters and operations, counted on torch's meta device."""
+"""Summary of an image network: blocks, parameters and operations, counted on torch's meta device."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a network of images is trained: everything but the images, the seed and the machine."""
+"""How an image network is trained: everything but the images, the seed and the machine."""
 
 from __future__ import annotations
 

@@ -51,7 +51,7 @@ class Described(NamedTuple):
 
 
 class Trained:
-    """A network of images and what describes it in a file.
+    """An image network and what describes it in a file.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Members that are networks of features: their tables checked, their objects built."""
+"""Members that are feature networks: their tables checked, their objects built."""
 
 from __future__ import annotations
 
@@ -64,10 +64,10 @@ def check(member: Member) -> None:
     InputError
         If one was given.
     """
-    refuse_unused(member, _OWN, "a network of features")
+    refuse_unused(member, _OWN, "a feature network")
     for key in ("block", "activation", "state"):
         if getattr(member.problem, key) != type(member.problem).model_fields[key].default:
-            raise InputError(f"problem.{key}: a network of features has no use for it; leave it out")
+            raise InputError(f"problem.{key}: a feature network has no use for it; leave it out")
     table = member.network or NetworkTable()
     unused = ("outer", "ridge", "draw") if table.start == "standard" else ()
     for key in (*unused, *(("h2",) if table.kind == "dnn" else ())):
@@ -97,13 +97,11 @@ class FeatureNetwork(System):
         problem, heldout = problems(member)
         require_heldout(member, heldout)
         if backend == "gpu":
-            raise BackendError("backend: expected cpu or reference for a network of features, got gpu")
+            raise BackendError("backend: expected cpu or reference for a feature network, got gpu")
         check(member)
         table, flow = member.network or NetworkTable(), member.flow
         if problem.y.shape[1] != 1:
-            raise InputError(
-                f"problem: expected one target for a network of features, got {problem.y.shape[1]} columns"
-            )
+            raise InputError(f"problem: expected one target for a feature network, got {problem.y.shape[1]} columns")
         if table.start == "ideal" and table.ridge:
             raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
         systems = [
@@ -118,7 +116,7 @@ class FeatureNetwork(System):
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for: the CPU."""
-        return Choice("cpu", "networks of features have no kernels for a GPU")
+        return Choice("cpu", "feature networks have no kernels for a GPU")
 
     def size(self, member: Member) -> int:
         """Weights of a layer, m**2, in which the time of a step is linear."""

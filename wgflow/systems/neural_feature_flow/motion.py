@@ -1,4 +1,4 @@
-"""Running a network of features step by step, as frames that a trajectory keeps and can be taken up from."""
+"""Running a feature network step by step, as frames that a trajectory keeps and can be taken up from."""
 
 from __future__ import annotations
 

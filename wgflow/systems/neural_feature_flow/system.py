@@ -164,7 +164,7 @@ def from_trajectory(
     spec = trajectory.parameters["energy"]
     if "network" not in spec:
         name = spec.get("depth", {}).get("name", "unknown")
-        raise InputError(f"{trajectory.path}: expected a run of a network of features, got one under depth {name}")
+        raise InputError(f"{trajectory.path}: expected a run of a feature network, got one under depth {name}")
     stored = trajectory.samples()
     about = spec["network"] | dict(own or {})
     for kind, table in (("h1", ACTIVATIONS), ("h2", ACTIVATIONS), ("loss", LOSSES)):
