@@ -209,8 +209,8 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
     _, err = process.communicate()
     assert process.returncode == run.DISK
     assert err == (
-        "wgflow: until=1000000.0: its process was killed, perhaps for lack of memory; try fewer --jobs; committed frames "
-        "are intact\n"
+        "wgflow: until=1000000.0: its process was killed, perhaps for lack of memory; try fewer --jobs; committed "
+        "frames are intact\n"
     )
     assert sorted(len(frames(path)) for path in of("members/*.h5"))[:2] == [2, 3]
 
