@@ -60,7 +60,7 @@ def test_samples_times_width_decide():
     assert decide(problem(auto.THRESHOLD // 4 - 1)).backend == "cpu"
     assert decide(problem(auto.THRESHOLD // 32, 32)).backend == "gpu"
     reason = decide(SMALL).reason
-    assert "M D = 32" in reason
+    assert "M × D = 32" in reason
     assert str(auto.THRESHOLD) in reason
 
 

@@ -2,7 +2,9 @@ import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
-from wgflow.model.activations import ACTIVATIONS, activation, regularised_relu
+from wgflow.kernels.cpu.backend import compilable
+from wgflow.model.activations import ACTIVATIONS, Activation, activation, regularised_relu
+from wgflow.model.problem import Problem
 
 
 def test_slope_is_the_derivative(activation):
@@ -51,3 +53,11 @@ def test_regularised_relu_has_its_parameter():
 def test_bad_choice(choice, words):
     with pytest.raises(InputError, match=words):
         activation(choice)
+
+
+def test_builtin_without_a_code_is_computed_in_numpy(monkeypatch):
+    softsign = Activation("softsign", lambda z: z / (1 + abs(z)), lambda z: 1 / (1 + abs(z)) ** 2, builtin=True)
+    monkeypatch.setitem(ACTIVATIONS, "softsign", softsign)
+    problem = Problem([[0.5], [-0.5]], [1.0, 0.0], activation="softsign")
+    assert not compilable(problem)
+    assert compilable(Problem([[0.5], [-0.5]], [1.0, 0.0], activation="tanh"))

@@ -215,7 +215,7 @@ def _gpu_rows(gpu: Spec) -> dict[str, str]:
     rows = {
         "CuPy": wheels or f"not installed; {install('gpu12')}, or gpu13, brings it",
         "driver": driver,
-        "CUDA of CuPy": gpu["runtime"] or "not asked",
+        "CUDA of CuPy": gpu["runtime"] or "not checked",
         "NVRTC": gpu["nvrtc"] or "not found",
         "CUDA headers": gpu["headers"] or "not found (wgflow's kernels need none)",
     }

@@ -21,11 +21,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return trajectory.main(["export", *given])
     make = Parser(
         prog="wgflow export",
-        description="A study as one NetCDF file; a trajectory (.h5) in place of the folder as NetCDF (.nc) or in three "
-        "dimensions for molecular viewers (.h5): wgflow export FILE --help.",
+        description="Export a study, or one trajectory, as NetCDF (.nc); a trajectory also as points in 3-D (.h5).",
     )
-    make.add_argument("run", type=Path, help=RUN_HELP)
-    make.add_argument("out", help="file to write, ending in .nc")
+    make.add_argument(
+        "run", type=Path, metavar="RUN", help=f"{RUN_HELP}; or a trajectory (.h5), see wgflow export FILE --help"
+    )
+    make.add_argument("out", metavar="OUT", help="file to write, ending in .nc")
     make.add_argument("--particles", action="store_true", help="also every particle of every frame")
     return execute(make, _export, arguments)
 

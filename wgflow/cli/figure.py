@@ -17,8 +17,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Draw a figure and return the exit code."""
     make = Parser(prog="wgflow figure", description="Draw a figure of a run again from its trajectories (PNG, PDF).")
     make.add_argument("name", metavar="NAME", help="name of the figure, as in the study's file; 'list' shows all")
-    make.add_argument("run", type=Path, nargs="?", help=RUN_HELP)
-    make.add_argument("out", type=Path, nargs="?", help="folder to write to (default: the run's own)")
+    make.add_argument("run", type=Path, nargs="?", metavar="RUN", help=RUN_HELP)
+    make.add_argument("out", type=Path, nargs="?", metavar="OUT", help="folder to write to (default: the run's own)")
     return execute(make, _draw, arguments)
 
 
@@ -34,7 +34,7 @@ def _draw(options: argparse.Namespace) -> int:
         return DONE
     check_name("figure", options.name, known)
     if options.run is None:
-        raise InputError("expected NAME RUN, got NAME alone; add the folder of a run")
+        raise InputError(f"expected NAME RUN, got NAME alone; give the run as well: wgflow figure {options.name} RUN")
     work = Workspace(run_folder(options.run))
     with style.draw_styled(known[options.name](work)) as figure:
         for path in style.save(figure, (options.out or work.folder) / options.name):

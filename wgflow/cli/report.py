@@ -18,7 +18,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         prog="wgflow report",
         description="Write a study's page again, with the theorems evaluated along one of its runs (up to a minute).",
     )
-    make.add_argument("run", type=Path, help=RUN_HELP)
+    make.add_argument("run", type=Path, metavar="RUN", help=RUN_HELP)
     make.add_argument("--member", metavar="LABEL", help="run to evaluate (default: the first of the largest N)")
     make.add_argument(
         "--starts", type=int, default=64, help="initial points of each certificate's search (default: 64)"

@@ -19,19 +19,24 @@ def parser() -> Parser:
     """Command line for looking after trajectory files."""
     make = Parser(prog="wgflow", description="Look after trajectory files.")
     verbs = make.add_subparsers(dest="verb", required=True)
-    check = verbs.add_parser("check", help="check files against their seal, their digests and the schema")
-    check.add_argument("files", nargs="+", type=Path, metavar="FILE")
-    repair = verbs.add_parser("repair", help="copy the intact frames of a damaged file, which is not touched")
-    repair.add_argument("file", type=Path, metavar="FILE")
+    check = _verb(verbs, "check", "check trajectory files against their seal, their digests and the schema")
+    check.add_argument("files", nargs="+", type=Path, metavar="FILE", help="trajectory (.h5); several may be given")
+    repair = _verb(verbs, "repair", "copy the intact frames of a damaged trajectory, which is not touched")
+    repair.add_argument("file", type=Path, metavar="FILE", help="trajectory (.h5) to copy from")
     repair.add_argument("out", type=Path, metavar="OUT", nargs="?", help="default: FILE with -repaired in its name")
-    export = verbs.add_parser("export", help="write as NetCDF (.nc) or as H5MD in three dimensions (.h5)")
-    export.add_argument("file", type=Path, metavar="FILE")
+    export = _verb(verbs, "export", "export one trajectory as NetCDF (.nc) or as points in 3-D (.h5, H5MD)")
+    export.add_argument("file", type=Path, metavar="FILE", help="trajectory (.h5)")
     export.add_argument("out", type=Path, metavar="OUT", help="a name that ends in .nc or .h5")
     export.add_argument("--series", action="store_true", help=".nc: without particles")
     export.add_argument("--axes", metavar="A,B,C", help=".h5: of tau, pc1, pc2, 0, 1, ... (default: pc1,pc2,tau)")
     export.add_argument("--compress", action="store_true", help="compress with gzip")
-    verbs.add_parser("schema", help="print the schema of the files as a table")
+    _verb(verbs, "schema", "print the schema of trajectory files as a table")
     return make
+
+
+def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+    """Parser of a subcommand whose help is also its description."""
+    return verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Follow a run until it is done or Ctrl-C, and return the exit code."""
     make = Parser(prog="wgflow watch", description="Follow a running study.")
-    make.add_argument("run", type=Path, help=f"{RUN_HELP}, or a trajectory")
+    make.add_argument("run", type=Path, metavar="RUN", help=f"{RUN_HELP}, or a trajectory")
     make.add_argument("--interval", type=float, default=1.0, metavar="SECONDS", help="between updates (default: 1)")
     make.add_argument("--once", action="store_true", help="one update, as where the output is no terminal")
     return execute(make, _follow, arguments)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
-from wgflow.base.terminal import console
+from wgflow.base.terminal import console, printable, show
 
 
 def studies_folder() -> Path:
@@ -37,11 +37,16 @@ def study_path(choice: str) -> Path:
 
 
 def show_studies(folder: Path) -> None:
-    """Print the studies of a folder: name, question, cost."""
+    """Print the studies of a folder, quickstart first: name, question, cost; one line each if there is no terminal."""
     from rich.table import Table
 
-    table = Table("study", "question", "cost", box=None, pad_edge=False)
-    for path in sorted(folder.glob("*.toml")):
+    out, table = console(width=None), Table("study", "question", "cost", box=None, pad_edge=False)
+    for path in sorted(folder.glob("*.toml"), key=lambda path: (path.stem != "quickstart", path.stem)):
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
-        table.add_row(path.stem, raw.get("question", ""), raw.get("cost", ""))
-    console(width=None).print(table)
+        row = (path.stem, raw.get("question", ""), raw.get("cost", ""))
+        if out.is_terminal:
+            table.add_row(*row)
+        else:
+            show(printable("  ".join(filter(None, row))))
+    if out.is_terminal:
+        out.print(table)

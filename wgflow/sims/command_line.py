@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from wgflow.base.errors import InputError, describe
+from wgflow.base.exit_codes import WORDS
 from wgflow.base.terminal import Parser
 
 DEFAULT_STUDY = "convergence"
@@ -17,8 +18,7 @@ def parser() -> argparse.ArgumentParser:
     make = Parser(
         prog="wgflow run",
         description="Run a study: every member's trajectory, a summary and a figure. The same command again resumes.",
-        epilog="Exit codes: 0 done, 2 bad input, 3 a member diverged, 4 disk, memory or a process lost, "
-        "75 stopped (requeue), 130 Ctrl-C.",
+        epilog=f"Exit codes: {', '.join(f'{code} {words}' for code, words in WORDS.items())}.",
     )
     make.add_argument("study", nargs="?", default=DEFAULT_STUDY, metavar="STUDY",
                       help=f"name of a bundled study, or path of a .toml file (default: {DEFAULT_STUDY})")  # fmt: skip

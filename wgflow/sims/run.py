@@ -1,10 +1,4 @@
-"""The command ``wgflow run``; also ``python -m wgflow.sims.run``.
-
-Exit codes: 0 done, 1 internal error, 2 bad input (one line a problem on stderr, nothing written; or a data file that
-changed on the way, and whole members are kept), 3 some member diverged (its last good frame is kept, the others
-finish), 4 disk, permission, memory or a process lost while running, 75 stopped by SIGTERM or --walltime (run the same
-command again), 130 Ctrl-C (likewise).
-"""
+"""The command ``wgflow run``; also ``python -m wgflow.sims.run``."""
 
 from __future__ import annotations
 

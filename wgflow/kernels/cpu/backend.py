@@ -30,7 +30,8 @@ _ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
 
 def compilable(problem: Problem) -> bool:
     """Whether the compiled kernels know the problem's block, activation and loss."""
-    known = type(problem.loss) is type(LOSSES.get(problem.loss.name)) and problem.activation.builtin
+    activation, loss = problem.activation, problem.loss
+    known = activation.builtin and activation.name in ACTIVATION_CODES and type(loss) is type(LOSSES.get(loss.name))
     return known and isinstance(problem.block, Unfolding)
 
 

@@ -21,6 +21,7 @@ from wgflow.stats.convergence_rates import Interval
 from wgflow.stats.exceedance import FailureRates, PhaseDiagram, check_target, failure_rates, phase_diagram
 from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
 from wgflow.stats.scaling_laws import Sizes
+from wgflow.studies.sizing.requires import NO_TARGET
 from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
@@ -122,7 +123,7 @@ def summarise(work: Workspace) -> Sizing:
     """
     wanted = work.study["target"]
     if wanted is None:
-        raise InputError("target: expected eps and eta, got none; --set target.eps=0.05 --set target.eta=0.1, say")
+        raise InputError(NO_TARGET)
     last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
     for member in work.members():
         with Trajectory(member.path) as trajectory:

@@ -9,6 +9,11 @@ from wgflow.stats.extrapolation import MIN_LEVELS
 from wgflow.studies.depth_width.requires import AXES, by_coupling, by_size, sides
 from wgflow.study.messages import ADVICE
 
+NO_TARGET = (
+    "target: expected eps and eta to draw 'sizing', got none; run the study with --set target.eps=0.05 "
+    "--set target.eta=0.1"
+)
+
 
 def grid_and_one_coupling(plan: Plan) -> None:
     """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
@@ -29,10 +34,7 @@ def grid_and_one_coupling(plan: Plan) -> None:
 def target_and_seeds(plan: Plan) -> None:
     """A target, and as many seeds as could ever show that it is met."""
     if plan.target is None:
-        raise InputError(
-            f"target: expected eps and eta to draw {plan.figure!r}, got none; --set target.eps=0.1 --set "
-            "target.eta=0.1, say"
-        )
+        raise InputError(NO_TARGET)
     seeds, least = len({planned.member.seed for planned in plan.members}), min_seeds(plan.target.eta)
     if seeds < least:
         raise InputError(
