@@ -34,7 +34,7 @@ def parser() -> Parser:
     return make
 
 
-def _verb(verbs: argparse._SubParsersAction[argparse.ArgumentParser], name: str, text: str) -> argparse.ArgumentParser:
+def _verb(verbs: argparse._SubParsersAction[Parser], name: str, text: str) -> Parser:
     """Parser of a subcommand whose help is also its description."""
     return verbs.add_parser(name, help=text, description=f"{text[0].upper()}{text[1:]}.")
 
