@@ -147,7 +147,7 @@ def test_a_member_of_numbers_alone_that_was_stopped_is_all_left():
     ("arguments", "words"),
     [
         (["nowhere"], "nowhere: expected the folder of a run or a trajectory, got neither"),
-        ([], "the following arguments are required: run"),
+        ([], "the following arguments are required: RUN"),
         (["runs", "--interval", "0"], "--interval: expected seconds > 0"),
         (["runs", "--interval", "1e12"], "--interval: expected seconds > 0, at most a day"),
     ],
