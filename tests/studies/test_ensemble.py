@@ -9,8 +9,8 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.report import style
+from wgflow.report.member_selection import evenly_spaced
 from wgflow.sims import run
-from wgflow.studies.ensemble import reduce as ensemble
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import adjoint_envelope
@@ -74,9 +74,9 @@ def test_a_run_without_frames_is_refused(folder, tmp_path, figure):
 
 
 def test_long_runs_are_sampled():
-    assert ensemble.spread(1, 9) == [0]
-    assert ensemble.spread(3, 9) == [0, 1, 2]
-    assert ensemble.spread(101, 5) == [0, 25, 50, 75, 100]
+    assert evenly_spaced(1, 9) == [0]
+    assert evenly_spaced(3, 9) == [0, 1, 2]
+    assert evenly_spaced(101, 5) == [0, 25, 50, 75, 100]
 
 
 @pytest.mark.parametrize("change", ["depth={name='shallow'}", "depth.layers=1", "depth={name='gaps'}"])
