@@ -72,7 +72,7 @@ def show(text: str) -> None:
 
 
 def console(stderr: bool = False, width: int | None = _WIDE) -> Console:
-    """Console on stdout or stderr that takes text as it is, ``[red]`` and ``:eye:`` included.
+    """Console on stdout or stderr that prints text literally, without markup or emoji codes (``[red]``, ``:eye:``).
 
     Style of our own is a ``rich.text.Text``. What cannot be written is lost: nothing that runs ends for it.
 

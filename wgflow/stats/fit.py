@@ -120,7 +120,7 @@ def cell_rms(squares: Array, weight: Array) -> Array:
 
 
 def check_identifiable(observed: Array, law: Law) -> None:
-    """Raise InputError if the sizes with an error, (nL, nM), do not determine the law's parameters."""
+    """Raise InputError if too few sizes (nL, nM) have a measured error to determine the law's parameters."""
     present = ~np.isnan(observed)
     fewest = 2 if law.exponents else 3
     depths, widths = int(present.any(axis=1).sum()), int(present.any(axis=0).sum())

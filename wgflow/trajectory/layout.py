@@ -266,7 +266,7 @@ def _sum(file: io.FileIO, block: bytes | bytearray, layout: Layout) -> str:
 
 
 def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:
-    """Place from its entries in JSON."""
+    """Location of a dataset in the file, read from its entry in the JSON header."""
     text = re.fullmatch(r"\|S[1-9][0-9]{0,11}", dtype)
     _require(dtype in ("<f8", "<i8", "<u4", "|u1") or (text is not None and not shape), f"type {dtype!r}")
     numbers = [*shape, offset]

@@ -8,7 +8,8 @@ defect alpha_l - (1/m) v_l^T h1(beta_(l-1)), O(h^p) for a method of order p, rep
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -111,7 +112,7 @@ def flow_stages(
     stages = [network.drift(*state) if first is None else first]
     for row in table.a:
         moves = [-h * a for a in row]
-        weights = _ahead(state.weights, stages, moves)
+        weights = _weights_after(state.weights, stages, moves, ahead)
         stages.append(network.drift(weights, _moved(network, state.features, stages, moves)))
     return stages
 
@@ -148,7 +149,10 @@ def flow_step(
     """
     stages = flow_stages(network, state, h, table) if stages is None else stages
     moves = [-h * b for b in table.b]
-    return State(_added(state.weights, stages, moves, own), _moved(network, state.features, stages, moves))
+    return State(
+        _weights_after(state.weights, stages, moves, partial(add, own=own)),
+        _moved(network, state.features, stages, moves),
+    )
 
 
 def descent_step(
@@ -167,8 +171,8 @@ def descent_step(
     """
     stages = [network.gradient(weights) if first is None else first]
     for row in table.a:
-        stages.append(network.gradient(_ahead(weights, stages, [-h * a for a in row])))
-    return _added(weights, stages, [-h * b for b in table.b], own)
+        stages.append(network.gradient(_weights_after(weights, stages, [-h * a for a in row], ahead)))
+    return _weights_after(weights, stages, [-h * b for b in table.b], partial(add, own=own))
 
 
 def run(
@@ -242,11 +246,6 @@ def _moved(network: Network, features: Features, stages: Sequence[Drift], moves:
     )
 
 
-def _ends(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> tuple[AnyArray, AnyArray]:
-    inner = _combined(weights.inner, [stage.weights.inner for stage in stages], moves)
-    return inner, _combined(weights.outer, [stage.weights.outer for stage in stages], moves)
-
-
 def _changes(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> list[LowRank]:
     out = []
     for k in range(len(weights.middle)):
@@ -260,16 +259,14 @@ def _low_rank(matrix: Matrix) -> LowRank:
     return matrix if isinstance(matrix, LowRank) else LowRank(dense(matrix), np.eye(matrix.shape[1]))
 
 
-def _ahead(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> Weights:
-    inner, outer = _ends(weights, stages, moves)
+def _weights_after(
+    weights: Weights, stages: Sequence[Drift], moves: Sequence[float], update: Callable[[Matrix, LowRank], Matrix]
+) -> Weights:
+    """Weights plus the combination of stages, the middle ones changed by ``update``: ``ahead`` or ``add``."""
+    inner = _combined(weights.inner, [stage.weights.inner for stage in stages], moves)
+    outer = _combined(weights.outer, [stage.weights.outer for stage in stages], moves)
     changes = _changes(weights, stages, moves)
-    return Weights(inner, tuple(ahead(v, c) for v, c in zip(weights.middle, changes, strict=True)), outer)
-
-
-def _added(weights: Weights, stages: Sequence[Drift], moves: Sequence[float], own: bool) -> Weights:
-    inner, outer = _ends(weights, stages, moves)
-    changes = _changes(weights, stages, moves)
-    return Weights(inner, tuple(add(v, c, own) for v, c in zip(weights.middle, changes, strict=True)), outer)
+    return Weights(inner, tuple(update(v, c) for v, c in zip(weights.middle, changes, strict=True)), outer)
 
 
 def _combined(base: AnyArray, stages: Sequence[AnyArray], moves: Sequence[float]) -> AnyArray:
