@@ -67,8 +67,8 @@ def rates(found: list[Group]) -> Result:
 def _bias_in_words(found: Sequence[Group]) -> str:
     if all(group.coupled for group in found):
         return (
-            "The bias at N is the mean of two clouds of N minus a cloud of 2N that starts as their union, which "
-            "cancels fluctuations of first order."
+            "The bias at N is the mean of two ensembles of N particles minus one of 2N that starts as their union, "
+            "which cancels fluctuations of first order."
         )
     return "The bias is the mean over seeds minus the reference, whose own error is as large, so it has no rate."
 

@@ -25,7 +25,7 @@ def feature_rate(found: list[Gaps]) -> Result:
     """Distance of gradient descent to the flow against m and against the learning rate, with exponents."""
     caption = (
         "At the last flow time, root mean squares over seeds with 95% intervals. Left: gradient descent on m units "
-        "from minimum-norm weights against the flow of a larger cloud of ideal particles whose first units have the "
+        "from minimum-norm weights against the flow of a larger ensemble of ideal particles whose first units have the "
         "same v_1 and the same Gaussian numbers; lines: C m^-r. Middle: the largest distance of a feature over units "
         "and points, with the envelope sqrt(log m / m). Right: gradient descent against the flow of the same m units, "
         "by learning rate. Theory (Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7): O(m^-1/2 + eta) up to "
