@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TypeAlias
 
 import numpy as np
 
@@ -11,30 +11,6 @@ from wgflow.flow.schedule import Every, Log, Schedule, Steps
 
 _MOST_STEPS = 2**53  # beyond it step numbers, and so flow times, would not be exact
 _TOLERANCE = 1e-9  # tolerance for a ratio of times to be a whole number
-
-
-class Clock(Protocol):
-    """Interface of a clock."""
-
-    step: int
-
-    @property
-    def s(self) -> float:
-        """Current flow time."""
-
-    @property
-    def due(self) -> bool:
-        """Whether a frame is due now."""
-
-    @property
-    def done(self) -> bool:
-        """Whether the end has been reached."""
-
-    def reach(self, h: float) -> float:
-        """Step length, at most h, that does not pass the next event."""
-
-    def tick(self, h: float) -> None:
-        """Count a step of length h."""
 
 
 class StepClock:
@@ -99,19 +75,14 @@ class StepClock:
 
 
 class EventClock:
-    """Clock of varying steps, which are shortened to end at the times of frames."""
+    """Clock of varying steps, which are shortened to end at the times of frames; members as of :class:`StepClock`."""
 
     def __init__(self, step: int, s: float, until: float, every: Schedule | None) -> None:
-        self.step, self._s, self._until = step, s, until
+        self.step, self.s, self._until = step, s, until
         if not np.isfinite(until) or until < s:
             raise InputError(f"until: expected a flow time ahead from s = {s:g}, got {until - s:g} to go")
         self._every = Every(until / 100 if until > 0 else 1.0) if every is None else every
         self._met = False
-
-    @property
-    def s(self) -> float:
-        """Current flow time."""
-        return self._s
 
     @property
     def due(self) -> bool:
@@ -121,22 +92,25 @@ class EventClock:
     @property
     def done(self) -> bool:
         """Whether s has reached the end."""
-        return self._s >= self._until
+        return self.s >= self._until
 
     def reach(self, h: float) -> float:
         """Step length up to the next event at most; a negligible remainder is added to the step."""
-        left = self._next() - self._s
+        left = self._next() - self.s
         return left if h > left * (1 - _TOLERANCE) else h
 
     def tick(self, h: float) -> None:
         """Advance by h, exactly to the event if it was reached."""
         event = self._next()
-        self._met = h >= event - self._s
-        self._s = event if self._met else self._s + h
+        self._met = h >= event - self.s
+        self.s = event if self._met else self.s + h
         self.step += 1
 
     def _next(self) -> float:
-        return min(self._every.after(self._s), self._until)
+        return min(self._every.after(self.s), self._until)
+
+
+Clock: TypeAlias = StepClock | EventClock
 
 
 def _whole_steps(name: str, duration: float, h: float, note: str) -> int:

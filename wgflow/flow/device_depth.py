@@ -6,7 +6,7 @@ Counterparts of :mod:`wgflow.model.depth`, which holds the formulas; the kernels
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 
@@ -15,8 +15,8 @@ from wgflow.flow.device_status import Launcher, spans
 from wgflow.model.depth import Deposit, Depth, Gaps, Network
 
 
-class DeviceLayers(Protocol):
-    """Layers of one state; the next :meth:`arrange` overwrites its arrays.
+class DeviceLayers:
+    """Layers of one state of N particles with P parameters; the next :meth:`arrange` overwrites the arrays.
 
     Attributes
     ----------
@@ -31,32 +31,34 @@ class DeviceLayers(Protocol):
     first: Index
     particle: Any
     weight: Any
-    inversions: Any
+    inversions: Any = None
+    _kernel = "velocity_layers"
+    _own: tuple[Any, ...]  # the kernel's arguments between the sizes and the gradients
+
+    def __init__(self, launcher: Launcher, count: int, parameters: int) -> None:
+        self._launcher, self._count, self._parameters = launcher, count, parameters
 
     def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Compute the layers of particles at these depths, and the order switches since the state ``before``."""
 
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
         """Start the kernel of the velocity from g_e, (E,), and d_theta g_e, (E, P)."""
+        sizes = (self._count, self._parameters)
+        self._launcher.tiles(self._kernel, self._count, 2, *sizes, *self._own, value, slope, *rest)
 
 
-class GapLayers:
-    """Layers of :class:`wgflow.model.depth.Gaps`: one per particle, sorted by (tau, index), weighted by the gaps.
+class GapLayers(DeviceLayers):
+    """Layers of :class:`wgflow.model.depth.Gaps`: one per particle, sorted by (tau, index), weighted by the gaps."""
 
-    Parameters
-    ----------
-    launcher : Launcher
-        Launches kernels on the device.
-    count, parameters : int
-        N and P.
-    """
+    _kernel = "velocity_gaps"
 
     def __init__(self, launcher: Launcher, count: int, parameters: int) -> None:
-        self._launcher, self._count, self._parameters = launcher, count, parameters
+        super().__init__(launcher, count, parameters)
         empty = launcher.device.empty
-        self.first: Index = np.arange(count + 1)
+        self.first = np.arange(count + 1)
         self.particle, self.weight = empty(count, np.int64), empty(count, np.float64)
         self.inversions, self._rank = empty(count, np.int64), empty(count, np.int64)
+        self._own = (self._rank, self.weight)
 
     def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Sort by counting."""
@@ -64,69 +66,36 @@ class GapLayers:
         places = (self.particle, self._rank, self.weight, self.inversions)
         self._launcher.all_pairs("order_gaps", self._count, self._count, tau, ranks, int(before is not None), *places)
 
-    def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
-        """Start the kernel."""
-        sizes, own = (self._count, self._parameters), (self._rank, self.weight)
-        self._launcher.tiles("velocity_gaps", self._count, 2, *sizes, *own, value, slope, *rest)
 
-
-class FixedLayers:
-    """Layers that never change: those of the depth schemes Layers and Shallow.
-
-    Parameters
-    ----------
-    launcher, count, parameters : Launcher, int, int
-        As for :class:`GapLayers`.
-    net : Network
-        The layers, one entry per particle.
-    """
-
-    inversions = None
+class FixedLayers(DeviceLayers):
+    """Layers that never change: those of the depth schemes Layers and Shallow, one entry per particle."""
 
     def __init__(self, launcher: Launcher, count: int, parameters: int, net: Network) -> None:
-        self._launcher, self._count, self._parameters = launcher, count, parameters
+        super().__init__(launcher, count, parameters)
         put = launcher.device.put
-        self.first: Index = np.asarray(net.first, np.int64)
+        self.first = np.asarray(net.first, np.int64)
         self.particle, self.weight = put(np.asarray(net.particle, np.int64)), put(np.asarray(net.weight, np.float64))
         place = np.empty(count, np.int64)
         place[net.particle] = np.arange(count)
-        self._place = put(place)
-
-    def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
-        """Nothing to do."""
-
-    def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
-        """Start the kernel; with one layer per particle it reads neither the layers' weights nor their slopes."""
-        own = (self._count, self._parameters, 1, self._place, self.weight, self.weight)
-        self._launcher.tiles("velocity_layers", self._count, 2, *own, value, slope, *rest)
+        # With one layer per particle the kernel reads neither the layers' weights nor their slopes.
+        self._own = (1, put(place), self.weight, self.weight)
 
 
-class DepositLayers:
-    """Layers of the depth scheme Deposit. Their L + 1 bounds are copied to the host whenever particles have moved.
-
-    Parameters
-    ----------
-    launcher, count, parameters : Launcher, int, int
-        As for :class:`GapLayers`.
-    scheme : Deposit
-        L and the shape function.
-    mass : device array (N,)
-        Masses of the particles.
-    """
-
-    inversions = None
+class DepositLayers(DeviceLayers):
+    """Layers of the depth scheme Deposit. Their L + 1 bounds are copied to the host whenever particles have moved."""
 
     def __init__(self, launcher: Launcher, count: int, parameters: int, scheme: Deposit, mass: Any) -> None:
-        self._launcher, self._count, self._parameters, self._mass = launcher, count, parameters, mass
-        self._layers, self._reach = scheme.layers, 2 if scheme.shape == "hat" else 3
+        super().__init__(launcher, count, parameters)
+        self._mass, self._layers, self._reach = mass, scheme.layers, 2 if scheme.shape == "hat" else 3
         self._entries = entries = count * self._reach
         empty = launcher.device.empty
-        self.first: Index = np.zeros(self._layers + 1, np.int64)
+        self.first = np.zeros(self._layers + 1, np.int64)
         self.particle, self.weight = empty(entries, np.int64), empty(entries, np.float64)
         self._layer, self._place = empty(entries, np.int64), empty(entries, np.int64)
         self._share, self._share_slope = empty(entries, np.float64), empty(entries, np.float64)
         self._table = empty((spans(entries), self._layers), np.int64)
         self._first = empty(self._layers + 1, np.int64)
+        self._own = (self._reach, self._place, self._share, self._share_slope)
 
     def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Evaluate the shape function, count the entries of every layer, and place them."""
@@ -141,28 +110,9 @@ class DepositLayers:
         )
         self.first = launcher.device.get(self._first)
 
-    def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
-        """Start the kernel."""
-        own = (self._count, self._parameters, self._reach, self._place, self._share, self._share_slope)
-        self._launcher.tiles("velocity_layers", self._count, 2, *own, value, slope, *rest)
-
 
 def device_layers(depth: Depth, launcher: Launcher, net: Network, shape: tuple[int, int], mass: Any) -> DeviceLayers:
-    """Layers of a built-in scheme for N particles with P parameters, not yet arranged.
-
-    Parameters
-    ----------
-    depth : Depth
-        Gaps, Layers, Deposit or Shallow.
-    launcher : Launcher
-        Launches kernels on the device.
-    net : Network
-        Layers at the start.
-    shape : (int, int)
-        N and P.
-    mass : device array (N,)
-        Masses of the particles.
-    """
+    """Layers of a built-in scheme, not yet arranged, from those at the start, (N, P) and the masses on the device."""
     if isinstance(depth, Gaps):
         return GapLayers(launcher, *shape)
     if isinstance(depth, Deposit):

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame
@@ -14,37 +15,7 @@ from wgflow.kernels.gpu.device import Device, Pending
 
 _POLL = 64  # steps between requests for the status; each request checks the answer to the one before
 
-
-class PendingFrame:
-    """A frame that is being copied to the host.
-
-    Parameters
-    ----------
-    pending : Pending
-        Copies of theta, tau and the status.
-    mass : ndarray (N,)
-        Weights, which never change.
-    at : Moment
-        Step, flow time and step length.
-    state : int
-        Which of the two states is copied.
-    measured : bool
-        Whether the flow has an energy balance.
-    """
-
-    def __init__(self, pending: Pending, mass: Array, at: Moment, state: int, measured: bool) -> None:
-        self._pending, self._mass, self._at, self._state, self._measured = pending, mass, at, state, measured
-        self._result: tuple[DeviceStatus, Frame | None] | None = None
-
-    def wait(self) -> tuple[DeviceStatus, Frame | None]:
-        """Wait for the copy; no frame if the flow had failed by then."""
-        if self._result is None:
-            theta, tau, numbers = self._pending.wait()
-            status, frame = DeviceStatus.unpack(numbers), None
-            if status.failed_step < 0:
-                frame = _frame(self._at, (theta, tau, self._mass), status, self._state, self._measured)
-            self._result = status, frame
-        return self._result
+_Copied: TypeAlias = Callable[[], tuple[DeviceStatus, Frame | None]]
 
 
 class DeviceFrames:
@@ -69,7 +40,7 @@ class DeviceFrames:
     ) -> None:
         self._device, self._dynamics, self._status, self._places, self._mass = device, dynamics, status, places, mass
         self._visited: dict[int, tuple[Moment, int]] = {}  # steps that the device may still report as failed
-        self._in_flight: deque[PendingFrame] = deque()
+        self._in_flight: deque[_Copied] = deque()
         self._last: Frame | None = None  # the latest frame delivered
         self._requested: tuple[int, Pending] | None = None
         self._visits = 0
@@ -89,17 +60,22 @@ class DeviceFrames:
     def frame(self, at: Moment, state: int) -> Callable[[], Frame]:
         """Begin to copy a state; the returned function waits for the frame, or raises DivergenceError."""
         copies = self._device.fetch([*self._places[state], self._status])
-        pending = PendingFrame(copies, self._mass, at, state, self._dynamics.measured)
-        self._in_flight.append(pending)
+
+        @functools.cache
+        def copied() -> tuple[DeviceStatus, Frame | None]:
+            theta, tau, numbers = copies.wait()
+            status = DeviceStatus.unpack(numbers)
+            return status, None if status.failed_step >= 0 else self._frame(at, theta, tau, status, state)
 
         def wait() -> Frame:
-            status, frame = pending.wait()
-            while self._in_flight and self._in_flight.popleft() is not pending:
+            status, frame = copied()
+            while self._in_flight and self._in_flight.popleft() is not copied:
                 pass
             self._check(status)
             self._last = frame
             return cast(Frame, frame)  # there is one if the status reports no failure
 
+        self._in_flight.append(copied)
         return wait
 
     def read_status(self) -> DeviceStatus:
@@ -123,18 +99,17 @@ class DeviceFrames:
     def _last_good(self, step: int, status: DeviceStatus) -> Frame | None:
         """State at a step, if its energy and velocity over all samples were finite; with batches the last frame."""
         if self._dynamics.rows is not None:
-            frames = [pending.wait()[1] for pending in self._in_flight]
+            frames = [copied()[1] for copied in self._in_flight]
             return next((frame for frame in reversed(frames) if frame is not None), self._last)
         if step not in self._visited:
             return None
         at, state = self._visited[step]
         theta, tau = map(self._device.get, self._places[state])
-        return _frame(at, (theta, tau, self._mass), status, state, self._dynamics.measured)
+        return self._frame(at, theta, tau, status, state)
 
-
-def _frame(at: Moment, places: tuple[Array, Array, Array], status: DeviceStatus, state: int, measured: bool) -> Frame:
-    for array in places:
-        array.setflags(write=False)
-    energy, dissipation, switched = status.states[state]
-    balance = status.balance if measured else None
-    return Frame(at.step, at.s, *places, energy, dissipation, switched, at.h, balance=balance)
+    def _frame(self, at: Moment, theta: Array, tau: Array, status: DeviceStatus, state: int) -> Frame:
+        for array in (theta, tau, self._mass):
+            array.setflags(write=False)
+        balance = status.balance if self._dynamics.measured else None
+        energy, dissipation, switched = status.states[state]
+        return Frame(at.step, at.s, theta, tau, self._mass, energy, dissipation, switched, at.h, balance=balance)

@@ -146,11 +146,8 @@ class Flow(Copyable):
             check_instance("start", start, Particles, "a Frame would do as well")
             rho = start if free or not start.free else Particles(start.theta, start.tau, start.mass)
             step, s, switched, balance, h = 0, 0.0, 0, EMPTY, self.rule.first
-        clock: Clock
-        if self.rule.adaptive:
-            clock = EventClock(step, s, until, planned)
-        else:
-            clock = StepClock(step, s, until, planned, h)
+        fixed = not self.rule.adaptive
+        clock = StepClock(step, s, until, planned, h) if fixed else EventClock(step, s, until, planned)
         return self._loop(rho, clock, h, switched, balance, on_step)
 
     def spec(self) -> Spec:
