@@ -203,7 +203,7 @@ def sizes(device: str, clock: Clock, quick: bool) -> dict[str, Any]:
 
 def doctor(clock: Clock) -> dict[str, Any]:
     """The doctor's report, with a gradient tried on the device."""
-    command = [sys.executable, "-m", "wgflow.cli.doctor", "--backend", "gpu", "--json"]
+    command = [sys.executable, "-m", "wgflow.doctor", "--backend", "gpu", "--json"]
     done = subprocess.run(command, capture_output=True, encoding="utf-8", timeout=clock.left(LIMITS["doctor"] * 2))
     return json.loads(done.stdout) | {"exit": done.returncode}
 

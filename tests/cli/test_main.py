@@ -76,13 +76,13 @@ def test_help_and_version_load_no_numerics():
 
 
 def test_errors_are_one_line_and_debug_shows_where(capsys, tmp_path):
-    from wgflow.cli import figure
+    from wgflow.cli import runs
 
-    assert figure.main(["sizing", str(tmp_path)]) == BAD_INPUT
+    assert runs.figure(["sizing", str(tmp_path)]) == BAD_INPUT
     assert len(capsys.readouterr().err.splitlines()) == 1
     assert cli.main(["figure", "sizing", str(tmp_path), "--debug"]) == BAD_INPUT
     assert "Traceback" in capsys.readouterr().err
-    assert figure.main(["nosuch", str(tmp_path)]) == BAD_INPUT
+    assert runs.figure(["nosuch", str(tmp_path)]) == BAD_INPUT
     assert "unknown figure 'nosuch'" in capsys.readouterr().err
 
 

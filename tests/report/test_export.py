@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.cli import export as cli_export
+from wgflow.cli import runs
 from wgflow.report import export
 from wgflow.sims import run
 from wgflow.study.workspace import MemberFile, Workspace
@@ -43,11 +43,11 @@ def test_members_along_named_dimensions(folder):
 
 
 def test_a_file_comes_back(folder, tmp_path, capsys):
-    assert cli_export.main([str(folder), str(tmp_path / "a.nc")]) == 0
+    assert runs.export([str(folder), str(tmp_path / "a.nc")]) == 0
     with xarray.open_dataset(tmp_path / "a.nc", engine="h5netcdf") as found:
         xarray.testing.assert_identical(found.load(), export.to_xarray(Workspace(folder)))
-    assert cli_export.main([str(folder), str(tmp_path / "a.csv")]) == 2
-    assert cli_export.main([str(tmp_path), str(tmp_path / "b.nc")]) == 2
+    assert runs.export([str(folder), str(tmp_path / "a.csv")]) == 2
+    assert runs.export([str(tmp_path), str(tmp_path / "b.nc")]) == 2
     assert "expected the folder of a run" in capsys.readouterr().err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.nc"]
 

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from wgflow.base.energy_balance import EMPTY
-from wgflow.cli import watch as cli_watch
+from wgflow.cli import runs
 from wgflow.report import gradient_flow_check
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
@@ -47,7 +47,7 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     assert said in capsys.readouterr().out.splitlines()
     page = (folder / "report.html").read_text()
     assert page.index(said) < page.index("<figure")
-    assert cli_watch.main([str(folder), "--once"]) == 0
+    assert runs.watch([str(folder), "--once"]) == 0
     assert said in " ".join(capsys.readouterr().out.split())
     work = Workspace(folder)
     assert gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []

@@ -11,7 +11,7 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError
-from wgflow.cli import report as cli_report
+from wgflow.cli import runs
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.sims import run
@@ -162,7 +162,7 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     assert run.main(["theorems.toml", "--quiet"]) == 0
     (folder,) = tmp_path.glob("runs/theorems/[0-9a-f]*")
     before = json.loads((folder / "summary.json").read_text())
-    assert cli_report.main([str(folder), "--starts", "6"]) == 0
+    assert runs.report([str(folder), "--starts", "6"]) == 0
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == str((folder / "report.html").relative_to(tmp_path)) or out[-1] == str(folder / "report.html")
     page = (folder / "report.html").read_text()
@@ -178,11 +178,11 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     assert run.main(["theorems.toml", "--quiet"]) == 0
     assert "were on this page before the study was run again" in (folder / "report.html").read_text()
     with Workspace(folder).locked():
-        script = "import sys; from wgflow.cli.report import main; sys.exit(main(sys.argv[1:]))"
+        script = "import sys; from wgflow.cli.runs import report as main; sys.exit(main(sys.argv[1:]))"
         refused = subprocess.run([sys.executable, "-c", script, folder], capture_output=True, text=True, check=False)
     assert refused.returncode == 2
     assert "another process is running this study" in refused.stderr
-    assert cli_report.main([str(folder), "--member", "count=6", "--starts", "6", "--quiet"]) == 0
+    assert runs.report([str(folder), "--member", "count=6", "--starts", "6", "--quiet"]) == 0
     assert "The theorems along count-6" in (folder / "report.html").read_text()
     for arguments, words in (
         ([str(folder), "--member", "count=7"], "unknown member 'count=7': did you mean 'count"),
@@ -192,7 +192,7 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
         ([str(folder), "--starts", "0"], "starts: expected a whole number >= 3"),
     ):
         capsys.readouterr()
-        assert cli_report.main(arguments) == 2
+        assert runs.report(arguments) == 2
         err = capsys.readouterr().err
         assert words in err
         assert len(err.splitlines()) == 1

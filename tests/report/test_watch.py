@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.cli import watch as cli_watch
+from wgflow.cli import runs
 from wgflow.report import braille, progress
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
@@ -40,7 +40,7 @@ def study(tmp_path, monkeypatch):
 
 def test_a_finished_run(study, capsys):
     assert run.main([study, "--quiet"]) == 0
-    assert cli_watch.main(["runs"]) == 0
+    assert runs.watch(["runs"]) == 0
     out = capsys.readouterr().out
     assert "runs/watched/" in out
     assert "2 of 2 finished" in out
@@ -71,10 +71,10 @@ def test_a_stopped_run_and_a_single_file(study, tmp_path, capsys):
     spent, left = followed.seconds()
     assert left == pytest.approx(spent * (1 - share) / share)
     (path,) = folder.glob("members/*.h5")
-    assert cli_watch.main([str(path)]) == 0
+    assert runs.watch([str(path)]) == 0
     assert "0 of 1 finished" in capsys.readouterr().out
     path.write_bytes(path.read_bytes()[:-10])
-    assert cli_watch.main([str(path)]) == 0
+    assert runs.watch([str(path)]) == 0
     assert "damaged" in capsys.readouterr().out
 
 
@@ -153,7 +153,7 @@ def test_a_member_of_numbers_alone_that_was_stopped_is_all_left():
     ],
 )
 def test_bad_input(study, capsys, arguments, words):
-    assert cli_watch.main(arguments) == 2
+    assert runs.watch(arguments) == 2
     out, err = capsys.readouterr()
     assert (out, len(err.splitlines())) == ("", 1)
     assert words in err
@@ -163,7 +163,7 @@ def test_bad_input(study, capsys, arguments, words):
 def test_a_spoilt_run_folder(tmp_path, capsys, text):
     (tmp_path / "members").mkdir()
     (tmp_path / "study.json").write_text(text)
-    assert cli_watch.main([str(tmp_path)]) == 2
+    assert runs.watch([str(tmp_path)]) == 2
     err = capsys.readouterr().err
     assert "expected the folder of a run (with study.json)" in err
     assert len(err.splitlines()) == 1
@@ -184,7 +184,7 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck
     os.waitid(os.P_PID, runner.pid, os.WSTOPPED | os.WNOWAIT)
     ours, theirs = pty.openpty()
     watcher = subprocess.Popen(
-        [sys.executable, "-m", "wgflow.cli.watch", "runs", "--interval", "0.1"],
+        [sys.executable, "-m", "wgflow.analysis.watch", "runs", "--interval", "0.1"],
         stdout=theirs,
         env=os.environ | {"TERM": "xterm", "LINES": "40"},
     )

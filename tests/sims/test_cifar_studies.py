@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 import wgflow  # noqa: E402
 from wgflow.base.errors import InputError, StudyError  # noqa: E402
 from wgflow.base.extras import install  # noqa: E402
-from wgflow.cli.report import main as report  # noqa: E402
+from wgflow.cli.runs import report  # noqa: E402
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS  # noqa: E402
 from wgflow.report.figure import Plan  # noqa: E402
 from wgflow.sims import run  # noqa: E402

@@ -13,7 +13,7 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import BackendError
-from wgflow.cli import watch as cli_watch
+from wgflow.cli import runs
 from wgflow.kernels import cache
 from wgflow.report import page as report
 from wgflow.sims import run
@@ -52,12 +52,12 @@ from wgflow.sims.run import main
 codes = [main([sys.argv[1], "--out", sys.argv[2], "--jobs", "2"]), main(["--list"])]
 plain = "matplotlib.pyplot" not in sys.modules
 (folder,) = Path(sys.argv[2]).glob("*/[0-9a-f]*")
-from wgflow.cli import figure, trajectory, watch
+from wgflow.cli import runs, trajectory
 paths = sorted(map(str, folder.glob("members/*.h5")))
-codes += [watch.main([str(folder)]), trajectory.main(["check", *paths])]
+codes += [runs.watch([str(folder)]), trajectory.main(["check", *paths])]
 import matplotlib
 matplotlib.use("svg")
-codes.append(figure.main(["envelope", str(folder)]))
+codes.append(runs.figure(["envelope", str(folder)]))
 plain = plain and matplotlib.get_backend() == "svg" and matplotlib.rcParams["backend"] == "svg"
 Path("codes.json").write_text(json.dumps([codes, plain]), encoding="utf-8")
 """
@@ -145,7 +145,7 @@ def test_the_page_shows_names_as_they_are(here, elsewhere):
 
 def test_the_terminal_shows_names_as_they_are(here, place, capsys):
     assert run.main([str(place / "strange.toml"), "--out", str(place / "runs [/x]"), "--jobs", "1"]) == 0
-    assert cli_watch.main([str(here)]) == 0
+    assert runs.watch([str(here)]) == 0
     assert run.main([str(place / "strange.toml"), "--out", "runs [/x] :eye: \x1b", "--dry-run"]) == 0
     out, err = capsys.readouterr()
     assert err == ""

@@ -12,10 +12,7 @@ import pytest
 
 import wgflow
 from wgflow.base.errors import TrajectoryError, WorkspaceError
-from wgflow.cli import export as cli_export
-from wgflow.cli import figure as cli_figure
-from wgflow.cli import report as cli_report
-from wgflow.cli import watch as cli_watch
+from wgflow.cli import runs
 from wgflow.report.rebuild import recorded_outcome
 from wgflow.sims import run, run_member
 from wgflow.study.grid import expand
@@ -120,16 +117,16 @@ def test_a_file_of_another_member_is_refused_by_name(study, tmp_path, capsys):
         assert "flow.step = 0.05 (float); move it away or delete it: the same command then runs this member" in line
     assert contents(folder) == before
     for redraw in (
-        lambda: cli_report.main([str(folder), "--quiet"]),
-        lambda: cli_export.main([str(folder), str(tmp_path / "out.nc")]),
-        lambda: cli_figure.main(["loss_and_particles", str(folder)]),
+        lambda: runs.report([str(folder), "--quiet"]),
+        lambda: runs.export([str(folder), str(tmp_path / "out.nc")]),
+        lambda: runs.figure(["loss_and_particles", str(folder)]),
     ):
         with pytest.raises(SystemExit) as ended:
             sys.exit(redraw())
         assert ended.value.code == 2
         (line,) = capsys.readouterr().err.splitlines()
         assert "got the file of another run, with flow.step = 0.05" in line
-    assert cli_watch.main([str(folder)]) == 0
+    assert runs.watch([str(folder)]) == 0
     assert "another run" in " ".join(capsys.readouterr().out.split())
     ours.unlink()
     assert run.main(study) == 0
@@ -163,7 +160,7 @@ def test_a_member_without_a_file_is_in_the_summary(study, tmp_path, capsys):
     assert run.main([*study, "--set", "figure=loss_and_particles"]) == 0
     (folder,) = tmp_path.glob("runs/mine/[0-9a-f]*")
     (folder / "members/step-0.05.h5").unlink()
-    assert cli_report.main([str(folder), "--quiet", "--starts", "3"]) == 0
+    assert runs.report([str(folder), "--quiet", "--starts", "3"]) == 0
     first, second = json.loads((folder / "summary.json").read_text())["members"]
     assert first["status"] == "finished"
     assert second == {"flow.step": 0.05, "status": "no file"}
@@ -181,7 +178,7 @@ def test_a_folder_under_another_run_s_name(study, tmp_path, capsys):
     assert run.main(study) == run.BAD_INPUT
     (line,) = capsys.readouterr().err.splitlines()
     assert f"expected the run {mine.name}, got the study.json of {longer.name}; rename the folder to" in line
-    assert cli_watch.main([str(mine)]) == cli_report.main([str(mine)]) == 2
+    assert runs.watch([str(mine)]) == runs.report([str(mine)]) == 2
     assert contents(mine) == before
     with pytest.raises(WorkspaceError, match=r"got the study\.json of"):
         Workspace(mine).members()
@@ -239,7 +236,7 @@ def test_damaged_files_beside_the_members(study, tmp_path, capsys):
                 statuses, _, notes = recorded_outcome(work)
                 assert set(statuses.values()) == {"finished"}
                 assert notes == []
-            assert cli_watch.main([str(folder), "--once"]) in (0, 2)
+            assert runs.watch([str(folder), "--once"]) in (0, 2)
         capsys.readouterr()
         assert run.main(study) == 0
         assert capsys.readouterr().err == ""

@@ -21,7 +21,7 @@ from rich.console import Console
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.base.types import Frame
-from wgflow.cli import report as cli_report
+from wgflow.cli import runs
 from wgflow.report import series_change, style, summary, wording
 from wgflow.report.member_selection import describe_unfinished, representative
 from wgflow.report.progress import RunProgress, render
@@ -568,7 +568,7 @@ def test_divergences_are_named_wherever_results_are_told(tmp_path, capsys):
     assert progress.done()
     assert representative(work) == work.trajectories()[0]  # there is no other
     capsys.readouterr()
-    assert cli_report.main([str(work.folder), "--quiet", "--starts", "3"]) == 2
+    assert runs.report([str(work.folder), "--quiet", "--starts", "3"]) == 2
     err = capsys.readouterr().err
     assert err.count("\n") == 1
     assert "where it diverges" in err

@@ -2,7 +2,7 @@
 
 import sys
 
-from wgflow.cli.export import main
+from wgflow.cli.runs import export as main
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -2,7 +2,7 @@
 
 import sys
 
-from wgflow.cli.report import main
+from wgflow.cli.runs import report as main
 
 if __name__ == "__main__":
     sys.exit(main())

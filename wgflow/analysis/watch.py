@@ -2,7 +2,7 @@
 
 import sys
 
-from wgflow.cli.watch import main
+from wgflow.cli.runs import watch as main
 
 if __name__ == "__main__":
     sys.exit(main())

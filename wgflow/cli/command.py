@@ -11,8 +11,6 @@ from wgflow.base.errors import BackendError, InputError, TrajectoryError, Worksp
 from wgflow.base.exit_codes import BAD_INPUT, DISK, INTERNAL, INTERRUPTED
 from wgflow.base.terminal import Parser, say
 
-RUN_HELP = "folder of a run, or of a study's runs, or the name of a study in ./runs (the latest run)"
-
 
 def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments: Sequence[str] | None) -> int:
     """Parse arguments, run the body of a command and return its exit code.
@@ -34,7 +32,7 @@ def execute(parser: Parser, body: Callable[[argparse.Namespace], int], arguments
     except KeyboardInterrupt:
         return INTERRUPTED
     except Exception as error:
-        code, line = _explain(error)
+        code, line = explain(error)
         say(line)
         if options.debug:
             import traceback
@@ -52,7 +50,7 @@ def run_folder(given: Path) -> Path:
     return latest if os.path.lexists(latest) and not os.path.exists(folder / "study.json") else given
 
 
-def _explain(error: Exception) -> tuple[int, str]:
+def explain(error: Exception) -> tuple[int, str]:
     """Exit code and line of an error."""
     if isinstance(error, InputError | BackendError | TrajectoryError | WorkspaceError):
         return BAD_INPUT, str(error)

@@ -10,7 +10,6 @@ import argparse
 import json
 import os
 import platform
-import sys
 from collections.abc import Sequence
 from importlib import metadata
 
@@ -260,7 +259,3 @@ def _run(options: argparse.Namespace) -> int:
     if fault:
         say(fault)
     return BAD_INPUT if fault else DONE
-
-
-if __name__ == "__main__":
-    sys.exit(main())

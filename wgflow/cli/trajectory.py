@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.base.exit_codes import BAD_INPUT, DISK, DONE
 from wgflow.base.terminal import Parser, printable, say, show
-from wgflow.cli.command import execute
+from wgflow.cli.command import execute, explain
 
 _SHOWN = 10  # damages listed at most
 
@@ -68,7 +67,7 @@ def _check(path: Path) -> int:
         say(str(error))
         return BAD_INPUT
     except OSError as error:  # the others are still looked at
-        say(_disk(error))
+        say(explain(error)[1])
         return DISK
     if found.damage:
         say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
@@ -122,14 +121,6 @@ def _check_place(out: Path) -> None:
         raise InputError(f"{out}: expected the name of a file, got a folder; add a name")
 
 
-def _disk(error: OSError) -> str:
-    return f"{error.filename}: {error.strerror}" if error.filename else str(error)
-
-
 def _listed(damage: Sequence[str]) -> str:
     more = f" and {len(damage) - _SHOWN} more" if len(damage) > _SHOWN else ""
     return ", ".join(damage[:_SHOWN]) + more
-
-
-if __name__ == "__main__":
-    sys.exit(main())
