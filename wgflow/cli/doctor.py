@@ -43,13 +43,41 @@ def report() -> Spec:
         Sections ``software``, ``optional``, ``cpu``, ``gpu`` and ``use``; the last is what each backend comes to and
         why. Nothing is downloaded and no kernel of the CPU is compiled.
     """
-    gpu = _gpu()
+    import h5py
+    import scipy.linalg  # noqa: F401 # its BLAS is a library of its own, seen once it is loaded
+    from threadpoolctl import threadpool_info
+
+    import wgflow
+    from wgflow.kernels import cache
+    from wgflow.kernels.cpu.threads import available_threads
+    from wgflow.kernels.gpu import diagnose
+
+    folder = cache.folder()
+    state = diagnose.examine()
+    gpu = state._asdict() | {"cards": [card._asdict() for card in state.cards]}
     return {
-        "software": _software(),
+        "software": {
+            "python": f"{platform.python_version()} ({platform.system()} {platform.machine()})",
+            "wgflow": wgflow.__version__,
+            **{name: _version(name) for name in NEEDED},
+            "HDF5": h5py.version.hdf5_version,
+        },
         "optional": {name: _version(name) for name in OPTIONAL},
-        "cpu": _cpu(),
+        "cpu": {
+            "cores": os.cpu_count(),
+            "threads": available_threads(),
+            "blas": [
+                f"{library['internal_api']} {library['version']}, {library['num_threads']} threads"
+                for library in threadpool_info()
+                if library["user_api"] == "blas"
+            ],
+            "numba threading layer": "not used",
+            "cache": str(folder or ""),
+            "cached kernels": len(list(folder.rglob("*.nbc"))) if folder else 0,
+            "kernels": cache.fingerprint(),
+        },
         "gpu": gpu,
-        "use": _use(gpu),
+        "use": _use(gpu, available_threads()),
     }
 
 
@@ -60,70 +88,20 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _software() -> Spec:
-    import h5py
-
-    import wgflow
-
-    machine = f"{platform.system()} {platform.machine()}"
-    return {
-        "python": f"{platform.python_version()} ({machine})",
-        "wgflow": wgflow.__version__,
-        **{name: _version(name) for name in NEEDED},
-        "HDF5": h5py.version.hdf5_version,
-    }
-
-
-def _cpu() -> Spec:
-    import scipy.linalg  # noqa: F401 # its BLAS is a library of its own, seen once it is loaded
-    from threadpoolctl import threadpool_info
-
-    from wgflow.kernels import cache
-    from wgflow.kernels.cpu.threads import available_threads
-
-    blas = [
-        f"{each['internal_api']} {each['version']}, {each['num_threads']} threads"
-        for each in threadpool_info()
-        if each["user_api"] == "blas"
-    ]
-    place = cache.folder()
-    found = list(place.rglob("*.nbc")) if place else []
-    return {
-        "cores": os.cpu_count(),
-        "threads": available_threads(),
-        "blas": blas,
-        "numba threading layer": "not used",
-        "cache": str(place) if place else "",
-        "cached kernels": len(found),
-        "kernels": cache.fingerprint(),
-    }
-
-
-def _gpu() -> Spec:
-    from wgflow.kernels.gpu import diagnose
-
-    state = diagnose.examine()
-    return state._asdict() | {"cards": [card._asdict() for card in state.cards]}
-
-
-def _use(gpu: Spec) -> Spec:
+def _use(gpu: Spec, threads: int) -> Spec:
     """One line a backend: what it would use, or why it cannot be had."""
     from wgflow.kernels.auto import THRESHOLD
-    from wgflow.kernels.cpu.threads import available_threads
 
-    count = available_threads()
-    threads = f"{count} {'thread' if count == 1 else 'threads'}"
-    works = not gpu["fault"]
+    if not gpu["fault"]:
+        auto = f"gpu where M D >= {THRESHOLD} (a bound that was not measured), else cpu"
+    else:
+        auto = "cpu, since the GPU cannot be used" if gpu["wheels"] else "cpu: CuPy is not installed"
     name = gpu["cards"][0]["name"] if gpu["cards"] else ""
-    large = f"gpu where M D >= {THRESHOLD} (a bound that was not measured), else cpu"
     return {
-        "cpu": f"compiled kernels on {threads}; results do not depend on their number",
-        "gpu": f"{name}: a kernel compiled and ran" if works else f"no: {gpu['fault']}",
-        "auto": large
-        if works
-        else "cpu, since the GPU cannot be used"
-        if gpu["wheels"]
-        else "cpu: CuPy is not installed",
+        "cpu": f"compiled kernels on {threads} {'thread' if threads == 1 else 'threads'}; results do not depend on "
+        "their number",
+        "gpu": f"no: {gpu['fault']}" if gpu["fault"] else f"{name}: a kernel compiled and ran",
+        "auto": auto,
     }
 
 
@@ -166,46 +144,36 @@ def attempt(backend: str) -> str:
 
 
 def _print(found: Spec) -> None:
-    """Print a report as a table."""
+    """Print a report as a table, every value in words."""
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(no_wrap=True)
-    table.add_column(overflow="fold")
-    for title, rows in _rows(found).items():
-        table.add_row(Text(title, "bold"), "")
-        for name, value in rows.items():
-            table.add_row(f"  {name}", printable(value))
-    console(width=None).print(table)
-
-
-def _rows(found: Spec) -> dict[str, dict[str, str]]:
-    """Sections of the table, every value in words."""
-    cpu = found["cpu"]
-    optional = {
-        name: version or f"not installed; {install(OPTIONAL[name])} brings it"
-        for name, version in found["optional"].items()
-    }
-    return {
+    cpu, count = found["cpu"], found["cpu"]["cached kernels"]
+    cached = f"{cpu['cache']}, {f'{count} compiled kernels' if count else 'nothing compiled yet'}"
+    no_cache = "none: WGFLOW_CACHE=off, or no folder that can be written; kernels are compiled in every process"
+    sections = {
         "software": {name: version or "not installed" for name, version in found["software"].items()},
-        "optional packages": optional,
+        "optional packages": {
+            name: version or f"not installed; {install(OPTIONAL[name])} brings it"
+            for name, version in found["optional"].items()
+        },
         "cpu": {
             "cores": f"{cpu['cores']}, of which this process may use {cpu['threads']}",
             "BLAS": "; ".join(cpu["blas"]) or "none found",
             "Numba threads": "not used: wgflow has threads of its own, which survive a fork",
-            "kernel cache": _cache(cpu),
+            "kernel cache": cached if cpu["cache"] else no_cache,
         },
         "gpu": _gpu_rows(found["gpu"]),
         "what will be used": {f"--backend {name}": text for name, text in found["use"].items()},
     }
-
-
-def _cache(cpu: Spec) -> str:
-    if not cpu["cache"]:
-        return "none: WGFLOW_CACHE=off, or no folder that can be written; kernels are compiled in every process"
-    count = cpu["cached kernels"]
-    return f"{cpu['cache']}, {f'{count} compiled kernels' if count else 'nothing compiled yet'}"
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for title, rows in sections.items():
+        table.add_row(Text(title, "bold"), "")
+        for name, value in rows.items():
+            table.add_row(f"  {name}", printable(value))
+    console(width=None).print(table)
 
 
 def _gpu_rows(gpu: Spec) -> dict[str, str]:
