@@ -24,7 +24,7 @@ from wgflow.sims import run  # noqa: E402
 from wgflow.sims.bundled import studies_folder, study_path  # noqa: E402
 from wgflow.stats.paired_test import conclusion, paired_test  # noqa: E402
 from wgflow.studies.cifar import reduce  # noqa: E402
-from wgflow.studies.cifar.requires import paired  # noqa: E402
+from wgflow.studies.cifar.figure import paired  # noqa: E402
 from wgflow.study import (  # noqa: E402
     grid,
     schema,

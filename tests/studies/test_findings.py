@@ -159,15 +159,13 @@ def over_sizes(kind, sizes, name):
 
 
 def loss_and_particles(monkeypatch, kind):
-    for name in ("figure", "reduce"):
-        monkeypatch.setattr(module(f"loss_and_particles.{name}"), "Trajectory", opened(kind))
+    monkeypatch.setattr(module("loss_and_particles.figure"), "Trajectory", opened(kind))
 
 
 def switching(monkeypatch, kind):
-    for name in ("figure", "reduce"):
-        monkeypatch.setattr(module(f"order_switching.{name}"), "Trajectory", opened(kind))
+    monkeypatch.setattr(module("order_switching.figure"), "Trajectory", opened(kind))
     found = Switching(np.arange(1, 4), S[1:4], np.array([1, 1, 2]), np.array([0.1, -0.2, 0.3]))
-    monkeypatch.setattr(module("order_switching.reduce"), "order_switching", lambda trajectory: found)
+    monkeypatch.setattr(module("order_switching.figure"), "order_switching", lambda trajectory: found)
 
 
 def convergences(monkeypatch, kind):
@@ -223,13 +221,13 @@ def ensemble(monkeypatch, kind):
 
 
 def envelope(monkeypatch, kind):
-    reduce, (s, values) = module("envelope.reduce"), of_kind(kind)
+    Run, (s, values) = module("envelope.figure").Run, of_kind(kind)
 
     def made(value):
         five = np.full(5, value)
         return Envelope(np.linspace(0, 1, 5), five, five, five, five, five, five[1:], 1.0, None)
 
-    member = reduce.Run("", list(s), [made(value) for value in values])
+    member = Run("", list(s), [made(value) for value in values])
     return [member] * 3
 
 
@@ -242,8 +240,8 @@ def landscape(monkeypatch, kind):
 
 
 def escape(monkeypatch, kind):
-    reduce, (s, values) = module("escape.reduce"), of_kind(kind)
-    return [reduce.Run("births", support, s, values, kind == "diverged") for support in ("full", "point", "origin")]
+    Run, (s, values) = module("escape.figure").Run, of_kind(kind)
+    return [Run("births", support, s, values, kind == "diverged") for support in ("full", "point", "origin")]
 
 
 def hidden_widths(monkeypatch, kind):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,13 @@ from wgflow.trajectory import Trajectory
 
 LEGIBLE = 256  # particles that a picture can show
 _NAMED = 3  # members that a sentence lists by name
+
+
+def opened(work: Workspace) -> Iterator[tuple[MemberFile, Trajectory]]:
+    """Members of a run that have a file, with their trajectories, each open until the next is."""
+    for member in work.members():
+        with Trajectory(member.path) as trajectory:
+            yield member, trajectory
 
 
 def representative(work: Workspace, label: str | None = None, most: int | None = None) -> Path:
@@ -41,10 +49,9 @@ def representative(work: Workspace, label: str | None = None, most: int | None =
         return names[label]
     sizes: dict[int, Path] = {}
     diverged_sizes: dict[int, Path] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            if len(trajectory) > 1 and trajectory.particles and not member.reference:
-                (diverged_sizes if diverged(trajectory) else sizes).setdefault(trajectory.particles, member.path)
+    for member, trajectory in opened(work):
+        if len(trajectory) > 1 and trajectory.particles and not member.reference:
+            (diverged_sizes if diverged(trajectory) else sizes).setdefault(trajectory.particles, member.path)
     sizes = sizes or diverged_sizes
     if not sizes:
         raise InputError(f"{work.folder}: expected a member with at least two frames, got none; run the study first")
@@ -74,12 +81,11 @@ def diverged(trajectory: Trajectory) -> bool:
 def undiverged_members(work: Workspace) -> list[MemberFile]:
     """Members of a run that have frames and did not diverge; raises InputError if there are none."""
     kept, lost = [], 0
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            if len(trajectory) and diverged(trajectory):
-                lost += 1
-            elif len(trajectory):
-                kept.append(member)
+    for member, trajectory in opened(work):
+        if len(trajectory) and diverged(trajectory):
+            lost += 1
+        elif len(trajectory):
+            kept.append(member)
     if lost and not kept:
         raise InputError(f"{work.folder}: expected members that did not diverge, got {lost} that did; see their notes")
     if not kept:
@@ -90,11 +96,10 @@ def undiverged_members(work: Workspace) -> list[MemberFile]:
 def describe_unfinished(work: Workspace) -> str:
     """Sentences on the members that diverged or stopped early, and at which s; empty if there are none."""
     early: dict[str, list[tuple[str, float | None]]] = {"diverged": [], "stopped before the end": []}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            if not reached_end(trajectory):
-                s = float(trajectory.series("s")[-1]) if len(trajectory) else None
-                early["diverged" if diverged(trajectory) else "stopped before the end"].append((member.label, s))
+    for member, trajectory in opened(work):
+        if not reached_end(trajectory):
+            s = float(trajectory.series("s")[-1]) if len(trajectory) else None
+            early["diverged" if diverged(trajectory) else "stopped before the end"].append((member.label, s))
     total = len(work.study["members"])
     return " ".join(_sentence(verb, members, total) for verb, members in early.items() if members)
 

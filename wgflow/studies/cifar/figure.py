@@ -10,14 +10,41 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
-from wgflow.studies.cifar.reduce import Comparison, comparisons, depth_rows, published, rows, sentence, with_sd
-from wgflow.studies.cifar.requires import paired
+from wgflow.report.figure import FILE_ALONE, Plan, Result, TableText, figure
+from wgflow.studies.cifar.reduce import (
+    Comparison,
+    comparisons,
+    depth_rows,
+    pair_key,
+    published,
+    rows,
+    sentence,
+    with_sd,
+)
+from wgflow.study.messages import ADVICE
+from wgflow.systems.images.recipe import METHODS
 from wgflow.trajectory import Trajectory
 
 _VANILLA, _MEAN_FIELD, _PAPER = style.GREY, style.COLOURS[0], style.COLOURS[1]
+
+
+def paired(plan: Plan) -> None:
+    """Vanilla and mean-field trainings, alike in everything else, with the same two seeds or more."""
+    groups: dict[str, dict[str, set[int]]] = {}
+    for planned in plan.members:
+        method = planned.member.training.method if planned.member.training else ""
+        key = pair_key(planned.member.model_dump(mode="json"))
+        groups.setdefault(key, {}).setdefault(method, set()).add(planned.member.seed)
+    for methods in groups.values():
+        seeds = methods.get(METHODS[0], set())
+        if set(methods) != set(METHODS) or any(other != seeds for other in methods.values()) or len(seeds) < 2:
+            raise InputError(
+                f"grid: expected training.method = {list(METHODS)} and the same two seeds or more of each to draw "
+                f"{plan.figure!r}, got {', '.join(f'{k}: {len(v)} seeds' for k, v in methods.items())}{ADVICE}"
+            )
 
 
 def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:

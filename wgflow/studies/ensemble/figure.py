@@ -13,17 +13,31 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import number, relative, share
 from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group, depths, groups, rows
-from wgflow.studies.ensemble.requires import several_layers
+from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
+from wgflow.study.messages import ADVICE
 from wgflow.theory.expansion import ALPHAS, ORDERS
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _NEAR = 0.2  # of the exponent q + 1: tolerance within which order q is said to have it
+
+
+@of_members
+def several_layers(name: str, planned: RunPlan) -> None:
+    """At least two layers; under Gaps every particle is one."""
+    depth = planned.member.depth
+    if (planned.member.count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
+        raise InputError(
+            f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = "
+            f"layers and depth.layers = 16, say{ADVICE}"
+        )
 
 
 @figure("ensemble", groups, needs=(several_layers,), seconds=11.0)

@@ -2,21 +2,66 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
+from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.wording import number
-from wgflow.studies.envelope.reduce import Run, rows
-from wgflow.studies.envelope.reduce import runs as envelopes
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.theory.envelope import Envelope, adjoint_envelope
+from wgflow.trajectory import Trajectory
 
 _CURVES = ("ratio", "lower", "upper", "smooth_lower", "smooth_upper")
+_LEGIBLE = 3  # members drawn at most: the first, one in the middle, the last
+_FRAMES = 25  # of each at most
 
 
-@figure("envelope", envelopes)
+class Run(NamedTuple):
+    """A member, its grid values in words, with the envelope of its adjoint at some flow times."""
+
+    label: str
+    s: list[float]
+    envelopes: list[Envelope]
+
+
+def runs(work: Workspace) -> list[Run]:
+    """Up to three members that did not diverge, the first and the last among them.
+
+    Raises
+    ------
+    InputError
+        If all diverged.
+    """
+    files = undiverged_members(work)
+    return [_run(files[place]) for place in evenly_spaced(len(files), _LEGIBLE)]
+
+
+def _run(file: MemberFile) -> Run:
+    with Trajectory(file.path) as trajectory:
+        energy, frames = trajectory.energy(), [trajectory[number] for number in evenly_spaced(len(trajectory), _FRAMES)]
+    envelopes = [adjoint_envelope(energy, frame.particles) for frame in frames]
+    return Run(file.label, [frame.s for frame in frames], envelopes)
+
+
+def rows(members: Sequence[Run]) -> list[Spec]:
+    """The first and the last frame of each member, at t = 0, as plain JSON rows."""
+    return [
+        {"member": member.label, "s": member.s[place]}
+        | {name: float(getattr(member.envelopes[place], name)[0]) for name in _CURVES[:3]}
+        | {"largest cJ": float(member.envelopes[place].norm.max())}
+        for member in members
+        for place in (0, -1)
+    ]
+
+
+@figure("envelope", runs)
 def envelope(members: list[Run]) -> Result:
     """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians.
 
@@ -33,8 +78,8 @@ def envelope(members: list[Run]) -> Result:
 
 
 def _finding(members: list[Run]) -> str:
-    ratios = np.concatenate([each.ratio for member in members for each in member.found])
-    last = [member.found[-1] for member in members]
+    ratios = np.concatenate([curve.ratio for member in members for curve in member.envelopes])
+    last = [member.envelopes[-1] for member in members]
     finite = ratios[np.isfinite(ratios)]
     if not len(finite):
         return "E|p(t)|^2 has no finite size over E|p(1)|^2 at any depth and flow time drawn."
@@ -44,7 +89,7 @@ def _finding(members: list[Run]) -> str:
     )
     if len(finite) < len(ratios):
         measured = f"Where it is finite, {measured}"
-    lower, upper = min(float(each.lower[0]) for each in last), max(float(each.upper[0]) for each in last)
+    lower, upper = min(float(end.lower[0]) for end in last), max(float(end.upper[0]) for end in last)
     allowed = f"{lower:.2g} to {upper:.2g}" if np.isfinite(lower + upper) else f"{number(lower)} or more, without limit"
     return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
 
@@ -53,11 +98,13 @@ def _finding(members: list[Run]) -> str:
 def _draw(members: list[Run]) -> Figure:
     figure, axes = style.panels(len(members), width=4.9, height=3.6, rows=2)
     for above, below, member in zip(axes, axes[len(members) :], members, strict=False):
-        last = member.found[-1]
+        last = member.envelopes[-1]
         _band(above, last.t, *(getattr(last, name) for name in _CURVES))
         above.set(xlabel="depth $t$", xlim=(last.t.min(), last.t.max()))
         above.set_title(f"{style.literal(member.label) or 'The end'}, $s$ = {member.s[-1]:g}")
-        _band(below, np.array(member.s), *(np.array([getattr(e, name)[0] for e in member.found]) for name in _CURVES))
+        _band(
+            below, np.array(member.s), *(np.array([getattr(e, name)[0] for e in member.envelopes]) for name in _CURVES)
+        )
         below.set(xlabel="flow time $s$")
         below.set_title("At $t = 0$ along training")
     axes[0].set_ylabel(r"$E|p(t)|^2\ /\ E|p(1)|^2$")
@@ -73,7 +120,7 @@ def _band(axes: Axes, x: Array, ratio: Array, lower: Array, upper: Array, below:
     axes.plot(x, below, color=style.GREY, ls=(0, (5, 2)), lw=1.2, label="bounds, continuum")
     axes.plot(x, above, color=style.GREY, ls=(0, (5, 2)), lw=1.2)
     axes.plot(x, ratio, color=colour, marker="o" if len(x) <= 32 else "", ms=4, label="measured")
-    seen = np.concatenate([each[np.isfinite(each) & (each > 0)] for each in (ratio, lower, below, upper, above)])
+    seen = np.concatenate([part[np.isfinite(part) & (part > 0)] for part in (ratio, lower, below, upper, above)])
     axes.set(yscale="log")
     if len(seen):
         axes.set_ylim(max(seen.min() / 1.3, 1e-300), min(seen.max() * 1.3, 1e300))

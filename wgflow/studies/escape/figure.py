@@ -3,22 +3,75 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.base.errors import InputError
+from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.series_change import DIVERGES, Change, change
-from wgflow.studies.escape.reduce import EPSILON, NAMES, Run, rows
-from wgflow.studies.escape.reduce import runs as escapes
+from wgflow.report.member_selection import diverged, opened
+from wgflow.report.series_change import DIVERGES, change
 from wgflow.studies.requirements import varies
+from wgflow.study.labels import word
+from wgflow.study.workspace import Workspace
 
 _SUPPORTS = {"full": "from full support", "point": "all particles at one point"}
+EPSILON = 1e-2  # loss at which a run counts as fitted
+NAMES = {"none": "motion alone", "birth_death": "birth-death", "birth": "births", "birth_death+birth": "both"}
 
 
-@figure("escape", escapes, needs=(varies("flow.ingredients", "particles.support"),))
+class Run(NamedTuple):
+    """Transport of mass besides motion, kind of start, flow time and loss (F,), and whether the run diverged then."""
+
+    transport: str
+    support: str
+    s: Array
+    energy: Array
+    diverged: bool = False
+
+    def reached(self, epsilon: float) -> float:
+        """Flow time of the first frame with E <= epsilon; infinity if there is none."""
+        below = np.flatnonzero(self.energy <= epsilon)
+        return float(self.s[below[0]]) if len(below) else np.inf
+
+
+def runs(work: Workspace) -> list[Run]:
+    """Members of a run that have frames.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    found = []
+    for file, trajectory in opened(work):
+        if len(trajectory):
+            parts = file.values["flow.ingredients"]
+            transport = NAMES.get("+".join(part["name"] for part in parts) or "none", word(parts))
+            series = trajectory.series("s"), trajectory.series("energy")
+            found.append(Run(transport, str(file.values["particles.support"]), *series, diverged(trajectory)))
+    if not found:
+        raise InputError(f"{work.folder}: expected members with frames, got none; run the study first")
+    return found
+
+
+def rows(runs: Sequence[Run]) -> list[Spec]:
+    """End of every run and its time to fit, as plain JSON rows."""
+    return [
+        {
+            "transport": run.transport, "support": run.support, "energy_start": float(run.energy[0]),
+            "energy_end": float(run.energy[-1]), "time_to_epsilon": run.reached(EPSILON), "epsilon": EPSILON,
+        }
+        for run in runs
+    ]  # fmt: skip
+
+
+@figure("escape", runs, needs=(varies("flow.ingredients", "particles.support"),))
 def escape(runs: list[Run]) -> Result:
     """Loss along s for each kind of start, a colour for each transport; then the times to fit."""
     caption = (
@@ -42,12 +95,9 @@ def _times(runs: list[Run]) -> str:
     above = sum(np.isfinite(time) and not run.energy[-1] <= EPSILON for run, time in zip(runs, times, strict=True))
     changes = [change(run.s, run.energy, run.diverged) for run in runs]
     notes = [f"{above} above it at the end"] if above else []
-    notes += [f"{len(lost)} {lost[0].brief}" for kind in (DIVERGES,) if (lost := _of(changes, kind))]
+    if lost := [outcome for outcome in changes if outcome.kind == DIVERGES]:
+        notes.append(f"{len(lost)} {lost[0].brief}")
     return f"{said} ({', '.join(notes)})" if notes else said
-
-
-def _of(changes: list[Change], kind: str) -> list[Change]:
-    return [each for each in changes if each.kind == kind]
 
 
 def _finding(runs: list[Run]) -> str:
@@ -55,13 +105,13 @@ def _finding(runs: list[Run]) -> str:
     sentences = []
     for support in _supports(runs):
         words = _SUPPORTS.get(support, support)
-        told = [
+        outcomes = [
             f"{transport} {_times(chosen)}"
             for transport in _transports(runs)
             if (chosen := _chosen(runs, transport, support))
         ]
         start = words if words.startswith("from") else f"with {words} at the start"
-        sentences.append(f"{start} E <= {EPSILON:g} is reached: " + ", ".join(told))
+        sentences.append(f"{start} E <= {EPSILON:g} is reached: " + ", ".join(outcomes))
     text = "; ".join(sentences)
     return text[:1].upper() + text[1:] + "."
 
@@ -73,7 +123,7 @@ def _transports(runs: list[Run]) -> list[str]:
 def _supports(runs: list[Run]) -> list[str]:
     """Kinds of start, those with a description first."""
     there = dict.fromkeys(run.support for run in runs)
-    return [*(each for each in _SUPPORTS if each in there), *(each for each in there if each not in _SUPPORTS)]
+    return sorted(there, key=lambda support: [*_SUPPORTS, support].index(support))
 
 
 @style.styled

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -11,34 +11,70 @@ from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wgflow.base.types import Array
 from wgflow.model.projections import principal_directions
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.series_change import joint_change, joint_change_brief
-from wgflow.studies.loss_and_particles.reduce import SIGHT, Losses, Run, drawable, losses
+from wgflow.report.member_selection import diverged
+from wgflow.report.series_change import Change, change, joint_change, joint_change_brief
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
+_DASH = (0, (4, 2))  # of held-out losses
 _LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
 _LEGIBLE = 64  # particles whose paths can still be told apart in one panel
+_SIGHT = 1e3  # losses above so many times 1 + E at the start are not drawn
 
 
-@figure("loss_and_particles", losses, system=None)
-def loss_and_particles(found: Losses) -> Result:
+class Run(NamedTuple):
+    """A run: its file, N, flow time, loss and, if recorded, held-out loss (F,), and the change of its loss."""
+
+    path: Path
+    size: int
+    s: Array
+    energy: Array
+    heldout: Array | None
+    change: Change
+
+
+def runs(work: Workspace) -> list[Run]:
+    """Losses of all runs that have frames."""
+    found = []
+    for path in work.trajectories():
+        with Trajectory(path) as trajectory:
+            if len(trajectory):
+                s, energy = trajectory.series("s"), trajectory.series("energy")
+                heldout = trajectory.series("heldout") if "heldout" in trajectory.observables else None
+                course = change(s, energy, diverged(trajectory))
+                found.append(Run(path, len(trajectory[0].tau), s, energy, heldout, course))
+    return found
+
+
+@figure("loss_and_particles", runs, system=None)
+def loss_and_particles(found: list[Run]) -> Result:
     """Loss of every member along s, and the paths of one member's particles.
 
     Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
     particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
     in depth, against the first principal component of theta.
     """
-    files, runs = found
-    if not runs:
+    if not found:
         return Result("No run has a frame.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (
         "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
     )
-    if any(run.cut for run in runs):
-        caption += f" Losses above {SIGHT:g} (1 + E at the start) are out of sight."
-    return Result(_finding(runs), caption, lambda: _draw(files, runs))
+    if _cut(found):
+        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
+    return Result(_finding(found), caption, lambda: _draw(found))
+
+
+def _drawable(values: Array) -> Array:
+    """Series without values too large to be drawn, such as those before a divergence."""
+    return np.where(np.isfinite(values) & (np.abs(values) <= _SIGHT * (1 + abs(values[0]))), values, np.nan)
+
+
+def _cut(runs: list[Run]) -> bool:
+    return any(np.isnan(_drawable(run.energy)).any() for run in runs)
 
 
 def _finding(runs: list[Run]) -> str:
@@ -46,26 +82,24 @@ def _finding(runs: list[Run]) -> str:
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
     usual = {outcome.kind for outcome in changes[sizes[0]]}
-    told = [f"At N = {sizes[0]} the loss {joint_change(changes[sizes[0]])}"]
-    told += [f"at N = {n} it {joint_change(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
-    return f"{'; '.join(told)}."
+    parts = [f"At N = {sizes[0]} the loss {joint_change(changes[sizes[0]])}"]
+    parts += [f"at N = {n} it {joint_change(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
+    return f"{'; '.join(parts)}."
 
 
 @style.styled
-def _draw(files: Sequence[Path], runs: list[Run]) -> Figure:
-    members = [trajectory for trajectory in map(Trajectory, files) if len(trajectory)]
+def _draw(runs: list[Run]) -> Figure:
     figure, (left, right) = style.panels(2)
-    sizes = sorted({len(trajectory[0].tau) for trajectory in members})
+    sizes = sorted({run.size for run in runs})
     colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
-    for trajectory in members:
-        s, size = trajectory.series("s"), len(trajectory[0].tau)
-        left.plot(s, drawable(trajectory.series("energy")), color=colour[size], lw=1.3)
-        if "heldout" in trajectory.observables:
-            left.plot(s, drawable(trajectory.series("heldout")), color=colour[size], lw=1.1, ls=(0, (4, 2)), alpha=0.8)
+    for run in runs:
+        left.plot(run.s, _drawable(run.energy), color=colour[run.size], lw=1.3)
+        if run.heldout is not None:
+            left.plot(run.s, _drawable(run.heldout), color=colour[run.size], lw=1.1, ls=_DASH, alpha=0.8)
     largest = [run.change for run in runs if run.size == sizes[-1]]
     first, last = (np.mean([getattr(outcome, end) for outcome in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
-    if last < _LOGARITHMIC * first or any(run.cut for run in runs):
+    if last < _LOGARITHMIC * first or _cut(runs):
         left.set_yscale("log")
     elif left.get_ylim()[0] >= 0 or first >= 0:
         left.set_ylim(0, None)
@@ -73,17 +107,15 @@ def _draw(files: Sequence[Path], runs: list[Run]) -> Figure:
     said, at = joint_change_brief(largest), f"at N = {sizes[-1]}"
     left.set_title(f"Loss {said} {at}" if alike else f"Loss {at}: {said}")
     handles = [Line2D([], [], color=colour[size], label=f"N = {size}") for size in sizes]
-    if any("heldout" in trajectory.observables for trajectory in members):
+    if any(run.heldout is not None for run in runs):
         handles += [
             Line2D([], [], color=style.GREY, label="training"),
-            Line2D([], [], color=style.GREY, ls=(0, (4, 2)), label="held out"),
+            Line2D([], [], color=style.GREY, ls=_DASH, label="held out"),
         ]
     left.legend(handles=handles)
-    legible = [size for size in sizes if size <= _LEGIBLE] or sizes[:1]
-    candidates = [trajectory for trajectory in members if len(trajectory[0].tau) == legible[-1]]
-    paths(right, max(candidates, key=_depth_travelled))
-    for trajectory in members:
-        trajectory.close()
+    shown = ([size for size in sizes if size <= _LEGIBLE] or sizes[:1])[-1]
+    with Trajectory(max((run.path for run in runs if run.size == shown), key=_depth_travelled)) as trajectory:
+        paths(right, trajectory)
     return figure
 
 
@@ -109,5 +141,6 @@ def paths(axes: Axes, trajectory: Trajectory) -> None:
     axes.set_title(f"{tau.shape[1]} particles; {pairs} pairs changed places" if pairs else f"{tau.shape[1]} particles")
 
 
-def _depth_travelled(trajectory: Trajectory) -> float:
-    return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())
+def _depth_travelled(path: Path) -> float:
+    with Trajectory(path) as trajectory:
+        return float(np.abs(trajectory[-1].tau - trajectory[0].tau).sum())

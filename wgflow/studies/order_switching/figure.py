@@ -2,18 +2,75 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.switch_jumps import Switching
+from wgflow.report.switch_jumps import Switching, order_switching
 from wgflow.report.wording import share
-from wgflow.studies.order_switching.reduce import Run, runs
-from wgflow.studies.order_switching.requires import gaps_at_every_step
+from wgflow.studies.requirements import of_members
+from wgflow.study.grid import RunPlan
+from wgflow.study.messages import ADVICE
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
+
+
+class Run(NamedTuple):
+    """N, flow time and loss (F,), and jumps of E of a run."""
+
+    size: int
+    s: Array
+    energy: Array
+    jumps: Switching
+
+    @property
+    def single(self) -> Array:
+        """Sizes of the jumps in which a single pair changed places."""
+        return np.abs(self.jumps.jump[self.jumps.pairs == 1])
+
+    @property
+    def share(self) -> float:
+        """Sum of all jumps over the descent, from E at the start to its least; NaN without a descent."""
+        descent = self.energy[0] - self.energy.min()
+        return float(np.abs(self.jumps.jump).sum() / descent) if descent > 0 else np.nan
+
+
+def runs(work: Workspace) -> list[Run]:
+    """Runs of a study that have two frames.
+
+    Raises
+    ------
+    InputError
+        If one was made under another scheme, or steps between its frames are missing.
+    """
+    found = []
+    for path in work.trajectories():
+        with Trajectory(path) as trajectory:
+            if len(trajectory) > 1:
+                series = trajectory.series("s"), trajectory.series("energy")
+                found.append(Run(len(trajectory[0].tau), *series, order_switching(trajectory)))
+    return found
+
+
+@of_members
+def gaps_at_every_step(name: str, planned: RunPlan) -> None:
+    """Depth by gaps, and a frame at every step of constant length."""
+    flow, depth = planned.member.flow, planned.member.depth
+    if (
+        depth.name != "gaps"
+        or flow.rule != "constant"
+        or flow.every not in (None, flow.step, {"name": "steps", "n": 1})
+    ):
+        raise InputError(
+            f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
+            f"{depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
+        )
 
 
 @figure("switching", runs, needs=(gaps_at_every_step,))
@@ -24,16 +81,15 @@ def switching(found: list[Run]) -> Result:
     which a single pair changed places, against N, with medians and quartiles. Right: all jumps of a member added up,
     as a fraction of its descent, against N, with the medians over seeds.
     """
-    pairs = [np.abs(jumps.jump[jumps.pairs == 1]) for *_, jumps in found]
     caption = (
         "Left: loss of one run, its jumps at order switches marked. Middle: jumps of E in which a single pair "
         "changed places, with medians and quartiles. Right: all jumps of a run against its whole descent, from E at "
         "the start to its least; runs that never descend have no share."
     )
-    if not sum(map(len, pairs)):
+    everything = np.concatenate([run.single for run in found]) if found else np.empty(0)
+    if not len(everything):
         why = "no single pair of particles changed places"
         return Result(f"In this run {why}.", "", lambda: style.empty_panel(style.panels(1)[1][0], why))
-    everything = np.concatenate(pairs)
     finding = (
         f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
         f"{everything.max():.1g}; {_shares_said(found)}."
@@ -43,12 +99,11 @@ def switching(found: list[Run]) -> Result:
 
 def _shares_said(found: list[Run]) -> str:
     """Sums of the jumps, medians over seeds, and the number of runs that never descend."""
-    shares, flat = _medians(_shares(found)), sum(not descent > 0 for *_, descent, _ in found)
+    shares, flat = _medians(found), sum(np.isnan(run.share) for run in found)
     never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
     if not shares:
         return never
-    said = f"the jumps of a run add up to {_range(shares)} of its descent"
-    return f"{said}; {never}" if never else said
+    return "; ".join(filter(None, [f"the jumps of a run add up to {_range(shares)} of its descent", never]))
 
 
 def _range(shares: dict[int, float]) -> str:
@@ -56,29 +111,24 @@ def _range(shares: dict[int, float]) -> str:
     return low if low == high else f"{low} to {high}"
 
 
+def _medians(found: list[Run]) -> dict[int, float]:
+    """Medians of the shares by N, of runs that descend."""
+    falling = [run for run in found if np.isfinite(run.share)]
+    sizes = sorted({run.size for run in falling})
+    return {size: float(np.median([run.share for run in falling if run.size == size])) for size in sizes}
+
+
 @style.styled
 def _draw(found: list[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9)
-    path, _, _, jumps = max(found, key=lambda run: run.size if len(run.jumps.jump) else 0)
-    with Trajectory(path) as trajectory:
-        _loss_with_jumps(left, trajectory, jumps)
-    _jump_sizes(middle, [(size, np.abs(jumps.jump[jumps.pairs == 1])) for _, size, _, jumps in found])
-    _jump_shares(right, _shares(found))
+    _loss_with_jumps(left, max(found, key=lambda run: run.size if len(run.jumps.jump) else 0))
+    _jump_sizes(middle, found)
+    _jump_shares(right, found)
     return figure
 
 
-def _shares(found: list[Run]) -> list[tuple[int, float]]:
-    """N, and sum of the jumps over the descent, of runs that descend."""
-    return [(size, float(np.abs(jumps.jump).sum() / descent)) for _, size, descent, jumps in found if descent > 0]
-
-
-def _medians(shares: list[tuple[int, float]]) -> dict[int, float]:
-    sizes = sorted({size for size, _ in shares})
-    return {size: float(np.median([share for n, share in shares if n == size])) for size in sizes}
-
-
-def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> None:
-    s, energy = trajectory.series("s"), trajectory.series("energy")
+def _loss_with_jumps(axes: Axes, run: Run) -> None:
+    _, s, energy, jumps = run
     axes.plot(s, energy, color=style.GREY, lw=1.2)
     at = np.searchsorted(s, jumps.s)
     for sign, marker, colour, word in ((1, "^", style.COLOURS[1], "up"), (-1, "v", style.COLOURS[0], "down")):
@@ -88,29 +138,25 @@ def _loss_with_jumps(axes: Axes, trajectory: Trajectory, jumps: Switching) -> No
         axes.scatter(jumps.s[chosen], energy[at[chosen]], marker=marker, s=size, color=colour, label=label, zorder=3)
     axes.set(xlabel="flow time $s$", ylabel="loss $E$")
     axes.legend(title="marker size: size of the jump")
-    axes.set_title(
-        f"N = {len(trajectory[0].tau)}: the order changes in {share(len(jumps.jump) / (len(s) - 1))} of steps"
-    )
+    axes.set_title(f"N = {run.size}: the order changes in {share(len(jumps.jump) / (len(s) - 1))} of steps")
 
 
-def _jump_sizes(axes: Axes, sizes: list[tuple[int, Array]]) -> None:
-    for size in sorted({size for size, jump in sizes if len(jump)}):
-        jump = np.concatenate([jump for n, jump in sizes if n == size])
+def _jump_sizes(axes: Axes, found: list[Run]) -> None:
+    for size in sorted({run.size for run in found if len(run.single)}):
+        jump = np.concatenate([run.single for run in found if run.size == size])
         spread = np.random.default_rng(size).uniform(-0.12, 0.12, len(jump))  # only to keep dots apart
         axes.scatter(size * np.exp(spread), jump, s=5, color=style.COLOURS[5], alpha=0.35, lw=0, rasterized=True)
         low, median, high = np.quantile(jump, [0.25, 0.5, 0.75])
         axes.errorbar(size, median, [[median - low], [high - median]], fmt="o", color=style.COLOURS[0], capsize=4)
     axes.set(yscale="log", ylabel=r"$|\Delta E|$ as one pair changes places")
-    everything = np.concatenate([jump for _, jump in sizes])
+    everything = np.concatenate([run.single for run in found])
     axes.set_title(f"Jumps of one pair: median {np.median(everything):.1g}, up to {everything.max():.1g}")
-    style.particle_axis(axes, [size for size, _ in sizes])
+    style.particle_axis(axes, [run.size for run in found])
 
 
-def _jump_shares(axes: Axes, shares: list[tuple[int, float]]) -> None:
-    medians = _medians(shares)
-    axes.scatter(
-        [size for size, _ in shares], [share for _, share in shares], s=22, color=style.COLOURS[5], label="one run"
-    )
+def _jump_shares(axes: Axes, found: list[Run]) -> None:
+    medians, shares = _medians(found), [(run.size, run.share) for run in found if np.isfinite(run.share)]
+    axes.scatter(*np.reshape(shares, (-1, 2)).T, s=22, color=style.COLOURS[5], label="one run")
     axes.plot(list(medians), list(medians.values()), "o-", color=style.COLOURS[0], label="median over seeds")
     axes.set(ylabel=r"$\sum |\Delta E|$ / descent of $E$", ylim=(0, None))
     if not medians:

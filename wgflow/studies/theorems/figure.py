@@ -9,13 +9,21 @@ from matplotlib.figure import Figure
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.theorem_diagnostics import TheoremDiagnostics
+from wgflow.report.member_selection import representative
+from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
 from wgflow.report.wording import number, share
-from wgflow.studies.theorems.reduce import diagnostics
+from wgflow.study.workspace import Workspace
 from wgflow.theory.envelope import Envelope
+from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
 _ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
+
+
+def diagnostics(work: Workspace) -> tuple[TheoremDiagnostics, str]:
+    """Diagnostics of the representative member, which take up to a minute, and its name."""
+    with Trajectory(representative(work)) as trajectory:
+        return theorem_diagnostics(trajectory), trajectory.path.stem
 
 
 @figure("theorems", diagnostics)

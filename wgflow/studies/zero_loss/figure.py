@@ -9,14 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import counted, span
-from wgflow.studies.requirements import varies
+from wgflow.studies.requirements import of_members, varies
 from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Run, assumption_rows, rows, runs_and_assumptions
-from wgflow.studies.zero_loss.requires import homogeneous_in_layers
+from wgflow.study.grid import RunPlan
+from wgflow.study.messages import ADVICE
+from wgflow.systems.problem import problems
 from wgflow.theory.assumption import Assumption
+from wgflow.theory.separation import kind
 
 _STARTS = {
     "full": "full support in every layer",
@@ -28,6 +32,17 @@ _STARTS = {
 _COLOURS = dict(zip(_STARTS, style.COLOURS, strict=False))
 _MARKERS = dict(zip(_STARTS, "osD^v", strict=True))
 _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
+
+
+@of_members
+def homogeneous_in_layers(name: str, planned: RunPlan) -> None:
+    """Particles that stay in their layers, and a homogeneity that the theorems cover."""
+    if planned.member.depth.name not in ("layers", "shallow"):
+        raise InputError(
+            f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
+            f"{planned.member.depth.name}{ADVICE}"
+        )
+    kind(problems(planned.member)[0])
 
 
 @figure("zero_loss", runs_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
