@@ -2,8 +2,7 @@
 
 import pytest
 
-from wgflow.sims import dry_run, forecast, run, trial
-from wgflow.sims.forecast import Load
+from wgflow.sims import forecast, run, trial
 from wgflow.study import grid, schema
 
 STUDY = """
@@ -30,22 +29,22 @@ def planned(tmp_path):
 
 def test_loads(planned):
     sizes = trial.each(planned, "cpu", 1, lambda one, setup: forecast.size(one, setup, 1))
-    found = forecast.loads(planned, sizes, 1, "cpu")
-    assert len(found) == 8
+    seconds = forecast.member_seconds(planned, sizes, 1, "cpu")
+    assert len(seconds) == 8
     frames = 5 * (3 * (5 + 2) + 1) * 8  # N, theta with tau and mass; heldout
-    beside = found[0].disk - frames  # samples and structure
-    assert found[1].disk - found[0].disk in (0, 5 * 3 * (5 + 2) * 8)
+    beside = sizes[0].disk - frames  # samples and structure
+    assert sizes[1].disk - sizes[0].disk in (0, 5 * 3 * (5 + 2) * 8)
     assert 40 * 1024 < beside < 60 * 1024
-    assert found[0].seconds < found[-1].seconds
-    assert found[0].memory < found[-1].memory
+    assert seconds[0] < seconds[-1]
+    assert sizes[0].memory < sizes[-1].memory
 
 
 def test_the_longest_go_first_to_the_process_that_is_free():
-    loads = [Load(seconds, 10, 100) for seconds in (1.0, 4.0, 2.0, 3.0)]
-    one, two = (forecast.forecast([None] * 4, loads, jobs, []) for jobs in (1, 2))
-    assert one.seconds - two.seconds == pytest.approx(10.0 - 5.0 - forecast._START)
-    assert one.disk == two.disk == 40
-    assert two.memory > one.memory
+    seconds, sizes = [1.0, 4.0, 2.0, 3.0], [forecast.Size(1.0, 1, 10, 100, 1)] * 4
+    one, two = (forecast.total(seconds, sizes, jobs, []) for jobs in (1, 2))
+    assert one[0] - two[0] == pytest.approx(10.0 - 5.0 - forecast._START)
+    assert two[1] > one[1]
+    assert one[2] == two[2] == 40
 
 
 def test_dry_run_says_time_memory_and_disk(tmp_path, monkeypatch, capsys):
@@ -62,7 +61,7 @@ def test_dry_run_says_time_memory_and_disk(tmp_path, monkeypatch, capsys):
 def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.toml").write_text(STUDY)
-    monkeypatch.setattr(forecast, "loads", lambda planned, *rest: [Load(3600.0, 0, 0)] * len(planned))
+    monkeypatch.setattr(forecast, "member_seconds", lambda planned, *rest: [3600.0] * len(planned))
     options = ["small.toml", "--jobs", "1", "--threads", "1", "--set", "flow.every=0.1"]
 
     def said(*more):
@@ -86,7 +85,7 @@ def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkey
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])
 def test_durations_in_words(seconds, words):
-    assert dry_run._duration_in_words(seconds) == words
+    assert forecast._duration_in_words(seconds) == words
 
 
 def test_schema_for_editors(capsys):

@@ -146,15 +146,15 @@ def test_few_of_many_kinds_are_timed(monkeypatch):
     monkeypatch.setattr(forecast, "_time", lambda one, *rest: timed.append(one) or (one.member.samples.samples, 1.0))
     listed = planned(**{"grid__problem.samples": list(range(1000, 1100)), "grid__seed": [0], "particles__count": 5})
     sizes = trial.each(listed, "cpu", 1, lambda one, setup: forecast.size(one, setup, 1))
-    loads = forecast.loads(listed, sizes, 1, "cpu")
+    seconds = forecast.member_seconds(listed, sizes, 1, "cpu")
     assert len(timed) <= 16
-    for one, load in zip(listed, loads, strict=True):  # what was not timed takes as long as its work says
-        assert load.seconds == pytest.approx(10 * one.member.samples.samples, rel=0.01)
+    for one, taken in zip(listed, seconds, strict=True):  # what was not timed takes as long as its work says
+        assert taken == pytest.approx(10 * one.member.samples.samples, rel=0.01)
     timed.clear()
     rates = planned(
         **{"grid__flow.mobility.tau": [0.5 + k / 100 for k in range(40)], "grid__problem.noise": [0.0, 0.1]}
     )
-    forecast.loads(rates, [forecast.Size(1.0, 1, 1, 1, 1)] * len(rates), 1, "cpu")
+    forecast.member_seconds(rates, [forecast.Size(1.0, 1, 1, 1, 1)] * len(rates), 1, "cpu")
     assert len(timed) == 2  # rates and noise make no other kind
 
 

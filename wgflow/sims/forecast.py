@@ -1,4 +1,4 @@
-"""What a study will take, before it runs: time from a calibration of a second, memory and disk from sizes."""
+"""What a study will take, and ``--dry-run`` prints: time from a calibration of a second, memory and disk from sizes."""
 
 from __future__ import annotations
 
@@ -8,17 +8,24 @@ import json
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from rich.table import Table
 
 from wgflow.base.errors import DivergenceError
+from wgflow.base.terminal import console, printable
 from wgflow.report.figure import Figure
-from wgflow.sims import trial
+from wgflow.sims import run_member, trial
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.systems.members import system_of
 from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import INLINE
 
+if TYPE_CHECKING:
+    from wgflow.sims.study_run import StudyRun
+
+_SHOWN = 30  # members listed at most
 _START = 1.3  # seconds a process takes to start and import, kernels on disk
 _BASE = 180 * 2**20  # bytes a process has before its first member
 _RECORD = 5e-5  # seconds to record a frame, and
@@ -49,43 +56,8 @@ class Size(NamedTuple):
     particles: int
 
 
-class Load(NamedTuple):
-    """What one member asks of the machine.
-
-    Attributes
-    ----------
-    seconds : float
-        Time it takes on one process.
-    disk, memory : int
-        Bytes of its trajectory, and at its largest beyond what any process has.
-    particles : int
-        N.
-    """
-
-    seconds: float
-    disk: int
-    memory: int
-    particles: int = 0
-
-
-class Forecast(NamedTuple):
-    """What a study asks of the machine.
-
-    Attributes
-    ----------
-    seconds : float
-        Time from start to end, all processes at work.
-    disk, memory : int
-        Bytes of the run folder, and of all processes together at their largest.
-    """
-
-    seconds: float
-    disk: int
-    memory: int
-
-
-def loads(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backend: str) -> list[Load]:
-    """Load of every member, from timing a few steps of a small and a large one of each kind.
+def member_seconds(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backend: str) -> list[float]:
+    """Time that every member takes on one process, from timing a few steps of a small and a large one of each kind.
 
     Members are of one kind if they differ in nothing but seeds, sizes, times and what steps take no longer by; between
     and beyond the two sizes measured time is taken as linear in N. If there are many kinds only some are timed; the
@@ -101,27 +73,73 @@ def loads(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: int, backe
         place: _calibrate([planned[k] for k in kinds[ordered[place]]], threads, backend, _BUDGET / (2 * len(timed)))
         for place in timed
     }
-    out: dict[int, Load] = {}
+    out = [0.0] * len(planned)
     for place, kind in enumerate(ordered):
         near = min(timed, key=lambda other: abs(other - place))
         longer = work[kind] / work[ordered[near]]
         for k in kinds[kind]:
             step, frame = rates[near](_size(planned[k].member))
-            out[k] = _load(planned[k], sizes[k], longer * step, longer * frame)
-    return [out[k] for k in range(len(planned))]
+            per_frame = longer * frame + _RECORD + _RECORD_BYTE * sizes[k].frame
+            out[k] = planned[k].steps * longer * step + planned[k].frames * per_frame + _OPEN
+    return out
 
 
-def forecast(planned: Sequence[RunPlan], each: Sequence[Load], jobs: int, figures: Collection[Figure]) -> Forecast:
-    """Add loads up to a study's: the longest members first, each to the process that is free first."""
+def total(
+    seconds: Sequence[float], sizes: Sequence[Size], jobs: int, figures: Collection[Figure]
+) -> tuple[float, int, int]:
+    """Seconds from start to end, memory of all processes at their largest, and bytes of the run folder.
+
+    The longest members go first, each to the process that is free first.
+    """
     free = [_START if jobs > 1 else 0.0] * jobs
-    for load in sorted(each, key=lambda load: -load.seconds):
-        heapq.heapreplace(free, free[0] + load.seconds)
-    largest = sorted((load.memory for load in each), reverse=True)[:jobs]
-    processes = jobs + (jobs > 1)
-    drawing = sum(figure.seconds for figure in figures) + _OPEN * len(planned)
-    return Forecast(
-        max(free) + drawing, sum(load.disk for load in each) + 2**20 * len(figures), _BASE * processes + sum(largest)
+    for longest in sorted(seconds, reverse=True):
+        heapq.heapreplace(free, free[0] + longest)
+    drawing = sum(figure.seconds for figure in figures) + _OPEN * len(sizes)
+    memory = _BASE * (jobs + (jobs > 1)) + sum(sorted((size.memory for size in sizes), reverse=True)[:jobs])
+    return max(free) + drawing, memory, sum(size.disk for size in sizes) + 2**20 * len(figures)
+
+
+def dry_run(run: StudyRun) -> None:
+    """Print the time, memory and disk that a run is expected to take."""
+    planned, sizes = run.planned, run.sizes
+    seconds = member_seconds(planned, sizes, run.threads, run.chosen.backend)
+    left = [1.0 if run.options.fresh else run_member.share_left(run.work, plan) for plan in planned]
+    ahead = [whole * share for whole, share in zip(seconds, left, strict=True)]
+    duration, memory, disk = total(ahead, sizes, run.jobs, run.draw.values())
+    table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)
+    shown = list(zip(planned, sizes, seconds, strict=True))
+    if len(shown) > _SHOWN:  # the first, and the longest
+        shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda row: -row[2])[: _SHOWN // 2]
+    for plan, size, whole in shown:
+        row = (size.particles, plan.steps, plan.frames, f"{whole:.2f}", f"{size.disk / 2**20:.2f}")
+        table.add_row(printable(plan.label) or "the only one", *map(str, row))
+    out = console()
+    out.print(table)
+    if len(shown) < len(planned):
+        out.print(f"... and {len(planned) - len(shown)} more")
+    side_by_side = f", {run.jobs} side by side" if run.jobs > 1 else ""
+    there = sum(share < 1 for share in left)
+    begun = f"{there} of them there in whole or in part, " if there else ""
+    out.print(
+        f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(run.threads, 'thread')} each: {begun}about "
+        f"{_duration_in_words(duration)}, {memory / 2**20:.0f} MiB of memory, "
+        f"{disk / 2**20:.1f} MiB on disk, into {printable(str(run.work.folder))}; nothing was written",
+        soft_wrap=True,
     )
+
+
+def _counted(number: int, noun: str) -> str:
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
+def _duration_in_words(seconds: float) -> str:
+    """Duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
+    whole = max(1, round(seconds))
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60} s"
+    return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def _kind(planned: RunPlan) -> str:
@@ -192,25 +210,14 @@ def _time(planned: RunPlan, threads: int, backend: str, budget: float) -> tuple[
     return per_step, (time.perf_counter() - begun) / count
 
 
-def _static(setup: Setup) -> int:
-    """Bytes of a file beside its frames: samples, as far as they are stored, and structure."""
-    problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
-    sizes = [sum(array.nbytes for array in each.arrays().values()) for each in problems]
-    return _STRUCTURE + int(sum(size for size in sizes if size <= INLINE))
-
-
 def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     """Sizes of a member as it is built, the same for all seeds."""
     system, member, names = setup.system, planned.member, planned.member.observables
+    problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
+    samples = [sum(array.nbytes for array in problem.arrays().values()) for problem in problems]
+    beside = _STRUCTURE + int(sum(each for each in samples if each <= INLINE)) + system.bytes_beside(setup)
     numbers = 8 * len(setup.start) * (int(setup.energy.problem.shape[3]) + 2)
     frame = sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
     frame += numbers if member.record == "particles" else 0
-    disk = planned.frames * frame + _static(setup) + system.bytes_beside(setup)
     memory = system.memory(setup, threads) + 12 * numbers
-    return Size(system.work(setup, member), frame, disk, memory, len(setup.start))
-
-
-def _load(planned: RunPlan, size: Size, per_step: float, per_frame: float) -> Load:
-    each_frame = per_frame + _RECORD + _RECORD_BYTE * size.frame
-    seconds = planned.steps * per_step + planned.frames * each_frame + _OPEN
-    return Load(seconds, size.disk, size.memory, size.particles)
+    return Size(system.work(setup, member), frame, planned.frames * frame + beside, memory, len(setup.start))

@@ -53,12 +53,12 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
 
         show(json.dumps(schema(), indent=2))
         return DONE
-    from wgflow.sims import dry_run, run_study, study_run
+    from wgflow.sims import forecast, run_study, study_run
 
     run = study_run.study_run(options)
     if options.dry_run:
         study_run.print_backend(run.chosen, options.quiet)
-        dry_run.dry_run(run)
+        forecast.dry_run(run)
         return DONE
     outcomes = run_study.run_study(run, running)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE

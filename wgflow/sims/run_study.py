@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from importlib import metadata
 
 from rich.progress import Progress
 
@@ -10,13 +11,14 @@ from wgflow.base.errors import InputError
 from wgflow.base.terminal import progress_bar, say
 from wgflow.base.types import Spec
 from wgflow.model import data_files
-from wgflow.sims import backends, pool, results, run_member
+from wgflow.sims import pool, results, run_member
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
 from wgflow.sims.study_run import StudyRun, print_backend
 from wgflow.study import grid
 from wgflow.study.grid import RunPlan
 from wgflow.study.provenance import provenance
+from wgflow.systems.members import systems_of
 from wgflow.trajectory import identity
 
 
@@ -32,7 +34,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     """
     options, study, work, planned, kernels = run.options, run.study, run.work, run.planned, run.kernels
     made_by = provenance(kernels["backend"], run.threads) | kernels | {"jobs": run.jobs}
-    made_by["packages"] |= backends.packages(planned)
+    for system in systems_of(plan.member for plan in planned):
+        made_by["packages"] |= {name: metadata.version(name) for name in system.packages}
     listed = [_listed(each, holds) for each, holds in zip(planned, run.documents, strict=True)]
     work.check_distinct([each.label for each in planned])
     resolved = study.model_dump(mode="json") | {"members": listed}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from wgflow.base.terminal import console
@@ -11,7 +12,7 @@ from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice
 from wgflow.kernels.cpu.threads import available_threads
 from wgflow.report.figure import Figure
-from wgflow.sims import backends, forecast, pool, trial
+from wgflow.sims import forecast, pool, trial
 from wgflow.sims.bundled import study_path
 from wgflow.sims.command_line import duration, key_value, positive
 from wgflow.sims.forecast import Size
@@ -20,6 +21,8 @@ from wgflow.study import grid
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Study, documents, load, override_value
 from wgflow.study.workspace import Workspace
+from wgflow.systems.members import system_of, systems_of
+from wgflow.systems.protocol import Setup
 
 
 class StudyRun(NamedTuple):
@@ -81,10 +84,10 @@ def study_run(options: argparse.Namespace) -> StudyRun:
     study, content = load(study_path(options.study), overrides)
     planned = grid.expand(study)
     draw = registry.required(study.figure, planned, study.target)
-    chosen = backends.choose(planned, options.backend)
+    chosen = choose_backend(planned, options.backend)
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
-    fixed = backends.own_threads(planned)
+    fixed = max(filter(None, (system_of(plan.member).threads(plan.member) for plan in planned)), default=None)
     if fixed and threads not in (None, fixed):
         note(
             f"--threads {threads} has no effect on training runs: training.threads = {fixed} is part of the study",
@@ -92,18 +95,26 @@ def study_run(options: argparse.Namespace) -> StudyRun:
         )
     enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
     jobs, threads = pool.split_cores(len(planned), available_threads(), jobs, fixed or threads, **enough)
-    costs = trial.each(
-        planned,
-        chosen.backend,
-        threads,
-        lambda plan, setup: (forecast.size(plan, setup, threads), backends.recorded(setup)),
-    )
+
+    def cost(plan: RunPlan, setup: Setup) -> tuple[Size, Spec]:
+        device = setup.system.device(setup)
+        kernels = {"backend": setup.energy.backend} | ({"device": device} if device else {})
+        return forecast.size(plan, setup, threads), kernels
+
+    costs = trial.each(planned, chosen.backend, threads, cost)
     sizes, kernels = [size for size, _ in costs], costs[0][1]
     written = documents([plan.member for plan in planned])
     work = Workspace.of(options.out, study.name, content)
     return StudyRun(
         options, study, content, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline
     )
+
+
+def choose_backend(plans: Sequence[RunPlan], backend: str) -> Choice:
+    """Backend of all members of a study, so that they can be compared: ``auto`` is decided once."""
+    if backend != "auto":
+        return Choice(backend, "")  # asked for by name, which needs no reason
+    return systems_of(plan.member for plan in plans)[0].auto(plans)
 
 
 def print_backend(chosen: Choice, quiet: bool) -> None:
