@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import NamedTuple, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
 
@@ -20,9 +20,14 @@ from wgflow.flow import integrators, operators, stepsize
 from wgflow.flow.clock import Clock, EventClock, StepClock
 from wgflow.flow.operators import Operator, operator_spec
 from wgflow.flow.schedule import Schedule, schedule
-from wgflow.flow.stepper import Dynamics, Moment, Stepper, make_stepper
+from wgflow.flow.stepper import Dynamics, HostStepper, Moment, make_stepper
 from wgflow.flow.stepsize import StepRule
 from wgflow.model.particles import BOUNDARIES, Particles
+
+if TYPE_CHECKING:
+    from wgflow.flow.stepper_device import DeviceStepper
+
+_Event: TypeAlias = tuple[int, float] | Callable[[], Frame]  # a step taken, or a frame begun
 
 
 class Flow(Copyable):
@@ -176,10 +181,32 @@ class Flow(Copyable):
         balance: EnergyBalance,
         on_step: Callable[[int, float], None] | None,
     ) -> Iterator[Frame]:
-        stepper = make_stepper(self._dynamics(), rho, switched, balance)
-        yield from _in_order(self._events(stepper, clock, h), on_step, stepper.lookahead)
+        """Frames, with on_step called in between, in the order of the events.
 
-    def _events(self, stepper: Stepper, clock: Clock, h: float) -> Iterator[_Event]:
+        A frame is yielded after the stepper's ``lookahead`` further events, while its copy from a device can arrive.
+        """
+        mobility = (self._mobility_theta, self._mobility_tau) if self.mobility else None
+        rows = None if self.batch is None else self._rows
+        dynamics = Dynamics(self.energy, self.integrator, self.rule, self.boundary, mobility, self.ingredients, rows)
+        stepper = make_stepper(dynamics, rho, switched, balance)
+        events, waiting = self._events(stepper, clock, h), deque[_Event]()
+        end: StopIteration | DivergenceError | None = None
+        while end is None:
+            try:
+                waiting.append(next(events))
+            except (StopIteration, DivergenceError) as error:
+                end = error  # raised after the events before it
+            most = stepper.lookahead if end is None else 0
+            while waiting and (isinstance(waiting[0], tuple) or len(waiting) > most):
+                event = waiting.popleft()
+                if not isinstance(event, tuple):
+                    yield event()
+                elif on_step is not None:
+                    on_step(*event)
+        if isinstance(end, DivergenceError):
+            raise end
+
+    def _events(self, stepper: HostStepper | DeviceStepper, clock: Clock, h: float) -> Iterator[_Event]:
         """Steps taken and frames begun, in the order of flow time."""
         begin = True
         while True:
@@ -194,12 +221,7 @@ class Flow(Copyable):
             cut_short = taken.h < h and taken.h == clock.reach(h)  # by the next frame, not by the rule
             h = max(taken.then, h) if cut_short else taken.then
             clock.tick(taken.h)
-            yield _Stepped(clock.step, clock.s)
-
-    def _dynamics(self) -> Dynamics:
-        mobility = (self._mobility_theta, self._mobility_tau) if self.mobility else None
-        rows = None if self.batch is None else self._rows
-        return Dynamics(self.energy, self.integrator, self.rule, self.boundary, mobility, self.ingredients, rows)
+            yield clock.step, clock.s
 
     def _rows(self, step: int) -> Index:
         """Rows of the batch of a step, in increasing order; a function of (seed, step)."""
@@ -233,37 +255,3 @@ class Flow(Copyable):
             )
         if getattr(self.rule, "estimates", False):
             integrators.embedded(self.integrator)  # raises an error if there is no embedded method
-
-
-class _Stepped(NamedTuple):
-    """A step that was taken."""
-
-    step: int
-    s: float
-
-
-_Event: TypeAlias = _Stepped | Callable[[], Frame]
-
-
-def _in_order(
-    events: Iterator[_Event], on_step: Callable[[int, float], None] | None, lookahead: int
-) -> Iterator[Frame]:
-    """Frames, with on_step called in between, in the order of the events.
-
-    A frame is yielded after ``lookahead`` further events, during which its copy from a device can arrive.
-    """
-    waiting: deque[_Event] = deque()
-    end: StopIteration | DivergenceError | None = None
-    while end is None:
-        try:
-            waiting.append(next(events))
-        except (StopIteration, DivergenceError) as error:
-            end = error  # raised after the events before it
-        while waiting and (isinstance(waiting[0], _Stepped) or len(waiting) > (lookahead if end is None else 0)):
-            event = waiting.popleft()
-            if not isinstance(event, _Stepped):
-                yield event()
-            elif on_step is not None:
-                on_step(*event)
-    if isinstance(end, DivergenceError):
-        raise end

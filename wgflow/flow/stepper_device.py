@@ -15,7 +15,7 @@ import numpy as np
 
 from wgflow.base.energy_balance import EnergyBalance, rounding
 from wgflow.base.rng import key
-from wgflow.base.types import Array, Frame, Index
+from wgflow.base.types import Frame, Index
 from wgflow.flow.device_depth import DeviceLayers, device_layers
 from wgflow.flow.device_frames import DeviceFrames
 from wgflow.flow.device_status import DeviceKernel, DeviceStatus, Launcher, tiles
@@ -23,22 +23,12 @@ from wgflow.flow.integrators import Estimate, embedded
 from wgflow.flow.operators import Langevin, operator_spec
 from wgflow.flow.stepper import Dynamics, Moment
 from wgflow.flow.stepsize import Adaptive, Constant, Descent, Taken, Trial
-from wgflow.model import depth as depths
+from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import BOUNDARIES, Particles
 from wgflow.model.regularisers import Quadratic
 
 # Classes that the device supports; a subclass of one of them may do anything.
-_SUPPORTED = (
-    depths.Gaps,
-    depths.Layers,
-    depths.Deposit,
-    depths.Shallow,
-    Constant,
-    Descent,
-    Adaptive,
-    Quadratic,
-    Langevin,
-)
+_SUPPORTED = (Gaps, Layers, Deposit, Shallow, Constant, Descent, Adaptive, Quadratic, Langevin)
 
 
 class _State(NamedTuple):
@@ -50,7 +40,7 @@ class _State(NamedTuple):
 
 
 class DeviceStepper:
-    """Particles in the memory of a device; see :class:`wgflow.flow.stepper.Stepper` for the contract.
+    """Particles in the memory of a device; see :class:`wgflow.flow.stepper.HostStepper` for the methods.
 
     Parameters
     ----------
@@ -70,7 +60,8 @@ class DeviceStepper:
         net, depth, table = dynamics.energy.network(rho), dynamics.energy.depth, dynamics.integrator
         put, empty = gpu.device.put, gpu.device.empty
         mass = put(rho.mass)
-        self._metric = (mass, put(depth.inverse_tau_mobility(rho)), put(_mobility(dynamics, self._parameters)))
+        mobility = np.ones(self._parameters + 1) if dynamics.mobility is None else np.append(*dynamics.mobility)
+        self._metric = (mass, put(depth.inverse_tau_mobility(rho)), put(mobility))
         # Two states of the flow, and one for stages. All begin with the particles, which a failure at the start keeps.
         *self._states, self._stage_state = (
             _State(put(rho.theta), put(rho.tau), device_layers(depth, self._launcher, net, shape, mass))
@@ -223,10 +214,3 @@ def unsupported(dynamics: Dynamics) -> str | None:
         parts.append(("regulariser", term, term.name))
     parts += [("operator", operator, str(operator_spec(operator)["name"])) for operator in dynamics.operators]
     return next((f"{kind} {name!r} runs in NumPy" for kind, part, name in parts if type(part) not in _SUPPORTED), None)
-
-
-def _mobility(dynamics: Dynamics, parameters: int) -> Array:
-    """Factors by column, tau's last, (P + 1,)."""
-    if dynamics.mobility is None:
-        return np.ones(parameters + 1)
-    return np.append(*dynamics.mobility)
