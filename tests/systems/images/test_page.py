@@ -7,7 +7,7 @@ import pytest
 
 from wgflow.studies.cifar.reduce import PUBLISHED
 from wgflow.study.training_tables import TrainingTable
-from wgflow.systems.images.record import MEASURED
+from wgflow.systems.images.recipe import MEASURED
 
 PAGE = (Path(__file__).parents[3] / "docs" / "cifar.md").read_text()
 

@@ -13,9 +13,10 @@ torch = pytest.importorskip("torch")
 from wgflow.base import rng  # noqa: E402
 from wgflow.base.errors import BackendError, DivergenceError, InputError  # noqa: E402
 from wgflow.systems.images import checkpoint, record, training  # noqa: E402
+from wgflow.systems.images.architectures import summarise  # noqa: E402
 from wgflow.systems.images.augment import crop_and_flip, draws  # noqa: E402
 from wgflow.systems.images.data import Images, digit_images  # noqa: E402
-from wgflow.systems.images.rates import Rates  # noqa: E402
+from wgflow.systems.images.members import machine  # noqa: E402
 from wgflow.systems.images.recipe import Recipe  # noqa: E402
 from wgflow.systems.images.stage import stages  # noqa: E402
 from wgflow.systems.images.training import Trainer  # noqa: E402
@@ -137,14 +138,15 @@ def test_crops_and_flips_against_a_loop_over_pixels(mode):
 
 
 def test_rates_of_both_schedules():
-    steps = Rates(0.1, "steps", 160, 390)
-    assert [steps.at(epoch * 390) for epoch in (0, 79)] == [0.1, 0.1]
-    assert steps.at(80 * 390 - 1) == 0.1
-    assert [steps.at(epoch * 390) for epoch in (80, 119, 120, 159)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
-    warm = Rates(0.1, "steps", 160, 390, warm_up=1)
-    assert [warm.at(0), warm.at(389), warm.at(390)] == pytest.approx([0.01, 0.01, 0.1])
-    cycle = Rates(0.4, "one_cycle", 3, 33, rise=0.25)
-    rates = [cycle.at(step) for step in range(99)]
+    steps = Recipe("resnet20")
+    assert [steps.rate(epoch * 390, 160, 390) for epoch in (0, 79)] == [0.1, 0.1]
+    assert steps.rate(80 * 390 - 1, 160, 390) == 0.1
+    later = [steps.rate(epoch * 390, 160, 390) for epoch in (80, 119, 120, 159)]
+    assert later == pytest.approx([0.01, 0.01, 0.001, 0.001])
+    warm = Recipe("resnet20", warm_up=1)
+    assert [warm.rate(step, 160, 390) for step in (0, 389, 390)] == pytest.approx([0.01, 0.01, 0.1])
+    cycle = Recipe("resnet20", lr=0.4, schedule="one_cycle", rise=0.25)
+    rates = [cycle.rate(step, 3, 33) for step in range(99)]
     assert max(rates) == pytest.approx(0.4)
     assert rates.index(max(rates)) == 24
     assert np.allclose(np.diff(rates[:25]), 0.4 / 25)
@@ -152,7 +154,7 @@ def test_rates_of_both_schedules():
     assert min(rates) > 0
     for wrong in ({"lr": 0.0}, {"schedule": "cosine"}, {"factor": 2.0}, {"rise": 1.0}, {"milestones": (3, 3)}):
         with pytest.raises(InputError, match=next(iter(wrong))):
-            Rates(**({"lr": 0.1} | wrong))
+            Recipe("resnet20", **wrong)
 
 
 def test_the_optimiser_follows_the_schedule_in_all_groups():
@@ -262,7 +264,7 @@ def test_checkpoints_of_another_length_are_refused_where_rates_depend_on_it(tmp_
 
 
 def test_a_foreign_checkpoint_beside_a_trajectory_is_refused_by_name(tmp_path):
-    start = record.Start(course().system)
+    start = course().system
     first = next(course(tmp_path / "c").run(start, 2.0, 1.0))
     for state in (trainer("mean_field", seed=7).state(), {"mine": 1}):  # of an epoch that would be passed over, too
         checkpoint.save(tmp_path / "c", state)
@@ -306,7 +308,7 @@ def told(frame):
 
 
 def test_a_course_goes_on_from_any_of_its_frames(tmp_path):
-    start = record.Start(course().system)
+    start = course().system
     frames = list(course(tmp_path / "c").run(start, 3.0, 1.0))
     assert [frame.s for frame in frames] == [0.0, 1.0, 2.0, 3.0]
     last = (tmp_path / "c").read_bytes()
@@ -328,7 +330,7 @@ def test_a_course_goes_on_from_any_of_its_frames(tmp_path):
 
 def test_frames_are_what_the_network_says():
     made = course()
-    frame = next(made.run(record.Start(made.system), 1.0))
+    frame = next(made.run(made.system, 1.0))
     model = made.trainer(1).model
     assert frame.theta.shape == (9, 4)
     assert frame.tau.tolist() == [0.2, 0.4, 0.6, 0.8, 1.0, 0.25, 0.5, 0.75, 1.0]
@@ -338,7 +340,7 @@ def test_frames_are_what_the_network_says():
     near = [np.linalg.norm(theta[0] - theta[k]) for k in range(1, 5)]
     np.testing.assert_allclose(near, wide, rtol=0.15)  # relative sd of a projected length is 1/sqrt(2q) = 2.2%: 6 sd
     vanilla = record.Trained(Recipe("resnet_digits", **TINY), images(64), "cpu")
-    other = next(record.Course(vanilla, 0).run(record.Start(vanilla), 1.0))
+    other = next(record.Course(vanilla, 0).run(vanilla, 1.0))
     assert np.array_equal(other.theta, frame.theta)
     assert np.array_equal(other.tau, frame.tau)
     assert other.energy == frame.energy
@@ -346,7 +348,7 @@ def test_frames_are_what_the_network_says():
 
 
 def test_a_survey_counts_what_a_network_has():
-    found = record.summarise("resnet20", 10, (3, 32, 32))
+    found = summarise("resnet20", 10, (3, 32, 32))
     assert found.blocks == (3, 2, 2)
     assert found.parameters == 269722
     sides, multiplied = ((16, 32), (32, 16), (64, 8)), 3 * 16 * 9 * 32**2
@@ -358,7 +360,7 @@ def test_a_survey_counts_what_a_network_has():
 
 def test_divergence_keeps_the_last_good_frame():
     made = course(lr=1e20, schedule="steps")
-    run = made.run(record.Start(made.system), 4.0, 1.0)
+    run = made.run(made.system, 4.0, 1.0)
     first = next(run)
     with pytest.raises(
         DivergenceError, match=r"diverged in epoch 1: its loss is not finite; try a smaller lr"
@@ -379,12 +381,12 @@ def test_arguments_out_of_range_are_clear_errors():
     with pytest.raises(InputError, match="unknown architecture 'resnet21'"):
         record.Trained(Recipe("resnet21"), images(), "cpu")
     with pytest.raises(BackendError, match="expected auto, cpu or gpu"):
-        record.machine("reference")
+        machine("reference")
     if not torch.cuda.is_available():
         with pytest.raises(BackendError, match="use --backend cpu"):
-            record.machine("gpu")
+            machine("gpu")
     with pytest.raises(InputError, match="whole number of steps"):
-        course().run(record.Start(course().system), 1.5)
+        course().run(course().system, 1.5)
 
 
 def test_mixed_precision_trains_too():
@@ -417,7 +419,7 @@ def struck(self, *arguments):
         os.kill(os.getpid(), signal.SIGKILL)
 
 torch.optim.SGD.step = struck
-for frame in course.run(record.Start(system), 6.0, 1.0):
+for frame in course.run(system, 6.0, 1.0):
     pass
 """
 
@@ -434,7 +436,7 @@ def test_a_real_kill_and_a_resume_equal_a_run_left_alone(tmp_path):
     assert reached == 2
     whole = record.Course(system, 0)
     whole.checkpoint = tmp_path / "whole"
-    frames = list(whole.run(record.Start(system), 6.0, 1.0))
+    frames = list(whole.run(system, 6.0, 1.0))
     again = record.Course(system, 0)
     again.checkpoint = killed
     rest = list(again.run(frames[reached], 6.0, 1.0))

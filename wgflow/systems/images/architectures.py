@@ -19,6 +19,7 @@ resnext29_16x64d  68,151,626   68.1 M
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
@@ -26,6 +27,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
 
 from wgflow.base import rng
 from wgflow.base.registry import check_name, lookup
@@ -212,3 +214,43 @@ def _branch(what: Architecture, stage: int, channels: int, width: int, stride: i
     if not what.inner:
         return basic(channels, width, stride)
     return bottleneck(channels, what.inner * 2**stage, width, stride, what.cardinality)
+
+
+class ModelSummary(NamedTuple):
+    """Size of a network.
+
+    Attributes
+    ----------
+    blocks : tuple of int
+        Particles of each stage.
+    parameters : int
+        Trained numbers, those of depths aside.
+    multiplications, activations : int
+        Of all products for one image, and entries that normalisations return.
+    """
+
+    blocks: tuple[int, ...]
+    parameters: int
+    multiplications: int
+    activations: int
+
+
+@functools.lru_cache(maxsize=16)
+def summarise(network: str, classes: int, shape: tuple[int, int, int]) -> ModelSummary:
+    """Summarise a network for images of shape (C, H, W) on torch's meta device, without allocating its weights.
+
+    Raises
+    ------
+    InputError
+        If the network is unknown.
+    """
+    entries: list[int] = []
+    with torch.device("meta"), FlopCounterMode(display=False) as counter, torch.no_grad():
+        model = build(network, classes, channels=shape[0]).eval()
+        for module in model.modules():
+            if isinstance(module, nn.BatchNorm2d):
+                module.register_forward_hook(lambda module, inputs, output: entries.append(output.numel()))
+        model(torch.empty(1, *shape))
+    blocks = tuple(len(module) for module in model.modules() if isinstance(module, PlainStage))
+    parameters = sum(parameter.numel() for parameter in model.parameters())
+    return ModelSummary(blocks, parameters, counter.get_total_flops() // 2, sum(entries))

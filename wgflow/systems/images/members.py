@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from pathlib import Path
 
-from wgflow.base.errors import InputError
-from wgflow.base.types import Frame, Spec
+from wgflow.base.errors import BackendError, InputError
+from wgflow.base.extras import install
+from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice
 from wgflow.model.image_files import LAYOUTS
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.study.training_tables import ImagesTable, TrainingTable
 from wgflow.systems.images import data
-from wgflow.systems.images.recipe import Recipe
-from wgflow.systems.images.record import MEASURED, Course, Start, Trained, machine
+from wgflow.systems.images.recipe import MEASURED, Recipe
 from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
 
 _OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # the rest has no use here
@@ -25,12 +24,6 @@ _BASE = 300 * 2**20  # bytes of torch itself
 def checkpoint_beside(path: Path) -> Path:
     """Checkpoint of a training, beside its trajectory."""
     return path.with_suffix(".checkpoint")
-
-
-def _reported(name: str, frame: Frame, setup: Setup) -> float:
-    """Quantity that a training reports with its frames."""
-    del setup
-    return float(frame.observables[name])
 
 
 def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
@@ -58,10 +51,40 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
     return member.training, member.problem
 
 
+def machine(backend: str) -> str:
+    """Where a backend's name means to train: "cpu" or "gpu".
+
+    Raises
+    ------
+    InputError
+        If torch is missing.
+    BackendError
+        If there is no such backend, or no GPU.
+    """
+    try:
+        import torch
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise InputError(
+            f"training: expected torch, got no such package; the study needs torch: {install('cifar')}"
+        ) from error
+    if backend not in ("auto", "cpu", "gpu"):
+        raise BackendError(f"backend: expected auto, cpu or gpu for a training with torch, got {backend!r}")
+    if backend == "gpu" and not torch.cuda.is_available():
+        raise BackendError("backend: expected a GPU that torch can use, got none; use --backend cpu")
+    return "gpu" if backend != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _observable(name: str) -> Observable:
+    """Quantity that a training reports with its frames."""
+    return Observable(lambda frame, _: float(frame.observables[name]))
+
+
 class ImageTraining(System):
     """Training run of a convolutional image network, with torch."""
 
-    observables = {name: Observable(functools.partial(_reported, name)) for name in MEASURED}  # noqa: RUF012
+    observables = {name: _observable(name) for name in MEASURED}  # noqa: RUF012
     packages = ("torch",)
 
     def owns(self, member: Member) -> bool:
@@ -71,7 +94,9 @@ class ImageTraining(System):
     def build(self, member: Member, backend: str, threads: int | None) -> Setup:
         """Build the objects of a member."""
         table, problem = check(member)
-        machine(backend)  # that torch is missing is said first
+        backend = machine(backend)  # that torch is missing is said first
+        from wgflow.systems.images.record import Course, Trained
+
         recipe = Recipe(**table.model_dump())
         try:
             images = data.images(problem.name, problem.path, problem.verify, member.data)
@@ -89,9 +114,9 @@ class ImageTraining(System):
         blocks = min(system.summary.blocks)
         if recipe.axes > blocks:  # said before the vanilla half of a study is trained for nothing
             raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
-        course, start = Course(system, member.seed), Start(system)
-        course.run(start, member.flow.until, member.flow.every)  # checks the times; nothing is trained yet
-        return Setup(self, system, None, course, start)
+        course = Course(system, member.seed)
+        course.run(system, member.flow.until, member.flow.every)  # checks the times; nothing is trained yet
+        return Setup(self, system, None, course, system)
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for: a GPU if torch can use one."""

@@ -6,13 +6,13 @@ from typing import Any, get_args
 
 from pydantic import ValidationError
 
-from wgflow.base.errors import InputError
+from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Spec
 from wgflow.base.validate import scalar
 from wgflow.study.messages import explain
 from wgflow.study.training_tables import TrainingTable
-from wgflow.systems.images.rates import Rates
 
+MEASURED = ("heldout", "test_error", "train_error", "epoch_loss", "epoch_switches", "rate")  # with every frame
 METHODS: tuple[str, ...] = get_args(TrainingTable.model_fields["method"].annotation)
 
 
@@ -53,13 +53,22 @@ class Recipe(TrainingTable):
             raise InputError("; ".join(explain(TrainingTable, error))) from error
         if self.nesterov and not self.momentum:
             raise InputError("nesterov: expected a momentum > 0 with it, got 0")
-        self.rates(1, 1)
+        if self.milestones != sorted(set(self.milestones)):
+            raise InputError(f"milestones: expected increasing epochs >= 1, got {describe(self.milestones)}")
 
-    def rates(self, epochs: int, steps_per_epoch: int) -> Rates:
-        """Learning rates of a training of so many epochs."""
-        return Rates(
-            self.lr, self.schedule, epochs, steps_per_epoch, self.milestones, self.factor, self.warm_up, self.rise
-        )
+    def rate(self, step: int, epochs: int, steps_per_epoch: int) -> float:
+        """Learning rate of a step, counted from 0, in a training of so many epochs.
+
+        ``steps``: lr factor**k after k of the milestones, lr/10 during a warm-up, without which ResNet-110 does not
+        begin to learn. ``one_cycle``: linearly from 0 to lr over the first ``rise`` of all steps, then linearly to 0:
+        the triangle of Smith and Topin (arXiv:1708.07120) without its last, smaller part.
+        """
+        if self.schedule == "steps":
+            epoch = step // steps_per_epoch
+            passed = sum(epoch >= milestone for milestone in self.milestones)
+            return self.lr * (0.1 if epoch < self.warm_up else self.factor**passed)
+        share = (step + 1) / (epochs * steps_per_epoch + 1)  # never 0, which would waste a step
+        return self.lr * (share / self.rise if share < self.rise else (1 - share) / (1 - self.rise))
 
     def spec(self) -> Spec:
         """Plain JSON of all of it."""

@@ -1,37 +1,32 @@
 """Training as frames that a trajectory keeps: flow time s counts epochs, and particles are the blocks of all stages.
 
 A block's parameters are many, so a frame holds q random projections of them (:mod:`wgflow.systems.images.bridge`);
-the state needed to resume training, with the weights themselves, is in a checkpoint beside the trajectory. Nothing here
-needs torch until it runs.
+the state needed to resume training, with the weights themselves, is in a checkpoint beside the trajectory.
 """
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
+import torch
 
-from wgflow.base.errors import BackendError, DivergenceError, InputError
-from wgflow.base.extras import install
+from wgflow.base.errors import DivergenceError, InputError
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.base.validate import real
 from wgflow.flow.clock import StepClock
 from wgflow.flow.schedule import Schedule, schedule
+from wgflow.systems.images import checkpoint
+from wgflow.systems.images.architectures import summarise
+from wgflow.systems.images.bridge import to_particles
 from wgflow.systems.images.data import Images
-from wgflow.systems.images.model_summary import summarise
-from wgflow.systems.images.recipe import Recipe
+from wgflow.systems.images.recipe import MEASURED, Recipe
+from wgflow.systems.images.stage import PlainStage
+from wgflow.systems.images.training import Trainer
 
-if TYPE_CHECKING:
-    from torch import nn
-
-    from wgflow.systems.images.training import Trainer
-
-NAME = "stages"  # in place of a depth scheme's
 _WATCHED = 10_000  # training images, as they are, behind the energy
-MEASURED = ("heldout", "test_error", "train_error", "epoch_loss", "epoch_switches", "rate")
 
 
 class Described(NamedTuple):
@@ -59,8 +54,8 @@ class Trained:
         The network and how it is trained.
     images : Images
         What on.
-    backend : {"auto", "cpu", "gpu"}, optional
-        Where; auto takes a GPU if torch sees one.
+    backend : {"cpu", "gpu"}, optional
+        Where.
 
     Attributes
     ----------
@@ -72,13 +67,11 @@ class Trained:
     Raises
     ------
     InputError
-        If torch is missing or the network unknown.
-    BackendError
-        If there is no such backend.
+        If the network is unknown.
     """
 
-    def __init__(self, recipe: Recipe, images: Images, backend: str = "auto") -> None:
-        self.recipe, self.images, self.backend = recipe, images, machine(backend)
+    def __init__(self, recipe: Recipe, images: Images, backend: str = "cpu") -> None:
+        self.recipe, self.images, self.backend = recipe, images, backend
         channels, height, width = images.train.shape[1:]
         self.problem = Described((len(images.train), channels * height * width, images.classes, recipe.columns))
         self.summary = summarise(recipe.network, images.classes, (channels, height, width))
@@ -89,11 +82,7 @@ class Trained:
     @property
     def device(self) -> str | None:
         """Name of the GPU it trains on; None on a processor."""
-        if self.backend != "gpu":
-            return None
-        import torch
-
-        return str(torch.cuda.get_device_name())
+        return torch.cuda.get_device_name() if self.backend == "gpu" else None
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines the training but the seed."""
@@ -103,23 +92,8 @@ class Trained:
             "training": self.recipe.spec()
             | {"blocks": list(self.summary.blocks), "parameters": self.summary.parameters},
             "images": about | {"sha256": images.digest()},
-            "depth": {"name": NAME},
+            "depth": {"name": "stages"},  # in place of a depth scheme's
         }
-
-
-class Start(NamedTuple):
-    """Where a training starts, for who asks how many particles it has.
-
-    Attributes
-    ----------
-    system : Trained
-        The network.
-    """
-
-    system: Trained
-
-    def __len__(self) -> int:
-        return len(self.system)
 
 
 class Course:
@@ -148,7 +122,7 @@ class Course:
 
     def run(
         self,
-        begin: Start | Frame,
+        begin: Trained | Frame,
         until: float,
         every: float | Spec | Schedule | None = None,
         on_step: Callable[[int, float], None] | None = None,
@@ -167,8 +141,6 @@ class Course:
 
     def trainer(self, epochs: int) -> Trainer:
         """Trainer at the start."""
-        from wgflow.systems.images.training import Trainer
-
         device = {"cpu": "cpu", "gpu": "cuda"}[self.system.backend]
         return Trainer(self.system.recipe, self.system.images, self.seed, epochs, device)
 
@@ -185,11 +157,13 @@ class Course:
         while True:
             if trainer.epoch > known and trainer.epoch in due:
                 if trainer.epoch and self.checkpoint is not None:
-                    self._save(trainer)
+                    checkpoint.save(self.checkpoint, trainer.state())
                 yield (good := self._frame(trainer, good))
             if trainer.epoch >= due[-1]:
                 return
-            trainer.train(None if on_step is None else functools.partial(_tell, trainer, on_step))
+            trainer.train(
+                on_step and (lambda steps: on_step(trainer.epoch, trainer.epoch + steps / trainer.steps_per_epoch))
+            )
             if not np.isfinite(trainer.last.loss):
                 raise _diverged(trainer, good)
 
@@ -197,21 +171,13 @@ class Course:
         """Take the checkpoint up if it is of the last known frame or of the one after it."""
         if self.checkpoint is None or not self.checkpoint.is_file() or known < 0:
             return
-        from wgflow.systems.images.checkpoint import load
-
-        state = load(self.checkpoint, trainer.device)
+        state = checkpoint.load(self.checkpoint, trainer.device)
         try:
             trainer.check(state)
         except InputError as error:
             raise InputError(f"{self.checkpoint}: {error}, and its member is trained again from the start") from error
         if state["epoch"] in (known, *[epoch for epoch in due if epoch > known][:1]):
             trainer.load(state)
-
-    def _save(self, trainer: Trainer) -> None:
-        from wgflow.systems.images.checkpoint import save
-
-        assert self.checkpoint is not None  # the caller looked
-        save(self.checkpoint, trainer.state())
 
     def _frame(self, trainer: Trainer, good: Frame | None) -> Frame:
         train = trainer.score("train", _WATCHED)
@@ -228,10 +194,6 @@ class Course:
         )  # fmt: skip
 
 
-def _tell(trainer: Trainer, on_step: Callable[[int, float], None], batches: int) -> None:
-    on_step(trainer.epoch, trainer.epoch + batches / trainer.steps_per_epoch)
-
-
 def _diverged(trainer: Trainer, good: Frame | None) -> DivergenceError:
     return DivergenceError(
         f"the network diverged in epoch {trainer.epoch}: its loss is not finite; try a smaller lr than "
@@ -240,32 +202,7 @@ def _diverged(trainer: Trainer, good: Frame | None) -> DivergenceError:
     )
 
 
-def machine(backend: str) -> str:
-    """Where a backend's name means to train: "cpu" or "gpu".
-
-    Raises
-    ------
-    InputError
-        If torch is missing.
-    BackendError
-        If there is no such backend, or no GPU.
-    """
-    try:
-        import torch
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        raise InputError(
-            f"training: expected torch, got no such package; the study needs torch: {install('cifar')}"
-        ) from error
-    if backend not in ("auto", "cpu", "gpu"):
-        raise BackendError(f"backend: expected auto, cpu or gpu for a training with torch, got {backend!r}")
-    if backend == "gpu" and not torch.cuda.is_available():
-        raise BackendError("backend: expected a GPU that torch can use, got none; use --backend cpu")
-    return "gpu" if backend != "cpu" and torch.cuda.is_available() else "cpu"
-
-
-def particles(model: nn.Module, columns: int) -> tuple[Array, Array]:
+def particles(model: torch.nn.Module, columns: int) -> tuple[Array, Array]:
     """Blocks of all stages in their lists' order: q projections of their parameters (N, q), and depths (N,).
 
     In a vanilla network tau_i = (i + 1)/n.
@@ -275,8 +212,5 @@ def particles(model: nn.Module, columns: int) -> tuple[Array, Array]:
     InputError
         If a parameter is not finite.
     """
-    from wgflow.systems.images.bridge import to_particles
-    from wgflow.systems.images.stage import PlainStage
-
     ensembles = [to_particles(stage, columns) for stage in model.modules() if isinstance(stage, PlainStage)]
     return np.concatenate([rho.theta for rho in ensembles]), np.concatenate([rho.tau for rho in ensembles])

@@ -117,7 +117,6 @@ class Trainer:
         )
         self._ratios = [group["lr"] / recipe.lr for group in groups]
         self.optimiser = torch.optim.SGD(groups, recipe.lr, recipe.momentum, nesterov=recipe.nesterov)
-        self.rates = recipe.rates(epochs, self.steps_per_epoch)
         self._train = _on(device, images.train, images.train_labels)
         self._test = _on(device, images.test, images.test_labels)
         self._orders = [stage.order() for stage in stages(self.model)]
@@ -242,7 +241,8 @@ class Trainer:
         for step in range(self.steps_per_epoch):
             chosen = order[step * size : (step + 1) * size]
             batch = crop_and_flip(self._normalised(pixels[chosen]), drawn[chosen], padding, self.recipe.outside)
-            yield self._step(batch, labels[chosen], self.rates.at(number * self.steps_per_epoch + step))
+            rate = self.recipe.rate(number * self.steps_per_epoch + step, self.epochs, self.steps_per_epoch)
+            yield self._step(batch, labels[chosen], rate)
 
     def _step(self, batch: Tensor, labels: Tensor, rate: float) -> tuple[Tensor, int]:
         """One step of the optimiser; the loss before it, and how many pairs changed places."""
