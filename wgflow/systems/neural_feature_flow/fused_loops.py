@@ -1,4 +1,4 @@
-"""Loops of a network's passes, one pass over memory each: undecorated Python that :mod:`.kernels` compiles.
+"""Loops of a network's passes, one pass over memory each: Python that :mod:`.elementwise` compiles.
 
 Rows are units, columns training points. The activation's code is looked at once a row; every other loop is plain
 arithmetic, which vectorises. Outputs are named ``out_*``.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import FLAGS, LEAF
+from wgflow.kernels.cpu.functions import LEAF
 from wgflow.kernels.cpu.functions import activate as in_place
 
 
@@ -27,7 +27,6 @@ def _value_and_slope(code, eta, out_h, out_slope):
             out_slope[n] = 0.0 if out_h[n] <= 0.0 else 1.0
 
 
-@njit(**FLAGS)
 def activate(code, eta, beta, out_h, out_slope):
     """h1(beta) and h1'(beta)."""
     for i in range(beta.shape[0]):
@@ -36,7 +35,6 @@ def activate(code, eta, beta, out_h, out_slope):
         _value_and_slope(code, eta, out_h[i], out_slope[i])
 
 
-@njit(**FLAGS)
 def layer(code1, eta1, code2, eta2, skip, product, scale, beta, out_alpha, out_beta, out_h, out_slope, out_bend):
     """Alpha = scale product, the beta above, h1, h1' there and h2' at alpha."""
     for i in range(beta.shape[0]):
@@ -52,16 +50,6 @@ def layer(code1, eta1, code2, eta2, skip, product, scale, beta, out_alpha, out_b
         _value_and_slope(code1, eta1, out_h[i], out_slope[i])
 
 
-@njit(**FLAGS)
-def seed(outer, d_output, slope, bend, out_beta, out_alpha):
-    """Dbeta_L and Dalpha_L."""
-    for i in range(slope.shape[0]):
-        for n in range(slope.shape[1]):
-            out_beta[i, n] = outer[i] * d_output[n] * slope[i, n]
-            out_alpha[i, n] = out_beta[i, n] * bend[i, n]
-
-
-@njit(**FLAGS)
 def pull(skip, product, scale, d_beta, slope, bend, out_beta, out_alpha):
     """Dbeta and Dalpha of the layer below."""
     keep = 1.0 if skip else 0.0
@@ -71,12 +59,11 @@ def pull(skip, product, scale, d_beta, slope, bend, out_beta, out_alpha):
             out_alpha[i, n] = out_beta[i, n] * bend[i, n]
 
 
-@njit(**FLAGS)
-def push(skip, through, scale, anew, weight, g_beta, bend, slope, out_alpha, out_beta, out_moved):
+def push(skip, through, scale, own, weight, g_beta, bend, slope, out_alpha, out_beta, out_moved):
     """Galpha, Gbeta of the layer above and h1' o Gbeta."""
     keep = 1.0 if skip else 0.0
     for i in range(slope.shape[0]):
         for n in range(slope.shape[1]):
-            out_alpha[i, n] = scale * through[i, n] + weight * anew[i, n]
+            out_alpha[i, n] = scale * through[i, n] + weight * own[i, n]
             out_beta[i, n] = keep * g_beta[i, n] + out_alpha[i, n] * bend[i, n]
             out_moved[i, n] = slope[i, n] * out_beta[i, n]

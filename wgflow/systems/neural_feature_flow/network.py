@@ -23,10 +23,9 @@ from wgflow.base.registry import check_name, lookup
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import is_builtin
 from wgflow.base.validate import finite_array, refuse_masked, whole
-from wgflow.kernels import cache
 from wgflow.model.activations import ACTIVATIONS, Activation, activation
 from wgflow.model.losses import Loss, check_targets, loss, try_out
-from wgflow.systems.neural_feature_flow.elementwise import Elementwise, Plain
+from wgflow.systems.neural_feature_flow.elementwise import elementwise
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank
 from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, Tape, Weights
 
@@ -90,11 +89,7 @@ class Network(Copyable):
             try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
         check_name("backend", backend, BACKENDS)
         self.backend = backend
-        self.parts: Elementwise = Plain(self.h1, self.h2, self.skip)
-        if backend == "cpu" and self.h1.builtin and self.h2.builtin and cache.compiles():
-            from wgflow.systems.neural_feature_flow.kernels import Fused
-
-            self.parts = Fused(self.h1, self.h2, self.skip)
+        self.parts = elementwise(self.h1, self.h2, self.skip, backend)
 
     @property
     def points(self) -> int:
@@ -223,14 +218,13 @@ class Network(Copyable):
         d_output = self.loss.gradient(output[:, None], self.y[:, None])[:, 0]
         d_beta, d_alpha = self.parts.seed(weights.outer, d_output, tape.slope[-1], tape.bend[-1])
         betas, alphas = [d_beta], [d_alpha]
-        for k in range(self.layers - 2, 0, -1):
+        for k in range(self.layers - 2, -1, -1):
             product = weights.middle[k] @ d_alpha
-            d_beta, d_alpha = self.parts.pull(product, 1 / m, d_beta, tape.slope[k], tape.bend[k - 1])
+            bend = tape.bend[k - 1] if k else tape.slope[0]  # there is no alpha_1: what comes of this is left out
+            d_beta, d_alpha = self.parts.pull(product, 1 / m, d_beta, tape.slope[k], bend)
             betas.append(d_beta)
             alphas.append(d_alpha)
-        product = weights.middle[0] @ d_alpha
-        betas.append(self.parts.pull(product, 1 / m, d_beta, tape.slope[0], None)[0])
-        return Adjoint(d_output, tuple(alphas[::-1]), tuple(betas[::-1]))
+        return Adjoint(d_output, tuple(alphas[-2::-1]), tuple(betas[::-1]))
 
     def _weight_drifts(self, tape: Tape, back: Adjoint) -> Weights:
         n = self.points
