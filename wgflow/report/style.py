@@ -108,12 +108,27 @@ def particle_axis(axes: Axes, sizes: Sequence[float], label: str = "particles $N
     axes.minorticks_off()
 
 
+def flow_time_axis(axes: Axes, last: float) -> None:
+    """Set a horizontal axis of flow time from 0 to ``last``, linear up to 1 and logarithmic beyond."""
+    last = last or 1.0
+    axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
+    ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.set(xlabel="flow time $s$", xlim=(-0.05, 1.1 * last))
+
+
 def log_ticks(axes: Axes) -> None:
     """Set a logarithmic vertical axis with plain numbers at 1, 2 and 5 times powers of ten."""
     axes.set_yscale("log")
     axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
     axes.yaxis.set_minor_locator(NullLocator())
+
+
+def legend(axes: Axes, **options: Any) -> None:
+    """Add a legend with one entry for each label, that of the first of several artists."""
+    handles, labels = axes.get_legend_handles_labels()
+    axes.legend(handles=[handles[labels.index(label)] for label in dict.fromkeys(labels)], **options)
 
 
 def empty_panel(axes: Axes, why: str) -> Figure:

@@ -13,13 +13,11 @@ from wgflow.report.wording import span
 from wgflow.studies.landscape.reduce import SEARCH, Landscape, Run, rows, runs
 from wgflow.studies.requirements import varies
 
-_STARTS = {
-    "full": "full support",
-    "point": "all particles at one point",
-    "origin": "all parameters 0",
+_LOOKS = {  # of a start: description, colour, marker
+    "full": ("full support", style.COLOURS[0], "o"),
+    "point": ("all particles at one point", style.COLOURS[1], "s"),
+    "origin": ("all parameters 0", style.COLOURS[2], "^"),
 }
-_COLOURS = dict(zip(_STARTS, (style.COLOURS[0], style.COLOURS[1], style.COLOURS[2]), strict=True))
-_MARKERS = dict(zip(_STARTS, "os^", strict=True))
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
 NEGLIGIBLE = 1e-8  # slopes above minus this count as zero
 
@@ -41,26 +39,20 @@ def _ends(runs: list[Run], support: str, depth: str | None = None) -> list[Run]:
 def _finding(runs: list[Run]) -> str:
     """Outcome for each support, a sentence each."""
     parts = []
-    for support in dict.fromkeys([*_STARTS, *(run.support for run in runs)]):
-        chosen, words = _ends(runs, support), _STARTS.get(support, f"support {support}")
+    for support in dict.fromkeys([*_LOOKS, *(run.support for run in runs)]):
+        chosen, (words, *_) = _ends(runs, support), _LOOKS.get(support, (f"support {support}",))
         if not chosen:
             continue
         until = span((float(run.s[-1]) for run in chosen), "g")
         rest = [float(run.dissipation[-1]) for run in chosen]
         start = f"from {words}" if support == "full" else f"with {words}"
         gradient = "is 0 exactly" if all(value == 0 for value in rest) else f"squared is {span(rest, '.1g')}"
-        went = _went(chosen)
+        changes = [change(run.s, run.energy) for run in chosen]
+        fell = {outcome.kind for outcome in changes} == {FALLS}
+        went = f"falls to {span(outcome.last for outcome in changes)}" if fell else joint_change(changes)
         when = f"{'by' if went.startswith(('falls', 'rises')) else 'until'} s = {until}"
         parts.append(f"{start} E {went} {when}; there the gradient {gradient} and {_slopes(chosen)}")
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in parts)
-
-
-def _went(chosen: list[Run]) -> str:
-    """Change of E in several runs; its last values if it fell in all of them."""
-    changes = [change(run.s, run.energy) for run in chosen]
-    if {outcome.kind for outcome in changes} == {FALLS}:
-        return f"falls to {span(outcome.last for outcome in changes)}"
-    return joint_change(changes)
 
 
 def _slopes(chosen: list[Run]) -> str:
@@ -84,7 +76,7 @@ def _draw(runs: list[Run]) -> Figure:
         loss.set_title(f"{depth}: {_verdict(runs, depth)}")
         rest.set_title(f"{depth}: has it come to rest?")
         slope.set_title(f"{depth}: is anything left to gain?")
-    axes[0].legend(loc="lower left", fontsize=9.5)
+    style.legend(axes[0], loc="lower left", fontsize=9.5)
     return figure
 
 
@@ -106,18 +98,9 @@ def _falling(course: Run) -> bool:
 
 
 def _lines(axes: Axes, runs: list[Run], depth: str, name: str, label: str) -> None:
-    known: set[str] = set()
-    for run in runs:
-        if run.depth != depth:
-            continue
+    for run in (run for run in runs if run.depth == depth):
+        start, colour, marker = _LOOKS.get(run.support, (run.support, style.GREY, "D"))
         values = np.maximum(np.abs(getattr(run, name)), _FLOOR)
-        colour, marker = _COLOURS.get(run.support, style.GREY), _MARKERS.get(run.support, "D")
-        said = _STARTS.get(run.support, run.support) if run.support not in known else None
-        axes.plot(run.s, values, marker=marker, ms=3.5, lw=1.2, color=colour, alpha=0.8, label=said)
-        known.add(run.support)
-    axes.set(yscale="log", xlabel="flow time $s$", ylabel=label)
-    axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
-    last = max(float(run.s[-1]) for run in runs) or 1.0
-    ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xlim(-0.05, 1.1 * last)
+        axes.plot(run.s, values, marker=marker, ms=3.5, lw=1.2, color=colour, alpha=0.8, label=start)
+    axes.set(yscale="log", ylabel=label)
+    style.flow_time_axis(axes, max(float(run.s[-1]) for run in runs))

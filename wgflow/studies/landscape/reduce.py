@@ -38,15 +38,7 @@ class Run(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """Runs, and the ball of their certificates.
-
-    Attributes
-    ----------
-    radius : float
-        Bound of |theta|.
-    runs : list of Run
-        The members.
-    """
+    """Runs, and the bound of |theta| in their certificates: one ball for all makes them comparable."""
 
     radius: float
     runs: list[Run]
@@ -66,7 +58,7 @@ def runs(work: Workspace) -> Landscape:
 
 
 def _farthest(file: MemberFile) -> float:
-    """Largest |theta_i| of a member's particles with mass: one ball for all makes the certificates comparable."""
+    """Largest |theta_i| of a member's particles with mass."""
     with Trajectory(file.path) as trajectory:
         return max(float(norms(frame.theta[frame.mass > 0]).max(initial=0.0)) for frame in trajectory)
 
@@ -75,19 +67,19 @@ def _run(file: MemberFile, radius: float) -> Run:
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
         value = [certificate(energy, frame.particles, radius, SEARCH, s=frame.s).value for frame in trajectory]
-        s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
+        series = [trajectory.series(name) for name in ("s", "energy", "dissipation")]
     support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
-    return Run(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
+    return Run(energy.depth.name, support, seed, *series, np.array(value))
 
 
 def rows(runs: Sequence[Run]) -> list[Spec]:
     """Start and end of every member, as plain JSON rows."""
     return [
-        {"depth": each.depth, "support": each.support, "seed": each.seed}
+        {"depth": run.depth, "support": run.support, "seed": run.seed}
         | {
-            f"{label}_{when}": float(getattr(each, name)[at])
+            f"{label}_{when}": float(getattr(run, name)[at])
             for label, name in (("energy", "energy"), ("dissipation", "dissipation"), ("certificate", "value"))
             for when, at in (("start", 0), ("end", -1))
         }
-        for each in runs
+        for run in runs
     ]

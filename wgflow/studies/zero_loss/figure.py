@@ -22,15 +22,13 @@ from wgflow.systems.problem import problems
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.separation import kind
 
-_STARTS = {
-    "full": "full support in every layer",
-    "one_layer": "full support in one layer",
-    "point": "all at one point",
-    "one_sided": "all push one way",
-    "origin": "all parameters 0",
+_LOOKS = {  # of a start: description, colour, marker
+    "full": ("full support in every layer", style.COLOURS[0], "o"),
+    "one_layer": ("full support in one layer", style.COLOURS[1], "s"),
+    "point": ("all at one point", style.COLOURS[2], "D"),
+    "one_sided": ("all push one way", style.COLOURS[3], "^"),
+    "origin": ("all parameters 0", style.COLOURS[4], "v"),
 }
-_COLOURS = dict(zip(_STARTS, style.COLOURS, strict=False))
-_MARKERS = dict(zip(_STARTS, "osD^v", strict=True))
 _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
 
 
@@ -87,8 +85,8 @@ def _finding(found: list[Run]) -> str:
         )
     if lacking:
         blocks = dict.fromkeys(run.block for run in lacking)
-        told = (_without([run for run in lacking if run.block == block], block) for block in blocks)
-        sentences.append(f"Without the property: {'; '.join(told)}.")
+        ends = (_without([run for run in lacking if run.block == block], block) for block in blocks)
+        sentences.append(f"Without the property: {'; '.join(ends)}.")
         if any(run.zero for run in lacking) and all(run.zero for run in having):
             sentences.append("It is enough here, and not needed.")
     return " ".join(sentences)
@@ -135,7 +133,7 @@ def _draw(found: list[Run]) -> Figure:
         _losses(axes[k], runs, block)
         axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
-    axes[0].legend(loc="lower left", fontsize=9)
+    style.legend(axes[0], loc="lower left", fontsize=9)
     return figure
 
 
@@ -163,21 +161,13 @@ def _covered(axes: Axes, runs: list[Run]) -> None:
 
 
 def _lines(axes: Axes, runs: list[Run], values: Callable[[Run], tuple[Array, Array]]) -> None:
-    known: set[str] = set()
     for run in runs:
-        s, y = values(run)
+        start, colour, marker = _LOOKS[run.support]
         axes.plot(
-            s, y, marker=_MARKERS[run.support], ms=4, lw=1.2, color=_COLOURS[run.support], alpha=0.85, markevery=2,
-            markerfacecolor=_COLOURS[run.support] if run.separated else style.PAPER,
-            label=None if run.support in known else _STARTS[run.support],
+            *values(run), label=start, marker=marker, ms=4, lw=1.2, color=colour, alpha=0.85, markevery=2,
+            markerfacecolor=colour if run.separated else style.PAPER,
         )  # fmt: skip
-        known.add(run.support)
-    last = max(float(run.s[-1]) for run in runs) or 1.0
-    axes.set_xscale("symlog", linthresh=1.0, linscale=0.5)
-    ticks = [0, *(10**k for k in range(6) if 10**k <= last)]
-    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
-    axes.set_xlim(-0.05, 1.1 * last)
-    axes.set_xlabel("flow time $s$")
+    style.flow_time_axis(axes, max(float(run.s[-1]) for run in runs))
 
 
 def _right(axes: Axes) -> dict[str, Any]:

@@ -15,7 +15,6 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.energy import Energy
 from wgflow.model.problem import Problem
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
@@ -40,26 +39,20 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    block, support, seed : str
-        Activation and, unless it is ridge, block; kind of start; its seed.
-    kind : str
-        Homogeneity that a theorem covers.
+    block, support, seed, kind : str
+        Activation and, unless it is ridge, block; kind of start, and its seed; homogeneity that a theorem covers.
     t0 : float
         Depth at which the property is looked for.
     s, energy : ndarray (F,)
         Flow time and loss.
     rate : float
         -d log E / d log s = s (dissipation) / E at the end; near 0 where E is stationary.
-    empty : float
-        E of the network without blocks.
-    floor : float
-        Least E while all blocks push one way, nan where no bound is known.
+    empty, floor : float
+        E of the network without blocks, and least E while all blocks push one way, nan where no bound is known.
     one_sided : ndarray (F,), bool
         Whether all a have one sign, in all layers; False where the block has no column a.
-    at : ndarray (A,)
-        Flow times at which separation was measured.
-    separation : list of Separation
-        Separation at t0 then.
+    at, separation : ndarray (A,), list of Separation
+        Flow times at which separation at t0 was measured, and what it was.
     """
 
     block: str
@@ -118,17 +111,15 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
     panel: dict[str, list[Assumption]] = {}
     for file in undiverged_members(work):
         with Trajectory(file.path) as trajectory:
-            energy, t0 = trajectory.energy(), _t0(trajectory)
-            name = _block(energy.problem)
-            if name in panel or not SEPARATED.get(_support(trajectory), False):
-                continue
-            law, (first, last) = _law(trajectory, energy), (trajectory[at].particles for at in (0, -1))
-            panel[name] = [
-                homogeneity(energy.problem),
-                universal_kernel(energy.problem, law),
-                separation(energy, first, t0, law),
-                critical_values(energy, last, t0, starts),
-            ]
+            energy = trajectory.energy()
+            name, (support, t0, law) = _block(energy.problem), _start(trajectory, energy.problem)
+            if name not in panel and SEPARATED.get(support):
+                panel[name] = [
+                    homogeneity(energy.problem),
+                    universal_kernel(energy.problem, law),
+                    separation(energy, trajectory[0].particles, t0, law),
+                    critical_values(energy, trajectory[-1].particles, t0, starts),
+                ]
     return panel
 
 
@@ -141,21 +132,21 @@ def rows(found: Sequence[Run]) -> list[Spec]:
     """Start and end of every member, as plain JSON rows."""
     return [
         {
-            "block": each.block, "kind": each.kind, "support": each.support, "seed": each.seed, "t0": each.t0,
-            "separated": each.separated, "energy_start": float(each.energy[0]), "energy_end": float(each.energy[-1]),
-            "energy_empty": each.empty, "zero": each.zero, "rate_end": each.rate, "floor": each.floor,
-            "one_sided_start": bool(each.one_sided[0]), "one_sided_end": bool(each.one_sided[-1]),
+            "block": run.block, "kind": run.kind, "support": run.support, "seed": run.seed, "t0": run.t0,
+            "separated": run.separated, "energy_start": float(run.energy[0]), "energy_end": float(run.energy[-1]),
+            "energy_empty": run.empty, "zero": run.zero, "rate_end": run.rate, "floor": run.floor,
+            "one_sided_start": bool(run.one_sided[0]), "one_sided_end": bool(run.one_sided[-1]),
         }
         | {
-            f"{name}_{when}": getattr(each.separation[at], name).value
+            f"{name}_{when}": getattr(run.separation[at], name).value
             for name in ("covered", "hole")
             for when, at in (("start", 0), ("end", -1))
         }
         | {
-            "covered_iid": each.separation[0].covered.iid, "hole_iid": each.separation[0].hole.iid,
-            "verdict_start": each.separation[0].verdict, "verdict_end": each.separation[-1].verdict,
+            "covered_iid": run.separation[0].covered.iid, "hole_iid": run.separation[0].hole.iid,
+            "verdict_start": run.separation[0].verdict, "verdict_end": run.separation[-1].verdict,
         }
-        for each in found
+        for run in found
     ]  # fmt: skip
 
 
@@ -170,14 +161,15 @@ def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
 
 def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator]) -> Run:
     with Trajectory(file.path) as trajectory:
-        energy, t0, support = trajectory.energy(), _t0(trajectory), _support(trajectory)
+        energy = trajectory.energy()
+        problem, (support, t0, law) = energy.problem, _start(trajectory, energy.problem)
         if support not in SEPARATED:
             raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")
-        problem, frames = energy.problem, [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
+        frames = [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
         clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
         key = (_block(problem), len(clouds[0]))
         if key not in estimators:
-            estimators[key] = SeparationEstimator(problem, len(clouds[0]), _law(trajectory, energy))
+            estimators[key] = SeparationEstimator(problem, len(clouds[0]), law)
         s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
         return Run(
             key[0],
@@ -196,20 +188,12 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
         )
 
 
-def _t0(trajectory: Trajectory) -> float:
-    t0 = Member.of(trajectory.parameters["study"]).particles.t0
-    return 0.5 if t0 is None else float(t0)
-
-
-def _support(trajectory: Trajectory) -> str:
-    return Member.of(trajectory.parameters["study"]).particles.support
-
-
-def _law(trajectory: Trajectory, energy: Energy) -> reference_laws.Law:
-    """Law of a start with full support, if its scales are numbers."""
-    scale = Member.of(trajectory.parameters["study"]).particles.scale
-    plain = all(isinstance(value, int | float) for value in scale.values())
-    return reference_laws.initial_law(energy.problem, scale if plain else None)
+def _start(trajectory: Trajectory, problem: Problem) -> tuple[str, float, reference_laws.Law]:
+    """Kind of start, t0, and the law of a start with full support, if its scales are numbers."""
+    start = Member.of(trajectory.parameters["study"]).particles
+    plain = all(isinstance(value, int | float) for value in start.scale.values())
+    law = reference_laws.initial_law(problem, start.scale if plain else None)
+    return start.support, 0.5 if start.t0 is None else float(start.t0), law
 
 
 def _block(problem: Problem) -> str:
