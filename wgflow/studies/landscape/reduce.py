@@ -67,9 +67,9 @@ def _run(file: MemberFile, radius: float) -> Run:
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
         value = [certificate(energy, frame.particles, radius, SEARCH, s=frame.s).value for frame in trajectory]
-        series = [trajectory.series(name) for name in ("s", "energy", "dissipation")]
+        s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
     support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
-    return Run(energy.depth.name, support, seed, *series, np.array(value))
+    return Run(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
 
 
 def rows(runs: Sequence[Run]) -> list[Spec]:

@@ -32,7 +32,7 @@ class Run(NamedTuple):
     @property
     def single(self) -> Array:
         """Sizes of the jumps in which a single pair changed places."""
-        return np.abs(self.jumps.jump[self.jumps.pairs == 1])
+        return np.asarray(np.abs(self.jumps.jump[self.jumps.pairs == 1]))
 
     @property
     def share(self) -> float:
@@ -155,8 +155,9 @@ def _jump_sizes(axes: Axes, found: list[Run]) -> None:
 
 
 def _jump_shares(axes: Axes, found: list[Run]) -> None:
-    medians, shares = _medians(found), [(run.size, run.share) for run in found if np.isfinite(run.share)]
-    axes.scatter(*np.reshape(shares, (-1, 2)).T, s=22, color=style.COLOURS[5], label="one run")
+    medians, falling = _medians(found), [run for run in found if np.isfinite(run.share)]
+    sizes, shares = [run.size for run in falling], [run.share for run in falling]
+    axes.scatter(sizes, shares, s=22, color=style.COLOURS[5], label="one run")
     axes.plot(list(medians), list(medians.values()), "o-", color=style.COLOURS[0], label="median over seeds")
     axes.set(ylabel=r"$\sum |\Delta E|$ / descent of $E$", ylim=(0, None))
     if not medians:
