@@ -41,7 +41,7 @@ def logged(run, monkeypatch):
 def commit_places(base, tmp_path):
     (tmp_path / "base").write_bytes(base)
     with open(tmp_path / "base", "rb", buffering=0) as file:
-        place = layout.read(tmp_path / "base", file).places[schema.DIGEST]
+        place = layout.read(file).places[schema.DIGEST]
     return {place.offset + k * place.stride: k + 1 for k in range(place.shape[0])}
 
 

@@ -73,7 +73,7 @@ def test_finished_file_is_h5md(run, write):
 def test_file_holds_the_schema_and_nothing_else(run, write):
     create, frames, path, energy = run
     write(create, frames, heldout=energy.problem)
-    elements = (*schema.elements({"half": (), "balance": schema.BALANCE_SHAPE}), *schema.STATIC, *schema.COMMIT)
+    elements = (*schema.elements({"half": (), "balance": schema.BALANCE_SHAPE}), *schema.STATIC)
     known = {element.path for element in elements}
     links, axes = {"step", "time"}, {*schema.DIMENSIONS.values(), "balance_0"}
     with h5py.File(path) as file:

@@ -1,22 +1,23 @@
-"""Frames of an open trajectory file, each checked against its digest before it is returned."""
+"""Frames of a trajectory file: their bytes, and reading them, each checked against its digest."""
 
 from __future__ import annotations
 
 import io
 import math
+import struct
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.base.energy_balance import EnergyBalance
-from wgflow.base.errors import TrajectoryError
-from wgflow.base.types import Frame
+from wgflow.base.energy_balance import EMPTY, EnergyBalance
+from wgflow.base.errors import InputError, TrajectoryError, describe
+from wgflow.base.types import Array, Frame
+from wgflow.base.validate import refuse_masked
 from wgflow.trajectory import schema
-from wgflow.trajectory.file_io import read_at
 from wgflow.trajectory.layout import Layout
 
 _READ_BYTES = 16 * 2**20  # frames are read in chunks of about this size
@@ -28,8 +29,6 @@ class Frames:
 
     Parameters
     ----------
-    path : Path
-        Its name, for error messages.
     file : FileIO
         The file.
     layout : Layout
@@ -48,8 +47,8 @@ class Frames:
         Whether the run reached its end.
     """
 
-    def __init__(self, path: Path, file: io.FileIO, layout: Layout) -> None:
-        self.path, self.layout = path, layout
+    def __init__(self, file: io.FileIO, layout: Layout) -> None:
+        self.path, self.layout = file.name, layout
         self._file = file
         mark = self.array(schema.FINISHED).tobytes()
         self.marked = any(mark)
@@ -86,7 +85,7 @@ class Frames:
         digests = self.layout.digests
         out = {element.path: self._read(element.path, start, stop) for element in digests.numbers}
         blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
-        packed = np.stack([np.ascontiguousarray(column).view("<i8") for column in out.values()], axis=1)
+        packed = np.stack([column.view("<i8") for column in out.values()], axis=1)
         arrays = {element.path: self._read(element.path, start, stop) for element in digests.arrays}
         for k in range(stop - start):
             numbers = packed[k].tobytes() + b"".join(values[k].tobytes() for values in arrays.values())
@@ -161,7 +160,7 @@ class Frames:
 
     def array(self, path: str) -> NDArray[Any]:
         """All of a dataset that is not written frame by frame."""
-        return self.layout.array(self._file, path)
+        return self.layout.places[path].read(self._file)
 
     def _last_commit(self) -> int:
         """Last frame with a digest; -1 if there is none."""
@@ -174,16 +173,11 @@ class Frames:
 
     def _read(self, path: str, start: int, stop: int) -> NDArray[Any]:
         """Rows start..stop-1 of a dataset."""
-        place = self.layout.places[path]
-        data = read_at(self._file, place.offset + start * place.stride, (stop - start) * place.stride)
-        return np.frombuffer(data, place.dtype).reshape(stop - start, *place.shape[1:])
+        return self.layout.places[path].rows(start, stop).read(self._file)
 
     def _part(self, path: str, number: int, first: int, last: int) -> NDArray[Any]:
         """Particles first..last-1 of one frame."""
-        place = self.layout.places[path]
-        stride = place.stride // self.layout.particles
-        data = read_at(self._file, place.offset + number * place.stride + first * stride, (last - first) * stride)
-        return np.frombuffer(data, place.dtype).reshape(last - first, *place.shape[2:])
+        return self.layout.places[path].row(number).rows(first, last).read(self._file)
 
     def _damaged(self, number: int) -> TrajectoryError:
         return TrajectoryError(
@@ -210,3 +204,49 @@ def _frame(position: NDArray[Any], mass: NDArray[Any], row: dict[str, Any]) -> F
         observables={name: value if np.ndim(value) else float(value) for name, value in extra.items()},
         balance=None if math.isnan(sums[0]) else EnergyBalance(*sums),
     )
+
+
+def encode(frame: Frame, layout: Layout, out_position: Array) -> tuple[Array, Array, bytes, list[bytes]]:
+    """Positions (N, P + 1), masses (N,), numbers (eight bytes for each) and arrays of a frame, in the file's types.
+
+    Positions are written into ``out_position``.
+
+    Raises
+    ------
+    InputError
+        If the frame does not have the file's shape or observables, or not real numbers.
+    """
+    if set(frame.observables) != set(layout.callers):
+        names = f"{list(layout.callers)}, as the file has, got {sorted(frame.observables)}"
+        raise InputError(f"frame: expected observables {names}")
+    measured = {schema.BALANCE: frame.balance or (math.nan,) * len(EMPTY)} | dict(frame.observables)
+    if not layout.particles:
+        frame = replace(frame, theta=np.empty((0, layout.width - 1)), tau=np.empty(0), mass=np.empty(0))
+    for name in ("theta", "tau", "mass"):
+        refuse_masked(f"frame: {name}", getattr(frame, name))
+    for name, value in frame.observables.items():
+        refuse_masked(f"frame: observable {name!r}", value)
+    theta, tau, mass = np.asarray(frame.theta), np.asarray(frame.tau), np.ascontiguousarray(frame.mass)
+    if any(array.dtype.kind not in "biuf" for array in (theta, tau, mass)):
+        raise InputError(f"frame: expected real numbers, got {theta.dtype}, {tau.dtype}, {mass.dtype}")
+    count, parameters = layout.particles, layout.width - 1
+    if theta.shape != (count, parameters) or tau.shape != (count,) or mass.shape != (count,):
+        got = f"theta {theta.shape}, tau {tau.shape}, mass {mass.shape}"
+        raise InputError(f"frame: expected {count} particles of {parameters} parameters, got {got}")
+    out_position[:, :-1], out_position[:, -1] = theta, tau
+    others = [measured[name] for name, shape in layout.observables.items() if not shape]
+    arrays = [_array(name, measured[name], shape) for name, shape in layout.observables.items() if shape]
+    known = (frame.step, frame.s, frame.energy, frame.dissipation, frame.switches, frame.h)
+    try:
+        numbers = struct.pack(f"<qdddqd{len(others)}d", *known, *others)
+    except (struct.error, TypeError) as error:
+        raise InputError(f"frame: expected numbers, got {describe([*known, *others])} ({error})") from error
+    return out_position, mass.astype("<f8", copy=False), numbers, arrays
+
+
+def _array(name: str, value: object, shape: tuple[int, ...]) -> bytes:
+    """Bytes of an observable that is an array."""
+    values = np.asarray(value)
+    if values.shape != shape or values.dtype.kind not in "biuf":
+        raise InputError(f"frame: expected observable {name!r} of shape {shape}, got {describe(value)}")
+    return values.astype("<f8").tobytes()

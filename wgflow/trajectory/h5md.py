@@ -31,10 +31,9 @@ def create(
     particles: int,
     width: int,
     observables: Mapping[str, tuple[int, ...]],
-    documents: Mapping[str, str],
     arrays: Mapping[str, NDArray[Any]],
 ) -> None:
-    """Make a sealed file without frames; it is removed if that fails.
+    """Make a sealed file without frames.
 
     Parameters
     ----------
@@ -44,24 +43,38 @@ def create(
         Frames to make room for, N (0 for no particles), and P + 1.
     observables : mapping of str to tuple of int
         Shapes of the caller's observables at one frame, () for a number.
-    documents : mapping of str to str
-        JSON texts under ``parameters``.
     arrays : mapping of str to ndarray
-        Constant arrays, by path.
+        Documents and constant arrays, by path.
 
     Raises
     ------
     OSError
         If the file cannot be written.
     """
-    try:
-        image, places, start = _image(frames, particles, width, observables, documents, arrays)
-        with path.open("wb") as file:
-            image.write_to(file)
-            layout.seal(file, places, image.length, start)
-    except BaseException:
-        path.unlink(missing_ok=True)
-        raise
+    constants = {f"{schema.GROUP}/id": np.arange(particles), **arrays}
+    filled = schema.elements(observables)
+    letters = {element.path: element.shape for element in (*filled, *schema.STATIC)}
+    lengths = schema.lengths(frames, particles, width, observables)
+    shapes = {element.path: tuple(lengths[letter] for letter in element.shape) for element in filled}
+    lengths |= {letter: n for path, a in constants.items() for letter, n in zip(letters[path], a.shape, strict=True)}
+    longest = 1000 + sum(len(json.dumps(path)) + 160 for path in letters)
+    start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
+    image, places = Image(), {}
+    with h5py.File(image, "w", userblock_size=start) as file:
+        preamble(file, width)
+        datasets = {
+            element.path: _allocate(file, element.path, shapes[element.path], element.dtype) for element in filled
+        }
+        datasets |= {path: file.create_dataset(path, data=values) for path, values in constants.items()}
+        for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
+            group["step"], group["time"] = datasets[schema.STEP], datasets[schema.TIME]
+        _name_dimensions(file, datasets, letters, lengths)
+        for name, data in datasets.items():
+            digest = hashlib.sha256(constants[name].tobytes()).hexdigest() if name in constants else ""
+            places[name] = Place(data.dtype, data.shape, data.id.get_offset() or 0, digest)
+    with path.open("wb") as out:
+        image.write_to(out)
+        layout.seal(out, places, image.length, start)
 
 
 def places_in(path: str) -> str:
@@ -104,17 +117,10 @@ class Image(io.RawIOBase):
         self._at = offset + {0: 0, 1: self._at, 2: self.length}[whence]
         return self._at
 
-    def tell(self) -> int:
-        """Position."""
-        return self._at
-
     def truncate(self, size: int | None = None) -> int:
         """Set the length."""
         self.length = self._at if size is None else size
         return self.length
-
-    def flush(self) -> None:
-        """Nothing to do."""
 
     def write(self, data: Any) -> int:
         """Write at the position."""
@@ -149,44 +155,6 @@ class Image(io.RawIOBase):
             begin = end
 
 
-def _image(
-    frames: int,
-    particles: int,
-    width: int,
-    observables: Mapping[str, tuple[int, ...]],
-    documents: Mapping[str, str],
-    arrays: Mapping[str, NDArray[Any]],
-) -> tuple[Image, dict[str, Place], int]:
-    """File made by HDF5, places of its datasets, and length of the block in front."""
-    statics: dict[str, NDArray[Any]] = {f"{schema.GROUP}/id": np.arange(particles)}
-    statics |= {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in documents.items()}
-    statics |= arrays
-    letters = {
-        element.path: element.shape for element in (*schema.elements(observables), *schema.COMMIT, *schema.STATIC)
-    }
-    lengths = schema.lengths(frames, particles, width, observables)
-    filled = (*schema.elements(observables), *schema.COMMIT)
-    shapes = {element.path: tuple(lengths[letter] for letter in element.shape) for element in filled}
-    lengths |= {letter: n for path, a in statics.items() for letter, n in zip(letters[path], a.shape, strict=True)}
-    longest = 1000 + sum(len(json.dumps(path)) + 160 for path in letters)
-    start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
-    image, places = Image(), {}
-    with h5py.File(image, "w", userblock_size=start) as file:
-        preamble(file, width)
-        datasets = {
-            element.path: _allocate(file, element.path, shapes[element.path], element.dtype) for element in filled
-        }
-        datasets |= {path: file.create_dataset(path, data=values) for path, values in statics.items()}
-        for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
-            group["step"], group["time"] = datasets[schema.STEP], datasets[schema.TIME]
-        _name_dimensions(file, datasets, letters, lengths, observables)
-        for path, data in datasets.items():
-            offset = data.id.get_offset() or 0
-            digest = hashlib.sha256(statics[path].tobytes()).hexdigest() if path in statics else ""
-            places[path] = Place(data.dtype, data.shape, offset, digest)
-    return image, places, start
-
-
 def preamble(file: Any, width: int) -> None:
     """Write the common part of an H5MD file: version, creator, module, and an unbounded box of that width."""
     file.create_group("h5md").attrs["version"] = np.array(schema.H5MD_VERSION, np.int32)
@@ -213,16 +181,11 @@ def _allocate(file: Any, path: str, shape: tuple[int, ...], dtype: str) -> h5py.
 
 
 def _name_dimensions(
-    file: Any,
-    datasets: Mapping[str, h5py.Dataset],
-    letters: Mapping[str, tuple[str, ...]],
-    lengths: Mapping[str, int],
-    observables: Mapping[str, tuple[int, ...]],
+    file: Any, datasets: Mapping[str, h5py.Dataset], letters: Mapping[str, tuple[str, ...]], lengths: Mapping[str, int]
 ) -> None:
     """Add empty dimension scales at the root, so that NetCDF readers know the name of every axis."""
     scales = {}
-    own = [letter for name, shape in observables.items() for letter in schema.axes(name, shape)]
-    for letter, name in (*schema.DIMENSIONS.items(), *zip(own, own, strict=True)):
+    for letter, name in {**schema.DIMENSIONS, **{own: own for own in lengths if own not in schema.DIMENSIONS}}.items():
         if letter in lengths:
             scales[letter] = file.create_dataset(name, (lengths[letter],), np.int64)
             scales[letter].make_scale(

@@ -15,7 +15,6 @@ from typing import Any, NamedTuple
 from wgflow.base.errors import TrajectoryError, describe
 from wgflow.base.types import Spec
 from wgflow.trajectory import layout
-from wgflow.trajectory.reader import opened
 
 DATA = "sha256:"  # in front of the digest that stands for a path of data
 ADVICE = "move it away or delete it: the same command then runs this member (--fresh runs all again)"
@@ -50,7 +49,7 @@ def difference(expected: Any, found: Any, key: str = "", depth: int = 0) -> Diff
     if isinstance(expected, list | tuple) and isinstance(found, list | tuple) and len(expected) == len(found):
         pairs = zip(expected, found, strict=True)
         return next((differs for pair in pairs if (differs := difference(*pair, key, depth + 1))), None)
-    if key == "problem.path" and not (_is_digest(expected) and _is_digest(found)):
+    if key == "problem.path" and not all(str(value).startswith(DATA) for value in (expected, found)):
         return None
     same = expected == found and isinstance(expected, bool) == isinstance(found, bool)
     return None if same else Difference(key, expected, found)
@@ -93,11 +92,9 @@ def read(path: Path) -> Spec:
 @functools.lru_cache(maxsize=2**14)  # all figures of a run read the same files
 def _read(path: Path, state: tuple[int, ...]) -> Spec:
     del state  # a key of the cache: a file that has changed is read again
-    with opened(path) as file:
-        stored = layout.read(path, file)
-        if "parameters/study" not in stored.places:
-            return {}
-        return layout.document(bytes(stored.array(file, "parameters/study")[()]), path, "study")
+    with layout.opened(path) as file:
+        stored = layout.read(file)
+        return stored.document(file, "study") if "parameters/study" in stored.places else {}
 
 
 def require(path: Path, expected: Spec, found: Spec) -> None:
@@ -119,7 +116,3 @@ def require(path: Path, expected: Spec, found: Spec) -> None:
             f"{path}: expected the member it is named after, with {key} = {describe(ours)}, got the file of another "
             f"run, with {key} = {describe(theirs)}; {ADVICE}"
         )
-
-
-def _is_digest(value: Any) -> bool:
-    return isinstance(value, str) and value.startswith(DATA)

@@ -17,11 +17,12 @@ import io
 import itertools
 import json
 import math
+import operator
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, BinaryIO, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,19 +42,7 @@ SEALED = len(schema.MAGIC) + _HEX  # bytes at the front that identify a file
 
 
 class Place(NamedTuple):
-    """Type, shape and offset of a dataset in the file.
-
-    Attributes
-    ----------
-    dtype : numpy.dtype
-        Type of its entries.
-    shape : tuple of int
-        Its shape.
-    offset : int
-        First byte.
-    sha256 : str
-        Digest of its bytes if it is constant; empty if it is filled frame by frame.
-    """
+    """Type, shape and first byte of a dataset in the file, and the digest of its bytes, "" if frames fill it."""
 
     dtype: np.dtype[Any]
     shape: tuple[int, ...]
@@ -69,6 +58,18 @@ class Place(NamedTuple):
     def stride(self) -> int:
         """Bytes of one frame."""
         return self.dtype.itemsize * math.prod(self.shape[1:])
+
+    def rows(self, start: int, stop: int) -> Place:
+        """Part of the dataset: rows start..stop-1."""
+        return self._replace(shape=(stop - start, *self.shape[1:]), offset=self.offset + start * self.stride)
+
+    def row(self, number: int) -> Place:
+        """Part of the dataset: one row, such as that of a frame."""
+        return self._replace(shape=self.shape[1:], offset=self.offset + number * self.stride)
+
+    def read(self, file: io.FileIO) -> NDArray[Any]:
+        """Read all of it; raises OSError if that fails."""
+        return np.frombuffer(read_at(file, self.offset, self.size), self.dtype).reshape(self.shape)
 
 
 class Layout:
@@ -88,8 +89,12 @@ class Layout:
         Names of the other observables.
     frames, particles, width : int
         Frames that fit, N (0 for a file without particles), and P + 1.
+    elements : tuple of Element
+        Elements that frames fill.
     digests : Digests
         The digests of its frames.
+    outside : list of (int, int)
+        Intervals of bytes that frames do not fill.
 
     Raises
     ------
@@ -100,8 +105,7 @@ class Layout:
     def __init__(
         self, places: Mapping[str, Place], size: int, start: int, version: tuple[int, int] = schema.MODULE_VERSION
     ) -> None:
-        self.version = version
-        self.places, self.size, self.start = dict(places), size, start
+        self.version, self.places = version, dict(places)
         _require(schema.POSITION in places and len(places[schema.POSITION].shape) == 3, "no positions")
         self.frames, self.particles, self.width = places[schema.POSITION].shape
         _require(min(self.frames, self.width) >= 1, "an empty shape")
@@ -116,12 +120,19 @@ class Layout:
         self.elements = schema.elements(self.observables)
         self.digests = schema.Digests(self.observables, self.particles, self.width)
         self._check()
-        self._check_static()
+        ends = sorted((place.offset, place.offset + place.size) for place in self.places.values() if place.size)
+        _require(ends[0][0] >= start and ends[-1][1] <= size, "datasets beyond the ends of the file")
+        for (_, end), (begin, _) in itertools.pairwise(ends):
+            _require(end <= begin, "datasets that overlap")
+        filled = sorted((self.places[element.path] for element in self.elements), key=operator.attrgetter("offset"))
+        edges = [start, *(edge for place in filled for edge in (place.offset, place.offset + place.size)), size]
+        self.outside = [(a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b]
+        _require(sum(b - a for a, b in self.outside) <= _MOST_STATIC, "too much data besides the frames")
 
     def _check(self) -> None:
-        """Check the places against the schema, the size of the file and each other."""
+        """Check the places against the schema; later versions of the format may have more constant datasets."""
         lengths = schema.lengths(self.frames, self.particles, self.width, self.observables)
-        for element in (*self.elements, *schema.COMMIT):
+        for element in self.elements:
             shape = tuple(lengths[letter] for letter in element.shape)
             _require(element.path in self.places, f"{element.path} is missing")
             place = self.places[element.path]
@@ -129,15 +140,6 @@ class Layout:
                 place.shape == shape and place.dtype.str == element.dtype,
                 f"{element.path}: expected {element.dtype} {shape}, got {place.dtype.str} {place.shape}",
             )
-        ends = sorted((place.offset, place.offset + place.size) for place in self.places.values() if place.size)
-        _require(ends[0][0] >= self.start and ends[-1][1] <= self.size, "datasets beyond the ends of the file")
-        for (_, end), (begin, _) in itertools.pairwise(ends):
-            _require(end <= begin, "datasets that overlap")
-        self.outside = list(_between([self.start, *self._filled(), self.size]))
-        _require(sum(stop - begin for begin, stop in self.outside) <= _MOST_STATIC, "too much data besides the frames")
-
-    def _check_static(self) -> None:
-        """Check the constant datasets against the schema; later versions of the format may have more of them."""
         for element in schema.STATIC:
             if element.path in self.places:
                 place = self.places[element.path]
@@ -145,32 +147,47 @@ class Layout:
                 fits = len(place.shape) == len(element.shape) and place.dtype.str.startswith(kind)
                 _require(fits, f"{element.path}: expected {element.dtype}, got {place.dtype.str} {place.shape}")
 
-    def _filled(self) -> list[int]:
-        """First byte and end of every dataset filled by frames, in increasing order."""
-        filled = [self.places[element.path] for element in (*self.elements, *schema.COMMIT)]
-        return [edge for place in sorted(filled, key=_offset) for edge in (place.offset, place.offset + place.size)]
-
-    def array(self, file: io.FileIO, path: str) -> NDArray[Any]:
-        """Read all of one dataset.
+    def document(self, file: io.FileIO, name: str) -> Spec:
+        """Parse a document stored with a run.
 
         Raises
         ------
         KeyError
-            If the file has no dataset of that path.
-        OSError
-            If it cannot be read.
+            If the file has no document of that name.
+        TrajectoryError
+            If it is not JSON.
         """
-        place = self.places[path]
-        return np.frombuffer(read_at(file, place.offset, place.size), place.dtype).reshape(place.shape)
+        path = f"parameters/{name}"
+        try:
+            content: Spec = json.loads(bytes(self.places[path].read(file)[()]))
+        except (ValueError, RecursionError) as error:
+            raise TrajectoryError(f"{file.name}: damaged, {path} is not JSON ({error})") from error
+        if not isinstance(content, dict):
+            raise TrajectoryError(f"{file.name}: damaged, {path}: expected a table, got {type(content).__name__}")
+        return content
 
 
-def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
+def opened(path: Path, mode: Literal["rb", "r+b"] = "rb") -> io.FileIO:
+    """Open a file unbuffered.
+
+    Raises
+    ------
+    TrajectoryError
+        If there is none.
+    """
+    if not path.is_file():
+        shown = str(path) if str(path).isprintable() else repr(str(path))
+        if path.is_dir():
+            raise TrajectoryError(f"{shown}: expected a trajectory file, got a folder; run the study first")
+        raise TrajectoryError(f"{shown}: file not found; expected a trajectory file, run the study first")
+    return open(path, mode, buffering=0)
+
+
+def read(file: io.FileIO, sealed: bool = True) -> Layout:
     """Read the layout of a file, after checking that the file is unchanged outside its frames.
 
     Parameters
     ----------
-    path : Path
-        Its name, for error messages.
     file : FileIO
         The file.
     sealed : bool, optional
@@ -181,7 +198,7 @@ def read(path: Path, file: io.FileIO, sealed: bool = True) -> Layout:
     TrajectoryError
         If the file is not a trajectory, damaged or of another version.
     """
-    size = os.fstat(file.fileno()).st_size
+    path, size = file.name, os.fstat(file.fileno()).st_size
     if not size:
         raise TrajectoryError(f"{path}: expected a wgflow trajectory, got an empty file")
     front = read_at(file, 0, min(size, LEAST_BLOCK))
@@ -276,41 +293,6 @@ def _place(dtype: str, shape: list[int], offset: int, sha256: str) -> Place:
     return place
 
 
-def _between(edges: list[int]) -> Iterator[tuple[int, int]]:
-    """Non-empty intervals between successive pairs of edges."""
-    return ((a, b) for a, b in zip(edges[::2], edges[1::2], strict=True) if a < b)
-
-
-def _offset(place: Place) -> int:
-    return place.offset
-
-
 def _require(condition: bool, otherwise: str) -> None:
     if not condition:
         raise ValueError(otherwise)
-
-
-def document(text: bytes, path: Path, name: str) -> Spec:
-    """Parse a document stored with a run.
-
-    Raises
-    ------
-    TrajectoryError
-        If it is not JSON.
-    """
-    try:
-        content: Spec = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise TrajectoryError(f"{path}: damaged, parameters/{name} is not JSON ({error})") from error
-    if not isinstance(content, dict):
-        raise TrajectoryError(f"{path}: damaged, parameters/{name}: expected a table, got {type(content).__name__}")
-    return content
-
-
-def require_file(path: Path) -> None:
-    """Raise TrajectoryError unless the path is that of a file."""
-    if not path.is_file():
-        shown = str(path) if str(path).isprintable() else repr(str(path))
-        if path.is_dir():
-            raise TrajectoryError(f"{shown}: expected a trajectory file, got a folder; run the study first")
-        raise TrajectoryError(f"{shown}: file not found; expected a trajectory file, run the study first")

@@ -7,7 +7,10 @@ import json
 import math
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError, TrajectoryError, describe
 from wgflow.base.types import Array, Spec
@@ -17,18 +20,6 @@ from wgflow.trajectory.frames import Frames
 from wgflow.trajectory.layout import Layout
 
 _FIRST_CAPACITY = 2**20  # frames, at most; a file with more grows
-
-
-class Samples(Protocol):
-    """Inputs and targets."""
-
-    @property
-    def x(self) -> Array:
-        """Inputs (M, D_in)."""
-
-    @property
-    def y(self) -> Array:
-        """Targets (M, K)."""
 
 
 class Data(Protocol):
@@ -58,7 +49,7 @@ def create(
     system: Recordable,
     particles: int,
     documents: Mapping[str, Spec | None],
-    heldout: Samples | None,
+    heldout: Data | None,
     shapes: Mapping[str, tuple[int, ...]],
     capacity: int,
 ) -> None:
@@ -69,17 +60,19 @@ def create(
     OSError
         If the file cannot be written.
     """
-    arrays = _stored("data", system.problem.arrays())
-    if heldout is not None:
-        arrays |= _stored("heldout", {"x": heldout.x, "y": heldout.y})
     contents = {"energy": system.spec(), **documents}
+    texts = {name: json.dumps(content or {}, sort_keys=True) for name, content in contents.items()}
+    arrays: dict[str, NDArray[Any]]
+    arrays = {f"parameters/{name}": np.array(text.encode("ascii")) for name, text in texts.items()}
+    arrays |= _stored("data", system.problem.arrays())
+    if heldout is not None:
+        arrays |= _stored("heldout", {name: heldout.arrays()[name] for name in ("x", "y")})
     h5md.create(
         path,
         frames=min(capacity, _FIRST_CAPACITY),
         particles=particles,
         width=system.problem.shape[3] + 1,
         observables={**shapes, schema.BALANCE: schema.BALANCE_SHAPE},
-        documents={name: json.dumps(content or {}, sort_keys=True) for name, content in contents.items()},
         arrays=arrays,
     )
 
@@ -129,20 +122,17 @@ def create_like(frames: Frames, path: Path, capacity: int, without: Collection[s
     for name, values in static.items():
         if hashlib.sha256(values.tobytes()).hexdigest() != source.places[name].sha256:
             raise TrajectoryError(f"{frames.path}: damaged, {name} has changed since the file was sealed")
-    documents = dict.fromkeys(schema.DOCUMENTS, "{}")
-    documents |= {name: bytes(static.pop(f"parameters/{name}")[()]).decode("ascii")
-                  for name in documents if f"parameters/{name}" in static}  # fmt: skip
+    empty = {f"parameters/{name}": np.array(b"{}") for name in schema.DOCUMENTS}
     h5md.create(
         path,
         frames=capacity,
         particles=source.particles,
         width=source.width,
         observables=source.observables,
-        documents=documents,
-        arrays=static,
+        arrays=empty | static,
     )
     with open(path, "rb", buffering=0) as file:
-        return layout.read(path, file)
+        return layout.read(file)
 
 
 def _stored(group: str, arrays: Mapping[str, Array]) -> dict[str, Array]:

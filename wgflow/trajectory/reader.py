@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import io
 import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
@@ -38,12 +37,8 @@ class ParticlePath(NamedTuple):
 
     Attributes
     ----------
-    theta : ndarray (F, P)
-        Its parameters.
-    tau : ndarray (F,)
-        Its depth.
-    mass : ndarray (F,)
-        Its weight.
+    theta, tau, mass : ndarray (F, P), (F,), (F,)
+        Its parameters, its depth and its weight.
     """
 
     theta: Array
@@ -82,13 +77,11 @@ class Trajectory(Sequence[Frame]):
             raise InputError(f"path: expected the path of a trajectory as text, got {describe(path)}")
         self.path = Path(path)
         self._absolute = self.path.absolute()
-        self._file = opened(self.path)
+        self._file = layout.opened(self.path)
         try:
-            self._frames = Frames(self.path, self._file, layout.read(self.path, self._file))
-            self.parameters: dict[str, Spec] = {
-                name: layout.document(bytes(self._frames.array(f"parameters/{name}")[()]), self.path, name)
-                for name in schema.DOCUMENTS
-            }
+            places = layout.read(self._file)
+            self._frames = Frames(self._file, places)
+            self.parameters: dict[str, Spec] = {name: places.document(self._file, name) for name in schema.DOCUMENTS}
         except KeyError as error:
             self._file.close()
             raise TrajectoryError(f"{self.path}: damaged, expected {error} in it, got none") from error
@@ -317,15 +310,3 @@ class Trajectory(Sequence[Frame]):
     def _numbers(self) -> dict[str, NDArray[Any]]:
         """Numbers of all frames by path, checked once."""
         return self._open.columns()
-
-
-def opened(path: Path) -> io.FileIO:
-    """Open a file for reading.
-
-    Raises
-    ------
-    TrajectoryError
-        If there is none.
-    """
-    layout.require_file(path)
-    return open(path, "rb", buffering=0)

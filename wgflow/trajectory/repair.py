@@ -14,9 +14,8 @@ from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.base.files import atomic_write
 from wgflow.trajectory import layout, schema
 from wgflow.trajectory.frames import Frames
-from wgflow.trajectory.layout import Layout
+from wgflow.trajectory.layout import Layout, opened
 from wgflow.trajectory.new_file import create_like
-from wgflow.trajectory.reader import opened
 from wgflow.trajectory.writer import TrajectoryWriter
 
 _TIMEOUT = 60.0  # seconds HDF5 may take to read the structure of a file
@@ -53,10 +52,10 @@ def check(path: Path) -> Report:
         If it is not a trajectory, or too damaged to be examined.
     """
     with opened(path) as file:
-        places, damage = layout.read(path, file, sealed=False), []
-        frames = Frames(path, file, places)
+        places, damage = layout.read(file, sealed=False), []
+        frames = Frames(file, places)
         try:
-            layout.read(path, file)
+            layout.read(file)
         except TrajectoryError:
             lost = _damaged_arrays(frames)
             damage.append(f"outside the frames: {', '.join(lost) if lost else 'the structure of the HDF5 file'}")
@@ -93,27 +92,27 @@ def repair(path: Path, out: Path) -> Report:
     if out.exists():
         raise InputError(f"{out}: expected a name that is free, got a file; choose another")
     with opened(path) as file:
-        frames = Frames(path, file, _places(path, file))
+        frames = Frames(file, _places(path, file))
         lost = _damaged_arrays(frames)
         intact = [number for number in range(frames.count) if frames.intact(number)]
         if not intact:
             raise TrajectoryError(f"{path}: expected at least one frame that matches its digest, got none")
+        ended = frames.finished and len(intact) == frames.count
         with atomic_write(out) as draft:
             create_like(frames, draft, len(intact), lost)
             with TrajectoryWriter(draft) as writer:
                 for number in intact:
                     writer.append(next(frames.read(number, number + 1)))
-                if frames.finished and len(intact) == frames.count:
+                if ended:
                     writer.finish()
         left_out = [*lost, *(f"frame {number}" for number in range(frames.count) if number not in set(intact))]
-        ended = frames.finished and len(intact) == frames.count
         return Report(len(intact), ended, left_out, frames.last + 1 - frames.count)
 
 
 def _damaged_arrays(frames: Frames) -> list[str]:
     """Documents and arrays that do not match the digests in front of the file, or have none."""
     places = frames.layout.places
-    filled = {element.path for element in (*frames.layout.elements, *schema.COMMIT)}
+    filled = {element.path for element in frames.layout.elements}
     static = {name: place.sha256 for name, place in places.items() if name not in filled}
     return [
         name for name, digest in static.items() if hashlib.sha256(frames.array(name).tobytes()).hexdigest() != digest
@@ -123,7 +122,7 @@ def _damaged_arrays(frames: Frames) -> list[str]:
 def _places(path: Path, file: io.FileIO) -> Layout:
     """Layout of a file from the block in front of it or, if that is lost, from HDF5."""
     try:
-        return layout.read(path, file, sealed=False)
+        return layout.read(file, sealed=False)
     except TrajectoryError as error:
         try:
             return layout.from_json(_ask_hdf5("places_in", path), path.stat().st_size)

@@ -111,8 +111,8 @@ def axes(name: str, shape: tuple[int, ...]) -> tuple[str, ...]:
 
 
 def elements(observables: Mapping[str, tuple[int, ...]]) -> tuple[Element, ...]:
-    """All elements written at every frame, in the order of a frame's digest."""
-    return (*FRAMES, *(observable(name, observables[name]) for name in sorted(observables)))
+    """All elements that frames fill: their numbers, in the order of a frame's digest, and what commits them."""
+    return (*FRAMES, *(observable(name, observables[name]) for name in sorted(observables)), *COMMIT)
 
 
 def lengths(frames: int, particles: int, width: int, observables: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
@@ -156,11 +156,12 @@ class Digests:
     """
 
     def __init__(self, observables: Mapping[str, tuple[int, ...]], particles: int, width: int) -> None:
-        self.numbers = tuple(element for element in elements(observables) if len(element.shape) == 1)
-        self.arrays = tuple(observable(name, shape) for name, shape in sorted(observables.items()) if shape)
+        shapes = {observable(name, shape): shape for name, shape in sorted(observables.items()) if shape}
+        self.numbers = tuple(element for element in elements(observables) if element.shape == ("F",))
+        self.arrays = tuple(shapes)
         self.particles, self.block = particles, block_particles(particles, width)
         named: list[list[Any]] = [[element.path, element.dtype] for element in self.numbers]
-        named += [[observable(name).path, "<f8", *shape] for name, shape in sorted(observables.items()) if shape]
+        named += [[element.path, element.dtype, *shape] for element, shape in shapes.items()]
         about = json.dumps([named, [POSITION, "<f8", particles, width], [MASS, "<f8", particles], self.block])
         self._about = hashlib.sha256(about.encode())
 

@@ -8,6 +8,7 @@ replaces it with ``os.replace``.
 from __future__ import annotations
 
 import contextlib
+import io
 import os
 import time
 from collections.abc import Mapping, Sequence
@@ -22,11 +23,10 @@ from wgflow.base.types import Frame, Spec
 from wgflow.base.validate import whole
 from wgflow.trajectory import layout, new_file, schema
 from wgflow.trajectory.file_io import read_at, write_at
-from wgflow.trajectory.frame_bytes import encode
-from wgflow.trajectory.frames import Frames
+from wgflow.trajectory.frames import Frames, encode
 from wgflow.trajectory.layout import Layout
 from wgflow.trajectory.lock import alone
-from wgflow.trajectory.new_file import Recordable, Samples
+from wgflow.trajectory.new_file import Data, Recordable
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
 _PIECE = 16 * 2**20
@@ -76,7 +76,7 @@ class TrajectoryWriter:
         flow: Spec | None = None,
         study: Spec | None = None,
         provenance: Spec | None = None,
-        heldout: Samples | None = None,
+        heldout: Data | None = None,
         observables: Sequence[str] | Mapping[str, tuple[int, ...]] = (),
         capacity: int = 64,
     ) -> TrajectoryWriter:
@@ -182,7 +182,7 @@ class TrajectoryWriter:
             self._resize(self.frames, finished=True)
         elif self.frames and not self._stored.finished:
             self._fsync()
-            write_at(self._file, self._layout.places[schema.FINISHED].offset, self._mark(self._layout))
+            self._mark_finished(self._file, self._layout)
         self.close()
 
     def close(self) -> None:
@@ -224,13 +224,12 @@ class TrajectoryWriter:
         """Check that the path still names the file being written, and that its last frame is the one committed."""
         if self._file.closed:
             return
-        place = self._layout.places[schema.DIGEST]
         try:
             same = os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
             unchanged = same and read_at(self._file, 0, len(self._front)) == self._front
             if unchanged and self._commit:
-                at = place.offset + (self.frames - 1) * place.stride
-                unchanged = read_at(self._file, at, place.stride) == self._commit
+                digest = self._layout.places[schema.DIGEST].row(self.frames - 1)
+                unchanged = digest.read(self._file).tobytes() == self._commit
         except (FileNotFoundError, TrajectoryError):  # gone, or cut short
             unchanged = False
         if not unchanged:
@@ -239,16 +238,15 @@ class TrajectoryWriter:
             raise LostError(f"{self.path}: {what} while it was written; {first}the same command runs this member again")
 
     def _open(self) -> None:
-        layout.require_file(self.path)
-        self._file = open(self.path, "r+b", buffering=0)
+        self._file = layout.opened(self.path, "r+b")
         try:
-            self._layout = layout.read(self.path, self._file)
+            self._layout = layout.read(self._file)
             if self._layout.version > schema.MODULE_VERSION:
                 raise TrajectoryError(
                     f"{self.path}: expected format version {'.'.join(map(str, schema.MODULE_VERSION))} or before to "
                     f"continue, got {'.'.join(map(str, self._layout.version))}; use the wgflow that wrote it"
                 )
-            self._stored = Frames(self.path, self._file, self._layout)
+            self._stored = Frames(self._file, self._layout)
         except BaseException:
             self._file.close()
             raise
@@ -270,23 +268,23 @@ class TrajectoryWriter:
             write_at(self._file, mark.offset, bytes(mark.size))
             self._stored.finished = False
         for k in reversed(range(self.frames, self._stored.last + 1)):  # backwards, so that commits never have a gap
-            write_at(self._file, digest.offset + k * digest.stride, bytes(digest.stride))
+            write_at(self._file, digest.row(k).offset, bytes(digest.stride))
 
-    def _mark(self, target: Layout) -> bytes:
-        return target.digests.of_finished(target.frames)
+    def _mark_finished(self, file: io.FileIO, target: Layout) -> None:
+        write_at(file, target.places[schema.FINISHED].offset, target.digests.of_finished(target.frames))
 
     def _resize(self, capacity: int, finished: bool = False) -> None:
         """Replace the file by a copy with room for another number of frames."""
         with atomic_write(self.path) as draft:
             copy = new_file.create_like(self._stored, draft, capacity)
             with open(draft, "r+b", buffering=0) as file:
-                for path in (*(element.path for element in self._layout.elements), schema.BLOCKS, schema.DIGEST):
-                    old, new = self._layout.places[path], copy.places[path]
-                    for at in range(0, self.frames * old.stride, _PIECE):
-                        size = min(_PIECE, self.frames * old.stride - at)
-                        write_at(file, new.offset + at, read_at(self._file, old.offset + at, size))
+                for path in (element.path for element in self._layout.elements if element.path != schema.FINISHED):
+                    old, new = self._layout.places[path].rows(0, self.frames), copy.places[path]
+                    for at in range(0, old.size, _PIECE):
+                        piece = read_at(self._file, old.offset + at, min(_PIECE, old.size - at))
+                        write_at(file, new.offset + at, piece)
                 if finished:
-                    write_at(file, copy.places[schema.FINISHED].offset, self._mark(copy))
+                    self._mark_finished(file, copy)
         frames, commit = self.frames, self._commit
         self._file.close()
         self._open()
