@@ -14,10 +14,8 @@ from wgflow.base.registry import build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import require_methods
 from wgflow.model.blocks.base import Block, Unfolding
+from wgflow.model.blocks.builtin import Matrix, Ridge, TwoLayer
 from wgflow.model.blocks.check import check_block, try_out
-from wgflow.model.blocks.matrix import Matrix
-from wgflow.model.blocks.ridge import Ridge
-from wgflow.model.blocks.two_layer import TwoLayer
 
 __all__ = [
     "BLOCKS", "Block", "Matrix", "Ridge", "TwoLayer", "Unfolding", "block", "check_block", "try_out", "width",

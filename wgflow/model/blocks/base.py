@@ -1,4 +1,4 @@
-"""Interface of residual blocks, and what the built-in ones have in common."""
+"""Interface of residual blocks."""
 
 from __future__ import annotations
 
@@ -6,8 +6,6 @@ from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
-from wgflow.base.errors import InputError, describe
-from wgflow.base.registry import Options
 from wgflow.base.types import Array, Spec
 from wgflow.model.activations import Activation
 
@@ -57,13 +55,3 @@ class Unfolding(Protocol):
 
     def fold(self, slope: Array, width: int) -> Array:
         """Transpose of unfold's derivative, (E * H, 2 D + 1) to (E, P)."""
-
-
-class BuiltinBlock(Options):
-    """Base of the built-in blocks."""
-
-    bias: bool
-
-    def _check_options(self) -> None:
-        if not isinstance(self.bias, bool):
-            raise InputError(f"bias of the {self.name} block: expected true or false, got {describe(self.bias)}")
