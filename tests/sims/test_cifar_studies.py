@@ -36,7 +36,6 @@ from wgflow.systems.images import (  # noqa: E402
     architectures,
     augment,
     checkpoint,
-    rates,
     training,
 )
 from wgflow.systems.images.members import check  # noqa: E402
@@ -451,8 +450,7 @@ def test_the_p_value_of_signs_is_exact_under_no_effect():
 
 def test_keys_of_a_training_are_what_networks_and_figures_take():
     fields = training_tables.TrainingTable.model_fields
-    for name, known in (("schedule", rates.SCHEDULES), ("outside", augment.MODES),
-                        ("ends", BOUNDARIES), ("tau", TAU_LAWS)):  # fmt: skip
+    for name, known in (("outside", augment.MODES), ("ends", BOUNDARIES), ("tau", TAU_LAWS)):
         assert set(fields[name].annotation.__args__) == set(known), name
     assert set(reduce.OWN) < set(fields)
     assert {network for _, network in reduce.PUBLISHED} <= set(architectures.ARCHITECTURES)
