@@ -12,7 +12,7 @@ import pytest
 
 import wgflow
 from wgflow.cli import runs
-from wgflow.report import braille, progress
+from wgflow.report import progress
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import TrajectoryWriter
@@ -212,7 +212,7 @@ def test_it_follows_a_run_in_a_terminal_until_it_is_done(study, tmp_path, struck
 
 def test_the_curve():
     x = np.linspace(0, 10, 200)
-    lines = braille.curve(x, np.exp(-x), 60, 12)
+    lines = progress.curve(x, np.exp(-x), 60, 12)
     assert len(lines) == 12
     assert {len(line) for line in lines[:-1]} == {60}
     assert lines[0].startswith("       1 │")
@@ -222,6 +222,6 @@ def test_the_curve():
     assert heights[0] == 0
     assert heights[-1] == 9
     assert np.abs(np.array(heights) - np.linspace(0, 9.9, 50).astype(int)).max() <= 1  # a straight line in logarithms
-    assert braille.curve(x[:1], x[:1], 60, 12) == []
-    assert braille.curve(x, np.full(200, np.nan), 60, 12) == []
-    assert len(braille.curve(x, np.zeros(200), 60, 12)) == 12
+    assert progress.curve(x[:1], x[:1], 60, 12) == []
+    assert progress.curve(x, np.full(200, np.nan), 60, 12) == []
+    assert len(progress.curve(x, np.zeros(200), 60, 12)) == 12

@@ -13,7 +13,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import TrajectoryError, WorkspaceError
 from wgflow.cli import runs
-from wgflow.report.rebuild import recorded_outcome
+from wgflow.report.publish import recorded_outcome
 from wgflow.sims import run, run_member
 from wgflow.study.grid import expand
 from wgflow.study.schema import load

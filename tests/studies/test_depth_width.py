@@ -149,8 +149,8 @@ def test_figures(work, name, tmp_path, monkeypatch):
     drawing = figures()[name](work)
     assert "independent layers" in drawing.finding
     assert not any("nan" in json.dumps(table) for table in drawing.tables.values())
-    with style.draw_styled(drawing) as figure:
-        style.save(figure, tmp_path / name)
+    figure = style.draw_styled(drawing)
+    style.save(figure, tmp_path / name)
 
 
 BAD = [

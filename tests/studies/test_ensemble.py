@@ -95,5 +95,5 @@ def test_other_schemes_without_a_grid_are_drawn(tmp_path, depth):
     assert run.main(["ensemble", "--out", str(tmp_path), "--quiet", *options]) == 0
     drawing = figures()["ensemble"](Workspace(next((tmp_path / "ensemble").glob("[0-9a-f]*"))))
     assert [row["members"] for row in drawing.tables["ensemble"]] == ["", ""]
-    with style.draw_styled(drawing) as figure:
-        assert len(figure.axes) == 6
+    figure = style.draw_styled(drawing)
+    assert len(figure.axes) == 6

@@ -197,8 +197,8 @@ def test_figures(rated, make, name, tmp_path):
     )
     drawing = figures()[name](work)
     assert drawing.finding
-    with style.draw_styled(drawing) as figure:
-        style.save(figure, tmp_path / name)
+    figure = style.draw_styled(drawing)
+    style.save(figure, tmp_path / name)
 
 
 def test_the_flow_and_descent_in_one_figure(make):

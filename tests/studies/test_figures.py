@@ -36,16 +36,16 @@ def test_the_command_redraws_the_runners_figure_from_trajectories_alone(runs, st
 
 def test_settings_of_matplotlib_are_left_alone(runs):
     before = dict(mpl.rcParams)
-    with style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
-        style.svg(figure)
+    figure = style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"])))
+    style.svg(figure)
     assert dict(mpl.rcParams) == before
 
 
 def test_a_users_settings_change_no_figure(runs, tmp_path):
     settings = {"text.usetex": True, "font.size": 30, "savefig.format": "jpg", "savefig.dpi": 10, "axes.grid": False}
     with mpl.rc_context(settings | {"font.family": "Nosuch", "figure.constrained_layout.use": False}):
-        with style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"]))) as figure:
-            names = style.save(figure, tmp_path / "loss_and_particles")
+        figure = style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"])))
+        names = style.save(figure, tmp_path / "loss_and_particles")
     for name in names:
         assert (tmp_path / name).read_bytes() == (runs["quickstart"] / name).read_bytes()
 

@@ -410,8 +410,8 @@ def drawn(monkeypatch, name, kind):
     reduced, figure = CASES[name](monkeypatch, kind), figures()[name]
     with np.errstate(all="ignore"):  # as where figures are drawn for a run
         result = figure(FakeWork(kind)) if reduced is None else figure.present(reduced)
-        with style.draw_styled(result) as drawn:
-            return result, drawn
+        drawn = style.draw_styled(result)
+        return result, drawn
 
 
 def written(figure):

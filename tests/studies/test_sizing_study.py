@@ -100,8 +100,8 @@ def test_the_smallest_is_the_smallest(folder):
     assert found.phase.smallest == min(meets)[1:]
     drawing = figures()["sizing"](made(folder))
     assert f"L = {found.phase.smallest[0]}, M_l = {found.phase.smallest[1]}" in drawing.finding
-    with style.draw_styled(drawing) as figure:
-        assert figure.axes[0].get_title(loc="left").startswith("Which sizes meet")
+    figure = style.draw_styled(drawing)
+    assert figure.axes[0].get_title(loc="left").startswith("Which sizes meet")
 
 
 @pytest.mark.parametrize(

@@ -44,9 +44,9 @@ def _draw(options: argparse.Namespace) -> int:
     if options.run is None:
         raise InputError(f"expected NAME RUN, got NAME alone; give the run as well: wgflow figure {options.name} RUN")
     work = Workspace(run_folder(options.run))
-    with style.draw_styled(known[options.name](work)) as drawing:
-        for path in style.save(drawing, (options.out or work.folder) / options.name):
-            show(printable(path))
+    drawing = style.draw_styled(known[options.name](work))
+    for path in style.save(drawing, (options.out or work.folder) / options.name):
+        show(printable(path))
     return DONE
 
 
@@ -68,7 +68,7 @@ def report(arguments: Sequence[str] | None = None) -> int:
 
 
 def _add_theorems(options: argparse.Namespace) -> int:
-    from wgflow.report.rebuild import add_theorems
+    from wgflow.report.publish import add_theorems
     from wgflow.study.workspace import Workspace
 
     work = Workspace(run_folder(options.run))

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
@@ -139,14 +138,13 @@ def empty_panel(axes: Axes, why: str) -> Figure:
     return figure
 
 
-@contextlib.contextmanager
-def draw_styled(result: Result) -> Iterator[Figure]:
+def draw_styled(result: Result) -> Figure:
     """Draw a figure in the project's style, ready to be saved in several formats."""
     figure = styled(result.draw)()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
-    yield figure
+    return figure
 
 
 @styled
@@ -168,18 +166,14 @@ def svg(figure: Figure) -> str:
     figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
-    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda match: _variable(match[0]), text)
+    variables = {colour.lower(): f"var({_name(colour)})" for colour in _DARK}
+    return re.sub(r"#[0-9a-fA-F]{6}\b", lambda match: variables.get(match[0].lower(), match[0]), text)
 
 
 def style_sheet() -> tuple[str, str]:
     """CSS declarations of the colours on a light and on a dark page."""
     light = "".join(f"{_name(colour)}:{colour};" for colour in _DARK)
     return light, "".join(f"{_name(colour)}:{dark};" for colour, dark in _DARK.items())
-
-
-def _variable(colour: str) -> str:
-    known = {name.lower() for name in _DARK}
-    return f"var({_name(colour)})" if colour.lower() in known else colour
 
 
 def _name(colour: str) -> str:
