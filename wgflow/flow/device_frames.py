@@ -19,21 +19,7 @@ _Copied: TypeAlias = Callable[[], tuple[DeviceStatus, Frame | None]]
 
 
 class DeviceFrames:
-    """Frames, status and errors of a flow on a device, as the host reads them.
-
-    Parameters
-    ----------
-    device : Device
-        The device.
-    dynamics : Dynamics
-        What moves the particles.
-    status : device array
-        The status array.
-    places : sequence of (device array, device array)
-        theta and tau of the two states.
-    mass : ndarray (N,)
-        Weights.
-    """
+    """Frames, status and errors of a flow on a device, as the host reads them; ``places`` of the two states."""
 
     def __init__(
         self, device: Device, dynamics: Dynamics, status: Any, places: Sequence[tuple[Any, Any]], mass: Array

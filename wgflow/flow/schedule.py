@@ -85,12 +85,10 @@ class Steps(Options):
 
     def after(self, s: float) -> float:
         """Infinity: frames depend on steps, not on times."""
-        del s
         return math.inf
 
     def within(self, until: float) -> int:
         """0, for the same reason."""
-        del until
         return 0
 
 

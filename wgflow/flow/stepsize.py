@@ -101,8 +101,23 @@ class StepRule(Protocol):
         """Plain JSON that describes it."""
 
 
+class BuiltinRule(Options):
+    """Base of the built-in rules."""
+
+    length: float
+    adaptive: ClassVar[bool] = True
+
+    def _check_options(self) -> None:
+        real("step", self.length, above=0.0)
+
+    @property
+    def first(self) -> float:
+        """Length to try first."""
+        return float(self.length)
+
+
 @dataclass(frozen=True)
-class Constant(Options):
+class Constant(BuiltinRule):
     """Steps of one length: gradient descent with a fixed learning rate.
 
     Parameters
@@ -115,22 +130,13 @@ class Constant(Options):
     name: ClassVar[str] = "constant"
     adaptive: ClassVar[bool] = False
 
-    def _check_options(self) -> None:
-        real("step", self.length, above=0.0)
-
-    @property
-    def first(self) -> float:
-        """The length."""
-        return float(self.length)
-
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
         """Take the step."""
-        del energy, dissipation
         return Taken(trial(h), h, h)
 
 
 @dataclass(frozen=True)
-class Descent(Options):
+class Descent(BuiltinRule):
     """Backtracking until the energy decreases by a fraction of what the dissipation predicts (Armijo's rule).
 
     E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and increased by a quarter
@@ -152,18 +158,12 @@ class Descent(Options):
     fraction: float = 0.1
     smallest: float = 1e-10
     name: ClassVar[str] = "descent"
-    adaptive: ClassVar[bool] = True
 
     def _check_options(self) -> None:
-        for name in ("length", "smallest"):
-            real("step" if name == "length" else name, getattr(self, name), above=0.0)
+        super()._check_options()
+        real("smallest", self.smallest, above=0.0)
         if not 0 < self.fraction < 1:
             raise InputError(f"fraction of the descent rule: expected 0 < fraction < 1, got {describe(self.fraction)}")
-
-    @property
-    def first(self) -> float:
-        """First length to try."""
-        return float(self.length)
 
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
         """Halve h until the energy decreases enough."""
@@ -184,7 +184,7 @@ class Descent(Options):
 
 
 @dataclass(frozen=True)
-class Adaptive(Options):
+class Adaptive(BuiltinRule):
     """Steps as long as the estimated error of each allows.
 
     err = rms(difference of the pair's two solutions) / (atol + rtol rms(state)), see
@@ -214,24 +214,17 @@ class Adaptive(Options):
     atol: float = 1e-6
     smallest: float = 1e-10
     name: ClassVar[str] = "adaptive"
-    adaptive: ClassVar[bool] = True
     estimates: ClassVar[bool] = True
 
     def _check_options(self) -> None:
-        for name in ("length", "smallest"):
-            real("step" if name == "length" else name, getattr(self, name), above=0.0)
+        super()._check_options()
+        real("smallest", self.smallest, above=0.0)
         real("atol", self.atol, least=0.0)
         if not _LEAST_RTOL <= real("rtol", self.rtol) < 1:
             raise InputError(f"rtol: expected {_LEAST_RTOL:g} <= rtol < 1, got {describe(self.rtol)}")
 
-    @property
-    def first(self) -> float:
-        """First length to try."""
-        return float(self.length)
-
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
         """Shorten h until the estimated error is within the tolerances."""
-        del energy, dissipation
         while True:
             try:
                 candidate = trial(h)
@@ -292,18 +285,7 @@ def step_rule(choice: float | Spec | StepRule) -> StepRule:
 
 
 def checked(rule: StepRule, taken: object, tried: Mapping[int, float], reach: float) -> Taken:
-    """Check the step that a rule of the user's has taken.
-
-    Parameters
-    ----------
-    rule : StepRule
-        The rule.
-    taken : object
-        What it returned.
-    tried : mapping of int to float
-        Length of each trial in this step, by id.
-    reach : float
-        Longest step allowed.
+    """Check the step that a rule of the user's has taken: one of its trials (``tried``, lengths by id), within reach.
 
     Raises
     ------

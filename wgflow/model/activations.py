@@ -56,10 +56,6 @@ class Activation(Copyable):
 
 
 # Named functions, so that they can be pickled.
-def _linear(z: NDArray[Any]) -> NDArray[Any]:
-    return z
-
-
 def _tanh_slope(z: NDArray[Any]) -> NDArray[Any]:
     out: NDArray[Any] = 1 - np.tanh(z) ** 2
     return out
@@ -131,7 +127,7 @@ def regularised_relu(eta: float = 0.5) -> Activation:
 
 
 _BUILTIN = (
-    Activation("linear", _linear, np.ones_like, degree=1, builtin=True),
+    Activation("linear", np.positive, np.ones_like, degree=1, builtin=True),
     Activation("tanh", np.tanh, _tanh_slope, builtin=True),
     Activation("relu", _relu, _relu_slope, degree=1, builtin=True),
     Activation("squared_relu", _squared_relu, _squared_relu_slope, degree=2, builtin=True),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
@@ -131,10 +130,10 @@ def _try(candidate: Regulariser, parameters: int) -> None:
         ):
             trial.finite(f"{what} at s = {s:g}", numbers)
             trial.independent_rows(what, numbers, trial.call(what, function, theta[:1], s), "particle")
-        trial.slopes("gradient", "value", gradient, functools.partial(_displaced, candidate, theta, s), _AXES)
+
+        def displaced(move: Array, s: float = s) -> Array:
+            return candidate.value(theta + move, s)
+
+        trial.slopes("gradient", "value", gradient, displaced, _AXES)
     # At the last, positive s: the value need not be defined before s = 0.
     trial.slope("rate", "value in s", rate, lambda t: np.asarray(candidate.value(theta, s + t)))
-
-
-def _displaced(candidate: Regulariser, theta: Array, s: float, move: Array) -> Array:
-    return candidate.value(theta + move, s)

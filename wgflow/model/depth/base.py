@@ -83,5 +83,4 @@ class Depth(Options, ABC):
 
     def order(self, rho: Particles) -> Index | None:
         """Order of the particles in depth if E depends on it, else None."""
-        del rho
         return None

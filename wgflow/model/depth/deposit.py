@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from abc import abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
 
@@ -23,6 +22,8 @@ class DepositionScheme(Depth):
     -dE/drho exactly, without dividing by the mass.
     """
 
+    layers: int
+
     def network(self, rho: Particles) -> Network:
         """Layers with each particle's mass deposited on them."""
         self._check(rho)
@@ -30,7 +31,7 @@ class DepositionScheme(Depth):
         place = _by_layer(stencil)
         reach = stencil.layer.shape[1]
         weight = (rho.mass[:, None] * stencil.weight).ravel()[place]
-        first = np.searchsorted(stencil.layer.ravel()[place], np.arange(self._count() + 1))
+        first = np.searchsorted(stencil.layer.ravel()[place], np.arange(self.layers + 1))
         return Network(first, place // reach, weight)
 
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
@@ -51,10 +52,6 @@ class DepositionScheme(Depth):
             raise InputError(
                 f"tau: expected depths in [0, 1] under {self.name}, got some outside; only gaps can hold them"
             )
-
-    @abstractmethod
-    def _count(self) -> int:
-        """Number of layers L."""
 
 
 def _by_layer(stencil: Stencil) -> Index:
@@ -98,9 +95,6 @@ class Layers(DepositionScheme):
                 f"{rho.mass.max():.9g}; leave mass out, or use Deposit"
             )
 
-    def _count(self) -> int:
-        return self.layers
-
 
 @dataclass(frozen=True)
 class Deposit(DepositionScheme):
@@ -135,32 +129,20 @@ class Deposit(DepositionScheme):
         """Layers, weights and slopes of the shape function at t."""
         u = self.layers * np.asarray(t) - 0.5
         if self.shape == "hat":
-            k = np.floor(u)
+            k, offsets = np.floor(u), [0, 1]
             r = u - k
-            offsets = [0, 1]
-            weights: tuple[Any, ...] = (1.0 - r, r)
-            slopes: tuple[Any, ...] = (-1.0, 1.0)
+            weights, slopes = [1.0 - r, r], [-np.ones_like(r), np.ones_like(r)]
         else:
-            k = np.rint(u)
+            k, offsets = np.rint(u), [-1, 0, 1]
             r = u - k
-            offsets = [-1, 0, 1]
-            weights = (0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2)
-            slopes = (r - 0.5, -2.0 * r, r + 0.5)
-        layer = k.astype(np.int64)[:, None] + np.array(offsets)
-        np.clip(layer, 0, self.layers - 1, out=layer)
-        weight, slope = np.empty(layer.shape), np.empty(layer.shape)
-        for column in range(len(offsets)):
-            weight[:, column] = weights[column]
-            slope[:, column] = slopes[column]
-        slope *= self.layers
-        return Stencil(layer, weight, slope)
+            weights = [0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2]
+            slopes = [r - 0.5, -2.0 * r, r + 0.5]
+        layer = np.clip(k.astype(np.int64)[:, None] + offsets, 0, self.layers - 1)
+        return Stencil(layer, np.stack(weights, axis=1), self.layers * np.stack(slopes, axis=1))
 
     def inverse_tau_mobility(self, rho: Particles) -> Array:
         """The masses: kappa = 1/mass, as for theta."""
         return rho.mass
-
-    def _count(self) -> int:
-        return self.layers
 
 
 @dataclass(frozen=True)
@@ -172,10 +154,8 @@ class Shallow(DepositionScheme):
     """
 
     name: ClassVar[str] = "shallow"
+    layers = 1
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """The only layer, at any depth."""
         return Stencil.piecewise(np.zeros(len(t), np.int64))
-
-    def _count(self) -> int:
-        return 1
