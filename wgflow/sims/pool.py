@@ -10,11 +10,12 @@ import ctypes
 import errno
 import functools
 import multiprocessing
+import operator
 import signal
 import time
 from collections.abc import Callable, Generator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from wgflow.base.environment import one_thread
 from wgflow.base.types import Spec
@@ -114,47 +115,68 @@ def run_all(
         If the disk is lost, or a process is killed from outside.
     """
     if jobs == 1:
-        yield from _here(tasks, advance, caught, deadline)
+        work = _Work(lambda: bool(caught), advance, deadline)
+        answers = ((task, work(task)) for task in tasks)
     else:
-        yield from _side_by_side(tasks, jobs, advance, caught, deadline)
-
-
-def _here(
-    tasks: Sequence[Task], advance: Callable[[int, float], None], caught: list[int], deadline: float | None
-) -> Generator[tuple[Task, Outcome], None, None]:
-    stepped = ended = False
-
-    def check(progressed: bool) -> None:
-        nonlocal stepped
-        stepped = True
+        answers = _side_by_side(tasks, jobs, advance, caught, deadline)
+    ended = 0
+    with contextlib.closing(answers):
+        for task, outcome in answers:
+            if outcome is not None:
+                ended += 1
+                yield task, outcome
+    if ended < len(tasks):
         stop_if(caught)
+        raise Stop
+
+
+class _Interrupted(BaseException):
+    """A run is to stop between two steps."""
+
+
+class _Work:
+    """What a process, this one or a worker, does with a task; nothing comes of it if it was stopped before its end."""
+
+    def __init__(
+        self, stopping: Callable[[], bool], advance: Callable[[int, float], None], deadline: float | None
+    ) -> None:
+        self.stopping, self.advance, self.deadline = stopping, advance, deadline
+        self.late = self.stepped = self.ended = False
+
+    def __call__(self, task: Task) -> Outcome | None:
+        """Run a member."""
+        if self.late or self.stopping():
+            return None
+        planned = task.planned
+        data_files.check_unchanged(planned.member.data or ())
+        in_worker = multiprocessing.parent_process() is not None  # its parent has given the warnings
+        try:  # data, observables and projections are products too; the kernels have threads of their own
+            with one_thread(), warned_once(already=in_worker):
+                outcome = run_member(
+                    Workspace(task.folder),
+                    planned,
+                    trial.take(planned.member, task.backend, task.threads),
+                    study=task.document,
+                    provenance=task.provenance,
+                    advance=functools.partial(self.advance, task.number),
+                    check=self.check,
+                )
+        except _Interrupted:
+            return None
+        except (MemoryError, OSError, RuntimeError) as error:
+            if not _for_memory(error):
+                raise
+            raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+        self.ended = self.stepped  # a member that had ended before takes no step
+        return outcome
+
+    def check(self, progressed: bool) -> None:
+        """Interrupt a run between two steps, if it is to stop."""
+        self.stepped = True
         # A wall time too short for one frame, or one member without particles, would otherwise be requeued for ever.
-        if (progressed or ended) and deadline is not None and time.monotonic() > deadline:
-            raise Stop
-
-    for task in tasks:
-        yield task, _run(task, functools.partial(advance, task.number), check)
-        ended = stepped  # a member that had ended before takes no step
-
-
-def _run(task: Task, advance: Callable[[float], None], check: Callable[[bool], None]) -> Outcome:
-    planned = task.planned
-    data_files.check_unchanged(planned.member.data or ())
-    try:
-        with one_thread():  # data, observables and projections are products too; the kernels have threads of their own
-            return run_member(
-                Workspace(task.folder),
-                planned,
-                trial.take(planned.member, task.backend, task.threads),
-                study=task.document,
-                provenance=task.provenance,
-                advance=advance,
-                check=check,
-            )
-    except (MemoryError, OSError, RuntimeError) as error:
-        if not _for_memory(error):
-            raise
-        raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+        self.late = self.deadline is not None and time.monotonic() > self.deadline and (progressed or self.ended)
+        if self.late or self.stopping():
+            raise _Interrupted
 
 
 def _for_memory(error: Exception) -> bool:
@@ -177,10 +199,11 @@ def _side_by_side(
     advance: Callable[[int, float], None],
     caught: list[int],
     deadline: float | None,
-) -> Generator[tuple[Task, Outcome], None, None]:
+) -> Generator[tuple[Task, Outcome | None], None, None]:
     context = multiprocessing.get_context("spawn")
     stop = context.RawValue(ctypes.c_bool, False)
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
+    work = _Work(functools.partial(getattr, stop, "value"), functools.partial(operator.setitem, reached), deadline)
 
     def tick() -> None:
         for task in tasks:
@@ -188,21 +211,15 @@ def _side_by_side(
         if caught:
             stop.value = True
 
-    ended = 0
     try:
-        work = _Work(stop, reached, deadline)
         with contextlib.closing(workers.share_out(work, tasks, jobs, tasks[0].threads, stop, tick)) as answers:
             for task, outcome in answers:
                 if outcome is None:
                     stop.value = True
-                else:
-                    ended += 1
-                    yield task, outcome
+                yield task, outcome
     except workers.WorkerDied as died:
         if not caught:
             raise OSError(_describe_lost_process(died)) from died
-    if ended < len(tasks):
-        raise KeyboardInterrupt if caught and caught[0] == signal.SIGINT else Stop
 
 
 def _describe_lost_process(died: workers.WorkerDied) -> str:
@@ -213,38 +230,3 @@ def _describe_lost_process(died: workers.WorkerDied) -> str:
         return f"{whose} was killed{when}, perhaps for lack of memory; try fewer --jobs"
     how = f"was ended by signal {-died.code}" if died.code < 0 else f"ended with exit code {died.code}"
     return f"{whose} {how}{when}; --jobs 1 runs without worker processes"
-
-
-class _Interrupted(BaseException):
-    """A worker was told to stop."""
-
-
-class _Work:
-    """What a worker process does with a task; nothing comes of it if it was stopped before its end."""
-
-    def __init__(self, stop: Any, reached: Any, deadline: float | None) -> None:
-        self.stop, self.reached, self.deadline = stop, reached, deadline
-        self.stepped = self.ended = False
-
-    def __call__(self, task: Task) -> Outcome | None:
-        """Run a member."""
-
-        def advance(s: float) -> None:
-            self.reached[task.number] = s
-
-        try:
-            if self.stop.value:
-                return None
-            with warned_once(already=True):
-                outcome = _run(task, advance, self.check)
-            self.ended = self.stepped
-            return outcome
-        except _Interrupted:
-            return None
-
-    def check(self, progressed: bool) -> None:
-        """Interrupt a run between two steps, if it is to stop."""
-        self.stepped = True
-        late = self.deadline is not None and time.monotonic() > self.deadline
-        if self.stop.value or (late and (progressed or self.ended)):
-            raise _Interrupted

@@ -7,19 +7,22 @@ from importlib import metadata
 
 from rich.progress import Progress
 
-from wgflow.base.errors import InputError
-from wgflow.base.terminal import progress_bar, say
+from wgflow.base.errors import InputError, LostError, TrajectoryError, WorkspaceError
+from wgflow.base.terminal import console, printable, progress_bar, say
 from wgflow.base.types import Spec
 from wgflow.model import data_files
-from wgflow.sims import pool, results, run_member
+from wgflow.report import summary
+from wgflow.report.publish import publish
+from wgflow.sims import pool, run_member
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
 from wgflow.sims.study_run import StudyRun, print_backend
 from wgflow.study import grid
 from wgflow.study.grid import RunPlan
-from wgflow.study.provenance import provenance
+from wgflow.study.provenance import digest, plain, provenance
+from wgflow.study.workspace import Workspace
 from wgflow.systems.members import systems_of
-from wgflow.trajectory import identity
+from wgflow.trajectory import Trajectory, identity
 
 
 def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
@@ -52,12 +55,12 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
 
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
+        paths = [work.member(each.label, each.values).path for each in planned]
         if options.fresh:
-            work.clear(work.member(each.label, each.values).path for each in planned)
+            work.clear(paths)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
-        unknown = work.unknown_files(work.member(each.label, each.values).path for each in planned)
-        if unknown:
+        if unknown := work.unknown_files(paths):
             say(f"{work.folder / 'members'}: {', '.join(unknown)}: no member of this study has this name; not used")
         print_backend(run.chosen, options.quiet)
         spent = work.seconds_spent()
@@ -76,11 +79,23 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
             stop_if(caught)
             progress.update(bar, description=what)
 
-        results.check_there(work, resolved)
-        made = results.write(study, work, outcomes, run.draw, made_by, tell)
+        _check_there(work, resolved)
+        statuses = {label: outcome.status for label, outcome in outcomes.items()}
+        notes = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
+        if (work.folder / "theorems.csv").is_file() and "theorems" not in run.draw:
+            notes.append(
+                "The theorems along a member were on this page before the study was run again; "
+                f"wgflow report {work.folder} adds them."
+            )
+        written, findings, tables = publish(work, run.draw, statuses, made_by, notes, tell)
         work.event("done")
     if not options.quiet:
-        results.show(study, work, made, run.draw)
+        out = console()
+        for table in summary.tables(study.name, study.question, tables, run.draw.values()):
+            out.print(table)
+        for finding in findings:
+            out.print(printable(finding))
+        out.print(printable(f"{work.folder}: {', '.join(written)}"), soft_wrap=True)
     return outcomes
 
 
@@ -89,6 +104,38 @@ def _listed(planned: RunPlan, document: Spec) -> Spec:
     data = ["problem.path"] if document["problem"].get("path") else []
     holds = {key: identity.value(document, key) for key in [*planned.values, *data]}
     return {"label": planned.label, "values": planned.values, "reference": planned.reference, "holds": holds}
+
+
+def _check_there(work: Workspace, resolved: Spec) -> None:
+    """Refuse, as lost, files that members have written, or their study, which were removed or exchanged since."""
+    try:
+        same = digest({key: part for key, part in work.study.items() if key != "hash"}) == digest(plain(resolved))
+    except WorkspaceError:
+        same = False
+    if not same:
+        raise LostError(
+            f"{work.folder / 'study.json'}: removed or exchanged while the study ran; delete what is there, and the "
+            "same command writes it again"
+        )
+    for entry in resolved["members"]:
+        member = work.member(**entry)
+        if not member.path.is_file():
+            raise LostError(
+                f"{member.path}: removed after it was written, while the study ran; the same command runs this member "
+                "again"
+            )
+        try:
+            work.check(member, resolved)
+        except TrajectoryError as error:
+            raise LostError(f"{error}; it was exchanged while the study ran") from error
+        try:
+            with Trajectory(member.path) as trajectory:
+                len(trajectory)
+        except TrajectoryError as error:
+            raise LostError(
+                f"{member.path}: damaged after it was written, while the study ran; delete it, and the same "
+                "command runs this member again"
+            ) from error
 
 
 def _run_members(

@@ -6,7 +6,7 @@ import contextlib
 import logging
 import signal
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 
@@ -27,20 +27,26 @@ def stop_if(caught: list[int]) -> None:
 
 
 @contextlib.contextmanager
+def _handled(handler: Callable[[int, Any], None], *numbers: signal.Signals) -> Iterator[None]:
+    """Have a handler take signals, in the main thread; in another the caller keeps its signals."""
+    main = threading.current_thread() is threading.main_thread()
+    before = {number: signal.signal(number, handler) for number in numbers if main}
+    try:
+        yield
+    finally:
+        for number, former in before.items():
+            signal.signal(number, former)
+
+
+@contextlib.contextmanager
 def terminated() -> Iterator[None]:
     """Let SIGTERM stop what has not begun to write, as Ctrl-C does."""
 
     def stop(number: int, frame: Any) -> None:
         raise Stop
 
-    if threading.current_thread() is not threading.main_thread():
+    with _handled(stop, signal.SIGTERM):
         yield
-        return
-    before = signal.signal(signal.SIGTERM, stop)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGTERM, before)
 
 
 @contextlib.contextmanager
@@ -57,15 +63,8 @@ def signals() -> Iterator[list[int]]:
             raise KeyboardInterrupt
         caught.append(number)
 
-    if threading.current_thread() is not threading.main_thread():  # the caller keeps its signals
+    with _handled(note, signal.SIGTERM, signal.SIGINT):
         yield caught
-        return
-    before = {number: signal.signal(number, note) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield caught
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @contextlib.contextmanager
