@@ -1,7 +1,6 @@
-"""Ablations: path lengths, block deletion, permutation.
+"""Ablations after Veit, Wilber and Belongie (arXiv:1605.06431): path lengths, block deletion, permutation.
 
-Veit, Wilber and Belongie (arXiv:1605.06431): a residual network behaves like an ensemble of the paths through it. The
-measurements there are of trained image classifiers; here they are functions of a measure.
+A residual network behaves like an ensemble of the paths through it, there trained image classifiers, here a measure.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from wgflow.base.validate import whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Network, switches
 from wgflow.model.particles import Particles
-from wgflow.theory.layer_jacobians import chunks, layers, tape_size
+from wgflow.theory.layer_jacobians import tapes
 
 
 class PathLengths(NamedTuple):
@@ -48,10 +47,8 @@ class Deletion(NamedTuple):
     ----------
     base : float
         E of the whole network.
-    layer : ndarray (A,), int64
-        The layer left out.
-    energy : ndarray (A,)
-        E without it.
+    layer, energy : ndarray (A,)
+        The layer left out, and E without it.
     """
 
     base: float
@@ -100,18 +97,10 @@ def path_lengths(energy: Energy, rho: Particles, longest: int | None = None) -> 
     InputError
         If rho does not fit, or ``longest`` is not a whole number >= 0.
     """
-    energy.predict(rho, energy.problem.x[:1])  # raises for a measure that does not fit
-    problem, net = energy.problem, energy.depth.network(rho)
+    problem, net = energy.problem, energy.network(rho)
     longest = min(16 if longest is None else whole("longest", longest, least=0), net.layers)
-    stack, start = layers(problem, net, rho.theta), problem.start()
-    width = problem.shape[1]
-    square, total, rest = np.zeros(longest + 1), 0.0, 0.0
-    for rows in chunks(len(start), tape_size(problem, net) + (longest + 1) * width):
-        x, tape = start[rows], []
-        for layer in stack:
-            tape.append(layer.linearise(x))
-            x = x + tape[-1].value
-        p = problem.loss.gradient(x @ problem.readout.T, problem.y[rows]) @ problem.readout
+    square, total, rest, samples = np.zeros(longest + 1), 0.0, 0.0, len(problem.x)
+    for tape, p, _ in tapes(problem, net, rho.theta, extra=(longest + 1) * problem.shape[1]):
         by_length = np.zeros((longest + 1, *p.shape))
         by_length[0] = p
         for done, tangent in enumerate(reversed(tape)):
@@ -121,9 +110,9 @@ def path_lengths(energy: Energy, rho: Particles, longest: int | None = None) -> 
         square += np.sum(by_length**2, axis=(1, 2))
         total += float(np.vdot(p, p))
         rest += float(np.sum((p - by_length.sum(axis=0)) ** 2))
-    size = np.sqrt(square / len(start))
+    size = np.sqrt(square / samples)
     share = size / size.sum() if size.sum() > 0 else np.full(len(size), np.nan)
-    return PathLengths(size, share, float(np.sqrt(total / len(start))), float(np.sqrt(rest / len(start))))
+    return PathLengths(size, share, float(np.sqrt(total / samples)), float(np.sqrt(rest / samples)))
 
 
 def deletion(energy: Energy, rho: Particles) -> Deletion:

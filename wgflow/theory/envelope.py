@@ -13,10 +13,10 @@ import numpy as np
 
 from wgflow.base.types import Array
 from wgflow.energy import Energy
-from wgflow.model.depth import Gaps, Network
+from wgflow.model.depth import Gaps
 from wgflow.model.losses import LOSSES
 from wgflow.model.particles import Particles
-from wgflow.theory.layer_jacobians import chunks, layers, tape_size
+from wgflow.theory.layer_jacobians import tapes
 
 
 class Envelope(NamedTuple):
@@ -61,10 +61,8 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
 
     Parameters
     ----------
-    energy : Energy
-        Its problem and depth scheme; a regulariser does not enter the adjoint.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        The measure, and its problem and depth scheme; a regulariser does not enter the adjoint.
 
     Returns
     -------
@@ -76,30 +74,22 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
     InputError
         If rho does not fit the problem or the scheme.
     """
-    energy.predict(rho, energy.problem.x[:1])  # raises for a measure that does not fit
-    problem, net = energy.problem, energy.depth.network(rho)
-    stack, start = layers(problem, net, rho.theta), problem.start()
-    square, norm = np.zeros(len(stack) + 1), np.zeros(len(stack))
-    loss = 0.0
-    for rows in chunks(len(start), tape_size(problem, net)):
-        x, y, tape = start[rows], problem.y[rows], []
-        for layer in stack:
-            tape.append(layer.linearise(x))
-            x = x + tape[-1].value
-        output = x @ problem.readout.T
-        loss += float(problem.loss.value(output, y).sum())
-        p = problem.loss.gradient(output, y) @ problem.readout
+    problem, net = energy.problem, energy.network(rho)
+    square, norm, loss = np.zeros(net.layers + 1), np.zeros(net.layers), 0.0
+    for tape, p, losses in tapes(problem, net, rho.theta):
+        loss += losses
         square[-1] += np.vdot(p, p)
-        for k in reversed(range(len(stack))):
+        for k in reversed(range(net.layers)):
             p = p + tape[k].vjp(p)
             square[k] += np.vdot(p, p)
             norm[k] = tape[k].norm(norm[k])
-    square, loss = square / len(start), loss / len(start)
+    square, loss = square / len(problem.x), loss / len(problem.x)
     single = len(problem.readout) == 1 and type(problem.loss) is type(LOSSES["squared"])
+    uneven = isinstance(energy.depth, Gaps)
     total = np.append(np.cumsum(norm[::-1])[::-1], 0.0)
     with np.errstate(over="ignore"):  # an infinite upper bound is one
         return Envelope(
-            t=_depths(energy, net),
+            t=np.append(0.0, np.cumsum(net.weight)) if uneven else np.linspace(0.0, 1.0, net.layers + 1),
             ratio=square / square[-1] if square[-1] > 0 else np.full(len(square), np.nan),
             lower=_from_end(np.maximum(1.0 - norm, 0.0)),
             upper=_from_end(1.0 + norm),
@@ -114,9 +104,3 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
 def _from_end(factor: Array) -> Array:
     """Squared products over j >= k, (L + 1,)."""
     return np.append(np.cumprod(factor[::-1])[::-1], 1.0) ** 2
-
-
-def _depths(energy: Energy, net: Network) -> Array:
-    if isinstance(energy.depth, Gaps):
-        return np.append(0.0, np.cumsum(net.weight))
-    return np.linspace(0.0, 1.0, net.layers + 1)

@@ -6,7 +6,8 @@ F_k(x) = sum_(e in layer k) weight_e f(x, theta_particle(e)), so that X_(k+1) = 
 from __future__ import annotations
 
 import itertools
-from typing import Any, NamedTuple, Protocol
+from collections.abc import Iterator
+from typing import Any, NamedTuple, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,33 +23,6 @@ from wgflow.model.problem import Problem
 _STEP = 1e-30  # imaginary part of a complex step; its square underflows against 1
 _NUMBERS = 2**22  # numbers of one temporary array, 32 MiB
 _SPECTRA = 64  # spectral norms computed between two checks whether another can be larger
-
-
-class Linearisation(Protocol):
-    """Increment of one layer at states x (M, D) and its Jacobians there; M samples, D state columns."""
-
-    @property
-    def value(self) -> Array:
-        """F(x), (M, D)."""
-
-    def jvp(self, v: Array) -> Array:
-        """Jacobian-vector product F'(x) v, (M, D), for v (M, D) or for many at once, (..., M, D)."""
-
-    def vjp(self, p: Array) -> Array:
-        """Vector-Jacobian product F'(x)' p, (M, D), for p (M, D) or (..., M, D)."""
-
-    def norm(self, least: float = 0.0) -> float:
-        """Largest spectral norm of F'(x) over the samples, or ``least`` if that is larger."""
-
-
-class Layer(Protocol):
-    """One layer of a network as a function of the state."""
-
-    def linearise(self, x: Array) -> Linearisation:
-        """Increment and Jacobians at states x (M, D)."""
-
-    def second_derivative(self, x: Array, v: Array) -> Array:
-        """Second derivative F''(x)[v, v], (M, D): 0 for a piecewise linear activation, whose kinks it leaves out."""
 
 
 def layers(problem: Problem, net: Network, theta: Array) -> list[Layer]:
@@ -78,12 +52,25 @@ def layers(problem: Problem, net: Network, theta: Array) -> list[Layer]:
     return out
 
 
-def tape_size(problem: Problem, net: Network) -> int:
-    """Numbers in the linearisations of all layers for one sample."""
-    width = problem.shape[1]
+def tapes(
+    problem: Problem, net: Network, theta: Array, extra: int = 0
+) -> Iterator[tuple[list[Linearisation], Array, float]]:
+    """Forward sweep: linearisations of all layers, p(1) = W1' loss'(W1 X(1), y), (m, D), and the sum of the losses.
+
+    In chunks of samples, so that the linearisations and ``extra`` more numbers per sample fit into 32 MiB.
+    """
+    width, stack, start = problem.shape[1], layers(problem, net, theta), problem.start()
     if isinstance(problem.block, Unfolding):
-        return len(net.particle) * problem.block.units(width) + net.layers * width
-    return net.layers * (width * width + width)
+        size = len(net.particle) * problem.block.units(width) + net.layers * width
+    else:
+        size = net.layers * (width * width + width)
+    for rows in chunks(len(start), size + extra):
+        x, tape = start[rows], []
+        for layer in stack:
+            tape.append(layer.linearise(x))
+            x = x + tape[-1].value
+        output, y = x @ problem.readout.T, problem.y[rows]
+        yield tape, problem.loss.gradient(output, y) @ problem.readout, float(problem.loss.value(output, y).sum())
 
 
 def chunks(samples: int, size: int) -> list[slice]:
@@ -93,37 +80,44 @@ def chunks(samples: int, size: int) -> list[slice]:
 
 
 class _RidgeLayer(NamedTuple):
-    """Layer of U ridge units, sum_u a_u sigma(w_u . x + b_u), with its weights in a."""
+    """Layer of U ridge units as a function of the state, sum_u a_u sigma(w_u . x + b_u), with its weights in a."""
 
     a: Array  # (U, D)
     w: Array  # (U, D)
     b: Array  # (U,)
     activation: Activation
 
-    def linearise(self, x: Array) -> Linearisation:
+    def linearise(self, x: Array) -> _RidgeLinearisation:
+        """Increment and Jacobians at states x (M, D)."""
         z = x @ self.w.T + self.b  # (M, U)
         return _RidgeLinearisation(
             np.asarray(self.activation.value(z) @ self.a), self.activation.slope(z), self.a, self.w
         )
 
     def second_derivative(self, x: Array, v: Array) -> Array:
+        """Second derivative F''(x)[v, v], (M, D): 0 for a piecewise linear activation, whose kinks it leaves out."""
         curvature = np.imag(self.activation.slope(x @ self.w.T + self.b + 1j * _STEP)) / _STEP  # sigma'', (M, U)
         return np.asarray((curvature * (v @ self.w.T) ** 2) @ self.a)
 
 
 class _RidgeLinearisation(NamedTuple):
-    value: Array  # (M, D)
+    """Increment of one layer at states x (M, D) and its Jacobians there; M samples, D state columns."""
+
+    value: Array  # F(x), (M, D)
     slope: Array  # sigma'(z), (M, U)
     a: Array  # (U, D)
     w: Array  # (U, D)
 
     def jvp(self, v: Array) -> Array:
+        """Jacobian-vector product F'(x) v, (M, D), for v (M, D) or for many at once, (..., M, D)."""
         return np.asarray((v @ self.w.T * self.slope) @ self.a)
 
     def vjp(self, p: Array) -> Array:
+        """Vector-Jacobian product F'(x)' p, (M, D), for p (M, D) or (..., M, D)."""
         return np.asarray((p @ self.a.T * self.slope) @ self.w)
 
     def norm(self, least: float = 0.0) -> float:
+        """Largest spectral norm of F'(x) over the samples, or ``least`` if that is larger."""
         units, width = self.w.shape
         if units == 0:
             return least
@@ -146,7 +140,7 @@ class _BlockLayer(NamedTuple):
     theta: Array  # (E, P)
     weight: Array  # (E,)
 
-    def linearise(self, x: Array) -> Linearisation:
+    def linearise(self, x: Array) -> _BlockLinearisation:
         block, value = self.problem.block, np.zeros(x.shape)
         for row, weight in zip(self.theta, self.weight, strict=True):
             value += weight * block.forward(x, row, self.problem.activation)
@@ -179,6 +173,10 @@ class _BlockLinearisation(NamedTuple):
 
     def norm(self, least: float = 0.0) -> float:
         return _largest_norm(self.jacobian, least)
+
+
+Layer: TypeAlias = _RidgeLayer | _BlockLayer
+Linearisation: TypeAlias = _RidgeLinearisation | _BlockLinearisation
 
 
 def _largest_norm(matrices: Array, least: float) -> float:

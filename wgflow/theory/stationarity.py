@@ -6,6 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
+from scipy.integrate import cumulative_trapezoid
 
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
@@ -85,10 +86,8 @@ class Balance(NamedTuple):
 
     Attributes
     ----------
-    s : ndarray (F,)
-        Flow time.
-    drop : ndarray (F,)
-        E(0) - E(s).
+    s, drop : ndarray (F,)
+        Flow time, and E(0) - E(s).
     dissipated : ndarray (F,)
         int_0^s of the dissipation, by the trapezoid rule over the frames.
     defect : ndarray (F,)
@@ -138,7 +137,7 @@ def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: A
     With Euler steps of length h the defect is O(h), with frames Delta apart there is another O(Delta**2).
     """
     s, energy, dissipation = _series(s, energy, dissipation)
-    drop, dissipated = energy[0] - energy, _cumulative(s, dissipation)
+    drop, dissipated = energy[0] - energy, cumulative_trapezoid(dissipation, s, initial=0)
     defect = drop - dissipated
     at_switches = np.zeros_like(s)
     if switches is not None:
@@ -154,10 +153,8 @@ class Lojasiewicz(NamedTuple):
 
     Attributes
     ----------
-    s : ndarray (F,)
-        Flow time.
-    ratio : ndarray (F,)
-        dissipation / (E - inf E), >= 0; NaN where E <= inf E.
+    s, ratio : ndarray (F,)
+        Flow time, and dissipation / (E - inf E) >= 0; NaN where E <= inf E.
     middle : ndarray (F - 1,)
         Flow times half way between frames.
     predicted : ndarray (F - 1,)
@@ -212,9 +209,8 @@ def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum
 
 def _series(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Array, Array, Array]:
     """The three series of frames, checked."""
-    s, energy, dissipation = (
-        finite_array(name, values, 1) for name, values in (("s", s), ("energy", energy), ("dissipation", dissipation))
-    )
+    s, energy = finite_array("s", s, 1), finite_array("energy", energy, 1)
+    dissipation = finite_array("dissipation", dissipation, 1)
     lengths = [len(s), len(energy), len(dissipation)]
     if len(set(lengths)) > 1:
         raise InputError(f"s, energy, dissipation: expected equally many numbers, got {lengths}")
@@ -223,8 +219,3 @@ def _series(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Ar
     if (np.diff(s) <= 0).any():
         raise InputError("s: expected flow times that increase from frame to frame, got some that do not")
     return s, energy, dissipation
-
-
-def _cumulative(s: Array, values: Array) -> Array:
-    """Integral from s_0 to each s by the trapezoid rule, (F,)."""
-    return np.concatenate([[0.0], np.cumsum(0.5 * np.diff(s) * (values[1:] + values[:-1]))])
