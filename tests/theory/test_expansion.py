@@ -10,9 +10,8 @@ from wgflow.base.errors import InputError
 from wgflow.kernels.reference import adjoints, states
 from wgflow.model.activations import ACTIVATIONS, Activation
 from wgflow.model.depth import Network
-from wgflow.theory.expansion import expand, remainders
+from wgflow.theory.expansion import expand, gradient_similarity, remainders, shallow_network
 from wgflow.theory.layer_jacobians import layers
-from wgflow.theory.similarity import gradient_similarity, shallow_network
 
 SCHEMES = [
     {"name": "gaps"},

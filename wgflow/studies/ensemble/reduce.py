@@ -13,8 +13,7 @@ from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.study.labels import short_names, word
 from wgflow.study.workspace import Workspace
 from wgflow.theory.ablation import deletion, path_lengths, permutation
-from wgflow.theory.expansion import ALPHAS, ORDERS, remainders
-from wgflow.theory.similarity import gradient_similarity
+from wgflow.theory.expansion import ALPHAS, ORDERS, gradient_similarity, remainders
 from wgflow.trajectory import Trajectory
 
 SCALES = (1.0, 0.7, *ALPHAS)  # block scales drawn; slopes are fitted over those of ALPHAS
