@@ -11,7 +11,11 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.theory import nearest_neighbours, reference_laws
 from wgflow.theory.nearest_neighbours import nearest_distances, smallest_distance
-from wgflow.theory.support import SupportEstimator, directions, support, thinnest, uniformity
+from wgflow.theory.support import SupportEstimator, directions, thinnest, uniformity
+
+
+def support(theta, tau, law, draws=2000, ensembles=8, seed=0, groups=None):
+    return SupportEstimator(law, len(theta), draws, ensembles, seed, groups).measure(theta, tau)
 
 
 def brute(x, y):

@@ -42,14 +42,8 @@ def nearest_distances(points: Array, sample: Array, method: str = "auto") -> Arr
     (sample, points), size = comparable(sample, points)
     if _uses_tree(method, sample):
         return np.asarray(size * cKDTree(_distinct(sample)).query(points)[0])
-    centre = sample.mean(axis=0)  # small norms lose least in the difference below
-    points, sample = points - centre, sample - centre
-    half, nearest = 0.5 * np.einsum("nd,nd->n", sample, sample), np.empty(len(points), np.int64)
-    for rows in _blocks(len(points), len(sample)):
-        score = points[rows] @ sample.T
-        score -= half  # the largest x.y - |y|**2/2 is the nearest
-        nearest[rows] = score.argmax(axis=1)
-    return size * _distances(points, sample[nearest])
+    centre = sample.mean(axis=0)
+    return size * _by_products(points - centre, sample - centre)
 
 
 def smallest_distance(sample: Array, method: str = "auto") -> float:
@@ -69,13 +63,7 @@ def smallest_distance(sample: Array, method: str = "auto") -> float:
     if _uses_tree(method, sample):
         return size * float(cKDTree(sample).query(sample, k=2)[0][:, 1].min())
     sample = sample - sample.mean(axis=0)
-    half, nearest = 0.5 * np.einsum("nd,nd->n", sample, sample), np.empty(len(sample), np.int64)
-    for rows in _blocks(len(sample), len(sample)):
-        score = sample[rows] @ sample.T
-        score -= half
-        score[np.arange(len(score)), np.arange(len(sample))[rows]] = -np.inf  # not itself
-        nearest[rows] = score.argmax(axis=1)
-    return size * float(_distances(sample, sample[nearest]).min())
+    return size * float(_by_products(sample, sample, others=True).min())
 
 
 def _distinct(sample: Array) -> Array:
@@ -91,11 +79,15 @@ def _uses_tree(method: str, sample: Array) -> bool:
     return method == "tree" or (method == "auto" and sample.shape[1] <= _TREE)
 
 
-def _blocks(points: int, sample: int) -> list[slice]:
-    step = max(1, _BLOCK // sample)
-    return [slice(low, low + step) for low in range(0, points, step)]
-
-
-def _distances(x: Array, y: Array) -> Array:
-    difference = x - y
+def _by_products(points: Array, sample: Array, others: bool = False) -> Array:
+    """Distances to the nearest point of a sample about 0, small norms losing least; or to the nearest *other* point."""
+    half, nearest = 0.5 * np.einsum("nd,nd->n", sample, sample), np.empty(len(points), np.int64)
+    step = max(1, _BLOCK // len(sample))
+    for low in range(0, len(points), step):
+        score = points[low : low + step] @ sample.T
+        score -= half  # the largest x.y - |y|**2/2 is the nearest
+        if others:
+            score[np.arange(len(score)), low + np.arange(len(score))] = -np.inf
+        nearest[low : low + step] = score.argmax(axis=1)
+    difference = points - sample[nearest]
     return np.asarray(np.sqrt(np.einsum("qd,qd->q", difference, difference)))

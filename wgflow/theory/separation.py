@@ -28,7 +28,7 @@ from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference_laws import IidComparison, Law, compare_with_iid, draws, initial_law
-from wgflow.theory.support import coverage_reference, covered, directions
+from wgflow.theory.support import CoverageReference, directions
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
@@ -121,7 +121,7 @@ class SeparationEstimator:
         self._scale = (
             np.where(spread.constant, 1.0, spread.unit * spread.deviation) if scaled else np.ones(points.shape[1])
         )
-        self._reference = coverage_reference(points / self._scale, [ensemble / self._scale for ensemble in iid])
+        self._reference = CoverageReference(points / self._scale, [ensemble / self._scale for ensemble in iid])
 
     def measure(self, theta: Array) -> Separation:
         """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
@@ -137,7 +137,7 @@ class SeparationEstimator:
         iid = [self._unit(float(distance)) for distance in self._reference.covering]
         return Separation(
             self.kind,
-            covered(self._reference, distance),
+            self._reference.covered(distance),
             compare_with_iid(self._unit(float(distance.max())), iid),
             max(iid),
             float(size.min()),

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import NamedTuple
 
 import numpy as np
 
@@ -65,27 +64,29 @@ class Support:
         return min([1.0] + [part.ratio for part in parts if part.iid > 0])  # N <= P + 1 iid draws are thin themselves
 
 
-class CoverageReference(NamedTuple):
-    """Fresh draws of a law in some coordinates, and how near ensembles of N iid draws come to them.
+class CoverageReference:
+    """Fresh draws of a law in some coordinates, (Q, d), and how near at least two iid ensembles, (N, d), come to them.
 
     Attributes
     ----------
-    fresh : ndarray (Q, d)
-        Fresh draws.
     radius : float
         Distance within which an iid ensemble has 95% of them.
-    coverage, covering : list of float
-        Fraction within it, and distance of the farthest fresh draw, for each iid ensemble.
+    covering : list of float
+        Distance of the farthest fresh draw from each iid ensemble.
     """
 
-    fresh: Array
-    radius: float
-    coverage: list[float]
-    covering: list[float]
+    def __init__(self, fresh: Array, iid: list[Array]) -> None:
+        distance = np.array([nearest_distances(fresh, ensemble) for ensemble in iid])  # (ensembles, Q)
+        self.fresh, self.radius = fresh, float(np.quantile(distance, QUANTILE))
+        self._coverage, self.covering = list((distance <= self.radius).mean(axis=1)), list(distance.max(axis=1))
 
     def distances(self, sample: Array) -> Array:
-        """Distances of the fresh draws from a sample in the same coordinates; infinite from an empty one."""
+        """Distances (Q,) of the fresh draws from a sample in the same coordinates; infinite from an empty one."""
         return nearest_distances(self.fresh, sample) if len(sample) else np.full(len(self.fresh), np.inf)
+
+    def covered(self, distance: Array) -> IidComparison:
+        """Fraction of the fresh draws within the radius, from their distances (Q,), compared with iid."""
+        return compare_with_iid(float((distance <= self.radius).mean()), self._coverage)
 
 
 class SupportEstimator:
@@ -133,16 +134,16 @@ class SupportEstimator:
         parts = [column_spread(pooled[0]), column_spread(pooled[1][:, None])]
         spread = np.concatenate([part.unit * part.deviation for part in parts])
         self.scale = np.where(np.concatenate([part.constant for part in parts]), 1.0, spread)
-        self._joint = coverage_reference(self._points(*fresh), [self._points(*ensemble) for ensemble in iid])
-        self._separation = [_separation(self._points(*ensemble)) for ensemble in iid]
-        self._thinnest = [thinnest(self._points(*ensemble)) for ensemble in iid]
+        points = [self._points(*ensemble) for ensemble in iid]
+        self._joint = CoverageReference(self._points(*fresh), points)
+        self._separation, self._thinnest = [_separation(each) for each in points], [thinnest(each) for each in points]
         self._tau = [uniformity(depths) for _, depths in iid]
         self._groups = {"theta": slice(None)} | dict(groups or {})
         self._directions = {}
         for name, columns in self._groups.items():
             samples = [directions(theta[:, columns]) for theta, _ in (fresh, *iid)]
             if all(map(len, samples)):
-                self._directions[name] = coverage_reference(samples[0], samples[1:])
+                self._directions[name] = CoverageReference(samples[0], samples[1:])
         self._ratios = tuple(self._measure(*ensemble).ratio for ensemble in iid)
 
     def measure(self, theta: Array, tau: Array, mass: Array | None = None) -> Support:
@@ -168,10 +169,8 @@ class SupportEstimator:
                 f"theta, tau: expected shapes (N, {self.parameters}) and (N,), got {theta.shape} and {tau.shape}"
             )
         if len(mass) != len(tau) or (mass < 0).any() or not mass.any():
-            raise InputError(
-                f"mass: expected {len(tau)} weights >= 0, not all 0, got {len(mass)} from {mass.min():g} to "
-                f"{mass.max():g}"
-            )
+            got = f"{len(mass)} from {mass.min():g} to {mass.max():g}"
+            raise InputError(f"mass: expected {len(tau)} weights >= 0, not all 0, got {got}")
         kept = mass > 0
         return replace(self._measure(theta[kept], tau[kept], mass[kept]), iid=self._ratios)
 
@@ -179,9 +178,9 @@ class SupportEstimator:
         points = self._points(theta, tau)
         distance = self._joint.distances(points)
         return Support(
-            covered(self._joint, distance),
+            self._joint.covered(distance),
             {
-                name: covered(reference, reference.distances(directions(theta[:, self._groups[name]])))
+                name: reference.covered(reference.distances(directions(theta[:, self._groups[name]])))
                 for name, reference in self._directions.items()
             },
             compare_with_iid(distance.max(), self._joint.covering),
@@ -192,20 +191,6 @@ class SupportEstimator:
 
     def _points(self, theta: Array, tau: Array) -> Array:
         return np.column_stack([theta, tau]) / self.scale
-
-
-def support(
-    theta: Array,
-    tau: Array,
-    law: Law,
-    draws: int = 2000,
-    ensembles: int = 8,
-    seed: int = 0,
-    groups: Mapping[str, slice] | None = None,
-    mass: Array | None = None,
-) -> Support:
-    """Support of particles theta (N, P), tau (N,); arguments as for :class:`SupportEstimator`."""
-    return SupportEstimator(law, len(theta), draws, ensembles, seed, groups).measure(theta, tau, mass)
 
 
 def directions(theta: Array) -> Array:
@@ -238,18 +223,6 @@ def uniformity(tau: Array, mass: Array | None = None) -> float:
     else:
         steps = np.append(0.0, np.cumsum(mass[order]) / mass.sum())
     return float(max((steps[1:] - ordered).max(), (ordered - steps[:-1]).max()))
-
-
-def coverage_reference(fresh: Array, iid: list[Array]) -> CoverageReference:
-    """Coverage of fresh draws (Q, d) by at least two iid ensembles, (N, d) each."""
-    distance = np.array([nearest_distances(fresh, ensemble) for ensemble in iid])  # (ensembles, Q)
-    radius = float(np.quantile(distance, QUANTILE))
-    return CoverageReference(fresh, radius, list((distance <= radius).mean(axis=1)), list(distance.max(axis=1)))
-
-
-def covered(reference: CoverageReference, distance: Array) -> IidComparison:
-    """Fraction of the fresh draws at most a radius away, from their distances (Q,), compared with iid ensembles."""
-    return compare_with_iid(float((distance <= reference.radius).mean()), reference.coverage)
 
 
 def _separation(points: Array) -> float:
