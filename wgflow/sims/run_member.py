@@ -61,7 +61,7 @@ def check_files(
                 then, found = trajectory.parameters["provenance"], trajectory.parameters
         except TrajectoryError as error:
             raise TrajectoryError(f"{error}, or delete it: the same command then runs this member again") from error
-        check_identity(path, planned, document, found)
+        _check_identity(path, planned, document, found)
         if not then:
             if not (keep and mixed):
                 raise InputError(
@@ -86,14 +86,8 @@ def check_files(
             )
 
 
-def check_identity(path: Path, planned: RunPlan, document: Spec, found: Mapping[str, Spec]) -> None:
-    """Refuse the documents of a file that is not this member's.
-
-    Raises
-    ------
-    TrajectoryError
-        If it is another's.
-    """
+def _check_identity(path: Path, planned: RunPlan, document: Spec, found: Mapping[str, Spec]) -> None:
+    """Refuse the documents of a file that is not this member's."""
     identity.require(path, document, found["study"])
     path_of_data = getattr(planned.member.problem, "path", None)
     if path_of_data is not None and not found["study"]["problem"]["path"].startswith(identity.DATA):
@@ -109,49 +103,49 @@ def check_identity(path: Path, planned: RunPlan, document: Spec, found: Mapping[
 _NO_START = "no particles to go on from; it starts again from s = 0"
 
 
-def time_done(work: Workspace, planned: RunPlan) -> float:
-    """Flow time s up to which a member's file already reaches."""
+class OnDisk(NamedTuple):
+    """How far a member has come in its file.
+
+    Attributes
+    ----------
+    s : float
+        Flow time from which it goes on.
+    finished : bool
+        Whether the file is, at the end or with a divergence.
+    restart : str
+        Why it must start again from the beginning, as a sentence; empty if it need not.
+    """
+
+    s: float = 0.0
+    finished: bool = False
+    restart: str = ""
+
+
+def on_disk(work: Workspace, planned: RunPlan) -> OnDisk:
+    """How far a member has come in its file, if it has one."""
     path = work.member(planned.label, planned.values).path
     if not path.is_file():
-        return 0.0
+        return OnDisk()
     with Trajectory(path) as trajectory:
+        kept, finished = trajectory.particles > 0, trajectory.finished
         try:
             s = trajectory[-1].s if len(trajectory) else 0.0
-            return s if trajectory.particles or planned.member.reached(s) else 0.0  # which starts again
-        except TrajectoryError:
-            return 0.0  # the run will find out how much of it is whole
+        except TrajectoryError:  # if there are particles, the run will find a frame to go on from
+            return OnDisk(restart="" if kept else f"{path}: its last frame is damaged and {_NO_START}")
+    if s <= 0 or planned.member.reached(s):
+        return OnDisk(s, finished)
+    if not kept:
+        return OnDisk(restart=f"{path}: has numbers up to s = {s:g} and {_NO_START}")
+    return OnDisk(s, finished, system_of(planned.member).not_resumable(path, s))
 
 
 def share_left(work: Workspace, planned: RunPlan) -> float:
     """Share of a member's flow time that is still to be run, 0 to 1; 0 also if it has diverged."""
-    path = work.member(planned.label, planned.values).path
     try:
-        done = time_done(work, planned) / planned.member.flow.until
-        if 0 < done < 1:
-            with Trajectory(path) as trajectory:
-                return 0.0 if trajectory.finished else 1.0 - done
-        return 1.0 - min(done, 1.0)
+        s, finished, _ = on_disk(work, planned)
     except TrajectoryError:  # the run will say what is wrong with the file
         return 1.0
-
-
-def restart_reason(work: Workspace, planned: RunPlan) -> str:
-    """Why a member must restart from the beginning, as a sentence; empty if it can resume."""
-    path = work.member(planned.label, planned.values).path
-    if not path.is_file():
-        return ""
-    kept = 1
-    try:
-        with Trajectory(path) as trajectory:
-            kept = trajectory.particles
-            s = trajectory[-1].s if len(trajectory) else 0.0
-    except TrajectoryError:  # if there are particles, the run will find a frame to go on from
-        return "" if kept else f"{path}: its last frame is damaged and {_NO_START}"
-    if s <= 0 or planned.member.reached(s):
-        return ""
-    if not kept:
-        return f"{path}: has numbers up to s = {s:g} and {_NO_START}"
-    return system_of(planned.member).not_resumable(path, s)
+    return 0.0 if finished and s > 0 else 1.0 - min(s / planned.member.flow.until, 1.0)
 
 
 def run_member(
@@ -215,7 +209,7 @@ def run_member(
             capacity=planned.frames,
         )
 
-    if path.is_file() and (kept or planned.member.reached(time_done(work, planned))):
+    if path.is_file() and (kept or planned.member.reached(on_disk(work, planned).s)):
         writer = TrajectoryWriter.resume(path)
         if writer.dropped:
             after = f"it and {writer.dropped - 1} after it are" if writer.dropped > 1 else "it is"

@@ -144,7 +144,8 @@ def _run_members(
     """Run what is left of all members, the longest first; how each ended, in the study's order."""
     study, work, planned = run.study, run.work, run.planned
     loads = [size.work for size in run.sizes]
-    done = [run_member.time_done(work, each) for each in planned]
+    begun = [run_member.on_disk(work, plan) for plan in planned]
+    done = [file.s for file in begun]
     until = [each.member.flow.until for each in planned]
     total = sum(load * end for load, end in zip(loads, until, strict=True))
     bar = progress.add_task(
@@ -153,8 +154,9 @@ def _run_members(
 
     progress.tasks[progress.task_ids.index(bar)].start_time = progress.get_time() - spent  # earlier runs of it count
 
-    for lost in filter(None, (run_member.restart_reason(work, each) for each in planned)):
-        say(lost)
+    for file in begun:
+        if file.restart:
+            say(file.restart)
 
     def advance(number: int, s: float) -> None:
         if s > done[number]:
