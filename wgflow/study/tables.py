@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeAlias
 
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    ConfigDict,
-    Field,
-    WithJsonSchema,
-    field_validator,
-)
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema
 
 from wgflow.base.registry import build, name_and_options
 from wgflow.base.validate import real
@@ -27,6 +21,27 @@ class Table(BaseModel):
     model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
+def _checked(check: Callable[[Any], object]) -> AfterValidator:
+    """Validator by a check that raises; the value stays as it is written."""
+
+    def unchanged(value: Any) -> Any:
+        check(value)
+        return value
+
+    return AfterValidator(unchanged)
+
+
+def _check_activation(value: Any) -> None:
+    name_and_options("activation", value)  # a table or a name, not an object
+    activations.activation(value)
+
+
+Block: TypeAlias = Annotated[Any, _checked(lambda value: build("block", value, blocks.BLOCKS))]
+Activation: TypeAlias = Annotated[Any, _checked(_check_activation)]
+Loss: TypeAlias = Annotated[str, _checked(losses.loss)]
+Integrator: TypeAlias = Annotated[str, _checked(integrators.integrator)]
+
+
 class ProblemTable(Table):
     """What every problem has: samples held out, scaling, and the network's fixed parts."""
 
@@ -38,28 +53,9 @@ class ProblemTable(Table):
         description="padded: K extra state columns, read out; identity: D = D_in, output the mean of columns; whole: "
         "D = D_in = K, output the state itself",
     )
-    block: Any = Field("ridge", description="residual block: its name, or a table with name and options")
-    activation: Any = Field("tanh", description="activation inside the block: its name, or a table")
-    loss: str = Field("squared", description="loss of one sample")
-
-    @field_validator("block")
-    @classmethod
-    def _block(cls, value: Any) -> Any:
-        build("block", value, blocks.BLOCKS)
-        return value
-
-    @field_validator("activation")
-    @classmethod
-    def _activation(cls, value: Any) -> Any:
-        name_and_options("activation", value)  # a table or a name, not an object
-        activations.activation(value)
-        return value
-
-    @field_validator("loss")
-    @classmethod
-    def _loss(cls, value: Any) -> Any:
-        losses.loss(value)
-        return value
+    block: Block = Field("ridge", description="residual block: its name, or a table with name and options")
+    activation: Activation = Field("tanh", description="activation inside the block: its name, or a table")
+    loss: Loss = Field("squared", description="loss of one sample")
 
 
 class DiabetesTable(ProblemTable):
@@ -73,7 +69,7 @@ class DigitsTable(ProblemTable):
 
     name: Literal["digits"]
     parity: bool = Field(False, description="one target, 1 for even digits and -1 for odd ones; set loss = squared")
-    loss: str = Field("cross_entropy", description="loss of one sample")
+    loss: Loss = Field("cross_entropy", description="loss of one sample")
 
 
 class SineTable(ProblemTable):
@@ -187,8 +183,8 @@ class NetworkTable(Table):
 
     kind: Literal["resnet", "dnn"] = "resnet"
     layers: int = Field(4, ge=2, description="hidden layers L")
-    h1: Any = Field("tanh", description="activation of a layer's features")
-    h2: Any = Field("tanh", description="activation of what a layer adds, in a resnet")
+    h1: Activation = Field("tanh", description="activation of a layer's features")
+    h2: Activation = Field("tanh", description="activation of what a layer adds, in a resnet")
     method: Literal["flow", "descent"] = Field(
         "flow", description="flow: weights and features move as states of their own; descent: scaled gradient descent"
     )
@@ -203,13 +199,6 @@ class NetworkTable(Table):
     sigma: float = Field(1.0, gt=0, description="scale of the draws")
     outer: float = Field(1.0, description="weights v_(L+1) of the last layer at the start, all equal")
     ridge: float = Field(0.0, ge=0, description="penalty of the soft version of minimum_norm")
-
-    @field_validator("h1", "h2")
-    @classmethod
-    def _activations(cls, value: Any) -> Any:
-        name_and_options("activation", value)
-        activations.activation(value)
-        return value
 
 
 class LangevinTable(Table):
@@ -249,8 +238,18 @@ class QuadraticTable(Table):
 
 
 IngredientChoice: TypeAlias = Annotated[LangevinTable | BirthDeathTable | BirthTable, Field(discriminator="name")]
+
+
+def _every(value: Any) -> Any:
+    """Length of equal times, or the table of another schedule as it is written."""
+    due = None if value is None else schedule(value)
+    return due.s if isinstance(due, Every) else value
+
+
 EveryChoice: TypeAlias = Annotated[
-    Any, WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "object"}, {"type": "null"}]})
+    Any,
+    AfterValidator(_every),
+    WithJsonSchema({"anyOf": [{"type": "number", "exclusiveMinimum": 0}, {"type": "object"}, {"type": "null"}]}),
 ]
 
 
@@ -272,27 +271,13 @@ class FlowTable(Table):
     smallest: float | None = Field(None, gt=0, description="rules that adapt: length below which no step is cut")
     batch: int | None = Field(None, ge=1, description="samples of each step's velocity; all if left out")
     ingredients: list[IngredientChoice] = Field(default_factory=list, description="called after every step")
-    integrator: str = Field("euler", description="method in s")
+    integrator: Integrator = Field("euler", description="method in s")
     boundary: Literal["clip", "reflect", "free"] = Field("clip", description="ends of depth")
     mobility: dict[str, Amount] = Field(
         default_factory=dict,
         description="factor on the velocity by parameter group, and for tau: a number, or a formula in D, K, M, N, L "
         "and the groups' standard deviations by their names",
     )
-
-    @field_validator("every")
-    @classmethod
-    def _every(cls, value: Any) -> Any:
-        if value is None:
-            return None
-        made = schedule(value)
-        return made.s if isinstance(made, Every) else value
-
-    @field_validator("integrator")
-    @classmethod
-    def _integrator(cls, value: Any) -> Any:
-        integrators.integrator(value)
-        return value
 
 
 DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]
