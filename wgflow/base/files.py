@@ -1,4 +1,4 @@
-"""Atomic writes, and unique file names for labels."""
+"""Atomic writes, locks between processes, and unique file names for labels."""
 
 from __future__ import annotations
 
@@ -9,6 +9,9 @@ import os
 import re
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
+
+from wgflow.base.errors import TrajectoryError
 
 _LONGEST = 150  # characters of a label in a file's name
 # Labels that a file name keeps unchanged, also where case is folded; other names end in the label's digest.
@@ -41,6 +44,58 @@ def remove_drafts(path: Path) -> None:
     """Remove temporary files that killed processes have left; the caller holds the lock of ``path``."""
     for draft in path.parent.glob(f".{glob.escape(path.name)}.*.new"):
         draft.unlink(missing_ok=True)
+
+
+def lock(file: BinaryIO, wait: bool = False) -> bool:
+    """Lock an open file against other processes; False where the system or the disk has no locks.
+
+    Raises
+    ------
+    BlockingIOError
+        If another process has locked it and this one is not to wait.
+    """
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise
+    except (ModuleNotFoundError, OSError):
+        return False
+    return True
+
+
+@contextlib.contextmanager
+def alone(path: Path) -> Iterator[None]:
+    """Exclude other writers of a file. The lock is a separate file, so that it never conflicts with a reader's lock.
+
+    Raises
+    ------
+    TrajectoryError
+        If another writer holds it.
+    """
+    name = path.with_name(f".{path.name}.lock")
+    with _locked(name, path):
+        try:
+            yield
+        finally:
+            name.unlink(missing_ok=True)
+
+
+def _locked(name: Path, path: Path) -> BinaryIO:
+    """Open and lock the file that has that name once it is locked."""
+    while True:
+        file = name.open("ab")
+        try:
+            if not lock(file):
+                return file
+        except BlockingIOError as error:
+            file.close()
+            raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(name.stat(), os.fstat(file.fileno())):
+                return file
+        file.close()  # its holder has just removed it, and another writer may lock a new one
 
 
 def _sync(folder: Path) -> None:

@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any
 
 from wgflow.base.errors import BackendError
+from wgflow.base.files import lock
 
 logger = logging.getLogger("wgflow.kernels")
 _in_process = threading.RLock()
@@ -158,12 +159,6 @@ def exclusive(*sources: Path) -> Iterator[None]:
 
 def _lock(path: Path, stack: contextlib.ExitStack) -> bool:
     try:
-        import fcntl
-    except ModuleNotFoundError:  # Windows
-        return False
-    try:
-        file = stack.enter_context(path.open("ab"))
-        fcntl.flock(file, fcntl.LOCK_EX)
+        return lock(stack.enter_context(path.open("ab")), wait=True)
     except OSError:
         return False
-    return True

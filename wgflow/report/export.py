@@ -15,7 +15,7 @@ from wgflow.base.terminal import printable
 from wgflow.study.labels import short_names, words
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory, schema
-from wgflow.trajectory.to_xarray import variables
+from wgflow.trajectory.convert import variables
 
 if TYPE_CHECKING:
     import xarray

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from wgflow.base.errors import InputError, TrajectoryError, WorkspaceError
-from wgflow.base.files import atomic_write, file_name, remove_drafts, sanitised
+from wgflow.base.files import atomic_write, file_name, lock, remove_drafts, sanitised
 from wgflow.base.types import Spec
 from wgflow.study.labels import word
 from wgflow.study.provenance import digest, now, plain
@@ -248,15 +248,11 @@ class Workspace:
         """
         with (self.folder / ".lock").open("ab") as file:
             try:
-                import fcntl
-
-                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                lock(file)  # without locks the trajectory files still refuse a second writer
             except BlockingIOError as error:
                 raise WorkspaceError(
                     f"{self.folder}: another process is running this study; wait for it, or choose another --out"
                 ) from error
-            except (ModuleNotFoundError, OSError):
-                pass  # no locks on this system or disk; the trajectory files still refuse a second writer
             yield
 
     def event(self, kind: str, **details: Any) -> None:

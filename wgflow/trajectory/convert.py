@@ -1,15 +1,18 @@
-"""Conversion of trajectories: points in three dimensions for molecular viewers, NetCDF for labelled arrays."""
+"""Conversion of trajectories: labelled arrays for xarray and NetCDF, points in space for molecular viewers."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import h5py
 import numpy as np
+from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError
+from wgflow.base.extras import install
 from wgflow.base.files import atomic_write
 from wgflow.base.types import Array
 from wgflow.model.projections import principal_directions, projection_matrix
@@ -18,6 +21,51 @@ from wgflow.trajectory.reader import Trajectory
 
 if TYPE_CHECKING:
     import xarray
+
+Variables = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
+
+
+def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
+    """Arrays of a trajectory by name, with the names of their dimensions.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        The run.
+    particles : bool, optional
+        Also theta (frame, particle, component), tau and mass (frame, particle); otherwise only the series (frame,).
+
+    Raises
+    ------
+    TrajectoryError
+        If a frame does not match its digest.
+    """
+    names = ("s", "step", *trajectory.observables)
+    series = {name: trajectory.series(name) for name in names}
+    out: Variables = {
+        name: (("frame", *schema.axes(name, values.shape[1:])), values) for name, values in series.items()
+    }
+    if not particles or not len(trajectory) or not trajectory.particles:
+        return out
+    first = trajectory[0]
+    stacked = {name: np.empty((len(trajectory), *getattr(first, name).shape)) for name in ("theta", "tau", "mass")}
+    for number, frame in enumerate(trajectory):
+        for name, values in stacked.items():
+            values[number] = getattr(frame, name)
+    dims = ("frame", "particle", "component")
+    return out | {name: (dims[: values.ndim], values) for name, values in stacked.items()}
+
+
+def to_xarray(trajectory: Trajectory, particles: bool = True) -> xarray.Dataset:
+    """Trajectory as a labelled data set; see :meth:`wgflow.Trajectory.to_xarray`."""
+    try:
+        import xarray
+    except ModuleNotFoundError as error:
+        raise InputError(f"to_xarray: expected xarray, got no such package; {install('xarray')}") from error
+    arrays = variables(trajectory, particles)
+    coordinates = {name: arrays.pop(name) for name in ("s", "step")}
+    documents = {name: json.dumps(document) for name, document in trajectory.parameters.items()}
+    return xarray.Dataset(arrays, coordinates, documents)
 
 
 def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> None:

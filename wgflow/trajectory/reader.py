@@ -252,7 +252,7 @@ class Trajectory(Sequence[Frame]):
         TrajectoryError
             If a frame does not match its digest.
         """
-        from wgflow.trajectory.to_xarray import to_xarray
+        from wgflow.trajectory.convert import to_xarray
 
         return to_xarray(self, particles)
 

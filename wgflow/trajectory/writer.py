@@ -18,14 +18,13 @@ from types import TracebackType
 import numpy as np
 
 from wgflow.base.errors import InputError, LostError, TrajectoryError
-from wgflow.base.files import atomic_write, remove_drafts
+from wgflow.base.files import alone, atomic_write, remove_drafts
 from wgflow.base.types import Frame, Spec
 from wgflow.base.validate import whole
 from wgflow.trajectory import layout, new_file, schema
 from wgflow.trajectory.file_io import read_at, write_at
 from wgflow.trajectory.frames import Frames, encode
 from wgflow.trajectory.layout import Layout
-from wgflow.trajectory.lock import alone
 from wgflow.trajectory.new_file import Data, Recordable
 
 _FSYNC_SECONDS = 30.0  # a power cut loses at most this much; a kill loses nothing
