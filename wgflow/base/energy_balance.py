@@ -58,14 +58,10 @@ class EnergyBalance(NamedTuple):
 
         Parameters
         ----------
-        start, end : float
-            E before and after it.
-        explicit : float
-            Integral of dE/ds at a fixed measure.
-        dissipated : float
-            q, or NaN.
-        s : float
-            Flow time at its end.
+        start, end, s : float
+            E before and after it, and the flow time at its end.
+        explicit, dissipated : float
+            Integral of dE/ds at a fixed measure, and q, or NaN.
         switched : bool
             Whether particles changed places in depth.
         rounding : float
@@ -81,7 +77,8 @@ class EnergyBalance(NamedTuple):
             return EnergyBalance(*sums, *self[3:8], *apart)
         rose = self.rises, self.rise, self.rise_s, self.risen
         if change > allowed:
-            rose = self.rises + 1, *max((self.rise, self.rise_s), (change, s), key=_size), self.risen + change
+            largest = (change, s) if change > self.rise else (self.rise, self.rise_s)
+            rose = self.rises + 1, *largest, self.risen + change
         return EnergyBalance(*sums, self.defect + defect, *rose, *self[8:])
 
     @property
@@ -97,7 +94,3 @@ LENGTH = len(EMPTY)
 def rounding(dtype: str) -> float:
     """Largest change of E that may be rounding, relative to E or to its change so far, for a precision by name."""
     return _ROUNDING[dtype]
-
-
-def _size(rise: tuple[float, float]) -> float:
-    return rise[0]

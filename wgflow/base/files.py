@@ -21,13 +21,7 @@ _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)  # 
 
 @contextlib.contextmanager
 def atomic_write(path: Path) -> Iterator[Path]:
-    """Temporary path for a new file, which atomically replaces ``path`` on success and is removed on failure.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Temporary path for a new file, which atomically replaces ``path`` on success and is removed on failure."""
     draft = path.with_name(f".{path.name}.{os.getpid()}.new")  # one per process
     try:
         yield draft
@@ -67,13 +61,7 @@ def lock(file: BinaryIO, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[None]:
-    """Exclude other writers of a file. The lock is a separate file, so that it never conflicts with a reader's lock.
-
-    Raises
-    ------
-    TrajectoryError
-        If another writer holds it.
-    """
+    """Exclude other writers of a file or raise TrajectoryError; the lock is another file, which readers never touch."""
     name = path.with_name(f".{path.name}.lock")
     with _locked(name, path):
         try:

@@ -45,10 +45,8 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
 
     Parameters
     ----------
-    kind : str
-        What the name stands for, e.g. ``"block"``.
-    name : object
-        The value given.
+    kind, name : str, object
+        What the name stands for, e.g. ``"block"``, and the value given.
     known : iterable of str
         The known names.
     """
@@ -71,13 +69,7 @@ _Entry = TypeVar("_Entry")
 
 
 def lookup(kind: str, name: object, table: Mapping[str, _Entry]) -> _Entry:
-    """Entry of a registry.
-
-    Raises
-    ------
-    InputError
-        If the registry has no such name.
-    """
+    """Entry of a registry; raises InputError if it has no such name."""
     if not isinstance(name, str) or name not in table:
         raise unknown(kind, name, table)
     return table[name]
@@ -88,10 +80,8 @@ def name_and_options(kind: str, choice: object, instead: str = "") -> tuple[obje
 
     Parameters
     ----------
-    kind : str
-        What is chosen, for the message.
-    choice : object
-        A name or a mapping.
+    kind, choice : str, object
+        What is chosen, for the message, and a name or a mapping.
     instead : str, optional
         Description of the object that is accepted as well.
 

@@ -20,13 +20,7 @@ _WORDS = 4  # 64-bit words that Philox makes from one counter value
 
 
 def key(seed: int, stream: str) -> tuple[int, int]:
-    """Philox's key of a seed and a stream: two numbers, each 0 <= word < 2**64.
-
-    Raises
-    ------
-    InputError
-        If the seed is outside its range.
-    """
+    """Philox's key of a seed and a stream: two numbers, each 0 <= word < 2**64; raises InputError for a wrong seed."""
     seed = scalar(seed)
     if isinstance(seed, bool) or not isinstance(seed, int) or not 0 <= seed < 2**64:
         raise InputError(f"seed: expected an integer with 0 <= seed < 2**64, got {describe(seed)}")

@@ -41,10 +41,8 @@ def try_once(thing: object, about: Hashable, trial: Callable[[], None]) -> None:
 
     Parameters
     ----------
-    thing : object
-        The object, identified by ``id``; it need be neither hashable nor weakly referable.
-    about : hashable
-        Whatever else the trial depends on.
+    thing, about : object, hashable
+        The object, identified by ``id`` and thus of any kind, and whatever else the trial depends on.
     trial : callable
         Raises InputError if the object fails.
     """
@@ -77,14 +75,10 @@ def require_methods(kind: str, choice: object, example: str, names: Iterable[str
 
     Parameters
     ----------
-    kind : str
-        What it should be, e.g. ``"loss"``.
-    choice : object
-        The value given.
-    example : str
-        The class that documents the interface.
-    names : iterable of str
-        Attributes required.
+    kind, choice : str, object
+        What it should be, e.g. ``"loss"``, and the value given.
+    example, names : str, iterable of str
+        The class that documents the interface, and the attributes required.
     """
     if isinstance(choice, type):
         raise InputError(
@@ -106,13 +100,7 @@ def recorded_spec(thing: object, spec: Spec, table: Mapping[str, object]) -> Spe
 
 
 class Candidate(NamedTuple):
-    """An object on trial.
-
-    Attributes
-    ----------
-    kind, name : str
-        For messages.
-    """
+    """An object on trial, by its kind and name in messages; methods raise InputError if it fails."""
 
     kind: str
     name: object
@@ -122,13 +110,7 @@ class Candidate(NamedTuple):
         return InputError(f"{self.kind} {self.name!r}: expected {expected}, got {got}{do and '; '}{do}")
 
     def call(self, what: str, function: Callable[..., Any], *arguments: Any) -> Any:
-        """Call a function of the object.
-
-        Raises
-        ------
-        InputError
-            If it raises, or changes an argument.
-        """
+        """Call a function of the object, which may neither raise nor change an argument."""
         copies = [value.copy() if isinstance(value, np.ndarray) else value for value in arguments]
         shapes = ", ".join(str(value.shape) for value in arguments if isinstance(value, np.ndarray))
         try:
@@ -151,24 +133,14 @@ class Candidate(NamedTuple):
     def numbers(
         self, what: Sequence[str], function: Callable[..., Any], arguments: Sequence[Any], shapes: Sequence[Any]
     ) -> list[_Numbers]:
-        """Arrays that a function of the object returns, the same when called twice.
+        """Arrays that a function of the object returns, real numbers in double precision, the same when called twice.
 
         Parameters
         ----------
-        what : sequence of str
-            Names of the arrays, the function's name first.
-        function : callable
-            The function.
-        arguments : sequence
-            Arrays and numbers.
-        shapes : sequence of tuples
-            Shapes expected.
-
-        Raises
-        ------
-        InputError
-            If the function raises, changes an argument, does not return the same again, or returns anything but real
-            numbers in double precision of these shapes.
+        what, shapes : sequence of str, sequence of tuples
+            Names of the arrays, the function's name first, and the shapes expected.
+        function, arguments : callable, sequence
+            The function, and arrays and numbers to call it with.
         """
         first, again = (self._arrays(what, self.call(what[0], function, *arguments)) for _ in range(2))
         for name, array, other, shape in zip(what, first, again, shapes, strict=True):
@@ -203,12 +175,10 @@ class Candidate(NamedTuple):
 
         Parameters
         ----------
-        what : str
-            Name of the rows.
+        what, of : str
+            Name of the rows, and what a row belongs to, such as a sample.
         whole, part : ndarray (n, ...), (m, ...)
             Computed for all rows, and for the first m of them alone.
-        of : str
-            What a row belongs to, such as a sample.
         """
         part = np.asarray(part)
         if part.shape != whole[: len(part)].shape if part.ndim else True:
@@ -229,10 +199,8 @@ class Candidate(NamedTuple):
         ----------
         what, of : str
             Names of the derivative and of its function.
-        derivative : ndarray
-            The derivative at 0.
-        line : callable
-            The function along a line, from a number to an array of that shape.
+        derivative, line : ndarray, callable
+            The derivative at 0, and the function along a line, from a number to an array of that shape.
         where : sequence of int, optional
             Index of the line, for the message.
         """
@@ -254,14 +222,10 @@ class Candidate(NamedTuple):
         ----------
         what, of : str
             Names of the gradient and of its function.
-        gradient : ndarray (..., n)
-            The gradient.
-        moved : callable
-            The function of a displacement of the variable, (n,) to (...).
-        most : int
-            Largest number of axes, and the number of random directions.
-        seed : int, optional
-            Seed of the directions.
+        gradient, moved : ndarray (..., n), callable
+            The gradient, and the function of a displacement of the variable, (n,) to (...).
+        most, seed : int
+            Largest number of axes, which is also the number of random directions, and their seed.
         """
         count = gradient.shape[-1]
         axes = np.eye(count) if count <= most else normal(seed, f"try {what}", (most, count))
@@ -287,18 +251,13 @@ def contradicted(derivative: _Numbers, line: Callable[[float], _Numbers]) -> tup
 
     Parameters
     ----------
-    derivative : ndarray
-        The derivative at 0.
-    line : callable
-        The function, from a number to an array of that shape.
+    derivative, line : ndarray, callable
+        The derivative at 0, and the function, from a number to an array of that shape.
     """
     derivative = np.asarray(derivative, np.float64)
     middle = np.asarray(line(0.0), np.float64)
-    wrong, right, estimate = (
-        np.zeros(derivative.shape, bool),
-        np.zeros(derivative.shape, bool),
-        np.zeros(derivative.shape),
-    )
+    wrong, right = np.zeros(derivative.shape, bool), np.zeros(derivative.shape, bool)
+    estimate = np.zeros(derivative.shape)
     for h in _STEPS:
         up, down = ((np.asarray(line(sign * h), np.float64) - middle) / (sign * h) for sign in (1.0, -1.0))
         size = np.maximum(np.abs(derivative), np.maximum(np.abs(up), np.abs(down)))

@@ -21,13 +21,7 @@ def check_instance(name: str, value: object, kind: type, hint: str = "") -> None
 
 
 def refuse_masked(name: str, value: object) -> None:
-    """Refuse NumPy arrays with masked entries, also inside lists: a plain array would lose the mask.
-
-    Raises
-    ------
-    InputError
-        If an entry is masked.
-    """
+    """Raise InputError for NumPy arrays with masked entries, also inside lists: a plain array would lose the mask."""
     if isinstance(value, list | tuple):
         for item in value:
             if isinstance(item, list | tuple | np.ma.MaskedArray):
@@ -46,14 +40,12 @@ def numbers(name: str, value: ArrayLike, kinds: str = "biuf", what: str = "an ar
 
     Parameters
     ----------
-    name : str
-        Name of the argument, for the message.
+    name, what : str
+        Name of the argument and what is expected, for the message.
     value : array_like
         Nothing masked; no complex numbers, no strings of digits.
     kinds : str, optional
         NumPy kinds allowed.
-    what : str, optional
-        What is expected, for the message.
 
     Raises
     ------

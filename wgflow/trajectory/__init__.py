@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 __all__ = ["Trajectory", "TrajectoryWriter"]
@@ -12,12 +13,7 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name == "Trajectory":
-        from wgflow.trajectory.reader import Trajectory
-
-        return Trajectory
-    if name == "TrajectoryWriter":  # imported on first use: only writing needs HDF5
-        from wgflow.trajectory.writer import TrajectoryWriter
-
-        return TrajectoryWriter
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = "reader" if name == "Trajectory" else "writer"  # imported on first use: only writing needs HDF5
+    return getattr(importlib.import_module(f"{__name__}.{module}"), name)

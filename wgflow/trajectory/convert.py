@@ -26,22 +26,8 @@ Variables = dict[str, tuple[tuple[str, ...], NDArray[Any]]]
 
 
 def variables(trajectory: Trajectory, particles: bool = True) -> Variables:
-    """Arrays of a trajectory by name, with the names of their dimensions.
-
-    Parameters
-    ----------
-    trajectory : Trajectory
-        The run.
-    particles : bool, optional
-        Also theta (frame, particle, component), tau and mass (frame, particle); otherwise only the series (frame,).
-
-    Raises
-    ------
-    TrajectoryError
-        If a frame does not match its digest.
-    """
-    names = ("s", "step", *trajectory.observables)
-    series = {name: trajectory.series(name) for name in names}
+    """Arrays of a trajectory by name, with the names of their dimensions; ``particles`` adds theta, tau and mass."""
+    series = {name: trajectory.series(name) for name in ("s", "step", *trajectory.observables)}
     out: Variables = {
         name: (("frame", *schema.axes(name, values.shape[1:])), values) for name, values in series.items()
     }
@@ -69,13 +55,7 @@ def to_xarray(trajectory: Trajectory, particles: bool = True) -> xarray.Dataset:
 
 
 def write_netcdf(dataset: xarray.Dataset, out: Path, compress: bool = False) -> None:
-    """Write a data set as NetCDF, made in memory since HDF5 does not handle a full disk reliably.
-
-    Raises
-    ------
-    OSError
-        If it cannot be written.
-    """
+    """Write a data set as NetCDF, made in memory since HDF5 does not handle a full disk reliably."""
     encoding = {name: {"zlib": True, "complevel": 4, "shuffle": True} for name in dataset.data_vars} if compress else {}
     image = dataset.to_netcdf(engine="h5netcdf", encoding=encoding)
     with atomic_write(out) as draft:
@@ -89,10 +69,8 @@ def to_three_dimensions(
 
     Parameters
     ----------
-    trajectory : Trajectory
-        The run.
-    out : Path
-        The file.
+    trajectory, out : Trajectory, Path
+        The run, and the file to write.
     axes : sequence of str, optional
         Three names as in :func:`wgflow.model.projections.projection_matrix`; principal directions are those over all
         frames and particles. By default pc1, pc2, tau.

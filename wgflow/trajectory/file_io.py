@@ -10,13 +10,7 @@ from wgflow.base.errors import TrajectoryError
 
 
 def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
-    """Bytes of a file from an offset.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file is shorter, or the memory too small.
-    """
+    """Bytes of a file from an offset; raises TrajectoryError if the file is shorter, or the memory too small."""
     try:
         out = bytearray(size)
     except MemoryError as error:
@@ -31,13 +25,7 @@ def read_at(file: io.FileIO, offset: int, size: int) -> bytearray:
 
 
 def write_at(file: io.FileIO, offset: int, data: Any) -> None:
-    """Write bytes at an offset, all of them.
-
-    Raises
-    ------
-    OSError
-        If the disk is full or gone.
-    """
+    """Write bytes at an offset, all of them; raises OSError if the disk is full or gone."""
     done, size = _pwrite(file, data, offset), len(data) if type(data) is bytes else memoryview(data).nbytes
     while done < size:  # a full disk may take a part of the bytes; the next write then raises the error
         done += _pwrite(file, memoryview(data).cast("B")[done:], offset + done)

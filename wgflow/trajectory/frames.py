@@ -25,14 +25,12 @@ _CHUNK = 2**14  # frames, at most, whose numbers are read at once
 
 
 class Frames:
-    """Committed frames of an open file.
+    """Committed frames of an open file; a method raises TrajectoryError where one does not match its digest.
 
     Parameters
     ----------
-    file : FileIO
-        The file.
-    layout : Layout
-        Places of its datasets.
+    file, layout : FileIO, Layout
+        The file, and the places of its datasets.
 
     Attributes
     ----------
@@ -59,13 +57,7 @@ class Frames:
             self.count -= 1
 
     def columns(self, block: int | None = None) -> dict[str, NDArray[Any]]:
-        """Numbers of all frames by path, and the checksums of one block of each frame if given, read in long chunks.
-
-        Raises
-        ------
-        TrajectoryError
-            If a frame does not match its digest.
-        """
+        """Numbers of all frames by path, and the checksums of one block of each frame if given, read in long chunks."""
         parts = []
         for begin in range(0, self.count, self._chunk):
             numbers = self._numbers(begin, min(self.count, begin + self._chunk))
@@ -75,13 +67,7 @@ class Frames:
         return {path: np.concatenate([part[path] for part in parts]) for path in parts[0]}
 
     def _numbers(self, start: int, stop: int) -> dict[str, NDArray[Any]]:
-        """Numbers and arrays of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B).
-
-        Raises
-        ------
-        TrajectoryError
-            If a frame does not match its digest.
-        """
+        """Numbers and arrays of frames start..stop-1 by path, and the checksums of their blocks (stop - start, B)."""
         digests = self.layout.digests
         out = {element.path: self._read(element.path, start, stop) for element in digests.numbers}
         blocks, commits = self._read(schema.BLOCKS, start, stop), self._read(schema.DIGEST, start, stop)
@@ -100,13 +86,7 @@ class Frames:
         return max(1, min(_CHUNK, _READ_BYTES // max(1, wide)))
 
     def read(self, start: int, stop: int) -> Iterator[Frame]:
-        """Frames start..stop-1, read in long chunks.
-
-        Raises
-        ------
-        TrajectoryError
-            If a frame does not match its digest.
-        """
+        """Frames start..stop-1, read in long chunks."""
         stride = self.layout.places[schema.POSITION].stride + self.layout.places[schema.MASS].stride
         chunk = min(max(1, _READ_BYTES // max(1, stride)), self._chunk)
         for begin in range(start, stop, chunk):
@@ -120,13 +100,7 @@ class Frames:
                 yield _frame(position[k], mass[k], row)
 
     def particle(self, index: int) -> tuple[NDArray[Any], NDArray[Any]]:
-        """Positions (F, P + 1) and masses (F,) of one particle, read from its block of each frame.
-
-        Raises
-        ------
-        TrajectoryError
-            If the block of a frame does not match its digest.
-        """
+        """Positions (F, P + 1) and masses (F,) of one particle, read from its block of each frame."""
         layout = self.layout
         block, within = divmod(index, layout.digests.block)
         first = block * layout.digests.block

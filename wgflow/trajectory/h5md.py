@@ -45,11 +45,6 @@ def create(
         Shapes of the caller's observables at one frame, () for a number.
     arrays : mapping of str to ndarray
         Documents and constant arrays, by path.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
     """
     constants = {f"{schema.GROUP}/id": np.arange(particles), **arrays}
     filled = schema.elements(observables)

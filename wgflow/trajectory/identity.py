@@ -76,15 +76,7 @@ def value(study: Spec, key: str) -> Any:
 
 
 def read(path: Path) -> Spec:
-    """Resolved study stored in a file, {} if there is none.
-
-    Raises
-    ------
-    TrajectoryError
-        If the file is damaged or does not exist.
-    OSError
-        If it cannot be read.
-    """
+    """Resolved study stored in a file, {} if there is none; raises OSError if the file is missing or damaged."""
     state = path.stat()
     return _read(path, (state.st_ino, state.st_size, state.st_mtime_ns, state.st_ctime_ns))
 
@@ -98,13 +90,7 @@ def _read(path: Path, state: tuple[int, ...]) -> Spec:
 
 
 def require(path: Path, expected: Spec, found: Spec) -> None:
-    """Refuse a file whose resolved study is not the expected one.
-
-    Raises
-    ------
-    TrajectoryError
-        If it is the file of another run, or has no study.
-    """
+    """Raise TrajectoryError for a file whose resolved study is not the expected one, or that has none."""
     if not found:
         raise TrajectoryError(
             f"{path}: expected the member it is named after, got a file that does not say whose it is; {ADVICE}"

@@ -81,12 +81,10 @@ class Layout:
         Datasets by path.
     version : tuple of int
         Version of the format.
-    observables : dict of str to tuple of int
-        Shapes of the caller's observables at one frame, by name; () for a number.
+    observables, callers : dict of str to tuple of int, tuple of str
+        Shapes of observables at one frame, by name, () for a number; and the names of those that are the caller's.
     balanced : bool
         Whether frames have a balance of energy, which is then one of ``observables``.
-    callers : tuple of str
-        Names of the other observables.
     frames, particles, width : int
         Frames that fit, N (0 for a file without particles), and P + 1.
     elements : tuple of Element
@@ -168,13 +166,7 @@ class Layout:
 
 
 def opened(path: Path, mode: Literal["rb", "r+b"] = "rb") -> io.FileIO:
-    """Open a file unbuffered.
-
-    Raises
-    ------
-    TrajectoryError
-        If there is none.
-    """
+    """Open a file unbuffered; raises TrajectoryError if there is none."""
     if not path.is_file():
         shown = str(path) if str(path).isprintable() else repr(str(path))
         if path.is_dir():
@@ -231,13 +223,7 @@ def read(file: io.FileIO, sealed: bool = True) -> Layout:
 
 
 def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, int] = schema.MODULE_VERSION) -> Layout:
-    """Layout of a file from the list of its datasets.
-
-    Raises
-    ------
-    ValueError
-        If the places contradict each other or the schema.
-    """
+    """Layout of a file from the list of its datasets; raises ValueError as :class:`Layout` does."""
     return Layout({path: _place(*entries) for path, *entries in listed}, size, start, version)
 
 
@@ -246,17 +232,10 @@ def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> 
 
     Parameters
     ----------
-    file : BinaryIO
-        The file, open for writing.
-    places : mapping of str to Place
-        Its datasets.
+    file, places : BinaryIO, mapping of str to Place
+        The file, open for writing, and its datasets.
     size, start : int
         Sizes of the file and of the block, in bytes.
-
-    Raises
-    ------
-    ValueError
-        If the block is too short for all names.
     """
     listed = [[path, place.dtype.str, place.shape, place.offset, place.sha256] for path, place in places.items()]
     text = json.dumps({"version": schema.MODULE_VERSION, "size": size, "places": listed}, separators=(",", ":"))

@@ -53,13 +53,7 @@ def create(
     shapes: Mapping[str, tuple[int, ...]],
     capacity: int,
 ) -> None:
-    """Make the file of a new run; see :meth:`wgflow.trajectory.TrajectoryWriter.create`.
-
-    Raises
-    ------
-    OSError
-        If the file cannot be written.
-    """
+    """Make the file of a new run; see :meth:`wgflow.trajectory.TrajectoryWriter.create`."""
     contents = {"energy": system.spec(), **documents}
     texts = {name: json.dumps(content or {}, sort_keys=True) for name, content in contents.items()}
     arrays: dict[str, NDArray[Any]]
@@ -78,17 +72,10 @@ def create(
 
 
 def observable_shapes(observables: Sequence[str] | Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """Shapes of the caller's observables by name, () for a number.
-
-    Raises
-    ------
-    InputError
-        If a name occurs twice or is reserved, or a shape is not valid.
-    """
+    """Shapes of the caller's observables by name, () for a number; raises InputError for a wrong name or shape."""
     if len(set(observables)) < len(observables):
         raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
-    shapes: dict[str, tuple[int, ...]] = {}
-    shapes |= observables if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
+    shapes = dict(observables) if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
     for name, shape in shapes.items():
         sizes = [whole(f"shape of observable {name!r}", n) for n in shape]
         if len(shape) > 2 or math.prod(sizes) > schema.MOST_ENTRIES:
@@ -107,14 +94,8 @@ def observable_shapes(observables: Sequence[str] | Mapping[str, tuple[int, ...]]
 def create_like(frames: Frames, path: Path, capacity: int, without: Collection[str] = ()) -> Layout:
     """Make a file with the documents and arrays of another one, room for another number of frames, and no frame.
 
-    Documents in ``without`` are left empty, arrays are left out.
-
-    Raises
-    ------
-    TrajectoryError
-        If what is to be copied has changed since the other file was sealed.
-    OSError
-        If the file cannot be written.
+    Documents in ``without`` are left empty, arrays are left out. Raises TrajectoryError if what is to be copied has
+    changed since the other file was sealed.
     """
     source = frames.layout
     wanted = {element.path for element in schema.STATIC} - {f"{schema.GROUP}/id", *without}

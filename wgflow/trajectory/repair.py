@@ -46,10 +46,7 @@ class Report(NamedTuple):
 def check(path: Path) -> Report:
     """Check a file against its seal, its digests and, through HDF5, its schema.
 
-    Raises
-    ------
-    TrajectoryError
-        If it is not a trajectory, or too damaged to be examined.
+    Raises TrajectoryError if it is not a trajectory, or too damaged to be examined.
     """
     with opened(path) as file:
         places, damage = layout.read(file, sealed=False), []
@@ -72,10 +69,8 @@ def repair(path: Path, out: Path) -> Report:
 
     Parameters
     ----------
-    path : Path
-        A damaged trajectory; it is not changed.
-    out : Path
-        The copy, which must not exist yet.
+    path, out : Path
+        A damaged trajectory, which is not changed, and the copy, which must not exist yet.
 
     Returns
     -------
@@ -131,13 +126,7 @@ def _places(path: Path, file: io.FileIO) -> Layout:
 
 
 def _ask_hdf5(function: str, path: Path) -> list[Any]:
-    """Result of a function of :mod:`h5md` for a file, computed in a process that may crash, hang or exhaust memory.
-
-    Raises
-    ------
-    TrajectoryError
-        If it does.
-    """
+    """Result of a function of :mod:`h5md` for a file, computed in a process that may crash, hang or exhaust memory."""
     script = f"import sys; from wgflow.trajectory import h5md; print(h5md.{function}(sys.argv[1]))"
     command = [sys.executable, "-c", script, str(path)]
     try:

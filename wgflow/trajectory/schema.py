@@ -41,14 +41,10 @@ class Element(NamedTuple):
 
     Attributes
     ----------
-    path : str
-        Its path.
-    dtype : str
-        NumPy type.
+    path, dtype, meaning : str
+        Its path, NumPy type and contents.
     shape : tuple of str
         Letters of its shape, F first if it is written at every frame.
-    meaning : str
-        Its contents.
     """
 
     path: str
@@ -123,15 +119,7 @@ def lengths(frames: int, particles: int, width: int, observables: Mapping[str, t
 
 
 def block_particles(particles: int, width: int) -> int:
-    """Particles in one block: about 10 KiB, and no more than 1024 blocks per frame.
-
-    Parameters
-    ----------
-    particles : int
-        N.
-    width : int
-        P + 1.
-    """
+    """Particles in one block, from N and P + 1: about 10 KiB, and no more than 1024 blocks per frame."""
     return max(1, _BLOCK_BYTES // (8 * (width + 1)), -(-particles // _BLOCKS))
 
 
