@@ -98,7 +98,7 @@ def test_networks_of_features_laws_and_the_rest(again):
     assert other.loss == last.loss
     assert again(last).loss == last.loss
     system = again(PackedNetwork(network, 4))
-    assert np.array_equal(system.pack(state).theta, PackedNetwork(network, 4).pack(state).theta)
+    assert np.array_equal(system.pack(state), PackedNetwork(network, 4).pack(state))
     law = reference_laws.initial_law(PROBLEM)
     assert np.array_equal(again(law)(5, 1)[0], law(5, 1)[0])
 

@@ -232,7 +232,7 @@ def test_a_network_of_features_with_own_objects_is_rebuilt(tmp_path):
             return system.problem.arrays()
 
     assert "own={'h1': ...}" in said(from_trajectory, Stored())
-    assert from_trajectory(Stored(), own={"h1": mine}).unpack(units.theta).weights.outer.shape == (3,)
+    assert from_trajectory(Stored(), own={"h1": mine}).unpack(units).weights.outer.shape == (3,)
 
 
 # --- what to install

@@ -158,7 +158,7 @@ def test_starts(start):
         np.testing.assert_array_equal(np.asarray(state.weights.inner), expected[start]().inner)
     assert (flow.defect(network, state).largest > 1e-6) == (start == "ideal")
     assert len(setup.start) == 12
-    assert setup.start.theta.shape == (12, setup.energy.problem.shape[3])
+    assert setup.energy.pack(state).shape == (12, setup.energy.problem.shape[3])
 
 
 def test_figures_of_blocks_and_of_networks_are_not_mixed(folder, capsys):

@@ -37,27 +37,27 @@ def leaves(state):
 
 def test_units_are_the_state(system, begin):
     units = system.pack(begin)
-    assert units.theta.shape == (UNITS, system.problem.shape[3])
-    back = system.unpack(units.theta)
-    assert np.array_equal(system.pack(back).theta, units.theta)
+    assert units.shape == (UNITS, system.problem.shape[3])
+    back = system.unpack(units)
+    assert np.array_equal(system.pack(back), units)
     groups = system.groups()
     assert groups["v_4"] == slice(system.problem.shape[3] - 1, system.problem.shape[3])
-    np.testing.assert_array_equal(units.theta[2, groups["alpha_3"]], begin.features.alpha[1][2])
-    np.testing.assert_array_equal(units.theta[2, groups["v_2"]], begin.weights.middle[0].dense()[:, 2])
+    np.testing.assert_array_equal(units[2, groups["alpha_3"]], begin.features.alpha[1][2])
+    np.testing.assert_array_equal(units[2, groups["v_2"]], begin.weights.middle[0].dense()[:, 2])
     with pytest.raises(InputError, match="theta: expected"):
-        system.unpack(units.theta[1:])
+        system.unpack(units[1:])
 
 
 @pytest.mark.parametrize("method", ["flow", "descent"])
 @pytest.mark.parametrize("integrator", ["euler", "rk4"])
 def test_frames_are_the_snapshots_of_the_library(system, begin, method, integrator):
     frames = list(Motion(system, method, integrator, 0.05).run(begin, 0.5, 0.25))
-    dense = system.unpack(system.pack(begin).theta)
+    dense = system.unpack(system.pack(begin))
     found = list(flow.run(system.network, dense, 10, 0.05, integrator, 5, flow=method == "flow"))
     assert [frame.s for frame in frames] == pytest.approx([each.s for each in found])
     for frame, each in zip(frames, found, strict=True):
         assert frame.energy == pytest.approx(each.loss, rel=1e-12)
-        np.testing.assert_allclose(frame.theta, system.pack(each.state).theta, rtol=1e-10, atol=1e-12)
+        np.testing.assert_allclose(frame.theta, system.pack(each.state), rtol=1e-10, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", ["flow", "descent"])
@@ -81,7 +81,7 @@ def test_a_run_through_a_file_takes_the_same_steps(system, begin, method, stop, 
 
 
 def test_dissipation_is_minus_the_slope_of_the_loss(system, begin):
-    drift = system.network.gradient(system.unpack(system.pack(begin).theta).weights)
+    drift = system.network.gradient(system.unpack(system.pack(begin)).weights)
     h = 1e-4
     losses = [frame.energy for frame in Motion(system, "descent", "rk4", h).run(begin, 2 * h)]
     slope = (-3 * losses[0] + 4 * losses[1] - losses[2]) / (2 * h)

@@ -36,7 +36,7 @@ def test_its_lines_run(capsys):
 
 def test_observables_and_keys_of_the_page():
     from wgflow.study.tables import NetworkTable
-    from wgflow.systems.neural_feature_flow.observables import OBSERVABLES
+    from wgflow.systems.neural_feature_flow.members import OBSERVABLES
 
     for name in re.findall(r"observables? `(\w+)`", PAGE):
         assert name in OBSERVABLES

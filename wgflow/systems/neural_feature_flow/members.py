@@ -1,27 +1,29 @@
-"""Members that are feature networks: their tables checked, their objects built."""
+"""Members that are feature networks: their tables checked, their objects built, their observables."""
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
+from wgflow.base.environment import one_thread
 from wgflow.base.errors import BackendError, InputError
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Frame
 from wgflow.kernels.auto import Choice
 from wgflow.model.problem import Problem
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.study.tables import NetworkTable
-from wgflow.systems.neural_feature_flow import coupling, initial, population
+from wgflow.systems.neural_feature_flow import coupling, flow, gram, initial, population
 from wgflow.systems.neural_feature_flow.flow import State
-from wgflow.systems.neural_feature_flow.flow import start as with_features
+from wgflow.systems.neural_feature_flow.low_rank import block
 from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
-from wgflow.systems.neural_feature_flow.observables import OBSERVABLES
-from wgflow.systems.neural_feature_flow.system import PackedNetwork
+from wgflow.systems.neural_feature_flow.state import Features, Weights
+from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
 from wgflow.systems.problem import problems, require_heldout
-from wgflow.systems.protocol import Setup, System, refuse_unused
+from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
 
 _OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
     "particles": ("count",),
@@ -29,6 +31,61 @@ _OWN = {  # keys of tables that a network has a use for; the others must stay wh
 }
 _SAMPLE = 2**15  # particles behind the population's Gram matrices
 _STEP_OVERHEAD = 2e4  # work of a step of any size
+_FIRST_UNITS = 256  # of a network, recorded as the observable "units"
+
+
+def _heldout(setup: Setup, state: State) -> float:
+    """Mean loss of the network's weights on the held-out samples; NaN if there are none."""
+    if setup.heldout is None:
+        return np.nan
+    network = setup.heldout.network
+    return float(network.loss_of(network.predict(state.weights, network.x)))
+
+
+def _first(setup: Setup) -> PackedNetwork:
+    return PackedNetwork(setup.energy.network, min(setup.energy.units, _FIRST_UNITS))
+
+
+def _units(setup: Setup, state: State) -> Array:
+    """First units, with their features and mutual weights, as the rows of a network of that width."""
+    first, (inner, middle, outer) = _first(setup), state.weights
+    count = first.units
+    weights = Weights(inner[:, :count], tuple(block(v, count) for v in middle), outer[:count])
+    alpha, beta = (tuple(array[:count] for array in arrays) for arrays in state.features)
+    return first.pack(State(weights, Features(alpha, beta)))
+
+
+def _observable(
+    measure: Callable[[Setup, State], float | Array], shape: Callable[[Setup], tuple[int, ...]] = lambda _: ()
+) -> Observable:
+    """Observable of a frame's state, on one BLAS thread, since the last digits depend on the number of threads."""
+
+    def measured(frame: Frame, setup: Setup) -> float | Array:
+        with one_thread():
+            return measure(setup, state_of(setup.energy, frame))
+
+    return Observable(measured, shape)
+
+
+OBSERVABLES: dict[str, Observable] = {
+    "heldout": _observable(_heldout),
+    "outputs": _observable(  # at the samples trained on, from the features
+        lambda setup, state: setup.energy.network.output(*state)[:, None],
+        lambda setup: (setup.energy.network.points, 1),
+    ),
+    # how far features are from those that the weights give
+    "defect": _observable(lambda setup, state: flow.defect(setup.energy.network, state).largest),
+    # the loss of the frame once the defect is small
+    "loss_of_weights": _observable(lambda setup, state: float(setup.energy.network.value(state.weights))),
+    "unit_spread": _observable(
+        lambda _, state: initial.spread(state.features), lambda setup: (setup.energy.network.layers - 1,)
+    ),
+    "units": _observable(_units, lambda setup: _first(setup).shape),
+    "eigenvalues": _observable(
+        lambda setup, state: gram.smallest_eigenvalues(setup.energy.network, state.features),
+        lambda setup: (setup.energy.network.layers,),
+    ),
+}
 
 
 class Begin:
@@ -40,20 +97,15 @@ class Begin:
     def __len__(self) -> int:
         return self.system.units
 
-    @functools.cached_property
-    def theta(self) -> Array:
-        """Units as rows, (m, P)."""
-        return self.system.pack(self()).theta
-
     def __call__(self) -> State:
         """Draw the state."""
         table, network, units = self._table, self.system.network, self.system.units
         if table.start == "standard":
-            return with_features(network, initial.standard(network, units, self._seed, table.sigma))
-        made = initial.minimum_norm(network, units, self._seed, table.sigma, table.outer, table.ridge, table.draw)
+            return flow.start(network, initial.standard(network, units, self._seed, table.sigma))
+        begin = initial.minimum_norm(network, units, self._seed, table.sigma, table.outer, table.ridge, table.draw)
         if table.start == "minimum_norm":
-            return State(made.weights, made.features)
-        return coupling.ideal(network, made, population.population(network, table.sigma, _SAMPLE))
+            return State(begin.weights, begin.features)
+        return coupling.ideal(network, begin, population.population(network, table.sigma, _SAMPLE))
 
 
 def check(member: Member) -> None:
@@ -99,7 +151,7 @@ class FeatureNetwork(System):
         if backend == "gpu":
             raise BackendError("backend: expected cpu or reference for a feature network, got gpu")
         check(member)
-        table, flow = member.network or NetworkTable(), member.flow
+        table, times = member.network or NetworkTable(), member.flow
         if problem.y.shape[1] != 1:
             raise InputError(f"problem: expected one target for a feature network, got {problem.y.shape[1]} columns")
         if table.start == "ideal" and table.ridge:
@@ -109,9 +161,9 @@ class FeatureNetwork(System):
             for each in (problem, heldout)
             if each is not None
         ]
-        motion = Motion(systems[0], table.method, flow.integrator, flow.step)
+        motion = Motion(systems[0], table.method, times.integrator, times.step)
         begin = Begin(systems[0], table, member.seed)
-        motion.run(begin, flow.until, flow.every)  # checks the times; nothing is drawn until a frame is asked for
+        motion.run(begin, times.until, times.every)  # checks the times; nothing is drawn until a frame is asked for
         return Setup(self, systems[0], systems[1] if len(systems) > 1 else None, motion, begin)
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:

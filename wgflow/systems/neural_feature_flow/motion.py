@@ -19,7 +19,7 @@ from wgflow.flow.schedule import Schedule, schedule
 from wgflow.systems.neural_feature_flow.flow import State, descent_step, flow_stages, flow_step, start
 from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
 from wgflow.systems.neural_feature_flow.state import Drift
-from wgflow.systems.neural_feature_flow.system import PackedNetwork, Units
+from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
 
 METHODS = ("flow", "descent")
 
@@ -56,7 +56,7 @@ class Motion:
 
     def run(
         self,
-        begin: State | Units | Frame | Callable[[], State],
+        begin: State | Frame | Callable[[], State],
         until: float,
         every: float | Spec | Schedule | None = None,
         on_step: Callable[[int, float], None] | None = None,
@@ -79,15 +79,17 @@ class Motion:
 
     def _loop(
         self,
-        start: State | Units | Frame | Callable[[], State],
+        start: State | Frame | Callable[[], State],
         clock: StepClock,
         on_step: Callable[[int, float], None] | None,
     ) -> Iterator[Frame]:
-        if isinstance(start, Units | Frame):
-            state = self.system.unpack(np.asarray(start.theta))
+        if isinstance(start, Frame):
+            state = state_of(self.system, start)
         else:
-            with one_thread():
-                state = _dense(start if isinstance(start, State) else start())
+            with (
+                one_thread()
+            ):  # matrices become arrays, as files store them, so that a resumed run takes the same steps
+                state = self.system.unpack(self.system.pack(start if isinstance(start, State) else start()))
         balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, rounding("float64")
         good: Frame | None = None
         begin, moved, first = True, False, self._look(state)
@@ -136,7 +138,7 @@ class Motion:
                 f"step than {self.h:g}",
                 good,
             )
-        theta = self.system.pack(now).theta
+        theta = self.system.pack(now)
         mass = np.full(count, 1.0 / count)
         numbers = (drift.loss, dissipation, 0, self.h)
         return Frame(clock.step, clock.s, theta, np.zeros(count), mass, *numbers, balance=balance)
@@ -152,10 +154,3 @@ def rate(drift: Drift, inputs: int, units: int) -> float:
         else:
             total += np.sum(dense(v) ** 2) / units**2
     return float(total)
-
-
-def _dense(state: State) -> State:
-    """State with its matrices as arrays, as files store them, so that a resumed run takes the same steps."""
-    weights = state.weights
-    middle = tuple(np.ascontiguousarray(dense(v)) for v in weights.middle)
-    return State(weights._replace(middle=middle), state.features)

@@ -29,21 +29,6 @@ from wgflow.trajectory import Trajectory
 NAME = "features"  # takes the place of the name of a depth scheme
 
 
-class Units(NamedTuple):
-    """Units of a network as particles of equal mass.
-
-    Attributes
-    ----------
-    theta : ndarray (m, P)
-        Rows as above.
-    """
-
-    theta: Array
-
-    def __len__(self) -> int:
-        return len(self.theta)
-
-
 class Samples(NamedTuple):
     """Training points as a trajectory stores them.
 
@@ -78,6 +63,8 @@ class PackedNetwork:
     ----------
     problem : Samples
         The training points.
+    shape : tuple of int
+        m and P, of theta.
     """
 
     backend = "cpu"
@@ -87,6 +74,7 @@ class PackedNetwork:
         points, inputs, layers = network.points, network.inputs, network.layers
         width = inputs + points * (2 * layers - 1) + units * (layers - 1) + 1
         self.problem = Samples(network.x, network.y[:, None], (points, inputs, 1, width))
+        self.shape = (units, width)
 
     def groups(self) -> dict[str, slice]:
         """Columns of theta by name: v_1, alpha_2, ..., beta_1, ..., v_2, ..., v_(L+1)."""
@@ -98,23 +86,22 @@ class PackedNetwork:
         stops = np.cumsum(list(sizes.values())).tolist()
         return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
 
-    def pack(self, state: State) -> Units:
-        """Units of a state."""
+    def pack(self, state: State) -> Array:
+        """Units of a state as rows, (m, P)."""
         weights, (alpha, beta) = state
         middle = [dense(v).T for v in weights.middle]
-        return Units(np.hstack([weights.inner.T, *alpha, *beta, *middle, weights.outer[:, None]]))
+        return np.hstack([weights.inner.T, *alpha, *beta, *middle, weights.outer[:, None]])
 
     def unpack(self, theta: Array) -> State:
-        """State of units, the inverse of :meth:`pack`.
+        """State of units, the inverse of :meth:`pack`; its matrices are arrays.
 
         Raises
         ------
         InputError
             If the rows do not have this network's shape.
         """
-        expected = (self.units, self.problem.shape[3])
-        if theta.shape != expected:
-            raise InputError(f"theta: expected {expected} for {self.units} units, got {theta.shape}")
+        if theta.shape != self.shape:
+            raise InputError(f"theta: expected {self.shape} for {self.units} units, got {theta.shape}")
         part = {name: theta[:, columns] for name, columns in self.groups().items()}
         layers = range(2, self.network.layers + 1)
         # C-contiguous copies: products then take the same path, and give the same bits, wherever a state comes from
