@@ -12,7 +12,7 @@ from wgflow.studies.degeneracy.reduce import falls, spreads
 from wgflow.studies.feature_rate import reduce as features
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
-from wgflow.systems.neural_feature_flow import coupling, flow
+from wgflow.systems.neural_feature_flow import coupling
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
 
 RATE = """
@@ -162,7 +162,7 @@ def test_parts_are_those_of_the_state(make):
 
 
 def test_a_distance_is_that_of_the_library(make):
-    """Descent and flow of the same units, by coupling.apart."""
+    """Descent and flow of the same units, from the states of all of them."""
     text = RATE.replace('record = "numbers"\n', "")
     work = make(text, "figure=none", "also=[]", "reference={}", "grid={'network.method'=['descent','flow'],seed=[3]}")
     states = []
@@ -170,11 +170,10 @@ def test_a_distance_is_that_of_the_library(make):
         with wgflow.Trajectory(member.path) as trajectory:
             states.append(state_of(from_trajectory(trajectory), trajectory[-1]))
     one, other = (features._run(member) for member in work.members())
-    apart = coupling.apart(*states)
     mine = features._difference(one, other, -1)
-    assert np.abs(mine.alpha).max() == pytest.approx(max(gap.largest for gap in apart.alpha))
-    assert np.mean(mine.among[0] ** 2) == pytest.approx(apart.weights[1].rms ** 2)
-    assert flow.State
+    alphas, (v, w) = [np.hstack(each.features.alpha) for each in states], [each.weights.middle[0] for each in states]
+    assert np.abs(mine.alpha).max() == pytest.approx(np.abs(alphas[0] - alphas[1]).max())
+    assert np.mean(mine.among[0] ** 2) == pytest.approx(np.mean((v - w) ** 2))
 
 
 def test_units_become_one_and_minimum_norm_prevents_it(make):

@@ -15,7 +15,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.systems.neural_feature_flow.flow import State
 from wgflow.systems.neural_feature_flow.initial import Start
-from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank, block
+from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.population import Population, power
 from wgflow.systems.neural_feature_flow.state import Features, Weights
@@ -42,37 +42,6 @@ class Epsilon(NamedTuple):
     def largest(self) -> float:
         """epsilon_1, the smallest for which the initial network is epsilon_1-independent by these particles."""
         return max(self.inner, *self.middle, self.outer)
-
-
-class Gap(NamedTuple):
-    """Difference of two arrays.
-
-    Attributes
-    ----------
-    rms, largest : float
-        Root of the mean square, and maximum, over entries.
-    """
-
-    rms: float
-    largest: float
-
-
-class Apart(NamedTuple):
-    """Differences of two networks over the units they have in common.
-
-    Attributes
-    ----------
-    weights : tuple of L + 1 Gaps
-        v_1, ..., v_(L+1).
-    alpha : tuple of L - 1 Gaps
-        alpha_2, ..., alpha_L.
-    beta : tuple of L Gaps
-        beta_1, ..., beta_L.
-    """
-
-    weights: tuple[Gap, ...]
-    alpha: tuple[Gap, ...]
-    beta: tuple[Gap, ...]
 
 
 def ideal(network: Network, begin: Start, limit: Population) -> State:
@@ -157,42 +126,12 @@ def epsilon(weights: Weights, particles: State) -> Epsilon:
     if len(particles.weights.outer) != m:
         raise InputError(f"particles: expected {m}, one a unit, got {len(particles.weights.outer)}")
     other = particles.weights
-    squares = (other.inner**2).sum(axis=0) + sum((each**2).sum(axis=1) for each in particles.features.alpha)
-    size = np.sqrt(squares)
-    middle = []
-    for v, bar in zip(weights.middle, other.middle, strict=True):
-        scaled = np.abs(block(bar, m) - block(v, m))
-        scaled /= 1 + size[:, None] + size
-        middle.append(float(scaled.max()))
-    inner = (np.abs(other.inner - weights.inner) / (1 + size)).max()
-    return Epsilon(float(inner), tuple(middle), float((np.abs(other.outer - weights.outer) / (1 + size)).max()))
+    size = np.sqrt((other.inner**2).sum(axis=0) + sum((alpha**2).sum(axis=1) for alpha in particles.features.alpha))
+    pairs = zip(weights.middle, other.middle, strict=True)
+    middle = tuple(_largest(dense(v) - dense(bar), 1 + size[:, None] + size) for v, bar in pairs)
+    inner, outer = weights.inner - other.inner, weights.outer - other.outer
+    return Epsilon(_largest(inner, 1 + size), middle, _largest(outer, 1 + size))
 
 
-def apart(a: State, b: State) -> Apart:
-    """Differences of weights and features of the units that two networks have in common, the first min(m, m') of each.
-
-    Networks of Algorithm 2 with one seed share v_1 and g unit by unit, so this compares a network with a larger one, or
-    gradient descent with the flow of ideal particles.
-
-    Raises
-    ------
-    InputError
-        If depths, inputs or points differ.
-    """
-    m = min(len(a.weights.outer), len(b.weights.outer))
-    shapes = [(len(each.weights.inner), len(each.features.beta), each.features.beta[0].shape[1]) for each in (a, b)]
-    if shapes[0] != shapes[1]:
-        raise InputError(f"networks: expected equal (d, L, N), got {shapes[0]} and {shapes[1]}; compare like with like")
-    middle = [_gap(block(v, m), block(w, m)) for v, w in zip(a.weights.middle, b.weights.middle, strict=True)]
-    inner = _gap(a.weights.inner[:, :m], b.weights.inner[:, :m])
-    outer = _gap(a.weights.outer[:m], b.weights.outer[:m])
-    alpha, beta = (
-        tuple(_gap(p[:m], q[:m]) for p, q in zip(first, second, strict=True))
-        for first, second in zip(a.features, b.features, strict=True)
-    )
-    return Apart((inner, *middle, outer), alpha, beta)
-
-
-def _gap(a: AnyArray, b: AnyArray) -> Gap:
-    apart = np.abs(a - b)
-    return Gap(float(np.sqrt((apart**2).mean())), float(apart.max()))
+def _largest(difference: Array, scale: Array) -> float:
+    return float((np.abs(difference) / scale).max())

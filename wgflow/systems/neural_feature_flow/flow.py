@@ -10,14 +10,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import NamedTuple, cast
 
 import numpy as np
 
 from wgflow.base.errors import DivergenceError
 from wgflow.base.validate import real, whole
 from wgflow.flow.integrators import EULER, Tableau, integrator
-from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank, Matrix, add, ahead, dense, total
+from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank, Matrix, add, ahead, total
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Drift, Features, Weights
 
@@ -113,7 +113,7 @@ def flow_stages(
     for row in table.a:
         moves = [-h * a for a in row]
         weights = _weights_after(state.weights, stages, moves, ahead)
-        stages.append(network.drift(weights, _moved(network, state.features, stages, moves)))
+        stages.append(network.drift(weights, _features_after(network, state.features, stages, moves)))
     return stages
 
 
@@ -151,7 +151,7 @@ def flow_step(
     moves = [-h * b for b in table.b]
     return State(
         _weights_after(state.weights, stages, moves, partial(add, own=own)),
-        _moved(network, state.features, stages, moves),
+        _features_after(network, state.features, stages, moves),
     )
 
 
@@ -236,45 +236,39 @@ def _snapshot(network: Network, now: State, step: int, h: float, last: Snapshot 
     return Snapshot(step, step * h, state, output, loss, defect(network, state).largest)
 
 
-def _moved(network: Network, features: Features, stages: Sequence[Drift], moves: Sequence[float]) -> Features:
+def _features_after(network: Network, features: Features, stages: Sequence[Drift], moves: Sequence[float]) -> Features:
     drifts = [stage.features for stage in stages]
-    beta = tuple(_combined(b, [d.beta[k] for d in drifts], moves) for k, b in enumerate(features.beta))
+    beta = _layers_after(features.beta, [drift.beta for drift in drifts], moves)
     if not network.skip:  # the same arrays, moved once
         return Features(beta[1:], beta)
-    return Features(
-        tuple(_combined(a, [d.alpha[k] for d in drifts], moves) for k, a in enumerate(features.alpha)), beta
-    )
-
-
-def _changes(weights: Weights, stages: Sequence[Drift], moves: Sequence[float]) -> list[LowRank]:
-    out = []
-    for k in range(len(weights.middle)):
-        drifts = [_low_rank(stage.weights.middle[k]) for stage in stages]
-        moved = [g.scaled(c) for g, c in zip(drifts, moves, strict=True) if c]
-        out.append(total(moved or [drifts[0].scaled(0.0)]))
-    return out
-
-
-def _low_rank(matrix: Matrix) -> LowRank:
-    return matrix if isinstance(matrix, LowRank) else LowRank(dense(matrix), np.eye(matrix.shape[1]))
+    return Features(_layers_after(features.alpha, [drift.alpha for drift in drifts], moves), beta)
 
 
 def _weights_after(
     weights: Weights, stages: Sequence[Drift], moves: Sequence[float], update: Callable[[Matrix, LowRank], Matrix]
 ) -> Weights:
     """Weights plus the combination of stages, the middle ones changed by ``update``: ``ahead`` or ``add``."""
-    inner = _combined(weights.inner, [stage.weights.inner for stage in stages], moves)
-    outer = _combined(weights.outer, [stage.weights.outer for stage in stages], moves)
-    changes = _changes(weights, stages, moves)
-    return Weights(inner, tuple(update(v, c) for v, c in zip(weights.middle, changes, strict=True)), outer)
+    drifts = [stage.weights for stage in stages]
+    inner, outer = _layers_after(
+        (weights.inner, weights.outer), [(drift.inner, drift.outer) for drift in drifts], moves
+    )
+    middle = []
+    for v, *gradients in zip(weights.middle, *(drift.middle for drift in drifts), strict=True):
+        pairs = zip(cast("list[LowRank]", gradients), moves, strict=True)
+        terms = [gradient.scaled(move) for gradient, move in pairs if move]
+        middle.append(update(v, total(terms)) if terms else v)
+    return Weights(inner, tuple(middle), outer)
 
 
-def _combined(base: AnyArray, stages: Sequence[AnyArray], moves: Sequence[float]) -> AnyArray:
-    out = base
-    for stage, move in zip(stages, moves, strict=True):
+def _layers_after(
+    layers: Sequence[AnyArray], drifts: Sequence[Sequence[AnyArray]], moves: Sequence[float]
+) -> tuple[AnyArray, ...]:
+    """Arrays plus the sum of moves times drifts, one drift a stage."""
+    after = list(layers)
+    for drift, move in zip(drifts, moves, strict=True):
         if move:
-            out = out + move * stage
-    return out
+            after = [array + move * change for array, change in zip(after, drift, strict=True)]
+    return tuple(after)
 
 
 def _sup(values: AnyArray) -> float:
