@@ -300,9 +300,9 @@ def test_the_adjoint_it_fits_is_the_one_of_the_first_variation(case, scheme):
     theta = np.random.default_rng(5).normal(size=(3, problem.shape[3]))
     for t in (0.0, 0.31, 1.0):
         total = np.zeros(3)
-        for x, p in states_and_adjoints(energy, rho, t):
+        for x, p, weight in states_and_adjoints(energy, rho, t):
             for j, row in enumerate(theta):
-                total[j] += np.sum(p.weight[:, None] * problem.block.forward(x, row, problem.activation) * p.value)
+                total[j] += np.sum(weight[:, None] * problem.block.forward(x, row, problem.activation) * p)
         np.testing.assert_allclose(
             total / len(problem.x), energy.first_variation(rho, theta, np.full(3, t)), rtol=1e-10
         )

@@ -183,9 +183,7 @@ class _Search(NamedTuple):
 
     def minimise(self, theta: Array, t: Array, group: Index, move_t: bool = False) -> Minima:
         """Lowest point of each group of starts."""
-        return minimise_first_variation(
-            self.energy, self.rho, theta, t, group, self.radius, self.steps, self.s, move_t=move_t
-        )
+        return minimise_first_variation(self.energy, self.rho, theta, t, group, self.radius, self.steps, self.s, move_t)
 
 
 def _joint(search: _Search) -> Minima:

@@ -53,10 +53,8 @@ class ByDepth(NamedTuple):
     ----------
     slices : ndarray (L,)
         W2, or sliced W2, between the two laws in each slice.
-    conditional : float
-        sqrt(mean of slices**2), the conditional distance.
-    largest : float
-        d1, the largest.
+    conditional, largest : float
+        sqrt(mean of slices**2), the conditional distance, and d1, the largest.
     method : str
         As in :class:`Distance`; ``"sliced"`` if any slice was.
     """
@@ -98,17 +96,12 @@ def distance(
 
 
 def between(
-    x: Array,
-    y: Array,
-    a: Array,
-    b: Array,
-    method: str = "auto",
-    directions: int = 256,
-    seed: int = 0,
+    x: Array, y: Array, a: Array, b: Array, method: str = "auto", directions: int = 256, seed: int = 0
 ) -> Distance:
     """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',) >= 0; see :func:`distance`."""
     x, y, a, b = _measures(x, y, a, b)
-    total, other = _total(a), _total(b)
+    with np.errstate(over="ignore"):  # an infinite sum is refused
+        total, other = float(a.sum()), float(b.sum())
     if not (total > 0 and abs(total - other) <= _SINGLE * total):
         raise InputError(f"mass: expected two measures of equal mass > 0, got {total:.9g} and {other:.9g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
@@ -183,6 +176,12 @@ def by_depth(
     return ByDepth(values, conditional, float(values.max()), methods[-1])
 
 
+def slices(rho: Particles, layers: int) -> tuple[Index, Array]:
+    """Slice floor(tau L) of each particle (N,), and mass of each of the L slices of depth (L,)."""
+    place = np.clip((rho.tau * layers).astype(np.int64), 0, layers - 1)
+    return place, np.bincount(place, rho.mass, minlength=layers)
+
+
 def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
     """Particles of each of L slices of depth and their masses, rescaled to sum 1.
 
@@ -191,8 +190,7 @@ def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
     InputError
         If a slice has no mass.
     """
-    place = np.clip((rho.tau * layers).astype(np.int64), 0, layers - 1)
-    mass = np.bincount(place, rho.mass, minlength=layers)
+    place, mass = slices(rho, layers)
     if not mass.all():
         raise InputError(
             f"layers: expected mass in each of {layers} slices of depth, got none in slice {int(np.argmin(mass))} "
@@ -215,11 +213,6 @@ def _measures(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array, Arr
             where = int(np.argmax(mass < 0))
             raise InputError(f"mass of {name}: expected weights >= 0, got {mass[where]} for point {where}")
     return x, y, a, b
-
-
-def _total(mass: Array) -> float:
-    with np.errstate(over="ignore"):  # an infinite sum is refused
-        return float(mass.sum())
 
 
 def _choice(a: Array, b: Array) -> str:

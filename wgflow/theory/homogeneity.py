@@ -6,6 +6,8 @@ Global convergence is proved for f(x, c theta) = c**2 f(x, theta) (Ding, Chen, L
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 
 from wgflow.base import rng
@@ -13,7 +15,7 @@ from wgflow.base.scaling import norms
 from wgflow.base.types import Array
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption, Verdict
+from wgflow.theory.assumption import DING, LU, Assumption
 
 _FACTORS = (0.5, 2.0, 3.0)
 _DEGREES = (1, 2, 3)  # tried where none is declared
@@ -52,28 +54,25 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     Assumption
         ``number`` is the relative defect of the declared degree, or of the group in which f is linear.
     """
-    source = f"{DING}, Theorems 6.1 and 6.2"
+    result = partial(Assumption, "homogeneity", source=f"{DING}, Theorems 6.1 and 6.2")
     name = f"{problem.block.name} with {problem.activation.name}"
     declared = problem.block.degree(problem.activation)
     groups = linear_groups(problem, seed)
-    tried = _DEGREES if declared is None else (declared,)
-    defects = {degree: defect(problem, degree, seed) for degree in tried}
+    candidates = _DEGREES if declared is None else (declared,)
+    defects = {degree: defect(problem, degree, seed) for degree in candidates}
     degree = min(defects, key=defects.__getitem__)
     observed = defects[degree] <= _TOLERANCE
-
-    def result(verdict: Verdict, number: float, sentence: str) -> Assumption:
-        return Assumption("homogeneity", verdict, number, sentence, source)
-
     if declared is not None and not observed:
         return result("fail", defects[degree], f"{name} says it is {declared}-homogeneous and is not.")
     if observed and degree == 2:
         return result("pass", defects[degree], f"{name} is 2-homogeneous in theta, as Theorem 6.1 asks.")
     overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
     if groups:
-        linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
-        sentence = f"{name} is {overall}, and 1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2"
-        number = problem.groups[groups[0]].stop - problem.groups[groups[0]].start == 1
-        return result("pass", linear, sentence + ("." if number else ", with a vector where the theorem has a number."))
+        columns = problem.groups[groups[0]]
+        linear = _defect(problem, columns, (-1.0, *_FACTORS), 1, seed)
+        vector = "" if columns.stop - columns.start == 1 else ", with a vector where the theorem has a number"
+        what = f"1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2{vector}."
+        return result("pass", linear, f"{name} is {overall}, and {what}")
     return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
 
 
@@ -84,15 +83,15 @@ def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
     along a run, and the theorems' constants depend on it. Particles of mass 0 are not in the support.
     """
     source = f"{LU}, nested sets Q_r; {DING}, section 5, supp in |theta_[1]| <= R"
+    result = partial(Assumption, "support in Q_r", "pass", source=source)
     theta = rho.theta[rho.mass > 0]
     groups = linear_groups(problem, seed)
     whole = _largest(theta)
     if not groups:
-        return Assumption("support in Q_r", "pass", whole, f"max |theta| = {whole:.4g}.", source)
+        return result(whole, f"max |theta| = {whole:.4g}.")
     columns = np.concatenate([np.arange(theta.shape[1])[problem.groups[name]] for name in groups])
     part = _largest(theta[:, columns])
-    sentence = f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}."
-    return Assumption("support in Q_r", "pass", part, sentence, source)
+    return result(part, f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}.")
 
 
 def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:

@@ -40,32 +40,16 @@ class Minima(NamedTuple):
 
 
 class _Ball:
-    """Unit ball times [0, 1] in the variables z = (theta / R, t), and dE/drho on it.
-
-    Parameters
-    ----------
-    energy : Energy
-        E.
-    rho : Particles
-        The measure at which dE/drho is taken.
-    radius : float
-        R > 0.
-    s : float
-        Flow time, for a regulariser.
-    move_t : bool
-        Whether t is a variable; otherwise it is fixed.
-    """
+    """Unit ball times [0, 1] in the variables z = (theta / R, t), or theta / R alone, and dE/drho on it."""
 
     def __init__(self, energy: Energy, rho: Particles, radius: float, s: float, move_t: bool) -> None:
         self.energy, self.rho, self.radius, self.s, self.move_t = energy, rho, radius, s, move_t
 
     def evaluate(self, z: Array) -> tuple[Array, Array]:
         """dE/drho, (Q,), and its gradient in z, (Q, P + 1)."""
-        value, by_theta, by_t = self.energy.first_variation_gradient(
-            self.rho, self.radius * z[:, :-1], z[:, -1], self.s
-        )
-        slope = np.column_stack([self.radius * by_theta, by_t if self.move_t else np.zeros(len(z))])
-        return value, slope
+        theta, t = self.radius * z[:, :-1], z[:, -1]
+        value, by_theta, by_t = self.energy.first_variation_gradient(self.rho, theta, t, self.s)
+        return value, np.column_stack([self.radius * by_theta, by_t if self.move_t else np.zeros(len(z))])
 
     def project(self, z: Array) -> Array:
         """Nearest point of the ball and [0, 1]."""
@@ -82,10 +66,9 @@ def minimise_first_variation(
     t: Array,
     group: Index,
     radius: float,
-    steps: int = 200,
-    s: float = 0.0,
-    *,
-    move_t: bool = False,
+    steps: int,
+    s: float,
+    move_t: bool,
 ) -> Minima:
     """Minimise dE/drho over |theta| <= R, and over t in [0, 1] if it may move, from several groups of starts.
 
@@ -97,13 +80,9 @@ def minimise_first_variation(
         Starts, projected onto the ball.
     group : ndarray (Q,), int64
         Group 0..B-1 of each start, none empty; the lowest point of each group is returned.
-    radius : float
-        R > 0.
-    steps : int, optional
-        Largest number of iterations.
-    s : float, optional
-        Flow time, for a regulariser.
-    move_t : bool, optional
+    radius, steps, s : float, int, float
+        R > 0, largest number of iterations, and flow time for a regulariser.
+    move_t : bool
         Whether t is a variable too.
 
     Returns
@@ -125,21 +104,19 @@ def minimise_first_variation(
         new_value, new_slope = ball.evaluate(trial)
         move = trial - z[active]
         good = new_value < value[active] - _DECREASE * np.einsum("qp,qp->q", move, move) / length[active]
-        length[active] = np.where(
-            good, _next_length(move, new_slope - slope[active], length[active]), 0.5 * length[active]
-        )
+        following = _next_length(move, new_slope - slope[active], length[active])
+        length[active] = np.where(good, following, 0.5 * length[active])
         moved = active[good]
         z[moved], value[moved], slope[moved] = trial[good], new_value[good], new_slope[good]
     converged |= _converged(ball, z, value, slope, length, group)
-    first = _lowest_of_groups(value, group)
-    return Minima(radius * z[first, :-1], z[first, -1], value[first], converged[first])
+    place = np.lexsort((value, group))
+    lowest = place[np.unique(group[place], return_index=True)[1]]
+    return Minima(radius * z[lowest, :-1], z[lowest, -1], value[lowest], converged[lowest])
 
 
 def _converged(ball: _Ball, z: Array, value: Array, slope: Array, length: Array, group: Index) -> NDArray[np.bool_]:
     """Starts whose projected gradient vanishes, or whose steps are too short to move them."""
-    displacement = np.linalg.norm(
-        z - ball.project(z - length[:, None] * slope), axis=1
-    )  # length times projected gradient
+    displacement = np.linalg.norm(z - ball.project(z - length[:, None] * slope), axis=1)  # length * projected gradient
     least = np.full(group.max() + 1, np.inf)
     np.minimum.at(least, group, value)
     vanishing = 2 * displacement <= length * (_CONVERGED * np.abs(least[group]) + 1e-15)
@@ -151,9 +128,3 @@ def _next_length(move: Array, change: Array, length: Array) -> Array:
     squared, along = np.einsum("qp,qp->q", move, move), np.einsum("qp,qp->q", move, change)
     convex = along > 1e-12 * squared / length
     return np.where(convex, squared / np.where(convex, along, 1.0), 2.0 * length)
-
-
-def _lowest_of_groups(value: Array, group: Index) -> Index:
-    """Row of the lowest value of each group, in the groups' order."""
-    place = np.lexsort((value, group))
-    return np.asarray(place[np.concatenate([[True], np.diff(group[place]) > 0])])

@@ -11,6 +11,7 @@ steps between its layers.
 
 from __future__ import annotations
 
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -24,7 +25,7 @@ from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import Particles
 from wgflow.theory.assumption import LU, Assumption, Verdict
-from wgflow.theory.distances import between, conditionals
+from wgflow.theory.distances import between, conditionals, slices
 from wgflow.theory.reference_laws import Law, draws
 
 
@@ -130,18 +131,18 @@ def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = No
     Assumption
         ``number`` is :func:`depth_slope`.
     """
-    source = f"{LU}, assumption of Lipschitz continuity in depth"
+    result = partial(Assumption, "Lipschitz in depth", source=f"{LU}, assumption of Lipschitz continuity in depth")
     if bound is not None:
         bound = real("bound", bound, least=0.0)
     if isinstance(energy.depth, Shallow):
-        return Assumption("Lipschitz in depth", "pass", 0.0, "The shallow model has no depth.", source)
+        return result("pass", 0.0, "The shallow model has no depth.")
     value, how = depth_slope(energy, rho)
     theta = draws(law, len(rho), seed, 1, "independent depths")[0][0]
     free, _ = depth_slope(energy, rho.moved(theta, rho.tau))
     verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
     requirement = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
     sentence = f"{value:.4g} from {how}; {free:.4g} for independent draws at the same depths; {requirement}."
-    return Assumption("Lipschitz in depth", verdict, value, sentence, source)
+    return result(verdict, value, sentence)
 
 
 def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
@@ -164,18 +165,12 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
             ratio = np.where(jump > 0, jump / gap, 0.0)
         return float(ratio.max(initial=0.0)), "neighbouring blocks, difference over gap"
     layers = energy.depth.layers if isinstance(energy.depth, Layers | Deposit) else 32
-    while layers > 1 and not _filled(rho, layers):
+    while layers > 1 and not slices(rho, layers)[1].all():
         layers //= 2
     if layers == 1:
         return 0.0, "a single slice of depth"
     parts = conditionals(rho, layers)
     distances = [between(rho.theta[i], rho.theta[j], p, q) for (i, p), (j, q) in pairwise(parts)]
     methods = ", ".join(sorted({distance.method for distance in distances}))
-    return layers * max(
-        distance.value for distance in distances
-    ), f"W2 between neighbours of {layers} slices ({methods})"
-
-
-def _filled(rho: Particles, layers: int) -> bool:
-    slices: Array = np.clip((rho.tau * layers).astype(np.int64), 0, layers - 1)
-    return bool(np.bincount(slices, rho.mass, minlength=layers).all())
+    slope = layers * max(distance.value for distance in distances)
+    return slope, f"W2 between neighbours of {layers} slices ({methods})"

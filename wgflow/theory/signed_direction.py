@@ -31,10 +31,8 @@ class SignedDirection(NamedTuple):
         mean |p(t)|**2 over the samples (and, under Deposit, over the layers that t sees).
     t : float
         The depth.
-    theta : ndarray (Q, P)
-        Features.
-    weight : ndarray (Q,)
-        c, with sum 0.
+    theta, weight : ndarray (Q, P), (Q,)
+        Features, and c, with sum 0.
     """
 
     value: float
@@ -67,16 +65,12 @@ def signed_direction(
 
     Parameters
     ----------
-    energy : Energy
-        With its problem and scheme.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        The measure, and its problem and scheme.
     t : float, optional
         Depth in [0, 1].
-    features : int, optional
-        Q >= 2 draws from the default initial law.
-    seed : int, optional
-        Seed of the draws.
+    features, seed : int, optional
+        Q >= 2 draws from the default initial law, and their seed.
     regularisation : float, optional
         lambda over the mean diagonal entry of G, > 0.
     s : float, optional
@@ -100,29 +94,24 @@ def signed_direction(
     regularisation = real("regularisation", regularisation, above=0.0)
     theta = Particles.draw(energy.problem, features, seed).theta
     gram, along, adjoint, samples = np.zeros((features, features)), np.zeros(features), 0.0, len(energy.problem.x)
-    for x, p in states_and_adjoints(energy, rho, t):
+    for x, p, weight in states_and_adjoints(energy, rho, t):
+        root = np.sqrt(weight)[:, None]
         for low in range(0, len(x), step := max(1, _FLOATS // (features * x.shape[1]))):
             part = slice(low, low + step)
-            block = np.stack([_flat_feature(energy, x[part], row, p.weight[part]) for row in theta])
+            values = (energy.problem.block.forward(x[part], row, energy.problem.activation) for row in theta)
+            block = np.stack([(root[part] * value).ravel() for value in values])
             gram += block @ block.T / samples
-            along += block @ (np.sqrt(p.weight[part])[:, None] * p.value[part]).ravel() / samples
-        adjoint += float(p.weight @ np.einsum("md,md->m", p.value, p.value)) / samples
+            along += block @ (root[part] * p[part]).ravel() / samples
+        adjoint += float(weight @ np.einsum("md,md->m", p, p)) / samples
     ridge = regularisation * max(float(np.trace(gram)) / features, 1e-300)
     solved = np.linalg.solve(gram + ridge * np.eye(features), np.column_stack([along, np.ones(features)]))
-    weight = -(solved[:, 0] - solved[:, 1] * (solved[:, 0].sum() / solved[:, 1].sum()))
-    value = float(weight @ energy.first_variation(rho, theta, np.full(features, float(t)), s))
-    left = float(weight @ gram @ weight + 2 * weight @ along + adjoint)
-    return SignedDirection(value, left / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, weight)
+    coefficients = -(solved[:, 0] - solved[:, 1] * (solved[:, 0].sum() / solved[:, 1].sum()))
+    value = float(coefficients @ energy.first_variation(rho, theta, np.full(features, float(t)), s))
+    left = float(coefficients @ gram @ coefficients + 2 * coefficients @ along + adjoint)
+    return SignedDirection(value, left / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, coefficients)
 
 
-class Adjoint(NamedTuple):
-    """Adjoints of some samples, (m, D), with the weights (m,) that the depth scheme gives their layers."""
-
-    value: Array
-    weight: Array
-
-
-def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Adjoint]]:
+def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Array, Array]]:
     """States X_k and adjoints p_(k+1) in dE/drho at depth t, in blocks of samples.
 
     dE/drho(theta, t) = mean_m sum_k S_k(t) f(X_k, theta) . p_(k+1), so under Deposit every sample occurs once for
@@ -137,9 +126,9 @@ def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tu
 
     Yields
     ------
-    x, p : ndarray (m, D), Adjoint
-        States, and adjoints with weights, from the reference kernel. Its tape of all layers is kept for as many samples
-        as fit into 64 MiB.
+    x, p, weight : ndarray (m, D), (m, D), (m,)
+        States, adjoints and weights S_k(t), from the reference kernel. Its tape of all layers is kept for as many
+        samples as fit into 64 MiB.
     """
     net, problem = energy.depth.network(rho), energy.problem
     stencil, start = energy.depth.sample(rho, np.array([float(t)])), problem.start()
@@ -151,10 +140,4 @@ def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tu
         for layer, weight in zip(stencil.layer[0], stencil.weight[0], strict=True):
             if weight > 0:
                 after = min(int(layer) + 1, net.layers)  # past the last layer, X(1) and p(1)
-                yield tape[layer], Adjoint(p[after], np.full(len(p[after]), weight))
-
-
-def _flat_feature(energy: Energy, x: Array, theta: Array, weight: Array) -> Array:
-    """Feature f(X, theta) of some samples, times the square roots of their weights, as one row."""
-    value = energy.problem.block.forward(x, theta, energy.problem.activation)
-    return np.asarray((np.sqrt(weight)[:, None] * value).ravel())
+                yield tape[layer], p[after], np.full(len(p[after]), weight)

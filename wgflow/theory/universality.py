@@ -7,7 +7,7 @@ rank.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
@@ -67,10 +67,17 @@ def gram(problem: Problem, theta: Array, rows: Index, kind: str = "scalar") -> A
     ndarray
         Summed over blocks of features, each evaluated through the block's own ``forward``.
     """
-    total: Array = np.zeros((0, 0))
-    for features in _features(problem, theta, rows, kind):
-        part = features @ features.T
-        total = part if not total.size else total + part
+    x, total = problem.start()[rows], np.zeros(())
+    per = max(1, _AT_ONCE // x.size)
+    for low in range(0, len(theta), per):
+        values = np.stack([problem.block.forward(x, row, problem.activation) for row in theta[low : low + per]])
+        if kind == "output":
+            values = values @ problem.readout.T
+        if kind == "scalar":
+            features = values.transpose(1, 0, 2).reshape(len(x), -1)
+        else:
+            features = values.reshape(len(values), -1).T
+        total = total + features @ features.T
     return total / len(theta)
 
 
@@ -146,11 +153,9 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
     Assumption
         ``number`` is the lower bound of E where it is positive, else the squared residual over the squared targets.
     """
-    source = f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
-
-    def result(verdict: Verdict, number: float, sentence: str) -> Assumption:
-        return Assumption("zero loss attainable", verdict, number, sentence, source)
-
+    result = partial(
+        Assumption, "zero loss attainable", source=f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
+    )
     if problem.loss.name == "cross_entropy":
         bound = _entropy_bound(problem)
         sentence = f"The cross-entropy of these targets is at least {bound:.3g}" + (
@@ -184,13 +189,9 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
 
 def lower_bound(problem: Problem) -> float:
     """Lower bound of E under the squared loss: mean_m |y_m - Pi ybar_m|**2 / 2, see :func:`attainable`."""
-    _, group = np.unique(problem.start(), axis=0, return_inverse=True)
-    group = group.ravel()
-    sums = np.zeros((group.max() + 1, problem.y.shape[1]))
-    np.add.at(sums, group, problem.y)
-    mean = (sums / np.bincount(group)[:, None])[group]
+    mean, group = _mean_targets(problem)
     onto = problem.readout @ np.linalg.pinv(problem.readout)
-    return float(0.5 * ((problem.y - mean @ onto.T) ** 2).sum(axis=1).mean())
+    return float(0.5 * ((problem.y - mean[group] @ onto.T) ** 2).sum(axis=1).mean())
 
 
 def chosen(problem: Problem, count: int, seed: int) -> Index:
@@ -205,27 +206,17 @@ def _theta(law: Law, count: int, seed: int) -> Array:
     return draws(law, count, seed, 1, "features")[0][0]
 
 
-def _features(problem: Problem, theta: Array, rows: Index, kind: str) -> Iterator[Array]:
-    """Blocks of columns, each a feature at all samples, whose products sum to the Gram matrix."""
-    x = problem.start()[rows]
-    samples, width = x.shape
-    per = max(1, _AT_ONCE // (samples * width))
-    for low in range(0, len(theta), per):
-        values = np.stack([problem.block.forward(x, row, problem.activation) for row in theta[low : low + per]])
-        if kind == "output":
-            values = values @ problem.readout.T
-        if kind == "scalar":
-            yield values.transpose(1, 0, 2).reshape(samples, -1)
-        else:
-            yield values.reshape(len(values), -1).T
-
-
 def _entropy_bound(problem: Problem) -> float:
     """Mean entropy of the mean target of equal inputs, below which no cross-entropy falls."""
+    mean, group = _mean_targets(problem)
+    inside = np.where(mean > 0, mean, 1.0)
+    return float(-(mean * np.log(inside)).sum(axis=1) @ np.bincount(group) / len(group))
+
+
+def _mean_targets(problem: Problem) -> tuple[Array, Index]:
+    """Mean target of each group of equal inputs, and the group of each sample."""
     _, group = np.unique(problem.start(), axis=0, return_inverse=True)
     group = group.ravel()
     sums = np.zeros((group.max() + 1, problem.y.shape[1]))
     np.add.at(sums, group, problem.y)
-    mean = sums / np.bincount(group)[:, None]
-    inside = np.where(mean > 0, mean, 1.0)
-    return float(-(mean * np.log(inside)).sum(axis=1) @ np.bincount(group) / len(group))
+    return sums / np.bincount(group)[:, None], group
