@@ -136,7 +136,7 @@ def test_the_farthest_feature_stays_under_its_envelope(gaps):
 
 def test_an_uncoupled_flow_is_no_limit(rated):
     """Negative control: beside the ideal particles of another seed descent stays as far away, whatever m is."""
-    ended = [each for each in map(features._run, rated.members()) if each is not None]
+    ended = features._runs(rated)
     usual = [each for each in ended if each.method == "descent" and each.step == 0.125]
     other = {each.seed: each for each in ended if each.start == "ideal"}
     far = {
@@ -149,11 +149,10 @@ def test_an_uncoupled_flow_is_no_limit(rated):
 
 def test_parts_are_those_of_the_state(make):
     work = make(RATE.replace('record = "numbers"\n', ""), "figure=none", "also=[]", "reference={}", "grid.seed=[0,1]")
-    for member in work.members()[:2]:
+    for member, ended in zip(work.members()[:2], features._runs(work), strict=False):
         with wgflow.Trajectory(member.path) as trajectory:
             system = from_trajectory(trajectory)
             state = state_of(system, trajectory[-1])
-        ended = features._run(member)
         part = ended.parts[-1]
         np.testing.assert_array_equal(part.alpha, np.hstack(state.features.alpha))
         np.testing.assert_array_equal(part.beta, np.hstack(state.features.beta))
@@ -169,7 +168,7 @@ def test_a_distance_is_that_of_the_library(make):
     for member in work.members():
         with wgflow.Trajectory(member.path) as trajectory:
             states.append(state_of(from_trajectory(trajectory), trajectory[-1]))
-    one, other = (features._run(member) for member in work.members())
+    one, other = features._runs(work)
     mine = features._difference(one, other, -1)
     alphas, (v, w) = [np.hstack(each.features.alpha) for each in states], [each.weights.middle[0] for each in states]
     assert np.abs(mine.alpha).max() == pytest.approx(np.abs(alphas[0] - alphas[1]).max())
@@ -259,8 +258,8 @@ def test_epsilon_of_definition_five(rated, gaps):
         network = from_trajectory(trajectory).network
     begin = minimum_norm(network, 32, 0)
     own = coupling.epsilon(begin.weights, coupling.ideal(network, begin, population(network, 1.0, 2**15)))
-    ended = {(each.seed, each.units): each for each in map(features._run, rated.members()) if each.step == 0.125}
-    (limit,) = [each for each in map(features._run, rated.members()) if each.start == "ideal" and each.seed == 0]
+    ended = {(each.seed, each.units): each for each in features._runs(rated) if each.step == 0.125}
+    (limit,) = [each for each in features._runs(rated) if each.start == "ideal" and each.seed == 0]
     assert features._epsilon(ended[0, 32], limit) == pytest.approx(max(own.middle), rel=1e-9)
 
 

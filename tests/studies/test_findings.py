@@ -260,10 +260,10 @@ def hidden_widths(monkeypatch, kind):
     sizes = [(layers, width) for layers in (1, 2, 4, 8) for width in (1, 2, 4, 8)]
     files = [MemberFile("", {"L": a, "M": b, "seed": k}, Path("a.h5")) for a, b in sizes for k in range(4)]
     files.append(MemberFile("", {"L": 64, "M": 64, "seed": 9}, Path("a.h5"), reference=True))
-    monkeypatch.setattr(FakeWork, "members", lambda work: files)
+    runs = [(file.reference, read_run(file)) for file in files]
     monkeypatch.setattr(fit, "RESAMPLES", 10)  # intervals do not matter here
-    monkeypatch.setattr(hidden_width, "read_run", read_run)
-    monkeypatch.setattr(hidden_width_scales, "read_run", lambda file: None if file.reference else read_run(file))
+    monkeypatch.setattr(hidden_width, "read_runs", lambda work: runs)
+    monkeypatch.setattr(hidden_width_scales, "read_runs", lambda work: runs[:-1])
 
 
 def sizing(monkeypatch, kind):

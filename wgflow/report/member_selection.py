@@ -1,14 +1,15 @@
-"""Which members of a run to show: the representative one, those that did not diverge, those that ended early."""
+"""Which members of a run to show: the representative one, those that reached the end, did not diverge, ended early."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
+from wgflow.base.types import Array
 from wgflow.report.wording import span
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
@@ -76,6 +77,21 @@ def diverged(trajectory: Trajectory) -> bool:
     """Whether a member diverged: its file is finished, but ends before its flow time does."""
     until = trajectory.parameters["study"].get("flow", {}).get("until")
     return trajectory.finished and until is not None and not reached_end(trajectory)
+
+
+def finished_members(work: Workspace) -> Iterator[tuple[MemberFile, Member, Trajectory]]:
+    """Members of a run that reached the end, each with its tables and its trajectory, open until the next."""
+    for file, trajectory in opened(work):
+        if reached_end(trajectory):
+            yield file, Member.of(trajectory.parameters["study"]), trajectory
+
+
+def shared_times(series: Sequence[Array]) -> Array:
+    """Values common to several increasing series, up to rounding."""
+    times = series[0]
+    for other in series[1:]:
+        times = times[np.isclose(times[:, None], other, rtol=1e-9, atol=1e-12).any(axis=1)]
+    return times
 
 
 def undiverged_members(work: Workspace) -> list[MemberFile]:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy import stats
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Spec
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -57,6 +57,11 @@ class Rate(NamedTuple):
 
     def __bool__(self) -> bool:
         return not self.reason
+
+    @property
+    def columns(self) -> Spec:
+        """Exponent, interval and reason as columns of a table."""
+        return {"exponent": self.exponent, "low": self.low, "high": self.high, "no_rate": self.reason}
 
 
 class Estimate(NamedTuple):

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array, Frame, Spec
+from wgflow.base.types import Array, Spec
 from wgflow.energy import Energy
 from wgflow.report.figure import cached
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import reached_end, shared_times
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
 from wgflow.study.labels import words
 from wgflow.study.schema import Member
@@ -136,8 +136,8 @@ def _group(label: str, files: list[MemberFile]) -> Group:
     with contextlib.ExitStack() as stack:
         opened = [(file, stack.enter_context(Trajectory(file.path))) for file in files]
         whole = [(file, t) for file, t in opened if reached_end(t)]
-        stated = _stated(_shared_times([t for _, t in whole]))
-        energies = _Energies()
+        stated = _stated_times([t for _, t in whole])
+        energies: dict[str, Energy] = {}
         members = [(file, _member(t, stated, energies)) for file, t in whole]
     everything = [each for file, each in members if file.reference]
     fitted = [each for file, each in members if not file.reference]
@@ -151,48 +151,26 @@ def _group(label: str, files: list[MemberFile]) -> Group:
     return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
 
 
-def _shared_times(trajectories: Sequence[Trajectory]) -> Array:
-    """Flow times that all members recorded."""
+def _stated_times(trajectories: Sequence[Trajectory]) -> Array:
+    """Flow times that all members recorded, nearest to the fractions ``STATED`` of the last."""
     if not trajectories:
         raise InputError("expected members with frames, got none; run the study first")
-    times = _shared([trajectory.series("s") for trajectory in trajectories])
+    times = shared_times([trajectory.series("s") for trajectory in trajectories])
     if len(times) < 2:
         raise InputError(f"expected flow times that all members recorded, got {len(times)}; did they all finish?")
-    return times
-
-
-def _shared(series: Sequence[Array]) -> Array:
-    """Values common to several increasing series, up to rounding."""
-    times = series[0]
-    for each in series[1:]:
-        times = times[np.isclose(times[:, None], each[None, :], rtol=1e-9, atol=1e-12).any(axis=1)]
-    return np.asarray(times)
-
-
-def _stated(times: Array) -> Array:
-    """Times nearest to the fractions ``STATED`` of the last."""
     return np.unique([times[np.argmin(np.abs(times - share * times[-1]))] for share in STATED])
 
 
-class _Energies:
-    """Energies of the files, rebuilt once for every problem."""
-
-    def __init__(self) -> None:
-        self._made: dict[str, tuple[Energy, Array]] = {}
-
-    def of(self, trajectory: Trajectory) -> tuple[Energy, Array]:
-        key = _key(trajectory.parameters["energy"])
-        if key not in self._made:
-            energy = trajectory.energy()
-            self._made[key] = energy, energy.problem.x[:_SAMPLES]
-        return self._made[key]
-
-
-def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Run:
-    energy, x = energies.of(trajectory)
-    s = trajectory.series("s")
-    frames = [trajectory[int(np.argmin(np.abs(s - each)))] for each in stated]
+def _member(trajectory: Trajectory, stated: Array, energies: dict[str, Energy]) -> _Run:
+    """Measurements of a member; energies are rebuilt once for every problem."""
+    key = _key(trajectory.parameters["energy"])
+    if key not in energies:
+        energies[key] = trajectory.energy()
+    energy, s = energies[key], trajectory.series("s")
+    frames = [trajectory[int(np.argmin(np.abs(s - time)))] for time in stated]
     study = Member.of(trajectory.parameters["study"])
+    with np.errstate(all="ignore"):
+        outputs = [energy.predict(frame.particles, energy.problem.x[:_SAMPLES]).ravel() for frame in frames]
     return _Run(
         size=len(frames[0].tau),
         seed=study.seed,
@@ -201,17 +179,12 @@ def _member(trajectory: Trajectory, stated: Array, energies: _Energies) -> _Run:
         s=s,
         energy=trajectory.series("energy"),
         heldout=trajectory.series("heldout") if "heldout" in trajectory.observables else np.empty(0),
-        outputs=np.stack([_predict(energy, frame, x) for frame in frames]),
+        outputs=np.stack(outputs),
     )
 
 
-def _predict(energy: Energy, frame: Frame, x: Array) -> Array:
-    with np.errstate(all="ignore"):
-        return energy.predict(frame.particles, x).ravel()
-
-
 def _curve(members: Sequence[_Run]) -> Curve:
-    s = _shared([each.s for each in members])
+    s = shared_times([each.s for each in members])
     at = [np.abs(each.s[:, None] - s).argmin(axis=0) for each in members]
     energy = np.stack([each.energy[rows] for each, rows in zip(members, at, strict=True)])
     heldout = [each.heldout[rows] for each, rows in zip(members, at, strict=True) if each.heldout.size]
@@ -239,7 +212,7 @@ def _estimates(
         outputs_ref = np.mean([each.outputs[t] for each in reference], axis=0)
         of_energy, of_outputs = energy - energy_ref, outputs - outputs_ref
         if coupled:
-            halved, doubled = _places(coupled, sizes)
+            halved, doubled = ([sizes.index(factor * n) for n in coupled] for factor in (1, 2))
             by_size = tuple(coupled)
             gap = energy[:, halved, :2].mean(axis=2) - energy[:, doubled, 0]
             gap_outputs = outputs[:, halved, :2].mean(axis=2) - outputs[:, doubled, 0]
@@ -268,10 +241,6 @@ def _pairs(sizes: Sequence[int], seeds: Sequence[int], by_place: Mapping[tuple[i
         and all(place in by_place for seed in seeds for place in ((seed, n, 1), (seed, 2 * n, 0)))
         and all(by_place[seed, n, 0].nested for seed in seeds)
     ]
-
-
-def _places(coupled: Sequence[int], sizes: tuple[int, ...]) -> tuple[list[int], list[int]]:
-    return [sizes.index(n) for n in coupled], [sizes.index(2 * n) for n in coupled]
 
 
 def _energy_at(member: _Run, s: float) -> float:
@@ -303,16 +272,9 @@ def rows(found: Sequence[Group]) -> Iterator[Spec]:
         for name, estimates in group.estimates.items():
             for s, each in zip(group.s, estimates, strict=True):
                 rate = each.rate
+                least, most = (rate.sizes[0], rate.sizes[-1]) if rate.sizes else (None, None)
                 yield {
-                    "group": group.label,
-                    "quantity": name,
-                    "s": float(s),
-                    "exponent": rate.exponent,
-                    "low": rate.low,
-                    "high": rate.high,
-                    "constant": rate.constant,
-                    "seeds": group.seeds,
-                    "N_least": rate.sizes[0] if rate.sizes else None,
-                    "N_most": rate.sizes[-1] if rate.sizes else None,
-                    "no_rate": rate.reason,
-                }
+                    "group": group.label, "quantity": name, "s": float(s), "exponent": rate.exponent, "low": rate.low,
+                    "high": rate.high, "constant": rate.constant, "seeds": group.seeds, "N_least": least,
+                    "N_most": most, "no_rate": rate.reason,
+                }  # fmt: skip

@@ -13,13 +13,11 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
-from wgflow.study.schema import Member
 from wgflow.study.tables import NetworkTable
 from wgflow.study.workspace import Workspace
-from wgflow.trajectory import Trajectory
 
 
 class Spread(NamedTuple):
@@ -51,15 +49,10 @@ def spreads(work: Workspace) -> list[Spread]:
         If a kind and start has fewer than two seeds with all sizes.
     """
     found: dict[tuple[str, str], dict[int, dict[int, tuple[Array, Array]]]] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            study = Member.of(trajectory.parameters["study"])
-            spread = trajectory.series("unit_spread")
-            if not reached_end(trajectory):
-                continue
-            table = study.network or NetworkTable()
-            sizes = found.setdefault((table.kind, table.start), {})
-            sizes.setdefault(study.count, {})[study.seed] = (spread[0], spread[-1])
+    for _, study, trajectory in finished_members(work):
+        table, spread = study.network or NetworkTable(), trajectory.series("unit_spread")
+        sizes = found.setdefault((table.kind, table.start), {})
+        sizes.setdefault(study.count, {})[study.seed] = (spread[0], spread[-1])
     out = []
     for (kind, start), sizes in found.items():
         seeds = sorted(set.intersection(*(set(runs) for runs in sizes.values())))
@@ -84,7 +77,4 @@ def rows(found: Sequence[Spread]) -> Iterator[Spec]:
         for layer in range(spread.first.shape[2]):
             for at in ("start", "end"):
                 rate = falls(spread, layer, at == "end").rate
-                yield {
-                    "kind": spread.kind, "start": spread.start, "layer": layer + 2, "at": at, "exponent": rate.exponent,
-                    "low": rate.low, "high": rate.high, "no_rate": rate.reason,
-                }  # fmt: skip
+                yield {"kind": spread.kind, "start": spread.start, "layer": layer + 2, "at": at} | rate.columns

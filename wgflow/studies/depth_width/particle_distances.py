@@ -13,7 +13,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.model.particles import Particles
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.theory.distances import by_depth
@@ -41,11 +41,9 @@ def particle_distances(work: Workspace) -> list[Spec]:
         If a coupling has no reference with particles.
     """
     members: dict[str, list[tuple[MemberFile, Member]]] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            study = Member.of(trajectory.parameters["study"])
-            if trajectory.particles and reached_end(trajectory):
-                members.setdefault(study.particles.coupling, []).append((member, study))
+    for member, study, trajectory in finished_members(work):
+        if trajectory.particles:
+            members.setdefault(study.particles.coupling, []).append((member, study))
     out = []
     for coupling, listed in members.items():
         references = [each for each in listed if each[0].reference]

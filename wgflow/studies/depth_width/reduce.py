@@ -16,16 +16,14 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report.figure import cached
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members, shared_times
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate
 from wgflow.stats.equivalence import Equivalence, exponent_equivalence
 from wgflow.stats.fit import LawFit, fit_law
 from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
-from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
-from wgflow.trajectory import Trajectory
 
 Draw = tuple[int, int]  # seed and part
 _Listed = tuple[bool, tuple[int, int], Draw, int | None, Array, "Run"]  # reference?, size, draw, within, s, run
@@ -198,33 +196,22 @@ def families(work: Workspace) -> list[Family]:
         If a coupling has no reference, or its members share no flow time.
     """
     found: dict[str, list[_Listed]] = {}
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            study = Member.of(trajectory.parameters["study"])
-            s = trajectory.series("s")
-            if not reached_end(trajectory):
-                continue
-            outputs = trajectory.series("outputs").reshape(len(s), -1)
-            run = Run(trajectory.series("energy"), outputs)
-            about = (member.reference, study.shape, (study.seed, study.particles.part), _within(study))
-            found.setdefault(study.particles.coupling, []).append((*about, s, run))
+    for member, study, trajectory in finished_members(work):
+        s, table = trajectory.series("s"), study.particles
+        run = Run(trajectory.series("energy"), trajectory.series("outputs").reshape(len(s), -1))
+        within = None if table.fresh else table.within
+        about = (member.reference, study.shape, (study.seed, table.part), within, s, run)
+        found.setdefault(table.coupling, []).append(about)
     if not found:
         raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
     return [_family(coupling, listed) for coupling, listed in found.items()]
-
-
-def _within(study: Member) -> int | None:
-    """Layers of the network that a member is a sub-sample of."""
-    return None if study.particles.fresh else study.particles.within
 
 
 def _family(coupling: str, listed: list[_Listed]) -> Family:
     references = [each for each in listed if each[0]]
     if not references:
         raise InputError(f"coupling {coupling}: expected a reference that reaches the end, got none")
-    shared = listed[0][4]
-    for each in listed:
-        shared = shared[np.isclose(shared[:, None], each[4], rtol=1e-9, atol=1e-12).any(axis=1)]
+    shared = shared_times([s for *_, s, _ in listed])
     if not len(shared):
         raise InputError(f"coupling {coupling}: expected flow times that all members recorded, got none")
     runs: dict[tuple[int, int], dict[Draw, Run]] = {}
@@ -338,11 +325,7 @@ def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
             for quantity, exponent in zip(names, each.fitted.exponents, strict=False):
                 yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _told(exponent)
             for name, one in (("width", each.width), ("depth", each.depth)):
-                rate = one.rate
-                yield common | {
-                    "quantity": name, "exponent": rate.exponent, "low": rate.low, "high": rate.high,
-                    "no_rate": rate.reason,
-                }  # fmt: skip
+                yield common | {"quantity": name} | one.rate.columns
             if np.isfinite(each.alone):
                 row = {"exponent": each.alone, "low": None, "high": None, "no_rate": ""}
                 yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row

@@ -14,12 +14,11 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
-from wgflow.study.schema import Member
 from wgflow.study.tables import NetworkTable
-from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 
@@ -111,8 +110,7 @@ def gaps(work: Workspace) -> list[Gaps]:
     InputError
         If there is no seed whose members reached the end.
     """
-    ended = [_run(member) for member in work.members()]
-    found = [each for each in ended if each is not None]
+    found = _runs(work)
     fitted = [each for each in found if each.method == "descent" and each.start == "minimum_norm"]
     references = {each.seed: each for each in found if each.start == "ideal"}
     usual = _mode([each.step for each in fitted])
@@ -201,27 +199,21 @@ def _largest(a: Run, b: Run, t: int) -> float:
     return float(max(np.abs(apart.alpha).max(), np.abs(apart.beta).max()))
 
 
-def _run(member: MemberFile) -> Run | None:
-    """First units of a network along s; None if it did not reach the end."""
-    with Trajectory(member.path) as trajectory:
-        if not reached_end(trajectory):
-            return None
-        study = Member.of(trajectory.parameters["study"])
+def _runs(work: Workspace) -> list[Run]:
+    """First units along s of the networks that reached the end."""
+    out = []
+    for _, study, trajectory in finished_members(work):
         network = trajectory.parameters["energy"]["network"]
         points, inputs = trajectory.parameters["energy"]["problem"]["data"]["x"]["shape"]
-        parts = [_parts(each, inputs, points, network["layers"]) for each in trajectory.series("units")]
+        parts = [_parts(units, inputs, points, network["layers"]) for units in trajectory.series("units")]
         table = study.network or NetworkTable()
-        return Run(
-            study.count,
-            study.flow.step,
-            table.method,
-            table.start,
-            study.seed,
-            parts,
-            trajectory.series("outputs")[:, :, 0],
-            trajectory.series("energy"),
-            trajectory.series("eigenvalues").min(axis=1),
+        outputs, energy = trajectory.series("outputs")[:, :, 0], trajectory.series("energy")
+        eigenvalues = trajectory.series("eigenvalues").min(axis=1)
+        run = Run(
+            study.count, study.flow.step, table.method, table.start, study.seed, parts, outputs, energy, eigenvalues
         )
+        out.append(run)
+    return out
 
 
 def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
@@ -242,8 +234,4 @@ def rows(found: Sequence[Gaps]) -> Iterator[Spec]:
     for each in found:
         for of, estimates in (("m", each.by_units), ("h", each.by_rate)):
             for quantity, one in estimates.items():
-                rate = one.rate
-                yield {
-                    "s": each.s, "of": of, "quantity": quantity, "exponent": rate.exponent, "low": rate.low,
-                    "high": rate.high, "no_rate": rate.reason,
-                }  # fmt: skip
+                yield {"s": each.s, "of": of, "quantity": quantity} | one.rate.columns

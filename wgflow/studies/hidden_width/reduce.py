@@ -6,7 +6,7 @@ layer, no embedding and no readout, and u, v ~ sqrt(D) N(0, I) independent in al
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -14,13 +14,12 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members
 from wgflow.stats.fit import LawFit, fit_law
 from wgflow.stats.model_selection import CrossValidation, cross_validate
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.schema import Member
-from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.trajectory import Trajectory
+from wgflow.study.workspace import Workspace
 
 
 class Run(NamedTuple):
@@ -43,16 +42,6 @@ class Run(NamedTuple):
     displacement: Array
     s: Array
     energy: Array
-
-    @property
-    def layers(self) -> int:
-        """L."""
-        return self.member.layers
-
-    @property
-    def width(self) -> int:
-        """M, units of a layer."""
-        return self.member.per_layer
 
 
 class Errors(NamedTuple):
@@ -98,16 +87,12 @@ class Errors(NamedTuple):
         return np.asarray(np.hypot(self.squared.width.value / np.sqrt(depth * width), self.squared.depth.value / depth))
 
 
-def read_run(file: MemberFile) -> Run | None:
-    """Measurements of a member; None if it did not reach the end."""
-    with Trajectory(file.path) as trajectory:
-        if not reached_end(trajectory):
-            return None
+def read_runs(work: Workspace) -> Iterator[tuple[bool, Run]]:
+    """Members that reached the end, and whether each is a reference."""
+    for file, member, trajectory in finished_members(work):
         moved = trajectory.series("displacement")[-1] if "displacement" in trajectory.observables else np.empty(0)
-        return Run(
-            Member.of(trajectory.parameters["study"]), trajectory.series("outputs")[-1], moved, trajectory.series("s"),
-            trajectory.series("energy"),
-        )  # fmt: skip
+        outputs, s, energy = (trajectory.series(name) for name in ("outputs", "s", "energy"))
+        yield file.reference, Run(member, outputs[-1], moved, s, energy)
 
 
 def errors(work: Workspace) -> Errors:
@@ -118,25 +103,20 @@ def errors(work: Workspace) -> Errors:
     InputError
         If no reference, or too few sizes for a fit, reached the end.
     """
-    runs = [(file.reference, run) for file in work.members() if (run := read_run(file))]
-    references = [run for reference, run in runs if reference]
-    fitted = [run for reference, run in runs if not reference]
+    runs = list(read_runs(work))
+    references, fitted = ([run for reference, run in runs if reference == wanted] for wanted in (True, False))
     if not references or not fitted:
         raise InputError("expected networks and a reference that reach the end, got no such one")
-    limit, depths, widths = (
-        references[0],
-        _distinct(fitted, lambda run: run.layers),
-        _distinct(fitted, lambda run: run.width),
-    )
-    seeds = _distinct(fitted, lambda run: run.member.seed)
+    places = [(run.member.seed, *run.member.shape) for run in fitted]
+    limit, (seeds, depths, widths) = references[0], (tuple(sorted(set(axis))) for axis in zip(*places, strict=True))
     squares = np.full((len(seeds), len(depths), len(widths)), np.nan)
-    for run in fitted:
-        place = seeds.index(run.member.seed), depths.index(run.layers), widths.index(run.width)
+    for run, (seed, depth, width) in zip(fitted, places, strict=True):
+        place = seeds.index(seed), depths.index(depth), widths.index(width)
         squares[place] = np.mean((run.outputs - limit.outputs) ** 2)
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
     deeper = replace(letter, depths=depths[1:]) if len(depths) > 2 else None
-    finite = Sizes(depths, widths, (limit.layers, limit.width), nested=False, dimension=dimension)
+    finite = Sizes(depths, widths, limit.member.shape, nested=False, dimension=dimension)
     return Errors(
         finite,
         squares,
@@ -177,7 +157,3 @@ def law_rows(found: Errors) -> Iterator[Spec]:
             "c1_high": law.width.high / root, "c2": law.depth.value, "c2_low": law.depth.low, "c2_high": law.depth.high,
             "rms_log_residual": law.residual**0.5, "rms_log_left_out": left_out and left_out**0.5,
         }  # fmt: skip
-
-
-def _distinct(runs: Sequence[Run], of: Callable[[Run], int]) -> tuple[int, ...]:
-    return tuple(sorted({of(run) for run in runs}))

@@ -16,7 +16,7 @@ from scipy.optimize import nnls
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.studies.hidden_width.reduce import Run, read_run
+from wgflow.studies.hidden_width.reduce import Run, read_runs
 from wgflow.study import formulas
 from wgflow.study.workspace import Workspace
 
@@ -94,10 +94,8 @@ def scales(work: Workspace) -> list[Scale]:
         If there are not two repeats of any network that reached the end.
     """
     repeats: dict[tuple[int, int, float], list[Run]] = {}
-    for file in work.members():
-        run = read_run(file)
-        if run:
-            repeats.setdefault(_place(run), []).append(run)
+    for _, run in read_runs(work):
+        repeats.setdefault(_place(run), []).append(run)
     kept = {place: runs for place, runs in repeats.items() if len(runs) > 1}
     if not kept:
         raise InputError("expected two repeats of a network that reach the end, got none; give the grid several seeds")
@@ -141,8 +139,8 @@ def rows(found: Sequence[Scale]) -> Iterator[Spec]:
 def _place(run: Run) -> tuple[int, int, float]:
     """D, L M and alpha of a network."""
     samples, dimension = run.outputs.shape
-    blocks = run.layers * run.width
-    sizes = (dimension, dimension, samples, blocks, run.layers)
+    layers, blocks = run.member.layers, run.member.count
+    sizes = (dimension, dimension, samples, blocks, layers)
     names = dict(zip(formulas.LETTERS, map(float, sizes), strict=True))
     deviation = formulas.number(run.member.particles.scale.get("a", 1.0), names, "particles.scale.a")
     return dimension, blocks, float(f"{deviation / dimension**0.5:.12g}")  # the same alpha under every D
