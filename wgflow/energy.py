@@ -248,9 +248,7 @@ class Energy(Copyable):
             ``"regulariser"``.
         """
         own = dict(own or {})
-        for kind, table in (("depth", depths.DEPTHS), ("regulariser", regularisers.REGULARISERS)):
-            if kind not in own and spec[kind] is not None:
-                needs_own(kind, spec[kind]["name"], table)
+        needs_own(spec, own, {"depth": depths.DEPTHS, "regulariser": regularisers.REGULARISERS})
         depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
         problem = Problem.from_spec(spec["problem"], data, own)
         return cls(problem, depth, backend, spec["dtype"], threads, term)

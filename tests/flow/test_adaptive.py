@@ -14,7 +14,7 @@ import wgflow
 from wgflow.base.errors import DivergenceError, InputError
 from wgflow.flow.integrators import EMBEDDED, HEUN, INTEGRATORS, Estimate, Tableau, combine, compare, rms, stages
 from wgflow.flow.stepsize import Adaptive, Trial
-from wgflow.model.synthetic import sine
+from wgflow.model.datasets import sine
 
 PROBLEM = wgflow.Problem.padded(*sine(40, 1.5))
 FADING = {"name": "quadratic", "strength": 0.3, "decay": 2.0}

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import wgflow
-from wgflow.model.synthetic import sine
+from wgflow.model.datasets import sine
 
 
 def defect(spec, h, until=10.0, count=32, integrator="euler", **options):

@@ -5,7 +5,7 @@ import pytest
 
 import wgflow
 from wgflow.base.energy_balance import EMPTY
-from wgflow.model.synthetic import sine
+from wgflow.model.datasets import sine
 from wgflow.theory.stationarity import balance as of_frames
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 

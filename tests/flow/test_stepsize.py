@@ -6,7 +6,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.flow.stepsize import STEP_RULES, Constant, Descent, step_rule
-from wgflow.model.synthetic import sine
+from wgflow.model.datasets import sine
 
 DESCENT = {"name": "descent", "length": 5.0}
 

@@ -61,7 +61,7 @@ def test_integrators_have_their_order_on_the_exact_flow(name, order):
 def test_teacher_is_realisable():
     """The teacher's own blocks under Layers answer y: E = 0."""
     from wgflow.base.rng import normal
-    from wgflow.model.synthetic import teacher
+    from wgflow.model.datasets import teacher
 
     x, y = teacher(samples=30, width=2, layers=3, units=2, seed=5)
     problem = wgflow.Problem.padded(x, y)

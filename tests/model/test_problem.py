@@ -8,7 +8,7 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.base.rng import normal
 from wgflow.model import datasets
-from wgflow.model.synthetic import sine
+from wgflow.model.datasets import sine
 from wgflow.systems.neural_feature_flow.network import Network as FeatureNetwork
 
 X, Y = np.arange(6.0).reshape(3, 2), np.array([1.0, 2.0, 3.0])

@@ -96,13 +96,7 @@ class DeviceKernel(Protocol):
 
 
 class Launcher:
-    """Launches of the kernels of a flow; the sizes are the source's, and no result depends on them.
-
-    Parameters
-    ----------
-    gpu : DeviceKernel
-        The backend, whose device and precision the kernels use.
-    """
+    """Launches of the kernels of a flow on a backend; sizes are the source's, and no result depends on them."""
 
     def __init__(self, gpu: DeviceKernel) -> None:
         self.device, self._precision = gpu.device, gpu.precision

@@ -100,9 +100,7 @@ class Flow(Copyable):
         self.ingredients = tuple(map(operators.operator, ingredients))
         self.batch, self.seed = scalar(batch), scalar(seed)
         self._check()
-        self._mobility_theta = np.ones(energy.problem.shape[3])
-        for name, columns in energy.problem.groups.items():
-            self._mobility_theta[columns] = self.mobility.get(name, 1.0)
+        self._mobility_theta = energy.problem.by_column(self.mobility)
         self._mobility_tau = float(self.mobility.get("tau", 1.0))
 
     def run(

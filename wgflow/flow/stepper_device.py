@@ -40,14 +40,9 @@ class _State(NamedTuple):
 
 
 class DeviceStepper:
-    """Particles in the memory of a device; see :class:`wgflow.flow.stepper.HostStepper` for the methods.
+    """Particles in the memory of a device, where the energy's kernel computes and :func:`unsupported` found nothing.
 
-    Parameters
-    ----------
-    dynamics, rho, switched, balance : Dynamics, Particles, int, EnergyBalance
-        As for :func:`wgflow.flow.stepper.make_stepper`; :func:`unsupported` must have found nothing.
-    gpu : DeviceKernel
-        The energy's kernel.
+    Methods and arguments are those of :class:`wgflow.flow.stepper.HostStepper`.
     """
 
     lookahead = 8  # steps that are started while a frame is copied and used

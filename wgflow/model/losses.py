@@ -96,9 +96,7 @@ def loss(choice: str | Loss) -> Loss:
     InputError
         If the name is unknown, or the object lacks a method of a loss.
     """
-    if isinstance(choice, str):
-        return lookup("loss", choice, LOSSES)
-    if isinstance(choice, Mapping):
+    if isinstance(choice, str | Mapping):
         name, options = name_and_options("loss", choice)
         for option in options:
             raise InputError(f"loss {name!r}: unknown option {option!r}; losses have none")

@@ -112,7 +112,8 @@ class Particles(Copyable):
         part = whole("part", part, least=0)
         check_name("tau law", tau, TAU_LAWS)
         low, high = part * count, (part + 1) * count
-        theta = _spread(problem, scale) * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
+        spread = problem.by_column(scales(problem, scale))
+        theta = spread * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
         if tau == "grid":
             return cls(theta, np.arange(1, count + 1) / count)
         return cls(theta, rng.uniform(seed, "initial tau", (high, 1))[low:, 0])
@@ -165,7 +166,7 @@ class Particles(Copyable):
         part = whole("part", part, least=0)
         check_name("coupling", coupling, COUPLINGS)
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
-        t, spread = (number + 0.5) / within, _spread(problem, scale)
+        t, spread = (number + 0.5) / within, problem.by_column(scales(problem, scale))
         low = part * per_layer
         of = f" of {layers} by {per_layer}" if fresh else ""
         size = (low + per_layer, problem.shape[3])
@@ -253,11 +254,3 @@ def scales(problem: Problem, scale: Mapping[str, float] | None = None) -> dict[s
         check_name("parameter group in scale", name, problem.groups)
         spread[name] = real(f"scale of {name}", value, least=0.0)
     return spread
-
-
-def _spread(problem: Problem, scale: Mapping[str, float] | None) -> Array:
-    """Standard deviation of each column of theta, (P,)."""
-    spread, out = scales(problem, scale), np.empty(problem.shape[3])
-    for name, columns in problem.groups.items():
-        out[columns] = spread[name]
-    return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from typing import Any
 
 import numpy as np
@@ -68,7 +68,7 @@ class Problem(Copyable):
     ) -> None:
         _same_rows(x, y)
         self.x = finite_array("x", x, 2)
-        self.y = _targets(y)
+        self.y = finite_array("y", y, 2, column=True)
         if self.x.shape[0] != self.y.shape[0]:
             raise InputError(
                 f"x and y: expected one row of y for each row of x, got {self.x.shape[0]} and {self.y.shape[0]} rows"
@@ -105,7 +105,7 @@ class Problem(Copyable):
             ``block``, ``activation`` and ``loss`` of the class.
         """
         _same_rows(x, y)
-        x, y = finite_array("x", x, 2), _targets(y)
+        x, y = finite_array("x", x, 2), finite_array("y", y, 2, column=True)
         inputs, outputs = x.shape[1], y.shape[1]
         return cls(
             x, y, embed=np.eye(inputs + outputs, inputs), readout=np.eye(outputs, inputs + outputs, inputs), **options
@@ -115,6 +115,11 @@ class Problem(Copyable):
     def shape(self) -> tuple[int, int, int, int]:
         """(M, D, K, P): samples, state width, outputs, parameters of one particle."""
         return len(self.x), len(self.embed), len(self.readout), blocks.width(self.block, len(self.embed))
+
+    def by_column(self, values: Mapping[str, float]) -> Array:
+        """Value of the parameter group of each column of theta, (P,); 1 for groups without one."""
+        parts = [np.full(group.stop - group.start, float(values.get(name, 1.0))) for name, group in self.groups.items()]
+        return np.concatenate(parts)
 
     def start(self, x: ArrayLike | None = None) -> Array:
         """X(0) = W2 x, (M, D), for the problem's own samples or for others (M, D_in).
@@ -133,8 +138,6 @@ class Problem(Copyable):
 
     def _try_own(self) -> None:
         """Test a block and a loss of the user's on a few of the samples."""
-        if is_builtin(self.block) and is_builtin(self.loss):
-            return
         rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
         start = self.x[rows] @ self.embed.T
         if not is_builtin(self.block):
@@ -188,9 +191,7 @@ class Problem(Copyable):
                     "pass the data the spec was made with"
                 )
         parts: dict[str, Any] = {name: spec[name] for name in _TABLES} | dict(own or {})
-        for kind, table in _TABLES.items():
-            if kind not in parts or kind not in (own or {}):
-                needs_own(kind, spec[kind] if kind == "loss" else spec[kind]["name"], table)
+        needs_own(spec, own or {}, _TABLES)
         for kind in parts:
             if kind not in _TABLES:
                 raise unknown("kind of object in own", kind, (*_TABLES, "depth", "regulariser"))
@@ -198,19 +199,22 @@ class Problem(Copyable):
         return cls(**parts)
 
 
-def needs_own(kind: str, name: str, table: Mapping[str, object]) -> None:
-    """Refuse a name of a spec that is in no registry: it was an object of the user's.
+def needs_own(spec: Spec, own: Container[str], tables: Mapping[str, Mapping[str, object]]) -> None:
+    """Refuse a name in a spec that is in no registry, an object of the user's, unless its kind is among ``own``.
 
     Raises
     ------
     InputError
         With the argument that passes the object.
     """
-    if name not in table:
-        raise InputError(
-            f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}, or the object of your own it was "
-            f"made with; pass that, own={{{kind!r}: ...}}"
-        )
+    for kind, table in tables.items():
+        entry = spec[kind]
+        name = entry["name"] if isinstance(entry, Mapping) else entry
+        if kind not in own and name is not None and name not in table:
+            raise InputError(
+                f"unknown {kind} {name!r}: expected one of {', '.join(sorted(table))}, or the object of your own it "
+                f"was made with; pass that, own={{{kind!r}: ...}}"
+            )
 
 
 def _digest(array: Array) -> str:
@@ -225,8 +229,3 @@ def _same_rows(x: object, y: object) -> None:
         raise InputError(
             "x and y: expected tables with the same index, got different ones; align them, or pass .to_numpy()"
         )
-
-
-def _targets(y: ArrayLike) -> Array:
-    """Targets (M, K), also from (M,)."""
-    return finite_array("y", y, 2, column=True)

@@ -23,11 +23,7 @@ __all__ = [
 
 _REQUIRED = ("name", "groups", "forward", "backward", "degree", "spec")
 
-BLOCKS: dict[str, type[Any]] = {
-    "ridge": Ridge,
-    "matrix": Matrix,
-    "two_layer": TwoLayer,
-}
+BLOCKS: dict[str, type[Any]] = {"ridge": Ridge, "matrix": Matrix, "two_layer": TwoLayer}
 
 
 def block(choice: str | Spec | Block) -> Block:

@@ -24,12 +24,7 @@ __all__ = [
     "DEPTHS", "Deposit", "Depth", "Gaps", "Layers", "Network", "Shallow", "Stencil", "depth", "switches", "try_out",
 ]  # fmt: skip
 
-DEPTHS: dict[str, type[Any]] = {
-    "gaps": Gaps,
-    "layers": Layers,
-    "deposit": Deposit,
-    "shallow": Shallow,
-}
+DEPTHS: dict[str, type[Any]] = {"gaps": Gaps, "layers": Layers, "deposit": Deposit, "shallow": Shallow}
 
 
 def depth(choice: str | Spec | Depth) -> Depth:

@@ -154,9 +154,7 @@ def from_trajectory(
         raise InputError(f"{trajectory.path}: expected a run of a feature network, got one under depth {name}")
     stored = trajectory.samples()
     about = spec["network"] | dict(own or {})
-    for kind, table in (("h1", ACTIVATIONS), ("h2", ACTIVATIONS), ("loss", LOSSES)):
-        if kind not in (own or {}):
-            needs_own(kind, about[kind] if kind == "loss" else about[kind]["name"], table)
+    needs_own(about, own or {}, {"h1": ACTIVATIONS, "h2": ACTIVATIONS, "loss": LOSSES})
     h2 = about["h2"] if about["kind"] == "resnet" else "tanh"
     network = Network(
         stored["x"], stored["y"][:, 0], about["layers"], about["kind"], about["h1"], h2, about["loss"], backend
