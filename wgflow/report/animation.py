@@ -21,30 +21,21 @@ from wgflow.trajectory import Trajectory
 
 MAX_PARTICLES, MAX_FRAMES = LEGIBLE, 120  # drawn; of more an evenly spaced subset
 _LARGEST = 1e100  # parameter that can be drawn
+_AXES = {"tau": "depth τ", "pc1": "first principal component of θ", "pc2": "second principal component of θ"}
 _WIDTH, _HEIGHT, _LOSS, _LEFT, _BOTTOM, _TOP = 820, 400, 90, 62, 44, 12
 
 
-def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None) -> str:
-    """Self-contained figure element with the particles of a run, a slider and a play button.
+def particle_animation(trajectory: Trajectory) -> str:
+    """Self-contained HTML figure with the particles of a run, a slider and a play button.
 
-    Parameters
-    ----------
-    trajectory : Trajectory
-        The run.
-    axes : sequence of str, optional
-        Two names as in :func:`wgflow.model.projections.projection_matrix`; by default depth and the first principal
-        component of theta, or the first two components if tau does not move.
-
-    Returns
-    -------
-    str
-        HTML; empty if there are fewer than two frames.
+    Drawn are depth and the first principal component of theta, or the first two components if tau does not move. Empty
+    if there are fewer than two frames.
     """
     frames = _frames(trajectory)
     if len(frames) < 2:
         return ""
     tau = np.stack([frame.tau for frame in frames])
-    axes = list(axes or (("tau", "pc1") if (tau != tau[0]).any() else ("pc1", "pc2")))
+    axes = ["tau", "pc1"] if (tau != tau[0]).any() else ["pc1", "pc2"]
     chosen = np.unique(np.linspace(0, tau.shape[1] - 1, MAX_PARTICLES).astype(int))
     onto = projection_matrix(
         axes, frames[0].theta.shape[1], lambda: principal_directions(frame.theta for frame in frames)
@@ -52,7 +43,7 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
     places = np.stack([np.column_stack([frame.theta, frame.tau])[chosen] @ onto for frame in frames])  # (F, n, 2)
     inner = (_LEFT, _WIDTH - 12, _HEIGHT - _BOTTOM, _TOP)
     x, x_ticks = _scaled(places[:, :, 0], *inner[:2], unit=axes[0] == "tau")
-    y, y_ticks = _scaled(places[:, :, 1], *inner[2:], unit=axes[1] == "tau")
+    y, y_ticks = _scaled(places[:, :, 1], *inner[2:])
     s, energy = np.array([frame.s for frame in frames]), np.array([frame.energy for frame in frames])
     cursor, s_ticks = _scaled(s, *inner[:2])
     logarithmic = bool((energy > 0).all())
@@ -72,8 +63,8 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
             _ticks(y_ticks, "y", inner[0], inner[1]),
             _ticks(s_ticks, "x", _HEIGHT + _LOSS, _HEIGHT + 14),
             _ticks(loss_ticks, "y", *inner[:2], form="{:.2g}"),
-            _label(_axis_label(axes[0]), (inner[0] + inner[1]) / 2, _HEIGHT - 6),
-            _label(_axis_label(axes[1]), 14, (inner[2] + inner[3]) / 2, turned=True),
+            _label(_AXES[axes[0]], (inner[0] + inner[1]) / 2, _HEIGHT - 6),
+            _label(_AXES[axes[1]], 14, (inner[2] + inner[3]) / 2, turned=True),
             _label("flow time s", (inner[0] + inner[1]) / 2, _HEIGHT + _LOSS + 34),
             _label("E", 14, _HEIGHT + (_LOSS + 14) / 2, turned=True),
             f'<polyline class="loss" points="{curve}"/>',
@@ -85,7 +76,7 @@ def particle_animation(trajectory: Trajectory, axes: Sequence[str] | None = None
     masses = "" if equal else " Particles of different mass are drawn alike."
     count = f"{len(chosen)} of {tau.shape[1]}" if len(chosen) < tau.shape[1] else str(tau.shape[1])
     caption = (
-        f"{count} particles in {_axis_label(axes[0])} and {_axis_label(axes[1])}, coloured by their depth at the start "
+        f"{count} particles in {_AXES[axes[0]]} and {_AXES[axes[1]]}, coloured by their depth at the start "
         f"(light to dark); below, the loss. Use the slider or the arrow keys.{masses} {trajectory.path.stem}"
     )
     script = resources.files(__package__).joinpath("animation.js").read_text(encoding="utf-8")
@@ -109,15 +100,13 @@ def run_animation(work: Workspace) -> str:
 
 
 def _frames(trajectory: Trajectory) -> list[Frame]:
-    """Evenly spaced frames, those that cannot be drawn left out."""
+    """Evenly spaced frames, without those whose numbers are not finite or too large to be scaled."""
     frames = (trajectory[number] for number in evenly_spaced(len(trajectory), MAX_FRAMES))
-    return [frame for frame in frames if _drawable(frame)]
-
-
-def _drawable(frame: Frame) -> bool:
-    """Whether all numbers of a frame are finite and small enough to be scaled."""
-    largest = max(float(np.abs(part).max()) for part in (frame.theta, frame.tau))
-    return bool(largest < _LARGEST and np.isfinite(frame.energy))
+    return [
+        frame
+        for frame in frames
+        if np.isfinite(frame.energy) and (np.abs(frame.theta) < _LARGEST).all() and (np.abs(frame.tau) < _LARGEST).all()
+    ]
 
 
 def _scaled(values: Array, start: float, end: float, unit: bool = False) -> tuple[Array, list[tuple[float, float]]]:
@@ -150,14 +139,6 @@ def _ticks(ticks: Sequence[tuple[float, float]], axis: str, start: float, end: f
 def _label(text: str, x: float, y: float, turned: bool = False) -> str:
     turn = f' transform="rotate(-90 {x} {y})"' if turned else ""
     return f'<text class="label" x="{x}" y="{y}" text-anchor="middle"{turn}>{html.escape(text)}</text>'
-
-
-def _axis_label(axis: str) -> str:
-    """Label of an axis."""
-    if axis == "tau":
-        return "depth τ"
-    ordinal = {"pc1": "first", "pc2": "second", "pc3": "third"}
-    return f"{ordinal[axis]} principal component of θ" if axis in ordinal else f"component {axis} of θ"
 
 
 def _rounded(values: Array) -> Any:

@@ -9,6 +9,7 @@ from typing import Any
 from wgflow.base.energy_balance import EnergyBalance
 from wgflow.base.types import Spec
 from wgflow.flow.integrators import EULER, INTEGRATORS
+from wgflow.report.member_selection import opened
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -34,14 +35,10 @@ def balance_columns(trajectory: Trajectory) -> Spec:
     balance = trajectory.balance
     if balance is None:
         return {}
-    row = {"balance_defect": balance.relative, "energy_rises": int(balance.rises)}
-    row |= {"largest_rise": balance.rise, "largest_rise_s": balance.rise_s}
+    numbers = [balance.relative, int(balance.rises), balance.rise, balance.rise_s]
     if balance.switched:
-        row |= {
-            "switch_steps": int(balance.switched),
-            "balance_at_switches": _over(balance.at_switches, balance.descent),
-        }
-    return row
+        numbers += [int(balance.switched), _over(balance.at_switches, balance.descent)]
+    return dict(zip(COLUMNS, numbers, strict=False))
 
 
 def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
@@ -55,16 +52,13 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
         Status of each member by label; diverged members are reported elsewhere and left out.
     """
     warned = []
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            text = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
-            if text and (balance := trajectory.balance):
-                warned.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
+    for member, trajectory in opened(work):
+        text = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
+        if text and (balance := trajectory.balance):
+            warned.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
     lines = [line for _, line in sorted(warned, key=lambda entry: -entry[0])]
-    if len(lines) > _SHOWN:
-        more = len(lines) - _SHOWN
-        rest = f"{more} more of {len(statuses)} runs likewise; see balance_defect in summary.csv."
-        return [*lines[:_SHOWN], rest]
+    if (more := len(lines) - _SHOWN) > 0:
+        lines[_SHOWN:] = [f"{more} more of {len(statuses)} runs likewise; see balance_defect in summary.csv."]
     return lines
 
 
@@ -79,7 +73,12 @@ def diagnosis(trajectory: Trajectory) -> str:
     if balance is None or not balance.steps:
         return ""
     energy = trajectory.series("energy")
-    signs = [*_differences(balance), *_rises(balance)]
+    signs = [*_differences(balance)]
+    if balance.rises:
+        signs.append(
+            f"E rose in {balance.rises:.0f} of {balance.steps:.0f} steps (by up to {balance.rise:.2g}, at "
+            f"s = {balance.rise_s:.4g})"
+        )
     if energy[-1] > energy[0] and (signs or balance.risen_at_switches):
         signs.append(f"E ended at {energy[-1]:.3g}, above its start at {energy[0]:.3g}")
     return f"{'; '.join(signs)}; {_advice(trajectory, balance)}." if signs else ""
@@ -96,14 +95,6 @@ def _differences(balance: EnergyBalance) -> Iterator[str]:
         yield (
             f"dissipation differs from the change in E by {_percent(share)} in the {balance.switched:.0f} of "
             f"{balance.steps:.0f} steps with order switches, more than jumps of E account for"
-        )
-
-
-def _rises(balance: EnergyBalance) -> Iterator[str]:
-    if balance.rises:
-        yield (
-            f"E rose in {balance.rises:.0f} of {balance.steps:.0f} steps (by up to {balance.rise:.2g}, at "
-            f"s = {balance.rise_s:.4g})"
         )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import functools
 import html
 import json
-import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from importlib import resources
@@ -13,6 +12,7 @@ from string import Template
 
 from wgflow.base.types import Spec
 from wgflow.report import style
+from wgflow.report.wording import cell
 from wgflow.study.labels import word
 
 _LONG = 60  # characters beyond which text in a table is wrapped
@@ -108,20 +108,14 @@ def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) ->
 
 def _table(rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    keys = [key for key in keys if any(_cell(row.get(key)) for row in rows)]  # no empty columns
+    keys = [key for key in keys if any(cell(row.get(key), 4) for row in rows)]  # no empty columns
     textual = {key for key in keys if all(isinstance(row.get(key, ""), str | dict) for row in rows)}
-    long = {key for key in textual if any(len(_cell(row.get(key))) > _LONG for row in rows)}
+    long = {key for key in textual if any(len(cell(row.get(key), 4)) > _LONG for row in rows)}
     kind = {key: f' class="text{" long" * (key in long)}"' if key in textual else "" for key in keys}
     head = "".join(f"<th{kind[key]}>{_text(key.replace('_', ' '))}</th>" for key in keys)
-    lines = ("".join(f"<td{kind[key]}>{prose(_cell(row.get(key)))}</td>" for key in keys) for row in rows)
+    lines = ("".join(f"<td{kind[key]}>{prose(cell(row.get(key), 4))}</td>" for key in keys) for row in rows)
     body = "\n".join(f"<tr>{line}</tr>" for line in lines)
     return f"<table><thead><tr>{head}</tr></thead>\n<tbody>{body}</tbody></table>"
-
-
-def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and not math.isfinite(value)):
-        return ""
-    return f"{value:.4g}" if isinstance(value, float) else word(value)
 
 
 def _versions(provenance: Spec) -> str:

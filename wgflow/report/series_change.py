@@ -128,7 +128,7 @@ def _oscillates(late: Array, first: float, last: float) -> bool:
     return swing > min(by_change, by_end)
 
 
-def joint_change(changes: Sequence[Change], of: str = "runs") -> str:
+def joint_change(changes: Sequence[Change]) -> str:
     """Predicate for several series: one if all are of the same kind, otherwise kind by kind with counts.
 
     Numbers are means over the series of a kind.
@@ -138,7 +138,7 @@ def joint_change(changes: Sequence[Change], of: str = "runs") -> str:
         return str(_mean(changes))
     parts: list[str] = []
     for alike in kinds.values():
-        count = f"{len(alike)} of {len(changes)} {of}" if not parts else f"{len(alike)}"
+        count = f"{len(alike)} of {len(changes)} runs" if not parts else f"{len(alike)}"
         parts.append(_mean(alike).predicate(f" in {count}"))
     return listed(parts)
 

@@ -12,9 +12,10 @@ from wgflow.base.terminal import printable
 from wgflow.base.types import Spec
 from wgflow.report import gradient_flow_check
 from wgflow.report.figure import FILE_ALONE, Figure, TableText
-from wgflow.report.member_selection import particle_count
+from wgflow.report.member_selection import opened, particle_count
 from wgflow.report.switch_jumps import order_switching, records_every_step
-from wgflow.study.labels import short_names, word, words
+from wgflow.report.wording import cell
+from wgflow.study.labels import short_names, words
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -44,34 +45,25 @@ def rows(work: Workspace, status: Mapping[str, str]) -> list[Spec]:
         minibatches also the energy balance, see :func:`wgflow.report.gradient_flow_check.balance_columns`. A member
         without a file has its grid values and this status alone.
     """
-    there = {member.label: member for member in work.members()}
-    return [
-        _row(there[label].values, there[label].path, status[label]) if label in there else values | {"status": NO_FILE}
-        for label, values in ((entry["label"], entry["values"]) for entry in work.study["members"])
-    ]
+    numbers = {file.label: _numbers(trajectory) | {"status": status[file.label]} for file, trajectory in opened(work)}
+    return [entry["values"] | numbers.get(entry["label"], {"status": NO_FILE}) for entry in work.study["members"]]
 
 
-def _row(values: Spec, path: object, status: str) -> Spec:
-    with Trajectory(str(path)) as trajectory:
-        if not len(trajectory):  # not finite from the start
-            return values | {"status": status}
-        first, last = trajectory[0], trajectory[-1]
-        row = values | {
-            "N": particle_count(trajectory),
-            "steps": last.step,
-            "s": last.s,
-            "energy_first": first.energy,
-            "energy_last": last.energy,
-        }
-        for name in (name for name, value in last.observables.items() if np.ndim(value) == 0):
-            row |= {f"{name}_first": first.observables[name], f"{name}_last": last.observables[name]}
-        row |= {"dissipation_last": last.dissipation, "switches": last.switches}
-        gaps = trajectory.parameters["energy"]["depth"]["name"] == "gaps"
-        if gaps and trajectory.holds_data and records_every_step(trajectory):
-            jump = order_switching(trajectory).jump
-            row |= {"jumps": len(jump), "jumps_up": int((jump > 0).sum())}
-            row |= {"jump_sum": float(np.abs(jump).sum()), "jump_sum_up": float(jump[jump > 0].sum())}
-        return row | gradient_flow_check.balance_columns(trajectory) | {"status": status}
+def _numbers(trajectory: Trajectory) -> Spec:
+    if not len(trajectory):  # not finite from the start
+        return {}
+    first, last = trajectory[0], trajectory[-1]
+    row = {"N": particle_count(trajectory), "steps": last.step, "s": last.s}
+    row |= {"energy_first": first.energy, "energy_last": last.energy}
+    for name in (name for name, value in last.observables.items() if np.ndim(value) == 0):
+        row |= {f"{name}_first": first.observables[name], f"{name}_last": last.observables[name]}
+    row |= {"dissipation_last": last.dissipation, "switches": last.switches}
+    gaps = trajectory.parameters["energy"]["depth"]["name"] == "gaps"
+    if gaps and trajectory.holds_data and records_every_step(trajectory):
+        jump = order_switching(trajectory).jump
+        row |= {"jumps": len(jump), "jumps_up": int((jump > 0).sum())}
+        row |= {"jump_sum": float(np.abs(jump).sum()), "jump_sum_up": float(jump[jump > 0].sum())}
+    return row | gradient_flow_check.balance_columns(trajectory)
 
 
 def table(title: str, question: str, rows: list[Spec]) -> Table:
@@ -176,8 +168,4 @@ def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
 
 
 def _cell(value: object) -> str:
-    if value is None or (isinstance(value, float) and not np.isfinite(value)):
-        return ""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return printable(word(value))
+    return printable(cell(value, 3))

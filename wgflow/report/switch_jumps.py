@@ -36,22 +36,15 @@ class Switching(NamedTuple):
     jump: Array
 
 
-def order_switching(trajectory: Trajectory, threads: int | None = None) -> Switching:
-    """Find and size the jumps of E along a trajectory of Algorithm 1.
-
-    Parameters
-    ----------
-    trajectory : Trajectory
-        A run under ``Gaps`` with a frame at every step.
-    threads : int, optional
-        Threads for the energies.
+def order_switching(trajectory: Trajectory) -> Switching:
+    """Find and size the jumps of E along a trajectory of Algorithm 1, under ``Gaps`` with a frame at every step.
 
     Raises
     ------
     InputError
         If the run was made under another scheme, or steps between its frames are missing.
     """
-    energy = trajectory.energy(threads=threads)
+    energy = trajectory.energy()
     if not isinstance(energy.depth, Gaps):
         raise InputError(f"{trajectory.path}: expected a run under gaps, got {energy.depth.name}; only there E jumps")
     if not records_every_step(trajectory):

@@ -11,7 +11,6 @@ from wgflow.base.errors import InputError
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Frame
 from wgflow.base.validate import real, whole
-from wgflow.energy import Energy
 from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
@@ -39,22 +38,16 @@ class TheoremDiagnostics(NamedTuple):
         Energy-dissipation identity and Polyak-Lojasiewicz ratio over all frames.
     s : ndarray (A,)
         Flow times of the measured frames, including the first and the last.
-    residual : list of Residual
-        Stationarity residuals at s.
-    support : list of Support
-        Support at s, compared with iid draws of the initial law.
-    distance : list of float
-        Distance of the measure from that of the first frame, at s.
+    residual, support, distance : list of Residual, list of Support, list of float
+        At s: stationarity, support compared with iid draws of the initial law, distance from the first frame's measure.
     distance_method : str
         ``"assignment"`` (W2) or ``"sliced"``, the same for all s.
     radius : float
         R of all certificates: twice the largest |theta_i| of particles with mass, unless given.
     other_terms : list of str
         What else moves the measure, so that dissipation alone does not account for E.
-    certified : ndarray (C,)
-        Flow times of the certificates.
-    certificates : list of Certificate
-        Descent certificates at these.
+    certified, certificates : ndarray (C,), list of Certificate
+        Descent certificates, and their flow times.
     envelopes : dict of str to Envelope
         Envelope of the adjoint at the ``"start"`` and the ``"end"``.
     assumptions : list of Assumption
@@ -94,11 +87,10 @@ class TheoremDiagnostics(NamedTuple):
 
 def theorem_diagnostics(
     trajectory: Trajectory,
-    progress: Callable[[str, float], None] | None = None,
+    progress: Callable[[str, float], None] = lambda what, share: None,
     starts: int = 64,
     radius: float | None = None,
     seed: int = 0,
-    threads: int | None = None,
     own: Mapping[str, Any] | None = None,
 ) -> TheoremDiagnostics:
     """Evaluate the theorems along a run.
@@ -115,8 +107,6 @@ def theorem_diagnostics(
         R > 0 of all certificates; see :attr:`TheoremDiagnostics.radius`.
     seed : int, optional
         Random seed.
-    threads : int, optional
-        Threads of the kernels.
     own : mapping of str to object, optional
         User-defined objects of the run; see :meth:`wgflow.Energy.from_spec`.
 
@@ -131,9 +121,8 @@ def theorem_diagnostics(
     if len(trajectory) < 2:
         raise InputError(f"{trajectory.path}: expected a run of at least two frames, got {len(trajectory)}")
     starts = whole("starts", starts, 3)
-    energy = trajectory.energy(threads=threads, own=own)
-    report = progress or (lambda what, share: None)
-    report("support of iid samples", 0.0)
+    energy = trajectory.energy(own=own)
+    progress("support of iid samples", 0.0)
     series = {name: trajectory.series(name) for name in ("s", "energy", "dissipation", "switches")}
     lost = series["s"][~np.isfinite(series["energy"] + series["dissipation"])]
     if len(lost):
@@ -142,14 +131,17 @@ def theorem_diagnostics(
             f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
         )
     first, last = trajectory[0], trajectory[-1]
-    estimator = _support_estimator(trajectory, energy, first, seed)
+    scale = Member.of(trajectory.parameters["study"]).particles.scale
+    law = reference_laws.initial_law(energy.problem, scale or None)
+    estimator = SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
     residuals, supports, moved = [], [], []
-    method = _distance_method(trajectory, numbers)
+    equal = all(mass.min() == mass.max() for mass in (trajectory[number].mass for number in numbers))
+    method = "assignment" if equal and trajectory.particles <= distances.ASSIGNMENT else "sliced"  # one for all frames
     radius = _radius(trajectory, certified) if radius is None else real("radius", radius, above=0.0)
     for k, number in enumerate(numbers):
-        report("stationarity and support", 0.05 + 0.45 * k / len(numbers))
+        progress("stationarity and support", 0.05 + 0.45 * k / len(numbers))
         frame = trajectory[number]
         rho = _measure(frame)
         residuals.append(residual(energy, rho, frame.s, boundary))
@@ -157,16 +149,16 @@ def theorem_diagnostics(
         moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
     certificates, least = [], _NEGLIGIBLE * abs(first.energy)
     for k, number in enumerate(certified):
-        report("descent certificates", 0.5 + 0.35 * k / len(certified))
+        progress("descent certificates", 0.5 + 0.35 * k / len(certified))
         frame, steps = trajectory[number], _STEPS[number == len(trajectory) - 1]
         certificates.append(
             certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
         )
-    report("adjoint envelope", 0.85)
+    progress("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
-    report("assumptions", 0.9)
+    progress("assumptions", 0.9)
     panel = check_assumptions(energy, _measure(last), seed)
-    report("done", 1.0)
+    progress("done", 1.0)
     flow, times = trajectory.parameters["flow"], series["s"]
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
         rate = [energy.rate_in_s(_measure(frame), frame.s) for frame in trajectory]
@@ -198,22 +190,8 @@ def _measure(frame: Frame) -> Particles:
     return frame.particles
 
 
-def _distance_method(trajectory: Trajectory, numbers: Sequence[int]) -> str:
-    """Method of computing distances that works for all these frames: W2 by assignment if possible."""
-    masses = [trajectory[number].mass for number in numbers]
-    equal = all(mass.min() == mass.max() for mass in masses)
-    return "assignment" if equal and trajectory.particles <= distances.ASSIGNMENT else "sliced"
-
-
 def _radius(trajectory: Trajectory, numbers: Sequence[int]) -> float:
     """Twice the largest |theta_i| of particles with mass in some frames, or 1 if all parameters are 0."""
     thetas = (frame.theta[frame.mass > 0] for frame in (trajectory[number] for number in numbers))
     farthest = max(float(norms(theta).max(initial=0.0)) for theta in thetas)
     return 2.0 * farthest if farthest > 0 else 1.0
-
-
-def _support_estimator(trajectory: Trajectory, energy: Energy, first: Frame, seed: int) -> SupportEstimator:
-    """Support of iid draws of the initial law recorded in the file."""
-    scale = Member.of(trajectory.parameters["study"]).particles.scale
-    law = reference_laws.initial_law(energy.problem, scale or None)
-    return SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+from wgflow.study.labels import word
+
 _LONG = 1e5  # from here on numbers with fixed digits are written in scientific notation
 _TIMES = 10.0  # from here on ratios are written as multiples, not in per cent
 
@@ -70,3 +72,10 @@ def listed(parts: Sequence[str], last: str = "and") -> str:
 def counted(count: int, total: int) -> str:
     """Count out of a total: "all 6", "none of 6", "2 of 6"."""
     return f"all {total}" if count == total else f"none of {total}" if count == 0 else f"{count} of {total}"
+
+
+def cell(value: object, digits: int) -> str:
+    """Entry of a table, numbers to so many digits; empty for None and what is not finite."""
+    if isinstance(value, float):
+        return f"{value:.{digits}g}" if math.isfinite(value) else ""
+    return "" if value is None else word(value)
