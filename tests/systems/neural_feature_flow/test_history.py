@@ -9,7 +9,7 @@ from wgflow.base.errors import InputError
 from wgflow.flow.integrators import RK4
 from wgflow.systems.neural_feature_flow.flow import run
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
-from wgflow.systems.neural_feature_flow.low_rank import LowRank, Updated, add, ahead, cheaper, dense, total
+from wgflow.systems.neural_feature_flow.low_rank import LowRank, Updated, add, ahead, dense, total
 
 
 def pair(rng, rows=6, columns=4, rank=2):
@@ -61,8 +61,8 @@ def test_a_history_becomes_a_matrix_where_that_is_cheaper(rng):
         history = add(history, pair(rng, m, m, 5))
         forms.append(type(history).__name__)
     assert forms == ["LowRank", "LowRank", "LowRank", "ndarray", "ndarray"]  # ranks 10, 15, 20, 25
-    assert cheaper(20, 41)
-    assert not cheaper(21, 41)
+    assert isinstance(add(pair(rng, m, m, 10), pair(rng, m, m, 10)), LowRank)
+    assert isinstance(add(pair(rng, m, m, 10), pair(rng, m, m, 11)), np.ndarray)
 
 
 @pytest.mark.parametrize("method", ["euler", RK4])

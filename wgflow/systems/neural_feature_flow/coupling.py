@@ -14,6 +14,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.systems.neural_feature_flow.flow import State
+from wgflow.systems.neural_feature_flow.gram import grams
 from wgflow.systems.neural_feature_flow.initial import Start
 from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
 from wgflow.systems.neural_feature_flow.network import Network
@@ -98,11 +99,9 @@ def noise(network: Network, begin: Start) -> tuple[Array, ...]:
             f"were drawn from, got rank {min(begin.rank)}, residual {max(begin.residual):.2g}; use draw='features', "
             "which keeps it"
         )
-    out = []
-    for alpha, beta in zip(begin.features.alpha, begin.features.beta, strict=False):
-        h = network.h1.value(beta)
-        out.append(alpha @ power(h.T @ h / len(h), -0.5) / begin.sigma)
-    return tuple(out)
+    khats = grams(network, begin.features)
+    pairs = zip(begin.features.alpha, khats, strict=False)
+    return tuple(alpha @ power(khat, -0.5) / begin.sigma for alpha, khat in pairs)
 
 
 def epsilon(weights: Weights, particles: State) -> Epsilon:

@@ -7,7 +7,8 @@ Yang and Zhang (COLT 2021): a Res-Net flow that converges reaches the infimum of
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -19,7 +20,6 @@ from wgflow.systems.neural_feature_flow.low_rank import AnyArray
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features
 
-_HALVINGS = 40  # of the interval of f2
 _SETTLED = 1e-4  # relative gain below which an adversary stops
 _FURTHEST = 2.0**40  # outputs beyond which a loss that still falls has no minimum
 
@@ -69,8 +69,13 @@ class Universality(NamedTuple):
 
 def grams(network: Network, features: Features) -> tuple[Array, ...]:
     """Khat_1, ..., Khat_L, (N, N) each."""
-    values = [network.h1.value(beta) for beta in features.beta]
-    return tuple(h.T @ h / len(h) for h in values)
+    return tuple(mean_gram(network.h1.value(beta)) for beta in features.beta)
+
+
+def mean_gram(h: Array) -> Array:
+    """Khat = (1/m) h^T h, (N, N), of values h (m, N)."""
+    out: Array = h.T @ h / len(h)
+    return out
 
 
 def smallest_eigenvalues(network: Network, features: Features) -> Array:
@@ -115,11 +120,7 @@ def infimum(loss: Loss, y: Array) -> float:
         for _ in range(40):  # until the derivative changes its sign in between, sample by sample
             inside = (loss.gradient(-reach, target) <= 0) & (loss.gradient(reach, target) >= 0)
             reach = np.where(inside, reach, np.minimum(2 * reach, _FURTHEST))
-        low, high = -reach, reach
-        for _ in range(100):
-            middle = 0.5 * (low + high)
-            rising = loss.gradient(middle, target) > 0
-            low, high = np.where(rising, low, middle), np.where(rising, middle, high)
+        low, high = _bisected(lambda output: loss.gradient(output, target) > 0, -reach, reach, 100)
         return float(np.minimum(loss.value(low, target), loss.value(high, target)).mean())
 
 
@@ -193,8 +194,7 @@ def _shifts(v: Array, n: int, bound: float, trials: int, seed: int) -> list[tupl
 def _bottom(network: Network, features: Array) -> tuple[float, float, Array]:
     """Smallest eigenvalue of the mean Gram matrix, its standard error, and the eigenvector."""
     h = network.h1.value(features)
-    _, _, wt = np.linalg.svd(h, full_matrices=True) if len(h) < h.shape[1] else np.linalg.svd(h, full_matrices=False)
-    u = wt[-1]
+    u = np.linalg.svd(h, full_matrices=len(h) < h.shape[1])[2][-1]
     squares = (h @ u) ** 2
     return float(squares.mean()), float(squares.std() / np.sqrt(len(h))), u
 
@@ -203,17 +203,20 @@ def _adversary(network: Network, base: Array, u: Array, bound: float) -> Array:
     """f2 = bound t(v) sign(u) with t in [-1, 1] where u . h1(base + f2) is 0 or, failing that, nearest to it."""
     signs = bound * np.sign(u)
 
-    def along(t: Array) -> Array:
-        value: Array = network.h1.value(base + t[:, None] * signs) @ u
-        return value
+    def along(t: Array) -> Any:
+        return network.h1.value(base + t[:, None] * signs) @ u
 
-    low, high = -np.ones(len(base)), np.ones(len(base))
-    ends = np.abs(np.stack([along(low), along(high)]))
-    crosses = along(low) * along(high) < 0
-    rises = along(high) > along(low)
-    for _ in range(_HALVINGS):
-        middle = 0.5 * (low + high)
-        beyond = (along(middle) > 0) == rises
-        low, high = np.where(beyond, low, middle), np.where(beyond, middle, high)
-    t = np.where(crosses, 0.5 * (low + high), np.where(ends[0] <= ends[1], -1.0, 1.0))
+    ends = -np.ones(len(base)), np.ones(len(base))
+    first, last = map(along, ends)
+    low, high = _bisected(lambda t: (along(t) > 0) == (last > first), *ends, 40)
+    t = np.where(first * last < 0, 0.5 * (low + high), np.where(np.abs(first) <= np.abs(last), *ends))
     return t[:, None] * signs
+
+
+def _bisected(beyond: Callable[[Array], Array], low: Array, high: Array, halvings: int) -> tuple[Array, Array]:
+    """Ends of the intervals, halved so many times, within which a condition becomes true."""
+    for _ in range(halvings):
+        middle = 0.5 * (low + high)
+        after = beyond(middle)
+        low, high = np.where(after, low, middle), np.where(after, middle, high)
+    return low, high

@@ -54,11 +54,6 @@ class LowRank:
         return len(self.left), len(self.right)
 
     @property
-    def rank(self) -> int:
-        """R, the number of rank-one terms, which bounds the rank."""
-        return int(self.left.shape[1])
-
-    @property
     def T(self) -> LowRank:
         """The transposed matrix."""
         return LowRank(self.right, self.left)
@@ -130,11 +125,6 @@ def total(terms: list[LowRank]) -> LowRank:
     return LowRank(np.hstack([each.left for each in terms]), np.hstack([each.right for each in terms]))
 
 
-def cheaper(rank: int, units: int) -> bool:
-    """Whether products with a history of R terms cost less than with an m x m matrix: 2 R < m."""
-    return 2 * rank < units
-
-
 def ahead(matrix: Matrix, change: LowRank) -> Matrix:
     """Return matrix + change for a few products: an array is left as it is, with the change beside it."""
     if isinstance(matrix, LowRank):
@@ -161,7 +151,8 @@ def add(matrix: Matrix, change: LowRank, own: bool = False) -> Matrix:
     """
     if isinstance(matrix, LowRank):
         longer = total([matrix, change])
-        return longer if cheaper(longer.rank, longer.shape[0]) else longer.dense()
+        units, rank = longer.left.shape
+        return longer if 2 * rank < units else longer.dense()
     base = dense(matrix)
     if not (own and base.flags.c_contiguous and base.flags.writeable):
         base = np.array(base, order="C")
@@ -170,10 +161,3 @@ def add(matrix: Matrix, change: LowRank, own: bool = False) -> Matrix:
     # BLAS knows columns first: base.T += right left^T, without a second a x b array
     dgemm(1.0, change.right.T, change.left.T, beta=1.0, c=base.T, trans_a=1, overwrite_c=1)
     return base
-
-
-def block(matrix: Matrix, units: int) -> AnyArray:
-    """Entries between the first ``units`` sources and targets, without the rest of the matrix."""
-    if isinstance(matrix, LowRank):
-        return LowRank(matrix.left[:units], matrix.right[:units]).dense()
-    return dense(matrix)[:units, :units]

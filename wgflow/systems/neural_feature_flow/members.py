@@ -17,7 +17,7 @@ from wgflow.study.schema import Member
 from wgflow.study.tables import NetworkTable
 from wgflow.systems.neural_feature_flow import coupling, flow, gram, initial, population
 from wgflow.systems.neural_feature_flow.flow import State
-from wgflow.systems.neural_feature_flow.low_rank import block
+from wgflow.systems.neural_feature_flow.low_rank import dense
 from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
@@ -50,7 +50,7 @@ def _units(setup: Setup, state: State) -> Array:
     """First units, with their features and mutual weights, as the rows of a network of that width."""
     first, (inner, middle, outer) = _first(setup), state.weights
     count = first.units
-    weights = Weights(inner[:, :count], tuple(block(v, count) for v in middle), outer[:count])
+    weights = Weights(inner[:, :count], tuple(dense(v)[:count, :count] for v in middle), outer[:count])
     alpha, beta = (tuple(array[:count] for array in arrays) for arrays in state.features)
     return first.pack(State(weights, Features(alpha, beta)))
 

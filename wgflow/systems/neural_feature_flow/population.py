@@ -14,6 +14,7 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.types import Array
 from wgflow.base.validate import real, whole
+from wgflow.systems.neural_feature_flow.gram import mean_gram
 from wgflow.systems.neural_feature_flow.initial import RCOND
 from wgflow.systems.neural_feature_flow.network import Network
 
@@ -81,8 +82,10 @@ def population(network: Network, sigma: float = 1.0, count: int = 2**16, seed: i
                 first = rng.normal(seed, "population 1", (count, network.inputs))
                 beta = sigma / np.sqrt(network.inputs) * first @ network.x.T
             beta = beta + network.h2.value(sigma * draws @ power(grams[-1], 0.5))
-            grams.append(_mean_gram(network.h1.value(beta)))
-            errors.append(_standard_error(network.h1.value(beta)))
+            h = network.h1.value(beta)
+            grams.append(mean_gram(h))
+            batches = [mean_gram(batch) for batch in np.array_split(h, _BATCHES)]
+            errors.append(float(np.std(batches, axis=0, ddof=1).max() / np.sqrt(_BATCHES)))
         covariance = sigma**2 * grams[-1]
     sampled = tuple(network.skip and layer > 1 for layer in range(1, network.layers))
     return Population(tuple(grams), tuple(errors), sampled, sigma)
@@ -126,14 +129,3 @@ def power(gram: Array, exponent: float) -> Array:
     kept = values > RCOND * max(values[-1], 0.0)
     out: Array = (vectors[:, kept] * values[kept] ** exponent) @ vectors[:, kept].T
     return out
-
-
-def _mean_gram(h: Array) -> Array:
-    out: Array = h.T @ h / len(h)
-    return out
-
-
-def _standard_error(h: Array) -> float:
-    """Largest standard error of an entry of the mean Gram matrix, from the spread of batches."""
-    parts = np.array([_mean_gram(batch) for batch in np.array_split(h, _BATCHES)])
-    return float(parts.std(axis=0, ddof=1).max() / np.sqrt(_BATCHES))
