@@ -213,7 +213,7 @@ def _adversary(network: Network, base: Array, u: Array, bound: float) -> Array:
     return t[:, None] * signs
 
 
-def _bisected(beyond: Callable[[Array], Array], low: Array, high: Array, halvings: int) -> tuple[Array, Array]:
+def _bisected(beyond: Callable[[Array], Any], low: Array, high: Array, halvings: int) -> tuple[Array, Array]:
     """Ends of the intervals, halved so many times, within which a condition becomes true."""
     for _ in range(halvings):
         middle = 0.5 * (low + high)

@@ -133,19 +133,16 @@ class Network(Copyable):
 
     def output(self, weights: Weights, features: Features) -> AnyArray:
         """Outputs (1/m) v_(L+1)^T h1(beta_L), (N,), at given features."""
-        m = self.check(weights, features)
-        out: AnyArray = weights.outer @ self.h1.value(features.beta[-1]) / m
-        return out
+        self.check(weights, features)
+        return _read_out(weights, self.h1.value(features.beta[-1]))
 
     def predict(self, weights: Weights, x: ArrayLike) -> AnyArray:
         """Outputs at other inputs x (n, d), (n,); raises InputError if x does not have d columns."""
-        m = self.check(weights)
+        self.check(weights)
         inputs = finite_array("x", x, 2)
         if inputs.shape[1] != self.inputs:
             raise InputError(f"x: expected {self.inputs} columns as in training, got {inputs.shape[1]}")
-        _, tape = self._forward(weights, inputs)
-        out: AnyArray = weights.outer @ tape.h[-1] / m
-        return out
+        return _read_out(weights, self._forward(weights, inputs)[1].h[-1])
 
     def loss_of(self, output: AnyArray) -> Any:
         """Mean loss (1/N) sum_n phi(output_n, y_n); complex for complex outputs (N,)."""
@@ -161,10 +158,9 @@ class Network(Copyable):
 
         One step v - eta G is the paper's scaled gradient descent (Algorithm 1, Algorithm 3 for a DNN).
         """
-        m = self.check(weights)
+        self.check(weights)
         _, tape = self._forward(weights, self.x)
-        output = weights.outer @ tape.h[-1] / m
-        back = self._backward(weights, tape, output)
+        output, back = self._backward(weights, tape)
         return Drift(self._weight_drifts(tape, back), Features((), ()), output, self.loss_of(output))
 
     def drift(self, weights: Weights, features: Features) -> Drift:
@@ -180,8 +176,7 @@ class Network(Copyable):
         """
         m = self.check(weights, features)
         tape = self._tape(features)
-        output = weights.outer @ tape.h[-1] / m
-        back = self._backward(weights, tape, output)
+        output, back = self._backward(weights, tape)
         moving = self._weight_drifts(tape, back)
         features, moved = self._feature_drifts(weights, tape, back, moving.inner)
         rate = back.output @ (moving.outer @ tape.h[-1] + weights.outer @ moved) / (m * self.points)
@@ -189,9 +184,8 @@ class Network(Copyable):
 
     def adjoint(self, weights: Weights, features: Features) -> Adjoint:
         """Backward quantities D at given weights and features, see :class:`Adjoint`."""
-        m = self.check(weights, features)
-        tape = self._tape(features)
-        return self._backward(weights, tape, weights.outer @ tape.h[-1] / m)
+        self.check(weights, features)
+        return self._backward(weights, self._tape(features))[1]
 
     def _tape(self, features: Features) -> Tape:
         pairs = [self.parts.activate(beta) for beta in features.beta]
@@ -201,20 +195,16 @@ class Network(Copyable):
     def _forward(self, weights: Weights, x: AnyArray) -> tuple[Features, Tape]:
         m = len(weights.outer)
         first = weights.inner.T @ x.T / self.inputs
-        alpha, beta, bends = [], [first], []
-        h, slope = self.parts.activate(first)
-        hs, slopes = [h], [slope]
+        layers = [(first, first, *self.parts.activate(first), first)]  # there is no alpha_1, and no bend
         for v in weights.middle:
-            a, b, h, slope, bend = self.parts.layer(v.T @ hs[-1], 1 / m, beta[-1])
-            alpha.append(a)
-            beta.append(b)
-            hs.append(h)
-            slopes.append(slope)
-            bends.append(bend)
-        return Features(tuple(alpha), tuple(beta)), Tape(tuple(hs), tuple(slopes), tuple(bends))
+            _, below, h, *_ = layers[-1]
+            layers.append(self.parts.layer(v.T @ h, 1 / m, below))
+        alphas, betas, hs, slopes, bends = zip(*layers, strict=True)
+        return Features(alphas[1:], betas), Tape(hs, slopes, bends[1:])
 
-    def _backward(self, weights: Weights, tape: Tape, output: AnyArray) -> Adjoint:
-        m = len(weights.outer)
+    def _backward(self, weights: Weights, tape: Tape) -> tuple[AnyArray, Adjoint]:
+        """Outputs and backward quantities."""
+        m, output = len(weights.outer), _read_out(weights, tape.h[-1])
         d_output = self.loss.gradient(output[:, None], self.y[:, None])[:, 0]
         d_beta, d_alpha = self.parts.seed(weights.outer, d_output, tape.slope[-1], tape.bend[-1])
         betas, alphas = [d_beta], [d_alpha]
@@ -224,7 +214,7 @@ class Network(Copyable):
             d_beta, d_alpha = self.parts.pull(product, 1 / m, d_beta, tape.slope[k], bend)
             betas.append(d_beta)
             alphas.append(d_alpha)
-        return Adjoint(d_output, tuple(alphas[-2::-1]), tuple(betas[::-1]))
+        return output, Adjoint(d_output, tuple(alphas[-2::-1]), tuple(betas[::-1]))
 
     def _weight_drifts(self, tape: Tape, back: Adjoint) -> Weights:
         n = self.points
@@ -243,13 +233,18 @@ class Network(Copyable):
             through = v.T @ moved
             h, d_alpha = tape.h[k], back.alpha[k]
             # the product of three matrices in the cheaper order
-            anew = d_alpha @ (h.T @ h) if n <= m else (d_alpha @ h.T) @ h
-            g_alpha, g_beta, moved = self.parts.push(
-                through, 1 / m, anew, 1 / (m * n), g_beta, tape.bend[k], tape.slope[k + 1]
-            )
+            own = d_alpha @ (h.T @ h) if n <= m else (d_alpha @ h.T) @ h
+            arrays = (g_beta, tape.bend[k], tape.slope[k + 1])
+            g_alpha, g_beta, moved = self.parts.push(through, 1 / m, own, 1 / (m * n), *arrays)
             alphas.append(g_alpha)
             betas.append(g_beta)
         return Features(tuple(alphas), tuple(betas)), moved
+
+
+def _read_out(weights: Weights, h: AnyArray) -> AnyArray:
+    """Outputs (1/m) v_(L+1)^T h from h = h1(beta_L)."""
+    out: AnyArray = weights.outer @ h / len(weights.outer)
+    return out
 
 
 def _one_output(choice: str | Loss) -> Loss:
