@@ -9,7 +9,7 @@ import pytest
 
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.cli import main as cli
-from wgflow.cli.command import run_folder
+from wgflow.cli.runs import run_folder
 from wgflow.cli.main import COMMANDS, main
 from wgflow.study.workspace import Workspace
 

@@ -12,6 +12,7 @@ import pytest
 
 import wgflow
 import wgflow.base.errors
+from wgflow.base.exit_codes import INTERNAL
 from wgflow.sims import run
 from wgflow.study.workspace import Workspace
 from wgflow.systems import problem
@@ -210,7 +211,7 @@ def test_debug_shows_the_traceback(study, capsys):
 
 def test_internal_errors_are_one_line(study, monkeypatch, capsys):
     monkeypatch.setattr("wgflow.systems.members.build", lambda *args: 1 / 0)
-    assert run.main([study]) == run.INTERNAL
+    assert run.main([study]) == INTERNAL
     assert lines(capsys) == ["wgflow: internal error: ZeroDivisionError: division by zero; --debug shows where"]
 
 

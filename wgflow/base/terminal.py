@@ -15,11 +15,13 @@ import io
 import os
 import re
 import sys
+import traceback
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import IO, TYPE_CHECKING, Any, NoReturn, cast
 
-from wgflow.base.errors import InputError
+from wgflow.base.errors import BackendError, InputError, TrajectoryError, WorkspaceError
+from wgflow.base.exit_codes import BAD_INPUT, DISK, INTERNAL, INTERRUPTED
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -51,6 +53,50 @@ class Parser(argparse.ArgumentParser):
     def _print_message(self, message: str, file: Any = None) -> None:
         with contextlib.suppress(OSError):
             _put(message, file)
+
+
+def explain(error: Exception) -> tuple[int, list[str]]:
+    """Exit code of an error, and what to say of it."""
+    if isinstance(error, InputError | BackendError | TrajectoryError | WorkspaceError):
+        return BAD_INPUT, [str(error)]
+    if isinstance(error, OSError):
+        return DISK, [f"{error.filename}: {error.strerror}" if error.filename else str(error)]
+    return INTERNAL, [f"internal error: {type(error).__name__}: {error}; --debug shows where"]
+
+
+def execute(
+    parser: Parser,
+    body: Callable[[argparse.Namespace], int],
+    arguments: Sequence[str] | None,
+    explain: Callable[[Exception], tuple[int, list[str]]] = explain,
+) -> int:
+    """Parse arguments, run the body of a command and return its exit code.
+
+    Parameters
+    ----------
+    parser : Parser
+        Its command line; ``--debug`` is added.
+    body : callable
+        Takes the parsed options and returns an exit code.
+    arguments : sequence of str or None
+        None for those of the process.
+    explain : callable, optional
+        Exit code of an error, and the lines to say of it.
+    """
+    parser.add_argument("--debug", action="store_true", help="show tracebacks")
+    options = argparse.Namespace(debug=False)
+    try:
+        options = parser.parse_args(arguments)
+        return body(options)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except Exception as error:
+        code, lines = explain(error)
+        for line in lines:
+            say(line)
+        if options.debug:
+            traceback.print_exc()
+        return code
 
 
 def say(text: str) -> None:

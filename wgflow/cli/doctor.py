@@ -17,9 +17,8 @@ from wgflow.base.errors import BackendError, WgflowError
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.base.extras import install
 from wgflow.base.registry import unknown
-from wgflow.base.terminal import Parser, console, printable, say, show
+from wgflow.base.terminal import Parser, console, execute, printable, say, show
 from wgflow.base.types import Spec
-from wgflow.cli.command import execute
 
 NEEDED = ("numpy", "scipy", "numba", "llvmlite", "h5py", "pydantic", "rich", "threadpoolctl")
 OPTIONAL = {  # package: the extra that brings it

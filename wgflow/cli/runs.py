@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -11,14 +12,22 @@ from typing import TYPE_CHECKING
 
 from wgflow.base.errors import InputError
 from wgflow.base.exit_codes import BAD_INPUT, DONE
-from wgflow.base.terminal import Parser, console, printable, progress_bar, say, show
+from wgflow.base.terminal import Parser, console, execute, printable, progress_bar, say, show
 from wgflow.cli import trajectory
-from wgflow.cli.command import execute, run_folder
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
 _RUN = "folder of a run, or of a study's runs, or the name of a study in ./runs (the latest run)"
+
+
+def run_folder(given: Path) -> Path:
+    """Folder of a run: as given, or the latest run of a study given by its name in ./runs or by its folder."""
+    from wgflow.study.workspace import LATEST  # on demand: help needs no numerics
+
+    folder = given if os.path.exists(given) else "runs" / given
+    latest = folder / LATEST
+    return latest if os.path.lexists(latest) and not os.path.exists(folder / "study.json") else given
 
 
 def figure(arguments: Sequence[str] | None = None) -> int:

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from wgflow.base.errors import InputError, TrajectoryError
-from wgflow.base.exit_codes import BAD_INPUT, DISK, DONE
-from wgflow.base.terminal import Parser, printable, say, show
-from wgflow.cli.command import execute, explain
+from wgflow.base.errors import InputError
+from wgflow.base.exit_codes import BAD_INPUT, DONE
+from wgflow.base.terminal import Parser, execute, explain, printable, say, show
 
 _SHOWN = 10  # damages listed at most
 
@@ -63,12 +62,10 @@ def _check(path: Path) -> int:
 
     try:
         found = repair.check(path)
-    except TrajectoryError as error:
-        say(str(error))
-        return BAD_INPUT
     except OSError as error:  # the others are still looked at
-        say(explain(error)[1])
-        return DISK
+        code, (line,) = explain(error)
+        say(line)
+        return code
     if found.damage:
         say(f"{path}: {found.frames} frames, damaged: {_listed(found.damage)}")
         return BAD_INPUT

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from collections.abc import Callable
 from typing import Any
 
@@ -13,7 +12,7 @@ from wgflow.base.terminal import Parser
 DEFAULT_STUDY = "convergence"
 
 
-def parser() -> argparse.ArgumentParser:
+def parser() -> Parser:
     """Command line of the runner."""
     make = Parser(
         prog="wgflow run",
@@ -49,7 +48,6 @@ def parser() -> argparse.ArgumentParser:
         "--dry-run", action="store_true", help="check everything; forecast time, memory and disk; write nothing"
     )
     make.add_argument("--quiet", action="store_true", help="no progress and no table")
-    make.add_argument("--debug", action="store_true", help="show tracebacks")
     return make
 
 

@@ -6,9 +6,9 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from wgflow.base.errors import BackendError, InputError, LostError, StudyError, TrajectoryError, WorkspaceError
-from wgflow.base.exit_codes import BAD_INPUT, DISK, DIVERGED, DONE, INTERNAL, INTERRUPTED, REQUEUE
-from wgflow.base.terminal import say, show
+from wgflow.base.errors import LostError, StudyError, WgflowError
+from wgflow.base.exit_codes import BAD_INPUT, DISK, DIVERGED, DONE, INTERRUPTED, REQUEUE
+from wgflow.base.terminal import execute, explain, say, show
 from wgflow.sims.bundled import show_studies, studies_folder
 from wgflow.sims.command_line import parser
 from wgflow.sims.signals import Stop, terminated, warned_once
@@ -16,29 +16,17 @@ from wgflow.sims.signals import Stop, terminated, warned_once
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
-    try:
-        options = parser().parse_args(argv)
-    except InputError as error:
-        return _fail(argparse.Namespace(debug=False), BAD_INPUT, str(error))
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
+    return execute(parser(), lambda options: _run(options, running), argv, lambda error: _explain(error, running[0]))
+
+
+def _run(options: argparse.Namespace, running: list[bool]) -> int:
     try:
         with terminated(), warned_once():
             return _dispatch(options, running)
     except (KeyboardInterrupt, Stop) as error:
         say("stopped; the same command resumes from the last committed frame")
         return REQUEUE if isinstance(error, Stop) else INTERRUPTED
-    except StudyError as error:
-        return _fail(options, BAD_INPUT, *error.problems)
-    except (InputError, BackendError, WorkspaceError, TrajectoryError) as error:
-        return _fail(options, BAD_INPUT, str(error))
-    except LostError as error:
-        return _fail(options, DISK, str(error))
-    except OSError as error:
-        return _fail(options, DISK if running[0] else BAD_INPUT, _disk(error, running[0]))
-    except MemoryError as error:
-        return _fail(options, DISK if running[0] else BAD_INPUT, _memory(error, running[0]))
-    except Exception as error:
-        return _fail(options, INTERNAL, f"internal error: {type(error).__name__}: {error}; --debug shows where")
 
 
 def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
@@ -64,26 +52,20 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 
-def _disk(error: OSError, running: bool) -> str:
+def _explain(error: Exception, running: bool) -> tuple[int, list[str]]:
+    """Exit code of an error, and what to say of it; committed frames are intact if it came while members ran."""
+    if isinstance(error, StudyError):
+        return BAD_INPUT, error.problems
+    if isinstance(error, LostError):
+        return DISK, [str(error)]
+    if isinstance(error, WgflowError) or not isinstance(error, OSError | MemoryError):
+        return explain(error)
+    code, intact = (DISK, "; committed frames are intact") if running else (BAD_INPUT, "")
+    if isinstance(error, MemoryError):
+        return code, [f"{str(error) or 'memory ran out'}{intact}, use fewer --jobs or smaller runs"]
     where = f"{error.filename}: " if error.filename else ""
-    advice = "; committed frames are intact" if running else ""
-    advice += ", free space or choose another --out" if running and error.errno else ""
-    return f"{where}{error.strerror or error}{advice}"
-
-
-def _memory(error: MemoryError, running: bool) -> str:
-    intact = "; committed frames are intact" if running else ""
-    return f"{str(error) or 'memory ran out'}{intact}, use fewer --jobs or smaller runs"
-
-
-def _fail(options: argparse.Namespace, code: int, *lines: str) -> int:
-    for line in lines:
-        say(line)
-    if options.debug:
-        import traceback
-
-        traceback.print_exc()
-    return code
+    advice = ", free space or choose another --out" if running and error.errno else ""
+    return code, [f"{where}{error.strerror or error}{intact}{advice}"]
 
 
 if __name__ == "__main__":
