@@ -9,8 +9,8 @@ import pytest
 
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.cli import main as cli
-from wgflow.cli.runs import run_folder
 from wgflow.cli.main import COMMANDS, main
+from wgflow.cli.runs import run_folder
 from wgflow.study.workspace import Workspace
 
 FORMER = ["sims.run", "analysis.watch", "analysis.report", "analysis.export", "trajectory", "doctor"]
