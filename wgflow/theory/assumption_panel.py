@@ -22,22 +22,18 @@ def check_assumptions(
     samples: int = 1024,
     starts: int = 48,
 ) -> list[Assumption]:
-    """Check all assumptions of the theorems, six of them, with a verdict each.
+    """Check the theorems' six assumptions, with a verdict each.
 
     Parameters
     ----------
-    energy : Energy
-        E, with the problem and the depth scheme.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        The measure, and its problem and depth scheme.
     seed : int, optional
         Seed of all random draws.
     law : callable, optional
         Reference law; by default the initial law, with default scales.
-    bound : float, optional
-        Bound of the Lipschitz constant in depth, >= 0.
-    t0 : float, optional
-        Depth at which critical values are computed, in [0, 1].
+    bound, t0 : float, optional
+        Bound of the Lipschitz constant in depth, >= 0; depth at which critical values are computed, in [0, 1].
     samples, starts : int, optional
         Largest number of samples of the Gram matrices; starts of the search for critical values.
 

@@ -1,8 +1,7 @@
 """Descent certificates: search for the steepest direction from rho towards another measure, from many starts.
 
-inf_nu <dE/drho, nu - rho> over the measures nu on |theta| <= R that the scheme admits is reached by a nu that sits at
-minimisers of dE/drho. It is linear in nu, so the search is one for minima of a function of a few parameters, batched
-over all starts and depths through the compiled kernels (:mod:`wgflow.theory.minimise_first_variation`).
+inf_nu <dE/drho, nu - rho> is linear in nu, hence reached by a nu that sits at minimisers of dE/drho: minima of a
+function of a few parameters (:mod:`wgflow.theory.minimise_first_variation`).
 """
 
 from __future__ import annotations
@@ -37,10 +36,8 @@ class Certificate(NamedTuple):
     theta, t, weight : ndarray (A, P), (A,), (A,)
         Atoms of nu: one under Deposit and Shallow (where t means nothing), one a layer under Gaps and
         Layers. The weights add up to those of rho.
-    radius : float
-        R.
-    starts : int
-        Starts of the search, at each depth.
+    radius, starts : float, int
+        R, and starts of the search at each depth.
     depths : int
         Depths at which dE/drho was minimised over theta. If these are fewer than the layers of Gaps or Layers, the
         layers in between take the minimiser of a nearby depth; ``value`` is exact for that nu.
@@ -107,10 +104,8 @@ def certificate(
 
     Parameters
     ----------
-    energy : Energy
-        With its problem, scheme and regulariser.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        The measure, and its problem, scheme and regulariser.
     radius : float, optional
         R > 0; by default twice the largest |theta_i| of a particle with mass. Without a bound the infimum is -infinity
         for any block that is linear in some of its parameters.
@@ -119,10 +114,8 @@ def certificate(
         third from the default initial law, one third uniform on the ball.
     depths : int, optional
         Depths to minimise at under Gaps and Layers, >= 1, at most the number of layers.
-    steps : int, optional
-        Largest number of steps of projected gradient descent, >= 1.
-    seed : int, optional
-        Seed of the random starts.
+    steps, seed : int, optional
+        Largest number of steps of projected gradient descent, >= 1, and seed of the random starts.
     s : float, optional
         Flow time, for a regulariser that depends on it.
     tolerance : float, optional
@@ -139,9 +132,7 @@ def certificate(
     bound R is negative. The quantity is the gap of Frank and Wolfe (1956), which bounds E(rho) - inf E for convex E.
     """
     radius = _radius(radius, rho)
-    starts = whole("starts", starts, 3)
-    depths = whole("depths", depths)
-    steps = whole("steps", steps)
+    starts, depths, steps = whole("starts", starts, 3), whole("depths", depths), whole("steps", steps)
     tolerance = real("tolerance", tolerance, least=0.0)
     search = _Search(energy, rho, energy.first_variation(rho, rho.theta, rho.tau, s), radius, starts, steps, seed, s)
     scheme = energy.depth

@@ -18,7 +18,7 @@ from wgflow.base.types import Array, Index
 from wgflow.base.validate import real, whole
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
-from wgflow.theory.assumption import DING, Assumption
+from wgflow.theory.assumption import DING, Assumption, Verdict
 
 Field: TypeAlias = Callable[[Array], tuple[Array, Array]]  # points (Q, P) -> values (Q,), gradients (Q, P)
 
@@ -31,10 +31,8 @@ class Extrema(NamedTuple):
 
     Attributes
     ----------
-    value : ndarray (V,)
-        Distinct values found, increasing.
-    number : ndarray (V,), int64
-        Starts that ended at each value.
+    value, number : ndarray (V,)
+        Distinct values found, increasing, and the number of starts that ended at each.
     """
 
     value: Array
@@ -77,10 +75,8 @@ def critical_values(
 
     Parameters
     ----------
-    energy : Energy
-        E.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        E and the measure.
     t0 : float, optional
         Depth in [0, 1].
     starts, seed, iterations : int, optional
@@ -109,10 +105,9 @@ def critical_values(
         f"{len(ends.value)} distinct values; {again} ended at a value found more than once. "
         f"{'The values look isolated' if good else 'Too few agree to say more'}; saddles are not looked for."
     )
+    verdict: Verdict = "pass" if good else "unknown"
     source = f"{DING}, Theorem 6.1, Sard-type regularity"
-    return Assumption(
-        "isolated critical values", "pass" if good else "unknown", float(len(ends.value)), sentence, source
-    )
+    return Assumption("isolated critical values", verdict, float(len(ends.value)), sentence, source)
 
 
 def _descend(field: Field, points: Array, sign: Array, calls: int) -> tuple[Array, Array, Array, float]:

@@ -179,17 +179,11 @@ def by_depth(
 def slices(rho: Particles, layers: int) -> tuple[Index, Array]:
     """Slice floor(tau L) of each particle (N,), and mass of each of the L slices of depth (L,)."""
     place = np.clip((rho.tau * layers).astype(np.int64), 0, layers - 1)
-    return place, np.bincount(place, rho.mass, minlength=layers)
+    return place, np.bincount(place, rho.mass, minlength=layers).astype(np.float64)
 
 
 def conditionals(rho: Particles, layers: int) -> list[tuple[Index, Array]]:
-    """Particles of each of L slices of depth and their masses, rescaled to sum 1.
-
-    Raises
-    ------
-    InputError
-        If a slice has no mass.
-    """
+    """Particles of each of L slices of depth and their masses, rescaled to sum 1; InputError if a slice has none."""
     place, mass = slices(rho, layers)
     if not mass.all():
         raise InputError(

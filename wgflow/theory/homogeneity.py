@@ -12,7 +12,6 @@ import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.scaling import norms
-from wgflow.base.types import Array
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption
@@ -24,16 +23,9 @@ _TRIES, _SAMPLES = 8, 64
 
 
 def defect(problem: Problem, degree: int, seed: int = 0) -> float:
-    """Largest |f(x, c theta) - c**k f(x, theta)| over c in {1/2, 2, 3}, relative to c**k max |f|.
+    """Largest |f(x, c theta) - c**k f(x, theta)| over c in {1/2, 2, 3}, relative to c**k max |f|, k the degree.
 
-    Parameters
-    ----------
-    problem : Problem
-        Block, activation and inputs: up to 64 samples at X(0), 8 draws of theta of order one.
-    degree : int
-        k.
-    seed : int, optional
-        Seed of theta.
+    Over up to 64 samples at X(0) and 8 draws of theta of order one, with this seed.
     """
     return _defect(problem, slice(None), _FACTORS, degree, seed)
 
@@ -86,12 +78,12 @@ def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
     result = partial(Assumption, "support in Q_r", "pass", source=source)
     theta = rho.theta[rho.mass > 0]
     groups = linear_groups(problem, seed)
-    whole = _largest(theta)
+    whole = norms(theta).max(initial=0.0)
     if not groups:
-        return result(whole, f"max |theta| = {whole:.4g}.")
+        return result(float(whole), f"max |theta| = {whole:.4g}.")
     columns = np.concatenate([np.arange(theta.shape[1])[problem.groups[name]] for name in groups])
-    part = _largest(theta[:, columns])
-    return result(part, f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}.")
+    part = norms(theta[:, columns]).max(initial=0.0)
+    return result(float(part), f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}.")
 
 
 def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:
@@ -107,7 +99,3 @@ def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree
             if size > 0:
                 worst = max(worst, float(np.abs(difference).max()) / (abs(factor) ** degree * size))
     return worst
-
-
-def _largest(theta: Array) -> float:
-    return float(norms(theta).max()) if len(theta) else 0.0

@@ -29,10 +29,8 @@ class IidComparison(NamedTuple):
     ----------
     value : float
         Value of the ensemble.
-    iid : float
-        Mean over several iid ensembles.
-    spread : float
-        Standard deviation over those.
+    iid, spread : float
+        Mean and standard deviation over several iid ensembles.
     """
 
     value: float

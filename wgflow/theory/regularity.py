@@ -34,10 +34,9 @@ class Regularity(NamedTuple):
 
     Attributes
     ----------
-    lags : ndarray (n,)
-        Differences of depth k/L, k = 1, 2, 4, ... up to L/4.
-    structure : ndarray (n,)
-        Mean over layers and particles of |theta_m(t + lag) - theta_m(t)|**2.
+    lags, structure : ndarray (n,)
+        Differences of depth k/L, k = 1, 2, 4, ... up to L/4, and the mean over layers and particles of
+        |theta_m(t + lag) - theta_m(t)|**2.
     lipschitz : float
         L times the root of the structure at one layer: for paths with a derivative the rms of |d theta/dt|, which does
         not grow with L; for independent layers L (2 Var theta)**(1/2). Its square bounds the C above.
@@ -57,10 +56,8 @@ class Moments(NamedTuple):
 
     Attributes
     ----------
-    mean : float
-        L_rho = int_0^1 int |theta|**2 rho(dtheta, t) dt.
-    largest : float
-        sup over t of int |theta|**2 rho(dtheta, t).
+    mean, largest : float
+        L_rho = int_0^1 int |theta|**2 rho(dtheta, t) dt, and sup over t of int |theta|**2 rho(dtheta, t).
     radius : float
         Largest |theta_k| over particles and columns: a ball of the supremum norm that contains the support.
     """
@@ -106,13 +103,7 @@ def regularity(rho: Particles, layers: int) -> Regularity:
 
 
 def moments(rho: Particles, layers: int) -> Moments:
-    """Second moments over all depths, and the largest over L slices of depth.
-
-    Raises
-    ------
-    InputError
-        If a slice has no mass.
-    """
+    """Second moments over all depths, and over L slices of depth; raises InputError if a slice has no mass."""
     with np.errstate(over="ignore"):  # beyond 1e154 the square is infinite
         squares = np.sum(rho.theta**2, axis=1)
     by_slice = [float(mass[mass > 0] @ squares[row][mass > 0]) for row, mass in conditionals(rho, layers)]
@@ -151,11 +142,6 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
     Gaps: |theta^(l+1) - theta^l| / (tau^(l+1) - tau^l), infinite where two blocks share a depth. Other schemes: L W2
     between the laws in neighbouring slices of depth 1/L, where L is the number of layers, halved until no slice is
     empty.
-
-    Raises
-    ------
-    InputError
-        If the measure does not fit the scheme.
     """
     if isinstance(energy.depth, Gaps):
         order = rho.order

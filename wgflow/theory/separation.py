@@ -45,11 +45,9 @@ class Separation:
     covered : IidComparison
         Fraction of the shadows of fresh draws that have a particle's within r, r the 95% quantile of that distance for
         iid ensembles, which have 0.95.
-    hole : IidComparison
-        Largest distance of such a shadow from the nearest particle's: the covering angle in degrees, or for the second
-        kind in standard deviations of the law.
-    largest_iid : float
-        Largest hole of the iid ensembles.
+    hole, largest_iid : IidComparison, float
+        Largest distance of such a shadow from the nearest particle's, and the largest of the iid ensembles': the
+        covering angle in degrees, or for the second kind in standard deviations of the law.
     low, high : float
         Range of |theta|, within which the particles can separate r_a S^(k-1) from r_b S^(k-1); or of theta_[1]
         (|theta_[1]| if it is a vector), r0 being at least its size.
@@ -86,10 +84,9 @@ class SeparationEstimator:
         N >= 1.
     law : callable, optional
         ``law(count, seed) -> (theta, tau)``; by default the initial law with its default scales.
-    fresh : int, optional
-        Q fresh draws, >= 20.
-    ensembles : int, optional
-        Iid ensembles, >= 2: another one has a larger hole than all of them with probability 1/(ensembles + 1).
+    fresh, ensembles : int, optional
+        Q >= 20 fresh draws. Iid ensembles, >= 2: another has a larger hole than all of them with probability
+        1/(ensembles + 1).
     seed : int, optional
         Seed of everything drawn.
 
@@ -116,20 +113,16 @@ class SeparationEstimator:
         *iid, points = (self._raw(self._fitting("theta of the law", theta)) for theta, _ in drawn)
         if not len(points) or not all(map(len, iid)):
             raise InputError("law: expected draws whose shadow is somewhere, got a law that keeps them at 0")
-        spread = column_spread(points)
-        scaled = self.kind != "2-homogeneous" and len(points) > 1
-        self._scale = (
-            np.where(spread.constant, 1.0, spread.unit * spread.deviation) if scaled else np.ones(points.shape[1])
-        )
+        self._scale = np.ones(points.shape[1])
+        if self.kind != "2-homogeneous" and len(points) > 1:
+            spread = column_spread(points)
+            self._scale = np.where(spread.constant, 1.0, spread.unit * spread.deviation)
         self._reference = CoverageReference(points / self._scale, [ensemble / self._scale for ensemble in iid])
 
     def measure(self, theta: Array) -> Separation:
         """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
 
-        Raises
-        ------
-        InputError
-            If the shape does not fit or a number is not finite.
+        Raises InputError if the shape does not fit or a number is not finite.
         """
         theta = self._fitting("theta", theta)
         shadow = self.shadow(theta)
@@ -174,13 +167,7 @@ class SeparationEstimator:
 
 
 def kind(problem: Problem) -> Kind:
-    """Tell which theorem covers the block, 6.1 before 6.2.
-
-    Raises
-    ------
-    InputError
-        If neither does.
-    """
+    """Tell which theorem covers the block, 6.1 before 6.2; raises InputError if neither does."""
     if problem.block.degree(problem.activation) == 2:
         return "2-homogeneous"
     if linear_groups(problem):
@@ -210,26 +197,9 @@ def surrounds(points: Array) -> bool:
 
 
 def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
-    """Find the particles that the layer of depth t0 holds, those of mass 0 left out.
+    """Rows (n,) of the particles with mass in the layer of depth t0, possibly none; InputError for t0 outside [0, 1].
 
-    Parameters
-    ----------
-    depth : Depth
-        The scheme; a particle that it deposits on several layers counts for the one with most of it.
-    rho : Particles
-        The measure.
-    t0 : float
-        Depth in [0, 1].
-
-    Returns
-    -------
-    ndarray (n,), int64
-        Their rows; possibly none.
-
-    Raises
-    ------
-    InputError
-        If t0 lies outside.
+    A particle that the scheme deposits on several layers counts for the one with most of it.
     """
     if not 0 <= real("t0", t0) <= 1:
         raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")
@@ -246,10 +216,8 @@ def separation(
 
     Parameters
     ----------
-    energy : Energy
-        E, with the problem and the depth scheme.
-    rho : Particles
-        The measure.
+    energy, rho : Energy, Particles
+        The measure, and its problem and depth scheme.
     t0 : float, optional
         Depth in [0, 1].
     law, seed, ensembles : callable, int, int, optional
