@@ -1,6 +1,7 @@
 """Objects of the user's own are tried once when they come in, and wrong ones are refused with one line."""
 
 import dataclasses
+import gc
 from functools import partial
 
 import numpy as np
@@ -280,6 +281,7 @@ def test_a_refused_object_is_refused_again_and_what_is_forgotten_frees_its_memor
     wrong = changed(Pinball, sign=-1.0)
     for _ in range(2):
         one_line("gradient at", problem, loss=wrong)
+    gc.collect()  # what other tests left behind
     before = len(user_objects._tried)
     right = [Pinball() for _ in range(20)]
     for each in right:
