@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-import importlib
+import functools
+import importlib.util
 import pickle
 import types
 from collections.abc import Callable
@@ -40,13 +41,13 @@ class Copyable:
         return f"{name} of {type(self).__name__}{f' {own!r}' if isinstance(own, str) else ''}"
 
     def __getstate__(self) -> tuple[dict[str, Any], tuple[str, ...]]:
-        held = self._attributes()
-        return {name: _portable(self._label(name), value) for name, value in held.items()}, _read_only(held)
+        own = self._attributes()
+        return {name: _portable(self._label(name), value) for name, value in own.items()}, _read_only(own)
 
     def __setstate__(self, state: tuple[dict[str, Any], tuple[str, ...]]) -> None:
-        held = {name: _unpacked(value) for name, value in state[0].items()}
-        _freeze(held, state[1])
-        self._restore(held)
+        attributes = {name: _unpacked(value) for name, value in state[0].items()}
+        _freeze(attributes, state[1])
+        self._restore(attributes)
 
     def __copy__(self) -> Self:
         copied = object.__new__(type(self))
@@ -56,34 +57,25 @@ class Copyable:
     def __deepcopy__(self, memo: dict[int, Any]) -> Self:
         copied = object.__new__(type(self))
         memo[id(self)] = copied
-        held = self._attributes()
-        attributes = {
-            name: _call(self._label(name), value, lambda value: copy.deepcopy(value, memo))
-            for name, value in held.items()
-        }
-        _freeze(attributes, _read_only(held))
+        own, copy_of = self._attributes(), functools.partial(copy.deepcopy, memo=memo)
+        attributes = {name: _call(self._label(name), value, copy_of) for name, value in own.items()}
+        _freeze(attributes, _read_only(own))
         copied._restore(attributes)
         return copied
 
 
-def _read_only(held: dict[str, Any]) -> tuple[str, ...]:
-    arrays = {name: value for name, value in held.items() if isinstance(value, np.ndarray)}
+def _read_only(attributes: dict[str, Any]) -> tuple[str, ...]:
+    arrays = {name: value for name, value in attributes.items() if isinstance(value, np.ndarray)}
     return tuple(name for name, value in arrays.items() if not value.flags.writeable)
 
 
-def _freeze(held: dict[str, Any], names: tuple[str, ...]) -> None:
+def _freeze(attributes: dict[str, Any], names: tuple[str, ...]) -> None:
     for name in names:
-        held[name].setflags(write=False)
+        attributes[name].setflags(write=False)
 
 
 def _portable(name: str, value: Any) -> Any:
-    """Value in a form that any pickler can write: itself, or its bytes from cloudpickle.
-
-    Raises
-    ------
-    InputError
-        If it cannot be pickled.
-    """
+    """Value in a form that any pickler can write: itself, or its bytes from cloudpickle."""
     if type(value) is tuple:
         return tuple(_portable(name, item) for item in value)
     home = value.__module__ if isinstance(value, types.FunctionType) else type(value).__module__
@@ -91,12 +83,9 @@ def _portable(name: str, value: Any) -> Any:
         return value
     try:
         pickle.dumps(value)
-    except Exception as error:
-        try:
-            cloudpickle = importlib.import_module("cloudpickle")  # comes with dask
-        except ImportError:
-            raise _unportable(name, value, error) from error
-        return _ByValue(_call(name, value, cloudpickle.dumps))
+    except Exception:
+        pickler = "cloudpickle" if importlib.util.find_spec("cloudpickle") else "pickle"  # the first comes with dask
+        return _ByValue(_call(name, value, importlib.import_module(pickler).dumps))
     return value
 
 
@@ -112,12 +101,8 @@ def _call(name: str, value: Any, function: Callable[[Any], Any]) -> Any:
     except InputError:
         raise
     except Exception as error:
-        raise _unportable(name, value, error) from error
-
-
-def _unportable(name: str, value: object, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:160]
-    return InputError(
-        f"{name}: expected an object that can be pickled and copied, got {describe(value)}: {reason}; define functions "
-        "and classes at the top of a module, and keep files, locks and generators out of objects"
-    )
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(
+            f"{name}: expected an object that can be pickled and copied, got {describe(value)}: {reason}; define "
+            "functions and classes at the top of a module, and keep files, locks and generators out of objects"
+        ) from error

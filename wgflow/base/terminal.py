@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
 _NARROW = 40  # columns below which a table is no longer legible; a terminal as narrow as that breaks its lines
-_ALIKE = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {"…": "...", "±": "+-", "≤": "<=", "≥": ">=", "→": "->"}
+_IN_ASCII = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {"…": "...", "±": "+-", "≤": "<=", "≥": ">=", "→": "->"}
 
 
 class Parser(argparse.ArgumentParser):
@@ -133,9 +133,9 @@ def console(stderr: bool = False, width: int | None = _WIDE) -> Console:
 
     stream = _Stream("stderr" if stderr else "stdout")
     width = None if stream.isatty() else width
-    made = Console(file=cast("IO[str]", stream), width=width, markup=False, emoji=False, highlight=False)
-    made.width = max(made.width, _NARROW)
-    return made
+    terminal = Console(file=cast("IO[str]", stream), width=width, markup=False, emoji=False, highlight=False)
+    terminal.width = max(terminal.width, _NARROW)
+    return terminal
 
 
 @contextlib.contextmanager
@@ -158,7 +158,7 @@ def progress_bar(quiet: bool) -> Iterator[Progress]:
 
 def printable(text: str) -> str:
     r"""Text that is not ours: control characters, and bytes of a path that are no text, as ``\x1b`` and ``\udcff``."""
-    return "".join(each if each.isprintable() else each.encode("unicode_escape").decode() for each in text)
+    return "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in text)
 
 
 def one_line(text: str) -> str:
@@ -230,7 +230,7 @@ def _in_ascii(character: str) -> str:
         return name.rsplit(" ", 1)[-1].lower()
     if name.startswith("BRAILLE PATTERN"):
         return " " if name.endswith("BLANK") else "*"
-    return _ALIKE.get(character) or character.encode("ascii", "backslashreplace").decode()
+    return _IN_ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
 
 
 _REPLACED = "wgflow.replaced"

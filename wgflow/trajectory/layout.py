@@ -22,7 +22,7 @@ import os
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, NamedTuple
+from typing import Any, BinaryIO, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -165,14 +165,14 @@ class Layout:
         return content
 
 
-def opened(path: Path, mode: Literal["rb", "r+b"] = "rb") -> io.FileIO:
+def opened(path: Path, mode: str = "rb") -> io.FileIO:
     """Open a file unbuffered; raises TrajectoryError if there is none."""
     if not path.is_file():
         shown = str(path) if str(path).isprintable() else repr(str(path))
         if path.is_dir():
             raise TrajectoryError(f"{shown}: expected a trajectory file, got a folder; run the study first")
         raise TrajectoryError(f"{shown}: file not found; expected a trajectory file, run the study first")
-    return open(path, mode, buffering=0)
+    return io.FileIO(os.fspath(path), mode)
 
 
 def read(file: io.FileIO, sealed: bool = True) -> Layout:

@@ -75,7 +75,8 @@ def observable_shapes(observables: Sequence[str] | Mapping[str, tuple[int, ...]]
     """Shapes of the caller's observables by name, () for a number; raises InputError for a wrong name or shape."""
     if len(set(observables)) < len(observables):
         raise InputError(f"observables: expected each name once, got {', '.join(observables)}")
-    shapes = dict(observables) if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
+    shapes: dict[str, tuple[int, ...]] = {}
+    shapes |= observables if isinstance(observables, Mapping) else dict.fromkeys(observables, ())
     for name, shape in shapes.items():
         sizes = [whole(f"shape of observable {name!r}", n) for n in shape]
         if len(shape) > 2 or math.prod(sizes) > schema.MOST_ENTRIES:
