@@ -15,20 +15,16 @@ from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
 
-# Public names and the module each comes from; imported on first use, so that `import wgflow` costs nothing.
+# Modules of the public names; imported on first use, so that `import wgflow` costs nothing.
 _HOME = {
-    "Problem": "wgflow.model.problem",
-    "Particles": "wgflow.model.particles",
-    "Gaps": "wgflow.model.depth",
-    "Layers": "wgflow.model.depth",
-    "Deposit": "wgflow.model.depth",
-    "Shallow": "wgflow.model.depth",
-    "check_block": "wgflow.model.blocks",
-    "Energy": "wgflow.energy",
-    "Flow": "wgflow.flow.flow",
-    "Trajectory": "wgflow.trajectory",
-    "Frame": "wgflow.base.types",
-    "Velocity": "wgflow.base.types",
+    "base.types": ("Frame", "Velocity"),
+    "energy": ("Energy",),
+    "flow.flow": ("Flow",),
+    "model.blocks": ("check_block",),
+    "model.depth": ("Deposit", "Gaps", "Layers", "Shallow"),
+    "model.particles": ("Particles",),
+    "model.problem": ("Problem",),
+    "trajectory": ("Trajectory",),
 }
 __all__ = [
     "Deposit",
@@ -57,10 +53,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    module = next((module for module, names in _HOME.items() if name in names), None)
+    if module is None:
         raise AttributeError(f"module 'wgflow' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(f"wgflow.{module}"), name)
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

@@ -26,12 +26,16 @@ def problems(member: Member) -> tuple[Problem, Problem | None]:
     Raises
     ------
     InputError
-        If the data cannot be read, are not those that the study was read with, or do not fit.
+        If the data cannot be read, are not those that the study was read with, or do not fit, or the member observes
+        ``heldout`` and no sample is held out.
     """
     table, known = member.samples, member.data
     if known is None and isinstance(table, FileTable):  # of no study: whatever the file holds now
         known = ((table.path, data_files.digest(Path(table.path))),)
-    return _problems(type(table), table.model_dump_json(), known)
+    problem, heldout = _problems(type(table), table.model_dump_json(), known)
+    if "heldout" in member.observables and heldout is None:
+        raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")
+    return problem, heldout
 
 
 @functools.lru_cache(maxsize=4)  # members of a study ask for the same ones again and again
@@ -54,15 +58,3 @@ def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tup
     make = Problem.padded if table.state == "padded" else Problem
     problem = make(parts.x, parts.y, **options)
     return problem, problem.replace(parts.x_heldout, parts.y_heldout) if len(parts.x_heldout) else None
-
-
-def require_heldout(member: Member, heldout: Problem | None) -> None:
-    """Refuse the observable ``heldout`` without held-out samples.
-
-    Raises
-    ------
-    InputError
-        If there are none.
-    """
-    if "heldout" in member.observables and heldout is None:
-        raise InputError("observables: 'heldout' needs samples held out, got problem.heldout = 0; set it to 0.25, say")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -27,7 +27,7 @@ from wgflow.study.grid import RunPlan
 from wgflow.study.messages import naming
 from wgflow.study.schema import Member
 from wgflow.study.tables import FlowTable, LayersTable
-from wgflow.systems.problem import problems, require_heldout
+from wgflow.systems.problem import problems
 from wgflow.systems.protocol import Observable, Setup, System
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
@@ -95,7 +95,6 @@ class ResidualMeasure(System):
     def build(self, member: Member, backend: str, threads: int | None) -> Setup:
         """Build the objects of a member."""
         problem, held_out = problems(member)
-        require_heldout(member, held_out)
         table, depth = member.flow, member.depth.model_dump()
         term = member.regulariser.model_dump() if member.regulariser else None
         if any(each.name == "birth" for each in table.ingredients) and 0 in table.mobility.values():
@@ -103,14 +102,16 @@ class ResidualMeasure(System):
                 "flow.mobility: expected no group pinned at 0 with births, which move all of a particle; drop one"
             )
         energy = Energy(problem, depth, backend, member.dtype, threads, term)
-        scale = _scale(problem, member)
-        names = _names(problem, member) | scales(problem, scale)
+        samples, width, outputs, _ = problem.shape
+        letters = (width, outputs, samples, member.count, member.layers)
+        names = dict(zip(formulas.LETTERS, letters, strict=True))
+        scale = _numbers("particles.scale", member.particles.scale, names)
         flow = Flow(
             energy,
             table.integrator,
             _rule(table),
             table.boundary,
-            {key: formulas.number(value, names, f"flow.mobility.{key}") for key, value in table.mobility.items()},
+            _numbers("flow.mobility", table.mobility, names | scales(problem, scale)),
             [_operator(each.model_dump() | {"seed": member.seed}, member) for each in table.ingredients],
             table.batch,
             member.seed,
@@ -154,19 +155,9 @@ def _problem(plan: RunPlan) -> Problem:
         return problems(plan.member)[0]
 
 
-def _names(problem: Problem, member: Member) -> dict[str, float]:
-    """What the letters of formulas stand for."""
-    samples, width, outputs, _ = problem.shape
-    values = (width, outputs, samples, member.count, member.layers)
-    return dict(zip(formulas.LETTERS, values, strict=True))
-
-
-def _scale(problem: Problem, member: Member) -> dict[str, float]:
-    """Standard deviations given, formulas evaluated."""
-    names = _names(problem, member)
-    return {
-        key: formulas.number(value, names, f"particles.scale.{key}") for key, value in member.particles.scale.items()
-    }
+def _numbers(table: str, entries: Mapping[str, float | str], names: Mapping[str, float]) -> dict[str, float]:
+    """Entries of a table that are numbers or formulas, evaluated."""
+    return {key: formulas.number(entry, names, f"{table}.{key}") for key, entry in entries.items()}
 
 
 def _start(problem: Problem, member: Member, scale: dict[str, float]) -> Particles:

@@ -133,7 +133,7 @@ def test_crops_and_flips_against_a_loop_over_pixels(mode):
     again = crop_and_flip(last, torch.tensor(draws(1, 0, 12, padding=3)), 3, mode)
     assert again.is_contiguous(memory_format=torch.channels_last)
     assert torch.equal(again, twin)
-    with pytest.raises(InputError, match="expected one of zeros, reflect"):
+    with pytest.raises(InputError, match="unknown mode 'wrap': expected one of reflect, zeros"):
         crop_and_flip(batch, torch.tensor(drawn), 3, "wrap")
 
 

@@ -12,20 +12,13 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
-# Public names and the module each comes from; imported on first use, so that nothing needs torch before it is used.
+# Modules of the public names; imported on first use, so that nothing needs torch before it is used.
 _HOME = {
-    "ARCHITECTURES": "wgflow.systems.images.architectures",
-    "MeanFieldStage": "wgflow.systems.images.stage",
-    "PlainStage": "wgflow.systems.images.stage",
-    "build": "wgflow.systems.images.architectures",
-    "from_particles": "wgflow.systems.images.bridge",
-    "from_resnet": "wgflow.systems.images.convert",
-    "parameter_groups": "wgflow.systems.images.stage",
-    "report": "wgflow.systems.images.conversion_report",
-    "settle": "wgflow.systems.images.stage",
-    "stages": "wgflow.systems.images.stage",
-    "to_particles": "wgflow.systems.images.bridge",
-    "to_resnet": "wgflow.systems.images.convert",
+    "architectures": ("ARCHITECTURES", "build"),
+    "bridge": ("from_particles", "to_particles"),
+    "conversion_report": ("report",),
+    "convert": ("from_resnet", "to_resnet"),
+    "stage": ("MeanFieldStage", "PlainStage", "parameter_groups", "settle", "stages"),
 }
 __all__ = [
     "ARCHITECTURES",
@@ -51,10 +44,11 @@ if TYPE_CHECKING:
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
-        raise AttributeError(f"module 'wgflow.systems.images' has no attribute {name!r}")
+    module = next((module for module, names in _HOME.items() if name in names), None)
+    if module is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     try:
-        return getattr(importlib.import_module(_HOME[name]), name)
+        return getattr(importlib.import_module(f"{__name__}.{module}"), name)
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise
@@ -65,4 +59,4 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted([*globals(), *_HOME])
+    return sorted([*globals(), *__all__])

@@ -53,12 +53,12 @@ class Rest(nn.Module):
     @property
     def last(self) -> Tensor:
         """Weight and bias of the last layer, one after the other."""
-        weight, bias = self._final.weight, self._final.bias
+        weight, bias = self.final.weight, self.final.bias
         return weight.flatten() if bias is None else torch.cat([weight.flatten(), bias])
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Branch at x, with another ``last`` if one is given."""
-        layers, activation, final = _layers(self.block), _activation(self.block), self._final
+        layers, activation, final = _layers(self.block), _activation(self.block), self.final
         for k, (convolution, norm) in enumerate(layers):
             for layer in (convolution, norm) if self.post else (norm, convolution):
                 x = self._finally(final, x, last) if layer is final else layer(x)
@@ -66,25 +66,10 @@ class Rest(nn.Module):
                     x = activation(x)
         return x
 
-    @torch.no_grad()
-    def fold(self, step: float) -> nn.Module:
-        """Multiply the branch by a step, in place, and return its block, which then computes after(x + step f(x)).
-
-        For a last layer that owns its numbers (:attr:`foldable`).
-        """
-        self._final.weight.mul_(step)
-        if self._final.bias is not None:
-            self._final.bias.mul_(step)
-        return self.block
-
     @property
-    def foldable(self) -> bool:
-        """Whether the last layer's weight and bias are parameters, so that a step can be written to them."""
-        return owns(self._final)
-
-    @property
-    def _final(self) -> nn.Conv2d | nn.BatchNorm2d:
-        return _layers(self.block)[-1][1 if self.post else 0]
+    def final(self) -> nn.Conv2d | nn.BatchNorm2d:
+        """Last layer."""
+        return _layers(self.block)[-1][self.post]
 
     @staticmethod
     def _finally(final: nn.Module, x: Tensor, last: Tensor | None) -> Tensor:
@@ -114,21 +99,18 @@ class Difference(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Branch at x."""
-        return self._moved(x) - x
+        return self.moved(x) - x
 
-    def stepped(self, x: Tensor, step: Tensor) -> Tensor:
-        """State x + step f(x) = (1 - step) x + step block(x); at step 1 block(x), and its gradients, to the bit."""
-        y = self._moved(x)
-        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
-
-    def _moved(self, x: Tensor) -> Tensor:
+    def moved(self, x: Tensor) -> Tensor:
+        """State after the block."""
         return fitting(x, cast(Tensor, self.block(x.clone() if self.writes else x)))
 
 
 def stepped(branch: nn.Module, x: Tensor, step: Tensor) -> Tensor:
-    """State x + step f(x) after any branch; a difference interpolates."""
+    """State x + step f(x); of a difference an interpolation, at step 1 block(x) and its gradients to the bit."""
     if isinstance(branch, Difference):
-        return branch.stepped(x, step)
+        y = branch.moved(x)
+        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
     return torch.addcmul(x, fitting(x, branch(x)), step)
 
 
@@ -185,7 +167,7 @@ def split(block: nn.Module) -> Split | None:
         return None
     for post in (True, False):
         branch, activation = Rest(block, post), _activation(block)
-        if not branch.foldable or (post and activation.state_dict()) or not _agrees(block, post):
+        if not owns(branch.final) or (post and activation.state_dict()) or not _agrees(block, post):
             continue
         after = copy.deepcopy(activation).train(block.training) if post else None
         return branch, after
@@ -200,14 +182,10 @@ def closing(after: nn.Module | None) -> object:
         (type(m), {key: repr(value) for key, value in vars(m).items() if not key.startswith("_") and key != "training"})
         for m in after.modules()
     ]
-    return (
-        repr(after),
-        options,
-        {
-            name: getattr(value, "tolist", lambda value=value: repr(value))()
-            for name, value in after.state_dict().items()
-        },
-    )
+    state = {
+        name: value.tolist() if hasattr(value, "tolist") else repr(value) for name, value in after.state_dict().items()
+    }
+    return repr(after), options, state
 
 
 def _layers(block: nn.Module) -> list[tuple[nn.Conv2d, nn.BatchNorm2d]]:
@@ -228,9 +206,8 @@ def _activation(block: nn.Module) -> nn.Module:
 def _agrees(block: nn.Module, post: bool) -> bool:
     """Whether a block computes after(x + branch(x)), tried with random weights in both modes."""
     trial, chance = copy.deepcopy(block).cpu().double(), torch.Generator().manual_seed(0)
-    unhook(
-        layer for layer in trial.modules() if layer is not trial
-    )  # the form has the layers' hooks, but not the block's
+    # the form has the layers' hooks, but not the block's
+    unhook(layer for layer in trial.modules() if layer is not trial)
     with torch.no_grad():
         for tensor in (*trial.parameters(), *trial.buffers()):
             if tensor.is_floating_point():

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base import rng
-from wgflow.base.errors import InputError, describe
+from wgflow.base.registry import check_name
 from wgflow.base.validate import whole
 
 if TYPE_CHECKING:
@@ -77,8 +77,7 @@ def crop_and_flip(images: torch.Tensor, drawn: torch.Tensor, padding: int = 4, m
     """
     import torch
 
-    if mode not in MODES:
-        raise InputError(f"mode: expected one of {', '.join(MODES)}, got {describe(mode)}")
+    check_name("mode", mode, MODES)
     batch, _, height, width = images.shape
     padded = torch.nn.functional.pad(images, [padding] * 4, mode="reflect" if mode == "reflect" else "constant")
     rows = drawn[:, :1] + torch.arange(height, device=images.device)  # (B, H)

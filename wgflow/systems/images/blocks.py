@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import cast
 
-import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
 from wgflow.base.registry import check_name
-from wgflow.systems.images.shapes import owns
 
 SHORTCUTS = ("identity", "projection")
 
@@ -40,22 +38,16 @@ class Branch(nn.Module):
     @property
     def last(self) -> nn.Parameter:
         """Weight of the last convolution, in which the branch is linear."""
-        return cast(nn.Parameter, self.convolutions[-1].weight)
+        return cast(nn.Parameter, self.final.weight)
 
     def forward(self, x: Tensor, last: Tensor | None = None) -> Tensor:
         """Branch at x, (M, C, height, width), with another weight of the last convolution if one is given."""
         return self.after_first(self.activated(x), last)
 
-    @torch.no_grad()
-    def fold(self, step: float) -> Branch:
-        """Multiply the branch by a step, in place, and return it; for a last weight of its own (:attr:`foldable`)."""
-        self.last.mul_(step)
-        return self
-
     @property
-    def foldable(self) -> bool:
-        """Whether the last weight is a parameter, not computed from others, so that a step can be written to it."""
-        return owns(self.convolutions[-1])
+    def final(self) -> nn.Conv2d:
+        """Last convolution."""
+        return cast(nn.Conv2d, self.convolutions[-1])
 
     def activated(self, x: Tensor) -> Tensor:
         """Compute relu(norm_1(x)), which a block that changes the shape takes its shortcut from."""
@@ -65,7 +57,7 @@ class Branch(nn.Module):
         """Everything after the first activation."""
         for convolution, norm in zip(self.convolutions, self.norms[1:], strict=False):
             x = functional.relu(norm(convolution(x)), inplace=True)
-        final = cast(nn.Conv2d, self.convolutions[-1])
+        final = self.final
         weight = final.weight if last is None else last
         return functional.conv2d(x, weight, None, final.stride, final.padding, final.dilation, final.groups)
 

@@ -16,9 +16,6 @@ Nothing leads back from a reduced theta to the weights.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-
 import numpy as np
 import torch
 from torch import nn
@@ -56,8 +53,14 @@ def to_particles(stage: PlainStage, columns: int | None = None, method: str = "p
     InputError
         If a number is out of range, the method unknown, or a weight or depth not finite.
     """
-    reduced = _reduction(stage, columns, method, seed)
-    theta = reduced(np.stack([_weights(branch) for branch in stage.branches]))
+    check_name("reduction of theta", method, METHODS)
+    parameters = _parameters(stage)
+    if not parameters:
+        raise InputError("stage: expected blocks with weights, got blocks without any")
+    theta = np.stack([_weights(branch) for branch in stage.branches])
+    if columns is not None and whole("columns", columns) < parameters:
+        some = method == "subsample"
+        theta = theta[:, subsample(parameters, columns, seed)] if some else projected(theta, columns, seed)
     return Particles(theta, stage.tau.detach().cpu().numpy(), free=getattr(stage, "ends", "clip") == "free")
 
 
@@ -81,7 +84,7 @@ def from_particles(stage: MeanFieldStage, rho: Particles) -> None:
         If numbers of particles or weights do not fit, masses differ, or a depth leaves [0, 1] and the stage's ends are
         not free.
     """
-    parameters = sum(parameter.numel() for parameter in stage.branches[0].parameters())
+    parameters = _parameters(stage)
     if rho.theta.shape != (len(stage), parameters):
         raise InputError(
             f"rho: expected theta of shape {(len(stage), parameters)}, all weights of each block, got "
@@ -130,30 +133,11 @@ def stationarity(stage: MeanFieldStage) -> Residual:
 
 
 def _weights(branch: nn.Module) -> Array:
-    parts = [parameter.detach().cpu().double().flatten() for parameter in branch.parameters()]
-    weights: Array = torch.cat(parts).numpy()
-    return weights
+    return torch.cat([parameter.detach().cpu().double().flatten() for parameter in branch.parameters()]).numpy()
 
 
-def _reduction(stage: PlainStage, columns: int | None, method: str, seed: int) -> Callable[[Array], Array]:
-    """Map from theta (n, P) to its columns."""
-    check_name("reduction of theta", method, METHODS)
-    parameters = sum(parameter.numel() for parameter in stage.branches[0].parameters())
-    if not parameters:
-        raise InputError("stage: expected blocks with weights, got blocks without any")
-    if columns is None or whole("columns", columns) >= parameters:
-        return _whole
-    if method == "subsample":
-        return partial(_chosen, subsample(parameters, columns, seed))
-    return partial(projected, columns=columns, seed=seed)
-
-
-def _whole(theta: Array) -> Array:
-    return theta
-
-
-def _chosen(columns: Index, theta: Array) -> Array:
-    return theta[:, columns]
+def _parameters(stage: PlainStage) -> int:
+    return sum(parameter.numel() for parameter in stage.branches[0].parameters())
 
 
 def subsample(parameters: int, columns: int, seed: int = 0) -> Index:

@@ -1,12 +1,5 @@
 """Somebody's own ResNet as a mean-field one, and back.
 
-    model = cifar.from_resnet(model)                 # a copy whose stages learn the depths of their blocks
-    optimiser = torch.optim.SGD(cifar.parameter_groups(model, lr=0.1, weight_decay=1e-4), lr=0.1, momentum=0.9)
-    ...
-    optimiser.step()
-    cifar.settle(model)                              # after every step
-    plain = cifar.to_resnet(model)                   # an ordinary network again, blocks in the order of their depths
-
 Consecutive blocks of one class and equal shapes become a stage, with depths (i + 1)/n: the network is the same. What a
 block computes is found out by trying (:mod:`wgflow.systems.images.adapters`), not taken from its name.
 """
@@ -16,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from typing import TypeAlias
 
+import torch
 from torch import nn
 
 from wgflow.base.errors import InputError, describe
@@ -25,6 +19,7 @@ from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split
 from wgflow.systems.images.blocks import Branch
 from wgflow.systems.images.containers import copied, held, in_a_row, used_once
 from wgflow.systems.images.conversion_report import announced, because
+from wgflow.systems.images.shapes import owns
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.systems.images.stage import stages as stages_of
 from wgflow.systems.images.stage_selection import one_stage, rules_of, runs
@@ -86,19 +81,12 @@ def from_resnet(
 
     def by(*rules: Rule) -> Change:
         def change(name: str, module: nn.Module) -> list[nn.Module] | None:
-            if (
-                not in_a_row(module)
-                or isinstance(module, MeanFieldStage)
-                or (stages is not None and name not in wanted)
-            ):
+            if not in_a_row(module) or isinstance(module, MeanFieldStage) or not (stages is None or name in wanted):
                 return None
             if isinstance(module, PlainStage):
                 branches = [(branch, module.after) for branch in module.branches]
                 return [_as(module, make(branches))] if len(module) >= minimum else None
-            if stages is None:
-                parts = runs(module, minimum, rules[0], make)
-            else:
-                parts = one_stage(name, module, rules, make)
+            parts = runs(module, minimum, rules[0], make) if stages is None else one_stage(name, module, rules, make)
             return None if parts is None else [_filled(module, parts)]
 
         return change
@@ -185,9 +173,8 @@ def _as(container: nn.Module, replacement: nn.Module) -> nn.Module:
     return replacement
 
 
-def _filled(container: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
+def _filled(container: nn.Module, parts: list[nn.Module]) -> nn.Module:
     """Replace the contents of a Sequential by parts; its class, mode and hooks stay."""
-    parts = list(parts)
     for name in list(container._modules):
         delattr(container, name)
     for i, part in enumerate(parts):
@@ -198,19 +185,30 @@ def _filled(container: nn.Module, parts: Iterable[nn.Module]) -> nn.Module:
 def _ordinary(stage: MeanFieldStage) -> list[nn.Module]:
     """Blocks that compute what a stage does, one after the other."""
     branches, steps = [stage.branches[i] for i in stage.order().tolist()], stage.steps().tolist()
-    if all(isinstance(branch, Branch) and branch.foldable for branch in branches):
-        folded = [b.fold(step) for b, step in zip(branches, steps, strict=True) if isinstance(b, Branch)]
-        return [_as(stage, PlainStage(folded, stage.after))]
+    ours = [branch for branch in branches if isinstance(branch, Branch) and owns(branch.final)]
+    if len(ours) == len(branches):
+        for branch, step in zip(ours, steps, strict=True):
+            _fold(branch, step)
+        return [_as(stage, PlainStage(ours, stage.after))]
     return [_block(stage, branch, step) for branch, step in zip(branches, steps, strict=True)]
 
 
 def _block(stage: MeanFieldStage, branch: nn.Module, step: float) -> nn.Module:
     """Ordinary block of a branch and its step."""
-    if isinstance(branch, Rest) and branch.foldable:
-        return branch.fold(step)
+    if isinstance(branch, Rest) and owns(branch.final):
+        _fold(branch, step)
+        return branch.block
     if isinstance(branch, Difference) and step == 1.0:
         return branch.block
     return _as(stage, Scaled(branch, step, stage.after))
+
+
+@torch.no_grad()
+def _fold(branch: Branch | Rest, step: float) -> None:
+    """Multiply a branch whose last layer owns its numbers by a step, in place."""
+    for parameter in (branch.final.weight, branch.final.bias):
+        if parameter is not None:
+            parameter.mul_(step)
 
 
 def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[nn.Module]]) -> list[nn.Module]:

@@ -181,7 +181,8 @@ class Course:
 
     def _frame(self, trainer: Trainer, good: Frame | None) -> Frame:
         train = trainer.score("train", _WATCHED)
-        if not (np.isfinite(train.loss) and trainer.finite):
+        finite = all(bool(torch.isfinite(parameter).all()) for parameter in trainer.model.parameters())
+        if not (finite and np.isfinite(train.loss)):
             raise _diverged(trainer, good)
         theta, tau = particles(trainer.model, self.system.recipe.columns)
         test, last, count = trainer.score("test"), trainer.last, len(tau)

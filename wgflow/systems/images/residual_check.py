@@ -7,6 +7,7 @@ activation if it has one. A convolution, a dense or a shuffle unit and a row of 
 from __future__ import annotations
 
 import copy
+import itertools
 import math
 import random
 from collections.abc import Callable, Iterable, Iterator
@@ -18,8 +19,9 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-SIZES = (8, 16, 32)  # of the images tried; a block of another network than of small images takes one of them as a rule
-
+# Shapes of states to try: images, vectors, sequences, volumes; 0 stands for channels. A block of another network than
+# of small images takes one of the larger ones as a rule.
+FORMS = ((2, 0, 8, 8), (2, 0), (2, 8, 0), (2, 8, 8, 0), (2, 0, 8), (2, 0, 4, 4, 4), (2, 0, 16, 16), (2, 0, 32, 32))
 LARGEST = 2**23  # numbers of a state that is tried
 TOO_SMALL = ("has no weights", "is a single layer")  # reasons to reject a module without a test
 
@@ -110,21 +112,14 @@ def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
 
 
 def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes of states to try: images, vectors, sequences, with channels that the weights speak of."""
+    """Shapes of states to try, with channels that the weights speak of."""
     tensors = [*trial.parameters(), *trial.buffers()]
     sizes = list(dict.fromkeys(size for each in tensors for size in each.shape[:2]))
     channels = list(dict.fromkeys([*sizes, *(2 * size for size in sizes)]))  # twice: a block that works on one half
-    forms: list[Callable[[int], tuple[int, ...]]] = [lambda c, n=n: (2, c, n, n) for n in SIZES]  # type: ignore[misc]
-    for form in (
-        forms[0],
-        lambda c: (2, c),
-        lambda c: (2, 8, c),
-        lambda c: (2, 8, 8, c),
-        lambda c: (2, c, 8),
-        lambda c: (2, c, 4, 4, 4),
-        *forms[1:],
-    ):
-        yield from (shape for shape in map(form, channels) if math.prod(shape) <= LARGEST)
+    for form, channel in itertools.product(FORMS, channels):
+        shape = tuple(size or channel for size in form)
+        if math.prod(shape) <= LARGEST:
+            yield shape
 
 
 def _keeps(trial: nn.Module, x: Tensor) -> bool:

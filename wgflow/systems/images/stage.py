@@ -17,7 +17,6 @@ from torch import Tensor, nn
 
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
-from wgflow.base.types import Array
 from wgflow.base.validate import finite_array, real
 from wgflow.model import depth
 from wgflow.model.particles import BOUNDARIES
@@ -87,8 +86,7 @@ class MeanFieldStage(PlainStage):
         n residual branches x -> f(x; theta_i), *without* the skip, with parameters and buffers of equal shapes. A
         branch may offer a tensor ``last`` in which it is linear and take another one, ``forward(x, last=None)``
         (:class:`wgflow.systems.images.blocks.Branch` does): then that weight is multiplied by the step in place of
-        f(x), if
-        all branches have both. A layer that is called ``last`` is none.
+        f(x), if all branches have both. A layer that is called ``last`` is none.
     tau : array_like (n,), optional
         Initial depths, in [0, 1] unless the ends are free; by default (i + 1)/n.
     ends : {"clip", "reflect", "free"}, optional
@@ -147,7 +145,9 @@ class MeanFieldStage(PlainStage):
             raise InputError(f"tau: expected shape ({len(self)},), one for each block, got {tau.shape}")
         if self.ends != "free" and ((tau < 0) | (tau > 1)).any():
             raise InputError(f"tau: expected depths in [0, 1], got {tau.min()} to {tau.max()}; or take ends='free'")
-        self.u.copy_(torch.from_numpy(_units(tau, np.repeat(self.sizes, self.sizes))))
+        size = np.repeat(self.sizes, self.sizes)
+        u, nearest = tau * size, np.rint(tau * size)  # whole wherever that divided by the size gives tau
+        self.u.copy_(torch.from_numpy(np.where(nearest / size == tau, nearest, u)))
 
     def order(self) -> Tensor:
         """Blocks in the order in which the state meets them, (n,), int64: axis by axis, by tau, ties by index."""
@@ -275,26 +275,15 @@ def parameter_groups(
         If a number is out of range.
     """
     depths = [stage.u for stage in stages(model)]
-    ours = set(map(id, depths))
+    known = set(map(id, depths))
+    weights = [parameter for parameter in model.parameters() if id(parameter) not in known]
     tau_lr = lr if tau_lr is None else tau_lr
     groups = [
-        {
-            "params": [each for each in model.parameters() if id(each) not in ours],
-            "lr": real("lr", lr, least=0.0),
-            "weight_decay": real("weight_decay", weight_decay, least=0.0),
-            "name": "weights",
-        },
-        {
-            "params": depths,
-            "lr": real("tau_lr", tau_lr, least=0.0),
-            "weight_decay": real("tau_weight_decay", tau_weight_decay, least=0.0),
-            "name": "depths",
-        },
+        ("weights", weights, real("lr", lr, least=0.0), real("weight_decay", weight_decay, least=0.0)),
+        ("depths", depths, real("tau_lr", tau_lr, least=0.0), real("tau_weight_decay", tau_weight_decay, least=0.0)),
     ]
-    return [group for group in groups if group["params"]]
-
-
-def _units(tau: Array, size: Array | Any) -> Array:
-    """Positions u = size * tau, whole numbers wherever those divided by the size give tau."""
-    nearest = np.rint(tau * size)
-    return np.where(nearest / size == tau, nearest, tau * size)
+    return [
+        {"params": parameters, "lr": rate, "weight_decay": decay, "name": name}
+        for name, parameters, rate, decay in groups
+        if parameters
+    ]

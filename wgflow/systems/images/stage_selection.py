@@ -9,7 +9,7 @@ from typing import TypeAlias
 from torch import nn
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.registry import unknown
+from wgflow.base.registry import lookup
 from wgflow.systems.images.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
 from wgflow.systems.images.containers import alike, class_name, held, in_a_row
 from wgflow.systems.images.residual_check import tried
@@ -27,9 +27,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 def rules_of(rule: Rule | str) -> tuple[Rule, ...]:
     """Rules to try, in order."""
     if isinstance(rule, str):
-        if rule not in RULES:
-            raise unknown("rule", rule, RULES)
-        return RULES[rule]
+        return lookup("rule", rule, RULES)
     if not callable(rule):
         raise InputError(
             f"rule: expected {', '.join(RULES)} or a callable, block -> (branch, after), got {describe(rule)}"

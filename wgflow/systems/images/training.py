@@ -183,30 +183,22 @@ class Trainer:
                 wrong = wrong + (outputs.argmax(dim=1) != target).sum()
         return Score(float(loss) / len(pixels), float(wrong) / len(pixels))
 
-    @property
-    def finite(self) -> bool:
-        """Whether all parameters are finite."""
-        return all(bool(torch.isfinite(each).all()) for each in self.model.parameters())
-
     def state(self) -> dict[str, Any]:
         """Return everything that training goes on from; what is random is a function of the seed and the epoch."""
         return {
             "epoch": self.epoch,
             "switches": self.switches,
             "last": list(self.last),
-            **self.identity(),
+            **self._identity,
             "model": self.model.state_dict(),
             "optimiser": self.optimiser.state_dict(),
         }
 
-    def identity(self) -> dict[str, Any]:
+    @functools.cached_property
+    def _identity(self) -> dict[str, Any]:
         """What tells this training from another: seed, recipe, images, and its length where its rates depend on it."""
         length = self.epochs if self.recipe.schedule == "one_cycle" else None
-        return {"seed": self.seed, "recipe": self.recipe.spec(), "images": self._images_digest, "epochs": length}
-
-    @functools.cached_property
-    def _images_digest(self) -> str:
-        return self._images.digest()
+        return {"seed": self.seed, "recipe": self.recipe.spec(), "images": self._images.digest(), "epochs": length}
 
     def check(self, state: dict[str, Any]) -> None:
         """Refuse a state of another training; older ones know of seed and recipe alone.
@@ -217,7 +209,7 @@ class Trainer:
             If it is another's, or no state of a training.
         """
         needed = {"epoch", "switches", "last", "seed", "recipe", "model", "optimiser"}
-        other = [name for name, own in self.identity().items() if name in state and state[name] != own]
+        other = [name for name, own in self._identity.items() if name in state and state[name] != own]
         if other or not needed <= state.keys():
             what = f"one of another training, with other {' and '.join(other)}" if other else "something else"
             raise InputError(f"checkpoint: expected one of this training, got {what}; delete it")

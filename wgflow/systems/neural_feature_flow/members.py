@@ -22,7 +22,7 @@ from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
-from wgflow.systems.problem import problems, require_heldout
+from wgflow.systems.problem import problems
 from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
 
 _OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
@@ -147,7 +147,6 @@ class FeatureNetwork(System):
     def build(self, member: Member, backend: str, threads: int | None) -> Setup:
         """Build the objects of a member."""
         problem, heldout = problems(member)
-        require_heldout(member, heldout)
         if backend == "gpu":
             raise BackendError("backend: expected cpu or reference for a feature network, got gpu")
         check(member)
