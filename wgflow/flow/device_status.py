@@ -19,22 +19,6 @@ _MOST_BLOCKS = 4096
 _STATES, _BALANCE = 8, 18  # offsets in the status array
 
 
-class Summary(NamedTuple):
-    """Scalars of one of the two states between which a step leads.
-
-    Attributes
-    ----------
-    energy, dissipation : float
-        From the last velocity over all samples at this state.
-    switched : int
-        Order switches (pairs of particles) since the start.
-    """
-
-    energy: float
-    dissipation: float
-    switched: int
-
-
 class DeviceStatus(NamedTuple):
     """Status of a flow on a device.
 
@@ -50,8 +34,9 @@ class DeviceStatus(NamedTuple):
         Order switches in the last trial step.
     values : tuple of float
         Up to four numbers computed for a step rule.
-    states : tuple of Summary
-        Of both states.
+    states : tuple of (float, float, int)
+        Of both states: energy and dissipation from the last velocity over all samples there, and order switches (pairs
+        of particles) since the start.
     balance : EnergyBalance
         Up to the state evaluated last, if the flow measures it.
     """
@@ -61,17 +46,17 @@ class DeviceStatus(NamedTuple):
     escaped: bool
     switches: int
     values: tuple[float, ...]
-    states: tuple[Summary, Summary]
+    states: tuple[tuple[float, float, int], ...]
     balance: EnergyBalance
 
     @classmethod
     def unpack(cls, numbers: Array) -> DeviceStatus:
         """Read the status array, whose layout is defined in ``particles.cu``."""
         failed_step, reason, escaped, switches, *values = numbers[:_STATES].tolist()
-        states = numbers[_STATES : _STATES + 6].reshape(2, 3).tolist()
-        first, second = (Summary(energy, dissipation, int(switched)) for energy, dissipation, switched in states)
+        rows = numbers[_STATES : _STATES + 6].reshape(2, 3).tolist()
+        states = tuple((energy, dissipation, int(switched)) for energy, dissipation, switched in rows)
         balance = EnergyBalance(*numbers[_BALANCE : _BALANCE + BALANCE_LENGTH].tolist())
-        return cls(int(failed_step), reason == 2.0, escaped > 0, int(switches), tuple(values), (first, second), balance)
+        return cls(int(failed_step), reason == 2.0, escaped > 0, int(switches), tuple(values), states, balance)
 
     @staticmethod
     def initial(switched: int, balance: EnergyBalance) -> Array:

@@ -194,10 +194,8 @@ def stages(
         The method.
     drift : callable
         Velocities (N, P), (N,) at a state; applies the boundary condition in depth itself.
-    theta, tau : ndarray (N, P), (N,)
-        State at s.
-    s : float
-        Flow time.
+    theta, tau, s : ndarray (N, P), ndarray (N,), float
+        The state, and its flow time.
     first : (ndarray, ndarray)
         ``drift(theta, tau, s)``, already known to the caller.
     h : float
@@ -219,21 +217,8 @@ def combine(
 ) -> tuple[Array, Array]:
     """Move a state along a weighted sum of velocities: (theta, tau) + h sum_j weights_j velocities_j.
 
-    Parameters
-    ----------
-    theta, tau : ndarray (N, P), (N,)
-        The state, which is not modified.
-    weights : tuple of float
-        One for each of the velocities: a row of a table's ``a``, its ``b`` or its ``b_low``.
-    velocities : list of (ndarray, ndarray)
-        Velocities (N, P), (N,).
-    h : float
-        Step length in s.
-
-    Returns
-    -------
-    theta, tau : ndarray (N, P), (N,)
-        The new state, before the boundary condition.
+    The weights are a row of a table's ``a``, its ``b`` or its ``b_low``. The new state is one before the boundary
+    condition; the old one is not modified.
     """
     for weight, (v_theta, v_tau) in zip(weights, velocities, strict=True):
         if weight:

@@ -153,15 +153,13 @@ def apply(operator: Operator, rho: Particles, move: Move) -> Particles:
 
 def _checked(result: object, rho: Particles, operator: Operator) -> Particles:
     """Check what an operator returned: N is fixed during a run."""
-    if not isinstance(result, Particles) or result.theta.shape != rho.theta.shape:
-        got = (
-            f"Particles with theta of shape {result.theta.shape}" if isinstance(result, Particles) else describe(result)
-        )
-        raise InputError(
-            f"operator {operator_spec(operator)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, "
-            f"got {got}"
-        )
-    return result
+    if isinstance(result, Particles) and result.theta.shape == rho.theta.shape:
+        return result
+    got = f"Particles with theta of shape {result.theta.shape}" if isinstance(result, Particles) else describe(result)
+    raise InputError(
+        f"operator {operator_spec(operator)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, "
+        f"got {got}"
+    )
 
 
 def operator_spec(operator: Operator) -> Spec:

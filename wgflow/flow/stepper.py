@@ -87,9 +87,11 @@ class HostStepper:
         self._energy, self._boundary = dynamics.energy, dynamics.boundary
         self._balance = balance if dynamics.measured else None
         self._rounding = rounding(dynamics.energy.dtype)
-        by_column, by_depth = dynamics.mobility or (np.ones(rho.theta.shape[1]), 1.0)
-        self._by_column = 1.0 / np.where(by_column > 0, by_column, 1.0)  # factors of squares in the dissipation
-        self._by_depth = self._energy.depth.inverse_tau_mobility(rho) / (by_depth if by_depth > 0 else 1.0)
+        # Factors in the dissipation, which divides |v|**2 by the mobilities; pinned parameters add nothing.
+        mobility = dynamics.mobility or (np.ones(rho.theta.shape[1]), 1.0)
+        by_column, by_depth = (np.where(np.asarray(factor) > 0, factor, 1.0) for factor in mobility)
+        self._roots = np.sqrt(by_column), np.sqrt(by_depth)
+        self._by_column, self._by_depth = 1.0 / by_column, self._energy.depth.inverse_tau_mobility(rho) / by_depth
         self._good: Frame | None = None
         self._taken: Taken | None = None  # the step that led here
         self._rate = 0.0  # dE/ds at the measure of the last frame
@@ -216,14 +218,11 @@ class HostStepper:
             return energy, v_theta, v_tau
 
     def _dissipation(self, v_theta: Array, v_tau: Array) -> float:
-        """-dE/ds along the velocity with mobility: |v|**2 divided by the mobilities; pinned parameters add nothing."""
+        """-dE/ds along the velocity with mobility."""
         with np.errstate(over="ignore", invalid="ignore"):
-            if self._dynamics.mobility is None:
-                return self._energy.dissipation(self._rho, v_theta, v_tau)
-            by_column, by_depth = self._dynamics.mobility
-            root_theta = np.sqrt(np.where(by_column > 0, by_column, 1.0))
-            root_tau = np.sqrt(by_depth) if by_depth > 0 else 1.0
-            return self._energy.dissipation(self._rho, v_theta / root_theta, v_tau / root_tau)
+            if self._dynamics.mobility is not None:
+                v_theta, v_tau = v_theta / self._roots[0], v_tau / self._roots[1]
+            return self._energy.dissipation(self._rho, v_theta, v_tau)
 
 
 def make_stepper(

@@ -102,11 +102,11 @@ def find(path: Path, layout: Layout) -> Path | None:
     """Archive or folder of files at a path, the archive first, since it can be verified."""
     if path.is_file():
         return path
-    for each in (path / layout.archive, path.parent / layout.archive if path.name == layout.folder else None):
-        if each is not None and each.is_file():
-            return each
+    for archive in (path / layout.archive, path.parent / layout.archive if path.name == layout.folder else None):
+        if archive is not None and archive.is_file():
+            return archive
     for folder in (path, path / layout.folder):
-        if any((folder / each).is_file() for each in layout.files):
+        if any((folder / name).is_file() for name in layout.files):
             return folder
     return None
 
@@ -119,12 +119,12 @@ def digests_of_files(path: str | Path) -> Digests:
     InputError
         If there is none, or one cannot be read.
     """
-    path, found = Path(path), []
+    path, files = Path(path), []
     for layout in LAYOUTS.values():
         place = find(path, layout)
         if place is not None:
-            found += [place] if place.is_file() else [place / each for each in layout.files]
-    if not found:
+            files += [place] if place.is_file() else [place / name for name in layout.files]
+    if not files:
         raise InputError(f"{path}: expected data files of CIFAR, got none there; {LAYOUTS['cifar10'].advice}")
-    digests = {file: data_files.digest(file) for file in set(found)}  # an archive stands for either data set
-    return tuple((str(file), digests[file]) for file in found)
+    digests = {file: data_files.digest(file) for file in set(files)}  # an archive stands for either data set
+    return tuple((str(file), digests[file]) for file in files)

@@ -115,10 +115,8 @@ def try_out(candidate: Loss, output: Array, y: Array) -> None:
 
     Parameters
     ----------
-    candidate : Loss
-        The loss.
-    output, y : ndarray (m, K)
-        Outputs of the network without particles, and targets, of a few samples, near which the loss must be finite.
+    candidate, output, y : Loss, ndarray (m, K), ndarray (m, K)
+        The loss; outputs of the network without particles, and targets, near which the loss must be finite.
 
     Raises
     ------

@@ -97,14 +97,7 @@ def regulariser(choice: str | Spec | Regulariser) -> Regulariser:
 
 
 def try_out(candidate: Regulariser, parameters: int) -> None:
-    """Test a regulariser of the user's once: shapes, independence of particles, derivatives.
-
-    Parameters
-    ----------
-    candidate : Regulariser
-        The regulariser; a built-in one is not tested.
-    parameters : int
-        P, parameters of a particle.
+    """Test a regulariser of the user's once, for P parameters: shapes, independence of particles, derivatives.
 
     Raises
     ------

@@ -46,21 +46,9 @@ def check_block(block: Block, width: int = 3, activation: Activation = ACTIVATIO
 
 
 def try_out(block: Block, activation: Activation, start: Array) -> None:
-    """Try a block of the user's once, as :func:`check_block` does; a built-in one is not tried.
+    """Try a block of the user's once, as :func:`check_block` does, with the problem's activation and states at t = 0.
 
-    Parameters
-    ----------
-    block : Block
-        The block.
-    activation : Activation
-        The problem's activation.
-    start : ndarray (m, D)
-        A few states at t = 0, at which the block must be finite; scaled down to order one.
-
-    Raises
-    ------
-    InputError
-        As :func:`check_block`.
+    It must be finite at these states ``start``, (m, D), which are scaled down to order one.
     """
     known = start / max(1.0, float(np.abs(start).max()))
     x = np.concatenate([known, normal(0, "check x", known.shape)])

@@ -19,13 +19,6 @@ _TRIED = 8  # particles, or depths, at which a scheme is tried
 def try_out(scheme: Depth, rho: Particles) -> None:
     """Try a scheme of the user's once, on the first measure it is given; a built-in one is not tried.
 
-    Parameters
-    ----------
-    scheme : Depth
-        The scheme.
-    rho : Particles
-        A measure that fits the scheme.
-
     Raises
     ------
     InputError

@@ -71,17 +71,9 @@ class Gaps(Depth):
 
 
 def switches(before: Index, after: Index) -> int:
-    """Pairs of particles whose order in depth differs between two orders.
+    """Pairs of particles whose order in depth, (N,) as :meth:`Depth.order` returns it, differs between two states.
 
-    Parameters
-    ----------
-    before, after : ndarray (N,)
-        Particles in order of depth, as :meth:`Depth.order` returns them.
-
-    Returns
-    -------
-    int
-        Number of inversions, counted in time proportional to the particles that moved.
+    Inversions are counted in time proportional to the particles that moved.
     """
     place = np.empty(len(before), np.int64)
     place[after] = np.arange(len(after))
