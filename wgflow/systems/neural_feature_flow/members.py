@@ -108,30 +108,18 @@ class Begin:
         return coupling.ideal(network, begin, population.population(network, table.sigma, _SAMPLE))
 
 
-def check(member: Member) -> None:
-    """Refuse keys of other tables that a network has no use for.
-
-    Raises
-    ------
-    InputError
-        If one was given.
-    """
+def _check(member: Member, table: NetworkTable) -> None:
+    """Refuse keys that a network has no use for."""
     refuse_unused(member, _OWN, "a feature network")
     for key in ("block", "activation", "state"):
         if getattr(member.problem, key) != type(member.problem).model_fields[key].default:
             raise InputError(f"problem.{key}: a feature network has no use for it; leave it out")
-    table = member.network or NetworkTable()
     unused = ("outer", "ridge", "draw") if table.start == "standard" else ()
     for key in (*unused, *(("h2",) if table.kind == "dnn" else ())):
         if getattr(table, key) != NetworkTable.model_fields[key].default:
             raise InputError(
                 f"network.{key}: has no effect with start = {table.start}, kind = {table.kind}; leave it out"
             )
-
-
-def _network(problem: Problem, table: NetworkTable, loss: str) -> Network:
-    options: dict[str, Any] = {"h1": table.h1, "h2": table.h2, "loss": loss}
-    return Network(problem.x, problem.y[:, 0], table.layers, table.kind, **options)
 
 
 class FeatureNetwork(System):
@@ -149,21 +137,22 @@ class FeatureNetwork(System):
         problem, heldout = problems(member)
         if backend == "gpu":
             raise BackendError("backend: expected cpu or reference for a feature network, got gpu")
-        check(member)
         table, times = member.network or NetworkTable(), member.flow
+        _check(member, table)
         if problem.y.shape[1] != 1:
             raise InputError(f"problem: expected one target for a feature network, got {problem.y.shape[1]} columns")
         if table.start == "ideal" and table.ridge:
             raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
-        systems = [
-            PackedNetwork(_network(each, table, problem.loss.name), member.particles.count)
-            for each in (problem, heldout)
-            if each is not None
-        ]
-        motion = Motion(systems[0], table.method, times.integrator, times.step)
-        begin = Begin(systems[0], table, member.seed)
+
+        def packed(data: Problem) -> PackedNetwork:
+            options: Any = (table.layers, table.kind, table.h1, table.h2, problem.loss.name)
+            return PackedNetwork(Network(data.x, data.y[:, 0], *options), member.particles.count)
+
+        system = packed(problem)
+        motion = Motion(system, table.method, times.integrator, times.step)
+        begin = Begin(system, table, member.seed)
         motion.run(begin, times.until, times.every)  # checks the times; nothing is drawn until a frame is asked for
-        return Setup(self, systems[0], systems[1] if len(systems) > 1 else None, motion, begin)
+        return Setup(self, system, None if heldout is None else packed(heldout), motion, begin)
 
     def auto(self, plans: Sequence[RunPlan]) -> Choice:
         """Backend that ``auto`` stands for: the CPU."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 
@@ -17,7 +17,7 @@ from wgflow.flow.clock import StepClock
 from wgflow.flow.integrators import Tableau, integrator
 from wgflow.flow.schedule import Schedule, schedule
 from wgflow.systems.neural_feature_flow.flow import State, descent_step, flow_stages, flow_step, start
-from wgflow.systems.neural_feature_flow.low_rank import LowRank, dense
+from wgflow.systems.neural_feature_flow.low_rank import LowRank
 from wgflow.systems.neural_feature_flow.state import Drift
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
 
@@ -129,28 +129,24 @@ class Motion:
     def _frame(self, state: State, first: Drift, clock: StepClock, balance: EnergyBalance, good: Frame | None) -> Frame:
         network, count = self.system.network, self.system.units
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
-            now = state if self.method == "flow" else start(network, state.weights)
-            drift = first if self.method == "flow" else network.drift(*now)
-            dissipation = rate(drift, network.inputs, count)
-        if not np.isfinite(drift.loss) or not np.isfinite(dissipation):
+            if self.method == "descent":
+                state = start(network, state.weights)
+                first = network.drift(*state)
+            dissipation = rate(first, network.inputs, count)
+        if not np.isfinite(first.loss) or not np.isfinite(dissipation):
             raise DivergenceError(
                 f"the network diverged at step {clock.step} (s = {clock.s:g}): its loss is not finite; try a smaller "
                 f"step than {self.h:g}",
                 good,
             )
-        theta = self.system.pack(now)
-        mass = np.full(count, 1.0 / count)
-        numbers = (drift.loss, dissipation, 0, self.h)
-        return Frame(clock.step, clock.s, theta, np.zeros(count), mass, *numbers, balance=balance)
+        particles = (self.system.pack(state), np.zeros(count), np.full(count, 1.0 / count))
+        return Frame(clock.step, clock.s, *particles, first.loss, dissipation, 0, self.h, balance=balance)
 
 
 def rate(drift: Drift, inputs: int, units: int) -> float:
     """-dE/ds = |Gv_1|^2/(d m) + sum_l |Gv_l|^2/m^2 + |Gv_(L+1)|^2/m along the scaled gradient, from its drifts."""
     inner, middle, outer = drift.weights
     total: Any = np.sum(inner**2) / (inputs * units) + np.sum(outer**2) / units
-    for v in middle:
-        if isinstance(v, LowRank):  # |A B^T|^2 = tr (A^T A)(B^T B)
-            total += np.sum((v.left.T @ v.left) * (v.right.T @ v.right)) / units**2
-        else:
-            total += np.sum(dense(v) ** 2) / units**2
+    for v in cast("tuple[LowRank, ...]", middle):  # |A B^T|^2 = tr (A^T A)(B^T B)
+        total += np.sum((v.left.T @ v.left) * (v.right.T @ v.right)) / units**2
     return float(total)
