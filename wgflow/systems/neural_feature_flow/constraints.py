@@ -139,12 +139,8 @@ def lower_bound(
 
     Parameters
     ----------
-    network : Network
-        With the squared loss.
-    grid : Features
-        Features of the units.
-    lam : float or sequence of L floats
-        lam_2, ..., lam_(L+1), > 0.
+    network, grid, lam
+        As in :func:`.convex.objective`; squared loss.
     limits : sequence of L - 1 Constraints
         From :func:`constraints`.
     dual : Dual

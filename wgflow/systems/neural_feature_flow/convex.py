@@ -61,10 +61,8 @@ class Cost(NamedTuple):
 
     Attributes
     ----------
-    value : float
-        Loss plus regulariser.
-    loss : float
-        Mean loss.
+    value, loss : float
+        Loss plus regulariser, and mean loss.
     regulariser : float
         Penalties times their lam, infinite where omega is not 0 and its p is.
     """
@@ -89,16 +87,13 @@ def check_grid(network: Network, grid: Features) -> tuple[int, ...]:
     InputError
         If it does not have the network's layers and points, or, in a Res-Net, equally many units in each layer.
     """
-    shapes = [np.shape(beta) for beta in grid.beta]
-    sizes = tuple(shape[0] for shape in shapes)
-    fits = len(shapes) == network.layers and all(
-        shape == (m, network.points) for shape, m in zip(shapes, sizes, strict=True)
-    )
-    fits = fits and [np.shape(alpha) for alpha in grid.alpha] == shapes[1:] and min(sizes) >= 1
-    if not fits or (network.skip and len(set(sizes)) > 1):
+    alphas, betas = ([np.shape(array) for array in part] for part in grid)
+    sizes = tuple(shape[0] for shape in betas)
+    fits = len(betas) == network.layers and alphas == betas[1:] and betas == [(m, network.points) for m in sizes]
+    if not fits or min(sizes) < 1 or (network.skip and len(set(sizes)) > 1):
         raise InputError(
             f"grid: expected {network.layers} layers of units with {network.points} numbers each"
-            f"{', equally many' if network.skip else ''}, got shapes {shapes} and {[np.shape(a) for a in grid.alpha]}"
+            f"{', equally many' if network.skip else ''}, got shapes {betas} and {alphas}"
         )
     return sizes
 
@@ -133,7 +128,7 @@ def objective(network: Network, grid: Features, point: Point, lam: Strength) -> 
     strength = strengths(network, lam)
     _check_point(network, grid, point)
     loss = float(network.loss_of(point.omega[-1] @ network.h1.value(grid.beta[-1])))
-    sums = [np.abs(each).sum(axis=1) for each in point.omega[:-1]] + [np.abs(point.omega[-1])]
+    sums = [np.abs(omega).sum(axis=1) for omega in point.omega[:-1]] + [np.abs(point.omega[-1])]
     parts = [_perspective(row, p) for row, p in zip(sums, point.p, strict=True)]
     regulariser = float(np.dot(strength, parts))
     return Cost(loss + regulariser, loss, regulariser)
@@ -159,10 +154,10 @@ def law(value: ArrayLike, units: int) -> Array:
 def _check_point(network: Network, grid: Features, point: Point) -> None:
     sizes = check_grid(network, grid)
     wanted = [*pairwise(sizes), (sizes[-1],)]
-    found = [np.shape(each) for each in point.omega]
-    if found != wanted or len(point.p) != len(sizes):
+    shapes = [np.shape(omega) for omega in point.omega]
+    if shapes != wanted or len(point.p) != len(sizes):
         raise InputError(
-            f"point: expected omega of shapes {wanted} and {len(sizes)} laws, got {found} and {len(point.p)}"
+            f"point: expected omega of shapes {wanted} and {len(sizes)} laws, got {shapes} and {len(point.p)}"
         )
     for p, m in zip(point.p, sizes, strict=True):
         law(p, m)

@@ -108,12 +108,8 @@ def reformulate(
 
     Parameters
     ----------
-    network : Network
-        Data, activations, kind; squared loss.
-    grid : Features
-        Features of the units.
-    lam : float or sequence of L floats
-        Strengths lam_2, ..., lam_(L+1) of the penalties, > 0.
+    network, grid, lam
+        As in :func:`.convex.objective`; squared loss.
     first : array_like (m_1,), optional
         p_1, the law of v_1, where it is not free. In a Res-Net it is the law of all layers.
     slack, cut : float, optional
@@ -136,13 +132,13 @@ def reformulate(
     given = None if first is None else convex.law(first, sizes[0])
     limits = constraints(network, grid, slack, cut)
     programme = _Programme(network, grid, strength, limits, given)
-    tried = list(SOLVERS) if solver is None else [solver]
-    for name in tried:
+    names = list(SOLVERS) if solver is None else [solver]
+    for name in names:
         if programme.solve(lookup("solver", name, SOLVERS)):
             break
     else:
         raise InputError(
-            f"grid: expected a programme that {' or '.join(tried)} can solve, got status {programme.problem.status!r}; "
+            f"grid: expected a programme that {' or '.join(names)} can solve, got status {programme.problem.status!r}; "
             "with a given first law its units may not span the features above, else raise cut or lam"
         )
     point = project(limits, programme.point())
@@ -152,12 +148,7 @@ def reformulate(
     bound = lower_bound(network, grid, strength, limits, dual, given)
     value, stats = float(programme.problem.value), programme.problem.solver_stats
     return Optimum(
-        *cost,
-        bound,
-        point.omega,
-        point.p,
-        residual=convex.residual(network, grid, point),
-        dual=dual,
+        *(*cost, bound, *point, convex.residual(network, grid, point), dual),
         status=str(programme.problem.status),
         solver=str(stats.solver_name),
         solver_value=value,
@@ -178,21 +169,12 @@ def optimality_gap(
 
     Parameters
     ----------
-    network : Network
-        Data, activations, kind; squared loss.
     weights : Weights
         The network's; its features are computed from them.
-    lam : float or sequence of L floats
-        Strengths lam_2, ..., lam_(L+1), > 0.
     first_free : bool, optional
         Whether p_1 may change; otherwise it is uniform (in a Res-Net that of all layers).
-    cut, solver
-        As in :func:`reformulate`.
-
-    Raises
-    ------
-    InputError
-        As :func:`reformulate`.
+    network, lam, cut, solver
+        As in :func:`reformulate`, and so are errors.
     """
     grid = network.features(weights)
     m, point = len(weights.outer), convex.lift(weights)
@@ -208,12 +190,7 @@ class _Programme:
     """The programme in variables of order 1: q_l = m_l p_l and w_l = m_(l-1) m_l omega_l, w_(L+1) = m_L omega_(L+1)."""
 
     def __init__(
-        self,
-        network: Network,
-        grid: Features,
-        strength: Array,
-        limits: Sequence[Constraint],
-        first: Array | None,
+        self, network: Network, grid: Features, strength: Array, limits: Sequence[Constraint], first: Array | None
     ) -> None:
         self.cp = cp = _cvxpy()
         self.sizes = sizes = convex.check_grid(network, grid)
@@ -271,24 +248,19 @@ class _Programme:
 
     def point(self) -> Point:
         """Solver's point in the variables of the programme, negligible masses set to 0."""
-        laws = []
-        for q in self.q:
-            q = np.asarray(q.value, dtype=float)
-            p = np.where(q > _EMPTY, q, 0.0)
-            laws.append(p / p.sum())
+        masses = [np.where(q.value > _EMPTY, q.value, 0.0) for q in self.q]
+        laws = tuple(mass / mass.sum() for mass in masses)
         scales = [*(a * b for a, b in pairwise(self.sizes)), self.sizes[-1]]
         omega = [np.asarray(w.value, dtype=float) / scale for w, scale in zip(self.w, scales, strict=True)]
-        for k, p in enumerate(laws[1:]):
-            omega[k] = np.where(p > 0, omega[k], 0.0)
-        return Point(tuple(omega), tuple(laws))
+        between = (np.where(p > 0, w, 0.0) for w, p in zip(omega, laws[1:], strict=False))
+        return Point((*between, omega[-1]), laws)
 
     def multipliers(self) -> tuple[Array, ...]:
         """Multipliers of the constraints, which the solver has times sqrt(m_(l-1)) m_l."""
         out = []
-        for k, each in enumerate(self.layers):
-            m = self.sizes[k + 1]
-            value = np.zeros((0, m)) if each is None else np.asarray(each.dual_value, dtype=float).reshape(-1, m)
-            out.append(np.sqrt(self.sizes[k]) * m * value)
+        for (below, m), layer in zip(pairwise(self.sizes), self.layers, strict=True):
+            value = np.zeros((0, m)) if layer is None else np.asarray(layer.dual_value, dtype=float).reshape(-1, m)
+            out.append(np.sqrt(below) * m * value)
         return tuple(out)
 
 
