@@ -100,10 +100,9 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
         at = len(found) - 1 - place
         every = comparison.mean_field[:, -1] - comparison.vanilla[:, -1]
         axes.scatter(every, np.full(len(every), at + 0.18), s=14, color=_MEAN_FIELD, alpha=0.6, lw=0)
-        half = (
-            comparison.test.high - comparison.test.difference if comparison.test.pairs > 1 else 0.0
-        )  # one pair has no interval
-        axes.errorbar(comparison.test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
+        test = comparison.test
+        half = test.high - test.difference if test.pairs > 1 else 0.0  # one pair has no interval
+        axes.errorbar(test.difference, at, xerr=half, fmt="o", ms=5, color=style.INK, capsize=3)
         paper = published(comparison)
         if paper:
             axes.scatter(paper[1] - paper[0], at - 0.18, marker="D", s=22, color=_PAPER, lw=0)
@@ -124,15 +123,12 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
 
 def _improved(found: Sequence[Comparison]) -> str:
     """Number of comparisons in which mean-field networks have significantly fewer or more errors, in words."""
-    fewer, more = (
-        sum(comparison.test.high < 0 for comparison in found),
-        sum(comparison.test.low > 0 for comparison in found),
-    )
-    if not fewer and not more:
-        return "No significant difference"
-    parts = [f"fewer errors in {fewer}"] if fewer else []
-    parts += [f"more errors in {more}"] if more else []
-    return f"Significantly {' and '.join(parts)} of {len(found)}"
+    counts = {
+        "fewer": sum(comparison.test.high < 0 for comparison in found),
+        "more": sum(comparison.test.low > 0 for comparison in found),
+    }
+    parts = [f"{which} errors in {count}" for which, count in counts.items() if count]
+    return f"Significantly {' and '.join(parts)} of {len(found)}" if parts else "No significant difference"
 
 
 def _course(axes: Axes, of: Comparison) -> None:
@@ -163,14 +159,12 @@ def _depths(axes: Axes, of: Comparison) -> None:
 
 
 def _switches(axes: Axes, found: Sequence[Comparison]) -> None:
-    for comparison, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
-        name = comparison.network + (f", {comparison.variant}" if comparison.variant else "")
-        axes.plot(
-            comparison.s[1:], comparison.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre"
-        )
+    for of, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
+        name = of.network + (f", {of.variant}" if of.variant else "")
+        axes.plot(of.s[1:], of.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre")
     axes.set(xlabel="epoch $s$", ylabel="pairs that changed places")
     axes.set_ylim(0, max(1.0, 1.05 * max(float(comparison.switches.mean(axis=0).max()) for comparison in found)))
     axes.legend(fontsize=9)
     total = [float(comparison.switches.sum(axis=1).mean()) for comparison in found]
-    axes.set_title(f"Order switches: {min(total):.3g} to {max(total):.3g} a run" if len(found) > 1 else
-                   f"Order switches: {total[0]:.3g} a run")  # fmt: skip
+    spread = f"{min(total):.3g} to {max(total):.3g}" if len(found) > 1 else f"{total[0]:.3g}"
+    axes.set_title(f"Order switches: {spread} a run")

@@ -16,7 +16,7 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import reached_end
+from wgflow.report.member_selection import finished_members
 from wgflow.stats.paired_test import PairedTest, conclusion, paired_test
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
@@ -46,10 +46,8 @@ class Comparison(NamedTuple):
         Architecture, data set, and what tells this mean-field network from others of the run ("" if nothing does).
     verified : bool
         Whether the images are the published ones, by their digests.
-    train, epochs : int
-        Images trained on, and epochs.
-    backend : str
-        Where it was trained.
+    train, epochs, backend : int, int, str
+        Images trained on, epochs, and where it was trained.
     seeds : tuple of int
         S.
     s : ndarray (F,)
@@ -58,9 +56,9 @@ class Comparison(NamedTuple):
         Test error in %.
     switches : ndarray (S, F)
         Pairs of blocks that changed places since the frame before.
-    paths : tuple of Path-like str
+    paths : tuple of str
         Trajectories of the mean-field members.
-    test : Paired
+    test : PairedTest
         Errors at the end, mean-field minus vanilla.
     """
 
@@ -81,17 +79,7 @@ class Comparison(NamedTuple):
 
 
 class Run(NamedTuple):
-    """A training that reached its end.
-
-    Attributes
-    ----------
-    study, energy, provenance : dict
-        Documents of its file.
-    path : str
-        The file.
-    s, error, switches : ndarray (F,)
-        Series.
-    """
+    """A training that reached its end: documents of its file, the file, and series (F,)."""
 
     study: Spec
     energy: Spec
@@ -118,48 +106,45 @@ def comparisons(work: Workspace) -> list[Comparison]:
         If no seed has both members at their end.
     """
     groups: dict[str, list[Run]] = {}
-    for member in work.members():
-        ended = _run(member.path)
-        if ended is not None:
-            groups.setdefault(pair_key(ended.study), []).append(ended)
-    found = [each for group in groups.values() for each in _comparisons(group)]
+    for _, _, trajectory in finished_members(work):
+        if "training" in trajectory.parameters["energy"]:
+            run = _run(trajectory)
+            groups.setdefault(pair_key(run.study), []).append(run)
+    found = [comparison for group in groups.values() for comparison in _comparisons(group)]
     if not found:
         raise InputError(f"{work.folder}: expected a seed whose two trainings came to their end, got none")
     return found
 
 
-def _run(path: object) -> Run | None:
-    with Trajectory(str(path)) as trajectory:
-        if not reached_end(trajectory) or "training" not in trajectory.parameters["energy"]:
-            return None
-        told = trajectory.parameters
-        s, error, switches = (trajectory.series(name) for name in ("s", "test_error", "switches"))
-        since = np.diff(switches, prepend=0)
-        return Run(told["study"], told["energy"], told["provenance"], str(path), s, error, since)
+def _run(trajectory: Trajectory) -> Run:
+    documents = (trajectory.parameters[name] for name in ("study", "energy", "provenance"))
+    s, error, switches = (trajectory.series(name) for name in ("s", "test_error", "switches"))
+    return Run(*documents, str(trajectory.path), s, error, np.diff(switches, prepend=0))
 
 
 def _comparisons(group: Sequence[Run]) -> list[Comparison]:
     """Comparisons among members that differ in seed, method and the keys of mean-field trainings."""
-    vanilla = {each.study["seed"]: each for each in group if each.study["training"]["method"] == VANILLA}
+    vanilla: dict[int, Run] = {}
     variants: dict[str, dict[int, Run]] = {}
-    for each in group:
-        if each.study["training"]["method"] != VANILLA:
-            own = json.dumps({key: each.study["training"][key] for key in OWN})
-            variants.setdefault(own, {})[each.study["seed"]] = each
-    told = [json.loads(own) for own in variants]
-    varied = [key for key in OWN if len({json.dumps(each[key]) for each in told}) > 1]
+    for run in group:
+        training = run.study["training"]
+        own = json.dumps({key: training[key] for key in OWN})
+        same = vanilla if training["method"] == VANILLA else variants.setdefault(own, {})
+        same[run.study["seed"]] = run
+    tables = [json.loads(own) for own in variants]
+    varied = [key for key in OWN if len({json.dumps(table[key]) for table in tables}) > 1]
     out = []
-    for own, members in zip(told, variants.values(), strict=True):
+    for table, members in zip(tables, variants.values(), strict=True):
         seeds = tuple(sorted(members.keys() & vanilla.keys()))
         if seeds:
-            label = ", ".join(f"{key} = {own[key]}" for key in varied)
+            label = ", ".join(f"{key} = {table[key]}" for key in varied)
             out.append(_comparison(label, seeds, [vanilla[k] for k in seeds], [members[k] for k in seeds]))
     return out
 
 
 def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Run], moved: Sequence[Run]) -> Comparison:
     first, images = plain[0], plain[0].energy["images"]
-    errors = [100 * np.stack([each.error for each in some]) for some in (plain, moved)]
+    errors = [100 * np.stack([run.error for run in runs]) for runs in (plain, moved)]
     return Comparison(
         network=first.study["training"]["network"],
         images=images["name"],
@@ -172,8 +157,8 @@ def _comparison(label: str, seeds: tuple[int, ...], plain: Sequence[Run], moved:
         s=first.s,
         vanilla=errors[0],
         mean_field=errors[1],
-        switches=np.stack([each.switches for each in moved]),
-        paths=tuple(each.path for each in moved),
+        switches=np.stack([run.switches for run in moved]),
+        paths=tuple(run.path for run in moved),
         test=paired_test(errors[0][:, -1].tolist(), errors[1][:, -1].tolist()),
     )
 
@@ -186,36 +171,23 @@ def published(of: Comparison) -> tuple[float, float] | None:
 def rows(found: Sequence[Comparison]) -> list[Spec]:
     """Numbers of the comparisons, as plain JSON."""
     out = []
-    for each in found:
-        paper, test = published(each) or (None, None), each.test
-        spread = [float(np.std(some[:, -1], ddof=1)) if test.pairs > 1 else np.nan for some in each[9:11]]
-        out.append(
-            {
-                "network": each.network,
-                "images": each.images,
-                "verified": "yes" if each.verified else "no, re-encoded",
-                "variant": each.variant,
-                "train": each.train,
-                "epochs": each.epochs,
-                "backend": each.backend,
-                "seeds": test.pairs,
-                "vanilla": float(each.vanilla[:, -1].mean()),
-                "vanilla_sd": spread[0],
-                "mean_field": float(each.mean_field[:, -1].mean()),
-                "mean_field_sd": spread[1],
-                "difference": test.difference,
-                "low": test.low,
-                "high": test.high,
-                "p_signs": test.p_signs,
-                "p_least": test.p_least,
-                "lower": test.lower,
-                "higher": test.higher,
-                "equal": test.equal,
-                "switches": float(each.switches.sum(axis=1).mean()),
-                "paper_vanilla": paper[0],
-                "paper_mean_field": paper[1],
-            }
-        )
+    for of in found:
+        paper, test = published(of) or (None, None), of.test._asdict()
+        row = {
+            "network": of.network,
+            "images": of.images,
+            "verified": "yes" if of.verified else "no, re-encoded",
+            "variant": of.variant,
+            "train": of.train,
+            "epochs": of.epochs,
+            "backend": of.backend,
+            "seeds": test.pop("pairs"),
+        }
+        for method, errors in (("vanilla", of.vanilla[:, -1]), ("mean_field", of.mean_field[:, -1])):
+            row[method] = float(errors.mean())
+            row[f"{method}_sd"] = float(np.std(errors, ddof=1)) if len(errors) > 1 else np.nan
+        switches = {"switches": float(of.switches.sum(axis=1).mean())}
+        out.append(row | test | switches | {"paper_vanilla": paper[0], "paper_mean_field": paper[1]})
     return out
 
 
@@ -224,16 +196,16 @@ def sentence(of: Comparison) -> str:
     row, test = rows([of])[0], of.test
     paper = published(of)
     arm, pairs = f" ({of.variant})" if of.variant else "", "1 pair" if test.pairs == 1 else f"{test.pairs} pairs"
-    told = (
+    text = (
         f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
         f"{with_sd(row, 'vanilla')}% vanilla, {with_sd(row, 'mean_field')}% mean-field{arm}, difference "
-        f"{told_difference(row)}; {conclusion(test)}"
+        f"{_difference(row)}; {conclusion(test)}"
     )
-    told += f"; the paper has {paper[0]:.2f} and {paper[1]:.2f}." if paper else "."
-    return told if of.verified else f"{told} The images are a re-encoded copy, not the published files."
+    text += f"; the paper has {paper[0]:.2f} and {paper[1]:.2f}." if paper else "."
+    return text if of.verified else f"{text} The images are a re-encoded copy, not the published files."
 
 
-def told_difference(row: Spec) -> str:
+def _difference(row: Spec) -> str:
     """Difference with its interval and sign test; a single pair has neither."""
     if row["seeds"] < 2:
         return f"{row['difference']:+.2f} (one pair gives no interval)"
@@ -271,19 +243,10 @@ def _first_and_last(path: str, bins: int) -> Array:
 def depth_rows(found: Sequence[Comparison], bins: int = 10) -> list[Spec]:
     """Histograms of depth at the start and at the end, over all seeds, as plain JSON."""
     out = []
-    for each in found:
-        counts = sum(_first_and_last(path, bins) for path in each.paths)
-        assert isinstance(counts, np.ndarray)  # there is a path
+    for of in found:
+        counts = np.sum([_first_and_last(path, bins) for path in of.paths], axis=0)
         for stage, part in itertools.product(range(counts.shape[1]), range(bins)):
-            out.append(
-                {
-                    "network": each.network,
-                    "variant": each.variant,
-                    "stage": stage + 1,
-                    "low": part / bins,
-                    "high": (part + 1) / bins,
-                    "first": int(counts[0, stage, part]),
-                    "last": int(counts[1, stage, part]),
-                }
-            )
+            first, last = counts[:, stage, part]
+            ends = {"low": part / bins, "high": (part + 1) / bins, "first": int(first), "last": int(last)}
+            out.append({"network": of.network, "variant": of.variant, "stage": stage + 1} | ends)
     return out

@@ -8,7 +8,6 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import change
@@ -47,12 +46,10 @@ def _how_resolved(flow: Run) -> str:
     until, least = flow.resolved, flow.spread.min(axis=1)
     share = float(np.max(flow.defect / np.where(least > 0, least, np.inf)))
     if until < flow.s[-1] or not (least > 0).all():
+        if not until > flow.s[0]:
+            return "the flow not being resolved"
         where = "where its features leave its weights (smaller steps go on)"
-        return (
-            f"the flow being resolved until s = {until:g} only, {where}"
-            if until > flow.s[0]
-            else "the flow not being resolved"
-        )
+        return f"the flow being resolved until s = {until:g} only, {where}"
     return f"the flow's features staying those of its weights within {share:.1g} of the units' spread"
 
 
@@ -75,18 +72,13 @@ def _said(found: Sequence[Run]) -> str:
             f"by s = {one.s[-1]:g}" + (f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else "")
         )
         if {"descent", "flow"} <= set(same):
-            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow {_near(one.s, same)}"
+            until = together(one.s, same["descent"].energy, same["flow"].energy)
+            near = "differ by more than a fifth from the start"
+            if until is not None:
+                near = f"stay within a fifth of each other until s = {until:g}"
+            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow {near}"
         out.append(text + ".")
     return " ".join(out)
-
-
-def _near(s: Array, same: dict[str, Run]) -> str:
-    """Flow time until which the losses of descent and flow agree, in words."""
-    descent, flow = same["descent"].energy, same["flow"].energy
-    until = together(s, descent, flow)
-    if until is None:
-        return "differ by more than a fifth from the start"
-    return f"stay within a fifth of each other until s = {until:g}"
 
 
 @style.styled
@@ -113,19 +105,11 @@ def _draw(found: Sequence[Run]) -> Figure:
     left.set_title("Does gradient descent follow the flow?")
     middle.set_title("Do the flow's features stay their weights'?")
     right.set_title(f"Do units stay apart (m = {widest[0].units})?")
-    kinds = [
-        Line2D([], [], color=style.GREY, ls=_DASH[kind], label=_NAMES[kind])
-        for kind in dict.fromkeys(run.kind for run in found)
-    ]
-    left.legend(
-        handles=[
-            *(Line2D([], [], color=colour[size], label=f"m = {size}") for size in sizes),
-            *kinds,
-            Line2D([], [], color=style.GREY, marker="o", mfc="none", ls="", label="the flow"),
-        ],
-        fontsize=9.5,
-    )
-    right.legend(
-        handles=[Line2D([], [], color=shade, label=f"layer {k + 2}") for k, shade in enumerate(layers)], fontsize=9.5
-    )
+    keys = [Line2D([], [], color=colour[size], label=f"m = {size}") for size in sizes]
+    for kind in dict.fromkeys(run.kind for run in found):
+        keys.append(Line2D([], [], color=style.GREY, ls=_DASH[kind], label=_NAMES[kind]))
+    keys.append(Line2D([], [], color=style.GREY, marker="o", mfc="none", ls="", label="the flow"))
+    left.legend(handles=keys, fontsize=9.5)
+    keys = [Line2D([], [], color=shade, label=f"layer {k + 2}") for k, shade in enumerate(layers)]
+    right.legend(handles=keys, fontsize=9.5)
     return figure

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.types import Array, Spec
-from wgflow.report.member_selection import diverged, particle_count
+from wgflow.report.member_selection import diverged, opened, particle_count
 from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow.optimum import optimality_gap
 from wgflow.systems.neural_feature_flow.system import from_trajectory, state_of
@@ -29,12 +29,10 @@ class Run(NamedTuple):
     ----------
     kind, units, method : str, int, str
         Of the network, m, and what moves it.
-    s, energy, defect : ndarray (F,)
-        Flow time, loss, and constraint defect.
+    s, energy, defect, weights : ndarray (F,)
+        Flow time, loss, constraint defect, and loss of the network that the weights make.
     spread : ndarray (F, L - 1)
         Largest difference of two units' features, layers 2 to L.
-    weights : ndarray (F,)
-        Loss of the network that the weights make.
     heldout : float
         Loss on held-out samples at the end; NaN without any.
     diverged : bool
@@ -60,16 +58,14 @@ class Run(NamedTuple):
 
 
 class Bounded(NamedTuple):
-    """A network compared with the optimum over its own features.
+    """A network compared with the optimum over its own features, at the first and the last frame.
 
     Attributes
     ----------
     kind, units : str, int
         The network's.
-    s : ndarray (2,)
-        Flow times of the first and the last frame.
-    gap : ndarray (2,)
-        Regularised loss minus a certified lower bound of the convex programme on the network's features.
+    s, gap : ndarray (2,)
+        Flow times, and regularised loss minus a certified lower bound of the convex programme on its features.
     """
 
     kind: str
@@ -86,49 +82,35 @@ class FlowAndDescent(NamedTuple):
 
 
 def feature_flow(work: Workspace) -> FlowAndDescent:
-    """Networks along their frames, and the optimality gaps of the small ones."""
-    found = runs(work)
-    return FlowAndDescent(found, bounded(work) if found else [])
+    """Networks along their frames, and the optimality gaps of the small ones.
 
-
-def runs(work: Workspace) -> list[Run]:
-    """Members of a run with two frames."""
-    found = []
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            table = trajectory.parameters["study"]["network"]
-            series = [trajectory.series(name) for name in ("s", "energy", "defect", "unit_spread", "loss_of_weights")]
-            if len(series[0]) > 1:
-                held = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
-                about = (table["kind"], particle_count(trajectory), table["method"])
-                s, energy, defect, spread, weights = series
-                found.append(Run(*about, s, energy, defect, spread, weights, held, diverged(trajectory)))
+    Gaps are those of networks by descent that are small enough for the convex programme; there are none where cvxpy is
+    not installed, or no file has particles.
+    """
+    found, solver = FlowAndDescent([], []), importlib.util.find_spec("cvxpy") is not None
+    for _, trajectory in opened(work):
+        if len(trajectory) > 1:
+            run = _run(trajectory)
+            found.runs.append(run)
+            squared = trajectory.parameters["energy"]["network"]["loss"] == "squared"
+            if solver and run.method == "descent" and squared and 0 < trajectory.particles <= _SMALL:
+                found.bounded.append(_bounded(run.kind, trajectory))
     return found
 
 
-def bounded(work: Workspace) -> list[Bounded]:
-    """Optimality gaps at start and end, of networks by descent that are small enough for the convex programme.
+def _run(trajectory: Trajectory) -> Run:
+    table = trajectory.parameters["study"]["network"]
+    names = ("s", "energy", "defect", "unit_spread", "loss_of_weights")
+    s, energy, defect, spread, weights = (trajectory.series(name) for name in names)
+    heldout = float(trajectory.series("heldout")[-1]) if "heldout" in trajectory.observables else np.nan
+    about = (table["kind"], particle_count(trajectory), table["method"])
+    return Run(*about, s, energy, defect, spread, weights, heldout, diverged(trajectory))
 
-    Empty where cvxpy is not installed, or no file has particles.
-    """
-    if importlib.util.find_spec("cvxpy") is None:
-        return []
-    out = []
-    for member in work.members():
-        with Trajectory(member.path) as trajectory:
-            table = trajectory.parameters["study"]["network"]
-            small = 0 < trajectory.particles <= _SMALL and len(trajectory) > 1
-            if (
-                not small
-                or table["method"] != "descent"
-                or trajectory.parameters["energy"]["network"]["loss"] != "squared"
-            ):
-                continue
-            system = from_trajectory(trajectory)
-            ends = [trajectory[0], trajectory[-1]]
-        found = [optimality_gap(system.network, state_of(system, frame).weights, STRENGTH).gap for frame in ends]
-        out.append(Bounded(table["kind"], system.units, np.array([frame.s for frame in ends]), np.array(found)))
-    return out
+
+def _bounded(kind: str, trajectory: Trajectory) -> Bounded:
+    system, ends = from_trajectory(trajectory), [trajectory[0], trajectory[-1]]
+    gaps = [optimality_gap(system.network, state_of(system, frame).weights, STRENGTH).gap for frame in ends]
+    return Bounded(kind, system.units, np.array([frame.s for frame in ends]), np.array(gaps))
 
 
 def together(s: Array, one: Array, other: Array) -> float | None:

@@ -99,17 +99,10 @@ def _nears(found: dict[str, Estimate], letter: str) -> str:
     """Quantities in which descent approaches the flow with a rate, and those without one."""
     near = [f"{name} like {letter}{interval(*one.rate[:3])}" for name, one in found.items() if one.rate]
     rest = [f"{name} ({one.rate.reason})" for name, one in found.items() if not one.rate]
-    said = [f"nears the flow in {', '.join(near)}"] if near else []
-    said += (
-        [
-            f"at no fitted rate in {', '.join(rest)}"
-            if near
-            else f"nears the flow at no fitted rate in {', '.join(rest)}"
-        ]
-        if rest
-        else []
-    )
-    return ", ".join(said)
+    parts = [f"nears the flow in {', '.join(near)}"] if near else []
+    if rest:
+        parts.append(f"{'' if near else 'nears the flow '}at no fitted rate in {', '.join(rest)}")
+    return ", ".join(parts)
 
 
 @style.styled
