@@ -6,8 +6,7 @@ from scipy.optimize import minimize
 
 from wgflow.base.errors import InputError
 from wgflow.stats import fit
-from wgflow.stats.fit import fit_law, fit_parameters
-from wgflow.stats.model_selection import cross_validate
+from wgflow.stats.fit import cross_validate, fit_law, fit_parameters
 from wgflow.stats.scaling_laws import LAWS, Sizes, log_rms, predict
 
 SIZES = Sizes((2, 4, 8, 16, 32), (2, 4, 8, 16, 32, 64), (128, 256))

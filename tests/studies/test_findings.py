@@ -29,10 +29,8 @@ from wgflow.report.switch_jumps import Switching
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.sims import run
 from wgflow.stats import fit
-from wgflow.stats.convergence_rates import Interval, estimate, rms
-from wgflow.stats.equivalence import Equivalence
-from wgflow.stats.fit import LawFit
-from wgflow.stats.model_selection import CrossValidation
+from wgflow.stats.convergence_rates import Equivalence, Interval, estimate, rms
+from wgflow.stats.fit import CrossValidation, LawFit
 from wgflow.stats.paired_test import paired_test
 from wgflow.studies.cifar.reduce import Comparison
 from wgflow.studies.convergence import baselines

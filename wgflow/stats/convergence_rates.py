@@ -1,7 +1,8 @@
-"""Rates of convergence in N with confidence intervals, or the reason why the data determine none.
+"""Rates of convergence in N with confidence intervals, and whether they equal those of theory.
 
 A rate is the exponent r of value = C N**(-r), fitted by least squares to the logarithms. The bootstrap resamples whole
-seeds, each with its values at all N, so that correlations between the sizes of one seed are preserved.
+seeds, each with its values at all N, so that correlations between the sizes of one seed are preserved. Where the data
+determine no rate, the reason is given.
 """
 
 from __future__ import annotations
@@ -15,12 +16,15 @@ from scipy import stats
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
+from wgflow.base.validate import real, whole
 
 RESAMPLES = 2000
 LEVEL = 0.95
 MIN_SIZES = 4  # a line through three points leaves one degree of freedom for its error
 MIN_SEEDS = 4
 MIN_SPAN = 8.0  # ratio of the largest N to the smallest
+MIN_DEPTHS = 3
+MARGIN = 0.1  # largest difference of exponents that counts as equal
 _FIXED_POINT = 8  # iterations for the reference's own error, each gaining about a digit
 Statistic = Callable[[Array], Array]
 
@@ -31,6 +35,11 @@ class Interval(NamedTuple):
     value: float
     low: float
     high: float
+
+
+def intervals(value: Array, low: Array, high: Array) -> list[Interval]:
+    """Intervals of arrays of estimates and their ends."""
+    return [Interval(*map(float, ends)) for ends in zip(value, low, high, strict=True)]
 
 
 class Rate(NamedTuple):
@@ -82,6 +91,30 @@ class Estimate(NamedTuple):
     low: Array
     high: Array
     rate: Rate
+
+
+class Equivalence(NamedTuple):
+    """Whether an exponent equals its theoretical value, up to a margin stated beforehand.
+
+    A decay that is not significant proves nothing, since noise can hide it: the whole interval has to lie within.
+
+    Attributes
+    ----------
+    exponent : Interval
+        r of C L**(-r), 95%.
+    expected, margin : float
+        The hypothesis is |r - expected| <= margin.
+    verdict : str
+        ``holds`` if the interval lies within the margin, ``refuted`` if it lies outside, otherwise ``undecided``.
+    """
+
+    exponent: Interval
+    expected: float
+    margin: float
+    verdict: str
+
+    def __bool__(self) -> bool:
+        return self.verdict == "holds"
 
 
 def rms(squares: Array) -> Statistic:
@@ -198,7 +231,7 @@ def estimate(
 def _own_error(share: Array, exponent: Array) -> Array:
     """Factor by which the reference's own error increases distances, (..., n), for N/reference (n,)."""
     power = 2.0 * np.maximum(exponent, 0.0)[..., None]
-    return np.asarray(np.sqrt(1.0 + np.where(share > 0, share, 0.0) ** np.maximum(power, 1e-9) * (share > 0)))
+    return np.asarray(np.sqrt(1.0 + share ** np.maximum(power, 1e-9)))
 
 
 def _exponents(value: Array, slope: Array, share: Array) -> Array:
@@ -241,6 +274,61 @@ def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array 
     positive = (drawn > 0).all(axis=1)
     half = float(half_width(_exponents(drawn[positive], slope, share), seeds))
     return Interval(exponent, exponent - half, exponent + half), int(positive.sum())
+
+
+def exponent_equivalence(
+    sizes: Sequence[int],
+    seeds: int,
+    statistic: Statistic,
+    name: str = "",
+    expected: float = 0.0,
+    margin: float = MARGIN,
+) -> Equivalence:
+    """Test whether the exponent of a statistic equals an expected one, by default 0, up to a margin.
+
+    Networks whose layers share one path of particles (Ding et al., arXiv:2110.02926, Theorem 5.1) fluctuate as
+    M_l**(-1/2) whatever L is; with independent layers (Chizat, arXiv:2509.10167) the exponent in L is 1/2.
+
+    Parameters
+    ----------
+    sizes : sequence of int (n,)
+        L, increasing, at least three, at one M_l.
+    seeds : int
+        S >= 4, number of seeds.
+    statistic : callable
+        Maps weights of the seeds (B, S) to values (B, n) > 0, typically :func:`standard_deviation`.
+    name : str, optional
+        Name of the random stream.
+    expected : float, optional
+        Theoretical exponent.
+    margin : float, optional
+        Largest difference that counts as equal, > 0.
+
+    Returns
+    -------
+    Equivalence
+        The probabilities of a false ``holds`` and of a false ``refuted`` are at most 2.5% each, since one end of a 95%
+        interval would have to lie on the wrong side.
+
+    Raises
+    ------
+    InputError
+        If there are too few sizes or seeds, the sizes do not increase, or a value is not positive.
+    """
+    margin, expected = real("margin", margin, above=0.0), real("expected", expected)
+    seeds = whole("seeds", seeds, MIN_SEEDS)
+    n = np.asarray(sizes, float)
+    if len(n) < MIN_DEPTHS or (n <= 0).any() or (np.diff(n) <= 0).any():
+        raise InputError(f"sizes: expected at least {MIN_DEPTHS} increasing sizes, got {list(sizes)}")
+    value = statistic(np.ones((1, seeds)))[0]
+    if not (value > 0).all():
+        raise InputError(f"statistic: expected positive values, got {value.tolist()}; an exponent needs logarithms")
+    exponent, valid = fit_exponent(n, value, statistic(bootstrap_weights(seeds, name)), seeds)
+    if valid < RESAMPLES / 2:
+        return Equivalence(exponent._replace(low=np.nan, high=np.nan), expected, margin, "undecided")
+    low, high = exponent.low - expected, exponent.high - expected
+    inside, outside = low >= -margin and high <= margin, low > margin or high < -margin
+    return Equivalence(exponent, expected, margin, "holds" if inside else "refuted" if outside else "undecided")
 
 
 def without_rate(estimate: Estimate, reason: str) -> Estimate:

@@ -19,7 +19,7 @@ from scipy.stats import beta
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import real
-from wgflow.stats.scaling_laws import Sizes
+from wgflow.stats.scaling_laws import Sizes, check_shape
 
 ALPHA = 0.05
 MEETS, FAILS, UNDECIDED, MISSING = "meets", "fails", "undecided", ""
@@ -131,23 +131,13 @@ def failure_rates(energies: Array, sizes: Sizes, eps: float) -> FailureRates:
         If eps <= 0 or the shape does not fit.
     """
     level = real("target.eps", eps, above=0.0)
-    values = check_energies(energies, sizes)
-    seeds = (~np.isnan(values)).sum(axis=0)
-    count = (values > level).sum(axis=0)
+    values = check_shape("energies", energies, sizes)
+    seeds, count = (~np.isnan(values)).sum(axis=0), (values > level).sum(axis=0)
     low, high = clopper_pearson(count, seeds)
     present = seeds > 0
     rate = np.divide(count, seeds, out=np.full(count.shape, np.nan), where=present)
     low, high, upper = (np.where(present, bound, np.nan) for bound in (low, high, upper_bound(count, seeds)))
     return FailureRates(count, seeds, rate, low, high, upper)
-
-
-def check_energies(energies: Array, sizes: Sizes) -> Array:
-    """Energies as an array (S, nL, nM); raises InputError for any other shape."""
-    values = np.array(energies, dtype=float)
-    shape = (len(sizes.depths), len(sizes.widths))
-    if values.ndim != 3 or values.shape[1:] != shape or len(values) == 0:
-        raise InputError(f"energies: expected shape (seeds, {shape[0]}, {shape[1]}), got {values.shape}")
-    return values
 
 
 def min_seeds(eta: float) -> int:
@@ -169,7 +159,7 @@ def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
 
     Returns
     -------
-    Phase
+    PhaseDiagram
         At each size the probability of a false ``meets`` is at most 5%, of a false ``fails`` at most 2.5%.
 
     Raises
@@ -190,9 +180,9 @@ def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
     needed = rates.seeds.astype(float)
     for cell in zip(*np.nonzero(verdict == UNDECIDED), strict=True):
         needed[cell] = _needed(int(rates.failed[cell]), int(rates.seeds[cell]), eta)
-    area = np.outer(sizes.depths, sizes.widths)
-    meeting = [(area[i, j], sizes.depths[i], sizes.widths[j]) for i, j in np.argwhere(verdict == MEETS)]
-    return PhaseDiagram(verdict, needed, min(meeting)[1:] if meeting else None)
+    meeting = [(sizes.depths[i], sizes.widths[j]) for i, j in np.argwhere(verdict == MEETS)]
+    smallest = min(meeting, key=lambda size: (size[0] * size[1], size), default=None)
+    return PhaseDiagram(verdict, needed, smallest)
 
 
 def _needed(count: int, seeds: int, eta: float) -> float:
@@ -222,7 +212,7 @@ def monotonicity_violations(energies: Array, sizes: Sizes, eps: float) -> list[M
     InputError
         As :func:`failure_rates`.
     """
-    level, values = real("target.eps", eps, above=0.0), check_energies(energies, sizes)
+    level, values = real("target.eps", eps, above=0.0), check_shape("energies", energies, sizes)
     failed, present = values > level, ~np.isnan(values)
     rows, columns = len(sizes.depths), len(sizes.widths)
     pairs = [((i, j), (i + 1, j)) for i in range(rows - 1) for j in range(columns)]

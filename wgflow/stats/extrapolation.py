@@ -23,15 +23,21 @@ from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import lookup
 from wgflow.base.types import Array
 from wgflow.base.validate import real
-from wgflow.stats.convergence_rates import MIN_SEEDS, RESAMPLES, Interval, bootstrap_weights, half_width, student_t
-from wgflow.stats.exceedance import check_energies
-from wgflow.stats.scaling_laws import Sizes
+from wgflow.stats.convergence_rates import (
+    MIN_SEEDS,
+    RESAMPLES,
+    Interval,
+    bootstrap_weights,
+    half_width,
+    intervals,
+    student_t,
+)
+from wgflow.stats.scaling_laws import Sizes, check_shape
 
 SCALES = ("linear", "log")
 MIN_LEVELS = 3  # depths and widths, so that a line in 1/L or 1/W can be contradicted
 MAX_MISFIT = 1.5  # up to which a model counts as adequate
 _MIN_SIZES = 4  # three constants of the mean and one degree of freedom for the error
-
 
 _EFFECTIVE: dict[str, Callable[[Array, Array], Array]] = {  # W
     "path": lambda depth, width: width + 0.0 * depth,
@@ -119,7 +125,7 @@ def fit_energy_model(
         If the coupling or scale is unknown, there are too few sizes or seeds, the seeds do not differ, or an energy is
         not positive with ``log``.
     """
-    values = check_energies(energies, sizes)
+    values = check_shape("energies", energies, sizes)
     lookup("coupling", coupling, _EFFECTIVE)
     if scale is not None and scale not in SCALES:
         raise InputError(f"scale: expected one of {', '.join(SCALES)}, got {describe(scale)}")
@@ -156,7 +162,7 @@ def fit_asymptotic_range(energies: Array, sizes: Sizes, coupling: str = "path", 
     InputError
         If there are fewer than three depths or widths, or as :func:`fit_energy_model`.
     """
-    values = check_energies(energies, sizes)
+    values = check_shape("energies", energies, sizes)
     deep, wide = len(sizes.depths), len(sizes.widths)
     if min(deep, wide) < MIN_LEVELS:
         raise InputError(
@@ -202,7 +208,7 @@ def _design_row(depth: Array, effective: Array) -> Array:
 def _cells(values: Array, sizes: Sizes, coupling: str, scale: str) -> _Cells:
     """Usable sizes as columns."""
     usable = ~np.isinf(values).any(axis=0) & ((~np.isnan(values)).sum(axis=0) >= 2)
-    depth, width = (axis[usable] for axis in np.meshgrid(sizes.depths, sizes.widths, indexing="ij"))
+    depth, width = (axis[usable] for axis in sizes.grid)
     if len(depth) < _MIN_SIZES or min(len(set(depth)), len(set(width))) < 2:
         raise InputError(
             f"energies: expected at least {_MIN_SIZES} sizes of two depths and two widths, with two finite energies "
@@ -215,8 +221,8 @@ def _cells(values: Array, sizes: Sizes, coupling: str, scale: str) -> _Cells:
         raise InputError(
             "energies: expected seeds that differ, got the same energies for all; no probability can be fitted"
         )
-    effective = np.asarray(_EFFECTIVE[coupling](depth.astype(float), width.astype(float)))
-    return _Cells(centred, mean, present, _design_row(depth.astype(float), effective), effective)
+    effective = np.asarray(_EFFECTIVE[coupling](depth, width))
+    return _Cells(centred, mean, present, _design_row(depth, effective), effective)
 
 
 def _solve(cells: _Cells, weight: Array, keep: Array) -> Array:
@@ -265,7 +271,6 @@ def _model(cells: _Cells, sizes: Sizes, coupling: str, scale: str, score: dict[s
         with np.errstate(over="ignore"):  # overflow gives infinity
             constants[3] = np.exp(constants[3])
             constants[0] = np.exp(constants[0]) if scale == "log" else constants[0]
-    intervals = [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, high, strict=True)]
     covariance = widening**2 * np.cov(drawn, rowvar=False) * seeds / (seeds - 1)
-    limit, deep, wide, spread = intervals
+    limit, deep, wide, spread = intervals(value, low, high)
     return EnergyModel(scale, coupling, sizes, seeds, point, covariance, limit, deep, wide, spread, score, misfit)

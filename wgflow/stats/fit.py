@@ -1,23 +1,29 @@
-"""Fits of the scaling laws in depth and width to measured errors, with bootstrap intervals over whole seeds."""
+"""Fits of the scaling laws in depth and width to measured errors, and cross-validation: which law predicts best.
+
+Fits have bootstrap intervals over whole seeds. Cross-validation leaves out one size (L, M_l) at a time, or a whole
+depth or width, which tests interpolation and extrapolation to other depths or widths.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import least_squares
 
-from wgflow.base.errors import InputError
+from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import lookup
 from wgflow.base.types import Array
-from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, half_width
-from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, log_rms, predict, terms
+from wgflow.stats.convergence_rates import MIN_SEEDS, Interval, bootstrap_weights, half_width, intervals, student_t
+from wgflow.stats.scaling_laws import LAWS, MAX_PARAMETER, Law, Sizes, check_shape, log_rms, predict, terms
 
 RESAMPLES = 400  # each needs a fit; the standard error is accurate to 4%
 _STARTS = ((-0.35, -0.35), (0.0, -3.0), (-3.0, 0.0))  # log shares of depth and width: equal, depth, width
 _VANISHING = 1e-3  # share of a term below which its constant counts as 0
 _STEPS = 60  # evaluations at most; a fit that needs more has an exponent that the sizes do not determine
+LEAVE = ("size", "depth", "width")
 _FREE = ((1.0, 0.5, 0.0), (1.0, 0.5, 0.5), (0.5, 0.25, 0.25), (2.0, 1.0, 0.0))
 
 
@@ -45,6 +51,32 @@ class LawFit(NamedTuple):
     rms: Array
     predicted: Array
     residual: float
+
+
+class CrossValidation(NamedTuple):
+    """Laws ranked by their error at sizes left out.
+
+    Attributes
+    ----------
+    laws : tuple of str
+        Best first.
+    score : ndarray (n,)
+        Mean squared error of the predicted log rms, in that order.
+    behind : tuple of Interval
+        Score minus that of the best law, with a 95% interval of the paired difference; 0 for the best law.
+    left_out : str
+        What was left out at a time.
+    """
+
+    laws: tuple[str, ...]
+    score: Array
+    behind: tuple[Interval, ...]
+    left_out: str
+
+    @property
+    def decided(self) -> bool:
+        """Whether every other law's interval lies above 0."""
+        return all(gap.low > 0 for gap in self.behind[1:])
 
 
 def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> LawFit:
@@ -98,10 +130,7 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
 
 def check_squares(squares: Array, sizes: Sizes) -> Array:
     """Squared errors (S, nL, nM) without the reference's own cell; raises InputError if they are invalid."""
-    shape = (len(sizes.depths), len(sizes.widths))
-    array = np.array(squares, dtype=float)
-    if array.ndim != 3 or array.shape[1:] != shape or len(array) == 0:
-        raise InputError(f"squares: expected shape (seeds, {shape[0]}, {shape[1]}), got {array.shape}")
+    array = check_shape("squares", squares, sizes)
     if sizes.nested and sizes.reference == (float(sizes.depths[-1]), float(sizes.widths[-1])):
         array[:, -1, -1] = np.nan
     if (array < 0).any() or np.isinf(array).any():
@@ -134,8 +163,7 @@ def check_identifiable(observed: Array, law: Law) -> None:
 def fit_parameters(observed: Array, sizes: Sizes, law: Law, start: Array | None = None) -> Array:
     """Parameters of :func:`~wgflow.stats.scaling_laws.predict` by least squares in log rms (nL, nM), without NaN."""
     present = ~np.isnan(observed)
-    grid = np.meshgrid(np.array(sizes.depths, float), np.array(sizes.widths, float), indexing="ij")
-    depth, width = grid[0][present], grid[1][present]
+    depth, width = (axis[present] for axis in sizes.grid)
     target = np.log(observed[present])
     starts = [start] if start is not None else _starts(target, depth, width, sizes, law)
     solutions = [
@@ -171,20 +199,16 @@ def _at_the_boundary(
     columns = [term**power for term in terms(sizes, law)]
     parts = [constant.value**power * column for constant, column in zip(constants, columns, strict=True)]
     present = ~np.isnan(observed)
-    half = None
-    out = []
-    for constant, part in zip(constants, parts, strict=True):
-        if (part / sum(parts))[present].max() > _VANISHING:
-            out.append(constant)
-            continue
-        if half is None:
-            linear = _linear(observed[None], columns, present, power)[0]
-            resampled = _linear(drawn, columns, present, power)
-            half = half_width(resampled, seeds)
-        k = len(out)
-        upper = max(linear[k], 0.0) + half[k]
-        out.append(Interval(0.0, 0.0, float(upper ** (1 / power))))
-    return out[0], out[1]
+    vanishing = [(part / sum(parts))[present].max() <= _VANISHING for part in parts]
+    if not any(vanishing):
+        return constants
+    linear = _linear(observed[None], columns, present, power)[0]
+    upper = np.maximum(linear, 0.0) + half_width(_linear(drawn, columns, present, power), seeds)
+    first, second = (
+        Interval(0.0, 0.0, float(end ** (1 / power))) if gone else constant
+        for constant, gone, end in zip(constants, vanishing, upper, strict=True)
+    )
+    return first, second
 
 
 def _linear(resamples: Array, columns: list[Array], present: NDArray[np.bool_], power: float) -> Array:
@@ -201,10 +225,77 @@ def _linear(resamples: Array, columns: list[Array], present: NDArray[np.bool_], 
 def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
     """Intervals of c1, c2 and the fitted exponents."""
     value = np.concatenate([np.exp(best[:2]), best[2:]])
-    if seeds < MIN_SEEDS:
-        return [Interval(float(estimate), np.nan, np.nan) for estimate in value]
-    resampled = np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1)
-    half = half_width(resampled, seeds)
+    half = np.full(len(value), np.nan)
+    if seeds >= MIN_SEEDS:
+        half = half_width(np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1), seeds)
     low = value - half
     low[:2] = np.maximum(low[:2], 0.0)
-    return [Interval(float(v), float(x), float(y)) for v, x, y in zip(value, low, value + half, strict=True)]
+    return intervals(value, low, value + half)
+
+
+def cross_validate(
+    squares: Array, sizes: Sizes, laws: Sequence[str] = ("path", "independent"), leave: str = "size"
+) -> CrossValidation:
+    """Rank laws by how well they predict sizes left out.
+
+    Parameters
+    ----------
+    squares : ndarray (S, nL, nM)
+        As for :func:`fit_law`.
+    sizes : Sizes
+        L, M_l and the reference.
+    laws : sequence of str, optional
+        At least two keys of :data:`wgflow.stats.scaling_laws.LAWS`.
+    leave : str, optional
+        ``size``, ``depth`` (all widths of one L) or ``width``.
+
+    Returns
+    -------
+    CrossValidation
+        Intervals are value +- t se with the jackknife standard error over whole seeds (far fewer fits than a bootstrap)
+        and Student's t with S - 1 degrees of freedom; NaN below 4 seeds. They cover the variation between seeds on this
+        grid, not that between grids.
+
+    Raises
+    ------
+    InputError
+        If a law or ``leave`` is unknown, or too few sizes remain to fit a law.
+    """
+    if leave not in LEAVE:
+        raise InputError(f"leave: expected one of {', '.join(LEAVE)}, got {describe(leave)}")
+    if len(set(laws)) < 2 or len(set(laws)) < len(laws):
+        raise InputError(f"laws: expected at least two different names, got {list(laws)}")
+    chosen = [lookup("law", law, LAWS) for law in laws]
+    squares, seeds = check_squares(squares, sizes), len(squares)
+    observed = cell_rms(squares, np.ones((1, seeds)))[0]
+    score = np.array([_score(observed, sizes, law, leave) for law in chosen])
+    order = np.argsort(score, kind="stable")
+    gap = score - score[order[0]]
+    half = np.full(len(score), np.nan)
+    if seeds >= MIN_SEEDS:
+        jackknife = cell_rms(squares, 1.0 - np.eye(seeds))
+        scores = np.array([[_score(rms, sizes, law, leave) for law in chosen] for rms in jackknife])
+        scores -= scores[:, order[:1]]
+        half = student_t(seeds) * np.sqrt((seeds - 1) * scores.var(axis=0))
+    behind = intervals(gap[order], (gap - half)[order], (gap + half)[order])
+    return CrossValidation(tuple(laws[k] for k in order), score[order], tuple(behind), leave)
+
+
+def _score(observed: Array, sizes: Sizes, law: Law, leave: str) -> float:
+    """Mean squared error of the predicted log rms at sizes left out."""
+    start, errors = fit_parameters(observed, sizes, law), []
+    for out in _parts(observed, leave):
+        rest = np.where(out, np.nan, observed)
+        check_identifiable(rest, law)
+        fitted = predict(fit_parameters(rest, sizes, law, start), sizes, law)
+        errors.append((np.log(observed) - np.log(fitted))[out])
+    return float(np.mean(np.concatenate(errors) ** 2))
+
+
+def _parts(observed: Array, leave: str) -> Iterator[NDArray[np.bool_]]:
+    """Masks (nL, nM) of the sizes left out at a time."""
+    present = ~np.isnan(observed)
+    depth, width = np.indices(observed.shape)
+    label = {"size": depth * observed.shape[1] + width, "depth": depth, "width": width}[leave]
+    for part in np.unique(label[present]):
+        yield (label == part) & present

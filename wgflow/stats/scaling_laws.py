@@ -104,22 +104,33 @@ class Sizes:
                 if self.nested and largest > limit:
                     raise InputError(f"sizes: expected sizes up to the reference's {limit:g}, got {largest}")
 
+    @property
+    def grid(self) -> tuple[Array, Array]:
+        """L and M_l of every size, (nL, nM) each."""
+        depth, width = np.meshgrid(np.array(self.depths, float), np.array(self.widths, float), indexing="ij")
+        return depth, width
+
+
+def check_shape(name: str, values: Array, sizes: Sizes) -> Array:
+    """Numbers of each seed and size as a new array (S, nL, nM); raises InputError for any other shape."""
+    array = np.array(values, dtype=float)
+    shape = sizes.grid[0].shape
+    if array.ndim != 3 or array.shape[1:] != shape or len(array) == 0:
+        raise InputError(f"{name}: expected shape (seeds, {shape[0]}, {shape[1]}), got {array.shape}")
+    return array
+
 
 def predict(parameters: Sequence[float] | Array, sizes: Sizes, law: Law) -> Array:
     """Rms error of a law, (nL, nM), at log c1, log c2 and its fitted exponents."""
-    point = np.asarray(parameters, float)
-    depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
-    return np.asarray(np.exp(log_rms(point, depth, width, sizes, law)[0]))
+    return np.asarray(np.exp(log_rms(np.asarray(parameters, float), *sizes.grid, sizes, law)[0]))
 
 
 def terms(sizes: Sizes, law: Law) -> tuple[Array, Array]:
     """Terms A and B of a law with fixed exponents, (nL, nM) each; B includes sqrt(D) if the law is additive."""
-    depth, width = np.array(sizes.depths, float)[:, None], np.array(sizes.widths, float)[None, :]
-    shape = (len(sizes.depths), len(sizes.widths))
+    depth, width = sizes.grid
     a, b, g = law.exponents or (np.nan, np.nan, np.nan)
     root = np.sqrt(sizes.dimension) if law.additive else 1.0
-    first, second = _depth_term(a, depth, sizes)[0], _width_term(b, g, depth, width, sizes)[0]
-    return np.broadcast_to(np.exp(first), shape), np.broadcast_to(root * np.exp(second), shape)
+    return np.exp(_depth_term(a, depth, sizes)[0]), root * np.exp(_width_term(b, g, depth, width, sizes)[0])
 
 
 def log_rms(p: Array, depth: Array, width: Array, sizes: Sizes, law: Law) -> tuple[Array, Array]:

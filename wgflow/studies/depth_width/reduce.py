@@ -18,10 +18,8 @@ from wgflow.base.types import Array, Spec
 from wgflow.report.figure import cached
 from wgflow.report.member_selection import finished_members, shared_times
 from wgflow.stats import convergence_rates as rates
-from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate
-from wgflow.stats.equivalence import Equivalence, exponent_equivalence
-from wgflow.stats.fit import LawFit, fit_law
-from wgflow.stats.model_selection import CrossValidation, cross_validate
+from wgflow.stats.convergence_rates import Equivalence, Estimate, Interval, Statistic, estimate, exponent_equivalence
+from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.workspace import Workspace
 

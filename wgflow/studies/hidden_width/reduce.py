@@ -15,8 +15,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import finished_members
-from wgflow.stats.fit import LawFit, fit_law
-from wgflow.stats.model_selection import CrossValidation, cross_validate
+from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
-from wgflow.stats.convergence_rates import standard_deviation
-from wgflow.stats.equivalence import exponent_equivalence
+from wgflow.stats.convergence_rates import exponent_equivalence, standard_deviation
 
 DEPTHS = (4, 8, 16, 32, 64)
 
