@@ -60,7 +60,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
             work.clear(paths)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
         work.create(resolved)
-        if unknown := work.unknown_files(paths):
+        unknown = sorted({path.name for path in work.folder.glob("members/*.h5")} - {path.name for path in paths})
+        if unknown:
             say(f"{work.folder / 'members'}: {', '.join(unknown)}: no member of this study has this name; not used")
         print_backend(run.chosen, options.quiet)
         spent = work.seconds_spent()

@@ -32,10 +32,8 @@ class StudyRun(NamedTuple):
     ----------
     options : Namespace
         The command line.
-    study, content : Study, dict
-        The study, checked and as plain JSON.
-    work : Workspace
-        Its folder.
+    study, work : Study, Workspace
+        The study, checked, and its folder.
     planned : list of RunPlan
         Its members.
     documents : list of dict
@@ -56,7 +54,6 @@ class StudyRun(NamedTuple):
 
     options: argparse.Namespace
     study: Study
-    content: Spec
     work: Workspace
     planned: list[RunPlan]
     documents: list[Spec]
@@ -105,9 +102,7 @@ def study_run(options: argparse.Namespace) -> StudyRun:
     sizes, kernels = [size for size, _ in costs], costs[0][1]
     written = documents([plan.member for plan in planned])
     work = Workspace.of(options.out, study.name, content)
-    return StudyRun(
-        options, study, content, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline
-    )
+    return StudyRun(options, study, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline)
 
 
 def choose_backend(plans: Sequence[RunPlan], backend: str) -> Choice:

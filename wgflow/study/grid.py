@@ -67,30 +67,24 @@ def expand(study: Study) -> list[RunPlan]:
         there are more than :data:`MOST_MEMBERS`, before any is made.
     """
     tables = [("grid", study.grid, study.grid)]
-    for number, table in enumerate(study.also):
-        own = {key: listed(value) for key, value in table.items()}
-        tables.append((f"also.{number}", study.grid | own, own))
+    beside = [(f"also.{number}", table) for number, table in enumerate(study.also)]
     if study.reference:
-        own = {key: listed(value) for key, value in study.reference.items()}
-        tables.append(("reference", study.grid | own, own))
+        beside.append(("reference", study.reference))
+    for name, table in beside:
+        own = {key: listed(value) for key, value in table.items()}
+        tables.append((name, study.grid | own, own))
     _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
     return _distinct_labels([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
 
 
 def _distinct_labels(members: list[RunPlan]) -> list[RunPlan]:
-    """Members with distinct labels: labels that would coincide get a digest of the member appended.
-
-    Raises
-    ------
-    StudyError
-        If one is there twice.
-    """
-    alike = set(_repeated([each.label for each in members]))
-    marks = {k: digest(each.member.model_dump(mode="json")) for k, each in enumerate(members) if each.label in alike}
+    """Members with distinct labels: to labels that would coincide a digest of the member is appended."""
+    shared = set(_repeated([plan.label for plan in members]))
+    marks = {k: digest(plan.member.model_dump(mode="json")) for k, plan in enumerate(members) if plan.label in shared}
     twice = _repeated([(members[k].label, mark) for k, mark in marks.items()])
     if twice:
         raise StudyError([f"reference, also: expected members that the grid has not, got {twice[0][0]} again"])
-    return [each._replace(label=f"{each.label} #{marks[k]}") if k in marks else each for k, each in enumerate(members)]
+    return [plan._replace(label=f"{plan.label} #{marks[k]}") if k in marks else plan for k, plan in enumerate(members)]
 
 
 def _refuse_too_many(counts: Sequence[int]) -> None:

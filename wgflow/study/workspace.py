@@ -171,10 +171,6 @@ class Workspace:
             if other != label:
                 raise InputError(f"grid: expected members whose files differ in name, got {other!r} and {label!r}")
 
-    def unknown_files(self, known: Iterable[Path]) -> list[str]:
-        """Names of trajectories in the folder that are no member's."""
-        return sorted({path.name for path in self.folder.glob("members/*.h5")} - {path.name for path in known})
-
     def trajectories(self) -> list[Path]:
         """Trajectories of the run, in the study's order.
 
