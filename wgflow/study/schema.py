@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import codecs
-import copy
 import functools
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -29,7 +28,7 @@ from wgflow.study.tables import (
     Table,
 )
 from wgflow.study.training_tables import ImagesTable, ProblemChoice, TrainingTable
-from wgflow.trajectory.identity import DATA
+from wgflow.trajectory.identity import DATA, placed
 
 
 class Member(Table):
@@ -273,15 +272,9 @@ def _with_first_values(raw: Spec) -> Spec:
     except ValidationError as error:
         lacking = [each["loc"] for each in error.errors() if each["type"] == "missing"]
         missing = {locate(Study, [str(part) for part in location])[0] for location in lacking}
-    whole = copy.deepcopy(raw)
-    for key in missing & set(raw["grid"] if isinstance(raw.get("grid"), dict) else ()):
-        *parents, last = key.split(".")
-        place: Any = whole
-        for parent in parents:
-            place = place[parent]
-        if isinstance(raw["grid"][key], list) and raw["grid"][key]:
-            place[last] = raw["grid"][key][0]
-    return whole
+    grid = raw["grid"] if isinstance(raw.get("grid"), dict) else {}
+    given = {key: values for key, values in grid.items() if key in missing and isinstance(values, list) and values}
+    return placed(raw, {key: values[0] for key, values in given.items()})
 
 
 def schema() -> Spec:

@@ -224,8 +224,8 @@ class TrajectoryWriter:
             same = os.path.samestat(os.stat(self.path), os.fstat(self._file.fileno()))
             unchanged = same and read_at(self._file, 0, len(self._front)) == self._front
             if unchanged and self._commit:
-                digest = self._layout.places[schema.DIGEST].row(self.frames - 1)
-                unchanged = digest.read(self._file).tobytes() == self._commit
+                offset, stride = self._offsets[-1]
+                unchanged = read_at(self._file, offset + (self.frames - 1) * stride, stride) == self._commit
         except (FileNotFoundError, TrajectoryError):  # gone, or cut short
             unchanged = False
         if not unchanged:
