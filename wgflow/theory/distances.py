@@ -105,7 +105,10 @@ def between(
     if not (total > 0 and abs(total - other) <= _SINGLE * total):
         raise InputError(f"mass: expected two measures of equal mass > 0, got {total:.9g} and {other:.9g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
-    chosen = _choice(a, b) if method == "auto" else method
+    chosen = method
+    if method == "auto":
+        few = len(a) * len(b) <= PROGRAMME
+        chosen = "assignment" if len(a) <= ASSIGNMENT and _uniform(a, b) else "programme" if few else "sliced"
     if chosen == "sliced":
         return _sliced(x, y, a, b, directions, seed)
     if chosen == "assignment" and not _uniform(a, b):
@@ -207,12 +210,6 @@ def _measures(x: Array, y: Array, a: Array, b: Array) -> tuple[Array, Array, Arr
             where = int(np.argmax(mass < 0))
             raise InputError(f"mass of {name}: expected weights >= 0, got {mass[where]} for point {where}")
     return x, y, a, b
-
-
-def _choice(a: Array, b: Array) -> str:
-    if _uniform(a, b) and len(a) <= ASSIGNMENT:
-        return "assignment"
-    return "programme" if len(a) * len(b) <= PROGRAMME else "sliced"
 
 
 def _uniform(a: Array, b: Array) -> bool:

@@ -49,16 +49,15 @@ class Expansion(NamedTuple):
     chain: Array
     hessian: Array
 
-    def terms(self, hessian: bool = True) -> Array:
-        """Coefficients of alpha**0 to alpha**3, (4, M, D); without the Hessian term the third is wrong."""
-        third = self.chain + self.hessian if hessian else self.chain
-        return np.stack([self.start, self.first, self.second, third])
+    def terms(self) -> Array:
+        """Coefficients of alpha**0 to alpha**3, (4, M, D)."""
+        return np.stack([self.start, self.first, self.second, self.chain + self.hessian])
 
-    def truncated(self, alpha: float, order: int, hessian: bool = True) -> Array:
+    def truncated(self, alpha: float, order: int) -> Array:
         """Sum of the terms up to an order 0 <= order <= 3 at a block scale, (M, D)."""
         if order not in range(ORDERS):
             raise InputError(f"order: expected 0, 1, 2 or 3, got {order!r}")
-        return np.asarray(np.tensordot(alpha ** np.arange(order + 1.0), self.terms(hessian)[: order + 1], 1))
+        return np.asarray(np.tensordot(alpha ** np.arange(order + 1.0), self.terms()[: order + 1], 1))
 
 
 class Remainders(NamedTuple):

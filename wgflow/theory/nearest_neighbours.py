@@ -40,8 +40,8 @@ def nearest_distances(points: Array, sample: Array, method: str = "auto") -> Arr
     if points.ndim != 2 or sample.ndim != 2 or points.shape[1] != sample.shape[1] or not points.size or not sample.size:
         raise InputError(f"points, sample: expected shapes (Q, d) and (N, d), got {points.shape} and {sample.shape}")
     (sample, points), size = comparable(sample, points)
-    if _uses_tree(method, sample):
-        return np.asarray(size * cKDTree(_distinct(sample)).query(points)[0])
+    if _uses_tree(method, sample):  # of distinct points: it cannot separate equal ones, and a search visits all of them
+        return np.asarray(size * cKDTree(np.unique(sample, axis=0)).query(points)[0])
     centre = sample.mean(axis=0)
     return size * _by_products(points - centre, sample - centre)
 
@@ -57,20 +57,13 @@ def smallest_distance(sample: Array, method: str = "auto") -> float:
     refuse_masked("sample", sample)
     if sample.ndim != 2 or len(sample) < 2 or not sample.size:
         raise InputError(f"sample: expected at least two points in rows, got shape {sample.shape}")
-    if len(_distinct(sample)) < len(sample):
+    if len(np.unique(sample, axis=0)) < len(sample):
         return 0.0
     (sample,), size = comparable(sample)
     if _uses_tree(method, sample):
         return size * float(cKDTree(sample).query(sample, k=2)[0][:, 1].min())
     sample = sample - sample.mean(axis=0)
     return size * float(_by_products(sample, sample, others=True).min())
-
-
-def _distinct(sample: Array) -> Array:
-    """Distinct points of a sample: a tree cannot separate equal points, and a search among them visits all."""
-    ordered = sample[np.lexsort(sample.T)]
-    new = np.append(True, (ordered[1:] != ordered[:-1]).any(axis=1))
-    return sample if new.all() else ordered[new]
 
 
 def _uses_tree(method: str, sample: Array) -> bool:
