@@ -112,10 +112,8 @@ class RunProgress:
         events = self._work.events() if self._work else []
         lost = {event.get("member") for event in events if event["event"] == "diverged"}
         members = [member._replace(state=DIVERGED) if member.label in lost else member for member in members]
-        if self._last_event() == "stopped":
-            active = (RUNNING, WAITING)
-            return [member._replace(state=STOPPED) if member.state in active else member for member in members]
-        return members
+        stopped = (RUNNING, WAITING) if self._last_event() == "stopped" else ()
+        return [member._replace(state=STOPPED) if member.state in stopped else member for member in members]
 
     def _read(self, member: MemberFile, changed: float) -> MemberProgress:
         try:
@@ -156,11 +154,10 @@ def _work_by_member(run: Workspace) -> dict[str, float]:
     labels = [str(entry["label"]) for entry in run.study["members"]]
     recorded = [event.get("work") for event in run.events() if event["event"] == "started"]
     work = recorded[-1] if recorded else None
-    if not isinstance(work, list) or len(work) != len(labels):
+    known = isinstance(work, list) and len(work) == len(labels)
+    if not known or not all(isinstance(amount, int | float) and 0 < amount < np.inf for amount in work):
         return dict.fromkeys(labels, 1.0)
-    if not all(isinstance(amount, int | float) and 0 < amount < np.inf for amount in work):
-        return dict.fromkeys(labels, 1.0)
-    return {label: float(amount) for label, amount in zip(labels, work, strict=True)}
+    return dict(zip(labels, map(float, work), strict=True))
 
 
 def _changed(path: Path) -> float:

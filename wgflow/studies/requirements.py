@@ -12,6 +12,11 @@ from wgflow.study.messages import ADVICE, naming
 from wgflow.study.schema import Member
 
 
+def unmet(figure: str, key: str, expected: str, got: str) -> InputError:
+    """Error of a study that a figure cannot be drawn of."""
+    return InputError(f"{key}: expected {expected} to draw {figure!r}, got {got}{ADVICE}")
+
+
 def check(figure: Figure, plan: Plan) -> None:
     """Refuse a study that a figure cannot be drawn of.
 
@@ -22,15 +27,14 @@ def check(figure: Figure, plan: Plan) -> None:
     """
     systems = {_system(planned.member) for planned in plan.members}
     if figure.system == "residual" and systems != {"residual"}:
-        key, got = (
-            ("training", "training runs of image networks") if "images" in systems else ("network", "feature networks")
-        )
-        raise InputError(f"{key}: expected residual blocks to draw {plan.figure!r}, got {got}{ADVICE}")
+        if "images" in systems:
+            raise unmet(plan.figure, "training", "residual blocks", "training runs of image networks")
+        raise unmet(plan.figure, "network", "residual blocks", "feature networks")
     if figure.system is not None and systems != {figure.system}:
         key = "training" if figure.system == "images" else "network"
-        raise InputError(f"{key}: expected members with one to draw {plan.figure!r}, got residual blocks{ADVICE}")
+        raise unmet(plan.figure, key, "members with one", "residual blocks")
     if figure.particles and any(planned.member.record == "numbers" for planned in plan.members):
-        raise InputError(f"record: expected 'particles' to draw {plan.figure!r}, got 'numbers'{ADVICE}")
+        raise unmet(plan.figure, "record", "'particles'", "'numbers'")
     for requirement in figure.needs:
         requirement(plan)
 
@@ -56,7 +60,7 @@ def varies(*keys: str) -> Requirement:
     def requirement(plan: Plan) -> None:
         for key in keys:
             if any(key not in planned.values for planned in plan.members):
-                raise InputError(f"grid.{key}: expected several values to draw {plan.figure!r}, got none{ADVICE}")
+                raise unmet(plan.figure, f"grid.{key}", "several values", "none")
 
     return requirement
 
@@ -90,8 +94,6 @@ def at_least(least: Mapping[str, int]) -> Requirement:
         for key, count in least.items():
             got = len({json.dumps(planned.values.get(key)) for planned in plan.fitted})
             if got < count:
-                raise InputError(
-                    f"grid.{key}: expected at least {count} values to draw {plan.figure!r}, got {got}; add some{ADVICE}"
-                )
+                raise unmet(plan.figure, f"grid.{key}", f"at least {count} values", f"{got}; add some")
 
     return requirement

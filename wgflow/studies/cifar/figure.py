@@ -10,7 +10,6 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
-from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import FILE_ALONE, Plan, Result, TableText, figure
@@ -24,7 +23,7 @@ from wgflow.studies.cifar.reduce import (
     sentence,
     with_sd,
 )
-from wgflow.study.messages import ADVICE
+from wgflow.studies.requirements import unmet
 from wgflow.systems.images.recipe import METHODS
 from wgflow.trajectory import Trajectory
 
@@ -41,10 +40,8 @@ def paired(plan: Plan) -> None:
     for methods in groups.values():
         seeds = methods.get(METHODS[0], set())
         if set(methods) != set(METHODS) or any(other != seeds for other in methods.values()) or len(seeds) < 2:
-            raise InputError(
-                f"grid: expected training.method = {list(METHODS)} and the same two seeds or more of each to draw "
-                f"{plan.figure!r}, got {', '.join(f'{k}: {len(v)} seeds' for k, v in methods.items())}{ADVICE}"
-            )
+            expected = f"training.method = {list(METHODS)} and the same two seeds or more of each"
+            raise unmet(plan.figure, "grid", expected, ", ".join(f"{k}: {len(v)} seeds" for k, v in methods.items()))
 
 
 def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:

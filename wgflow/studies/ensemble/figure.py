@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -13,15 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 from scipy.stats import binom
 
-from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import number, relative, share
-from wgflow.studies.ensemble.reduce import SCALES, SWAPS, Group, depths, groups, rows
-from wgflow.studies.requirements import of_members
+from wgflow.studies.ensemble.reduce import DEPTHS, SCALES, SWAPS, Group, Measured, groups, rows
+from wgflow.studies.requirements import of_members, unmet
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 from wgflow.theory.expansion import ALPHAS, ORDERS
 
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
@@ -34,10 +32,8 @@ def several_layers(name: str, planned: RunPlan) -> None:
     """At least two layers; under Gaps every particle is one."""
     depth = planned.member.depth
     if (planned.member.count if depth.name == "gaps" else getattr(depth, "layers", 1)) < 2:
-        raise InputError(
-            f"depth: expected several layers to draw {name!r}, got {depth.name} with one; set depth.name = "
-            f"layers and depth.layers = 16, say{ADVICE}"
-        )
+        got = f"{depth.name} with one; set depth.name = layers and depth.layers = 16, say"
+        raise unmet(name, "depth", "several layers", got)
 
 
 @figure("ensemble", groups, needs=(several_layers,), seconds=11.0)
@@ -101,7 +97,9 @@ def _deletion(deleted: Array) -> str:
 @style.styled
 def _draw(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(3, width=4.9, height=4.0, rows=2)
-    colours = dict(zip((group.label for group in found), _colours(len(found)), strict=True))
+    ordered = style.sequential_colours(len(found) + 1)[1:]  # without the lightest
+    shades = ordered if len(found) > 1 else [style.COLOURS[0]]
+    colours = {group.label: shade for group, shade in zip(found, shades, strict=True)}
     _remainders(axes[0], _middle(found))
     _along_training(axes[1], found, colours)
     _gradients(axes[2], found, colours)
@@ -110,10 +108,6 @@ def _draw(found: Sequence[Group]) -> Figure:
     _permuted(axes[5], found, colours)
     _groups_below(figure, colours)
     return figure
-
-
-def _colours(count: int) -> list[str]:
-    return style.sequential_colours(count + 1)[1:] if count > 1 else [style.COLOURS[0]]  # without the lightest
 
 
 def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
@@ -168,7 +162,7 @@ def _gradients(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> N
     for group in found:
         first, last = group.frames[0], group.frames[-1]
         for cosine, ls in zip((last.cosine[1], last.cosine[0], first.cosine[0]), _DASHES, strict=True):
-            axes.plot(depths(), cosine, color=colours[group.label], ls=ls)
+            axes.plot(DEPTHS, cosine, color=colours[group.label], ls=ls)
     low, _ = axes.get_ylim()
     bottom = low - 0.35 * (1 - low)  # room for the legend
     axes.set_yticks([tick for tick in np.arange(-1.0, 1.1, 0.25) if tick >= low])
@@ -177,9 +171,16 @@ def _gradients(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> N
     axes.set_title("Deep against shallow gradients")
 
 
-def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+def _at_the_end(
+    axes: Axes, found: Sequence[Group], colours: dict[str, str], curve: Callable[[Measured], tuple[Array, Array]]
+) -> None:
+    """A curve of every group's trained networks."""
     for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
-        axes.plot(group.frames[-1].share, color=colours[group.label], marker=marker, ms=4.5)
+        axes.plot(*curve(group.frames[-1]), color=colours[group.label], marker=marker, ms=4.5)
+
+
+def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
+    _at_the_end(axes, found, colours, lambda last: (np.arange(len(last.share)), last.share))
     layers, longest = len(found[0].frames[-1].deleted), len(found[0].frames[-1].share) - 1
     law = binom.pmf(np.arange(longest + 1), layers, 0.5)
     axes.plot(law, color=style.GREY, ls=_DASHES[1], label=f"binomial({layers}, 1/2)")
@@ -190,20 +191,16 @@ def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
 
 
 def _deleted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
-    for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
-        deleted = group.frames[-1].deleted
-        t = (np.arange(len(deleted)) + 0.5) / len(deleted)
-        axes.plot(t, deleted, color=colours[group.label], marker=marker, ms=4.5)
+    _at_the_end(
+        axes, found, colours, lambda last: ((np.arange(len(last.deleted)) + 0.5) / len(last.deleted), last.deleted)
+    )
     axes.axhline(1.0, color=style.GREY, lw=0.9)
     axes.set(xlabel="depth of the layer taken out", ylabel="$E$ without it / $E$", xlim=(0, 1))
     axes.set_title("One layer taken out")
 
 
 def _permuted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
-    for group, marker in zip(found, itertools.cycle(_MARKERS), strict=False):
-        last = group.frames[-1]
-        kendall, energy = np.append(1.0, last.kendall), np.append(1.0, last.permuted)
-        axes.plot(kendall, energy, color=colours[group.label], marker=marker, ms=4.5)
+    _at_the_end(axes, found, colours, lambda last: (np.append(1.0, last.kendall), np.append(1.0, last.permuted)))
     axes.axhline(1.0, color=style.GREY, lw=0.9)
     axes.set(xlabel=r"Kendall's $\tau$ of the orders (1: own, 0: random)", ylabel="$E$ in that order / $E$")
     axes.invert_xaxis()

@@ -18,7 +18,7 @@ from wgflow.trajectory import Trajectory
 
 SCALES = (1.0, 0.7, *ALPHAS)  # block scales drawn; slopes are fitted over those of ALPHAS
 _QUERIES = 64  # particles whose gradients are compared at most
-_DEPTHS = np.linspace(0.0, 1.0, 9)  # depths of the comparison
+DEPTHS = np.linspace(0.0, 1.0, 9)  # of the comparison
 SWAPS = (1, 2, 4, 8, 16, 32)
 _REPEATS = 32  # orders for each number of swaps
 _SEED = 0  # of the random orders
@@ -62,17 +62,7 @@ class Measured(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Members that differ only in their seed.
-
-    Attributes
-    ----------
-    label : str
-        What they have in common, in words.
-    frames : list of Measured
-        Means over members, from start to end.
-    members : int
-        How many.
-    """
+    """Members that differ only in their seed: what they have in common, means over them along s, and how many."""
 
     label: str
     frames: list[Measured]
@@ -97,7 +87,7 @@ def groups(work: Workspace) -> list[Group]:
             energy = trajectory.energy()
             frames = [measured(energy, trajectory[number]) for number in evenly_spaced(len(trajectory), _FRAMES)]
             found.setdefault(label, []).append((len(trajectory), frames))
-    return [_mean(label, each) for label, each in found.items()]
+    return [_mean(label, members) for label, members in found.items()]
 
 
 def measured(energy: Energy, frame: Frame) -> Measured:
@@ -115,7 +105,7 @@ def measured(energy: Energy, frame: Frame) -> Measured:
         drawn.without_hessian / size,
         fitted.slope,
         fitted.slope_without,
-        gradient_similarity(energy, rho, queries, _DEPTHS).cosine,
+        gradient_similarity(energy, rho, queries, DEPTHS).cosine,
         path_lengths(energy, rho).share,
         gone.energy / gone.base,
         mixed.kendall.reshape(-1, _REPEATS).mean(axis=1),
@@ -126,13 +116,8 @@ def measured(energy: Energy, frame: Frame) -> Measured:
 def _mean(label: str, members: list[tuple[int, list[Measured]]]) -> Group:
     most = max(count for count, _ in members)
     whole = [frames for count, frames in members if count == most]
-    means = [Measured(*(np.mean(each, axis=0) for each in zip(*at, strict=True))) for at in zip(*whole, strict=True)]
+    means = [Measured(*(np.mean(part, axis=0) for part in zip(*at, strict=True))) for at in zip(*whole, strict=True)]
     return Group(label, means, len(whole))
-
-
-def depths() -> Array:
-    """Depths of ``Measured.cosine``, (9,)."""
-    return _DEPTHS.copy()
 
 
 def rows(found: Sequence[Group]) -> Iterator[Spec]:

@@ -8,15 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
 from wgflow.report import style
 from wgflow.report.figure import Plan, Result, figure
 from wgflow.report.wording import interval
 from wgflow.stats.convergence_rates import Estimate
 from wgflow.studies.feature_rate.reduce import Gaps, gaps, rows
-from wgflow.studies.requirements import observes, only_varies
-from wgflow.study.messages import ADVICE
+from wgflow.studies.requirements import observes, only_varies, unmet
 from wgflow.study.tables import NetworkTable
 
 VARIED = (
@@ -28,21 +26,17 @@ def networks(plan: Plan) -> None:
     """At least four m and seeds at common flow times, by descent from minimum-norm weights, flows allowed."""
     name, fitted = plan.figure, [planned.member for planned in plan.fitted]
     if min(len({member.count for member in fitted}), len({member.seed for member in fitted})) < 4:
-        raise InputError(f"grid: expected at least 4 m and 4 seeds to draw {name!r}, got fewer{ADVICE}")
+        raise unmet(name, "grid", "at least 4 m and 4 seeds", "fewer")
     if len({(planned.member.flow.until, str(planned.member.flow.every)) for planned in plan.members}) > 1:
-        raise InputError(
-            f"flow.until, flow.every: expected the same of all members to draw {name!r}, got several{ADVICE}"
-        )
+        raise unmet(name, "flow.until, flow.every", "the same of all members", "several")
     for member in fitted:
         table = member.network or NetworkTable()
         by_euler = table.method == "flow" or member.flow.integrator == "euler"
         if table.start != "minimum_norm" or table.draw != "features" or table.ridge or not by_euler:
-            raise InputError(
-                "network: expected start = minimum_norm, draw = features, ridge = 0 and descent by euler beside flows "
-                f"to draw {name!r}, got another{ADVICE}"
-            )
+            expected = "start = minimum_norm, draw = features, ridge = 0 and descent by euler beside flows"
+            raise unmet(name, "network", expected, "another")
     if not any(member.network and member.network.method == "descent" for member in fitted):
-        raise InputError(f"network.method: expected descent to draw {name!r}, got flow alone{ADVICE}")
+        raise unmet(name, "network.method", "descent", "flow alone")
 
 
 def references(plan: Plan) -> None:
@@ -52,12 +46,10 @@ def references(plan: Plan) -> None:
     for member in (planned.member for planned in plan.fitted):
         limit = limits.get(member.seed)
         if limit and (limit.problem != member.problem or _architecture(limit.network) != _architecture(member.network)):
-            raise InputError(f"reference: expected the same problem and network to draw {name!r}, got another{ADVICE}")
+            raise unmet(name, "reference", "the same problem and network", "another")
         if limit is None or limit.count <= most or limit.network is None or limit.network.start != "ideal":
-            raise InputError(
-                f"reference: expected for every seed one of more than {most} units with network.start = ideal to "
-                f"draw {name!r}, got none for seed {member.seed}{ADVICE}"
-            )
+            expected = f"for every seed one of more than {most} units with network.start = ideal"
+            raise unmet(name, "reference", expected, f"none for seed {member.seed}")
 
 
 def _architecture(network: NetworkTable | None) -> Spec:

@@ -8,15 +8,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.switch_jumps import Switching, order_switching
 from wgflow.report.wording import share
-from wgflow.studies.requirements import of_members
+from wgflow.studies.requirements import of_members, unmet
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -62,15 +60,10 @@ def runs(work: Workspace) -> list[Run]:
 def gaps_at_every_step(name: str, planned: RunPlan) -> None:
     """Depth by gaps, and a frame at every step of constant length."""
     flow, depth = planned.member.flow, planned.member.depth
-    if (
-        depth.name != "gaps"
-        or flow.rule != "constant"
-        or flow.every not in (None, flow.step, {"name": "steps", "n": 1})
-    ):
-        raise InputError(
-            f"figure: expected depth gaps and a frame at every step to draw {name!r}, got depth "
-            f"{depth.name}, rule {flow.rule}, every {flow.every}{ADVICE}"
-        )
+    every_step = flow.rule == "constant" and flow.every in (None, flow.step, {"name": "steps", "n": 1})
+    if depth.name != "gaps" or not every_step:
+        got = f"depth {depth.name}, rule {flow.rule}, every {flow.every}"
+        raise unmet(name, "figure", "depth gaps and a frame at every step", got)
 
 
 @figure("switching", runs, needs=(gaps_at_every_step,))

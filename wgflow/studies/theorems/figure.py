@@ -13,7 +13,6 @@ from wgflow.report.member_selection import representative
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
 from wgflow.report.wording import number, share
 from wgflow.study.workspace import Workspace
-from wgflow.theory.envelope import Envelope
 from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
@@ -48,10 +47,9 @@ def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
 def rows(found: TheoremDiagnostics) -> list[Spec]:
     """Numbers behind the figure, a row for each frame that was measured."""
     certified = dict(zip(found.certified.tolist(), found.certificates, strict=True))
+    measured = zip(found.s.tolist(), found.residual, found.support, found.distance, strict=True)
     out = []
-    for s, residual, support, travelled in zip(
-        found.s.tolist(), found.residual, found.support, found.distance, strict=True
-    ):
+    for s, residual, support, travelled in measured:
         row: Spec = {"s": s, "residual_theta": residual.theta, "residual_t": residual.t, "force_tau": residual.force}
         row |= {"support_ratio": support.ratio, "coverage": support.coverage.value, "iid": support.coverage.iid}
         row |= {"covering_radius": support.covering.value, "separation": support.separation.value}
@@ -90,15 +88,14 @@ def _balance(axes: Axes, found: TheoremDiagnostics) -> None:
     if np.abs(found.balance.at_switches[-1]) > 0.01 * np.abs(found.balance.drop).max():
         axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
     axes.set_ylabel("energy")
-    if found.other_terms:
-        axes.set_title(f"Balance of the flow alone, without {', '.join(found.other_terms)}")
-    else:
-        axes.set_title(_balanced(found))
+    axes.set_title(_balanced(found))
     axes.legend()
 
 
 def _balanced(found: TheoremDiagnostics) -> str:
     """Defect of the energy balance relative to the largest change of E, and whether E descends."""
+    if found.other_terms:
+        return f"Balance of the flow alone, without {', '.join(found.other_terms)}"
     drop, defect = found.balance.drop, found.balance.relative
     if not np.isfinite(defect):
         return "Balance: E does not change"
@@ -159,7 +156,7 @@ def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
 
 def _adjoint(axes: Axes, found: TheoremDiagnostics) -> None:
     for (name, envelope), colour in zip(found.envelopes.items(), (_ORANGE, _BLUE), strict=True):
-        lower, upper = _bounds(envelope)
+        lower, upper = np.clip(envelope.lower, 1e-12, None), np.clip(envelope.upper, None, 1e12)  # the axis has no 0
         axes.fill_between(envelope.t, lower, upper, color=colour, alpha=0.15, lw=0)
         for bound in (envelope.smooth_lower, envelope.smooth_upper):
             axes.plot(envelope.t, np.clip(bound, 1e-12, 1e12), color=colour, lw=0.9, ls="--")
@@ -179,11 +176,6 @@ def _bounded(found: TheoremDiagnostics) -> str:
     if None in inside:
         return "Adjoint: none is left" if not any(inside) else "Adjoint inside its bounds where it is not 0"
     return "Adjoint inside its bounds" if all(inside) else "Adjoint outside of its bounds"
-
-
-def _bounds(envelope: Envelope) -> tuple[Array, Array]:
-    """Bounds that a logarithmic axis can show."""
-    return np.clip(envelope.lower, 1e-12, None), np.clip(envelope.upper, None, 1e12)
 
 
 def _positive(values: object) -> Array:
