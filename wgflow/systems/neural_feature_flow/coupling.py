@@ -25,7 +25,7 @@ _EXACT = 1e-8  # residuals of a regression that are rounding
 
 
 class Epsilon(NamedTuple):
-    """Definition 5, measured: differences of weights over 1 + |Theta_i| + |Theta_j|, their largest.
+    """Definition 5, measured: largest differences of weights over 1 + |Theta_i| + |Theta_j|.
 
     Attributes
     ----------

@@ -23,15 +23,7 @@ from wgflow.systems.neural_feature_flow.state import Drift, Features, Weights
 
 
 class State(NamedTuple):
-    """State of the neural feature flow.
-
-    Attributes
-    ----------
-    weights : Weights
-        v_1..v_(L+1).
-    features : Features
-        alpha_2..alpha_L, beta_1..beta_L.
-    """
+    """State of the neural feature flow: weights v_1..v_(L+1) and features alpha_2..alpha_L, beta_1..beta_L."""
 
     weights: Weights
     features: Features
@@ -65,16 +57,12 @@ class Snapshot(NamedTuple):
 
     Attributes
     ----------
-    step : int
-        Steps taken, >= 0.
-    s : float
-        Flow time, step h (the paper's t = k eta).
+    step, s : int, float
+        Steps taken, >= 0, and flow time, step h (the paper's t = k eta).
     state : State
         The state, the caller's to keep.
-    output : ndarray (N,)
-        The network's outputs there.
-    loss : float
-        Mean loss there.
+    output, loss : ndarray (N,), float
+        The network's outputs and mean loss there.
     defect : float
         Largest constraint defect; 0 up to rounding in gradient descent.
     """

@@ -26,10 +26,8 @@ class LowRank:
 
     Parameters
     ----------
-    left : ndarray (a, R)
-        Factor of the rows, the source units.
-    right : ndarray (b, R)
-        Factor of the columns, the target units.
+    left, right : ndarray (a, R), (b, R)
+        Factors of the rows, the source units, and of the columns, the target units.
 
     Raises
     ------
@@ -41,7 +39,6 @@ class LowRank:
     right: AnyArray
 
     def __post_init__(self) -> None:
-        """Refuse factors that have no product."""
         if self.left.ndim != 2 or self.right.ndim != 2 or self.left.shape[1] != self.right.shape[1]:
             raise InputError(
                 f"factors: expected two matrices with equally many columns, got shapes {self.left.shape} and "
@@ -79,10 +76,8 @@ class Updated:
 
     Parameters
     ----------
-    base : ndarray (a, b)
-        The matrix, shared and never written to.
-    change : LowRank (a, b)
-        What is to be added.
+    base, change : ndarray (a, b), LowRank (a, b)
+        The matrix, shared and never written to, and what is to be added.
     """
 
     base: AnyArray

@@ -92,12 +92,11 @@ class Motion:
                 state = self.system.unpack(self.system.pack(start if isinstance(start, State) else start()))
         balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, rounding("float64")
         good: Frame | None = None
-        begin, moved, first = True, False, self._look(state)
+        moved, first = False, self._look(state)
         while True:
-            if begin or clock.due or clock.done:
-                frame = self._frame(state, first, clock, balance, good)
-                yield frame
-                good, begin = frame, False
+            if not moved or clock.due or clock.done:
+                good = self._frame(state, first, clock, balance, good)
+                yield good
             if clock.done:
                 return
             before = float(first.loss)

@@ -71,23 +71,22 @@ def population(network: Network, sigma: float = 1.0, count: int = 2**16, seed: i
     covariance: Array = sigma**2 * network.x @ network.x.T / network.inputs
     grams: list[Array] = []
     errors: list[float] = []
-    beta: Array | None = None  # a Res-Net's particles
-    for layer in range(1, network.layers):
-        if layer == 1 or not network.skip:
+    sampled = tuple(network.skip and layer > 1 for layer in range(1, network.layers))
+    if any(sampled):  # a Res-Net's particles
+        first = rng.normal(seed, "population 1", (count, network.inputs))
+        beta = sigma / np.sqrt(network.inputs) * first @ network.x.T
+    for layer, by_sample in enumerate(sampled, 1):
+        if not by_sample:
             grams.append(gaussian_gram(network, covariance, nodes))
             errors.append(float(np.abs(grams[-1] - gaussian_gram(network, covariance, nodes // 2)).max()))
         else:
             draws = rng.normal(seed, f"population {layer}", (count, network.points))
-            if beta is None:
-                first = rng.normal(seed, "population 1", (count, network.inputs))
-                beta = sigma / np.sqrt(network.inputs) * first @ network.x.T
             beta = beta + network.h2.value(sigma * draws @ power(grams[-1], 0.5))
             h = network.h1.value(beta)
             grams.append(mean_gram(h))
             batches = [mean_gram(batch) for batch in np.array_split(h, _BATCHES)]
             errors.append(float(np.std(batches, axis=0, ddof=1).max() / np.sqrt(_BATCHES)))
         covariance = sigma**2 * grams[-1]
-    sampled = tuple(network.skip and layer > 1 for layer in range(1, network.layers))
     return Population(tuple(grams), tuple(errors), sampled, sigma)
 
 
