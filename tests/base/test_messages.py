@@ -23,8 +23,8 @@ from wgflow.model.blocks import Matrix, TwoLayer
 from wgflow.model.losses import Squared
 from wgflow.model.regularisers import Quadratic
 from wgflow.systems.neural_feature_flow.flow import run
+from wgflow.systems.neural_feature_flow.frames import Motion
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
-from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, from_trajectory
 from wgflow.theory.distances import between

@@ -17,8 +17,8 @@ from wgflow.study.schema import Member
 from wgflow.study.tables import NetworkTable
 from wgflow.systems.neural_feature_flow import coupling, flow, gram, initial, population
 from wgflow.systems.neural_feature_flow.flow import State
+from wgflow.systems.neural_feature_flow.frames import Motion
 from wgflow.systems.neural_feature_flow.low_rank import dense
-from wgflow.systems.neural_feature_flow.motion import Motion
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of

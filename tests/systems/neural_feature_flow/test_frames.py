@@ -6,8 +6,8 @@ import pytest
 import wgflow
 from wgflow.base.errors import DivergenceError, InputError
 from wgflow.systems.neural_feature_flow import flow
+from wgflow.systems.neural_feature_flow.frames import Motion, rate
 from wgflow.systems.neural_feature_flow.initial import minimum_norm
-from wgflow.systems.neural_feature_flow.motion import Motion, rate
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, from_trajectory, state_of
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 
