@@ -23,8 +23,8 @@ def system_of(member: Member) -> System:
 
 def systems_of(members: Iterable[Member]) -> list[System]:
     """Systems of several members, in the order of :data:`SYSTEMS`."""
-    found = {SYSTEMS.index(system_of(member)) for member in members}
-    return [SYSTEMS[place] for place in sorted(found)]
+    owners = [system_of(member) for member in members]
+    return [system for system in SYSTEMS if system in owners]
 
 
 def build(member: Member, backend: str = "cpu", threads: int | None = None) -> Setup:

@@ -30,7 +30,7 @@ class Setup(NamedTuple):
         The same on the held-out samples.
     flow : Flow, Motion or Course
         The flow.
-    start : Particles, Begin or Start
+    start : Particles, Begin or Trained
         The initial measure.
     """
 

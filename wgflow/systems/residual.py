@@ -75,18 +75,15 @@ def _samples_and_outputs(setup: Setup) -> tuple[int, ...]:
     return samples, outputs
 
 
-OBSERVABLES: dict[str, Observable] = {
-    "heldout": Observable(heldout),
-    "second_moment": Observable(second_moment),
-    "outputs": Observable(outputs, _samples_and_outputs),
-    "displacement": Observable(displacement, lambda setup: (len(setup.energy.problem.groups),)),
-}
-
-
 class ResidualMeasure(System):
     """Measure over residual blocks, moved by the gradient flow of the loss."""
 
-    observables = OBSERVABLES
+    observables = {  # noqa: RUF012
+        "heldout": Observable(heldout),
+        "second_moment": Observable(second_moment),
+        "outputs": Observable(outputs, _samples_and_outputs),
+        "displacement": Observable(displacement, lambda setup: (len(setup.energy.problem.groups),)),
+    }
 
     def owns(self, member: Member) -> bool:
         """Whether a member is of this kind: any that asks for no other."""

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
+from wgflow.base.errors import InputError
 from wgflow.systems.images.residual_check import chance, chance_kept, tried, unhook
-from wgflow.systems.images.shapes import fitting, owns
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]
@@ -82,6 +82,26 @@ class Rest(nn.Module):
         return cast(Tensor, functional_call(final, given, (x,)))
 
 
+def fitting(x: Tensor, change: Tensor) -> Tensor:
+    """Return the change f(x), refused with InputError if it has another shape than the state x."""
+    if change.shape != x.shape:  # which torch would stretch to fit, silently
+        raise InputError(
+            f"branches: expected f(x) of the shape of x, {tuple(x.shape)}, got {tuple(change.shape)}; "
+            "leave blocks that change the shape outside of the stage"
+        )
+    return change
+
+
+def owns(layer: nn.Module) -> bool:
+    """Whether weight and bias of a layer are numbers of its own.
+
+    They are not where a parametrisation, a weight norm's hook or a pruning mask computes them from others: what is
+    written to them is then lost.
+    """
+    own = dict(layer.named_parameters(recurse=False))
+    return all(name in own or getattr(layer, name, None) is None for name in ("weight", "bias"))
+
+
 class Difference(nn.Module):
     """Branch f(x) = block(x) - x of any block that keeps the shape of the state.
 
@@ -104,14 +124,6 @@ class Difference(nn.Module):
     def moved(self, x: Tensor) -> Tensor:
         """State after the block."""
         return fitting(x, cast(Tensor, self.block(x.clone() if self.writes else x)))
-
-
-def stepped(branch: nn.Module, x: Tensor, step: Tensor) -> Tensor:
-    """State x + step f(x); of a difference an interpolation, at step 1 block(x) and its gradients to the bit."""
-    if isinstance(branch, Difference):
-        y = branch.moved(x)
-        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
-    return torch.addcmul(x, fitting(x, branch(x)), step)
 
 
 class Scaled(nn.Module):

@@ -163,31 +163,17 @@ def build(
             body.append(MeanFieldStage(branches, depths, ends, axes) if mean_field else PlainStage(branches))
         stem = nn.Conv2d(channels, what.stem, 3, padding=1, bias=False)
         model = ResNet(stem, body, what.widths[-1], classes)
-    initialise(model, seed)
+    _initialise(model, seed)
     return model
 
 
 @torch.no_grad()
-def initialise(model: nn.Module, seed: int, step: int = 0) -> None:
+def _initialise(model: nn.Module, seed: int) -> None:
     """Draw the weights of a network of convolutions, normalisations and linear maps, each from (seed, its name).
 
     Convolutions are Gaussian with variance 2 / (kernel's pixels * channels out / groups), after He, Zhang, Ren and Sun
     (arXiv:1502.01852, section 2.2, backward); linear maps with variance 1 / inputs and no bias; normalisations start
-    as such. Depths are left where they are.
-
-    Parameters
-    ----------
-    model : torch.nn.Module
-        Whose parameters are written over, unless they have no storage (the device ``meta``).
-    seed : int
-        0 <= seed < 2**64.
-    step : int, optional
-        Which network of the seed's endless list, >= 0.
-
-    Raises
-    ------
-    InputError
-        If the seed is out of range.
+    as such. Depths are left where they are, and what has no storage (the device ``meta``).
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -198,7 +184,7 @@ def initialise(model: nn.Module, seed: int, step: int = 0) -> None:
             scale = shape[1] ** -0.5
             if isinstance(module, nn.Conv2d):
                 scale = (2.0 * module.groups / (weight[0, 0].numel() * weight.shape[0])) ** 0.5
-            drawn = scale * rng.normal(seed, f"initial {name}.weight", shape, step)
+            drawn = scale * rng.normal(seed, f"initial {name}.weight", shape)
             weight.copy_(torch.from_numpy(drawn.astype(np.float32)).view_as(weight))
             if module.bias is not None:
                 module.bias.zero_()

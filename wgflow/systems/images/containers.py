@@ -11,8 +11,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 
 from wgflow.base.errors import InputError, describe
-from wgflow.systems.images.shapes import shapes
-from wgflow.systems.images.stage import MeanFieldStage, PlainStage
+from wgflow.systems.images.stage import MeanFieldStage, PlainStage, shapes
 
 
 def copied(model: nn.Module) -> nn.Module:
@@ -64,7 +63,7 @@ def class_name(module: nn.Module) -> str:
 def alike(module: nn.Module) -> object:
     """What modules of one class with equal shapes have in common; torch.fx makes a class of one name for each."""
     inner = getattr(module, "_orig_mod", module)
-    return type(inner).__module__, type(inner).__qualname__, class_name(module), inner is module, dict(shapes(module))
+    return type(inner).__module__, type(inner).__qualname__, class_name(module), inner is module, shapes(module)
 
 
 def held(container: nn.Module) -> list[tuple[str, nn.Module]]:

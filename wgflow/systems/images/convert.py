@@ -15,11 +15,10 @@ from torch import nn
 from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import check_name
 from wgflow.base.validate import whole
-from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split
+from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split, owns
 from wgflow.systems.images.blocks import Branch
 from wgflow.systems.images.containers import copied, held, in_a_row, used_once
 from wgflow.systems.images.conversion_report import announced, because
-from wgflow.systems.images.shapes import owns
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.systems.images.stage import stages as stages_of
 from wgflow.systems.images.stage_selection import one_stage, rules_of, runs

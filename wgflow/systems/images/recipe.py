@@ -7,7 +7,6 @@ from typing import Any, get_args
 from pydantic import ValidationError
 
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Spec
 from wgflow.base.validate import scalar
 from wgflow.study.messages import explain
 from wgflow.study.training_tables import TrainingTable
@@ -69,7 +68,3 @@ class Recipe(TrainingTable):
             return self.lr * (0.1 if epoch < self.warm_up else self.factor**passed)
         share = (step + 1) / (epochs * steps_per_epoch + 1)  # never 0, which would waste a step
         return self.lr * (share / self.rise if share < self.rise else (1 - share) / (1 - self.rise))
-
-    def spec(self) -> Spec:
-        """Plain JSON of all of it."""
-        return self.model_dump()

@@ -89,7 +89,7 @@ class Trained:
         images = self.images
         about = {"name": images.name, "train": len(images.train), "test": len(images.test), "verified": images.verified}
         return {
-            "training": self.recipe.spec()
+            "training": self.recipe.model_dump()
             | {"blocks": list(self.summary.blocks), "parameters": self.summary.parameters},
             "images": about | {"sha256": images.digest()},
             "depth": {"name": "stages"},  # in place of a depth scheme's

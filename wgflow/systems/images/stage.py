@@ -7,6 +7,7 @@ an axis. What its authors chose for their table is in no text or code known to u
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterable
 from typing import Any
 
@@ -15,13 +16,12 @@ import torch
 from numpy.typing import ArrayLike
 from torch import Tensor, nn
 
-from wgflow.base.errors import InputError
+from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import check_name
-from wgflow.base.validate import finite_array, real
+from wgflow.base.validate import finite_array, real, whole
 from wgflow.model import depth
 from wgflow.model.particles import BOUNDARIES
-from wgflow.systems.images.adapters import stepped
-from wgflow.systems.images.shapes import axis_sizes, fitting, offers_last, same_shapes
+from wgflow.systems.images.adapters import Difference, fitting
 
 
 class PlainStage(nn.Module):
@@ -43,7 +43,7 @@ class PlainStage(nn.Module):
     def __init__(self, branches: Iterable[nn.Module], after: nn.Module | None = None) -> None:
         super().__init__()
         self.branches = nn.ModuleList(branches)
-        same_shapes(self.branches)
+        _same_shapes(self.branches)
         self.after = after
 
     def __len__(self) -> int:
@@ -117,8 +117,8 @@ class MeanFieldStage(PlainStage):
     ) -> None:
         super().__init__(branches, after)
         check_name("ends", ends, BOUNDARIES)
-        self.ends, self.sizes = ends, axis_sizes(axes, len(self))
-        self._scalable = all(offers_last(branch) for branch in self.branches)
+        self.ends, self.sizes = ends, _axis_sizes(axes, len(self))
+        self._scalable = all(_offers_last(branch) for branch in self.branches)
         start = np.concatenate([np.arange(1, size + 1) for size in self.sizes])
         there = next((parameter.device for parameter in self.branches.parameters()), None)
         self.u = nn.Parameter(torch.tensor(start, dtype=torch.float64, device=there))
@@ -171,7 +171,7 @@ class MeanFieldStage(PlainStage):
         steps, branches = self._steps(order), [self.branches[i] for i in order]
         if not self._scalable:
             for branch, step in zip(branches, steps.to(x.dtype).unbind(), strict=True):
-                x = stepped(branch, x, step)
+                x = _stepped(branch, x, step)
                 x = x if self.after is None else self.after(x)
             return x
         weights: Tensor = torch.stack([branch.last for branch in branches])  # type: ignore[misc] # they have it
@@ -232,6 +232,14 @@ class MeanFieldStage(PlainStage):
         return parts[0] if len(parts) == 1 else torch.cat(parts)
 
 
+def _stepped(branch: nn.Module, x: Tensor, step: Tensor) -> Tensor:
+    """State x + step f(x); of a difference an interpolation, at step 1 block(x) and its gradients to the bit."""
+    if isinstance(branch, Difference):
+        y = branch.moved(x)
+        return torch.lerp(x.to(y.dtype), y, step.to(y.dtype))  # autocast may have changed the block's type
+    return torch.addcmul(x, fitting(x, branch(x)), step)
+
+
 def stages(model: nn.Module) -> list[MeanFieldStage]:
     """Mean-field stages of a model, in the order in which it holds them."""
     return [module for module in model.modules() if isinstance(module, MeanFieldStage)]
@@ -287,3 +295,45 @@ def parameter_groups(
         for name, parameters, rate, decay in groups
         if parameters
     ]
+
+
+def shapes(branch: nn.Module) -> dict[str, tuple[int, ...]]:
+    """Shapes of the parameters and buffers of a branch by name, which blocks of one stage have in common."""
+    state = branch.state_dict().items()  # where a module may keep more than tensors (get_extra_state)
+    return {name: tuple(tensor.shape) for name, tensor in state if isinstance(tensor, Tensor)}
+
+
+def _same_shapes(branches: nn.ModuleList) -> None:
+    """Refuse, with InputError, branches that are no particles of one Theta, or no branch at all."""
+    if not len(branches):
+        raise InputError("branches: expected at least one residual branch, got none")
+    first = shapes(branches[0])
+    for i, branch in enumerate(branches):
+        other = shapes(branch)
+        for name in {**first, **other}:
+            if first.get(name) != other.get(name):
+                raise InputError(
+                    f"branches: expected blocks of equal shapes, got {name} of shape {first.get(name)} in block 0 and "
+                    f"{other.get(name)} in block {i}; leave blocks that change the shape outside of the stage"
+                )
+
+
+def _offers_last(branch: nn.Module) -> bool:
+    """Whether a branch offers a weight to be scaled: a tensor ``last``, and ``forward(x, last)`` that takes another.
+
+    Both are asked for, since ``last`` is a name that a layer may have as well.
+    """
+    names = list(inspect.signature(branch.forward).parameters)
+    return names[1:2] == ["last"] and isinstance(getattr(branch, "last", None), Tensor)
+
+
+def _axis_sizes(axes: int | list[int] | tuple[int, ...], count: int) -> list[int]:
+    """Blocks on each depth axis of a stage of ``count``, refused with InputError where they do not add up."""
+    if isinstance(axes, list | tuple):
+        sizes = [whole("axes", size) for size in axes]
+    else:
+        number = min(whole("axes", axes), count + 1)  # one too many leaves an axis of size 0, refused below
+        sizes = [count // number + (k < count % number) for k in range(number)]
+    if sum(sizes) != count or min(sizes, default=0) < 1:
+        raise InputError(f"axes: expected at most {count} axes, or sizes >= 1 with sum {count}, got {describe(axes)}")
+    return sizes

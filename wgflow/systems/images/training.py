@@ -198,7 +198,8 @@ class Trainer:
     def _identity(self) -> dict[str, Any]:
         """What tells this training from another: seed, recipe, images, and its length where its rates depend on it."""
         length = self.epochs if self.recipe.schedule == "one_cycle" else None
-        return {"seed": self.seed, "recipe": self.recipe.spec(), "images": self._images.digest(), "epochs": length}
+        recipe, images = self.recipe.model_dump(), self._images.digest()
+        return {"seed": self.seed, "recipe": recipe, "images": images, "epochs": length}
 
     def check(self, state: dict[str, Any]) -> None:
         """Refuse a state of another training; older ones know of seed and recipe alone.
@@ -220,8 +221,7 @@ class Trainer:
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
         self._orders = [stage.order() for stage in stages(self.model)]
-        loss, switches, rate = state["last"]
-        self.epoch, self.switches, self.last = state["epoch"], state["switches"], Epoch(loss, switches, rate)
+        self.epoch, self.switches, self.last = state["epoch"], state["switches"], Epoch(*state["last"])
 
     def steps(self) -> Iterator[tuple[Tensor, int]]:
         """Take the steps of an epoch; after each its loss and how many pairs changed places."""
