@@ -70,9 +70,8 @@ _Entry = TypeVar("_Entry")
 
 def lookup(kind: str, name: object, table: Mapping[str, _Entry]) -> _Entry:
     """Entry of a registry; raises InputError if it has no such name."""
-    if not isinstance(name, str) or name not in table:
-        raise unknown(kind, name, table)
-    return table[name]
+    check_name(kind, name, table)
+    return table[cast(str, name)]
 
 
 def name_and_options(kind: str, choice: object, instead: str = "") -> tuple[object, dict[str, object]]:

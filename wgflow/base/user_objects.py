@@ -46,15 +46,15 @@ def try_once(thing: object, about: Hashable, trial: Callable[[], None]) -> None:
     trial : callable
         Raises InputError if the object fails.
     """
-    known = _tried.get(id(thing))
-    if known is not None and known[0]() is thing and about in known[1]:
+    entry = _tried.get(id(thing))
+    passed = entry[1] if entry is not None and entry[0]() is thing else set()
+    if about in passed:
         return
     with np.errstate(all="ignore"):
         trial()
-    if known is not None and known[0]() is thing:
-        known[1].add(about)
-    else:
-        _tried[id(thing)] = (_reference(thing), {about})
+    if not passed:
+        _tried[id(thing)] = (_reference(thing), passed)
+    passed.add(about)
 
 
 def _reference(thing: object) -> Callable[[], object]:

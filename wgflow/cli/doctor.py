@@ -16,7 +16,7 @@ from importlib import metadata
 from wgflow.base.errors import BackendError, WgflowError
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.base.extras import install
-from wgflow.base.registry import unknown
+from wgflow.base.registry import check_name
 from wgflow.base.terminal import Parser, console, execute, printable, say, show
 from wgflow.base.types import Spec
 
@@ -204,9 +204,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(options: argparse.Namespace) -> int:
     from wgflow.kernels.select import BACKENDS
 
-    names = (*BACKENDS, "auto")
-    if options.backend is not None and options.backend not in names:
-        raise unknown("backend", options.backend, names)
+    if options.backend is not None:
+        check_name("backend", options.backend, (*BACKENDS, "auto"))
     found = report()
     fault, tried = "", ""
     if options.backend == "gpu" and found["gpu"]["fault"]:

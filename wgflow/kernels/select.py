@@ -10,7 +10,7 @@ from typing import Any, Protocol
 from numpy.typing import NDArray
 
 from wgflow.base.errors import BackendError
-from wgflow.base.registry import check_name, unknown
+from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
 from wgflow.model.depth import Network
@@ -63,8 +63,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     if threads is not None:
         threads = whole("threads", threads)
     check_name("dtype", dtype, DTYPES)
-    if not isinstance(backend, str):  # an array, say, which no name can be compared with
-        raise unknown("backend", backend, (*BACKENDS, "auto"))
+    check_name("backend", backend, (*BACKENDS, "auto"))
     if backend == "auto":
         from wgflow.kernels import auto
 
@@ -86,11 +85,9 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
             return select("reference", problem, threads)
         _only_double(dtype, "a block, activation or loss of your own")
         return NumpyBlocked(problem, threads)
-    if backend == "gpu":
-        from wgflow.kernels.gpu.backend import Gpu
+    from wgflow.kernels.gpu.backend import Gpu
 
-        return Gpu(problem, dtype)
-    raise unknown("backend", backend, (*BACKENDS, "auto"))
+    return Gpu(problem, dtype)
 
 
 def _only_double(dtype: str, what: str) -> None:

@@ -6,7 +6,7 @@ import tomllib
 from pathlib import Path
 
 from wgflow.base.errors import InputError
-from wgflow.base.registry import check_name
+from wgflow.base.registry import lookup
 from wgflow.base.terminal import console, printable, show
 
 
@@ -31,9 +31,7 @@ def study_path(choice: str) -> Path:
                 f"study {choice}: expected a TOML file, got no such file; --list shows the bundled studies"
             )
         return path
-    bundled = {path.stem: path for path in studies_folder().glob("*.toml")}
-    check_name("study", choice, bundled)
-    return bundled[choice]
+    return lookup("study", choice, {path.stem: path for path in studies_folder().glob("*.toml")})
 
 
 def show_studies(folder: Path) -> None:

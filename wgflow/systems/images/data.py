@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.registry import unknown
+from wgflow.base.registry import check_name
 from wgflow.base.validate import whole
 from wgflow.model import data_files, image_files
 from wgflow.model.data_files import Digests
@@ -108,10 +108,9 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
         If the files are missing, cut short, of the wrong size, hold labels that are none, or are not the published or
         the known ones.
     """
+    check_name("images", name, (*LAYOUTS, "digit_images"))
     if name == "digit_images":
         return digit_images()
-    if name not in LAYOUTS:
-        raise unknown("images", name, (*LAYOUTS, "digit_images"))
     if path is None:
         raise InputError(f"path: expected where {name} lies, got none; {LAYOUTS[name].advice}")
     try:
