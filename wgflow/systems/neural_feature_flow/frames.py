@@ -100,8 +100,8 @@ class Motion:
             if clock.done:
                 return
             before = float(first.loss)
-            state, first, dissipated = self._step(state, first, own=moved)  # from then on no caller holds it
-            moved = True
+            state, dissipated = self._step(state, first, own=moved)  # from then on no caller holds it
+            moved, first = True, self._look(state)
             clock.tick(self.h)
             balance = balance.after(before, float(first.loss), 0.0, dissipated, clock.s, False, allowed)
             if on_step is not None:
@@ -113,17 +113,15 @@ class Motion:
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):  # a divergence is found at the next frame
             return network.drift(*state) if self.method == "flow" else network.gradient(state.weights)
 
-    def _step(self, state: State, first: Drift, own: bool) -> tuple[State, Drift, float]:
-        """State after a step, first stage there, and the integral of the dissipation over the step, if it is known."""
+    def _step(self, state: State, first: Drift, own: bool) -> tuple[State, float]:
+        """State after a step and the integral of the dissipation over the step, if it is known."""
         network, table, h = self.system.network, self.integrator, self.h
         with one_thread(), np.errstate(over="ignore", invalid="ignore"):
             if self.method == "descent":
-                weights = descent_step(network, state.weights, h, table, own, first)
-                return State(weights, state.features), network.gradient(weights), math.nan
+                return State(descent_step(network, state.weights, h, table, own, first), state.features), math.nan
             stages = flow_stages(network, state, h, table, first)
             dissipated = h * sum(weight * float(stage.rate) for weight, stage in zip(table.b, stages, strict=True))
-            state = flow_step(network, state, h, table, own, stages)
-            return state, network.drift(*state), dissipated
+            return flow_step(network, state, h, table, own, stages), dissipated
 
     def _frame(self, state: State, first: Drift, clock: StepClock, balance: EnergyBalance, good: Frame | None) -> Frame:
         network, count = self.system.network, self.system.units

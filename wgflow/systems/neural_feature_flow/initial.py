@@ -83,15 +83,8 @@ def regress(h: Array, alpha: Array, ridge: float = 0.0, rcond: float = RCOND) ->
         h1(beta_(l-1)), one row a source unit.
     alpha : ndarray (m', N)
         Features wanted, one row a target unit.
-    ridge : float, optional
-        Penalty, >= 0.
-    rcond : float, optional
-        Singular values below rcond times the largest are left out, >= 0.
-
-    Returns
-    -------
-    Regression
-        Weights, rank, residual.
+    ridge, rcond : float, optional
+        Penalty, >= 0; singular values below rcond times the largest are left out, >= 0.
 
     Raises
     ------
@@ -128,10 +121,8 @@ def minimum_norm(
 
     Parameters
     ----------
-    network : Network
-        Data and activations.
-    units : int
-        m.
+    network, units : Network, int
+        Data and activations, and m.
     seed : int, optional
         Draws are functions of (seed, layer, unit, training point).
     sigma : float, optional
@@ -175,15 +166,9 @@ def minimum_norm(
         alpha = alpha if ridge == 0 else fits[-1].weights.T @ h / units
         alphas.append(alpha)
         betas.append(betas[-1] + network.h2.value(alpha) if network.skip else alpha)
-    weights = Weights(inner, tuple(fit.weights for fit in fits), np.full(units, outer))
-    return Start(
-        weights,
-        Features(tuple(alphas), tuple(betas)),
-        tuple(fit.rank for fit in fits),
-        tuple(fit.residual for fit in fits),
-        tuple(noises) if draw == "features" else None,
-        sigma,
-    )
+    middle, rank, residual = zip(*fits, strict=True)
+    weights, features = Weights(inner, middle, np.full(units, outer)), Features(tuple(alphas), tuple(betas))
+    return Start(weights, features, rank, residual, tuple(noises) if draw == "features" else None, sigma)
 
 
 def standard(network: Network, units: int, seed: int = 0, sigma: float = 1.0) -> Weights:
@@ -194,10 +179,8 @@ def standard(network: Network, units: int, seed: int = 0, sigma: float = 1.0) ->
 
     Parameters
     ----------
-    network : Network
-        Data and activations.
-    units : int
-        m.
+    network, units : Network, int
+        Data and activations, and m.
     seed : int, optional
         The weights of the first units are those of a smaller network with the same seed.
     sigma : float, optional
