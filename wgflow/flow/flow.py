@@ -243,9 +243,9 @@ class Flow(Copyable):
             if whole("batch", self.batch) > samples:
                 raise InputError(f"batch: expected 1 to {samples} samples, got {describe(self.batch)}")
             rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
-        if any(getattr(each, "reflects", False) for each in self.ingredients) and self.boundary != "reflect":
+        if any(getattr(operator, "reflects", False) for operator in self.ingredients) and self.boundary != "reflect":
             raise InputError(f"boundary: expected 'reflect' where noise acts on tau, got {self.boundary!r}")
-        stochastic = self.batch is not None or any(getattr(each, "random", False) for each in self.ingredients)
+        stochastic = self.batch is not None or any(getattr(operator, "random", False) for operator in self.ingredients)
         if self.rule.adaptive and stochastic:
             raise InputError(
                 f"step rule {self.rule.name!r}: expected neither batches nor noise, since it compares energies or "

@@ -4,7 +4,7 @@ A record of the binary version (Krizhevsky 2009, and the data set's page) is one
 then fine), and 3072 bytes of pixels: the red plane, the green, the blue, each 32 x 32 row by row.
 
 What is verified: the two archives have MD5 digests on their author's page. Files that were unpacked have none there;
-those of CIFAR-10 are held against digests that two unrelated public projects record alike, those of CIFAR-100 cannot be
+those of CIFAR-10 are compared with digests that two unrelated public projects agree on, those of CIFAR-100 cannot be
 verified, so the archive is asked for.
 """
 
