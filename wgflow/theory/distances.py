@@ -143,9 +143,7 @@ def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) 
     return Distance(size * value, "sliced", size * (spread / (2 * value)) if value else 0.0)
 
 
-def by_depth(
-    a: Particles, b: Particles, layers: int, method: str = "auto", directions: int = 256, seed: int = 0
-) -> ByDepth:
+def by_depth(a: Particles, b: Particles, layers: int) -> ByDepth:
     """Distances between the conditional laws of theta, slice by slice of depth.
 
     Under ``Layers(L)`` with ``layers = L`` slices are layers and this is exact; for other measures depth is cut into
@@ -157,8 +155,6 @@ def by_depth(
         The measures; in each slice the masses are rescaled to sum 1.
     layers : int
         L >= 1, slice of tau floor(tau L).
-    method, directions, seed : optional
-        As for :func:`distance`, in each slice.
 
     Raises
     ------
@@ -170,7 +166,7 @@ def by_depth(
         raise InputError(f"a, b: expected equally many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     parts = [conditionals(rho, layers) for rho in (a, b)]
     distances = [
-        between(rho.theta[i], nu.theta[j], p, q, method, directions, seed)
+        between(rho.theta[i], nu.theta[j], p, q)
         for rho, nu, (i, p), (j, q) in ((a, b, *pair) for pair in zip(*parts, strict=True))
     ]
     values = np.array([distance.value for distance in distances])

@@ -48,10 +48,10 @@ def compare_with_iid(value: float, iid: Sequence[float]) -> IidComparison:
     return IidComparison(float(value), float(np.mean(iid)), float(np.std(iid, ddof=1)))
 
 
-def initial_law(problem: Problem, scale: Mapping[str, float] | None = None, tau: str = "uniform") -> Law:
-    """Law of :meth:`Particles.draw`, which can be pickled; raises InputError for wrong names."""
-    Particles.draw(problem, 1, 0, scale, tau)  # checks the names
-    return partial(_drawn, problem, scale, tau)
+def initial_law(problem: Problem, scale: Mapping[str, float] | None = None) -> Law:
+    """Law of :meth:`Particles.draw` with uniform depths, which can be pickled; raises InputError for wrong names."""
+    Particles.draw(problem, 1, 0, scale)  # checks the names
+    return partial(_drawn, problem, scale)
 
 
 def draws(law: Law, count: int, seed: int, number: int, purpose: str = "clouds") -> list[tuple[Array, Array]]:
@@ -77,6 +77,6 @@ def draws(law: Law, count: int, seed: int, number: int, purpose: str = "clouds")
     return out
 
 
-def _drawn(problem: Problem, scale: Mapping[str, float] | None, tau: str, count: int, seed: int) -> tuple[Array, Array]:
-    particles = Particles.draw(problem, count, seed, scale, tau)
+def _drawn(problem: Problem, scale: Mapping[str, float] | None, count: int, seed: int) -> tuple[Array, Array]:
+    particles = Particles.draw(problem, count, seed, scale, "uniform")
     return particles.theta, particles.tau

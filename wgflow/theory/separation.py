@@ -31,6 +31,7 @@ from wgflow.theory.reference_laws import IidComparison, Law, compare_with_iid, d
 from wgflow.theory.support import CoverageReference, directions
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
+_ENSEMBLES = 19
 _TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
 
 
@@ -102,7 +103,7 @@ class SeparationEstimator:
         count: int,
         law: Law | None = None,
         fresh: int = 1000,
-        ensembles: int = 19,
+        ensembles: int = _ENSEMBLES,
         seed: int = 0,
     ) -> None:
         self.kind: Kind = kind(problem)
@@ -209,9 +210,7 @@ def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
     return np.flatnonzero((of == layer) & (rho.mass > 0))
 
 
-def separation(
-    energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, seed: int = 0, ensembles: int = 19
-) -> Assumption:
+def separation(energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None) -> Assumption:
     """Check whether the particles at depth t0 are consistent with the separation property.
 
     Parameters
@@ -220,15 +219,15 @@ def separation(
         The measure, and its problem and depth scheme.
     t0 : float, optional
         Depth in [0, 1].
-    law, seed, ensembles : callable, int, int, optional
-        As for :class:`SeparationEstimator`.
+    law : callable, optional
+        As for :class:`SeparationEstimator`, whose defaults hold for the rest.
 
     Returns
     -------
     Assumption
         ``number`` is the fraction of the shadow covered. ``fail`` if a closed half-space of shadows is empty, which
         excludes the property for these points; ``pass`` if no iid ensemble leaves a larger hole (another iid one
-        does with probability 1/(ensembles + 1)); ``unknown`` in between, as for particles that gathered along the flow.
+        does with probability 1/20); ``unknown`` in between, as for particles that gathered along the flow.
 
     Raises
     ------
@@ -238,13 +237,13 @@ def separation(
     rows = at_depth(energy.depth, rho, t0)
     if not len(rows):
         raise InputError(f"t0: expected a depth with particles, got none at {t0:g}")
-    estimator = SeparationEstimator(energy.problem, len(rows), law, ensembles=ensembles, seed=seed)
+    estimator = SeparationEstimator(energy.problem, len(rows), law)
     measured = estimator.measure(rho.theta[rows])
     unit = " degrees" if measured.kind == "2-homogeneous" else " standard deviations"
     sentence = (
         f"At t0 = {t0:g} the shadows of {len(rows)} particles cover {measured.covered.value:.2f} of the law's "
         f"(iid {measured.covered.iid:.2f}); the largest hole is {measured.hole.value:.3g}{unit} "
-        f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {ensembles} clouds); "
+        f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {_ENSEMBLES} clouds); "
         f"{'no half-space is' if measured.surrounds else 'a half-space is'} empty."
     )
     theorem = "6.1" if measured.kind == "2-homogeneous" else "6.2"

@@ -126,17 +126,16 @@ class SupportEstimator:
         seed: int = 0,
         groups: Mapping[str, slice] | None = None,
     ) -> None:
-        self.count = whole("count", count)
-        iid = reference_laws.draws(law, count, seed, whole("ensembles", ensembles, least=2))
+        iid = reference_laws.draws(law, whole("count", count), seed, whole("ensembles", ensembles, least=2))
         fresh = reference_laws.draws(law, whole("draws", draws, least=20), seed, 1, "fresh draws")[0]
         self.parameters = iid[0][0].shape[1]
         pooled = [np.concatenate(arrays) for arrays in zip(*iid, fresh, strict=True)]
         parts = [column_spread(pooled[0]), column_spread(pooled[1][:, None])]
         spread = np.concatenate([part.unit * part.deviation for part in parts])
         self.scale = np.where(np.concatenate([part.constant for part in parts]), 1.0, spread)
-        points = [self._points(*ensemble) for ensemble in iid]
-        self._joint = CoverageReference(self._points(*fresh), points)
-        self._separation, self._thinnest = [_separation(each) for each in points], [thinnest(each) for each in points]
+        iid_points = [self._points(*ensemble) for ensemble in iid]
+        self._joint = CoverageReference(self._points(*fresh), iid_points)
+        self._separation, self._thinnest = list(map(_separation, iid_points)), list(map(thinnest, iid_points))
         self._tau = [uniformity(depths) for _, depths in iid]
         self._groups = {"theta": slice(None)} | dict(groups or {})
         self._directions = {}

@@ -21,6 +21,7 @@ from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference_laws import Law, draws
 
 _AT_ONCE = 2**22  # numbers of features in memory
+_MATRIX_ROWS, _FITTED = 512, 1024  # rows of the matrix-valued kernel, and of the fit to the targets, at most
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
 
 
@@ -89,7 +90,7 @@ def spectrum(values: Array) -> Spectrum:
     return Spectrum(len(values), rank, float(values[0]), float(values[-1]), bool(ends))
 
 
-def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1024, unknowns: int = 512) -> Assumption:
+def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1024) -> Assumption:
     """Full rank of the Gram matrix at the data, of the scalar kernel and, on fewer samples, of the matrix-valued one.
 
     Parameters
@@ -100,9 +101,9 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
         Reference law; its depths are not used.
     seed : int, optional
         Seed of the features and of the choice of samples.
-    samples, unknowns : int, optional
-        Samples of the scalar kernel, and rows m D of the matrix-valued one, at most. Each takes twice as many features
-        as rows.
+    samples : int, optional
+        Samples of the scalar kernel at most; the matrix-valued one has at most 512 rows m D. Each takes twice as many
+        features as rows.
 
     Returns
     -------
@@ -114,7 +115,7 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     width = problem.shape[1]
     rows = chosen(problem, whole("samples", samples), seed)
     scalar = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * len(rows), seed), rows)))
-    few = chosen(problem, max(1, whole("unknowns", unknowns) // width), seed)
+    few = chosen(problem, max(1, _MATRIX_ROWS // width), seed)
     matrix = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix")))
     ratio = scalar.smallest / scalar.largest if scalar.largest > 0 else 0.0
     sentence = (
@@ -134,19 +135,17 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     return Assumption("universal kernel", verdict, ratio, sentence, source)
 
 
-def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) -> Assumption:
+def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
     """Whether some measure has zero loss: equal inputs with other targets, and a fit by random features.
 
     Outputs lie in the range of W1 and are equal for equal inputs, so E >= mean_m |y_m - Pi ybar|**2 / 2 with ybar the
-    mean target of the inputs equal to x_m and Pi the projection onto that range. The fit is by least squares with the
-    features W1 f(X(0), theta_j), the network to first order in its blocks.
+    mean target of the inputs equal to x_m and Pi the projection onto that range. At most 1024 numbers m K are fitted by
+    least squares with twice as many features W1 f(X(0), theta_j), the network to first order in its blocks.
 
     Parameters
     ----------
     problem, law, seed
         As for :func:`universal_kernel`.
-    unknowns : int, optional
-        Numbers m K fitted, at most; twice as many features.
 
     Returns
     -------
@@ -169,7 +168,7 @@ def attainable(problem: Problem, law: Law, seed: int = 0, unknowns: int = 1024) 
         why = "equal inputs have different targets, or targets leave the range of the readout"
         return result("fail", bound, f"E >= {bound:.3g} for every network: {why}.")
     outputs = problem.shape[2]
-    rows = chosen(problem, max(1, whole("unknowns", unknowns) // outputs), seed)
+    rows = chosen(problem, max(1, _FITTED // outputs), seed)
     matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
     values, vectors = np.linalg.eigh(matrix)
     eigenvalues = spectrum(values)
