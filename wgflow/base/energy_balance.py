@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 from typing import NamedTuple
 
-_ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}  # of E, relative to E or to its change so far
+# Largest change of E that may be rounding, relative to E or to its change so far, by precision.
+ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}
 
 
 class EnergyBalance(NamedTuple):
@@ -65,7 +66,7 @@ class EnergyBalance(NamedTuple):
         switched : bool
             Whether particles changed places in depth.
         rounding : float
-            From :func:`rounding`.
+            Of :data:`ROUNDING`, for the precision of E.
         """
         change = end - start - explicit
         defect = abs(change + dissipated)
@@ -89,8 +90,3 @@ class EnergyBalance(NamedTuple):
 
 EMPTY = EnergyBalance()
 LENGTH = len(EMPTY)
-
-
-def rounding(dtype: str) -> float:
-    """Largest change of E that may be rounding, relative to E or to its change so far, for a precision by name."""
-    return _ROUNDING[dtype]

@@ -9,7 +9,6 @@ leaves by one of three ways: :func:`say` for a line on stderr, :func:`show` for 
 from __future__ import annotations
 
 import argparse
-import codecs
 import contextlib
 import io
 import os
@@ -198,10 +197,11 @@ def _put(text: str, stream: Any) -> None:
     """Write text to a stream, in the characters it has; one that fails is silent from then on."""
     if stream is None or getattr(stream, "closed", False):
         return
+    encoding = _encoding(stream)
     try:
-        text.encode(_encoding(stream), getattr(stream, "errors", None) or "strict")
+        text.encode(encoding, getattr(stream, "errors", None) or "strict")
     except UnicodeEncodeError:
-        text = text.encode(_encoding(stream), _REPLACED).decode(_encoding(stream))
+        text = "".join(_in_encoding(character, encoding) for character in text)
     try:
         stream.write(text)
         stream.flush()
@@ -217,24 +217,17 @@ def _encoding(stream: Any) -> str:
     return getattr(stream, "encoding", None) or "utf-8"
 
 
-def _replace(error: UnicodeError) -> tuple[str, int]:
-    """Characters that an encoding lacks, in words or look-alikes of ASCII."""
-    if not isinstance(error, UnicodeEncodeError):
-        raise error
-    return "".join(map(_in_ascii, error.object[error.start : error.end])), error.end
-
-
-def _in_ascii(character: str) -> str:
+def _in_encoding(character: str, encoding: str) -> str:
+    """Character, or a word or look-alike of ASCII if the encoding lacks it."""
+    with contextlib.suppress(UnicodeEncodeError):
+        character.encode(encoding)
+        return character
     name = unicodedata.name(character, "")
     if name.startswith("GREEK SMALL LETTER "):
         return name.rsplit(" ", 1)[-1].lower()
     if name.startswith("BRAILLE PATTERN"):
         return " " if name.endswith("BLANK") else "*"
     return _IN_ASCII.get(character) or character.encode("ascii", "backslashreplace").decode()
-
-
-_REPLACED = "wgflow.replaced"
-codecs.register_error(_REPLACED, _replace)
 
 
 def _occupy() -> None:

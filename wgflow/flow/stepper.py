@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base.energy_balance import EnergyBalance, rounding
+from wgflow.base.energy_balance import ROUNDING, EnergyBalance
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame, Index
 from wgflow.base.user_objects import is_builtin
@@ -86,7 +86,7 @@ class HostStepper:
         self._dynamics, self._rho, self._switched = dynamics, rho, switched
         self._energy, self._boundary = dynamics.energy, dynamics.boundary
         self._balance = balance if dynamics.measured else None
-        self._rounding = rounding(dynamics.energy.dtype)
+        self._rounding = ROUNDING[dynamics.energy.dtype]
         # Factors in the dissipation, which divides |v|**2 by the mobilities; pinned parameters add nothing.
         mobility = dynamics.mobility or (np.ones(rho.theta.shape[1]), 1.0)
         by_column, by_depth = (np.where(np.asarray(factor) > 0, factor, 1.0) for factor in mobility)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from wgflow.base.energy_balance import EnergyBalance, rounding
+from wgflow.base.energy_balance import ROUNDING, EnergyBalance
 from wgflow.base.rng import key
 from wgflow.base.types import Frame, Index
 from wgflow.flow.device_depth import DeviceLayers, device_layers
@@ -71,7 +71,7 @@ class DeviceStepper:
         self._nonfinite = empty(tiles(self._count), np.float64)
         self._penalty = empty(tiles(int(net.first[-1])), np.float64)
         self._status = put(DeviceStatus.initial(switched, balance))
-        self._rounding = rounding(dynamics.energy.dtype)
+        self._rounding = ROUNDING[dynamics.energy.dtype]
         places = [(state.theta, state.tau) for state in self._states]
         self._frames = DeviceFrames(gpu.device, dynamics, self._status, places, rho.mass)
         self._states[0].layers.arrange(self._states[0].tau)

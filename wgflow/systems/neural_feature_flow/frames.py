@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from wgflow.base.energy_balance import EMPTY, EnergyBalance, rounding
+from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.environment import one_thread
 from wgflow.base.errors import DivergenceError, InputError, describe
 from wgflow.base.types import Frame, Spec
@@ -90,7 +90,7 @@ class Motion:
                 one_thread()
             ):  # matrices become arrays, as files store them, so that a resumed run takes the same steps
                 state = self.system.unpack(self.system.pack(start if isinstance(start, State) else start()))
-        balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, rounding("float64")
+        balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, ROUNDING["float64"]
         good: Frame | None = None
         moved, first = False, self._look(state)
         while True:
