@@ -8,7 +8,7 @@ import pytest
 import wgflow
 from wgflow.report import style
 from wgflow.sims import run
-from wgflow.studies.degeneracy.reduce import falls, spreads
+from wgflow.studies.degeneracy.figure import falls, spreads
 from wgflow.studies.feature_rate import reduce as features
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace

@@ -35,7 +35,7 @@ from wgflow.stats.paired_test import paired_test
 from wgflow.studies.cifar.reduce import Comparison
 from wgflow.studies.convergence import baselines
 from wgflow.studies.convergence import reduce as convergence
-from wgflow.studies.degeneracy.reduce import Spread
+from wgflow.studies.degeneracy.figure import Spread
 from wgflow.studies.depth_width import reduce as depth_width
 from wgflow.studies.ensemble import reduce as measured
 from wgflow.studies.feature_rate import reduce as features
@@ -230,10 +230,10 @@ def envelope(monkeypatch, kind):
 
 
 def landscape(monkeypatch, kind):
-    reduce, (s, values) = module("landscape.reduce"), of_kind(kind)
+    figure, (s, values) = module("landscape.figure"), of_kind(kind)
     supports = ("full", "point", "origin")
-    return reduce.Landscape(
-        1.0, [reduce.Run("deposit", support, "0", s, values, values, -values) for support in supports]
+    return figure.Landscape(
+        1.0, [figure.Run("deposit", support, "0", s, values, values, -values) for support in supports]
     )
 
 

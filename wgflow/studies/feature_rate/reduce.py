@@ -27,10 +27,8 @@ class Parts(NamedTuple):
 
     Attributes
     ----------
-    inner : ndarray (n, d)
-        Their v_1.
-    alpha, beta : ndarray (n, (L - 1) N), (n, L N)
-        Their features.
+    inner, alpha, beta : ndarray (n, d), (n, (L - 1) N), (n, L N)
+        Their v_1 and their features.
     among : ndarray (L - 1, n, n)
         Weights among them, target unit first.
     """
@@ -46,20 +44,12 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    units, step : int, float
-        m and h.
-    method, start : str
-        Of its study.
-    seed : int
-        Its seed.
+    units, step, method, start, seed : int, float, str, str, int
+        m, h, and what its study says.
     parts : list of Parts
         First units at each time.
-    outputs : ndarray (T, N)
-        Outputs.
-    energy : ndarray (T,)
-        Loss.
-    eigenvalues : ndarray (T,)
-        Least eigenvalue of any layer's Gram matrix.
+    outputs, energy, eigenvalues : ndarray (T, N), (T,), (T,)
+        Outputs, loss, and least eigenvalue of any layer's Gram matrix.
     """
 
     units: int
@@ -111,17 +101,17 @@ def gaps(work: Workspace) -> list[Gaps]:
         If there is no seed whose members reached the end.
     """
     found = _runs(work)
-    fitted = [each for each in found if each.method == "descent" and each.start == "minimum_norm"]
-    references = {each.seed: each for each in found if each.start == "ideal"}
-    usual = _mode([each.step for each in fitted])
-    sizes = tuple(sorted({each.units for each in fitted if each.step == usual}))
-    by_size = {(each.seed, each.units): each for each in fitted if each.step == usual}
+    fitted = [run for run in found if run.method == "descent" and run.start == "minimum_norm"]
+    references = {run.seed: run for run in found if run.start == "ideal"}
+    usual = _mode([run.step for run in fitted])
+    sizes = tuple(sorted({run.units for run in fitted if run.step == usual}))
+    by_size = {(run.seed, run.units): run for run in fitted if run.step == usual}
     seeds = [seed for seed in sorted(references) if all((seed, m) in by_size for m in sizes)]
     if not seeds:
         raise InputError(f"{work.folder}: expected a seed whose networks reach the end, got none")
     with Trajectory(work.trajectories()[0]) as trajectory:
         times = trajectory.series("s")
-    flows = {(each.seed, each.units): each for each in found if each.method == "flow" and each.start != "ideal"}
+    flows = {(run.seed, run.units): run for run in found if run.method == "flow" and run.start != "ideal"}
     out = []
     for t, s in enumerate(times):
         pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
@@ -132,7 +122,7 @@ def gaps(work: Workspace) -> list[Gaps]:
             by_units["epsilon"] = estimate(sizes, len(seeds), rates.rms(squares), "epsilon")
         largest = np.mean([[_largest(a, b, t) for a, b in row] for row in pairs], axis=0)
         by_rate, m = _by_rate(fitted, flows, t, f"rate {s!r}") if t else ({}, 0)  # at the start there is none
-        least = min(float(each.eigenvalues[t]) for each in found)
+        least = min(float(run.eigenvalues[t]) for run in found)
         out.append(Gaps(float(s), by_units, largest, by_rate, m, least))
     return out
 
@@ -141,11 +131,11 @@ def _by_rate(
     fitted: Sequence[Run], flows: dict[tuple[int, int], Run], t: int, name: str
 ) -> tuple[dict[str, Estimate], int]:
     """Distances to the flow of the same units, against 1/h."""
-    with_flow = [each for each in fitted if (each.seed, each.units) in flows]
+    with_flow = [run for run in fitted if (run.seed, run.units) in flows]
     if not with_flow:
         return {}, 0
-    m = _mode([each.units for each in with_flow])
-    by_step = {(each.seed, each.step): each for each in with_flow if each.units == m}
+    m = _mode([run.units for run in with_flow])
+    by_step = {(run.seed, run.step): run for run in with_flow if run.units == m}
     steps = sorted({step for _, step in by_step}, reverse=True)
     seeds = [seed for seed in sorted({seed for seed, _ in by_step}) if all((seed, h) in by_step for h in steps)]
     pairs = [[(by_step[seed, h], flows[seed, m]) for h in steps] for seed in seeds]

@@ -2,16 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.base.scaling import norms
+from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
+from wgflow.report.member_selection import undiverged_members
 from wgflow.report.series_change import FALLS, OSCILLATES, change, joint_change
 from wgflow.report.wording import span
-from wgflow.studies.landscape.reduce import SEARCH, Landscape, Run, rows, runs
 from wgflow.studies.requirements import varies
+from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.theory.certificate import certificate
+from wgflow.trajectory import Trajectory
 
 _LOOKS = {  # of a start: description, colour, marker
     "full": ("full support", style.COLOURS[0], "o"),
@@ -20,6 +28,75 @@ _LOOKS = {  # of a start: description, colour, marker
 }
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
 NEGLIGIBLE = 1e-8  # slopes above minus this count as zero
+_SEARCH = 32  # starts of a certificate
+
+
+class Run(NamedTuple):
+    """A run along its frames.
+
+    Attributes
+    ----------
+    depth, support, seed : str
+        Scheme, kind of start, and seed of it.
+    s, energy, dissipation, value : ndarray (F,)
+        Flow time, E, -dE/ds, and the certificate's <dE/drho, nu - rho>.
+    """
+
+    depth: str
+    support: str
+    seed: str
+    s: Array
+    energy: Array
+    dissipation: Array
+    value: Array
+
+
+class Landscape(NamedTuple):
+    """Runs, and the bound of |theta| in their certificates: one ball for all makes them comparable."""
+
+    radius: float
+    runs: list[Run]
+
+
+def runs(work: Workspace) -> Landscape:
+    """Members that did not diverge.
+
+    Raises
+    ------
+    InputError
+        If there is none.
+    """
+    files = undiverged_members(work)
+    radius = max(_farthest(file) for file in files)
+    return Landscape(radius, [_run(file, radius) for file in files])
+
+
+def _farthest(file: MemberFile) -> float:
+    """Largest |theta_i| of a member's particles with mass."""
+    with Trajectory(file.path) as trajectory:
+        return max(float(norms(frame.theta[frame.mass > 0]).max(initial=0.0)) for frame in trajectory)
+
+
+def _run(file: MemberFile, radius: float) -> Run:
+    with Trajectory(file.path) as trajectory:
+        energy = trajectory.energy()
+        value = [certificate(energy, frame.particles, radius, _SEARCH, s=frame.s).value for frame in trajectory]
+        s, loss, dissipation = (trajectory.series(name) for name in ("s", "energy", "dissipation"))
+    support, seed = str(file.values["particles.support"]), str(file.values.get("seed", ""))
+    return Run(energy.depth.name, support, seed, s, loss, dissipation, np.array(value))
+
+
+def rows(runs: Sequence[Run]) -> list[Spec]:
+    """Start and end of every member, as plain JSON rows."""
+    return [
+        {"depth": run.depth, "support": run.support, "seed": run.seed}
+        | {
+            f"{label}_{when}": float(getattr(run, name)[at])
+            for label, name in (("energy", "energy"), ("dissipation", "dissipation"), ("certificate", "value"))
+            for when, at in (("start", 0), ("end", -1))
+        }
+        for run in runs
+    ]
 
 
 @figure("landscape", runs, needs=(varies("particles.support"),))
@@ -27,20 +104,18 @@ def landscape(found: Landscape) -> Result:
     """Loss, dissipation and certificate along s, a row of panels for each depth scheme, a colour for each support."""
     caption = (
         "Loss, dissipation ∫|∇δE/δρ|² dρ and descent certificate, the least <δE/δρ, ν − ρ> over |θ| <= "
-        f"{found.radius:.3g} ({SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at the foot."
+        f"{found.radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at "
+        "the foot."
     )
     return Result(_finding(found.runs), caption, lambda: _draw(found.runs), {"landscape": rows(found.runs)})
-
-
-def _ends(runs: list[Run], support: str, depth: str | None = None) -> list[Run]:
-    return [run for run in runs if run.support == support and depth in (None, run.depth)]
 
 
 def _finding(runs: list[Run]) -> str:
     """Outcome for each support, a sentence each."""
     parts = []
     for support in dict.fromkeys([*_LOOKS, *(run.support for run in runs)]):
-        chosen, (words, *_) = _ends(runs, support), _LOOKS.get(support, (f"support {support}",))
+        chosen = [run for run in runs if run.support == support]
+        words, *_ = _LOOKS.get(support, (f"support {support}",))
         if not chosen:
             continue
         until = span((float(run.s[-1]) for run in chosen), "g")
@@ -81,8 +156,9 @@ def _draw(runs: list[Run]) -> Figure:
 
 
 def _verdict(runs: list[Run], depth: str) -> str:
-    full = _ends(runs, "full", depth)
-    others = [run for run in runs if run.depth == depth and run.support != "full"]
+    full, others = (
+        [run for run in runs if run.depth == depth and (run.support == "full") == whole] for whole in (True, False)
+    )
     fell = {change(run.s, run.energy).kind for run in full} == {FALLS}
     moving = any(change(run.s, run.energy).kind == OSCILLATES or _falling(run) for run in others)
     if not full or not others or not fell or moving:
