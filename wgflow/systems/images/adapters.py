@@ -25,7 +25,7 @@ from torch.func import functional_call
 from torch.nn.modules.dropout import _DropoutNd
 
 from wgflow.base.errors import InputError
-from wgflow.systems.images.residual_check import chance, chance_kept, tried, unhook
+from wgflow.systems.images.residual_check import generator_states, generators_kept, trial_of, unhook
 
 Split: TypeAlias = tuple[nn.Module, nn.Module | None]  # branch, after: block(x) = after(x + branch(x))
 Rule: TypeAlias = Callable[[nn.Module], Split | None]
@@ -145,12 +145,12 @@ def difference(block: nn.Module) -> Split:
     As the ``rule`` of :func:`wgflow.systems.images.convert.from_resnet` it needs the names of the stages, since it
     accepts any block; :func:`residual` accepts only blocks that prove to be residual.
     """
-    return Difference(block, tried(block).writes), None
+    return Difference(block, trial_of(block).writes), None
 
 
 def residual(block: nn.Module) -> Split | None:
     """Take a block by its difference if a trial shows that it is a residual one; None for another."""
-    trial = tried(block)
+    trial = trial_of(block)
     return None if trial.refused else (Difference(block, trial.writes), None)
 
 
@@ -233,11 +233,11 @@ def _agrees(block: nn.Module, post: bool) -> bool:
 def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
     """Whether a block and its split form agree at x, without drawing random numbers."""
     branch = Rest(copy.deepcopy(block), post)
-    with chance_kept():
-        before = chance()
+    with generators_kept():
+        before = generator_states()
         try:
             expected = block(x.clone())
-            drawn = chance() != before
+            drawn = generator_states() != before
             change = branch(x.clone())
         except Exception:  # somebody else's code: other arguments, shapes that do not fit, a check of its own
             return False

@@ -31,7 +31,6 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from wgflow.base import rng
 from wgflow.base.registry import check_name, lookup
-from wgflow.base.types import Array
 from wgflow.base.validate import whole
 from wgflow.model.particles import TAU_LAWS
 from wgflow.systems.images.blocks import Branch, Transition, basic, bottleneck
@@ -151,6 +150,7 @@ def build(
     what = lookup("architecture", name, ARCHITECTURES)
     classes = whole("classes", classes)
     channels = whole("channels", channels)
+    check_name("tau law", tau, TAU_LAWS)
     with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are written over
         body: list[nn.Module] = []
         for k, (before, width) in enumerate(zip((what.stem, *what.widths), what.widths, strict=False)):
@@ -159,7 +159,7 @@ def build(
                 stride, kind = 2 if k else 1, what.shortcut if shortcut is None else shortcut
                 body.append(Transition(_branch(what, k, before, width, stride), before, width, stride, kind))
             branches = [_branch(what, k, width, width) for _ in range(what.blocks - changes)]
-            depths = _depths(tau, seed, k, len(branches))
+            depths = None if tau == "grid" else rng.uniform(seed, f"initial tau, stage {k}", (len(branches), 1))[:, 0]
             body.append(MeanFieldStage(branches, depths, ends, axes) if mean_field else PlainStage(branches))
         stem = nn.Conv2d(channels, what.stem, 3, padding=1, bias=False)
         model = ResNet(stem, body, what.widths[-1], classes)
@@ -188,12 +188,6 @@ def _initialise(model: nn.Module, seed: int) -> None:
             weight.copy_(torch.from_numpy(drawn.astype(np.float32)).view_as(weight))
             if module.bias is not None:
                 module.bias.zero_()
-
-
-def _depths(law: str, seed: int, stage: int, blocks: int) -> Array | None:
-    """Initial depths of a stage, None for its own."""
-    check_name("tau law", law, TAU_LAWS)
-    return None if law == "grid" else rng.uniform(seed, f"initial tau, stage {stage}", (blocks, 1))[:, 0]
 
 
 def _branch(what: Architecture, stage: int, channels: int, width: int, stride: int = 1) -> Branch:

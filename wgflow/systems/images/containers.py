@@ -60,13 +60,13 @@ def class_name(module: nn.Module) -> str:
     return type(module).__name__
 
 
-def alike(module: nn.Module) -> object:
+def class_and_shapes(module: nn.Module) -> object:
     """What modules of one class with equal shapes have in common; torch.fx makes a class of one name for each."""
     inner = getattr(module, "_orig_mod", module)
     return type(inner).__module__, type(inner).__qualname__, class_name(module), inner is module, shapes(module)
 
 
-def held(container: nn.Module) -> list[tuple[str, nn.Module]]:
+def children_of(container: nn.Module) -> list[tuple[str, nn.Module]]:
     """Names and children, one that is held twice twice; none of a ScriptModule, whose children cannot be exchanged."""
     if isinstance(container, torch.jit.ScriptModule):
         return []
@@ -76,15 +76,11 @@ def held(container: nn.Module) -> list[tuple[str, nn.Module]]:
 def used_once(model: nn.Module) -> nn.Module:
     """Return a model, refused if another block, or what is no stage, has parameters of a stage's blocks as well."""
     owners: dict[int, str] = {}
-    inside: list[tuple[str, nn.Module]] = []
     for name, stage in model.named_modules():
-        if isinstance(stage, MeanFieldStage):
-            inside += [(f"{name}.branches.{i}".lstrip("."), branch) for i, branch in enumerate(stage.branches)]
-    for name, branch in inside:
-        for key, parameter in branch.named_parameters():
-            other = owners.setdefault(id(parameter), f"{name}.{key}")
-            if other != f"{name}.{key}":
-                raise _twice(f"{name}.{key}", other)
+        for i, branch in enumerate(stage.branches if isinstance(stage, MeanFieldStage) else ()):
+            for key, parameter in branch.named_parameters(prefix=f"{name}.branches.{i}".lstrip(".")):
+                if owners.setdefault(id(parameter), key) != key:
+                    raise _twice(key, owners[id(parameter)])
     for name, parameter in _outside("", model):
         if id(parameter) in owners:
             raise _twice(name, owners[id(parameter)])
@@ -96,7 +92,7 @@ def _outside(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]
     if not isinstance(module, MeanFieldStage):
         closed = isinstance(module, torch.jit.ScriptModule)
         yield from ((f"{name}.{key}".lstrip("."), each) for key, each in module.named_parameters(recurse=closed))
-        for key, child in held(module):
+        for key, child in children_of(module):
             yield from _outside(f"{name}.{key}".lstrip("."), child)
 
 

@@ -12,8 +12,8 @@ from torch import nn
 
 from wgflow.systems.images.adapters import Difference, Rest
 from wgflow.systems.images.blocks import Branch
-from wgflow.systems.images.containers import alike, class_name, held, in_a_row
-from wgflow.systems.images.residual_check import TOO_SMALL, tried
+from wgflow.systems.images.containers import children_of, class_and_shapes, class_name, in_a_row
+from wgflow.systems.images.residual_check import TOO_SMALL, trial_of
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 
 logger = logging.getLogger("wgflow.systems.images")
@@ -69,7 +69,7 @@ def _rule(branches: list[nn.Module]) -> tuple[str, str]:
     return "difference", f"{_PASS}: {kept}{more}"
 
 
-def announced(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
+def logged(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
     """Log the rule of every stage and the rows left unconverted, as a warning if there is a cost; return the model."""
     taken = report(model)
     left = [f"{name} ({why})" for name, why in _left(model, minimum)]
@@ -79,7 +79,7 @@ def announced(model: nn.Module, minimum: int, note: str = "") -> nn.Module:
     return model
 
 
-def because(model: nn.Module, minimum: int) -> str:
+def why_none(model: nn.Module, minimum: int) -> str:
     """Ending of the error message for a network without stages: a module and why it is not a residual block."""
     tries = (_left(model, minimum), _left(model, 1), _closed(model, minimum), _left(model, minimum, rows=True))
     name, why = next(chain.from_iterable(tries), ("", ""))
@@ -91,13 +91,13 @@ def _left(model: nn.Module, minimum: int, rows: bool = False) -> Iterator[tuple[
     for name, row in model.named_modules():
         if not in_a_row(row) or isinstance(row, PlainStage):
             continue
-        for _, group in groupby(held(row), key=lambda item: alike(item[1])):
+        for _, group in groupby(children_of(row), key=lambda item: class_and_shapes(item[1])):
             run = list(group)
             child = run[0][1]
             converted = any(isinstance(inner, PlainStage) for inner in child.modules())
             if len(run) < minimum or in_a_row(child) > rows or converted:
                 continue
-            trials = ((key, module, tried(module).refused) for key, module in run)
+            trials = ((key, module, trial_of(module).refused) for key, module in run)
             key, child, why = next((trial for trial in trials if trial[2]), ("", child, ""))
             if why and (why not in TOO_SMALL or isinstance(child, torch.jit.ScriptModule)):
                 yield f"{name}.{key}".lstrip("."), f"{class_name(child)} that {why}"

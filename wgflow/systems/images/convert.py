@@ -17,8 +17,8 @@ from wgflow.base.registry import check_name
 from wgflow.base.validate import whole
 from wgflow.systems.images.adapters import Difference, Rest, Rule, Scaled, Split, owns
 from wgflow.systems.images.blocks import Branch
-from wgflow.systems.images.containers import copied, held, in_a_row, used_once
-from wgflow.systems.images.conversion_report import announced, because
+from wgflow.systems.images.containers import children_of, copied, in_a_row, used_once
+from wgflow.systems.images.conversion_report import logged, why_none
 from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.systems.images.stage import stages as stages_of
 from wgflow.systems.images.stage_selection import one_stage, rules_of, runs
@@ -91,7 +91,7 @@ def from_resnet(
         return change
 
     if stages is not None:
-        return announced(used_once(_changed(model, by(*rules))), minimum)
+        return logged(used_once(_changed(model, by(*rules))), minimum)
     converted, note = None, ""
     for one_rule in rules:
         try:
@@ -106,9 +106,9 @@ def from_resnet(
         raise InputError(
             f"model: expected {minimum} or more residual blocks of one class and equal shapes in a row, in a "
             f"torch.nn.Sequential that has no forward of its own, got none in {type(model).__name__}"
-            f"{because(model, minimum)}"
+            f"{why_none(model, minimum)}"
         )
-    return announced(converted, minimum, note)
+    return logged(converted, minimum, note)
 
 
 def to_resnet(model: nn.Module) -> nn.Module:
@@ -219,7 +219,7 @@ def _rebuilt(name: str, module: nn.Module, change: Change, done: dict[int, list[
         return done[id(module)]
     rebuilt = change(name, module)
     if rebuilt is None:
-        inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in held(module)}
+        inner = {key: _rebuilt(f"{name}.{key}".lstrip("."), child, change, done) for key, child in children_of(module)}
         if in_a_row(module) and not isinstance(module, PlainStage) and any(len(parts) > 1 for parts in inner.values()):
             _filled(module, [part for parts in inner.values() for part in parts])
         else:

@@ -41,7 +41,7 @@ class Trial(NamedTuple):
     writes: bool = False
 
 
-def tried(block: nn.Module) -> Trial:
+def trial_of(block: nn.Module) -> Trial:
     """Try a copy of a module, on the CPU, in both modes and with weights 0; its own numbers stay as they are.
 
     Dropout counts as no random number: it is noise on the branch, drawn alike for one seed. Any other is a reason to
@@ -57,7 +57,7 @@ def tried(block: nn.Module) -> Trial:
         if any(each.dtype in (torch.float16, torch.bfloat16) for each in trial.parameters()):
             trial = trial.float()
         unhook(trial.modules())
-        with torch.no_grad(), chance_kept():
+        with torch.no_grad(), generators_kept():
             return _attempt(trial)
     except Exception as error:  # somebody else's code
         return Trial(f"cannot be tried ({_brief(error)})")
@@ -79,10 +79,10 @@ def _attempt(trial: nn.Module) -> Trial:
         return Trial(refused)
     writes = False
     for mode in (False, True):
-        given, before = x.clone(), chance()
+        given, before = x.clone(), generator_states()
         with _Undropped():
             trial.train(mode)(given)
-        if chance() != before:
+        if generator_states() != before:
             return Trial(f"takes random numbers other than dropout's in {'training' if mode else 'evaluation'}")
         writes = writes or not torch.equal(given, x)
     return Trial(
@@ -157,14 +157,14 @@ class _Undropped(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def chance() -> tuple[object, ...]:
+def generator_states() -> tuple[object, ...]:
     """States of the generators that a block may take numbers from: torch's, Python's, numpy's."""
     _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 # theirs, not ours
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(key).tobytes(), position
 
 
 @contextmanager
-def chance_kept() -> Iterator[None]:
+def generators_kept() -> Iterator[None]:
     """Leave those generators as they were: trying a block shall take nobody's random numbers."""
     python, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:

@@ -319,10 +319,7 @@ def _same_shapes(branches: nn.ModuleList) -> None:
 
 
 def _offers_last(branch: nn.Module) -> bool:
-    """Whether a branch offers a weight to be scaled: a tensor ``last``, and ``forward(x, last)`` that takes another.
-
-    Both are asked for, since ``last`` is a name that a layer may have as well.
-    """
+    """Whether a branch has a tensor ``last``, as a layer may be called too, and ``forward(x, last)`` takes another."""
     names = list(inspect.signature(branch.forward).parameters)
     return names[1:2] == ["last"] and isinstance(getattr(branch, "last", None), Tensor)
 

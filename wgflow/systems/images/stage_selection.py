@@ -11,8 +11,8 @@ from torch import nn
 from wgflow.base.errors import InputError, describe
 from wgflow.base.registry import lookup
 from wgflow.systems.images.adapters import Rule, Split, called_whole, closing, difference, residual, split, whole_split
-from wgflow.systems.images.containers import alike, class_name, held, in_a_row
-from wgflow.systems.images.residual_check import tried
+from wgflow.systems.images.containers import children_of, class_and_shapes, class_name, in_a_row
+from wgflow.systems.images.residual_check import trial_of
 from wgflow.systems.images.stage import MeanFieldStage
 from wgflow.systems.images.stage import stages as stages_of
 
@@ -37,7 +37,7 @@ def rules_of(rule: Rule | str) -> tuple[Rule, ...]:
 
 def runs(container: nn.Module, minimum: int, rule: Rule, make: Make) -> list[nn.Module] | None:
     """Modules of a container with its runs replaced by stages, or None if there is no run."""
-    children = [child for _, child in held(container)]
+    children = [child for _, child in children_of(container)]
     splits = zip(children, _splits(rule, children), strict=True)
     candidates = [(child, pair, _kind(child, pair)) for child, pair in splits]
     parts: list[nn.Module] = []
@@ -58,7 +58,7 @@ def _splits(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
         return [None if in_a_row(child) or stages_of(child) else rule(child) for child in children]
     splits = [rule(child) for child in children]
     if rule is whole_split:
-        for _, group in groupby(range(len(children)), key=lambda k: alike(children[k])):
+        for _, group in groupby(range(len(children)), key=lambda k: class_and_shapes(children[k])):
             row = list(group)
             if any(called_whole(children[k]) for k in row):
                 splits = [None if k in row else pair for k, pair in enumerate(splits)]
@@ -67,7 +67,7 @@ def _splits(rule: Rule, children: list[nn.Module]) -> list[Split | None]:
 
 def _kind(child: nn.Module, pair: Split | None) -> object:
     """Key shared by the blocks of one run; None for a module that is not a block."""
-    return None if pair is None else (alike(child), closing(pair[1]))
+    return None if pair is None else (class_and_shapes(child), closing(pair[1]))
 
 
 def one_stage(name: str, container: nn.Module, rules: tuple[Rule, ...], make: Make) -> list[nn.Module]:
@@ -81,7 +81,7 @@ def one_stage(name: str, container: nn.Module, rules: tuple[Rule, ...], make: Ma
 
 
 def _parts(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.Module]:
-    children = [child for _, child in held(container)]
+    children = [child for _, child in children_of(container)]
     splits = _splits(rule, children)
     first = next((k for k, pair in enumerate(splits) if pair is not None), len(splits))
     blocks = [pair for pair in splits if pair is not None]
@@ -106,5 +106,7 @@ def _parts(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.M
 
 def _stranger(child: nn.Module, k: int, rule: Rule) -> str:
     """Name of a child that a rule does not take, and why."""
-    why = (tried(child).refused or "is a row of blocks itself") if rule is residual else "is none that the rule knows"
+    why = "is none that the rule knows"
+    if rule is residual:
+        why = trial_of(child).refused or "is a row of blocks itself"
     return f"{class_name(child)} at {k}, which {why}"
