@@ -5,6 +5,7 @@ They come from scikit-learn; their hyperparameters are chosen on the training sa
 
 from __future__ import annotations
 
+import functools
 import warnings
 from collections.abc import Sequence
 from typing import Any, NamedTuple
@@ -56,15 +57,13 @@ def scores(work: Workspace) -> list[tuple[str, list[Score]]]:
     """
     out = []
     for group in groups(work):
-        by_size = {
-            n: [
-                file for file in group.files if file.reference == (n == group.reference) and file.values.get(COUNT) == n
-            ]
-            for n in (group.sizes[-1], group.reference)
-        }
-        own = [networks(files, f"mean-field network, N = {n}") for n, files in by_size.items()]
+        own = []
+        for n in (group.sizes[-1], group.reference):
+            same = [file for file in group.files if file.reference == (n == group.reference)]
+            files = [file for file in same if file.values.get(COUNT) == n]
+            own.append(networks(files, f"mean-field network, N = {n}"))
         score, train, heldout = own[0]
-        out.append((group.label, [each[0] for each in own] + others(train, heldout, score.parameters)))
+        out.append((group.label, [network[0] for network in own] + others(train, heldout, score.parameters)))
     return out
 
 
@@ -76,44 +75,36 @@ def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Pr
     InputError
         If the members have no held-out samples.
     """
-    found = []
+    scores = []
     for file in files:
         with Trajectory(file.path) as trajectory:
-            train, heldout = trajectory.energy("data"), trajectory.energy("heldout")
-            frame = trajectory[-1]
-        rho = frame.particles
-        found.append(_score(name, rho.theta.size, train.problem, heldout.problem, lambda x: train.predict(rho, x)))  # noqa: B023
-    if not found:
+            train, heldout, rho = trajectory.energy("data"), trajectory.energy("heldout"), trajectory[-1].particles
+        predict = functools.partial(train.predict, rho)
+        scores.append(_score(name, rho.theta.size, train.problem, heldout.problem, predict))
+    if not scores:
         raise InputError("models: expected members to score, got none")
-    means = np.mean([each[2:] for each in found], axis=0)
-    return Score(name, found[0].parameters, *map(float, means)), train.problem, heldout.problem
+    means = np.mean([score[2:] for score in scores], axis=0)
+    return Score(name, scores[0].parameters, *map(float, means)), train.problem, heldout.problem
 
 
 def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
     """Scores of the other models, the perceptron's width chosen for about so many parameters.
 
-    Parameters
-    ----------
-    train, heldout : Problem
-        Samples to fit and to score on.
-    parameters : int
-        Parameters of the networks to compare with.
-
     Raises
     ------
     InputError
-        If the samples are too few to fit one of them.
+        If the training samples are too few to fit one of them.
     """
     from threadpoolctl import threadpool_limits
 
     inputs, outputs = train.x.shape[1], train.y.shape[1]
     width = max(1, round((parameters - outputs) / (inputs + 1 + outputs)))
-    made = _classifiers(width, inputs) if train.loss.name == "cross_entropy" else _regressors(width, inputs)
+    models = _models(width, inputs, classes=train.loss.name == "cross_entropy")
     sizes = {"perceptron": width * (inputs + 1 + outputs) + outputs, "kernel ridge": train.y.size}
     scores = []
     with warnings.catch_warnings(), threadpool_limits(1):  # one thread: the same bits whatever the machine
         warnings.simplefilter("ignore")  # a perceptron that has not converged, constant features
-        for name, (model, labels) in made.items():
+        for name, (model, labels) in models.items():
             target = train.y.argmax(axis=1) if labels else train.y
             try:
                 model.fit(train.x, target[:, 0] if target.ndim == 2 and target.shape[1] == 1 else target)
@@ -135,47 +126,27 @@ def _score(
         answer: Array = outputs(problem.x)
         wrong = answer.argmax(axis=1) != problem.y.argmax(axis=1)
         error.append(float(np.mean(wrong)) if classes else np.nan)
-        told = probabilities or not classes
-        loss.append(float(np.mean(problem.loss.value(answer, problem.y))) if told else np.nan)
+        known = probabilities or not classes
+        loss.append(float(np.mean(problem.loss.value(answer, problem.y))) if known else np.nan)
     return Score(name, parameters, *loss, *error)
 
 
-def _regressors(width: int, inputs: int) -> dict[str, tuple[Any, bool]]:
+def _models(width: int, inputs: int, classes: bool) -> dict[str, tuple[Any, bool]]:
     """Models by name, and whether they are fitted to class numbers."""
-    from sklearn.linear_model import RidgeCV
-    from sklearn.neural_network import MLPRegressor
-
-    perceptron = MLPRegressor(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
-    return {
-        "ridge regression": (RidgeCV(_SHRINK), False),
-        "kernel ridge": (_kernel_ridge(inputs), False),
-        f"perceptron, {width} units": (_tuned(perceptron), False),
-    }
-
-
-def _classifiers(width: int, inputs: int) -> dict[str, tuple[Any, bool]]:
-    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
-    from sklearn.neural_network import MLPClassifier
-
-    perceptron = MLPClassifier(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
-    logistic = LogisticRegressionCV(Cs=6, cv=4, scoring="neg_log_loss", max_iter=500)
-    return {
-        "ridge regression": (RidgeCV(_SHRINK), False),
-        "logistic regression": (logistic, True),
-        "kernel ridge": (_kernel_ridge(inputs), False),
-        f"perceptron, {width} units": (_tuned(perceptron), True),
-    }
-
-
-def _kernel_ridge(inputs: int) -> Any:
     from sklearn.kernel_ridge import KernelRidge
-    from sklearn.model_selection import GridSearchCV
-
-    choices = {"alpha": _KERNEL["alpha"], "gamma": _KERNEL["gamma"] / inputs}
-    return GridSearchCV(KernelRidge(kernel="rbf"), choices, cv=4, scoring="neg_mean_squared_error")
-
-
-def _tuned(perceptron: Any) -> Any:
+    from sklearn.linear_model import LogisticRegressionCV, RidgeCV
     from sklearn.model_selection import GridSearchCV, ShuffleSplit
+    from sklearn.neural_network import MLPClassifier, MLPRegressor
 
-    return GridSearchCV(perceptron, _DECAY, cv=ShuffleSplit(1, test_size=0.2, random_state=0))
+    logistic = LogisticRegressionCV(Cs=6, cv=4, scoring="neg_log_loss", max_iter=500)
+    kernel = {"alpha": _KERNEL["alpha"], "gamma": _KERNEL["gamma"] / inputs}
+    network = MLPClassifier if classes else MLPRegressor
+    perceptron = network(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
+    return {
+        "ridge regression": (RidgeCV(_SHRINK), False),
+        **({"logistic regression": (logistic, True)} if classes else {}),
+        "kernel ridge": (GridSearchCV(KernelRidge(kernel="rbf"), kernel, cv=4, scoring="neg_mean_squared_error"), False),
+        f"perceptron, {width} units": (
+            GridSearchCV(perceptron, _DECAY, cv=ShuffleSplit(1, test_size=0.2, random_state=0)), classes,
+        ),
+    }  # fmt: skip

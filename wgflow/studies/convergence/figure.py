@@ -14,7 +14,7 @@ from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.series_change import Change, change
-from wgflow.report.wording import listed, number
+from wgflow.report.wording import interval, listed, number
 from wgflow.stats.convergence_rates import Estimate, Rate
 from wgflow.studies.convergence import baselines
 from wgflow.studies.convergence.baselines import Score
@@ -34,19 +34,18 @@ _THEORY = (0.5, 1.0)  # exponents of independent fluctuations and of a bias of s
 def rates_in_words(rows: Sequence[Spec]) -> list[Spec]:
     """Rates at the last flow time."""
     last = {row["group"]: row["s"] for row in rows}
-    return [_rate_in_words(row) for row in rows if row["s"] == last[row["group"]]]
-
-
-def _rate_in_words(row: Spec) -> Spec:
-    told = not row["no_rate"]
-    return {
-        "group": row["group"],
-        "quantity": QUANTITIES.get(row["quantity"], row["quantity"]),
-        "s": row["s"],
-        "rate": f"N^-{row['exponent']:.2f}" if told else "none",
-        "95% interval": f"{row['low']:.2f} to {row['high']:.2f}" if told else "",
-        "N": f"{row['N_least']} to {row['N_most']}" if told else row["no_rate"],
-    }
+    return [
+        {
+            "group": row["group"],
+            "quantity": QUANTITIES.get(row["quantity"], row["quantity"]),
+            "s": row["s"],
+            "rate": "none" if row["no_rate"] else f"N^-{row['exponent']:.2f}",
+            "95% interval": "" if row["no_rate"] else f"{row['low']:.2f} to {row['high']:.2f}",
+            "N": row["no_rate"] or f"{row['N_least']} to {row['N_most']}",
+        }
+        for row in rows
+        if row["s"] == last[row["group"]]
+    ]
 
 
 @figure(
@@ -77,14 +76,15 @@ def _answer(found: Sequence[Group]) -> str:
     """Rates at the last s, one sentence for each group."""
     out = []
     for group in found:
-        last = {name: estimates[-1] for name, estimates in group.estimates.items()}
+        bias = group.estimates["bias_energy"][-1].rate
+        biased = f"E has a bias {_power(bias)}" if bias else f"the bias of E has no rate ({bias.reason})"
         of = f"On {group.label}, at" if group.label else "At"
         energy, reference = group.curves[group.sizes[-1]], group.curves[group.reference]
         mean, limit = (float(np.mean(curve.energy[:, -1])) for curve in (energy, reference))
         out.append(
-            f"{of} s = {group.s[-1]:g} {_outputs_said(group, last['rms_outputs'])} and "
-            f"{_bias_said(last['bias_energy'])}; at N = {group.sizes[-1]} E is {number(mean, '.4g')}, "
-            f"{number(abs(mean - limit), '.1g')} from its reference."
+            f"{of} s = {group.s[-1]:g} {_outputs_said(group, group.estimates['rms_outputs'][-1])} and {biased}; "
+            f"at N = {group.sizes[-1]} E is {number(mean, '.4g')}, {number(abs(mean - limit), '.1g')} from its "
+            "reference."
         )
     return " ".join(out)
 
@@ -97,12 +97,8 @@ def _outputs_said(group: Group, found: Estimate) -> str:
     return f"the outputs' distance to those of N = {group.reference} is {ends}, without a rate ({found.rate.reason})"
 
 
-def _bias_said(found: Estimate) -> str:
-    return f"E has a bias {_power(found.rate)}" if found.rate else f"the bias of E has no rate ({found.rate.reason})"
-
-
 def _power(rate: Rate) -> str:
-    return f"like N^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})"
+    return f"like N^-{interval(*rate[:3])}"
 
 
 @style.styled
@@ -140,21 +136,18 @@ def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["
         high = np.where(np.isfinite(found.high), found.high, value)
         bars = [value[positive] - np.minimum(low, value)[positive], (high - value)[positive]]
         word = QUANTITIES[name].split(" of ")[0]
-        label = f"{word}: r = {_interval(found.rate)}" if found.rate else f"{word}: no rate"
+        rate = found.rate
+        label = f"{word}: r = {rate.exponent:.2f} ({rate.low:.2f}–{rate.high:.2f})" if rate else f"{word}: no rate"
         axes.errorbar(
             n[positive], value[positive], bars, fmt=marker, color=colour, ms=5, lw=1.1, capsize=2.5, label=label
         )
-        if found.rate:
-            reach = np.array([found.rate.sizes[0], found.rate.sizes[-1]], float)
-            axes.plot(reach, found.rate.constant * reach**-found.rate.exponent, color=colour, lw=1.3)
+        if rate:
+            reach = np.array([rate.sizes[0], rate.sizes[-1]], float)
+            axes.plot(reach, rate.constant * reach**-rate.exponent, color=colour, lw=1.3)
     axes.set_yscale("log")
     style.particle_axis(axes, group.sizes)
     axes.margins(y=0.12)
     axes.legend(fontsize=9.5, handletextpad=0.3, loc=legend)
-
-
-def _interval(rate: Rate) -> str:
-    return f"{rate.exponent:.2f} ({rate.low:.2f}–{rate.high:.2f})"
 
 
 def _along_s(axes: Axes, group: Group) -> None:
@@ -164,14 +157,13 @@ def _along_s(axes: Axes, group: Group) -> None:
     step = (group.s[-1] - group.s[0]) or 1.0
     for k, (name, estimates) in enumerate(group.estimates.items()):
         colour, marker = _LOOK[name]
-        fitted = [(s, each.rate) for s, each in zip(group.s, estimates, strict=True) if each.rate]
+        fitted = [(s, *each.rate[:3]) for s, each in zip(group.s, estimates, strict=True) if each.rate]
         if not fitted:
             continue
-        s = np.array([at for at, _ in fitted]) + step * 0.013 * (k - 2)  # shifted to keep intervals apart
-        r = np.array([(rate.exponent, rate.exponent - rate.low, rate.high - rate.exponent) for _, rate in fitted])
-        axes.errorbar(
-            s, r[:, 0], r[:, 1:].T, fmt=marker, color=colour, ms=4.5, lw=1.1, capsize=2, label=QUANTITIES[name]
-        )
+        s, r, low, high = np.array(fitted).T
+        place = s + step * 0.013 * (k - 2)  # shifted to keep intervals apart
+        bars, label = [r - low, high - r], QUANTITIES[name]
+        axes.errorbar(place, r, bars, fmt=marker, color=colour, ms=4.5, lw=1.1, capsize=2, label=label)
     axes.set(xlabel="flow time $s$", ylabel="exponent $r$", ylim=(0, 1.75))
     if any(each.rate for estimates in group.estimates.values() for each in estimates):
         axes.legend(fontsize=9, ncols=2, loc="upper center", handletextpad=0.2, columnspacing=0.8)
@@ -238,12 +230,8 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
         right.set_title(f"{prefix}{_closer(gaps)}")
         handles = [Line2D([], [], color=colours.get(n, style.INK), label=str(n)) for n in group.curves]
         right.legend(handles=handles, title="$N$", loc="center left", bbox_to_anchor=(1.0, 0.5))
-        left.legend(
-            handles=[
-                Line2D([], [], color=style.GREY, label="training"),
-                Line2D([], [], color=style.GREY, ls=(0, (4, 2)), label="held out"),
-            ]
-        )
+        looks = {"training": "-", "held out": (0, (4, 2))}
+        left.legend(handles=[Line2D([], [], color=style.GREY, ls=ls, label=label) for label, ls in looks.items()])
     return figure
 
 
@@ -296,20 +284,20 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
     for panel, (label, scores) in zip(axes, found, strict=True):
         key, measure = _measure(scores)
         place = np.arange(len(scores))[::-1]
-        heldout = [getattr(each, key) for each in scores]
-        train = [getattr(each, key.replace("heldout", "train")) for each in scores]
+        train, heldout = ([getattr(each, name) for each in scores] for name in (key.replace("heldout", "train"), key))
         colours = [style.COLOURS[0] if k < 2 else style.GREY for k in range(len(scores))]
+        form = ".1%" if key == "heldout_error" else ".3f"
         panel.hlines(place, train, heldout, color=style.GRID, lw=2.5, zorder=1)
         panel.scatter(train, place, s=36, facecolors=style.PAPER, edgecolors=colours, lw=1.4, zorder=2)
         panel.scatter(heldout, place, s=36, color=colours, zorder=3)
         for y, value in zip(place, heldout, strict=True):
-            text = number(value, ".1%" if key == "heldout_error" else ".3f")
-            panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
+            panel.annotate(
+                number(value, form), (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5
+            )
         panel.set_yticks(place, [each.model for each in scores])
         panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
         panel.margins(x=0.12)
-        form = ".1%" if key == "heldout_error" else ".3f"
-        ours, theirs = (number(each, form) for each in (getattr(scores[0], key), _best(scores, key)[1]))
+        ours, theirs = (number(value, form) for value in (heldout[0], _best(scores, key)[1]))
         panel.set_title(f"{_prefix(label)}held out {ours}, best other {theirs}")
     return figure

@@ -54,16 +54,16 @@ class Errors(NamedTuple):
         Mean over samples and outputs of (h - h_ref)**2, a row for each seed; NaN where a run did not reach the end.
     s : float
         Flow time at the end; the number of steps where steps are 1 long.
-    letter : Fit
+    letter : LawFit
         c1 sqrt(D) / sqrt(L M) + c2 / L, the paper's law; c1 is the fit's ``width``, c2 its ``depth``.
-    finite : Fit
+    finite : LawFit
         The same with the error of a reference of finite size: 1/L - 1/L_ref and (1/(L M) + 1/(L_ref M_ref))**(1/2).
-    squared : Fit
+    squared : LawFit
         ((c1 sqrt(D) / sqrt(L M))**2 + (c2 / L)**2)**(1/2), what a bias and an independent fluctuation of these sizes
         give (derived; the paper's sum bounds it); ``width`` is c1 sqrt(D).
-    deeper : Fit or None
+    deeper : LawFit or None
         As ``letter`` without the smallest L, which the paper's figures leave out; None if two depths are all there are.
-    choice : Choice
+    choice : CrossValidation
         The two forms, ``additive`` and ``independent``, by how they predict sizes left out of the fit.
     """
 
@@ -114,17 +114,16 @@ def errors(work: Workspace) -> Errors:
         squares[place] = np.mean((run.outputs - limit.outputs) ** 2)
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
-    deeper = replace(letter, depths=depths[1:]) if len(depths) > 2 else None
     finite = Sizes(depths, widths, limit.member.shape, nested=False, dimension=dimension)
     return Errors(
-        finite,
-        squares,
-        float(limit.s[-1]),
-        fit_law(squares, letter, "additive"),
-        fit_law(squares, finite, "additive"),
-        fit_law(squares, letter, "independent"),
-        fit_law(squares[:, 1:], deeper, "additive") if deeper else None,
-        cross_validate(squares, letter, ("additive", "independent")),
+        sizes=finite,
+        squares=squares,
+        s=float(limit.s[-1]),
+        letter=fit_law(squares, letter, "additive"),
+        finite=fit_law(squares, finite, "additive"),
+        squared=fit_law(squares, letter, "independent"),
+        deeper=fit_law(squares[:, 1:], replace(letter, depths=depths[1:]), "additive") if len(depths) > 2 else None,
+        choice=cross_validate(squares, letter, ("additive", "independent")),
     )
 
 

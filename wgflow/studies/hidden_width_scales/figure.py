@@ -5,22 +5,30 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from wgflow.base.types import Array
+from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import FALLS, change
 from wgflow.report.wording import between, number, share
 from wgflow.studies.hidden_width.requires import whole_states_in_layers
 from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
-from wgflow.studies.hidden_width_scales.requires import ridge_blocks
-from wgflow.studies.requirements import at_least, observes, only_varies
+from wgflow.studies.requirements import at_least, observes, of_members, only_varies
+from wgflow.study.grid import RunPlan
+from wgflow.study.messages import ADVICE
 
 _NEAR = 1.5  # factor by which displacements may differ from the line and still be said to follow it
 _FLAT = 1.5  # factor up to which a deviation counts as flat
 _DOTTED = (0, (1.5, 1.5))
+
+
+@of_members
+def ridge_blocks(name: str, planned: RunPlan) -> None:
+    """Blocks whose output layers and inputs' weights are groups of their own."""
+    block = planned.member.samples.block
+    if (block["name"] if isinstance(block, dict) else block) != "ridge":
+        raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}{ADVICE}")
 
 
 @figure(
@@ -90,12 +98,17 @@ def _across(found: Sequence[Scale]) -> str:
 def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=5.0)
     for scale, colour in zip(found, style.COLOURS, strict=False):
-        _points(left, scale, scale.deviation, line.deviation(scale.alpha, scale.dimension, scale.blocks), colour)
-        _points(middle, scale, scale.displacement, None, colour)
-        for kept, loss in zip(scale.controlled, scale.loss, strict=True):
-            right.plot(
-                scale.s, loss, color=colour if kept else style.GREY, lw=0.9, ls="-" if kept else _DOTTED, alpha=0.9
-            )
+        kept = scale.controlled
+        for panel, values in ((left, scale.deviation), (middle, scale.displacement)):
+            panel.plot(scale.alpha[kept], values[kept], "o", ms=5, color=colour, label=f"$D = {scale.dimension}$")
+            panel.plot(scale.alpha[~kept], values[~kept], "x", ms=5, color=colour)
+        fitted = line.deviation(scale.alpha, scale.dimension, scale.blocks)
+        left.plot(scale.alpha[kept], fitted[kept], color=colour, lw=1.3)
+        join = np.flatnonzero(kept)[-1:].tolist() + np.flatnonzero(~kept).tolist()
+        left.plot(scale.alpha[join], fitted[join], color=colour, lw=1.0, ls=_DOTTED)
+        for controlled, loss in zip(kept, scale.loss, strict=True):
+            look = {"color": colour, "ls": "-"} if controlled else {"color": style.GREY, "ls": _DOTTED}
+            right.plot(scale.s, loss, lw=0.9, alpha=0.9, **look)
     alpha = np.unique(np.concatenate([scale.alpha for scale in found]))
     kept = alpha <= max(scale.alpha[scale.controlled].max(initial=0.0) for scale in found)
     middle.plot(alpha[kept], line.displacement(alpha[kept]), color=style.INK, lw=1.2)
@@ -139,22 +152,7 @@ def _laziness(found: Sequence[Scale], line: Guide) -> str:
 
 def _losses(found: Sequence[Scale]) -> str:
     """Number of controlled scales at which the loss falls, in words."""
-    falls = [
-        change(scale.s, loss).kind == FALLS
-        for scale in found
-        for kept, loss in zip(scale.controlled, scale.loss, strict=True)
-        if kept
-    ]
+    falls = [change(scale.s, loss).kind == FALLS for scale in found for loss in scale.loss[scale.controlled]]
     if falls and all(falls):
         return "The loss falls for every controlled scale"
     return f"The loss falls for {sum(falls)} of {len(falls)} controlled scales" if any(falls) else "Loss along the flow"
-
-
-def _points(axes: Axes, scale: Scale, values: Array, line: Array | None, colour: str) -> None:
-    kept = scale.controlled
-    axes.plot(scale.alpha[kept], values[kept], "o", ms=5, color=colour, label=f"$D = {scale.dimension}$")
-    axes.plot(scale.alpha[~kept], values[~kept], "x", ms=5, color=colour)
-    if line is not None:
-        axes.plot(scale.alpha[kept], line[kept], color=colour, lw=1.3)
-        join = np.flatnonzero(kept)[-1:].tolist() + np.flatnonzero(~kept).tolist()
-        axes.plot(scale.alpha[join], line[join], color=colour, lw=1.0, ls=_DOTTED)

@@ -91,19 +91,18 @@ def scales(work: Workspace) -> list[Scale]:
     Raises
     ------
     InputError
-        If there are not two repeats of any network that reached the end.
+        If no network has two repeats that reached the end.
     """
     repeats: dict[tuple[int, int, float], list[Run]] = {}
     for _, run in read_runs(work):
         repeats.setdefault(_place(run), []).append(run)
-    kept = {place: runs for place, runs in repeats.items() if len(runs) > 1}
-    if not kept:
+    networks: dict[tuple[int, int], dict[float, list[Run]]] = {}
+    for (dimension, blocks, alpha), runs in sorted(repeats.items()):
+        if len(runs) > 1:
+            networks.setdefault((dimension, blocks), {})[alpha] = runs
+    if not networks:
         raise InputError("expected two repeats of a network that reach the end, got none; give the grid several seeds")
-    out = []
-    for dimension, blocks in sorted({place[:2] for place in kept}):
-        same = {alpha: runs for (width, count, alpha), runs in kept.items() if (width, count) == (dimension, blocks)}
-        out.append(_scale(dimension, blocks, same))
-    return out
+    return [_scale(*sizes, of_alpha) for sizes, of_alpha in networks.items()]
 
 
 def guide(found: Sequence[Scale]) -> Guide:
@@ -147,16 +146,12 @@ def _place(run: Run) -> tuple[int, int, float]:
 
 
 def _scale(dimension: int, blocks: int, networks: Mapping[float, Sequence[Run]]) -> Scale:
-    alpha = sorted(networks)
-    outputs = [np.stack([run.outputs for run in networks[value]]) for value in alpha]
-    moved = [np.array([run.displacement[_INPUTS] for run in networks[value]]) for value in alpha]
-    loss = [np.mean([run.energy for run in networks[value]], axis=0) for value in alpha]
-    return Scale(
-        dimension,
-        blocks,
-        np.array(alpha),
-        np.array([np.sqrt(repeats.var(axis=0, ddof=1).mean()) for repeats in outputs]),
-        dimension * np.array([np.sqrt(np.mean(repeats**2)) for repeats in moved]),
-        networks[alpha[0]][0].s,
-        2.0 / dimension * np.array(loss),
-    )
+    """Measures of the networks of one size, given by alpha, increasing."""
+    deviation, displacement, loss = [], [], []
+    for runs in networks.values():
+        deviation.append(np.sqrt(np.stack([run.outputs for run in runs]).var(axis=0, ddof=1).mean()))
+        displacement.append(np.sqrt(np.mean(np.array([run.displacement[_INPUTS] for run in runs]) ** 2)))
+        loss.append(np.mean([run.energy for run in runs], axis=0))
+    s = next(iter(networks.values()))[0].s
+    moved, squares = dimension * np.array(displacement), 2.0 / dimension * np.array(loss)
+    return Scale(dimension, blocks, np.array(list(networks)), np.array(deviation), moved, s, squares)
