@@ -142,11 +142,14 @@ def _models(width: int, inputs: int, classes: bool) -> dict[str, tuple[Any, bool
     kernel = {"alpha": _KERNEL["alpha"], "gamma": _KERNEL["gamma"] / inputs}
     network = MLPClassifier if classes else MLPRegressor
     perceptron = network(hidden_layer_sizes=(width,), activation="tanh", random_state=0)
-    return {
+    kernel_ridge = GridSearchCV(KernelRidge(kernel="rbf"), kernel, cv=4, scoring="neg_mean_squared_error")
+    tuned = GridSearchCV(perceptron, _DECAY, cv=ShuffleSplit(1, test_size=0.2, random_state=0))
+    models = {
         "ridge regression": (RidgeCV(_SHRINK), False),
-        **({"logistic regression": (logistic, True)} if classes else {}),
-        "kernel ridge": (GridSearchCV(KernelRidge(kernel="rbf"), kernel, cv=4, scoring="neg_mean_squared_error"), False),
-        f"perceptron, {width} units": (
-            GridSearchCV(perceptron, _DECAY, cv=ShuffleSplit(1, test_size=0.2, random_state=0)), classes,
-        ),
-    }  # fmt: skip
+        "logistic regression": (logistic, True),
+        "kernel ridge": (kernel_ridge, False),
+        f"perceptron, {width} units": (tuned, classes),
+    }
+    if not classes:
+        del models["logistic regression"]
+    return models

@@ -291,9 +291,8 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
         panel.scatter(train, place, s=36, facecolors=style.PAPER, edgecolors=colours, lw=1.4, zorder=2)
         panel.scatter(heldout, place, s=36, color=colours, zorder=3)
         for y, value in zip(place, heldout, strict=True):
-            panel.annotate(
-                number(value, form), (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5
-            )
+            text = number(value, form)
+            panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
         panel.set_yticks(place, [each.model for each in scores])
         panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
