@@ -154,10 +154,10 @@ def _work_by_member(run: Workspace) -> dict[str, float]:
     labels = [str(entry["label"]) for entry in run.study["members"]]
     recorded = [event.get("work") for event in run.events() if event["event"] == "started"]
     work = recorded[-1] if recorded else None
-    known = isinstance(work, list) and len(work) == len(labels)
-    if not known or not all(isinstance(amount, int | float) and 0 < amount < np.inf for amount in work):
-        return dict.fromkeys(labels, 1.0)
-    return dict(zip(labels, map(float, work), strict=True))
+    if isinstance(work, list) and len(work) == len(labels):
+        if all(isinstance(amount, int | float) and 0 < amount < np.inf for amount in work):
+            return dict(zip(labels, map(float, work), strict=True))
+    return dict.fromkeys(labels, 1.0)
 
 
 def _changed(path: Path) -> float:

@@ -117,9 +117,9 @@ def comparisons(work: Workspace) -> list[Comparison]:
 
 
 def _run(trajectory: Trajectory) -> Run:
-    documents = (trajectory.parameters[name] for name in ("study", "energy", "provenance"))
+    study, energy, provenance = (trajectory.parameters[name] for name in ("study", "energy", "provenance"))
     s, error, switches = (trajectory.series(name) for name in ("s", "test_error", "switches"))
-    return Run(*documents, str(trajectory.path), s, error, np.diff(switches, prepend=0))
+    return Run(study, energy, provenance, str(trajectory.path), s, error, np.diff(switches, prepend=0))
 
 
 def _comparisons(group: Sequence[Run]) -> list[Comparison]:

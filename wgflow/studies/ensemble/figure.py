@@ -180,7 +180,7 @@ def _at_the_end(
 
 
 def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
-    _at_the_end(axes, found, colours, lambda last: (np.arange(len(last.share)), last.share))
+    _at_the_end(axes, found, colours, lambda last: (np.arange(0.0, len(last.share)), last.share))
     layers, longest = len(found[0].frames[-1].deleted), len(found[0].frames[-1].share) - 1
     law = binom.pmf(np.arange(longest + 1), layers, 0.5)
     axes.plot(law, color=style.GREY, ls=_DASHES[1], label=f"binomial({layers}, 1/2)")
