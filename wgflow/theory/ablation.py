@@ -103,8 +103,8 @@ def path_lengths(energy: Energy, rho: Particles, longest: int | None = None) -> 
     for tape, p, _ in tapes(problem, net, rho.theta, extra=(longest + 1) * problem.shape[1]):
         by_length = np.zeros((longest + 1, *p.shape))
         by_length[0] = p
-        for done, tangent in enumerate(reversed(tape)):
-            reached = min(done + 1, longest)
+        for blocks, tangent in enumerate(reversed(tape), start=1):
+            reached = min(blocks, longest)
             by_length[1 : reached + 1] += tangent.vjp(by_length[:reached])
             p = p + tangent.vjp(p)
         square += np.sum(by_length**2, axis=(1, 2))

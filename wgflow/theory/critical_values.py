@@ -98,11 +98,11 @@ def critical_values(
         return value, slope
 
     ends = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
-    converged, again = int(ends.number.sum()), int(ends.number[ends.number > 1].sum())
-    good = 2 * converged > starts and 2 * again > converged
+    converged, shared = int(ends.number.sum()), int(ends.number[ends.number > 1].sum())
+    good = 2 * converged > starts and 2 * shared > converged
     sentence = (
         f"At t0 = {t0:g}, {converged} of {starts} starts of descent and ascent on |theta| = 1 converged, to "
-        f"{len(ends.value)} distinct values; {again} ended at a value found more than once. "
+        f"{len(ends.value)} distinct values; {shared} ended at a value found more than once. "
         f"{'The values look isolated' if good else 'Too few agree to say more'}; saddles are not looked for."
     )
     verdict: Verdict = "pass" if good else "unknown"

@@ -152,12 +152,12 @@ def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Re
     third = expansion.chain @ problem.readout.T
     size, without = np.empty((ORDERS, len(scales))), np.empty(len(scales))
     for i, alpha in enumerate(scales):
-        left = exact.kernel.outputs(net._replace(weight=alpha * net.weight), rho.theta, expansion.start)
+        remainder = exact.kernel.outputs(net._replace(weight=alpha * net.weight), rho.theta, expansion.start)
         for order in range(ORDERS):
             if order == ORDERS - 1:
-                without[i] = _rms(left - alpha**order * third)
-            left = left - alpha**order * terms[order]
-            size[order, i] = _rms(left)
+                without[i] = _rms(remainder - alpha**order * third)
+            remainder = remainder - alpha**order * terms[order]
+            size[order, i] = _rms(remainder)
     rounding = 64 * np.finfo(float).eps * _rms(terms[0] + terms[1])
     slopes = [_slope(scales, sizes, rounding) for sizes in (*size, without)]
     return Remainders(scales, size, np.array(slopes[:-1]), without, slopes[-1])

@@ -103,11 +103,11 @@ def minimise_first_variation(
         trial = ball.project(z[active] - length[active, None] * slope[active])
         new_value, new_slope = ball.evaluate(trial)
         move = trial - z[active]
-        good = new_value < value[active] - _DECREASE * np.einsum("qp,qp->q", move, move) / length[active]
+        improved = new_value < value[active] - _DECREASE * np.einsum("qp,qp->q", move, move) / length[active]
         following = _next_length(move, new_slope - slope[active], length[active])
-        length[active] = np.where(good, following, 0.5 * length[active])
-        moved = active[good]
-        z[moved], value[moved], slope[moved] = trial[good], new_value[good], new_slope[good]
+        length[active] = np.where(improved, following, 0.5 * length[active])
+        moved = active[improved]
+        z[moved], value[moved], slope[moved] = trial[improved], new_value[improved], new_slope[improved]
     converged |= _converged(ball, z, value, slope, length, group)
     place = np.lexsort((value, group))
     lowest = place[np.unique(group[place], return_index=True)[1]]

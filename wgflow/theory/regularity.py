@@ -129,10 +129,10 @@ def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = No
         return result("pass", 0.0, "The shallow model has no depth.")
     value, how = depth_slope(energy, rho)
     theta = draws(law, len(rho), seed, 1, "independent depths")[0][0]
-    free, _ = depth_slope(energy, rho.moved(theta, rho.tau))
+    independent, _ = depth_slope(energy, rho.moved(theta, rho.tau))
     verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
     requirement = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
-    sentence = f"{value:.4g} from {how}; {free:.4g} for independent draws at the same depths; {requirement}."
+    sentence = f"{value:.4g} from {how}; {independent:.4g} for independent draws at the same depths; {requirement}."
     return result(verdict, value, sentence)
 
 

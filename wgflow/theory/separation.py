@@ -193,8 +193,8 @@ def surrounds(points: Array) -> bool:
     sizes = np.linalg.svd(points, compute_uv=False)
     if sizes[-1] <= _TOLERANCE * sizes[0]:
         return False
-    _, left = nnls(points.T, -points.sum(axis=0), maxiter=100 * len(points))  # weights 1 + its solution
-    return bool(left <= _TOLERANCE * np.abs(points).sum())
+    _, residual = nnls(points.T, -points.sum(axis=0), maxiter=100 * len(points))  # weights 1 + its solution
+    return bool(residual <= _TOLERANCE * np.abs(points).sum())
 
 
 def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:

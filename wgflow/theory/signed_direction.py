@@ -107,8 +107,8 @@ def signed_direction(
     solved = np.linalg.solve(gram + ridge * np.eye(features), np.column_stack([along, np.ones(features)]))
     coefficients = -(solved[:, 0] - solved[:, 1] * (solved[:, 0].sum() / solved[:, 1].sum()))
     value = float(coefficients @ energy.first_variation(rho, theta, np.full(features, float(t)), s))
-    left = float(coefficients @ gram @ coefficients + 2 * coefficients @ along + adjoint)
-    return SignedDirection(value, left / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, coefficients)
+    remainder = float(coefficients @ gram @ coefficients + 2 * coefficients @ along + adjoint)
+    return SignedDirection(value, remainder / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, coefficients)
 
 
 def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Array, Array]]:
