@@ -21,14 +21,10 @@ def install(extra: str) -> str:
     checkout = Path(__file__).parents[2]
     if (checkout / "pyproject.toml").is_file():
         place = "." if checkout == Path.cwd() else str(checkout)
-        return f"pip install {_quoted(f'{place}[{extra}]')}"
+        return f"pip install {shlex.quote(f'{place}[{extra}]')}"
     try:
         listed = metadata.requires("wgflow") or []
     except metadata.PackageNotFoundError:
         listed = []
     wanted = [line.partition(";")[0].strip() for line in listed if re.search(rf"extra == ['\"]{extra}['\"]", line)]
-    return f"pip install {' '.join(map(_quoted, wanted))}" if wanted else f"pip install {_quoted(f'wgflow[{extra}]')}"
-
-
-def _quoted(text: str) -> str:
-    return shlex.quote(text) if re.search(r"[^\w.=/-]", text) else text
+    return f"pip install {shlex.join(wanted or [f'wgflow[{extra}]'])}"

@@ -99,12 +99,10 @@ class Frame(Copyable):
         """Whether all numbers are equal; NaN equals NaN."""
         if not isinstance(other, Frame):
             return NotImplemented
-        mine, others = vars(self), vars(other)
-        measured = mine["observables"], others["observables"]
         names = [field.name for field in fields(self) if field.name != "observables"]
-        pairs = [(mine[name], others[name]) for name in names]
-        pairs += [(measured[0][name], measured[1].get(name)) for name in measured[0]]
-        return measured[0].keys() == measured[1].keys() and all(_same(*pair) for pair in pairs)
+        pairs = [(getattr(self, name), getattr(other, name)) for name in names]
+        pairs += [(value, other.observables.get(name)) for name, value in self.observables.items()]
+        return self.observables.keys() == other.observables.keys() and all(_same(*pair) for pair in pairs)
 
     @property
     def particles(self) -> wgflow.Particles:
