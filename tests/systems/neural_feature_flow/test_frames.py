@@ -40,10 +40,11 @@ def test_units_are_the_state(system, begin):
     assert units.shape == (UNITS, system.problem.shape[3])
     back = system.unpack(units)
     assert np.array_equal(system.pack(back), units)
-    groups = system.groups()
-    assert groups["v_4"] == slice(system.problem.shape[3] - 1, system.problem.shape[3])
-    np.testing.assert_array_equal(units[2, groups["alpha_3"]], begin.features.alpha[1][2])
-    np.testing.assert_array_equal(units[2, groups["v_2"]], begin.weights.middle[0].dense()[:, 2])
+    first, points = system.network.inputs, system.network.points
+    np.testing.assert_array_equal(units[2, :first], begin.weights.inner[:, 2])
+    np.testing.assert_array_equal(units[2, first + points :][:points], begin.features.alpha[1][2])
+    np.testing.assert_array_equal(units[2, first + 5 * points :][:UNITS], begin.weights.middle[0].dense()[:, 2])
+    np.testing.assert_array_equal(units[:, -1], begin.weights.outer)
     with pytest.raises(InputError, match="theta: expected"):
         system.unpack(units[1:])
 

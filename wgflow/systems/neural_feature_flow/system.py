@@ -26,8 +26,6 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 from wgflow.trajectory import Trajectory
 
-NAME = "features"  # takes the place of the name of a depth scheme
-
 
 class Samples(NamedTuple):
     """Training points as a trajectory stores them.
@@ -72,19 +70,10 @@ class PackedNetwork:
     def __init__(self, network: Network, units: int) -> None:
         self.network, self.units = network, units
         points, inputs, layers = network.points, network.inputs, network.layers
-        width = inputs + points * (2 * layers - 1) + units * (layers - 1) + 1
-        self.problem = Samples(network.x, network.y[:, None], (points, inputs, 1, width))
-        self.shape = (units, width)
-
-    def groups(self) -> dict[str, slice]:
-        """Columns of theta by name: v_1, alpha_2, ..., beta_1, ..., v_2, ..., v_(L+1)."""
-        points, layers = self.network.points, self.network.layers
-        sizes = {"v_1": self.network.inputs}
-        sizes |= {f"alpha_{k}": points for k in range(2, layers + 1)}
-        sizes |= {f"beta_{k}": points for k in range(1, layers + 1)}
-        sizes |= {f"v_{k}": self.units for k in range(2, layers + 1)} | {f"v_{layers + 1}": 1}
-        stops = np.cumsum(list(sizes.values())).tolist()
-        return {name: slice(stop - size, stop) for (name, size), stop in zip(sizes.items(), stops, strict=True)}
+        # of the parts of a row, all but the last
+        self._widths = [inputs, *(2 * layers - 1) * [points], *(layers - 1) * [units]]
+        self.shape = (units, sum(self._widths) + 1)
+        self.problem = Samples(network.x, network.y[:, None], (points, inputs, 1, self.shape[1]))
 
     def pack(self, state: State) -> Array:
         """Units of a state as rows, (m, P)."""
@@ -102,17 +91,13 @@ class PackedNetwork:
         """
         if theta.shape != self.shape:
             raise InputError(f"theta: expected {self.shape} for {self.units} units, got {theta.shape}")
-        part = {name: theta[:, columns] for name, columns in self.groups().items()}
-        layers = range(2, self.network.layers + 1)
+        hidden = self.network.layers - 1
+        inner, *parts, outer = np.split(theta, np.cumsum(self._widths), axis=1)
         # C-contiguous copies: products then take the same path, and give the same bits, wherever a state comes from
-        alpha = tuple(np.ascontiguousarray(part[f"alpha_{k}"]) for k in layers)
-        beta = tuple(np.ascontiguousarray(part[f"beta_{k}"]) for k in (1, *layers))
-        if not self.network.skip:
-            alpha = beta[1:]
-        middle = tuple(np.ascontiguousarray(part[f"v_{k}"].T) for k in layers)
-        inner = np.ascontiguousarray(part["v_1"].T)
-        outer = np.ascontiguousarray(part[f"v_{self.network.layers + 1}"][:, 0])
-        return State(Weights(inner, middle, outer), Features(alpha, beta))
+        alpha, beta = (tuple(map(np.ascontiguousarray, group)) for group in (parts[:hidden], parts[hidden:-hidden]))
+        middle = tuple(np.ascontiguousarray(part.T) for part in parts[-hidden:])
+        weights = Weights(np.ascontiguousarray(inner.T), middle, np.ascontiguousarray(outer[:, 0]))
+        return State(weights, Features(alpha if self.network.skip else beta[1:], beta))
 
     def spec(self) -> Spec:
         """Plain JSON of everything that defines the network; :func:`from_trajectory` rebuilds it."""
@@ -126,7 +111,8 @@ class PackedNetwork:
             "h1": recorded_activation(net.h1), "h2": recorded_activation(net.h2),
             "loss": recorded_spec(net.loss, {"name": net.loss.name}, LOSSES)["name"],
         }  # fmt: skip
-        return {"network": about, "units": self.units, "depth": {"name": NAME}, "problem": {"data": data}}
+        depth = {"name": "features"}  # in the place of a depth scheme
+        return {"network": about, "units": self.units, "depth": depth, "problem": {"data": data}}
 
 
 def from_trajectory(
