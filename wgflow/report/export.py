@@ -52,7 +52,7 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     work.trajectories()  # raises if there are none
     members = work.members()
     keys = list(dict.fromkeys(key for member in members for key in member.values))
-    axes = {key: _distinct([member.values.get(key) for member in members]) for key in keys}
+    axes = {key: {_code(member.values.get(key)): member.values.get(key) for member in members} for key in keys}
     series, lengths = _sizes(members, particles)
     names = _names(keys, schema.RESERVED | series | set(lengths))
     shape = tuple(len(axes[key]) for key in keys)
@@ -71,10 +71,6 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     about = {key: value for key, value in work.study.items() if key != "members"}
     attributes = {"study": json.dumps(about), "conventions": "wgflow study, members along named parameters"}
     return xarray.Dataset({name: (dims[name], out[name]) for name in out}, coordinates, attributes)
-
-
-def _distinct(values: Sequence[Any]) -> dict[str, Any]:
-    return {_code(value): value for value in values}
 
 
 def _code(value: Any) -> str:

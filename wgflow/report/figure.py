@@ -52,17 +52,7 @@ FILE_ALONE = TableText("")  # of a table that is written to a file and shown now
 
 
 class Plan(NamedTuple):
-    """A study before it runs, as the requirements of a figure see it.
-
-    Attributes
-    ----------
-    figure : str
-        Name of the figure, for messages.
-    members : sequence of RunPlan
-        Runs of the study.
-    target : TargetTable or None
-        Its target.
-    """
+    """A study before it runs, as the requirements of the figure of a name see it: its members and its target."""
 
     figure: str
     members: Sequence[RunPlan]

@@ -32,10 +32,8 @@ class Change(NamedTuple):
         First and last finite value; NaN if there is none.
     low, high : float
         Range over the last quarter of s.
-    peak : float
-        Maximum if it exceeds both ends by more than a tenth, otherwise NaN.
-    peak_s : float
-        Its flow time.
+    peak, peak_s : float
+        Maximum and its flow time if it exceeds both ends by more than a tenth, otherwise NaN.
     ends : tuple of float
         Flow time of the last finite value; the smallest and the largest for several series.
     form : str
@@ -136,11 +134,9 @@ def joint_change(changes: Sequence[Change]) -> str:
     kinds = _by_kind(changes)
     if len(kinds) == 1:
         return str(_mean(changes))
-    parts: list[str] = []
-    for alike in kinds.values():
-        count = f"{len(alike)} of {len(changes)} runs" if not parts else f"{len(alike)}"
-        parts.append(_mean(alike).predicate(f" in {count}"))
-    return listed(parts)
+    first, *others = kinds.values()
+    parts = [_mean(first).predicate(f" in {len(first)} of {len(changes)} runs")]
+    return listed(parts + [_mean(same).predicate(f" in {len(same)}") for same in others])
 
 
 def joint_change_brief(changes: Sequence[Change]) -> str:
@@ -149,7 +145,7 @@ def joint_change_brief(changes: Sequence[Change]) -> str:
     if len(kinds) == 1:
         return _mean(changes).brief
     verbs = {STAYS: "stays the same", UNKNOWN: "has one frame"}
-    return ", ".join(f"{verbs.get(kind, kind)} in {len(alike)}" for kind, alike in kinds.items())
+    return ", ".join(f"{verbs.get(kind, kind)} in {len(same)}" for kind, same in kinds.items())
 
 
 def _by_kind(changes: Sequence[Change]) -> dict[str, list[Change]]:

@@ -18,10 +18,8 @@ class Switching(NamedTuple):
 
     Attributes
     ----------
-    step : ndarray (J,), int64
-        The step after which the order is new.
-    s : ndarray (J,)
-        Flow time there.
+    step, s : ndarray (J,), int64 and float64
+        The step after which the order is new, and the flow time there.
     pairs : ndarray (J,), int64
         Pairs of particles that changed places in it.
     jump : ndarray (J,)

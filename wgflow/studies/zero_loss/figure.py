@@ -15,7 +15,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import counted, span
 from wgflow.studies.requirements import of_members, varies
-from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Run, assumption_rows, rows, runs_and_assumptions
+from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Run, assumption_rows, assumptions, rows, runs
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE
 from wgflow.systems.problem import problems
@@ -43,7 +43,10 @@ def homogeneous_in_layers(name: str, planned: RunPlan) -> None:
     kind(problems(planned.member)[0])
 
 
-@figure("zero_loss", runs_and_assumptions, needs=(varies("particles.support"), homogeneous_in_layers))
+@figure(
+    "zero_loss", lambda work: (runs(work), assumptions(work)),
+    needs=(varies("particles.support"), homogeneous_in_layers),
+)  # fmt: skip
 def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, coverage by the particles at t0 below; a column for each block."""
     found, panel = reduced

@@ -123,11 +123,6 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
     return panel
 
 
-def runs_and_assumptions(work: Workspace) -> tuple[list[Run], dict[str, list[Assumption]]]:
-    """Both :func:`runs` and :func:`assumptions`."""
-    return runs(work), assumptions(work)
-
-
 def rows(found: Sequence[Run]) -> list[Spec]:
     """Start and end of every member, as plain JSON rows."""
     return [
