@@ -12,7 +12,7 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.extras import install
 from wgflow.base.terminal import printable
-from wgflow.study.labels import short_names, words
+from wgflow.study.labels import code, short_names, words
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory, schema
 from wgflow.trajectory.convert import variables
@@ -52,14 +52,14 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     work.trajectories()  # raises if there are none
     members = work.members()
     keys = list(dict.fromkeys(key for member in members for key in member.values))
-    axes = {key: {_code(member.values.get(key)): member.values.get(key) for member in members} for key in keys}
+    axes = {key: {code(member.values.get(key)): member.values.get(key) for member in members} for key in keys}
     series, lengths = _sizes(members, particles)
     names = _names(keys, schema.RESERVED | series | set(lengths))
     shape = tuple(len(axes[key]) for key in keys)
     out: dict[str, np.ndarray] = {}
     dims: dict[str, tuple[str, ...]] = {}
     for member in members:
-        place: tuple[Any, ...] = tuple(list(axes[key]).index(_code(member.values.get(key))) for key in keys)
+        place: tuple[Any, ...] = tuple(list(axes[key]).index(code(member.values.get(key))) for key in keys)
         with Trajectory(member.path) as trajectory:
             arrays = variables(trajectory, particles)
         for name, (own, values) in arrays.items():
@@ -73,10 +73,6 @@ def to_xarray(work: Workspace, particles: bool = False) -> xarray.Dataset:
     return xarray.Dataset({name: (dims[name], out[name]) for name in out}, coordinates, attributes)
 
 
-def _code(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
-
-
 def _coordinate(values: list[Any]) -> list[Any]:
     """Coordinates for the values of a key: numbers or booleans unchanged, anything else as distinct texts."""
     kinds = {type(value) for value in values}
@@ -85,7 +81,7 @@ def _coordinate(values: list[Any]) -> list[Any]:
         if numbers.dtype.kind in "bif" and len(np.unique(numbers)) == len(values):  # 10**30 has dtype object
             return values
     texts = [printable(text) for text in (values if kinds == {str} else words(values))]
-    return texts if len(set(texts)) == len(texts) else [_code(value) for value in values]
+    return texts if len(set(texts)) == len(texts) else [code(value) for value in values]
 
 
 def _names(keys: Sequence[str], taken: Set[str]) -> dict[str, str]:

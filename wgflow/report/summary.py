@@ -15,7 +15,7 @@ from wgflow.report.figure import FILE_ALONE, Figure, TableText
 from wgflow.report.member_selection import opened, particle_count
 from wgflow.report.switch_jumps import order_switching, records_every_step
 from wgflow.report.wording import cell
-from wgflow.study.labels import short_names, words
+from wgflow.study.labels import code, short_names, words
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -92,7 +92,7 @@ def averages(rows: Sequence[Spec]) -> list[Spec]:
     said = {key: _as_cells([row.get(key) for row in rows]) for key in keys}
     out = []
     for same in grouped.values():
-        means: Spec = {key: said[key][_code(same[0].get(key))] for key in keys} | {"runs": len(same)}
+        means: Spec = {key: said[key][code(same[0].get(key))] for key in keys} | {"runs": len(same)}
         whole = [row for row in same if row.get("status") != "diverged"]  # the others' last numbers say nothing
         for key in ("energy_first", "energy_last", "heldout_last"):
             numbers = [row[key] for row in whole if isinstance(row.get(key), float)]
@@ -120,14 +120,10 @@ def _plain_table(rows: Sequence[Spec]) -> Table:
 
 def _as_cells(values: Sequence[Any]) -> dict[str, Any]:
     """Values of a column by content, tables in words: by their names alone where these tell them apart."""
-    distinct = {_code(value): value for value in values}
+    distinct = {code(value): value for value in values}
     if not all(isinstance(value, dict) for value in distinct.values()):
         return distinct
     return dict(zip(distinct, words(list(distinct.values())), strict=True))
-
-
-def _code(value: Any) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def tables(title: str, question: str, found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> list[Table]:

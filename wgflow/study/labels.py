@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from typing import Any
 
@@ -14,6 +15,11 @@ def word(value: Any) -> str:
     if isinstance(value, list) and all(isinstance(part, dict) for part in value):
         return "+".join(map(word, value)) or "none"
     return str(value)
+
+
+def code(value: Any) -> str:
+    """Text that equal values of a grid share: JSON, keys sorted."""
+    return json.dumps(value, sort_keys=True)
 
 
 def words(values: Sequence[Any]) -> list[str]:

@@ -20,7 +20,7 @@ from wgflow.energy import Energy
 from wgflow.report.figure import cached
 from wgflow.report.member_selection import reached_end, shared_times
 from wgflow.stats.convergence_rates import Estimate, Statistic, estimate, mean, norm_of_mean, rms, without_rate
-from wgflow.study.labels import words
+from wgflow.study.labels import code, words
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
@@ -116,20 +116,16 @@ def groups(work: Workspace) -> list[Group]:
     axes: dict[str, list[object]] = {}
     for member in work.members():
         rest = {key: value for key, value in member.values.items() if key not in (COUNT, SEED, PART)}
-        sorted_.setdefault(json.dumps(rest, sort_keys=True), []).append(member)
+        sorted_.setdefault(code(rest), []).append(member)
         for key, value in rest.items():
             if value not in axes.setdefault(key, []):
                 axes[key].append(value)
-    said = {key: dict(zip(map(_key, values), words(values), strict=True)) for key, values in axes.items()}
+    said = {key: dict(zip(map(code, values), words(values), strict=True)) for key, values in axes.items()}
     out = []
     for rest_text, members in sorted_.items():
-        label = ", ".join(said[key][_key(value)] for key, value in json.loads(rest_text).items())
+        label = ", ".join(said[key][code(value)] for key, value in json.loads(rest_text).items())
         out.append(_group(label, members))
     return out
-
-
-def _key(value: object) -> str:
-    return json.dumps(value, sort_keys=True)
 
 
 def _group(label: str, files: list[MemberFile]) -> Group:
@@ -163,7 +159,7 @@ def _stated_times(trajectories: Sequence[Trajectory]) -> Array:
 
 def _member(trajectory: Trajectory, stated: Array, energies: dict[str, Energy]) -> _Run:
     """Measurements of a member; energies are rebuilt once for every problem."""
-    key = _key(trajectory.parameters["energy"])
+    key = code(trajectory.parameters["energy"])
     if key not in energies:
         energies[key] = trajectory.energy()
     energy, s = energies[key], trajectory.series("s")
