@@ -14,8 +14,9 @@ The papers state bounds relative to the infinite limit; the terms of a finite re
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -109,6 +110,15 @@ class Sizes:
         """L and M_l of every size, (nL, nM) each."""
         depth, width = np.meshgrid(np.array(self.depths, float), np.array(self.widths, float), indexing="ij")
         return depth, width
+
+
+def tabulate(values: Mapping[tuple[Any, int, int], float]) -> tuple[tuple[int, ...], tuple[int, ...], Array]:
+    """All L and all M_l, and numbers by draw, L and M_l as an array (S, nL, nM); NaN where there is none."""
+    draws, depths, widths = (sorted(set(axis)) for axis in zip(*values, strict=True))
+    out = np.full((len(draws), len(depths), len(widths)), np.nan)
+    for (draw, depth, width), value in values.items():
+        out[draws.index(draw), depths.index(depth), widths.index(width)] = value
+    return tuple(depths), tuple(widths), out
 
 
 def check_shape(name: str, values: Array, sizes: Sizes) -> Array:

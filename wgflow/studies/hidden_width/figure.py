@@ -6,25 +6,58 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Result, figure
+from wgflow.report.figure import Plan, Result, figure
 from wgflow.report.wording import between, interval, share
 from wgflow.stats.convergence_rates import Interval
 from wgflow.studies.hidden_width.reduce import Errors, error_rows, errors, law_rows
-from wgflow.studies.hidden_width.requires import LEAST, VARIED, independent_reference, whole_states_in_layers
-from wgflow.studies.requirements import at_least, observes, only_varies
+from wgflow.studies.requirements import at_least, observes, of_members, only_varies
+from wgflow.study.grid import RunPlan
+from wgflow.study.messages import ADVICE
 
+_VARIED = ("depth.layers", "particles.per_layer", "seed")
+_LEAST = {"depth.layers": 2, "particles.per_layer": 2, "seed": 4}  # values, enough to fit two constants with intervals
 _SHOWN = 4  # curves in a panel at most
 _LEGIBLE = 60  # points of a line
 _NEAR, _FAR = 1.5, 3.0  # factors by which a law may miss the errors in the mean, and at any size
 _DASHED, _DOTTED = (0, (5, 2)), (0, (1.5, 1.5))
 
 
+@of_members
+def whole_states_in_layers(name: str, planned: RunPlan) -> None:
+    """Networks of whole states in layers of a stated width."""
+    table = planned.member
+    if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":
+        raise InputError(
+            f"figure: expected depth.name = layers, particles.per_layer and problem.state = whole to draw {name!r}, "
+            f"got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}{ADVICE}"
+        )
+
+
+def independent_reference(plan: Plan) -> None:
+    """One reference of another seed that is no smaller, and independent layers."""
+    if len(plan.references) != 1:
+        raise InputError(f"reference: expected one network to draw {plan.figure!r}, got {len(plan.references)}{ADVICE}")
+    limit = plan.references[0]
+    for key in ("depth.layers", "particles.per_layer"):
+        largest = max(planned.values[key] for planned in plan.members)
+        if limit.values[key] < largest:
+            raise InputError(f"reference.{key}: expected at least {largest}, got {limit.values[key]}; set it to that")
+    if any(planned.member.seed == limit.member.seed for planned in plan.fitted):
+        raise InputError(
+            "reference.seed: expected one that the grid has not, since draws of one seed are nested, got "
+            f"{limit.member.seed} in both; set reference.seed = 1000"
+        )
+    if any(planned.member.particles.coupling != "independent" for planned in plan.members):
+        raise InputError(f"particles.coupling: expected independent to draw {plan.figure!r}, got path{ADVICE}")
+
+
 @figure(
     "hidden_width", errors, particles=False,
     needs=(
-        whole_states_in_layers, only_varies(*VARIED), observes("outputs"), at_least(LEAST), independent_reference,
+        whole_states_in_layers, only_varies(*_VARIED), observes("outputs"), at_least(_LEAST), independent_reference,
     ),
 )  # fmt: skip
 def hidden_width(found: Errors) -> Result:
@@ -52,19 +85,15 @@ def _finding(found: Errors) -> str:
     ratio = law.rms / law.predicted
     there = np.argwhere(np.isfinite(law.rms))
     least, most = ((sizes.depths[i], sizes.widths[j]) for i, j in (there[0], there[-1]))
+    deeper = f"; without L = {sizes.depths[0]}, c2 = {_estimate(found.deeper.depth)}" if found.deeper else ""
     ends = between(float(law.rms[tuple(there[0])]), float(law.rms[tuple(there[-1])]))
     return (
         f"From (L, M) = {least} to {most} the rms output error {ends}. The law c1 √(D/(LM)) + c2/L fits it with c1 = "
-        f"{_told(law.width)} and c2 = {_told(law.depth)}, "
+        f"{_estimate(law.width)} and c2 = {_estimate(law.depth)}, "
         f"within a factor of {np.nanmax(np.maximum(ratio, 1 / ratio)):.2g} at every size and of "
-        f"{np.exp(law.residual**0.5):.2g} in the mean{_deeper(found)}. {_by_squares(found)} c1 = "
-        f"{_told(found.squared.width, root)} and c2 = {_told(found.squared.depth)}."
+        f"{np.exp(law.residual**0.5):.2g} in the mean{deeper}. {_by_squares(found)} c1 = "
+        f"{_estimate(found.squared.width, root)} and c2 = {_estimate(found.squared.depth)}."
     )
-
-
-def _deeper(found: Errors) -> str:
-    """c2 without the smallest depth, where the law need not hold, in words."""
-    return f"; without L = {found.sizes.depths[0]}, c2 = {_told(found.deeper.depth)}" if found.deeper else ""
 
 
 def _by_squares(found: Errors) -> str:
@@ -77,7 +106,7 @@ def _by_squares(found: Errors) -> str:
     )
 
 
-def _told(found: Interval, unit: float = 1.0) -> str:
+def _estimate(found: Interval, unit: float = 1.0) -> str:
     return interval(found.value / unit, found.low / unit, found.high / unit, ".3g")
 
 

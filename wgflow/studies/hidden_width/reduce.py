@@ -16,7 +16,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import finished_members
 from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law
-from wgflow.stats.scaling_laws import Sizes
+from wgflow.stats.scaling_laws import Sizes, tabulate
 from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
 
@@ -106,12 +106,10 @@ def errors(work: Workspace) -> Errors:
     references, fitted = ([run for reference, run in runs if reference == wanted] for wanted in (True, False))
     if not references or not fitted:
         raise InputError("expected networks and a reference that reach the end, got no such one")
-    places = [(run.member.seed, *run.member.shape) for run in fitted]
-    limit, (seeds, depths, widths) = references[0], (tuple(sorted(set(axis))) for axis in zip(*places, strict=True))
-    squares = np.full((len(seeds), len(depths), len(widths)), np.nan)
-    for run, (seed, depth, width) in zip(fitted, places, strict=True):
-        place = seeds.index(seed), depths.index(depth), widths.index(width)
-        squares[place] = np.mean((run.outputs - limit.outputs) ** 2)
+    limit = references[0]
+    depths, widths, squares = tabulate(
+        {(run.member.seed, *run.member.shape): np.mean((run.outputs - limit.outputs) ** 2) for run in fitted}
+    )
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
     finite = Sizes(depths, widths, limit.member.shape, nested=False, dimension=dimension)

@@ -12,7 +12,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import FALLS, change
 from wgflow.report.wording import between, number, share
-from wgflow.studies.hidden_width.requires import whole_states_in_layers
+from wgflow.studies.hidden_width.figure import whole_states_in_layers
 from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies
 from wgflow.study.grid import RunPlan

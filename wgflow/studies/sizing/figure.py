@@ -11,22 +11,46 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patheffects import withStroke
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
 from wgflow.report import style
-from wgflow.report.figure import Result, TableText, figure
-from wgflow.stats.exceedance import (
-    FAILS,
-    MEETS,
-    UNDECIDED,
-    monotonicity_violations,
-)
-from wgflow.stats.extrapolation import failure_probability
-from wgflow.studies.depth_width.requires import layer_grid
-from wgflow.studies.sizing.reduce import Sizing, rows, summarise
-from wgflow.studies.sizing.requires import grid_and_one_coupling, target_and_seeds
+from wgflow.report.figure import Plan, Result, TableText, figure
+from wgflow.stats.exceedance import FAILS, MEETS, UNDECIDED, min_seeds, monotonicity_violations
+from wgflow.stats.extrapolation import MIN_LEVELS, failure_probability
+from wgflow.studies.depth_width.requires import AXES, by_coupling, by_size, layer_grid, sides
+from wgflow.studies.sizing.reduce import NO_TARGET, Sizing, rows, summarise
+from wgflow.study.messages import ADVICE
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
 _RISES = 0.05  # p-value below which a larger network that fails more often is mentioned
+
+
+def grid_and_one_coupling(plan: Plan) -> None:
+    """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
+    if len(by_coupling(plan)) > 1:
+        raise InputError(f"grid.particles.coupling: expected one coupling to draw {plan.figure!r}, got several{ADVICE}")
+    sizes = by_size(plan.members)
+    for (what, key), seen in zip(AXES, sides(sizes), strict=True):
+        if len(seen) < MIN_LEVELS:
+            raise InputError(
+                f"grid.{key}: expected at least {MIN_LEVELS} {what} to draw {plan.figure!r}, got {seen}: too few to "
+                f"tell a law of E by; enlarge the grid{ADVICE}"
+            )
+    fewest = min(map(len, sizes.values()))
+    if fewest < 4:
+        raise InputError(f"grid.seed: expected at least 4 seeds to draw {plan.figure!r}, got {fewest}{ADVICE}")
+
+
+def target_and_seeds(plan: Plan) -> None:
+    """A target, and as many seeds as could ever show that it is met."""
+    if plan.target is None:
+        raise InputError(NO_TARGET)
+    seeds, least = len({planned.member.seed for planned in plan.members}), min_seeds(plan.target.eta)
+    if seeds < least:
+        raise InputError(
+            f"grid.seed: expected at least {least} seeds for target.eta = {plan.target.eta:g}, got {seeds}: even "
+            f"without a single failure {seeds} could not show it; give more, or raise target.eta{ADVICE}"
+        )
 
 
 def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
@@ -39,7 +63,7 @@ def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
             "mean E": row["mean_energy"],
             "miss it": f"{row['failed']} of {row['seeds']}",
             "95% interval": f"{row['low']:.2f} to {row['high']:.2f}",
-            "verdict": row["verdict"] + _more_seeds(row),
+            "verdict": row["verdict"] + (_more_seeds(row) if row["verdict"] == UNDECIDED else ""),
             "predicted": f"{row['predicted']:.2f}",
         }
         for row in rows
@@ -47,8 +71,6 @@ def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
 
 
 def _more_seeds(row: Spec) -> str:
-    if row["verdict"] != "undecided":
-        return ""
     return f" ({row['needed']} seeds)" if row["needed"] else " (at eta)"
 
 
@@ -86,23 +108,25 @@ def _answer(found: Sizing) -> str:
         least = found.phase.needed[open_].min() if open_.any() else np.inf
         if np.isfinite(least):
             seen += f" {int(open_.sum())} are undecided; about {int(least)} seeds would decide the first."
-    said = found.answer.text
-    predicted = f"{said[0].upper()}{said[1:]}."
+    predicted = found.answer.text
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
-    odd = [each for each in monotonicity_violations(found.energies, found.sizes, found.eps) if each.p < _RISES]
-    more = "".join(f" {each.larger} fails more often than {each.smaller} (p = {each.p:.2g})." for each in odd)
-    return f"{seen} {predicted}{bound}{more}"
+    more = "".join(
+        f" {odd.larger} fails more often than {odd.smaller} (p = {odd.p:.2g})."
+        for odd in monotonicity_violations(found.energies, found.sizes, found.eps)
+        if odd.p < _RISES
+    )
+    return f"{seen} {predicted[0].upper()}{predicted[1:]}.{bound}{more}"
 
 
 @style.styled
 def _draw(found: Sizing) -> Figure:
     figure, (left, right) = style.panels(2, width=6.0, height=4.6)
-    _diagram(left, found)
-    _columns(right, found)
+    _draw_diagram(left, found)
+    _draw_columns(right, found)
     return figure
 
 
-def _diagram(axes: Axes, found: Sizing) -> None:
+def _draw_diagram(axes: Axes, found: Sizing) -> None:
     """Cells of the grid by verdict, the model's line of probability eta, the hyperbola of the smallest size."""
     sizes, counted = found.sizes, found.failures
     image = np.ones((len(sizes.widths), len(sizes.depths), 4))
@@ -115,11 +139,10 @@ def _diagram(axes: Axes, found: Sizing) -> None:
         else:
             image[j, i, 3] = 0.0
     axes.imshow(image, origin="lower", aspect="auto", interpolation="nearest")
-    fine = [np.linspace(0, len(each) - 1, 80) for each in (sizes.depths, sizes.widths)]
-    grids = [
-        np.exp(np.interp(place, np.arange(len(each)), np.log(each)))
-        for place, each in zip(fine, (sizes.depths, sizes.widths), strict=True)
-    ]
+    fine, grids = [], []
+    for axis in (sizes.depths, sizes.widths):
+        fine.append(np.linspace(0, len(axis) - 1, 80))
+        grids.append(np.exp(np.interp(fine[-1], np.arange(len(axis)), np.log(axis))))
     probability = failure_probability(found.model, found.eps, grids[0][:, None], grids[1][None, :])[0]
     if probability.min() < found.eta < probability.max():
         axes.contour(*fine, probability.T, [found.eta], colors=[style.INK], linewidths=1.6)
@@ -140,13 +163,13 @@ def _diagram(axes: Axes, found: Sizing) -> None:
         )
     axes.grid(visible=False)
     axes.set(xlabel="layers $L$", ylabel="particles of a layer $M_l$")
-    axes.set_xticks(range(len(sizes.depths)), [str(each) for each in sizes.depths])
-    axes.set_yticks(range(len(sizes.widths)), [str(each) for each in sizes.widths])
+    axes.set_xticks(range(len(sizes.depths)), list(map(str, sizes.depths)))
+    axes.set_yticks(range(len(sizes.widths)), list(map(str, sizes.widths)))
     axes.set_title(f"Which sizes meet $P(E > {found.eps:g}) \\leq {found.eta:g}$?")
     axes.legend(handles=handles, fontsize=9, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
-def _columns(axes: Axes, found: Sizing) -> None:
+def _draw_columns(axes: Axes, found: Sizing) -> None:
     """Probability against M_l for every L, observed and by the model."""
     sizes, counted = found.sizes, found.failures
     fine = np.geomspace(sizes.widths[0], sizes.widths[-1], 200)

@@ -20,12 +20,15 @@ from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Interval
 from wgflow.stats.exceedance import FailureRates, PhaseDiagram, check_target, failure_rates, phase_diagram
 from wgflow.stats.extrapolation import EnergyModel, failure_probability, fit_asymptotic_range, fit_energy_model
-from wgflow.stats.scaling_laws import Sizes
-from wgflow.studies.sizing.requires import NO_TARGET
+from wgflow.stats.scaling_laws import Sizes, tabulate
 from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
+NO_TARGET = (
+    "target: expected eps and eta to draw 'sizing', got none; run the study with --set target.eps=0.05 "
+    "--set target.eta=0.1"
+)
 BEYOND = 4.0
 MISFIT = 2.0  # misfit in standard errors up to which a model is used for predictions
 _CANDIDATES = 300  # sizes tried along L and along M_l: every one up to about 60, then steps of 2%
@@ -119,12 +122,12 @@ def summarise(work: Workspace) -> Sizing:
     Raises
     ------
     InputError
-        If the study has no target, or its members are not what a phase diagram needs.
+        If the study has no target, or its members are too few for a phase diagram.
     """
     wanted = work.study["target"]
     if wanted is None:
         raise InputError(NO_TARGET)
-    last: dict[tuple[int, int], dict[tuple[int, int], float]] = {}
+    last: dict[tuple[tuple[int, int], int, int], float] = {}  # by draw, L and M_l
     for member in work.members():
         with Trajectory(member.path) as trajectory:
             study = Member.of(trajectory.parameters["study"])
@@ -132,24 +135,19 @@ def summarise(work: Workspace) -> Sizing:
             if not reached_end(trajectory) and not diverged(trajectory):
                 continue  # not decided yet
             energy = np.inf if diverged(trajectory) else float(trajectory.series("energy")[-1])
-            last.setdefault(study.shape, {})[study.seed, study.particles.part] = energy
+            last[(study.seed, study.particles.part), *study.shape] = energy
     if not last:
         raise InputError(f"{work.folder}: expected members that came to an end, got none; run the study first")
-    sizes = Sizes(tuple(sorted({size[0] for size in last})), tuple(sorted({size[1] for size in last})))
-    draws = sorted({draw for runs in last.values() for draw in runs})
-    energies = np.full((len(draws), len(sizes.depths), len(sizes.widths)), np.nan)
-    for (depth, width), runs in last.items():
-        for draw, energy in runs.items():
-            energies[draws.index(draw), sizes.depths.index(depth), sizes.widths.index(width)] = energy
+    depths, widths, energies = tabulate(last)
+    sizes = Sizes(depths, widths)
     eps, eta = wanted["eps"], wanted["eta"]
-    counted = failure_rates(energies, sizes, eps)
     model = fit_asymptotic_range(energies, sizes, coupling)
     kept = energies[:, -len(model.sizes.depths) :, -len(model.sizes.widths) :]
     linear = model if model.scale == "linear" else fit_energy_model(kept, model.sizes, coupling, "linear")
-    decided = phase_diagram(counted, sizes, eta)
-    answer = smallest(model, eps, eta)
+    failures = failure_rates(energies, sizes, eps)
     bound = sufficient(linear, eps, eta) if model.limit.low <= eps else None
-    return Sizing(until, eps, eta, sizes, energies, counted, decided, model, answer, bound)
+    phase, answer = phase_diagram(failures, sizes, eta), smallest(model, eps, eta)
+    return Sizing(until, eps, eta, sizes, energies, failures, phase, model, answer, bound)
 
 
 def rows(found: Sizing) -> Iterator[Spec]:
@@ -177,7 +175,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     Parameters
     ----------
     model : EnergyModel
-        From :func:`fit_energy`.
+        From :func:`~wgflow.stats.extrapolation.fit_energy_model`.
     eps, eta : float
         The target, eps > 0 and 0 < eta < 1.
     beyond : float, optional
@@ -198,7 +196,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     if model.limit.low > level:
         text = f"by the law of E fitted {_fitted(model)} no size meets it at this s: it puts the limit of E at "
         return Answer(None, None, f"{text}{interval(*model.limit, '.4g')}, above eps = {level:g}")
-    depths, widths = (_tried(each, beyond) for each in (model.sizes.depths, model.sizes.widths))
+    depths, widths = (_candidates(axis, beyond) for axis in (model.sizes.depths, model.sizes.widths))
     value, low_end, high_end = failure_probability(model, level, depths[:, None], widths[None, :])
     found = []
     for probability in (value, high_end):
@@ -217,12 +215,10 @@ def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, 
         return (
             f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, eps = {eps:g}"
         )
-    sure = (
-        f"with the upper end of its 95% interval {certain}"
-        if certain
-        else "with the upper end of its 95% interval none"
+    return (
+        f"by the law of E fitted {_fitted(model)} the smallest that meets it is {predicted}; with the upper end of its "
+        f"95% interval {certain or 'none'}"
     )
-    return f"by the law of E fitted {_fitted(model)} the smallest that meets it is {predicted}; {sure}"
 
 
 def _fitted(model: EnergyModel) -> str:
@@ -277,7 +273,7 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     return Bound(delta, deep, wide, depth, width, text)
 
 
-def _tried(sizes: tuple[int, ...], beyond: float) -> Array:
+def _candidates(sizes: tuple[int, ...], beyond: float) -> Array:
     """Sizes to try along one axis."""
     steps = np.round(np.geomspace(sizes[0], sizes[-1] * beyond, _CANDIDATES))
     return np.unique(np.concatenate([steps, np.array(sizes, float)]))
