@@ -9,7 +9,6 @@ from wgflow.base.errors import InputError
 from wgflow.report.figure import Figure, Plan, Requirement
 from wgflow.study.grid import RunPlan
 from wgflow.study.messages import ADVICE, naming
-from wgflow.study.schema import Member
 
 
 def unmet(figure: str, key: str, expected: str, got: str) -> InputError:
@@ -25,7 +24,8 @@ def check(figure: Figure, plan: Plan) -> None:
     InputError
         If its members are of another system or record no particles, or a requirement of the figure is not met.
     """
-    systems = {_system(planned.member) for planned in plan.members}
+    members = [planned.member for planned in plan.members]
+    systems = {"images" if one.training else "neural_feature_flow" if one.network else "residual" for one in members}
     if figure.system == "residual" and systems != {"residual"}:
         if "images" in systems:
             raise unmet(plan.figure, "training", "residual blocks", "training runs of image networks")
@@ -33,14 +33,10 @@ def check(figure: Figure, plan: Plan) -> None:
     if figure.system is not None and systems != {figure.system}:
         key = "training" if figure.system == "images" else "network"
         raise unmet(plan.figure, key, "members with one", "residual blocks")
-    if figure.particles and any(planned.member.record == "numbers" for planned in plan.members):
+    if figure.particles and any(member.record == "numbers" for member in members):
         raise unmet(plan.figure, "record", "'particles'", "'numbers'")
     for requirement in figure.needs:
         requirement(plan)
-
-
-def _system(member: Member) -> str:
-    return "images" if member.training else "neural_feature_flow" if member.network else "residual"
 
 
 def of_members(check_member: Callable[[str, RunPlan], None]) -> Requirement:

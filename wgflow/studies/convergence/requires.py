@@ -8,6 +8,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.extras import install
 from wgflow.report.figure import Plan
 from wgflow.studies.convergence.reduce import COUNT, PART, SEED
+from wgflow.studies.requirements import unmet
 from wgflow.study.messages import ADVICE
 from wgflow.study.tables import FlowTable
 
@@ -24,10 +25,8 @@ def sizes_and_reference(plan: Plan) -> None:
         groups[key] = group._replace(members=[*group.members, planned])
     for group in groups.values():
         if not group.fitted:
-            raise InputError(
-                f"reference: expected members to compare it with to draw {plan.figure!r}, got a reference "
-                f"{group.members[0].label} that differs from them in more than {', '.join(_WITHIN)}{ADVICE}"
-            )
+            got = f"a reference {group.members[0].label} that differs from them in more than {', '.join(_WITHIN)}"
+            raise unmet(plan.figure, "reference", "members to compare it with", got)
     for group in groups.values():
         _sizes(group)
 
@@ -36,12 +35,10 @@ def _sizes(group: Plan) -> None:
     sizes = sorted({planned.member.count for planned in group.fitted})
     seeds = {planned.member.seed for planned in group.fitted}
     if len(sizes) < 2:
-        raise InputError(
-            f"grid.particles.count: expected several N to draw {group.figure!r}, got {sizes[0]} alone; "
-            f"give a list such as [16, 32, 64, 128]{ADVICE}"
-        )
+        got = f"{sizes[0]} alone; give a list such as [16, 32, 64, 128]"
+        raise unmet(group.figure, "grid.particles.count", "several N", got)
     if len(seeds) < 2:
-        raise InputError(f"grid.seed: expected several seeds to draw {group.figure!r}, got one; give a list{ADVICE}")
+        raise unmet(group.figure, "grid.seed", "several seeds", "one; give a list")
     least = TIMES_LARGER * sizes[-1]
     got = min((planned.member.count for planned in group.references), default=None)
     if got is None or got < least:
@@ -57,9 +54,7 @@ def _sizes(group: Plan) -> None:
         )
     flows = [planned.member.flow for planned in group.members]
     if any(flow.rule != "constant" for flow in flows) and any(map(_counts_steps, flows)):
-        raise InputError(
-            f"flow.every: expected flow times that all members record to draw {group.figure!r}, got none{ADVICE}"
-        )
+        raise unmet(group.figure, "flow.every", "flow times that all members record", "none")
 
 
 def _counts_steps(flow: FlowTable) -> bool:
@@ -70,12 +65,8 @@ def _counts_steps(flow: FlowTable) -> bool:
 def heldout_and_sklearn(plan: Plan) -> None:
     """Samples held out, and scikit-learn for the models to compare with."""
     if any(not planned.member.samples.heldout for planned in plan.members):
-        raise InputError(
-            f"problem.heldout: expected samples held out to draw {plan.figure!r}, got 0; set it to 0.25, say{ADVICE}"
-        )
+        raise unmet(plan.figure, "problem.heldout", "samples held out", "0; set it to 0.25, say")
     try:
         import sklearn  # noqa: F401
     except ModuleNotFoundError as error:
-        raise InputError(
-            f"figure: expected scikit-learn to draw {plan.figure!r}, got no such package; {install('study')}{ADVICE}"
-        ) from error
+        raise unmet(plan.figure, "figure", "scikit-learn", f"no such package; {install('study')}") from error

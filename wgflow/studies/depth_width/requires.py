@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from wgflow.base.errors import InputError
 from wgflow.report.figure import Plan
-from wgflow.studies.requirements import of_members
+from wgflow.studies.requirements import of_members, unmet
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 from wgflow.study.tables import LayersTable
 
 AXES = (("depths", "depth.layers"), ("widths", "particles.per_layer"))
@@ -23,7 +21,7 @@ Grid = dict[tuple[int, int], list[RunPlan]]
 def in_layers(name: str, planned: RunPlan) -> None:
     """Networks of layers."""
     if not isinstance(planned.member.depth, LayersTable):
-        raise InputError(f"depth: expected layers to draw {name!r}, got {planned.member.depth.name}{ADVICE}")
+        raise unmet(name, "depth", "layers", planned.member.depth.name)
 
 
 def layer_grid(plan: Plan) -> None:
@@ -31,18 +29,13 @@ def layer_grid(plan: Plan) -> None:
     in_layers(plan)
     others = {key for planned in plan.members for key in planned.values} - _VARIED
     if others:
-        raise InputError(
-            f"grid.{min(others)}: expected sizes, seeds and couplings alone to draw {plan.figure!r}, got another "
-            f"key{ADVICE}"
-        )
+        raise unmet(plan.figure, f"grid.{min(others)}", "sizes, seeds and couplings alone", "another key")
     for members in by_coupling(plan).values():
         sizes = by_size([planned for planned in members if not planned.reference])
         for (what, key), seen in zip(AXES, sides(sizes), strict=True):
             if len(seen) < 2:
-                raise InputError(
-                    f"grid.{key}: expected at least two {what} to draw {plan.figure!r}, got {seen}; give a list such "
-                    f"as [4, 8, 16]{ADVICE}"
-                )
+                got = f"{seen}; give a list such as [4, 8, 16]"
+                raise unmet(plan.figure, f"grid.{key}", f"at least two {what}", got)
 
 
 def by_coupling(plan: Plan) -> dict[str, list[RunPlan]]:
@@ -75,15 +68,12 @@ def draws_and_reference(plan: Plan) -> None:
         usual = {size: same for size, same in fitted.items() if len(same) >= 4}
         depths, widths = sides(usual)
         if len(depths) < 5 or len(widths) < 4:
-            raise InputError(
-                f"grid: expected 5 depths and 4 widths of at least 4 draws each to draw {plan.figure!r}, got "
-                f"{len(depths)} and {len(widths)} for coupling {coupling!r}{ADVICE}"
-            )
+            got = f"{len(depths)} and {len(widths)} for coupling {coupling!r}"
+            raise unmet(plan.figure, "grid", "5 depths and 4 widths of at least 4 draws each", got)
         largest = (sides(fitted)[0][-1], widths[-1])
         limit = max(by_size([planned for planned in members if planned.reference]), default=None)
         if limit is None or limit[0] < largest[0] or limit[1] < largest[1]:
-            raise InputError(
-                f"reference: expected L and M_l of at least {largest} to draw {plan.figure!r}, got "
-                f"{f'L, M_l = {limit}' if limit else 'no reference'} for coupling {coupling!r}; set "
-                f"reference.depth.layers and reference.particles.per_layer{ADVICE}"
-            )
+            got = f"L, M_l = {limit}" if limit else "no reference"
+            remedy = "set reference.depth.layers and reference.particles.per_layer"
+            expected = f"L and M_l of at least {largest}"
+            raise unmet(plan.figure, "reference", expected, f"{got} for coupling {coupling!r}; {remedy}")
