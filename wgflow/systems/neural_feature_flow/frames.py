@@ -10,7 +10,8 @@ import numpy as np
 
 from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.environment import one_thread
-from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.errors import DivergenceError
+from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Spec
 from wgflow.base.validate import real
 from wgflow.flow.clock import StepClock
@@ -20,8 +21,6 @@ from wgflow.systems.neural_feature_flow.flow import State, descent_step, flow_st
 from wgflow.systems.neural_feature_flow.low_rank import LowRank
 from wgflow.systems.neural_feature_flow.state import Drift
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
-
-METHODS = ("flow", "descent")
 
 
 class Motion:
@@ -49,8 +48,7 @@ class Motion:
     def __init__(
         self, system: PackedNetwork, method: str = "flow", method_in_s: str | Tableau = "euler", step: float = 0.1
     ) -> None:
-        if method not in METHODS:
-            raise InputError(f"method: expected one of {', '.join(METHODS)}, got {describe(method)}")
+        check_name("method", method, ("flow", "descent"))
         self.system, self.method = system, method
         self.integrator, self.h = integrator(method_in_s), real("step", step, above=0.0)
 
@@ -86,11 +84,10 @@ class Motion:
         if isinstance(start, Frame):
             state = state_of(self.system, start)
         else:
-            with (
-                one_thread()
-            ):  # matrices become arrays, as files store them, so that a resumed run takes the same steps
+            # matrices become arrays, as files store them, so that a resumed run takes the same steps
+            with one_thread():
                 state = self.system.unpack(self.system.pack(start if isinstance(start, State) else start()))
-        balance, allowed = (start.balance if isinstance(start, Frame) else None) or EMPTY, ROUNDING["float64"]
+        balance = (start.balance if isinstance(start, Frame) else None) or EMPTY
         good: Frame | None = None
         moved, first = False, self._look(state)
         while True:
@@ -103,7 +100,7 @@ class Motion:
             state, dissipated = self._step(state, first, own=moved)  # from then on no caller holds it
             moved, first = True, self._look(state)
             clock.tick(self.h)
-            balance = balance.after(before, float(first.loss), 0.0, dissipated, clock.s, False, allowed)
+            balance = balance.after(before, float(first.loss), 0.0, dissipated, clock.s, False, ROUNDING["float64"])
             if on_step is not None:
                 on_step(clock.step, clock.s)
 

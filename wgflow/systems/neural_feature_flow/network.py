@@ -23,8 +23,9 @@ from wgflow.base.registry import check_name, lookup
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import is_builtin
 from wgflow.base.validate import finite_array, refuse_masked, whole
+from wgflow.model import losses
 from wgflow.model.activations import ACTIVATIONS, Activation, activation
-from wgflow.model.losses import Loss, check_targets, loss, try_out
+from wgflow.model.losses import Loss
 from wgflow.systems.neural_feature_flow.elementwise import elementwise
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank
 from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, Tape, Weights
@@ -59,6 +60,11 @@ class Network(Copyable):
         ``cpu`` compiles the elementwise parts for built-in activations, others run in NumPy; ``reference`` is NumPy,
         and takes complex weights for complex-step derivatives.
 
+    Attributes
+    ----------
+    points, inputs : int
+        N and d.
+
     Raises
     ------
     InputError
@@ -79,27 +85,23 @@ class Network(Copyable):
         self.x, self.y = finite_array("x", x, 2), finite_array("y", y, 1)
         if len(self.x) != len(self.y):
             raise InputError(f"y: expected one target per row of x, {len(self.x)}, got {len(self.y)}; match them")
+        self.points, self.inputs = self.x.shape
         self.layers = whole("layers", layers, 2)
         self.kind, self.skip = kind, lookup("kind", kind, KINDS)
         self.h1, self.h2 = activation(h1), activation(h2) if self.skip else ACTIVATIONS["linear"]
-        self.loss = _one_output(loss)
-        check_targets(self.loss, self.y[:, None])
+        self.loss = losses.loss(loss)
+        if self.loss.name == "cross_entropy":
+            raise InputError(
+                f"loss: expected a loss of one output, got {describe(loss)}; code two classes as numbers under "
+                "'squared', or pass a loss object of your own"
+            )
+        losses.check_targets(self.loss, self.y[:, None])
         if not is_builtin(self.loss):
-            rows = np.unique(np.linspace(0, len(self.y) - 1, _TRIED).astype(int))
-            try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
+            rows = np.unique(np.linspace(0, self.points - 1, _TRIED).astype(int))
+            losses.try_out(self.loss, np.zeros((len(rows), 1)), self.y[rows, None])
         check_name("backend", backend, BACKENDS)
         self.backend = backend
         self.parts = elementwise(self.h1, self.h2, self.skip, backend)
-
-    @property
-    def points(self) -> int:
-        """N, the number of training points."""
-        return len(self.x)
-
-    @property
-    def inputs(self) -> int:
-        """d, the number of inputs of a point."""
-        return int(self.x.shape[1])
 
     def check(self, weights: Weights, features: Features | None = None) -> int:
         """Width m of these weights.
@@ -245,13 +247,3 @@ def _read_out(weights: Weights, h: AnyArray) -> AnyArray:
     """Outputs (1/m) v_(L+1)^T h from h = h1(beta_L)."""
     out: AnyArray = weights.outer @ h / len(weights.outer)
     return out
-
-
-def _one_output(choice: str | Loss) -> Loss:
-    chosen = loss(choice)
-    if chosen.name == "cross_entropy":
-        raise InputError(
-            f"loss: expected a loss of one output, got {describe(choice)}; code two classes as numbers under "
-            "'squared', or pass a loss object of your own"
-        )
-    return chosen
