@@ -12,7 +12,7 @@ Fang, Lee, Yang and Zhang (COLT 2021), equations (2) to (6) and Appendix E. One 
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -28,11 +28,19 @@ from wgflow.model.activations import ACTIVATIONS, Activation, activation
 from wgflow.model.losses import Loss
 from wgflow.systems.neural_feature_flow.elementwise import elementwise
 from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank
-from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, Tape, Weights
+from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, Weights
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
 BACKENDS = ("cpu", "reference")
 _TRIED = 8  # training points that a user-defined loss is tried on
+
+
+class _Tape(NamedTuple):
+    """h1(beta_l) and h1'(beta_l), l = 1..L, and h2'(alpha_l), l = 2..L, (m, N) each, at given features."""
+
+    h: tuple[AnyArray, ...]
+    slope: tuple[AnyArray, ...]
+    bend: tuple[AnyArray, ...]
 
 
 class Network(Copyable):
@@ -189,12 +197,11 @@ class Network(Copyable):
         self.check(weights, features)
         return self._backward(weights, self._tape(features))[1]
 
-    def _tape(self, features: Features) -> Tape:
-        pairs = [self.parts.activate(beta) for beta in features.beta]
-        bends = tuple(self.parts.bend(alpha) for alpha in features.alpha)
-        return Tape(tuple(h for h, _ in pairs), tuple(slope for _, slope in pairs), bends)
+    def _tape(self, features: Features) -> _Tape:
+        hs, slopes = zip(*map(self.parts.activate, features.beta), strict=True)
+        return _Tape(hs, slopes, tuple(map(self.parts.bend, features.alpha)))
 
-    def _forward(self, weights: Weights, x: AnyArray) -> tuple[Features, Tape]:
+    def _forward(self, weights: Weights, x: AnyArray) -> tuple[Features, _Tape]:
         m = len(weights.outer)
         first = weights.inner.T @ x.T / self.inputs
         layers = [(first, first, *self.parts.activate(first), first)]  # there is no alpha_1, and no bend
@@ -202,9 +209,9 @@ class Network(Copyable):
             _, below, h, *_ = layers[-1]
             layers.append(self.parts.layer(v.T @ h, 1 / m, below))
         alphas, betas, hs, slopes, bends = zip(*layers, strict=True)
-        return Features(alphas[1:], betas), Tape(hs, slopes, bends[1:])
+        return Features(alphas[1:], betas), _Tape(hs, slopes, bends[1:])
 
-    def _backward(self, weights: Weights, tape: Tape) -> tuple[AnyArray, Adjoint]:
+    def _backward(self, weights: Weights, tape: _Tape) -> tuple[AnyArray, Adjoint]:
         """Outputs and backward quantities."""
         m, output = len(weights.outer), _read_out(weights, tape.h[-1])
         d_output = self.loss.gradient(output[:, None], self.y[:, None])[:, 0]
@@ -218,14 +225,14 @@ class Network(Copyable):
             alphas.append(d_alpha)
         return output, Adjoint(d_output, tuple(alphas[-2::-1]), tuple(betas[::-1]))
 
-    def _weight_drifts(self, tape: Tape, back: Adjoint) -> Weights:
+    def _weight_drifts(self, tape: _Tape, back: Adjoint) -> Weights:
         n = self.points
         inner = self.x.T @ back.beta[0].T / n
         middle = tuple(LowRank(h / n, d_alpha) for h, d_alpha in zip(tape.h, back.alpha, strict=False))
         return Weights(inner, middle, tape.h[-1] @ back.output / n)
 
     def _feature_drifts(
-        self, weights: Weights, tape: Tape, back: Adjoint, inner: AnyArray
+        self, weights: Weights, tape: _Tape, back: Adjoint, inner: AnyArray
     ) -> tuple[Features, AnyArray]:
         """Galpha and Gbeta, and h1'(beta_L) o Gbeta_L."""
         m, n = len(weights.outer), self.points

@@ -1,4 +1,4 @@
-"""Data types of the neural feature flow: weights, features, drifts and intermediate quantities.
+"""Data types of the neural feature flow: weights, features, drifts and backward quantities.
 
 Shapes are in the paper's letters: N training points, d inputs, L hidden layers of m units.
 """
@@ -42,22 +42,6 @@ class Features(NamedTuple):
 
     alpha: tuple[AnyArray, ...]
     beta: tuple[AnyArray, ...]
-
-
-class Tape(NamedTuple):
-    """Activations and their derivatives at given features.
-
-    Attributes
-    ----------
-    h, slope : tuple of L ndarrays (m, N)
-        h1(beta_l) and h1'(beta_l), l = 1..L.
-    bend : tuple of L - 1 ndarrays (m, N)
-        h2'(alpha_l), l = 2..L.
-    """
-
-    h: tuple[AnyArray, ...]
-    slope: tuple[AnyArray, ...]
-    bend: tuple[AnyArray, ...]
 
 
 class Adjoint(NamedTuple):
