@@ -94,7 +94,7 @@ class ResidualMeasure(System):
         problem, held_out = problems(member)
         table, depth = member.flow, member.depth.model_dump()
         term = member.regulariser.model_dump() if member.regulariser else None
-        if any(each.name == "birth" for each in table.ingredients) and 0 in table.mobility.values():
+        if any(ingredient.name == "birth" for ingredient in table.ingredients) and 0 in table.mobility.values():
             raise InputError(
                 "flow.mobility: expected no group pinned at 0 with births, which move all of a particle; drop one"
             )
@@ -109,7 +109,7 @@ class ResidualMeasure(System):
             _rule(table),
             table.boundary,
             _numbers("flow.mobility", table.mobility, names | scales(problem, scale)),
-            [_operator(each.model_dump() | {"seed": member.seed}, member) for each in table.ingredients],
+            [_operator(ingredient.model_dump() | {"seed": member.seed}, member) for ingredient in table.ingredients],
             table.batch,
             member.seed,
         )

@@ -97,7 +97,7 @@ def from_particles(stage: MeanFieldStage, rho: Particles) -> None:
         )
     stage.place(rho.tau)
     for branch, row in zip(stage.branches, rho.theta, strict=True):
-        parts = torch.from_numpy(row.copy()).split([each.numel() for each in branch.parameters()])
+        parts = torch.from_numpy(row.copy()).split([parameter.numel() for parameter in branch.parameters()])
         for parameter, part in zip(branch.parameters(), parts, strict=True):
             parameter.copy_(part.view_as(parameter))
 

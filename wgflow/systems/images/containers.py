@@ -90,8 +90,7 @@ def used_once(model: nn.Module) -> nn.Module:
 def _outside(name: str, module: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
     """Parameters that are reached without entering a stage."""
     if not isinstance(module, MeanFieldStage):
-        closed = isinstance(module, torch.jit.ScriptModule)
-        yield from ((f"{name}.{key}".lstrip("."), each) for key, each in module.named_parameters(recurse=closed))
+        yield from module.named_parameters(prefix=name, recurse=isinstance(module, torch.jit.ScriptModule))
         for key, child in children_of(module):
             yield from _outside(f"{name}.{key}".lstrip("."), child)
 

@@ -81,8 +81,8 @@ class Images(NamedTuple):
     def digest(self) -> str:
         """SHA-256 of pixels and labels, by which a result says what it was trained on."""
         out = hashlib.sha256()
-        for each in (self.train, self.train_labels, self.test, self.test_labels):
-            out.update(f"{each.shape}{each.dtype}".encode() + np.ascontiguousarray(each).tobytes())
+        for array in (self.train, self.train_labels, self.test, self.test_labels):
+            out.update(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
         return out.hexdigest()
 
 
@@ -215,6 +215,6 @@ def _decode(raw: Mapping[str, bytes], files: Mapping[str, int], layout: Layout, 
         labels.append(label)
         pixels.append(table[:, layout.labels :].reshape(-1, PLANES, SIDE, SIDE))
     out = np.concatenate(pixels), np.concatenate(labels).astype(np.int64)
-    for each in out:
-        each.flags.writeable = False  # one array serves every member of a study
+    for array in out:
+        array.flags.writeable = False  # one array serves every member of a study
     return out

@@ -54,7 +54,7 @@ def trial_of(block: nn.Module) -> Trial:
         return Trial(TOO_SMALL[1])
     try:
         trial = copy.deepcopy(block).cpu()
-        if any(each.dtype in (torch.float16, torch.bfloat16) for each in trial.parameters()):
+        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in trial.parameters()):
             trial = trial.float()
         unhook(trial.modules())
         with torch.no_grad(), generators_kept():
@@ -96,7 +96,7 @@ def _attempt(trial: nn.Module) -> Trial:
 def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
     """State that a module takes and returns in the same shape, or None and why there is none."""
     other, failed = "", ""
-    like = next((each for each in trial.parameters() if each.is_floating_point()), torch.zeros(()))
+    like = next((tensor for tensor in trial.parameters() if tensor.is_floating_point()), torch.zeros(()))
     for shape in _candidates(trial):
         x = torch.randn(shape, generator=torch.Generator().manual_seed(0), dtype=like.dtype)
         try:
@@ -114,7 +114,7 @@ def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
 def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
     """Shapes of states to try, with channels that the weights speak of."""
     tensors = [*trial.parameters(), *trial.buffers()]
-    sizes = list(dict.fromkeys(size for each in tensors for size in each.shape[:2]))
+    sizes = list(dict.fromkeys(size for tensor in tensors for size in tensor.shape[:2]))
     channels = list(dict.fromkeys([*sizes, *(2 * size for size in sizes)]))  # twice: a block that works on one half
     for form, channel in itertools.product(FORMS, channels):
         shape = tuple(size or channel for size in form)

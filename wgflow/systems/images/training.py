@@ -121,7 +121,7 @@ class Trainer:
         self._test = _on(device, images.test, images.test_labels)
         self._orders = [stage.order() for stage in stages(self.model)]
         with self.settings():
-            self._mean, self._sd = (each.to(device) for each in colours(images))
+            self._mean, self._sd = (moment.to(device) for moment in colours(images))
         self.epoch, self.switches, self.last = 0, 0, Epoch(float("nan"), 0, float("nan"))
 
     def train(self, on_step: Callable[[int], None] | None = None) -> Epoch:
