@@ -26,7 +26,6 @@ _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
 def exponents_in_words(rows: Sequence[Spec]) -> list[Spec]:
     """Exponents at the last flow time."""
-    told = [row for row in rows if row["s"] == rows[-1]["s"]]
     return [
         {
             "start": row["coupling"],
@@ -35,7 +34,8 @@ def exponents_in_words(rows: Sequence[Spec]) -> list[Spec]:
             "exponent": row["no_rate"] or f"{row['exponent']:.2f}",
             "95% interval": "" if row["no_rate"] or row["low"] is None else f"{row['low']:.2f} to {row['high']:.2f}",
         }
-        for row in told
+        for row in rows
+        if row["s"] == rows[-1]["s"]
     ]
 
 
@@ -69,10 +69,9 @@ def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
     for family, at in found:
         last = at[-1]
         size = "M_l" if family.coupling == "path" else "L M_l"
-        start = "With one path through all layers" if family.coupling == "path" else "With independent layers"
         gain = last.gain.exponent
         out.append(
-            f"{start} the outputs' distance to the reference at s = {last.s:g} "
+            f"{_start(family.coupling)} the outputs' distance to the reference at s = {last.s:g} "
             f"{_width_said(last.fitted.exponents[1], size)}; {_depth_said(family, last)}; "
             f"over draws the outputs fluctuate like L{_interval(gain.exponent)} at "
             f"M_l = {last.gain.width}"
@@ -83,13 +82,14 @@ def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
     return " ".join(out)
 
 
+def _start(coupling: str) -> str:
+    return "With one path through all layers" if coupling == "path" else "With independent layers"
+
+
 def _width_said(exponent: Interval, size: str) -> str:
     """Dependence of the distance on width; a trend is stated if the exponent's interval excludes 0."""
-    verb = trend(exponent.low, exponent.high)
-    if verb:
-        return f"{verb} in width like ({size}){_interval(exponent)}"
-    power = f"({size}){_interval(exponent)}"
-    return f"shows no significant change with width, {power}"
+    verb, power = trend(exponent.low, exponent.high), f"({size}){_interval(exponent)}"
+    return f"{verb} in width like {power}" if verb else f"shows no significant change with width, {power}"
 
 
 def _depth_said(family: Family, found: FamilyFit) -> str:
@@ -126,9 +126,8 @@ def _draw(found: Sequence[tuple[Family, list[FamilyFit]]]) -> Figure:
         left, middle, right = axes[3 * row : 3 * row + 3]
         last = at[-1]
         _over_sizes(left, family, last)
-        name = "paths" if family.coupling == "path" else "independent layers"
+        name, size = ("paths", "M_l") if family.coupling == "path" else ("independent layers", "(L M_l)")
         exponent = last.fitted.exponents[1]
-        size = "M_l" if family.coupling == "path" else "(L M_l)"
         verb = trend(exponent.low, exponent.high)
         power = f"${size}^{{{_power(exponent.value)[1:]}}}$"
         left.set_title(f"{name}: error of width {verb} as {power}" if verb else f"{name}: no trend in width")
@@ -213,20 +212,15 @@ def _finding_of_distances(rows: Sequence[Spec]) -> str:
         near = [row for row in mine if "coupled" in row]
         if not near:
             continue
-        largest, smallest = max(near, key=_size), min(near, key=_size)
-        start = "With one path through all layers" if coupling == "path" else "With independent layers"
+        largest, smallest = (end(near, key=lambda row: row["layers"] * row["per_layer"]) for end in (max, min))
         holder = mine[0].get("holder")
         out.append(
-            f"{start} training leaves the particles of L, M_l = {_name(smallest)} a distance of "
+            f"{_start(coupling)} training leaves the particles of L, M_l = {_name(smallest)} a distance of "
             f"{number(smallest['coupled'])} per parameter from themselves in the reference, those of {_name(largest)} "
             f"{number(largest['coupled'])}"
             + (f"; along depth the reference's have a Hölder exponent of {holder:.2f}." if holder is not None else ".")
         )
     return " ".join(out) or "No network is a sub-sample of the reference, so its particles have no twins there."
-
-
-def _size(row: Spec) -> int:
-    return int(row["layers"] * row["per_layer"])
 
 
 def _name(row: Spec) -> str:
@@ -259,13 +253,9 @@ def _draw_distances(rows: Sequence[Spec]) -> Figure:
     middle.set_title("Does depth bring particles nearer?")
     right.set_title("Do particles run smoothly through depth?")
     named = [Line2D([], [], color=style.COLOURS[k], label=each) for k, each in enumerate(couplings)]
-    left.legend(
-        handles=[
-            *named,
-            Line2D([], [], color=style.GREY, marker="o", ls="", label="same particles"),
-            Line2D([], [], color=style.GREY, marker="^", ls="", label="clouds ($W_2$)"),
-        ]
-    )
+    kinds = {"o": "same particles", "^": "clouds ($W_2$)"}
+    markers = [Line2D([], [], color=style.GREY, marker=marker, ls="", label=kind) for marker, kind in kinds.items()]
+    left.legend(handles=[*named, *markers])
     right.legend(handles=named)
     return figure
 

@@ -30,15 +30,7 @@ LAWS = ("path", "independent", "additive")  # compared by cross-validation
 
 
 class Run(NamedTuple):
-    """One network.
-
-    Attributes
-    ----------
-    energy : ndarray (T,)
-        E at the stated flow times.
-    outputs : ndarray (T, M K)
-        Outputs at the samples.
-    """
+    """One network: E (T,) and its outputs at the samples (T, M K), at the stated flow times."""
 
     energy: Array
     outputs: Array
@@ -115,18 +107,9 @@ class Family(NamedTuple):
 
 
 class DepthFluctuation(NamedTuple):
-    """Standard deviation of the outputs over draws against L at one M_l.
+    """Standard deviation of the outputs over draws, ``spread`` (n,), against L at one M_l.
 
-    Attributes
-    ----------
-    depths : tuple of int
-        L.
-    width : int
-        M_l.
-    spread : ndarray (n,)
-        The standard deviation at each.
-    exponent : Equivalence
-        Equivalence test of its exponent with 0.
+    ``exponent`` tests whether it decays with exponent 0.
     """
 
     depths: tuple[int, ...]
@@ -142,11 +125,11 @@ class FamilyFit(NamedTuple):
     ----------
     s : float
         Flow time.
-    fitted : Fit
+    fitted : LawFit
         The law whose exponents are fitted: with paths those of L and of M_l, with independent layers that of L M_l.
-    chosen : Choice
+    chosen : CrossValidation
         Cross-validation of the laws.
-    law : Fit
+    law : LawFit
         The one that predicts best.
     width : Estimate
         Rms distance to the reference against M_l, at the largest L.
@@ -242,27 +225,15 @@ def fit_family(family: Family, t: int) -> FamilyFit:
         )
     sizes, squares, s = family.sizes(), family.squares(t), float(family.s[t])
     name = f"{family.coupling} {s!r}"
-    draws = len(squares)
     chosen = cross_validate(squares, sizes, LAWS)
-    deepest = _column(squares[:, -1, :])
-    widths = [width for width, there in zip(sizes.widths, deepest, strict=True) if there]
+    complete = ~np.isnan(squares[:, -1, :]).any(axis=0)  # widths at the largest depth that have all draws
+    widths, statistic = np.array(sizes.widths)[complete].tolist(), rates.rms(squares[:, -1, complete])
+    width = estimate(widths, len(squares), statistic, f"{name} width", family.largest[1], family.nested)
     depth, depth_width = _depth(family, t, name)
-    return FamilyFit(
-        s,
-        fit_law(squares, sizes, "free" if family.coupling == "path" else "product", name),
-        chosen,
-        fit_law(squares, sizes, chosen.laws[0], name),
-        estimate(widths, draws, rates.rms(squares[:, -1, deepest]), f"{name} width", family.largest[1], family.nested),
-        depth,
-        depth_width,
-        _alone(family, t),
-        _depth_fluctuation(family, t, name),
-    )
-
-
-def _column(squares: Array) -> Array:
-    """Mask of the sizes, of (S, n), that have all draws."""
-    return np.asarray(~np.isnan(squares).any(axis=0))
+    fitted = fit_law(squares, sizes, "free" if family.coupling == "path" else "product", name)
+    law = fit_law(squares, sizes, chosen.laws[0], name)
+    alone, gain = _alone(family, t), _depth_fluctuation(family, t, name)
+    return FamilyFit(s, fitted, chosen, law, width, depth, depth_width, alone, gain)
 
 
 def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
@@ -300,7 +271,7 @@ def _alone(family: Family, t: int) -> float:
 
 def _products(gaps: Sequence[Array]) -> Array:
     """Products g_s . g_t / length of vectors (S, length) at each of n sizes, (n, S, S)."""
-    return np.stack([each @ each.T / each.shape[1] for each in gaps])
+    return np.stack([gap @ gap.T / gap.shape[1] for gap in gaps])
 
 
 def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
@@ -309,9 +280,8 @@ def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
     at = [depth for depth in family.depths if (depth, width) in family.grid]
     statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
     seeds = len(family.draws)
-    return DepthFluctuation(
-        tuple(at), width, statistic(np.ones((1, seeds)))[0], exponent_equivalence(at, seeds, statistic, f"{name} gain")
-    )
+    exponent = exponent_equivalence(at, seeds, statistic, f"{name} gain")
+    return DepthFluctuation(tuple(at), width, statistic(np.ones((1, seeds)))[0], exponent)
 
 
 def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
@@ -321,20 +291,20 @@ def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
             common: Spec = {"coupling": family.coupling, "s": each.s}
             names = ("depth", "width", "depth of the width term") if each.fitted.law == "free" else ("depth", "L M_l")
             for quantity, exponent in zip(names, each.fitted.exponents, strict=False):
-                yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _told(exponent)
+                yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _columns(exponent)
             for name, one in (("width", each.width), ("depth", each.depth)):
                 yield common | {"quantity": name} | one.rate.columns
             if np.isfinite(each.alone):
                 row = {"exponent": each.alone, "low": None, "high": None, "no_rate": ""}
                 yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row
-            yield common | {"quantity": "spread over draws against depth"} | _told(each.gain.exponent.exponent)
+            yield common | {"quantity": "spread over draws against depth"} | _columns(each.gain.exponent.exponent)
 
 
-def _told(exponent: Interval) -> Spec:
+def _columns(exponent: Interval) -> Spec:
     """Columns of an exponent, empty if its interval is uninformative."""
-    told = exponent.high - exponent.low < _OPEN
-    value, low, high = exponent if told else (None, None, None)
-    return {"exponent": value, "low": low, "high": high, "no_rate": "" if told else "not told by these sizes"}
+    known = exponent.high - exponent.low < _OPEN
+    value, low, high = exponent if known else (None, None, None)
+    return {"exponent": value, "low": low, "high": high, "no_rate": "" if known else "not told by these sizes"}
 
 
 def energies(family: Family) -> Iterator[Spec]:
