@@ -50,7 +50,7 @@ def particle_animation(trajectory: Trajectory) -> str:
     loss, loss_ticks = _scaled(np.log10(energy) if logarithmic else energy, _HEIGHT + _LOSS, _HEIGHT + 14)
     loss_ticks = [(at, 10**value) for at, value in loss_ticks] if logarithmic else loss_ticks
     order = np.argsort(np.argsort(tau[0][chosen], kind="stable"))
-    colours = style.sequential_colours(len(style.SEQUENCE))
+    colours = style.SEQUENCE
     data = {
         "x": _rounded(x), "y": _rounded(y), "cursor": _rounded(cursor), "r": 4 if len(chosen) <= 64 else 2.6,
         "s": [f"{value:.4g}" for value in s], "energy": [f"{value:.4g}" for value in energy],

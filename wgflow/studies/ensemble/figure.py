@@ -38,12 +38,7 @@ def several_layers(name: str, planned: RunPlan) -> None:
 
 @figure("ensemble", groups, needs=(several_layers,), seconds=11.0)
 def ensemble(found: list[Group]) -> Result:
-    """Remainders of the ensemble expansion, and ablations: path lengths, block deletion, permutation.
-
-    Six panels, means over seeds, a colour for each other combination of grid values: remainders against block scale at
-    the start and the end; remainders at full size along s; deep against shallow gradients along depth; path lengths;
-    E without a layer; E with layers exchanged.
-    """
+    """Remainders of the ensemble expansion, and ablations: path lengths, block deletion, permutation."""
     caption = (
         "Networks with all weights times α, expanded in α (order 1 is the shallow network of the same measure). Top "
         f"left: what orders 1 to 3 leave of the outputs, {_named(_middle(found))}, at the start and the end, with the "
@@ -66,13 +61,13 @@ def _named(group: Group) -> str:
 
 
 def _finding(found: Sequence[Group]) -> str:
-    group = _middle(found)
-    scope = f" ({group.label})" if group.label else ""
-    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {_powers(group)} of the trained network{scope}."]
-    for each in found:
-        first, last = each.frames[0], each.frames[-1]
+    middle = _middle(found)
+    scope = f" ({middle.label})" if middle.label else ""
+    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {_powers(middle)} of the trained network{scope}."]
+    for group in found:
+        first, last = group.frames[0], group.frames[-1]
         parts.append(
-            f"{each.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
+            f"{group.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
             f"at the start and {share(last.left[1, 0], 1)} at the end, third order {share(last.left[3, 0], 1)}; "
             f"without one layer E {_deletion(last.deleted)}, after {SWAPS[-1]} exchanges of layers it "
             f"{relative(float(last.permuted[-1]))} on average."
@@ -90,8 +85,9 @@ def _powers(group: Group) -> str:
 
 def _deletion(deleted: Array) -> str:
     """Change of E without one layer, for the layer whose deletion raises it most."""
-    said = relative(most := float(np.max(deleted)))
-    return f"{said} at {'most' if most > 1 else 'least'}" if " by " in said else f"{said} by 1% or more upwards"
+    most = float(np.max(deleted))
+    words = relative(most)
+    return f"{words} at {'most' if most > 1 else 'least'}" if " by " in words else f"{words} by 1% or more upwards"
 
 
 @style.styled
@@ -106,7 +102,12 @@ def _draw(found: Sequence[Group]) -> Figure:
     _paths(axes[3], found, colours)
     _deleted(axes[4], found, colours)
     _permuted(axes[5], found, colours)
-    _groups_below(figure, colours)
+    if any(colours):
+        handles = [
+            Line2D([], [], color=colour, marker=marker, ms=5, label=style.literal(label))
+            for (label, colour), marker in zip(colours.items(), itertools.cycle(_MARKERS), strict=False)
+        ]
+        figure.legend(handles=handles, loc="outside lower center", ncols=6)
     return figure
 
 
@@ -114,15 +115,6 @@ def _kinds(axes: Axes, labels: Sequence[str], **options: Any) -> None:
     """Legend of line styles; colours are explained once, below the panels."""
     handles = [Line2D([], [], color=style.GREY, ls=ls, label=text) for text, ls in zip(labels, _DASHES, strict=True)]
     axes.legend(handles=handles, fontsize=9, **options)
-
-
-def _groups_below(figure: Figure, colours: dict[str, str]) -> None:
-    handles = [
-        Line2D([], [], color=colour, marker=marker, ms=5, label=style.literal(label))
-        for (label, colour), marker in zip(colours.items(), itertools.cycle(_MARKERS), strict=False)
-    ]
-    if any(colours):
-        figure.legend(handles=handles, loc="outside lower center", ncols=6)
 
 
 def _remainders(axes: Axes, group: Group) -> None:
@@ -137,7 +129,7 @@ def _remainders(axes: Axes, group: Group) -> None:
     handles, _ = axes.get_legend_handles_labels()
     handles.append(Line2D([], [], color=style.INK, ls=_DASHES[2], lw=1.2, label="at the start"))
     axes.set(xscale="log", yscale="log", xlabel=r"block scale $\alpha$", ylabel="left of the outputs (rms, relative)")
-    axes.set_xticks([*ALPHAS, 1.0], [f"{each:g}" for each in (*ALPHAS, 1.0)])
+    axes.set_xticks([*ALPHAS, 1.0], [f"{alpha:g}" for alpha in (*ALPHAS, 1.0)])
     axes.minorticks_off()
     axes.legend(handles=handles, fontsize=9, loc="lower right")
     expected = np.abs(last.slope[1:] - np.arange(2.0, 2.0 + len(last.slope[1:]))) < _NEAR

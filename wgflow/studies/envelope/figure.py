@@ -63,11 +63,7 @@ def rows(members: Sequence[Run]) -> list[Spec]:
 
 @figure("envelope", runs)
 def envelope(members: list[Run]) -> Result:
-    """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians.
-
-    Up to three members. Top: E|p(t)|**2 / E|p(1)|**2 along depth at the end of training. Bottom: the same at t = 0,
-    along flow time. Bands: the discrete bounds; dashed: those of the continuum.
-    """
+    """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians."""
     caption = (
         "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
         "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "

@@ -52,12 +52,7 @@ def runs(work: Workspace) -> list[Run]:
 
 @figure("loss_and_particles", runs, system=None)
 def loss_and_particles(found: list[Run]) -> Result:
-    """Loss of every member along s, and the paths of one member's particles.
-
-    Left: training loss (solid) and held-out loss (dashed, if recorded), one colour for each N. Right: paths of the
-    particles of one member, among those with the largest N <= 64 (more would not be told apart) the one that moved most
-    in depth, against the first principal component of theta.
-    """
+    """Loss of every member along s, and paths of particles: those of the largest N <= 64 that moved most in depth."""
     if not found:
         return Result("No run has a frame.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
     caption = (

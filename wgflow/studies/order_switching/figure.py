@@ -68,12 +68,7 @@ def gaps_at_every_step(name: str, planned: RunPlan) -> None:
 
 @figure("switching", runs, needs=(gaps_at_every_step,))
 def switching(found: list[Run]) -> Result:
-    """Jumps of E at order switches: along one run, by size, and added up.
-
-    Left: loss along s of one member of the largest N, its jumps marked by direction. Middle: sizes of the jumps in
-    which a single pair changed places, against N, with medians and quartiles. Right: all jumps of a member added up,
-    as a fraction of its descent, against N, with the medians over seeds.
-    """
+    """Jumps of E at order switches: along one run of the largest N, by size, and added up."""
     caption = (
         "Left: loss of one run, its jumps at order switches marked. Middle: jumps of E in which a single pair "
         "changed places, with medians and quartiles. Right: all jumps of a run against its whole descent, from E at "

@@ -63,22 +63,17 @@ def rows(found: TheoremDiagnostics) -> list[Spec]:
 def panel(found: TheoremDiagnostics) -> list[Spec]:
     """Assumptions of the theorems with verdicts."""
     return [
-        {"assumption": each.name, "verdict": each.verdict, "what was done": each.sentence, "source": each.source}
-        for each in found.assumptions
+        {"assumption": one.name, "verdict": one.verdict, "what was done": one.sentence, "source": one.source}
+        for one in found.assumptions
     ]
 
 
 @style.styled
 def _draw(found: TheoremDiagnostics) -> Figure:
     figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
-    _balance(axes[0], found)
-    _residual(axes[1], found)
-    _rate(axes[2], found)
-    _support(axes[3], found)
-    _certificates(axes[4], found)
-    _adjoint(axes[5], found)
-    for each in axes[:5]:
-        each.set_xlabel("flow time $s$")
+    for axis, draw in zip(axes, (_balance, _residual, _rate, _support, _certificates, _adjoint), strict=True):
+        axis.set_xlabel("flow time $s$")
+        draw(axis, found)
     return figure
 
 
@@ -104,7 +99,7 @@ def _balanced(found: TheoremDiagnostics) -> str:
 
 
 def _residual(axes: Axes, found: TheoremDiagnostics) -> None:
-    series = {"in $\\theta$": [each.theta for each in found.residual], "in depth": [each.t for each in found.residual]}
+    series = {"in $\\theta$": [one.theta for one in found.residual], "in depth": [one.t for one in found.residual]}
     for (name, values), colour in zip(series.items(), (_BLUE, _ORANGE), strict=True):
         if np.nanmax([0.0, *values]) > 0:
             axes.plot(found.s, _positive(values), color=colour, label=name)
@@ -126,9 +121,9 @@ def _rate(axes: Axes, found: TheoremDiagnostics) -> None:
 
 def _support(axes: Axes, found: TheoremDiagnostics) -> None:
     series = {
-        "coverage": [each.coverage.ratio for each in found.support],
-        r"directions of $\theta$": [each.directions["theta"].ratio for each in found.support if each.directions],
-        "smallest spread": [each.thinnest.ratio for each in found.support],
+        "coverage": [support.coverage.ratio for support in found.support],
+        r"directions of $\theta$": [one.directions["theta"].ratio for one in found.support if one.directions],
+        "smallest spread": [support.thinnest.ratio for support in found.support],
     }
     for (name, values), colour in zip(series.items(), style.COLOURS, strict=False):
         if len(values) == len(found.s):
@@ -141,8 +136,8 @@ def _support(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
-    slope = np.array([-each.value for each in found.certificates])
-    some = np.array([each.descends for each in found.certificates])
+    slope = np.array([-certificate.value for certificate in found.certificates])
+    some = np.array([certificate.descends for certificate in found.certificates])
     drawn = np.maximum(slope, found.certificates[0].tolerance)
     axes.plot(found.certified, drawn, color=_GREEN, lw=1.1)
     axes.plot(found.certified[some], drawn[some], "o", color=_GREEN, label="direction of descent found")
@@ -169,9 +164,9 @@ def _adjoint(axes: Axes, found: TheoremDiagnostics) -> None:
 def _bounded(found: TheoremDiagnostics) -> str:
     """Whether the adjoint lies inside its bounds, at the start and at the end, up to rounding."""
     inside = []
-    for each in found.envelopes.values():
-        known = np.isfinite(each.ratio)
-        above, below = each.ratio >= each.lower * (1 - _ROUNDING), each.ratio <= each.upper * (1 + _ROUNDING)
+    for envelope in found.envelopes.values():
+        ratio, known = envelope.ratio, np.isfinite(envelope.ratio)
+        above, below = ratio >= envelope.lower * (1 - _ROUNDING), ratio <= envelope.upper * (1 + _ROUNDING)
         inside.append(bool((above & below)[known].all()) if known.any() else None)
     if None in inside:
         return "Adjoint: none is left" if not any(inside) else "Adjoint inside its bounds where it is not 0"
