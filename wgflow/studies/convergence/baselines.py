@@ -48,13 +48,7 @@ class Score(NamedTuple):
 
 
 def scores(work: Workspace) -> list[tuple[str, list[Score]]]:
-    """Scores by group of members: the largest fitted N, its reference, then the other models.
-
-    Raises
-    ------
-    InputError
-        If the members have no held-out samples.
-    """
+    """Scores by group: largest fitted N, its reference, other models; raises InputError without held-out samples."""
     out = []
     for group in groups(work):
         own = []
@@ -68,13 +62,7 @@ def scores(work: Workspace) -> list[tuple[str, list[Score]]]:
 
 
 def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Problem]:
-    """Mean score of a run's members at their last frame, and the two problems they were scored on.
-
-    Raises
-    ------
-    InputError
-        If the members have no held-out samples.
-    """
+    """Mean score of members at the end, and the two problems scored on; raises InputError without held-out samples."""
     scores = []
     for file in files:
         with Trajectory(file.path) as trajectory:
@@ -88,13 +76,7 @@ def networks(files: Sequence[MemberFile], name: str) -> tuple[Score, Problem, Pr
 
 
 def others(train: Problem, heldout: Problem, parameters: int) -> list[Score]:
-    """Scores of the other models, the perceptron's width chosen for about so many parameters.
-
-    Raises
-    ------
-    InputError
-        If the training samples are too few to fit one of them.
-    """
+    """Scores of other models, a perceptron of about so many parameters; raises InputError for too few samples."""
     from threadpoolctl import threadpool_limits
 
     inputs, outputs = train.x.shape[1], train.y.shape[1]

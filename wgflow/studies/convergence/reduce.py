@@ -105,13 +105,7 @@ class _Run(NamedTuple):
 
 @cached  # three figures of one run ask for them
 def groups(work: Workspace) -> list[Group]:
-    """Statistics and rates of every group of members.
-
-    Raises
-    ------
-    InputError
-        If a group has no reference, or its members share fewer than two flow times.
-    """
+    """Statistics and rates by group; raises InputError if one has no reference or fewer than two shared flow times."""
     sorted_: dict[str, list[MemberFile]] = {}
     axes: dict[str, list[object]] = {}
     for member in work.members():

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 from wgflow.base.errors import InputError
 from wgflow.base.extras import install
 from wgflow.report.figure import Plan
 from wgflow.studies.convergence.reduce import COUNT, PART, SEED
 from wgflow.studies.requirements import unmet
+from wgflow.study.labels import code
 from wgflow.study.messages import ADVICE
 from wgflow.study.tables import FlowTable
 
@@ -20,7 +19,7 @@ def sizes_and_reference(plan: Plan) -> None:
     """In every group several N, several seeds, one much larger reference that is no draw of theirs."""
     groups: dict[str, Plan] = {}
     for planned in plan.members:
-        key = json.dumps({key: value for key, value in planned.values.items() if key not in _WITHIN}, sort_keys=True)
+        key = code({key: value for key, value in planned.values.items() if key not in _WITHIN})
         group = groups.get(key, Plan(plan.figure, []))
         groups[key] = group._replace(members=[*group.members, planned])
     for group in groups.values():
@@ -40,11 +39,11 @@ def _sizes(group: Plan) -> None:
     if len(seeds) < 2:
         raise unmet(group.figure, "grid.seed", "several seeds", "one; give a list")
     least = TIMES_LARGER * sizes[-1]
-    got = min((planned.member.count for planned in group.references), default=None)
-    if got is None or got < least:
+    limit = min((planned.member.count for planned in group.references), default=None)
+    if limit is None or limit < least:
         raise InputError(
             f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got "
-            f"{got or 'no reference'}; set reference.particles.count = {least}{ADVICE}"
+            f"{limit or 'no reference'}; set reference.particles.count = {least}{ADVICE}"
         )
     common = seeds & {planned.member.seed for planned in group.references}
     if common:

@@ -169,13 +169,7 @@ def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
 
 
 def families(work: Workspace) -> list[Family]:
-    """Families of a run.
-
-    Raises
-    ------
-    InputError
-        If a coupling has no reference, or its members share no flow time.
-    """
+    """Families of a run; raises InputError if a coupling has no reference, or its members share no flow time."""
     found: dict[str, list[_Listed]] = {}
     for member, study, trajectory in finished_members(work):
         s, table = trajectory.series("s"), study.particles
@@ -211,13 +205,7 @@ def _family(coupling: str, listed: list[_Listed]) -> Family:
 
 
 def fit_family(family: Family, t: int) -> FamilyFit:
-    """Fit laws and rates at the t-th flow time.
-
-    Raises
-    ------
-    InputError
-        If the grid is too small for the laws.
-    """
+    """Fit laws and rates at the t-th flow time; raises InputError if the grid is too small for the laws."""
     if len(family.draws) < rates.MIN_SEEDS:
         raise InputError(
             f"coupling {family.coupling}: expected at least {rates.MIN_SEEDS} draws that sizes have in common, got "

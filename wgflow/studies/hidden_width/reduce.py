@@ -95,21 +95,14 @@ def read_runs(work: Workspace) -> Iterator[tuple[bool, Run]]:
 
 
 def errors(work: Workspace) -> Errors:
-    """Errors of the outputs with respect to the reference over all sizes, and fits of the law.
-
-    Raises
-    ------
-    InputError
-        If no reference, or too few sizes for a fit, reached the end.
-    """
+    """Errors with respect to the reference, and fits; raises InputError if too few networks reached the end."""
     runs = list(read_runs(work))
     references, fitted = ([run for reference, run in runs if reference == wanted] for wanted in (True, False))
     if not references or not fitted:
         raise InputError("expected networks and a reference that reach the end, got no such one")
     limit = references[0]
-    depths, widths, squares = tabulate(
-        {(run.member.seed, *run.member.shape): np.mean((run.outputs - limit.outputs) ** 2) for run in fitted}
-    )
+    gaps = {(run.member.seed, *run.member.shape): run.outputs - limit.outputs for run in fitted}
+    depths, widths, squares = tabulate({place: float(np.mean(gap**2)) for place, gap in gaps.items()})
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
     finite = Sizes(depths, widths, limit.member.shape, nested=False, dimension=dimension)

@@ -86,13 +86,7 @@ class Guide(NamedTuple):
 
 
 def scales(work: Workspace) -> list[Scale]:
-    """Spread, displacement and loss of a run's networks, for each D by alpha.
-
-    Raises
-    ------
-    InputError
-        If no network has two repeats that reached the end.
-    """
+    """Measures by D and alpha; raises InputError if no network has two repeats that reached the end."""
     repeats: dict[tuple[int, int, float], list[Run]] = {}
     for _, run in read_runs(work):
         repeats.setdefault(_place(run), []).append(run)

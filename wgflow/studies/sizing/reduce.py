@@ -117,13 +117,7 @@ class Sizing(NamedTuple):
 
 @cached
 def summarise(work: Workspace) -> Sizing:
-    """Compare a run's last energies with its target.
-
-    Raises
-    ------
-    InputError
-        If the study has no target, or its members are too few for a phase diagram.
-    """
+    """Compare a run's last energies with its target; raises InputError without a target, or with too few members."""
     wanted = work.study["target"]
     if wanted is None:
         raise InputError(NO_TARGET)
