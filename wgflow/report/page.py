@@ -63,7 +63,9 @@ def build_page(
         name=_text(study["name"]),
         question=_text(study["question"] or study["name"]),
         answer="".join(f"<p>{prose(sentence)}</p>" for sentence in answer),
-        figures="\n".join(_figure(svg, prose(caption)) for svg, caption in figures),
+        figures="\n".join(
+            f"<figure>\n{svg}\n<figcaption>{prose(caption)}</figcaption></figure>" for svg, caption in figures
+        ),
         animation=animation,
         tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
         command=_text(provenance["command"]),
@@ -93,10 +95,6 @@ def _prose(text: str, quoted: Sequence[str]) -> str:
 
 def _powers(text: str) -> str:
     return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda match: f"<sup>{'−' * bool(match[1])}{match[2]}</sup>", text)
-
-
-def _figure(svg: str, caption: str) -> str:
-    return f"<figure>\n{svg}\n<figcaption>{caption}</figcaption></figure>"
 
 
 def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) -> str:
