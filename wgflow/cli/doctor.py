@@ -207,21 +207,21 @@ def _run(options: argparse.Namespace) -> int:
     if options.backend is not None:
         check_name("backend", options.backend, (*BACKENDS, "auto"))
     found = report()
-    fault, tried = "", ""
+    fault, agreement = "", ""
     if options.backend == "gpu" and found["gpu"]["fault"]:
         fault = f"backend 'gpu': {found['gpu']['fault']}; or use --backend cpu"
     elif options.backend is not None:
         try:
-            tried = attempt(options.backend)
+            agreement = attempt(options.backend)
         except WgflowError as error:
             fault = str(error)
     if options.json:
-        asked = {"asked": {"backend": options.backend, "tried": tried, "fault": fault}} if options.backend else {}
+        asked = {"asked": {"backend": options.backend, "tried": agreement, "fault": fault}} if options.backend else {}
         show(json.dumps(found | asked, indent=2))
     else:
         _print(found)
-        if tried:
-            show(tried)
+        if agreement:
+            show(agreement)
     if fault:
         say(fault)
     return BAD_INPUT if fault else DONE

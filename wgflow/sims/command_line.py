@@ -54,7 +54,7 @@ def parser() -> Parser:
 def key_value(text: str, parse: Callable[[str], Any]) -> tuple[str, Any]:
     """Key and value of a ``--set``; raises InputError if it is not KEY=VALUE."""
     key, found, value = text.partition("=")
-    if any("\ud800" <= each <= "\udfff" for each in text):  # bytes that are no text, which no JSON can hold
+    if any("\ud800" <= character <= "\udfff" for character in text):  # bytes that are no text, which no JSON can hold
         raise InputError(f"--set: expected text in UTF-8, got {text!r}")
     if not found or not key.strip():
         raise InputError(f"--set: expected KEY=VALUE, e.g. flow.step=0.05, got {text!r}")

@@ -118,10 +118,10 @@ def dry_run(run: StudyRun) -> None:
     if len(shown) < len(planned):
         out.print(f"... and {len(planned) - len(shown)} more")
     side_by_side = f", {run.jobs} side by side" if run.jobs > 1 else ""
-    there = sum(share < 1 for share in left)
-    begun = f"{there} of them there in whole or in part, " if there else ""
+    begun = sum(share < 1 for share in left)
+    of_them = f"{begun} of them there in whole or in part, " if begun else ""
     out.print(
-        f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(run.threads, 'thread')} each: {begun}about "
+        f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(run.threads, 'thread')} each: {of_them}about "
         f"{_duration_in_words(duration)}, {memory / 2**20:.0f} MiB of memory, "
         f"{disk / 2**20:.1f} MiB on disk, into {printable(str(run.work.folder))}; nothing was written",
         soft_wrap=True,
@@ -168,11 +168,11 @@ def _calibrate(
 ) -> Callable[[int], tuple[float, float]]:
     """Seconds of a step and of a frame as functions of the size."""
     ordered = sorted(same, key=lambda one: _size(one.member))
-    most = system_of(same[0].member).largest_timed
-    fitting = [each for each in ordered if each.member.count <= most] or ordered[:1]
+    limit = system_of(same[0].member).largest_timed
+    fitting = [plan for plan in ordered if plan.member.count <= limit] or ordered[:1]
     large = max(fitting, key=lambda one: _size(one.member))  # the first of them, which is the one built on trial
-    chosen = {_size(each.member): each for each in (ordered[0], large)}
-    measured = {count: _time(each, threads, backend, budget) for count, each in chosen.items()}
+    chosen = {_size(plan.member): plan for plan in (ordered[0], large)}
+    measured = {count: _time(plan, threads, backend, budget) for count, plan in chosen.items()}
     (least, at_least), (most, at_most) = min(measured.items()), max(measured.items())
 
     def linear(count: int) -> tuple[float, float]:
@@ -215,7 +215,7 @@ def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     system, member, names = setup.system, planned.member, planned.member.observables
     problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
     samples = [sum(array.nbytes for array in problem.arrays().values()) for problem in problems]
-    beside = _STRUCTURE + int(sum(each for each in samples if each <= INLINE)) + system.bytes_beside(setup)
+    beside = _STRUCTURE + int(sum(size for size in samples if size <= INLINE)) + system.bytes_beside(setup)
     numbers = 8 * len(setup.start) * (int(setup.energy.problem.shape[3]) + 2)
     frame = sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
     frame += numbers if member.record == "particles" else 0

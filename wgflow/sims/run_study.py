@@ -39,8 +39,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     made_by = provenance(kernels["backend"], run.threads) | kernels | {"jobs": run.jobs}
     for system in systems_of(plan.member for plan in planned):
         made_by["packages"] |= {name: metadata.version(name) for name in system.packages}
-    listed = [_listed(each, holds) for each, holds in zip(planned, run.documents, strict=True)]
-    work.check_distinct([each.label for each in planned])
+    listed = [_listed(plan, holds) for plan, holds in zip(planned, run.documents, strict=True)]
+    work.check_distinct([plan.label for plan in planned])
     resolved = study.model_dump(mode="json") | {"members": listed}
     there = running[0] = work.folder.exists()  # then it is the disk that fails, not the command line
     if there and not options.fresh:
@@ -55,7 +55,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
 
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
-        paths = [work.member(each.label, each.values).path for each in planned]
+        paths = [work.member(plan.label, plan.values).path for plan in planned]
         if options.fresh:
             work.clear(paths)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
@@ -66,7 +66,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
         print_backend(run.chosen, options.quiet)
         spent = work.seconds_spent()
         loads = [size.work for size in run.sizes]
-        whole = [float(f"{load * each.member.flow.until:.4g}") for load, each in zip(loads, planned, strict=True)]
+        whole = [float(f"{load * plan.member.flow.until:.4g}") for load, plan in zip(loads, planned, strict=True)]
         work.event("started", run=work.folder.name, provenance=made_by, work=whole)
         try:
             outcomes = _run_members(run, made_by, progress, caught, spent)
@@ -82,7 +82,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
 
         _check_there(work, resolved)
         statuses = {label: outcome.status for label, outcome in outcomes.items()}
-        notes = [f"{label or study.name}: {each.message}." for label, each in outcomes.items() if each.message]
+        notes = [f"{label or study.name}: {end.message}." for label, end in outcomes.items() if end.message]
         if (work.folder / "theorems.csv").is_file() and "theorems" not in run.draw:
             notes.append(
                 "The theorems along a member were on this page before the study was run again; "
@@ -147,7 +147,7 @@ def _run_members(
     loads = [size.work for size in run.sizes]
     begun = [run_member.on_disk(work, plan) for plan in planned]
     done = [file.s for file in begun]
-    until = [each.member.flow.until for each in planned]
+    until = [plan.member.flow.until for plan in planned]
     total = sum(load * end for load, end in zip(loads, until, strict=True))
     bar = progress.add_task(
         study.name, total=total, completed=int(sum(load * s for load, s in zip(loads, done, strict=True)))
@@ -168,7 +168,7 @@ def _run_members(
     queue = [
         pool.Task(k, work.folder, planned[k], run.chosen.backend, run.threads, made_by, run.documents[k]) for k in order
     ]
-    left = sum(not each.member.reached(s) for each, s in zip(planned, done, strict=True))
+    left = sum(not plan.member.reached(s) for plan, s in zip(planned, done, strict=True))
     outcomes: dict[int, Outcome] = {}
     jobs = min(run.jobs, max(left, 1))
     with contextlib.closing(pool.run_all(queue, jobs, advance, caught, run.deadline)) as ended:
@@ -181,4 +181,4 @@ def _run_members(
             if outcome.status == "diverged":
                 say(f"{label or study.name}: {outcome.message}")
     progress.remove_task(bar)
-    return {each.label: outcomes[k] for k, each in enumerate(planned)}
+    return {plan.label: outcomes[k] for k, plan in enumerate(planned)}

@@ -41,23 +41,23 @@ def each(
         If the backend cannot be had, with the label of a member if others can have it.
     """
     _kept.clear()
-    seen: dict[str, _Seen] = {}
-    found: dict[int, _Seen] = {}
+    by_content: dict[str, _Seen] = {}  # of members apart from their seeds
+    by_place: dict[int, _Seen] = {}
     for place in _by_problem(planned):
-        one = planned[place]
-        alike = one.member.model_dump_json(exclude={"seed": True})
-        if alike not in seen:
-            with naming(one.label, backends=bool(found)):
-                setup = members.build(one.member, backend, threads)
-                _check_frames(one)
-                found[place] = look(one, setup)
+        plan = planned[place]
+        content = plan.member.model_dump_json(exclude={"seed": True})
+        if content not in by_content:
+            with naming(plan.label, backends=bool(by_place)):
+                setup = members.build(plan.member, backend, threads)
+                _check_frames(plan)
+                by_place[place] = look(plan, setup)
             if len(_kept) < _MOST_KEPT and _is_small(setup):
-                _kept[_key(one.member, backend, threads)] = setup
+                _kept[_key(plan.member, backend, threads)] = setup
             if setup.system.same_for_all_seeds(setup):
-                seen[alike] = found[place]
+                by_content[content] = by_place[place]
         else:
-            found[place] = seen[alike]
-    return [found[place] for place in range(len(planned))]
+            by_place[place] = by_content[content]
+    return [by_place[place] for place in range(len(planned))]
 
 
 def take(member: Member, backend: str, threads: int | None) -> Setup:
@@ -80,7 +80,7 @@ def _is_small(setup: Setup) -> bool:
 def _by_problem(planned: Sequence[RunPlan]) -> list[int]:
     """Places of members, those of one problem in a row, so that its data are read once."""
     problems: dict[str, int] = {}
-    order = [problems.setdefault(one.member.problem.model_dump_json(), len(problems)) for one in planned]
+    order = [problems.setdefault(plan.member.problem.model_dump_json(), len(problems)) for plan in planned]
     return sorted(range(len(planned)), key=order.__getitem__)
 
 

@@ -253,10 +253,9 @@ def _answered(work: Callable[[Any], Any], message: bytes) -> bytes:
         where = traceback.format_exc()
         error.__traceback__ = None  # with the memory that its frames hold
         try:
-            told = bytes(ForkingPickler.dumps((None, error, where)))
-            ForkingPickler.loads(told)  # the parent is to have no surprise
+            answered = bytes(ForkingPickler.dumps((None, error, where)))
+            ForkingPickler.loads(answered)  # the parent is to have no surprise
         except Exception:
-            told = bytes(
-                ForkingPickler.dumps((None, RuntimeError(traceback.format_exception_only(error)[-1].strip()), where))
-            )
-        return told
+            plain = RuntimeError(traceback.format_exception_only(error)[-1].strip())
+            answered = bytes(ForkingPickler.dumps((None, plain, where)))
+        return answered

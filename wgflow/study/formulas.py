@@ -93,9 +93,9 @@ def _value(node: Any, names: Mapping[str, float]) -> float:
         check_name("name in a formula", node.id, names)
         return float(names[node.id])
     if isinstance(node, ast.Call):
-        return _FUNCTIONS[cast(ast.Name, node.func).id](*(_value(each, names) for each in node.args))
+        return _FUNCTIONS[cast(ast.Name, node.func).id](*(_value(argument, names) for argument in node.args))
     parts = (node.operand,) if isinstance(node, ast.UnaryOp) else (node.left, node.right)
-    return _OPERATORS[type(node.op)](*(_value(each, names) for each in parts))
+    return _OPERATORS[type(node.op)](*(_value(part, names) for part in parts))
 
 
 def _no_formula(text: str) -> InputError:

@@ -74,7 +74,7 @@ def expand(study: Study) -> list[RunPlan]:
         own = {key: listed(value) for key, value in table.items()}
         tables.append((name, study.grid | own, own))
     _refuse_too_many([math.prod(map(len, keys.values())) for _, keys, _ in tables])
-    return _distinct_labels([one for table, keys, own in tables for one in _multiplied(study, table, keys, own)])
+    return _distinct_labels([plan for table, keys, own in tables for plan in _multiplied(study, table, keys, own)])
 
 
 def _distinct_labels(members: list[RunPlan]) -> list[RunPlan]:
@@ -90,9 +90,9 @@ def _distinct_labels(members: list[RunPlan]) -> list[RunPlan]:
 def _refuse_too_many(counts: Sequence[int]) -> None:
     count = sum(counts)
     if count > MOST_MEMBERS:
-        said = f"{count:,}" if count < 10**15 else "more than 10**15"
+        total = f"{count:,}" if count < 10**15 else "more than 10**15"
         problem = (
-            f"grid: expected at most {MOST_MEMBERS:,} members, got {said}, the product of the numbers of values of all "
+            f"grid: expected at most {MOST_MEMBERS:,} members, got {total}, the product of the numbers of values of all "
             "keys; give fewer values, or split it into several studies"
         )
         raise StudyError([problem])
@@ -109,13 +109,13 @@ def _multiplied(study: Study, table: str, keys: dict[str, list[Any]], own: Spec)
     if problems:
         raise StudyError(problems)
     base = {name: getattr(study, name) for name in Member.model_fields}  # checked: what a key does not touch stays so
-    short, said = short_names(list(keys)), {key: words(values) for key, values in keys.items()}
+    short, in_words = short_names(list(keys)), {key: words(values) for key, values in keys.items()}
     members: list[RunPlan] = []
     refused: dict[str, list[str]] = {}  # what is wrong -> labels
     for places in itertools.product(*(range(len(values)) for values in keys.values())):
         chosen = dict(zip(keys, places, strict=True))
         values = {key: keys[key][place] for key, place in chosen.items()}
-        label = ", ".join(f"{short[key]}={said[key][place]}" for key, place in chosen.items())
+        label = ", ".join(f"{short[key]}={in_words[key][place]}" for key, place in chosen.items())
         raw = dict(base)
         for key, value in values.items():
             _place(raw, table, key, value)
@@ -139,7 +139,7 @@ def _whose(labels: list[str], count: int) -> str:
 
 def data_files(planned: Sequence[RunPlan]) -> Digests:
     """Data files that members read, each once, with their digests when the study was read."""
-    return tuple(dict.fromkeys(each for one in planned for each in one.member.data or ()))
+    return tuple(dict.fromkeys(file for plan in planned for file in plan.member.data or ()))
 
 
 def _place(raw: Spec, table: str, key: str, value: Any) -> None:

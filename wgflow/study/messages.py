@@ -82,7 +82,7 @@ def _explain(model: type[BaseModel], problem: Spec) -> str:
         case "literal_error":
             choices = problem["ctx"]["expected"]
             hint = (
-                suggest(value, [each.strip(" '") for each in choices.replace(" or ", ",").split(",")])
+                suggest(value, [choice.strip(" '") for choice in choices.replace(" or ", ",").split(",")])
                 if isinstance(value, str)
                 else ""
             )
@@ -119,7 +119,7 @@ def locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[BaseM
             break
         field = table.model_fields.get(part) if table else None
         within = tables(field.annotation) if field else []
-        choices = {tag(each): each for each in within} if len(within) > 1 else {}
+        choices = {tag(kind): kind for kind in within} if len(within) > 1 else {}
         table = within[0] if len(within) == 1 else None
     return ".".join(key), table
 
@@ -128,7 +128,7 @@ def tables(annotation: Any) -> list[type[BaseModel]]:
     """Models an annotation allows."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
-    return [each for part in typing.get_args(annotation) for each in tables(part)]
+    return [table for part in typing.get_args(annotation) for table in tables(part)]
 
 
 def tag(table: type[BaseModel]) -> str:
@@ -147,6 +147,6 @@ def _part(annotation: Any, value: Any) -> Any:
     if isinstance(value, list):
         return [_part(annotation, part) for part in value]
     within = tables(annotation) if isinstance(value, Mapping) else []
-    kinds = {tag(each): each for each in within} if len(within) > 1 else {}
+    kinds = {tag(kind): kind for kind in within} if len(within) > 1 else {}
     table = kinds.get(value["name"]) if kinds else within[0] if within else None
     return unchecked(table, value) if table else value

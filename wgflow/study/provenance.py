@@ -26,9 +26,9 @@ def digest(content: Spec) -> str:
 
 def provenance(backend: str, threads: int) -> Spec:
     """What made a result: versions, machine, backend."""
-    given = sys.argv[1:]
-    if given[:1] == ["run"]:  # of the command wgflow
-        given = given[1:]
+    arguments = sys.argv[1:]
+    if arguments[:1] == ["run"]:  # of the command wgflow
+        arguments = arguments[1:]
     return {
         "wgflow": wgflow.__version__,
         "kernels": cache.fingerprint(),
@@ -38,7 +38,7 @@ def provenance(backend: str, threads: int) -> Spec:
         "packages": {name: metadata.version(name) for name in _PACKAGES},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
         "started": now(),
-        "command": " ".join(["python -m wgflow.sims.run", *given]),
+        "command": " ".join(["python -m wgflow.sims.run", *arguments]),
     }
 
 

@@ -178,7 +178,7 @@ def load(path: Path, overrides: dict[str, Any]) -> tuple[Study, Spec]:
         if isinstance(raw.get(table), dict):
             raw[table] = _flatten(raw[table])
     if isinstance(raw.get("also"), list):
-        raw["also"] = [_flatten(each) if isinstance(each, dict) else each for each in raw["also"]]
+        raw["also"] = [_flatten(keys) if isinstance(keys, dict) else keys for keys in raw["also"]]
     _each_data_path(raw, lambda data, name: _resolved(path.parent, data))
     study = validate(Study, _with_first_values(raw), path.name)
     content = study.model_dump(mode="json", exclude=set(_ABOUT))
@@ -220,8 +220,8 @@ def _text(path: Path) -> str:
 def _each_data_path(raw: Spec, change: Callable[[str, Any], str]) -> None:
     """Replace every path of data, known with its problem's name: in the problem, the grid, and what is beside them."""
     places = [raw[table] for table in _TABLES_OF_KEYS if isinstance(raw.get(table), dict)]
-    places += [each for each in listed(raw.get("also")) if isinstance(each, dict)]
-    for problem in (raw.get("problem"), *(each for keys in places for each in listed(keys.get("problem")))):
+    places += [keys for keys in listed(raw.get("also")) if isinstance(keys, dict)]
+    for problem in (raw.get("problem"), *(value for keys in places for value in listed(keys.get("problem")))):
         if isinstance(problem, dict) and isinstance(problem.get("path"), str):
             problem["path"] = change(problem["path"], problem.get("name"))
     name = raw["problem"].get("name") if isinstance(raw.get("problem"), dict) else None
@@ -270,7 +270,7 @@ def _with_first_values(raw: Spec) -> Spec:
         Study.model_validate(raw)
         return raw
     except ValidationError as error:
-        lacking = [each["loc"] for each in error.errors() if each["type"] == "missing"]
+        lacking = [problem["loc"] for problem in error.errors() if problem["type"] == "missing"]
         missing = {locate(Study, [str(part) for part in location])[0] for location in lacking}
     grid = raw["grid"] if isinstance(raw.get("grid"), dict) else {}
     given = {key: values for key, values in grid.items() if key in missing and isinstance(values, list) and values}
@@ -294,12 +294,11 @@ def check_member(raw: Spec, label: str, study: Study | None = None) -> Member:
 
 def documents(members: Sequence[Member]) -> list[Spec]:
     """Members as plain JSON, their data known by the digests of their study: what their files are to hold."""
-    found = [member.model_dump(mode="json") for member in members]
-    for member, each in zip(members, found, strict=True):
-        known = member.data
-        if known is not None:
-            _each_data_path(each, functools.partial(_by_content, known))
-    return found
+    out = [member.model_dump(mode="json") for member in members]
+    for member, document in zip(members, out, strict=True):
+        if member.data is not None:
+            _each_data_path(document, functools.partial(_by_content, member.data))
+    return out
 
 
 def _by_content(files: Digests, path: str, name: Any) -> str:

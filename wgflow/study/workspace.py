@@ -229,9 +229,9 @@ class Workspace:
             shutil.rmtree(folder)
             return
         for path in paths:
-            for each in (path, path.with_suffix(".checkpoint")):
-                each.unlink(missing_ok=True)
-                remove_drafts(each)
+            for file in (path, path.with_suffix(".checkpoint")):
+                file.unlink(missing_ok=True)
+                remove_drafts(file)
 
     @contextlib.contextmanager
     def locked(self) -> Iterator[None]:
@@ -280,14 +280,14 @@ class Workspace:
         That is what it told ``events.jsonl`` last or, if this was not its end, when a member's file was written to: a
         command that is killed tells nothing, and time in which nothing runs does not count.
         """
-        told = [(event["event"], event["time"].timestamp()) for event in self.events()]
-        starts = [k for k, (kind, _) in enumerate(told) if kind == "started"]
+        entries = [(event["event"], event["time"].timestamp()) for event in self.events()]
+        starts = [k for k, (kind, _) in enumerate(entries) if kind == "started"]
         written = [path.stat().st_mtime for path in self.folder.glob("members/*.h5")]
         total = 0.0
-        for k, after in itertools.pairwise([*starts, len(told)]):
-            begun, (last, ended) = told[k][1], told[after - 1]
+        for k, after in itertools.pairwise([*starts, len(entries)]):
+            begun, (last, ended) = entries[k][1], entries[after - 1]
             if last not in ("done", "stopped"):
-                until = told[after][1] if after < len(told) else math.inf
+                until = entries[after][1] if after < len(entries) else math.inf
                 ended = max([ended, *(when for when in written if when < until)])
             total += max(0.0, ended - begun)
         return total
