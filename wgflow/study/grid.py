@@ -92,8 +92,8 @@ def _refuse_too_many(counts: Sequence[int]) -> None:
     if count > MOST_MEMBERS:
         total = f"{count:,}" if count < 10**15 else "more than 10**15"
         problem = (
-            f"grid: expected at most {MOST_MEMBERS:,} members, got {total}, the product of the numbers of values of all "
-            "keys; give fewer values, or split it into several studies"
+            f"grid: expected at most {MOST_MEMBERS:,} members, got {total}, the product of the numbers of values of "
+            "all keys; give fewer values, or split it into several studies"
         )
         raise StudyError([problem])
 
