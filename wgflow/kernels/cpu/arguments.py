@@ -84,3 +84,79 @@ class Scratch(NamedTuple):
     tape: NDArray[Any]
     slope: NDArray[Any]
     adjoints: NDArray[Any]
+
+
+class Wide(NamedTuple):
+    """A network of wide layers and how its pass is divided; see :mod:`wgflow.kernels.cpu.wide_layers`.
+
+    Attributes
+    ----------
+    first : ndarray (L + 1,), int64
+        Layer k holds the units first[k] <= e < first[k + 1].
+    weight : ndarray (E,)
+        Weight of each unit in its layer's step.
+    units : ndarray (E P,)
+        Parameters [a | w | b] of the units, in the order of their layers.
+    width, parameters, samples : int
+        D, P and M.
+    tile, pieces : int
+        Units of a tile, and pieces of a layer.
+    keep : int
+        Whether values (1), or values and slopes (2), are kept from the forward pass; otherwise they are computed again.
+    move : int
+        1 if the units are moved instead of their gradients written.
+    """
+
+    first: Index
+    weight: NDArray[Any]
+    units: NDArray[Any]
+    width: int
+    parameters: int
+    samples: int
+    tile: int
+    pieces: int
+    keep: int
+    move: int
+
+
+class Shared(NamedTuple):
+    """Working memory that the threads of a pass share.
+
+    Attributes
+    ----------
+    height : int
+        Rows of a state, D + 1 rounded up.
+    states : ndarray ((L + 1) height, M')
+        State before each layer and after the last, with a row of ones; M' is M rounded up to whole vectors.
+    adjoint : ndarray (at least D, M')
+        Adjoint after the layer at work.
+    across : ndarray (2, M, height)
+        That adjoint and the state before the layer, by sample.
+    outputs : ndarray (K', M')
+        Outputs, then the gradients of the losses.
+    parts : ndarray (pieces, M D)
+        Sums of the pieces.
+    tape : ndarray (keep, E M)
+        Values and slopes of all units, where they are kept.
+    factor : ndarray (tile P,)
+        Factor of each parameter's gradient in a move.
+    squares : ndarray (pieces, tile P)
+        Sums of the squares of the gradients in a move.
+    """
+
+    height: int
+    states: NDArray[Any]
+    adjoint: NDArray[Any]
+    across: NDArray[Any]
+    outputs: NDArray[Any]
+    parts: NDArray[Any]
+    tape: NDArray[Any]
+    factor: NDArray[Any]
+    squares: NDArray[Any]
+
+
+class Work(NamedTuple):
+    """Working memory of one thread: values, slopes and adjoints of a tile, (3, tile M); gradients, (tile P,)."""
+
+    values: NDArray[Any]
+    gradient: NDArray[Any]

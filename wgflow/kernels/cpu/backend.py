@@ -17,6 +17,7 @@ from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
 from wgflow.kernels.cpu.buffers import BufferPool, keep_freed_memory
 from wgflow.kernels.cpu.chunks import Chunks, divide
 from wgflow.kernels.cpu.threads import available_threads, run_ranges
+from wgflow.kernels.cpu.wide import WidePass, suits
 from wgflow.model.blocks import Unfolding
 from wgflow.model.depth import Network
 from wgflow.model.losses import LOSSES
@@ -129,6 +130,7 @@ class Cpu:
             lanes=64 // self._dtype.itemsize,
         )
         self._outputs_alone = self._model._replace(loss=-1, keep=0)
+        self._wide = WidePass(self._model, self._width, outputs, self.threads)
         keep_freed_memory()
         self._stacks, self._tapes, self._parts = (
             BufferPool(self._dtype),
@@ -148,12 +150,23 @@ class Cpu:
         """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
         samples, model = self._rows(batch), self._model
         net, units = self._unfold(net, theta)
+        if self._is_wide(net, samples):
+            output, first, slope = self._wide.gradient(net, units, samples)
+            return self._folded(output, first, slope, batch)
         with self._stack(net, units, True) as (stack, rows):
             count, slots, columns = len(samples.target), len(stack.bias), self._sizes.columns
             plan = divide(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
             with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
                 output = self._pass(samples, model, stack, rows, plan, parts)
                 first, slope = self._finish(net, stack, units.shape[1], count, parts)
+        return self._folded(output, first, slope, batch)
+
+    def _is_wide(self, net: Network, samples: Samples) -> bool:
+        """Whether the units of a network, rather than the samples, should fill vectors and threads."""
+        return not self._model.coordinate and suits(net, samples.start.shape[1])
+
+    def _folded(self, output: Array, first: Array, slope: Array, batch: Index | None) -> tuple[float, Array, Array]:
+        """Energy, and gradients by particle instead of by unit."""
         if self._units > 1:
             first = first.reshape(-1, self._units).sum(axis=1)
         return self._mean_loss(output, batch), first, self._block.fold(slope, self._width)
@@ -161,6 +174,8 @@ class Cpu:
     def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
         net, units = self._unfold(net, theta)
         model, unused = self._outputs_alone, np.empty((1, 1), self._dtype)
+        if self._is_wide(net, Samples(start, unused)):
+            return self._wide.outputs(net, units, Samples(start, unused)).astype(np.float64, copy=False)
         with self._stack(net, units, False) as (stack, rows):
             plan = divide(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
             return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.chunks)

@@ -14,33 +14,79 @@ from wgflow.kernels.cpu import arguments
 def ridge_kernels(dtype: str) -> Any:
     """Functions ``plan_groups``, ``stack_parameters``, ``ridge_pass`` and ``finish_gradients`` for one precision."""
     with cache.exclusive():
-        from numba import float64, int64, njit, types, void
+        from numba import float64, int64, void
 
         from wgflow.kernels.cpu import forward_backward, groups
-        from wgflow.kernels.cpu.functions import FLAGS
 
-        real: Any = getattr(types, dtype)
-
-        def array(kind: Any, dimensions: int) -> Any:  # inputs are read-only, which writable arrays satisfy too
-            return types.Array(kind, dimensions, "C", readonly=True)
-
-        def group(kind: Any, *fields: Any) -> Any:
-            build: Any = types.BaseTuple.from_types
-            return build(fields, kind)
-
-        row, matrix, cube, index = real[::1], real[:, ::1], real[:, :, ::1], array(int64, 1)
-        samples = group(arguments.Samples, matrix, matrix)
-        model = group(arguments.Model, matrix, matrix, int64, int64, real, int64, int64, int64)
-        stack = group(arguments.Stack, int64[:, ::1], cube, cube, matrix, matrix, row)
-        scratch = group(arguments.Scratch, matrix, matrix, cube)
-        weight, units, first, slope = array(float64, 1), array(float64, 2), float64[::1], float64[:, ::1]
-        signatures: dict[Any, Any] = {
+        types = _Types(dtype)
+        matrix, cube = types.real[:, ::1], types.real[:, :, ::1]
+        stack = types.group(arguments.Stack, int64[:, ::1], cube, cube, matrix, matrix, types.real[::1])
+        scratch = types.group(arguments.Scratch, matrix, matrix, cube)
+        index, weight, units = types.read_only(int64, 1), types.read_only(float64, 1), types.read_only(float64, 2)
+        first, slope = float64[::1], float64[:, ::1]
+        return _compile({
             groups.plan_groups: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
             groups.stack_parameters: void(index, index, weight, units, int64, int64, int64, stack),
             groups.finish_gradients: void(index, stack, int64, int64, int64, int64, cube, first, slope),
-            forward_backward.ridge_pass: void(samples, model, stack, int64, int64, scratch, matrix, matrix),
-        }
-        compiled = {}
-        for function, signature in signatures.items():
-            compiled[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
-        return SimpleNamespace(**compiled)
+            forward_backward.ridge_pass: void(
+                types.samples, types.model, stack, int64, int64, scratch, matrix, matrix
+            ),
+        })  # fmt: skip
+
+
+@functools.cache
+def wide_kernels(dtype: str) -> Any:
+    """Functions ``prepare`` and ``wide_pass`` of wide layers for one precision."""
+    with cache.exclusive():
+        from numba import int64, void
+
+        from wgflow.kernels.cpu import wide_layers
+
+        types = _Types(dtype)
+        row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
+        wide = types.group(arguments.Wide, int64[::1], row, row, *[int64] * 7)
+        shared = types.group(arguments.Shared, int64, matrix, matrix, cube, matrix, matrix, matrix, row, matrix)
+        work = types.group(arguments.Work, matrix, row)
+        return _compile({
+            wide_layers.prepare: void(wide, types.samples, shared, int64[::1]),
+            wide_layers.wide_pass: void(
+                wide, types.model, types.samples, shared, work, int64[::1], matrix, row, row
+            ),
+        })  # fmt: skip
+
+
+class _Types:
+    """Numba's types of the arguments that kernels share."""
+
+    def __init__(self, dtype: str) -> None:
+        from numba import int64, types
+
+        self.real: Any = getattr(types, dtype)
+        matrix = self.real[:, ::1]
+        self.samples = self.group(arguments.Samples, matrix, matrix)
+        self.model = self.group(arguments.Model, matrix, matrix, int64, int64, self.real, int64, int64, int64)
+
+    def read_only(self, kind: Any, dimensions: int) -> Any:
+        """Array that is not written to, which writable ones satisfy too."""
+        from numba import types
+
+        return types.Array(kind, dimensions, "C", readonly=True)
+
+    def group(self, kind: Any, *fields: Any) -> Any:
+        """A named tuple."""
+        from numba import types
+
+        build: Any = types.BaseTuple.from_types
+        return build(fields, kind)
+
+
+def _compile(signatures: dict[Any, Any]) -> SimpleNamespace:
+    """Functions compiled for one signature each, by name."""
+    from numba import njit
+
+    from wgflow.kernels.cpu.functions import FLAGS
+
+    compiled = {}
+    for function, signature in signatures.items():
+        compiled[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
+    return SimpleNamespace(**compiled)

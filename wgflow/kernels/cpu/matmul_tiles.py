@@ -14,77 +14,23 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-from llvmlite import binding, ir
-from numba import config, njit, types
+from llvmlite import ir
+from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
 from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.vectors import BYTES, CHECKED, WIDE, Emitter, within
 
 # int64 rather than Python literals, for each of which Numba would compile a function again
 ROWS = np.int64(4)  # rows of a tile; row counts are padded to multiples of it
 ZERO, ONE = np.int64(0), np.int64(1)
 
-# (bytes of a vector register, vectors in a tile of `multiply`, right-hand rows in a tile of `correlate`): as many sums
-# as there are registers, less those for operands. 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2.
-_FEATURES: Any = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES, if someone compiles for another processor
-_WIDE = "+avx512f" in (binding.get_host_cpu_features().flatten() if _FEATURES is None else _FEATURES)
-BYTES, _VECTORS, _PARTNERS = (64, 4, 4) if _WIDE else (32, 2, 2)
-
-# Tiles read and write through pointers, which NUMBA_BOUNDSCHECK=1 does not check; their corners are then checked here.
-CHECKED = bool(getattr(config, "BOUNDSCHECK", None))
+# Vectors in a tile of `multiply`, right-hand rows in a tile of `correlate`: as many sums as there are registers, less
+# those for operands.
+_VECTORS, _PARTNERS = (4, 4) if WIDE else (2, 2)
 
 _INDEX = ir.IntType(64)
-
-
-class _Emitter:
-    """Writes vector loads, stores and multiply-adds on the data of array arguments."""
-
-    def __init__(self, context: Any, builder: Any, arrays: list[Any], values: list[Any]) -> None:
-        self.builder = builder
-        self.scalar = context.get_data_type(arrays[0].dtype)
-        self.size = arrays[0].dtype.bitwidth // 8
-        self.lanes = BYTES // self.size
-        self.vector = ir.VectorType(self.scalar, self.lanes)
-        self.data = [context.make_array(a)(context, builder, v).data for a, v in zip(arrays, values, strict=True)]
-        kind = ir.FunctionType(self.vector, [self.vector] * 3)
-        name = f"llvm.fma.v{self.lanes}f{8 * self.size}"
-        self.fma = cgutils.get_or_insert_function(builder.module, kind, name)
-
-    def at(self, array: int, *terms: Any) -> Any:
-        """Pointer to an element: base and offsets, each an int, a value or a pair to multiply."""
-        offset: Any = ir.Constant(_INDEX, 0)
-        for term in terms:
-            pair = term if isinstance(term, tuple) else (term,)
-            factors = [ir.Constant(_INDEX, factor) if isinstance(factor, int) else factor for factor in pair]
-            product = factors[0] if len(factors) == 1 else self.builder.mul(*factors)
-            offset = self.builder.add(offset, product)
-        return self.builder.gep(self.data[array], [offset])
-
-    def load(self, pointer: Any, kind: Any = None) -> Any:
-        kind = kind or self.vector
-        value = self.builder.load(self.builder.bitcast(pointer, kind.as_pointer()))
-        value.align = self.size
-        return value
-
-    def store(self, value: Any, pointer: Any) -> None:
-        self.builder.store(value, self.builder.bitcast(pointer, value.type.as_pointer())).align = self.size
-
-    def splat(self, scalar: Any) -> Any:
-        undefined = ir.Constant(self.vector, ir.Undefined)
-        first = self.builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
-        return self.shuffle(first, undefined, [0] * self.lanes)
-
-    def shuffle(self, left: Any, right: Any, lanes: list[int]) -> Any:
-        mask = ir.Constant(ir.VectorType(ir.IntType(32), len(lanes)), lanes)
-        return self.builder.shuffle_vector(left, right, mask)
-
-    def zeros(self, rows: int, columns: int) -> list[list[Any]]:
-        """Sums that live in registers: stack slots here, which the optimiser promotes."""
-        return [[cgutils.alloca_once(self.builder, self.vector) for _ in range(columns)] for _ in range(rows)]
-
-    def add_product(self, left: Any, right: Any, slot: Any) -> None:
-        self.builder.store(self.builder.call(self.fma, [left, right, self.builder.load(slot)]), slot)
 
 
 def _multiply_tile(vectors: int) -> Any:
@@ -95,7 +41,7 @@ def _multiply_tile(vectors: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lo, step, inner, ro, r_row, bo, b_row, add, oo, o_row = (args[i] for i in (1, 2, 3, 5, 6, 8, 9, 10, 12, 13))
             arrays = [0, 4, 7, 11]
-            emit = _Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
+            emit = Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
             sums = emit.zeros(int(ROWS), vectors)
             cells = [(r, v) for r in range(ROWS) for v in range(vectors)]
             with builder.if_else(builder.icmp_signed("!=", add, ir.Constant(_INDEX, 0))) as (yes, no):
@@ -130,7 +76,7 @@ def _correlate_tile(partners: int) -> Any:
         def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
             lo, l_row, ro, r_row, vectors, oo, o_row = (args[i] for i in (1, 2, 4, 5, 6, 8, 9))
             arrays = [0, 3, 7]
-            emit = _Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
+            emit = Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
             sums = emit.zeros(int(ROWS), partners)
             for row in sums:
                 for slot in row:
@@ -157,7 +103,7 @@ def _correlate_tile(partners: int) -> Any:
     return tile
 
 
-def _totals(emit: _Emitter, vectors: list[Any]) -> list[Any]:
+def _totals(emit: Emitter, vectors: list[Any]) -> list[Any]:
     """Sums over the lanes of each vector, in order, packed into vectors.
 
     Two vectors become one by adding neighbours, first within the 16-byte lanes of a register, then whole lanes: the
@@ -188,13 +134,6 @@ def _neighbours(lanes: int, step: int, inside: int) -> tuple[list[int], list[int
 
 
 _wide_tile, _narrow_tile, _sums_tile = _multiply_tile(_VECTORS), _multiply_tile(1), _correlate_tile(_PARTNERS)
-
-
-@njit(**LEAF)
-def within(array, place):
-    """Raise an IndexError if an array has no such element."""
-    if place < 0 or place >= array.size:
-        raise IndexError("a tile reaches beyond its array")
 
 
 @njit(**LEAF)
