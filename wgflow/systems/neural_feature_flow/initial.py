@@ -98,7 +98,7 @@ def regress(h: Array, alpha: Array, ridge: float = 0.0, rcond: float = RCOND) ->
     ridge, rcond = real("ridge", ridge, least=0.0), real("rcond", rcond, least=0.0)
     m = len(h)
     u, s, wt = np.linalg.svd(h, full_matrices=False)
-    rank = int(np.count_nonzero(s > rcond * s[0])) if s[0] > 0 else 0
+    rank = int(np.count_nonzero(s > rcond * s[0]))
     u, s, wt = u[:, :rank], s[:rank], wt[:rank]
     filtered = m / s if ridge == 0 else m * s / (s * s + m * ridge)
     # the square root of m on either side keeps both factors of the size of their entries

@@ -117,7 +117,7 @@ def total(terms: list[LowRank]) -> LowRank:
     """Sum of matrices of one shape, as one with the rank-one terms of all."""
     if len(terms) == 1:
         return terms[0]
-    return LowRank(np.hstack([each.left for each in terms]), np.hstack([each.right for each in terms]))
+    return LowRank(np.hstack([term.left for term in terms]), np.hstack([term.right for term in terms]))
 
 
 def ahead(matrix: Matrix, change: LowRank) -> Matrix:
