@@ -36,9 +36,9 @@ def test_its_lines_run(capsys):
 
 def test_observables_and_keys_of_the_page():
     from wgflow.study.tables import NetworkTable
-    from wgflow.systems.neural_feature_flow.members import OBSERVABLES
+    from wgflow.systems.neural_feature_flow.members import FeatureNetwork
 
     for name in re.findall(r"observables? `(\w+)`", PAGE):
-        assert name in OBSERVABLES
+        assert name in FeatureNetwork.observables
     for name in re.findall(r"`network\.(\w+) =", PAGE):
         assert name in NetworkTable.model_fields

@@ -159,22 +159,19 @@ def strong_universality(
     n, d = network.points, network.inputs
     v = rng.normal(seed, "draws of v", (count, d))
     base = v @ network.x.T / d
-    zero = _bottom(network, base)
-    tested: list[tuple[float, float, str, Array]] = [(*zero[:2], "zero", zero[2])]
-    for kind, shift in _shifts(v, n, bound, trials, seed):
-        value, error, u = _bottom(network, base + shift)
-        tested.append((value, error, kind, u))
-    starts = [zero[2], min(tested, key=lambda trial: trial[0])[3], *rng.normal(seed, "directions", (trials, n))]
+    shifts = [("zero", np.zeros(n)), *_shifts(v, n, bound, trials, seed)]
+    tested = [(*_bottom(network, base + shift), kind) for kind, shift in shifts]
+    starts = [tested[0][2], min(tested, key=lambda trial: trial[0])[2], *rng.normal(seed, "directions", (trials, n))]
     for u in starts:
         before = np.inf
         for _ in range(rounds):
             value, error, u = _bottom(network, base + _adversary(network, base, u, bound))
-            tested.append((value, error, "adversarial", u))
+            tested.append((value, error, u, "adversarial"))
             if value >= (1 - _SETTLED) * before:
                 break
             before = value
-    value, error, _, direction = min(tested, key=lambda trial: trial[0])
-    kinds = {kind: min(t[0] for t in tested if t[2] == kind) for kind in dict.fromkeys(t[2] for t in tested)}
+    value, error, direction, _ = min(tested, key=lambda trial: trial[0])
+    kinds = {kind: min(t[0] for t in tested if t[3] == kind) for kind in dict.fromkeys(t[3] for t in tested)}
     return Universality(value, error, direction, kinds)
 
 

@@ -67,27 +67,6 @@ def _observable(
     return Observable(measured, shape)
 
 
-OBSERVABLES: dict[str, Observable] = {
-    "heldout": _observable(_heldout),
-    "outputs": _observable(  # at the samples trained on, from the features
-        lambda setup, state: setup.energy.network.output(*state)[:, None],
-        lambda setup: (setup.energy.network.points, 1),
-    ),
-    # how far features are from those that the weights give
-    "defect": _observable(lambda setup, state: flow.defect(setup.energy.network, state).largest),
-    # the loss of the frame once the defect is small
-    "loss_of_weights": _observable(lambda setup, state: float(setup.energy.network.value(state.weights))),
-    "unit_spread": _observable(
-        lambda _, state: initial.spread(state.features), lambda setup: (setup.energy.network.layers - 1,)
-    ),
-    "units": _observable(_units, lambda setup: _first(setup).shape),
-    "eigenvalues": _observable(
-        lambda setup, state: gram.smallest_eigenvalues(setup.energy.network, state.features),
-        lambda setup: (setup.energy.network.layers,),
-    ),
-}
-
-
 class Begin:
     """Units that a network starts from, drawn when they are first asked for."""
 
@@ -125,8 +104,26 @@ def _check(member: Member, table: NetworkTable) -> None:
 class FeatureNetwork(System):
     """Network of features, moved by the neural feature flow or by scaled gradient descent."""
 
-    observables = OBSERVABLES
     largest_timed = 512
+    observables = {  # noqa: RUF012
+        "heldout": _observable(_heldout),
+        "outputs": _observable(  # at the samples trained on, from the features
+            lambda setup, state: setup.energy.network.output(*state)[:, None],
+            lambda setup: (setup.energy.network.points, 1),
+        ),
+        # how far features are from those that the weights give
+        "defect": _observable(lambda setup, state: flow.defect(setup.energy.network, state).largest),
+        # the loss of the frame once the defect is small
+        "loss_of_weights": _observable(lambda setup, state: float(setup.energy.network.value(state.weights))),
+        "unit_spread": _observable(
+            lambda _, state: initial.spread(state.features), lambda setup: (setup.energy.network.layers - 1,)
+        ),
+        "units": _observable(_units, lambda setup: _first(setup).shape),
+        "eigenvalues": _observable(
+            lambda setup, state: gram.smallest_eigenvalues(setup.energy.network, state.features),
+            lambda setup: (setup.energy.network.layers,),
+        ),
+    }
 
     def owns(self, member: Member) -> bool:
         """Whether a member is of this kind: one with a table ``network``."""
