@@ -34,9 +34,10 @@ class Run(NamedTuple):
     energy: Array
     diverged: bool = False
 
-    def reached(self, epsilon: float) -> float:
-        """Flow time of the first frame with E <= epsilon; infinity if there is none."""
-        below = np.flatnonzero(self.energy <= epsilon)
+    @property
+    def fitted(self) -> float:
+        """Flow time of the first frame with E <= :data:`EPSILON`; infinity if there is none."""
+        below = np.flatnonzero(self.energy <= EPSILON)
         return float(self.s[below[0]]) if len(below) else np.inf
 
 
@@ -65,7 +66,7 @@ def rows(runs: Sequence[Run]) -> list[Spec]:
     return [
         {
             "transport": run.transport, "support": run.support, "energy_start": float(run.energy[0]),
-            "energy_end": float(run.energy[-1]), "time_to_epsilon": run.reached(EPSILON), "epsilon": EPSILON,
+            "energy_end": float(run.energy[-1]), "time_to_epsilon": run.fitted, "epsilon": EPSILON,
         }
         for run in runs
     ]  # fmt: skip
@@ -87,17 +88,17 @@ def _chosen(runs: list[Run], transport: str, support: str) -> list[Run]:
 
 def _times(runs: list[Run]) -> str:
     """Sentence on the median time to reach epsilon over seeds, and on runs that did not stay below it."""
-    times = np.array([run.reached(EPSILON) for run in runs])
+    times = np.array([run.fitted for run in runs])
     count = int(np.isfinite(times).sum())
-    said = f"at s = {np.median(times):.3g}"
+    when = f"at s = {np.median(times):.3g}"
     if count < len(times):
-        said = f"in {count} of {len(times)} runs" if count else "never"
+        when = f"in {count} of {len(times)} runs" if count else "never"
     above = sum(np.isfinite(time) and not run.energy[-1] <= EPSILON for run, time in zip(runs, times, strict=True))
     changes = [change(run.s, run.energy, run.diverged) for run in runs]
     notes = [f"{above} above it at the end"] if above else []
     if lost := [outcome for outcome in changes if outcome.kind == DIVERGES]:
         notes.append(f"{len(lost)} {lost[0].brief}")
-    return f"{said} ({', '.join(notes)})" if notes else said
+    return f"{when} ({', '.join(notes)})" if notes else when
 
 
 def _finding(runs: list[Run]) -> str:
@@ -133,16 +134,16 @@ def _draw(runs: list[Run]) -> Figure:
     colours = dict(zip(_transports(runs), itertools.cycle((style.GREY, *style.COLOURS)), strict=False))
     for panel, support in zip(axes, supports, strict=False):
         _losses(panel, runs, support, colours)
-    axes[0].legend(loc="lower left", fontsize=9.5)
+    style.legend(axes[0], loc="lower left", fontsize=9.5)
     _fits(axes[-1], runs, supports, colours)
     return figure
 
 
 def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) -> None:
     for transport, colour in colours.items():
-        for k, run in enumerate(_chosen(runs, transport, support)):
+        for run in _chosen(runs, transport, support):
             wide = 3.2 if transport == NAMES["none"] else 1.3  # visible below lines that coincide with it
-            axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport if k == 0 else None)
+            axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport)
     axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
     axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")
     axes.set_title(_SUPPORTS.get(support, support))
@@ -150,15 +151,14 @@ def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) 
 
 def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, str]) -> None:
     top = 1.35 * max([float(run.s[-1]) for run in runs if run.s[-1] > 0], default=1.0)
-    least = min((time for run in runs if (time := run.reached(EPSILON)) > 0), default=top)  # the axis has no 0
+    least = min((time for run in runs if (time := run.fitted) > 0), default=top)  # the axis has no 0
     for row, (transport, colour) in enumerate(colours.items()):
         for shift, support in enumerate(supports):
-            times = [min(max(run.reached(EPSILON), 0.7 * least), top) for run in _chosen(runs, transport, support)]
-            label = _SUPPORTS.get(support, support) if row == 0 else None
+            times = [min(max(run.fitted, 0.7 * least), top) for run in _chosen(runs, transport, support)]
             place = row + 0.3 * (shift - 0.5 * (len(supports) - 1))
             axes.scatter(
                 np.full(len(times), place), times, marker="os"[shift % 2], s=42, color=colour, alpha=0.85,
-                label=label, facecolor=colour if shift == 0 else style.PAPER,
+                label=_SUPPORTS.get(support, support), facecolor=colour if shift == 0 else style.PAPER,
             )  # fmt: skip
     axes.axhline(top / 1.18, color=style.GREY, lw=0.8, ls="--")
     axes.set(yscale="log", ylabel=f"flow time to $E \\leq$ {EPSILON:g}")
@@ -168,6 +168,6 @@ def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, s
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
     axes.set_ylim(min(least, top) / 1.8, top * 1.25)
-    axes.legend(loc="lower left", fontsize=9.5)
+    style.legend(axes, loc="lower left", fontsize=9.5)
     axes.set_title(f"time to $E \\leq$ {EPSILON:g}")
     axes.grid(axis="x", visible=False)
