@@ -17,7 +17,7 @@ from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import finished_members
-from wgflow.report.wording import number
+from wgflow.report.wording import interval, number
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.studies.requirements import at_least, observes, only_varies, varies
@@ -111,20 +111,15 @@ def degeneracy(found: list[Spread]) -> Result:
 def _degenerate_said(found: Sequence[Spread]) -> str:
     out = []
     for spread in found:
-        layers = range(spread.first.shape[2])
-        said = [_decay(falls(spread, k)) for k in layers]
+        laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
+        powers = [f"m^-{interval(*rate[:3])}" if rate else "no power that falls" for rate in laws]
         ends = spread.first.mean(axis=0)[-1].min(), spread.last.mean(axis=0)[-1].min()
         out.append(
             f"{_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
-            f"{1 + len(said)} goes like {', '.join(said)}; at m = {spread.units[-1]} the least of a layer is "
+            f"{1 + len(powers)} goes like {', '.join(powers)}; at m = {spread.units[-1]} the least of a layer is "
             f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
         )
     return " ".join(out)
-
-
-def _decay(found: Estimate) -> str:
-    rate = found.rate
-    return f"m^-{rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})" if rate else "no power that falls"
 
 
 @style.styled
