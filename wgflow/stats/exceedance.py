@@ -33,12 +33,8 @@ class FailureRates(NamedTuple):
     ----------
     failed, seeds : ndarray, int64
         Seeds with E > eps, and all seeds; diverged runs (infinite E) count as failures.
-    rate : ndarray
-        Their ratio, NaN without seeds.
-    low, high : ndarray
-        Two-sided 95% interval of the probability.
-    upper : ndarray
-        One-sided 95% bound of the probability.
+    rate, low, high, upper : ndarray
+        Their ratio, two-sided 95% interval and one-sided 95% bound of the probability; NaN without seeds.
     """
 
     failed: Index
@@ -108,9 +104,9 @@ def clopper_pearson(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) ->
     return low, high
 
 
-def upper_bound(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) -> Array:
+def upper_bound(count: ArrayLike, seeds: ArrayLike) -> Array:
     """One-sided upper bound of a probability; arguments as for :func:`clopper_pearson`."""
-    return clopper_pearson(count, seeds, 2 * alpha)[1]
+    return clopper_pearson(count, seeds, 2 * ALPHA)[1]
 
 
 def failure_rates(energies: Array, sizes: Sizes, eps: float) -> FailureRates:
@@ -150,10 +146,8 @@ def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
 
     Parameters
     ----------
-    rates : FailureRates
-        Failure rates at these sizes.
-    sizes : Sizes
-        L and M_l.
+    rates, sizes : FailureRates, Sizes
+        Failure rates at these L and M_l.
     eta : float
         0 < eta < 1.
 
@@ -213,17 +207,16 @@ def monotonicity_violations(energies: Array, sizes: Sizes, eps: float) -> list[M
         As :func:`failure_rates`.
     """
     level, values = real("target.eps", eps, above=0.0), check_shape("energies", energies, sizes)
-    failed, present = values > level, ~np.isnan(values)
+    failed, passed = values > level, values <= level  # neither without a run
     rows, columns = len(sizes.depths), len(sizes.widths)
     pairs = [((i, j), (i + 1, j)) for i in range(rows - 1) for j in range(columns)]
     pairs += [((i, j), (i, j + 1)) for i in range(rows) for j in range(columns - 1)]
     out = []
     for small, large in pairs:
-        both = present[:, *small] & present[:, *large]
-        worse = int((both & failed[:, *large] & ~failed[:, *small]).sum())
-        better = int((both & failed[:, *small] & ~failed[:, *large]).sum())
+        worse = int((failed[:, *large] & passed[:, *small]).sum())
+        better = int((failed[:, *small] & passed[:, *large]).sum())
         if worse > better:
             chance = float(bdtrc(worse - 1, worse + better, 0.5))
-            names = [(sizes.depths[i], sizes.widths[j]) for i, j in (small, large)]
-            out.append(MonotonicityViolation(names[0], names[1], worse, better, min(1.0, chance * len(pairs))))
+            smaller, larger = ((sizes.depths[i], sizes.widths[j]) for i, j in (small, large))
+            out.append(MonotonicityViolation(smaller, larger, worse, better, min(1.0, chance * len(pairs))))
     return out

@@ -54,18 +54,12 @@ class EnergyModel(NamedTuple):
         Whether E (``linear``) or log E (``log``) is normal.
     coupling : str
         ``path`` or ``independent``, which determines W.
-    sizes : Sizes
-        The grid.
-    seeds : int
-        S.
-    point : ndarray (4,)
-        e, a, b and log c.
-    covariance : ndarray (4, 4)
-        Their covariance, by the bootstrap over whole seeds.
-    limit : Interval
-        E at infinite size, on the scale of E.
-    depth, width, spread : Interval
-        a, b and c.
+    sizes, seeds : Sizes, int
+        The grid and S.
+    point, covariance : ndarray (4,), (4, 4)
+        e, a, b and log c, and their covariance by the bootstrap over whole seeds.
+    limit, depth, width, spread : Interval
+        E at infinite size, on the scale of E; a, b and c.
     score : dict of str to float
         Leave-one-size-out mean log density of E for each scale that was tried; higher is better.
     misfit : float
@@ -141,14 +135,14 @@ def fit_energy_model(
     return _model(cells[best], sizes, coupling, best, score, f"{name} {coupling} {best}")
 
 
-def fit_asymptotic_range(energies: Array, sizes: Sizes, coupling: str = "path", name: str = "") -> EnergyModel:
+def fit_asymptotic_range(energies: Array, sizes: Sizes, coupling: str = "path") -> EnergyModel:
     """Fit the energy model to the largest part of the grid on which it is adequate, leaving out small sizes.
 
     The model is asymptotic in L and W, and need not hold for a single layer or a single particle per layer.
 
     Parameters
     ----------
-    energies, sizes, coupling, name : ndarray, Sizes, str, str
+    energies, sizes, coupling : ndarray, Sizes, str
         As for :func:`fit_energy_model`.
 
     Returns
@@ -170,14 +164,13 @@ def fit_asymptotic_range(energies: Array, sizes: Sizes, coupling: str = "path", 
             f"{deep} and {wide}; enlarge the grid"
         )
     parts = [(i, j) for i in range(deep - MIN_LEVELS + 1) for j in range(wide - MIN_LEVELS + 1)]
-    best: EnergyModel | None = None
+    models = []
     for i, j in sorted(parts, key=lambda at: (-(deep - at[0]) * (wide - at[1]), at)):
-        model = fit_energy_model(values[:, i:, j:], Sizes(sizes.depths[i:], sizes.widths[j:]), coupling, None, name)
+        model = fit_energy_model(values[:, i:, j:], Sizes(sizes.depths[i:], sizes.widths[j:]), coupling)
         if model.misfit <= MAX_MISFIT:
             return model
-        best = model if best is None or model.misfit < best.misfit else best
-    assert best is not None  # the whole grid at least was tried
-    return best
+        models.append(model)
+    return min(models, key=lambda model: model.misfit)
 
 
 def failure_probability(

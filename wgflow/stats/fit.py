@@ -34,10 +34,8 @@ class LawFit(NamedTuple):
     ----------
     law : str
         Its name.
-    depth, width : Interval
-        c1 and c2, >= 0.
-    exponents : tuple of Interval
-        a, b, g; the interval of a fixed exponent has width 0.
+    depth, width, exponents : Interval, Interval, tuple of Interval
+        c1 and c2, >= 0; a, b, g, where the interval of a fixed exponent has width 0.
     rms, predicted : ndarray (nL, nM)
         Measured (NaN where missing) and according to the law.
     residual : float

@@ -90,9 +90,9 @@ def _p_signs(difference: Array) -> float:
     return float(np.mean(means >= abs(difference.mean()) - 1e-12 * np.abs(difference).max(initial=1e-300)))
 
 
-def conclusion(test: PairedTest, first: str = "vanilla", second: str = "mean-field") -> str:
-    """Conclusion of a paired comparison in words."""
+def conclusion(test: PairedTest) -> str:
+    """Conclusion of a paired comparison of vanilla with mean-field training in words."""
     if test.low <= 0 <= test.high or test.low == test.high:  # equal differences have no spread
         return "the difference is not significant"
-    better = f"{second if test.difference < 0 else first} is lower"
-    return f"{better}" + ("" if test.p_signs < 0.05 else ", but the permutation test does not confirm it")
+    better = f"{'mean-field' if test.difference < 0 else 'vanilla'} is lower"
+    return better + ("" if test.p_signs < 0.05 else ", but the permutation test does not confirm it")

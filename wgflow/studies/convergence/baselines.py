@@ -29,10 +29,8 @@ class Score(NamedTuple):
 
     Attributes
     ----------
-    model : str
-        Its name.
-    parameters : int
-        Numbers fitted.
+    model, parameters : str, int
+        Its name, and how many numbers are fitted.
     train, heldout : float
         The problem's loss on the training and on the held-out samples; NaN where the model gives no probabilities.
     train_error, heldout_error : float

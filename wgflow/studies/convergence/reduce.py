@@ -62,16 +62,12 @@ class Group(NamedTuple):
     ----------
     label : str
         What they have in common, in words; empty for a study with one group.
-    sizes : tuple of int
-        N, increasing.
-    reference : int
-        N of the reference.
+    sizes, reference : tuple of int, int
+        N, increasing, and N of the reference.
     curves : dict of int to Curve
         By N, the reference's among them.
-    s : ndarray (T,)
-        Flow times at which rates are fitted.
-    estimates : dict of str to list of Estimate
-        By quantity, one for each of these times.
+    s, estimates : ndarray (T,), dict of str to list of Estimate
+        Flow times at which rates are fitted; estimates at these times, by quantity.
     coupled : bool
         Whether the bias is the mean over two samples of N particles minus the value of their union; otherwise it is
         with respect to the reference and has no rate.

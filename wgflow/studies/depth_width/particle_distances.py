@@ -52,31 +52,25 @@ def particle_distances(work: Workspace) -> list[Spec]:
         (file, study) = max(references, key=lambda each: each[1].shape)
         with Trajectory(file.path) as trajectory:
             cloud = trajectory[-1].theta.reshape(*study.shape, -1)
-            out.append(_about(study, trajectory[-1].s) | _moments(trajectory))
+            out.append(_moments(study, trajectory))
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
             if other.reference or seen.get(its.shape, 0) >= _DRAWS:
                 continue
             seen[its.shape] = seen.get(its.shape, 0) + 1
             with Trajectory(other.path) as trajectory:
-                row = _about(its, trajectory[-1].s) | _moments(trajectory)
-                out.append(row | _distances(trajectory, its, study, cloud))
+                out.append(_moments(its, trajectory) | _distances(trajectory, its, study, cloud))
     return out
 
 
-def _about(study: Member, s: float) -> Spec:
-    table = study.particles
-    return {
-        "coupling": table.coupling, "layers": study.layers, "per_layer": study.per_layer, "seed": study.seed,
-        "part": table.part, "s": s,
-    }  # fmt: skip
-
-
-def _moments(trajectory: Trajectory) -> Spec:
-    """Moments and regularity in depth of a network's particles."""
-    frame, layers = trajectory[-1], Member.of(trajectory.parameters["study"]).layers
+def _moments(study: Member, trajectory: Trajectory) -> Spec:
+    """Which network it is, with moments and regularity in depth of its particles."""
+    frame, layers, table = trajectory[-1], study.layers, study.particles
     rho = frame.particles
-    out: Spec = {}
+    out: Spec = {
+        "coupling": table.coupling, "layers": layers, "per_layer": study.per_layer, "seed": study.seed,
+        "part": table.part, "s": frame.s,
+    }  # fmt: skip
     if layers > 1:
         found = regularity(rho, layers)
         out |= {"lipschitz": found.lipschitz, "holder": None if np.isnan(found.holder) else found.holder}

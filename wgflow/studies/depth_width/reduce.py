@@ -47,10 +47,8 @@ class Family(NamedTuple):
         Flow times that all of them recorded.
     runs : dict of (int, int) to dict of (int, int) to Run
         By L and M_l, then by seed and part.
-    reference : Run
-        The largest network.
-    largest : tuple of int
-        Its L and M_l.
+    reference, largest : Run, tuple of int
+        The largest network, and its L and M_l.
     nested : bool
         Whether the others are sub-samples of it.
     """
@@ -133,11 +131,9 @@ class FamilyFit(NamedTuple):
         The one that predicts best.
     width : Estimate
         Rms distance to the reference against M_l, at the largest L.
-    depth : Estimate
+    depth, depth_width : Estimate, int
         Error of depth alone against L: with paths the distance to the deepest network of the same paths, with
-        independent layers the norm of the mean distance to the reference.
-    depth_width : int
-        M_l of the networks behind it.
+        independent layers the norm of the mean distance to the reference; and M_l of these networks.
     alone : float
         Exponent in L of the distance to the reference where M_l is the reference's own, so that no error of width is
         left; from one draw, so without an interval. NaN without such networks.

@@ -86,23 +86,16 @@ def _finding(found: Errors) -> str:
     there = np.argwhere(np.isfinite(law.rms))
     least, most = ((sizes.depths[i], sizes.widths[j]) for i, j in (there[0], there[-1]))
     deeper = f"; without L = {sizes.depths[0]}, c2 = {_estimate(found.deeper.depth)}" if found.deeper else ""
+    off = dict(zip(found.choice.laws, np.expm1(np.sqrt(found.choice.score)), strict=True))
+    sure = "" if found.choice.decided else ", which these seeds do not tell apart"
     ends = between(float(law.rms[tuple(there[0])]), float(law.rms[tuple(there[-1])]))
     return (
         f"From (L, M) = {least} to {most} the rms output error {ends}. The law c1 √(D/(LM)) + c2/L fits it with c1 = "
         f"{_estimate(law.width)} and c2 = {_estimate(law.depth)}, "
         f"within a factor of {np.nanmax(np.maximum(ratio, 1 / ratio)):.2g} at every size and of "
-        f"{np.exp(law.residual**0.5):.2g} in the mean{deeper}. {_by_squares(found)} c1 = "
-        f"{_estimate(found.squared.width, root)} and c2 = {_estimate(found.squared.depth)}."
-    )
-
-
-def _by_squares(found: Errors) -> str:
-    """Cross-validated error of each way of adding the two terms, in words."""
-    off = dict(zip(found.choice.laws, np.expm1(np.sqrt(found.choice.score)), strict=True))
-    sure = "" if found.choice.decided else ", which these seeds do not tell apart"
-    return (
-        f"It predicts sizes left out of the fit to {share(off['additive'])}, its terms added in squares predict them "
-        f"to {share(off['independent'])}{sure}: then"
+        f"{np.exp(law.residual**0.5):.2g} in the mean{deeper}. It predicts sizes left out of the fit to "
+        f"{share(off['additive'])}, its terms added in squares predict them to {share(off['independent'])}{sure}: then "
+        f"c1 = {_estimate(found.squared.width, root)} and c2 = {_estimate(found.squared.depth)}."
     )
 
 

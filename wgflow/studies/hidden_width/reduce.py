@@ -133,14 +133,14 @@ def error_rows(found: Errors) -> Iterator[Spec]:
 def law_rows(found: Errors) -> Iterator[Spec]:
     """Constants of the law with their intervals: as the paper has it, with the reference's own error, in squares."""
     score = dict(zip(found.choice.laws, found.choice.score.tolist(), strict=True))
-    told = [
+    fits = [
         ("sum, to the letter", found.letter, 1.0, score["additive"]),
         ("sum, with a finite reference", found.finite, 1.0, None),
         ("sum of squares", found.squared, found.sizes.dimension**0.5, score["independent"]),
     ]
     if found.deeper:
-        told.insert(1, (f"sum, without L = {found.sizes.depths[0]}", found.deeper, 1.0, None))
-    for name, law, root, left_out in told:
+        fits.insert(1, (f"sum, without L = {found.sizes.depths[0]}", found.deeper, 1.0, None))
+    for name, law, root, left_out in fits:
         yield {
             "law": name, "c1": law.width.value / root, "c1_low": law.width.low / root,
             "c1_high": law.width.high / root, "c2": law.depth.value, "c2_low": law.depth.low, "c2_high": law.depth.high,

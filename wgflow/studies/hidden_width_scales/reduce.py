@@ -28,10 +28,8 @@ class Scale(NamedTuple):
 
     Attributes
     ----------
-    dimension : int
-        D.
-    blocks : int
-        Units of the whole network, L M.
+    dimension, blocks : int
+        D, and units of the whole network, L M.
     alpha : ndarray (n,)
         Standard deviation of the entries of v over sqrt(D), increasing: the scale of the residual blocks.
     deviation : ndarray (n,)

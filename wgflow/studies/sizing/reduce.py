@@ -84,10 +84,8 @@ class Bound(NamedTuple):
     ----------
     delta : float
         eps - E_inf.
-    depth_constant, width_constant : float
-        C' and C of L >= C'/delta and W >= C/(delta**2 eta).
-    depth, width : int
-        The L and M_l that these give.
+    depth_constant, width_constant, depth, width : float, float, int, int
+        C' and C of L >= C'/delta and W >= C/(delta**2 eta), and the L and M_l that these give.
     text : str
         The bound in a sentence, which says that it is one.
     """
