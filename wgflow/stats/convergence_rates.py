@@ -247,11 +247,8 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     if seeds < MIN_SEEDS:
         return _none(f"{seeds} seeds, {MIN_SEEDS} are needed", sizes)
     if len(n) < MIN_SIZES or n[-1] < MIN_SPAN * n[0]:
-        few = f"only {len(n)} of {offered} sizes differ significantly from 0"
-        return _none(
-            f"{few if len(n) < offered else f'{offered} sizes'}, {MIN_SIZES} that span a factor of {MIN_SPAN:g} are needed",
-            sizes,
-        )
+        few = f"only {len(n)} of {offered} sizes differ significantly from 0" if len(n) < offered else f"{len(n)} sizes"
+        return _none(f"{few}, {MIN_SIZES} that span a factor of {MIN_SPAN:g} are needed", sizes)
     if nested:  # C (1/N - 1/reference)**r is a power of the size whose inverse is that difference
         n, share = n / (1.0 - share), np.zeros(len(n))
     (exponent, low, high), valid = fit_exponent(n, value, drawn, seeds, share)
