@@ -28,9 +28,9 @@ _Five: TypeAlias = tuple[AnyArray, AnyArray, AnyArray, AnyArray, AnyArray]
 
 
 def elementwise(h1: Activation, h2: Activation, skip: bool, backend: str) -> Plain:
-    """Elementwise parts of a network, compiled where the backend is ``cpu``, the activations built in, and Numba on."""
-    fused = backend == "cpu" and h1.builtin and h2.builtin and cache.compiles()
-    return _Fused(h1, h2, skip) if fused else Plain(h1, h2, skip)
+    """Elementwise parts of a network, compiled where backend (``cpu``), activations (built in) and Numba allow it."""
+    known = all(h.builtin and h.name in ACTIVATION_CODES for h in (h1, h2))
+    return _Fused(h1, h2, skip) if backend == "cpu" and known and cache.compiles() else Plain(h1, h2, skip)
 
 
 class Plain:
