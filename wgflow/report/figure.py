@@ -30,7 +30,7 @@ class Result(NamedTuple):
     caption : str
         What is drawn and how it was computed.
     draw : callable
-        Draws it.
+        Draws it, in the project's style if called by :func:`wgflow.report.style.draw_styled`.
     tables : mapping of str to list of dict
         Numbers behind it, by file name; rows of plain JSON.
     """

@@ -82,7 +82,6 @@ def cifar(found: list[Comparison]) -> Result:
     return Result(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables)
 
 
-@style.styled
 def _draw(found: Sequence[Comparison], moved: Comparison) -> Figure:
     figure, (differences, course, depths, switches) = style.panels(2, width=5.5, rows=2)
     _differences(differences, found)

@@ -101,7 +101,6 @@ def _power(rate: Rate) -> str:
     return f"like N^-{interval(*rate[:3])}"
 
 
-@style.styled
 def _draw_rates(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(3, width=4.7, height=3.9, rows=len(found))
     for row, group in enumerate(found):
@@ -205,7 +204,6 @@ def _closer(gaps: Sequence[Array]) -> str:
     return "distance to the limit"
 
 
-@style.styled
 def _draw_loss(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(2, width=6.0, height=3.9, rows=len(found))
     for row, group in enumerate(found):
@@ -278,7 +276,6 @@ def _measure(scores: Sequence[Score]) -> tuple[str, str]:
     return ("heldout_error", "error rate") if classes else ("heldout", "loss")
 
 
-@style.styled
 def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
     figure, axes = style.panels(len(found), width=6.6, height=3.3)
     for panel, (label, scores) in zip(axes, found, strict=True):

@@ -122,7 +122,6 @@ def _degenerate_said(found: Sequence[Spread]) -> str:
     return " ".join(out)
 
 
-@style.styled
 def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
     kinds, starts = (list(dict.fromkeys(values)) for values in zip(*((f.kind, f.start) for f in found), strict=True))
     figure, axes = style.panels(len(starts), width=5.4, height=4.0, rows=len(kinds))

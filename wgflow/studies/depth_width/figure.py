@@ -119,7 +119,6 @@ def _power(exponent: float) -> str:
     return f"^{-exponent:.2f}" if abs(exponent) >= _SHOWN else "^0.00"
 
 
-@style.styled
 def _draw(found: Sequence[tuple[Family, list[FamilyFit]]]) -> Figure:
     figure, axes = style.panels(3, width=4.9, height=4.0, rows=len(found))
     for row, (family, at) in enumerate(found):
@@ -227,7 +226,6 @@ def _name(row: Spec) -> str:
     return f"{row['layers']}, {row['per_layer']}"
 
 
-@style.styled
 def _draw_distances(rows: Sequence[Spec]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
     couplings = list(dict.fromkeys(row["coupling"] for row in rows))

@@ -90,7 +90,6 @@ def _deletion(deleted: Array) -> str:
     return f"{words} at {'most' if most > 1 else 'least'}" if " by " in words else f"{words} by 1% or more upwards"
 
 
-@style.styled
 def _draw(found: Sequence[Group]) -> Figure:
     figure, axes = style.panels(3, width=4.9, height=4.0, rows=2)
     ordered = style.sequential_colours(len(found) + 1)[1:]  # without the lightest

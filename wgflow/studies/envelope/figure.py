@@ -90,7 +90,6 @@ def _finding(members: list[Run]) -> str:
     return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
 
 
-@style.styled
 def _draw(members: list[Run]) -> Figure:
     figure, axes = style.panels(len(members), width=4.9, height=3.6, rows=2)
     for above, below, member in zip(axes, axes[len(members) :], members, strict=False):

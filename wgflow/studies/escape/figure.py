@@ -127,7 +127,6 @@ def _supports(runs: list[Run]) -> list[str]:
     return sorted(there, key=lambda support: [*_SUPPORTS, support].index(support))
 
 
-@style.styled
 def _draw(runs: list[Run]) -> Figure:
     supports = _supports(runs)
     figure, axes = style.panels(len(supports) + 1, width=5.0)

@@ -81,7 +81,6 @@ def _said(found: Sequence[Run]) -> str:
     return " ".join(out)
 
 
-@style.styled
 def _draw(found: Sequence[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
     sizes = sorted({run.units for run in found})

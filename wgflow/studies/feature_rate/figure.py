@@ -97,7 +97,6 @@ def _nears(found: dict[str, Estimate], letter: str) -> str:
     return ", ".join(parts)
 
 
-@style.styled
 def _draw_rates(found: Sequence[Gaps]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
     last = found[-1]

@@ -103,7 +103,6 @@ def _estimate(found: Interval, unit: float = 1.0) -> str:
     return interval(found.value / unit, found.low / unit, found.high / unit, ".3g")
 
 
-@style.styled
 def _draw_errors(found: Errors) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=5.0)
     _curves(left, found, along_depth=True)

@@ -94,7 +94,6 @@ def _across(found: Sequence[Scale]) -> str:
     )
 
 
-@style.styled
 def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=5.0)
     for scale, colour in zip(found, style.COLOURS, strict=False):

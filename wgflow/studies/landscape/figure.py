@@ -138,7 +138,6 @@ def _slopes(chosen: list[Run]) -> str:
     return f"the certificate finds slopes of {span(slope)}"
 
 
-@style.styled
 def _draw(runs: list[Run]) -> Figure:
     depths = list(dict.fromkeys(run.depth for run in runs))
     figure, axes = style.panels(3, width=4.5, height=3.5, rows=len(depths))

@@ -82,7 +82,6 @@ def _finding(runs: list[Run]) -> str:
     return f"{'; '.join(parts)}."
 
 
-@style.styled
 def _draw(runs: list[Run]) -> Figure:
     figure, (left, right) = style.panels(2)
     sizes = sorted({run.size for run in runs})

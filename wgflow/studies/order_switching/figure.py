@@ -106,7 +106,6 @@ def _medians(found: list[Run]) -> dict[int, float]:
     return {size: float(np.median([run.share for run in falling if run.size == size])) for size in sizes}
 
 
-@style.styled
 def _draw(found: list[Run]) -> Figure:
     figure, (left, middle, right) = style.panels(3, width=4.9)
     _loss_with_jumps(left, max(found, key=lambda run: run.size if len(run.jumps.jump) else 0))

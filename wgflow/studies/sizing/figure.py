@@ -118,7 +118,6 @@ def _answer(found: Sizing) -> str:
     return f"{seen} {predicted[0].upper()}{predicted[1:]}.{bound}{more}"
 
 
-@style.styled
 def _draw(found: Sizing) -> Figure:
     figure, (left, right) = style.panels(2, width=6.0, height=4.6)
     _draw_diagram(left, found)

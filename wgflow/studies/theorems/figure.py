@@ -68,7 +68,6 @@ def panel(found: TheoremDiagnostics) -> list[Spec]:
     ]
 
 
-@style.styled
 def _draw(found: TheoremDiagnostics) -> Figure:
     figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
     for axis, draw in zip(axes, (_balance, _residual, _rate, _support, _certificates, _adjoint), strict=True):

@@ -125,7 +125,6 @@ def _without(runs: list[Run], block: str) -> str:
     return f"of {len(runs)} runs with {block} {', '.join(said)}"
 
 
-@style.styled
 def _draw(found: list[Run]) -> Figure:
     blocks = list(dict.fromkeys(run.block for run in found))
     figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
