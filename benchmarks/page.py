@@ -233,7 +233,9 @@ def draw(results: dict[str, Any], path: Path) -> None:
     """Bars of all programs on the first case, and the cost curves."""
     from wgflow.report import style
 
-    style.styled(_figure)(results, style).savefig(path.with_suffix(".png"), dpi=160)
+    with style.styled():
+        figure = _figure(results, style)
+    figure.savefig(path.with_suffix(".png"), dpi=160)
 
 
 def _figure(results: dict[str, Any], style: Any) -> Any:

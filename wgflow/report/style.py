@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import io
 import re
 import textwrap
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar
+from typing import Any
 
 import numpy as np
 
@@ -65,23 +65,17 @@ _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "
 
 
 _SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, and so are the links in them
-_P = ParamSpec("_P")
-_R = TypeVar("_R")
 
 
-def styled(draw: Callable[_P, _R]) -> Callable[_P, _R]:
-    """Decorator: call a drawing function in the project's style, and restore Matplotlib's settings."""
-
-    @functools.wraps(draw)
-    def wrapper(*args: _P.args, **kwargs: _P.kwargs) -> _R:
-        with mpl.rc_context(_RC), warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing")  # a label in a script that the font lacks
-            return draw(*args, **kwargs)
-
-    return wrapper
+@contextlib.contextmanager
+def styled() -> Iterator[None]:
+    """Draw in the project's style, as a context or a decorator, and restore Matplotlib's settings."""
+    with mpl.rc_context(_RC), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a label in a script that the font lacks
+        yield
 
 
-@styled
+@styled()
 def panels(count: int, width: float = 5.4, height: float = 4.1, rows: int = 1) -> tuple[Figure, list[Axes]]:
     """Figure with ``rows`` rows of ``count`` panels, and the panels in row-major order."""
     figure = Figure(figsize=(width * count, height * rows), layout="constrained")
@@ -140,14 +134,15 @@ def empty_panel(axes: Axes, why: str) -> Figure:
 
 def draw_styled(result: Result) -> Figure:
     """Draw a figure in the project's style, ready to be saved in several formats."""
-    figure = styled(result.draw)()
+    with styled():
+        figure = result.draw()
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
     return figure
 
 
-@styled
+@styled()
 def save(figure: Figure, path: str | Path) -> list[str]:
     """Write a figure as PNG and PDF, and return the two file names."""
     path = Path(path)
@@ -158,7 +153,7 @@ def save(figure: Figure, path: str | Path) -> list[str]:
     return [path.name + ".png", path.name + ".pdf"]
 
 
-@styled
+@styled()
 def svg(figure: Figure) -> str:
     """Figure as an SVG element for the page, its colours defined by :func:`style_sheet`."""
     _lay_out(figure)
