@@ -39,17 +39,10 @@ def matplotlib() -> Any:
 @contextlib.contextmanager
 def _elsewhere() -> Iterator[None]:
     """Work in a folder without a matplotlibrc, which would take precedence over MATPLOTLIBRC."""
-    try:
-        before = os.open(".", os.O_RDONLY)
-    except OSError:  # the working folder was deleted
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):  # the working folder was deleted
+            stack.enter_context(contextlib.chdir(os.path.dirname(__file__)))
         yield
-        return
-    os.chdir(os.path.dirname(__file__))
-    try:
-        yield
-    finally:
-        os.chdir(before)
-        os.close(before)
 
 
 mpl = matplotlib()
