@@ -212,7 +212,7 @@ def test_a_worker_killed_while_idle_changes_nothing_and_one_killed_at_work_is_na
         "wgflow: until=1000000.0: its process was killed, perhaps for lack of memory; try fewer --jobs; committed "
         "frames are intact\n"
     )
-    assert sorted(len(frames(path)) for path in of("members/*.h5"))[:2] == [2, 3]
+    assert sorted(len(frames(path)) for path in of("members/until-?0.0.h5")) == [2, 3]  # the long one may have as few
 
 
 @pytest.mark.parametrize(
