@@ -128,10 +128,10 @@ def fit_energy_model(
     positive = not (values <= 0).any()
     if scale == "log" and not positive:
         raise InputError("energies: expected positive energies for scale = 'log', got others; use scale = 'linear'")
-    tried = [scale] if scale else ["linear", "log"] if positive else ["linear"]
-    cells = {option: _cells(values, sizes, coupling, option) for option in tried}
-    score = {option: _score(cells[option], option) for option in tried}
-    best = max(tried, key=lambda option: score[option])
+    scales = [scale] if scale else ["linear", "log"] if positive else ["linear"]
+    cells = {option: _cells(values, sizes, coupling, option) for option in scales}
+    score = {option: _score(cells[option], option) for option in scales}
+    best = max(scales, key=lambda option: score[option])
     return _model(cells[best], sizes, coupling, best, score, f"{name} {coupling} {best}")
 
 

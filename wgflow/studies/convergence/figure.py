@@ -195,11 +195,11 @@ def _reference(group: Group, form: str) -> Change:
 
 def _closer(gaps: Sequence[Array]) -> str:
     """Whether the rms distance to the reference, a series for each N, is smaller at larger N, at how many s."""
-    count = min(len(each) for each in gaps)
-    ordered = np.all(np.diff([each[:count] for each in gaps], axis=0) < 0, axis=0)
+    count = min(len(gap) for gap in gaps)
+    ordered = np.all(np.diff([gap[:count] for gap in gaps], axis=0) < 0, axis=0)
     if ordered.all():
         return "more particles, closer to the limit, at every $s$"
-    if all(each[-1] < gaps[0][-1] for each in gaps[1:]) and gaps[-1][-1] == min(each[-1] for each in gaps):
+    if all(gap[-1] < gaps[0][-1] for gap in gaps[1:]) and gaps[-1][-1] == min(gap[-1] for gap in gaps):
         return "distance to the limit, least for the largest $N$"
     return "distance to the limit"
 
@@ -264,7 +264,7 @@ def models(found: list[tuple[str, list[Score]]]) -> Result:
 
 def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:
     """Other models with the least held-out loss or error rate, and that value."""
-    values = {each.model: float(getattr(each, key)) for each in scores[2:]}
+    values = {score.model: float(getattr(score, key)) for score in scores[2:]}
     known = {model: value for model, value in values.items() if np.isfinite(value)}
     least = min(known.values(), default=np.nan)
     return listed([model for model, value in known.items() if value == least]) or "none", least
@@ -281,7 +281,7 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
     for panel, (label, scores) in zip(axes, found, strict=True):
         key, measure = _measure(scores)
         place = np.arange(len(scores))[::-1]
-        train, heldout = ([getattr(each, name) for each in scores] for name in (key.replace("heldout", "train"), key))
+        train, heldout = ([getattr(score, name) for score in scores] for name in (key.replace("heldout", "train"), key))
         colours = [style.COLOURS[0] if k < 2 else style.GREY for k in range(len(scores))]
         form = ".1%" if key == "heldout_error" else ".3f"
         panel.hlines(place, train, heldout, color=style.GRID, lw=2.5, zorder=1)
@@ -290,7 +290,7 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
         for y, value in zip(place, heldout, strict=True):
             text = number(value, form)
             panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
-        panel.set_yticks(place, [each.model for each in scores])
+        panel.set_yticks(place, [score.model for score in scores])
         panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
         panel.margins(x=0.12)

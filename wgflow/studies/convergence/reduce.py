@@ -125,15 +125,15 @@ def _group(label: str, files: list[MemberFile]) -> Group:
         stated = _stated_times([t for _, t in whole])
         energies: dict[str, Energy] = {}
         members = [(file, _member(t, stated, energies)) for file, t in whole]
-    everything = [each for file, each in members if file.reference]
-    fitted = [each for file, each in members if not file.reference]
-    if not everything or not fitted:
+    references = [run for file, run in members if file.reference]
+    fitted = [run for file, run in members if not file.reference]
+    if not references or not fitted:
         raise InputError(f"{label or 'study'}: expected members and a reference that reach the end, got no such one")
-    sizes = tuple(sorted({each.size for each in fitted}))
-    largest = max(each.size for each in everything)
-    reference = [each for each in everything if each.size == largest]
+    sizes = tuple(sorted({run.size for run in fitted}))
+    largest = max(run.size for run in references)
+    reference = [run for run in references if run.size == largest]
     estimates, coupled, seeds = _estimates(label, sizes, fitted, reference, stated)
-    curves = {n: _curve([each for each in fitted if each.size == n]) for n in sizes} | {largest: _curve(reference)}
+    curves = {n: _curve([run for run in fitted if run.size == n]) for n in sizes} | {largest: _curve(reference)}
     return Group(label, sizes, largest, curves, stated, estimates, coupled, seeds, [file for file, _ in members])
 
 
@@ -170,10 +170,10 @@ def _member(trajectory: Trajectory, stated: Array, energies: dict[str, Energy]) 
 
 
 def _curve(members: Sequence[_Run]) -> Curve:
-    s = shared_times([each.s for each in members])
-    at = [np.abs(each.s[:, None] - s).argmin(axis=0) for each in members]
-    energy = np.stack([each.energy[rows] for each, rows in zip(members, at, strict=True)])
-    heldout = [each.heldout[rows] for each, rows in zip(members, at, strict=True) if each.heldout.size]
+    s = shared_times([run.s for run in members])
+    at = [np.abs(run.s[:, None] - s).argmin(axis=0) for run in members]
+    energy = np.stack([run.energy[rows] for run, rows in zip(members, at, strict=True)])
+    heldout = [run.heldout[rows] for run, rows in zip(members, at, strict=True) if run.heldout.size]
     return Curve(s, energy, np.stack(heldout) if len(heldout) == len(members) else np.empty((len(members), 0)))
 
 
@@ -181,10 +181,10 @@ def _estimates(
     label: str, sizes: tuple[int, ...], fitted: Sequence[_Run], reference: Sequence[_Run], stated: Array
 ) -> tuple[dict[str, list[Estimate]], bool, int]:
     """Estimates of every quantity at every stated time, whether the bias is the coupled one, and the seeds used."""
-    by_place = {(each.seed, each.size, each.part): each for each in fitted}
-    parts = sorted({each.part for each in fitted})
+    by_place = {(run.seed, run.size, run.part): run for run in fitted}
+    parts = sorted({run.part for run in fitted})
     every = [(n, part) for n in sizes for part in parts]
-    seeds = [s for s in sorted({each.seed for each in fitted}) if all((s, *place) in by_place for place in every)]
+    seeds = [s for s in sorted({run.seed for run in fitted}) if all((s, *place) in by_place for place in every)]
     if not seeds:
         raise InputError(f"{label or 'study'}: expected a seed whose members all reach the end, got none")
     coupled = _pairs(sizes, seeds, by_place)
@@ -192,10 +192,10 @@ def _estimates(
     for t, s in enumerate(stated):
         # energy of every sample of particles and outputs, (S, n, parts) and (S, n, parts, M K)
         cloud = [[[by_place[seed, n, part] for part in parts] for n in sizes] for seed in seeds]
-        energy = np.array([[[_energy_at(each, s) for each in row] for row in rows] for rows in cloud])
-        outputs = np.array([[[each.outputs[t] for each in row] for row in rows] for rows in cloud])
-        energy_ref = float(np.mean([_energy_at(each, s) for each in reference]))
-        outputs_ref = np.mean([each.outputs[t] for each in reference], axis=0)
+        energy = np.array([[[_energy_at(run, s) for run in row] for row in rows] for rows in cloud])
+        outputs = np.array([[[run.outputs[t] for run in row] for row in rows] for rows in cloud])
+        energy_ref = float(np.mean([_energy_at(run, s) for run in reference]))
+        outputs_ref = np.mean([run.outputs[t] for run in reference], axis=0)
         of_energy, of_outputs = energy - energy_ref, outputs - outputs_ref
         if coupled:
             halved, doubled = ([sizes.index(factor * n) for n in coupled] for factor in (1, 2))
@@ -256,8 +256,7 @@ def rows(found: Sequence[Group]) -> Iterator[Spec]:
     """Rates as plain JSON rows: group, quantity, s, exponent with interval, or the reason for none."""
     for group in found:
         for name, estimates in group.estimates.items():
-            for s, each in zip(group.s, estimates, strict=True):
-                rate = each.rate
+            for s, rate in zip(group.s, (one.rate for one in estimates), strict=True):
                 least, most = (rate.sizes[0], rate.sizes[-1]) if rate.sizes else (None, None)
                 yield {
                     "group": group.label, "quantity": name, "s": float(s), "exponent": rate.exponent, "low": rate.low,

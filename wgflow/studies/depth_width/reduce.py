@@ -154,33 +154,27 @@ class FamilyFit(NamedTuple):
 
 @cached
 def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
-    """Families of a run with their fits at every flow time.
-
-    Raises
-    ------
-    InputError
-        If a coupling has no reference, its members share no flow time, or the grid is too small for the laws.
-    """
+    """Families of a run with their fits at all flow times; raises InputError as `families` and `fit_family` do."""
     return [(family, [fit_family(family, t) for t in range(len(family.s))]) for family in families(work)]
 
 
 def families(work: Workspace) -> list[Family]:
     """Families of a run; raises InputError if a coupling has no reference, or its members share no flow time."""
-    found: dict[str, list[_Listed]] = {}
-    for member, study, trajectory in finished_members(work):
+    members: dict[str, list[_Listed]] = {}
+    for file, study, trajectory in finished_members(work):
         s, table = trajectory.series("s"), study.particles
         run = Run(trajectory.series("energy"), trajectory.series("outputs").reshape(len(s), -1))
         within = None if table.fresh else table.within
-        about = (member.reference, study.shape, (study.seed, table.part), within, s, run)
-        found.setdefault(table.coupling, []).append(about)
-    if not found:
+        about = (file.reference, study.shape, (study.seed, table.part), within, s, run)
+        members.setdefault(table.coupling, []).append(about)
+    if not members:
         raise InputError(f"{work.folder}: expected members that reach the end, got none; run the study first")
-    return [_family(coupling, listed) for coupling, listed in found.items()]
+    return [_family(coupling, listed) for coupling, listed in members.items()]
 
 
 def _family(coupling: str, listed: list[_Listed]) -> Family:
-    references = [each for each in listed if each[0]]
-    if not references:
+    largest = max((size for is_reference, size, *_ in listed if is_reference), default=None)
+    if largest is None:
         raise InputError(f"coupling {coupling}: expected a reference that reaches the end, got none")
     shared = shared_times([s for *_, s, _ in listed])
     if not len(shared):
@@ -191,8 +185,8 @@ def _family(coupling: str, listed: list[_Listed]) -> Family:
         at_shared = Run(run.energy[rows], run.outputs[rows])
         if not is_reference:
             runs.setdefault(size, {})[draw] = at_shared
-        elif size == max(each[1] for each in references):
-            reference, largest, seed = at_shared, size, draw[0]
+        elif size == largest:
+            reference, seed = at_shared, draw[0]
     nested = all(
         within == largest[0] and draw[0] == seed and (draw[1] + 1) * size[1] <= largest[1]
         for _, size, draw, within, _, _ in listed
@@ -244,7 +238,7 @@ def _depth(family: Family, t: int, name: str) -> tuple[Estimate, int]:
 def _alone(family: Family, t: int) -> float:
     """Exponent in L of the distance to the reference of networks as wide as it, by 1/L - 1/L_ref."""
     limit, width = family.largest
-    at = sorted(depth for depth, each in family.runs if each == width and depth < limit)
+    at = sorted(depth for depth, other in family.runs if other == width and depth < limit)
     if len(at) < 3 or not family.nested:
         return float("nan")
     size = [np.sqrt(np.mean(family.gaps(depth, width, t, sorted(family.runs[depth, width])[:1]) ** 2)) for depth in at]
@@ -260,7 +254,7 @@ def _products(gaps: Sequence[Array]) -> Array:
 
 def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
     """Fluctuation over draws against L, and whether it is independent of L."""
-    width = max(family.widths, key=lambda width: (sum(each == width for _, each in family.grid), width))
+    width = max(family.widths, key=lambda width: (sum(other == width for _, other in family.grid), width))
     at = [depth for depth in family.depths if (depth, width) in family.grid]
     statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
     seeds = len(family.draws)
@@ -271,17 +265,17 @@ def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
 def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
     """Exponents as plain JSON rows, one for each coupling, flow time and quantity."""
     for family, at in found:
-        for each in at:
-            common: Spec = {"coupling": family.coupling, "s": each.s}
-            names = ("depth", "width", "depth of the width term") if each.fitted.law == "free" else ("depth", "L M_l")
-            for quantity, exponent in zip(names, each.fitted.exponents, strict=False):
-                yield common | {"quantity": f"{quantity}, {each.fitted.law} law"} | _columns(exponent)
-            for name, one in (("width", each.width), ("depth", each.depth)):
+        for fits in at:
+            common: Spec = {"coupling": family.coupling, "s": fits.s}
+            names = ("depth", "width", "depth of the width term") if fits.fitted.law == "free" else ("depth", "L M_l")
+            for quantity, exponent in zip(names, fits.fitted.exponents, strict=False):
+                yield common | {"quantity": f"{quantity}, {fits.fitted.law} law"} | _columns(exponent)
+            for name, one in (("width", fits.width), ("depth", fits.depth)):
                 yield common | {"quantity": name} | one.rate.columns
-            if np.isfinite(each.alone):
-                row = {"exponent": each.alone, "low": None, "high": None, "no_rate": ""}
+            if np.isfinite(fits.alone):
+                row = {"exponent": fits.alone, "low": None, "high": None, "no_rate": ""}
                 yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row
-            yield common | {"quantity": "spread over draws against depth"} | _columns(each.gain.exponent.exponent)
+            yield common | {"quantity": "spread over draws against depth"} | _columns(fits.gain.exponent.exponent)
 
 
 def _columns(exponent: Interval) -> Spec:

@@ -10,6 +10,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array
 from wgflow.report import style
 from wgflow.report.figure import Plan, Result, figure
+from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.wording import between, interval, share
 from wgflow.stats.convergence_rates import Interval
 from wgflow.studies.hidden_width.reduce import Errors, error_rows, errors, law_rows
@@ -152,7 +153,7 @@ def _curves(axes: Axes, found: Errors, along_depth: bool) -> None:
     along, shown, letter = (depths, widths, "M") if along_depth else (widths, depths, "L")
     rms = found.letter.rms if along_depth else found.letter.rms.T
     fine = np.geomspace(along[0], along[-1], _LEGIBLE)
-    places = [round(each) for each in np.linspace(0, len(shown) - 1, min(_SHOWN, len(shown)))]
+    places = evenly_spaced(len(shown), _SHOWN)
     for place, colour in zip(places, style.sequential_colours(len(places)), strict=True):
         axes.plot(along, rms[:, place], "o", ms=5, color=colour, label=f"${letter} = {shown[place]}$")
         other = np.full(len(fine), float(shown[place]))

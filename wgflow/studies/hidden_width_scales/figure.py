@@ -64,11 +64,11 @@ def hidden_width_scales(found: list[Scale]) -> Result:
 
 def _answer(found: Sequence[Scale]) -> str:
     """The three panels in numbers."""
-    told = []
+    sentences = []
     for scale in found:
         kept = np.flatnonzero(scale.controlled | ~scale.controlled.any())
         first, last = kept[0], kept[-1]
-        told.append(
+        sentences.append(
             f"D = {scale.dimension}: the outputs' standard deviation "
             f"{between(float(scale.deviation[first]), float(scale.deviation[last]))} from "
             f"α = {scale.alpha[first]:.2g} to {scale.alpha[last]:.2g}, while u moves by "
@@ -76,7 +76,7 @@ def _answer(found: Sequence[Scale]) -> str:
             f"{share(scale.displacement[first] / scale.dimension**0.5)} and "
             f"{share(scale.displacement[last] / scale.dimension**0.5)} of its initial size"
         )
-    return "; ".join(told) + "." + _across(found)
+    return "; ".join(sentences) + "." + _across(found)
 
 
 def _across(found: Sequence[Scale]) -> str:
