@@ -96,8 +96,9 @@ def sequential_colours(count: int) -> list[str]:
 
 def particle_axis(axes: Axes, sizes: Sequence[float], label: str = "particles $N$") -> None:
     """Set a logarithmic horizontal axis of N, or another size, with a tick at every size."""
+    ticks = sorted(set(sizes))
     axes.set(xscale="log", xlabel=label)
-    axes.set_xticks(sorted(set(sizes)), [f"{size:g}" if size < _PLAIN else str(size) for size in sorted(set(sizes))])
+    axes.set_xticks(ticks, [f"{size:g}" if size < _PLAIN else str(size) for size in ticks])
     axes.minorticks_off()
 
 

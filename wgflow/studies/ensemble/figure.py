@@ -39,9 +39,11 @@ def several_layers(name: str, planned: RunPlan) -> None:
 @figure("ensemble", groups, needs=(several_layers,), seconds=11.0)
 def ensemble(found: list[Group]) -> Result:
     """Remainders of the ensemble expansion, and ablations: path lengths, block deletion, permutation."""
+    middle = _middle(found)
+    whose = f"runs of {middle.label}" if middle.label else "all runs"
     caption = (
         "Networks with all weights times α, expanded in α (order 1 is the shallow network of the same measure). Top "
-        f"left: what orders 1 to 3 leave of the outputs, {_named(_middle(found))}, at the start and the end, with the "
+        f"left: what orders 1 to 3 leave of the outputs, {whose}, at the start and the end, with the "
         "slopes at the end over α = 0.05 to 0.4, order 3 without its Hessian term among them. Top middle: the same at "
         "α = 1 along flow time. Top right: cosine between the θ-gradients of the deep and the shallow first variation, "
         "at the particles' θ, along depth. Bottom left: the gradient at the input by the number of layers its paths "
@@ -54,10 +56,6 @@ def ensemble(found: list[Group]) -> Result:
 
 def _middle(found: Sequence[Group]) -> Group:
     return found[len(found) // 2]
-
-
-def _named(group: Group) -> str:
-    return f"runs of {group.label}" if group.label else "all runs"
 
 
 def _finding(found: Sequence[Group]) -> str:
