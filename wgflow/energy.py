@@ -11,7 +11,7 @@ from numpy.typing import ArrayLike
 from wgflow.base.copies import Copyable
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index, Spec, Velocity
-from wgflow.base.user_objects import recorded_spec
+from wgflow.base.user_objects import is_builtin, recorded_spec
 from wgflow.base.validate import check_instance, finite_array, numbers
 from wgflow.kernels.select import select
 from wgflow.model import depth as depths
@@ -76,10 +76,11 @@ class Energy(Copyable):
             regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = select(backend, problem, threads, dtype)
         self._threads = threads
+        self._last: tuple[Array, Array, Network] | None = None  # depths, masses and network of the last evaluation
 
     def _attributes(self) -> dict[str, Any]:
         """Attributes, with the backend's name in place of the kernel: a copy builds its own."""
-        return self.__dict__ | {"kernel": self.backend}
+        return self.__dict__ | {"kernel": self.backend, "_last": None}
 
     def _restore(self, attributes: dict[str, Any]) -> None:
         super()._restore(attributes)
@@ -134,7 +135,7 @@ class Energy(Copyable):
 
     def field(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> tuple[float, Array, Array]:
         """Energy and velocities alone, (N, P) and (N,); arguments and errors as for :meth:`velocity`."""
-        net = self.network(rho)
+        net = self._network(rho)
         energy, first, slope = self._gradient(net, rho.theta, self._batch(batch), s)
         return energy, *self.depth.velocity(rho, net, first, slope)
 
@@ -252,6 +253,17 @@ class Energy(Copyable):
         depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
         problem = Problem.from_spec(spec["problem"], data, own)
         return cls(problem, depth, backend, spec["dtype"], threads, term)
+
+    def _network(self, rho: Particles) -> Network:
+        """Layers of a measure: those of the last one if depths and masses are the same read-only arrays."""
+        last = self._last
+        if last is not None and last[0] is rho.tau and last[1] is rho.mass:
+            self._check(rho)
+            return last[2]
+        net = self.network(rho)
+        if is_builtin(self.depth):
+            self._last = rho.tau, rho.mass, net
+        return net
 
     def _gradient(self, net: Network, theta: Array, batch: Index | None, s: float) -> tuple[float, Array, Array]:
         """Gradient of the kernel plus the regulariser, whose first variation is r(theta, s) in every layer."""

@@ -74,6 +74,37 @@ class Moment(NamedTuple):
     h: float
 
 
+class State(NamedTuple):
+    """A state at which the energy and the velocity are finite: what a frame of it records.
+
+    Attributes
+    ----------
+    at : Moment
+        Where the flow is.
+    rho : Particles
+        The measure.
+    energy, dissipation : float
+        E(rho) and -dE/ds.
+    switched : int
+        Order switches (pairs of particles) so far.
+    balance : EnergyBalance or None
+        Balance of the steps so far.
+    """
+
+    at: Moment
+    rho: Particles
+    energy: float
+    dissipation: float
+    switched: int
+    balance: EnergyBalance | None
+
+    def frame(self) -> Frame:
+        """Frame of the state."""
+        (step, s, h), rho = self.at, self.rho
+        numbers = self.energy, self.dissipation, self.switched, h
+        return Frame(step, s, rho.theta, rho.tau, rho.mass, *numbers, balance=self.balance)
+
+
 class HostStepper:
     """Particles in NumPy arrays, for every energy, operator and step rule.
 
@@ -92,9 +123,12 @@ class HostStepper:
         by_column, by_depth = (np.where(np.asarray(factor) > 0, factor, 1.0) for factor in mobility)
         self._roots = np.sqrt(by_column), np.sqrt(by_depth)
         self._by_column, self._by_depth = 1.0 / by_column, self._energy.depth.inverse_tau_mobility(rho) / by_depth
-        self._good: Frame | None = None
+        # A tau that never moves stays the same array, so that the energy has the same network in every step.
+        self._still = not self._energy.depth.moves or mobility[1] == 0
+        self._own_rule = not is_builtin(dynamics.rule)
+        self._good: State | None = None  # the last state evaluated over all samples
         self._taken: Taken | None = None  # the step that led here
-        self._rate = 0.0  # dE/ds at the measure of the last frame
+        self._rate = 0.0  # dE/ds at the measure of the last state
 
     def evaluate(self, at: Moment, record: bool, last: bool) -> None:
         """Compute the velocity at the state, and its energy if a frame is due (``record``).
@@ -112,43 +146,46 @@ class HostStepper:
             If the energy or a velocity is not finite, at this step or at one before.
         """
         rho, rows = self._rho, self._dynamics.rows
-        whole = self._velocity(rho, at.s, None) if record or rows is None else None
-        # The last frame needs no step, so no batch either.
-        used = whole if rows is None or last else self._velocity(rho, at.s, rows(at.step))
-        dissipation = self._dissipation(*whole[1:]) if whole is not None else math.nan
+        with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
+            whole = self._velocity(rho, at.s, None) if record or rows is None else None
+            # The last frame needs no step, so no batch either.
+            used = whole if rows is None or last else self._velocity(rho, at.s, rows(at.step))
+            dissipation = self._dissipation(*whole[1:]) if whole is not None else math.nan
         # A sum of squares is finite only if all of them are; otherwise the parts are checked.
         if whole is None or used is not whole or not math.isfinite(whole[0] + dissipation):
             parts: tuple[Any, ...] = (whole or ()) + (used or ())
             if not all(np.isfinite(part).all() for part in parts):
-                raise diverged(at, self._dynamics.rule.first, self._good)
+                raise diverged(at, self._dynamics.rule.first, self._last_frame())
         if whole is not None:
-            state = (rho.theta, rho.tau, rho.mass)
-            balance = self._account(at, whole[0])
-            self._good = Frame(at.step, at.s, *state, whole[0], dissipation, self._switched, at.h, balance=balance)
+            self._good = State(at, rho, whole[0], dissipation, self._switched, self._account(at, whole[0]))
         self._at, self._used = at, used
 
     def frame(self) -> Callable[[], Frame]:
         """Begin a frame of the state evaluated last; the returned function waits for it, or raises DivergenceError."""
-        frame = self._frame
-        return lambda: frame
+        return self._state.frame
 
     def advance(self, reach: float) -> Taken:
         """Take one step of at most this length, as the rule decides; raises DivergenceError if a particle diverges."""
-        order = self._energy.depth.order(self._rho)
+        state, rule = self._state, self._dynamics.rule
         with np.errstate(over="ignore", invalid="ignore"):  # a divergence is reported by evaluate
-            frame, rule, lengths = self._frame, self._dynamics.rule, dict[int, float]()
-
-            def trial(h: float) -> Trial:
-                state = self._trial(h, order)
-                lengths[id(state)] = h
-                return state
-
-            taken = rule.advance(trial, frame.energy, frame.dissipation, reach)
-            if not is_builtin(rule):
-                taken = checked(rule, taken, lengths, reach)
+            if self._own_rule:
+                taken = self._own(rule, state, reach)
+            else:
+                taken = rule.advance(self._trial, state.energy, state.dissipation, reach)
         self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
         self._taken = taken
         return taken
+
+    def _own(self, rule: StepRule, state: State, reach: float) -> Taken:
+        """Step of a rule of the user's, which is checked."""
+        lengths = dict[int, float]()
+
+        def trial(h: float) -> Trial:
+            result = self._trial(h)
+            lengths[id(result)] = h
+            return result
+
+        return checked(rule, rule.advance(trial, state.energy, state.dissipation, reach), lengths, reach)
 
     def _account(self, at: Moment, energy: float) -> EnergyBalance | None:
         """Energy balance up to this state: that of the state before, with the step that led here."""
@@ -163,32 +200,43 @@ class HostStepper:
         return self._balance
 
     @property
-    def _frame(self) -> Frame:
+    def _state(self) -> State:
         assert self._good is not None
         return self._good
 
-    def _trial(self, h: float, order: Index | None) -> Trial:
+    def _last_frame(self) -> Frame | None:
+        """Frame of the last state at which the energy and the velocity were finite."""
+        return None if self._good is None else self._good.frame()
+
+    def _trial(self, h: float) -> Trial:
         """State that a step of length h leads to."""
         rho, at, table = self._rho, self._at, self._dynamics.integrator
         assert self._used is not None
         stages = integrators.stages(table, self._drift, rho.theta, rho.tau, at.s, self._used[1:], h)
-        arrived = moved = self._confined(rho, *integrators.combine(rho.theta, rho.tau, table.b, stages, h))
+        arrived = moved = self._arrive(rho, table.b, stages, h)
         for operator in self._dynamics.operators:
-            moved = apply(operator, moved, Move(at.step, at.s, h, self._energy))
-            moved = self._confined(moved, moved.theta, moved.tau)
-        after = self._energy.depth.order(moved)
-        changed = switches(order, after) if order is not None and after is not None else 0
+            acted = apply(operator, moved, Move(at.step, at.s, h, self._energy))
+            moved = self._confined(acted, acted.theta, acted.tau, moved.tau)
+        before, after = self._energy.depth.order(rho), self._energy.depth.order(moved)
+        changed = 0 if before is None or after is None else switches(before, after)
 
         def estimate() -> integrators.Estimate:
-            low = integrators.combine(rho.theta, rho.tau, integrators.embedded(table), stages, h)
-            return integrators.compare(rho, arrived, self._confined(rho, *low), table.order_low)
+            low = self._arrive(rho, integrators.embedded(table), stages, h)
+            return integrators.compare(rho, arrived, low, table.order_low)
 
         dissipated = h * self._mean_dissipation(stages) if self._balance is not None else math.nan
         return Trial(moved, changed, lambda: self._energy(moved, s=at.s), estimate, dissipated)
 
+    def _arrive(
+        self, rho: Particles, weights: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
+    ) -> Particles:
+        """Measure at the end of a step along a weighted sum of velocities, with the boundary condition."""
+        theta, tau = integrators.combine(rho.theta, rho.tau, weights, stages, h)
+        return self._confined(rho, theta, rho.tau if self._still else tau, rho.tau)
+
     def _mean_dissipation(self, stages: list[tuple[Array, Array]]) -> float:
         """Dissipation at the stages of a step, with their weights in it."""
-        weights, total = self._dynamics.integrator.b, self._dynamics.integrator.b[0] * self._frame.dissipation
+        weights, total = self._dynamics.integrator.b, self._dynamics.integrator.b[0] * self._state.dissipation
         for weight, (v_theta, v_tau) in zip(weights[1:], stages[1:], strict=True):
             if weight:  # the sum of a frame's dissipation in fewer calls, without a library whose threads set its order
                 scaled = v_theta if self._dynamics.mobility is None else v_theta * self._by_column
@@ -197,32 +245,32 @@ class HostStepper:
         return total
 
     def _drift(self, theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
-        batch = self._dynamics.rows  # one for all stages of a step
+        rho, batch = self._rho, self._dynamics.rows  # one for all stages of a step
         rows = None if batch is None else batch(self._at.step)
-        return self._velocity(self._confined(self._rho, theta, tau), s, rows)[1:]
+        return self._velocity(self._confined(rho, theta, rho.tau if self._still else tau, rho.tau), s, rows)[1:]
 
-    def _confined(self, rho: Particles, theta: Array, tau: Array) -> Particles:
-        """Measure at new places, with depths brought back into [0, 1]."""
-        if not (np.isfinite(theta).all() and np.isfinite(tau).all()):
-            raise escaped(self._at, self._dynamics.rule.first, self._good)
-        return rho.moved(theta, confine(tau, self._boundary), free=self._boundary == "free", fresh=True)
+    def _confined(self, rho: Particles, theta: Array, tau: Array, before: Array) -> Particles:
+        """Measure at new places, with depths brought back into [0, 1] unless they are those of ``before``."""
+        moves = tau is not before
+        if not (np.isfinite(theta).all() and (not moves or np.isfinite(tau).all())):
+            raise escaped(self._at, self._dynamics.rule.first, self._last_frame())
+        tau = confine(tau, self._boundary) if moves else tau
+        return rho.moved(theta, tau, free=self._boundary == "free", fresh=True)
 
     def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
         """Energy, and the velocity with mobility and boundary conditions."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            energy, v_theta, v_tau = self._energy.field(rho, rows, s)
-            v_tau = project(rho.tau, v_tau, self._boundary)
-            if self._dynamics.mobility is not None:
-                by_column, by_depth = self._dynamics.mobility
-                v_theta, v_tau = by_column * v_theta, by_depth * v_tau
-            return energy, v_theta, v_tau
+        energy, v_theta, v_tau = self._energy.field(rho, rows, s)
+        v_tau = project(rho.tau, v_tau, self._boundary)
+        if self._dynamics.mobility is not None:
+            by_column, by_depth = self._dynamics.mobility
+            v_theta, v_tau = by_column * v_theta, by_depth * v_tau
+        return energy, v_theta, v_tau
 
     def _dissipation(self, v_theta: Array, v_tau: Array) -> float:
         """-dE/ds along the velocity with mobility."""
-        with np.errstate(over="ignore", invalid="ignore"):
-            if self._dynamics.mobility is not None:
-                v_theta, v_tau = v_theta / self._roots[0], v_tau / self._roots[1]
-            return self._energy.dissipation(self._rho, v_theta, v_tau)
+        if self._dynamics.mobility is not None:
+            v_theta, v_tau = v_theta / self._roots[0], v_tau / self._roots[1]
+        return self._energy.dissipation(self._rho, v_theta, v_tau)
 
 
 def make_stepper(

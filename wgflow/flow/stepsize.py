@@ -32,6 +32,10 @@ class Trial:
         dissipated: float = math.nan,
     ) -> None:
         self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
+        if not callable(rho):
+            self.rho = rho
+        if not callable(switched):
+            self.switched = switched
         self.dissipated = dissipated  # integral of the dissipation over the step; NaN if unknown
 
     @functools.cached_property

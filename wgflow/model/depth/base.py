@@ -64,6 +64,7 @@ class Depth(Options, ABC):
     """Interface of a depth scheme."""
 
     boundaries: ClassVar[tuple[str, ...]] = ("clip",)
+    moves: ClassVar[bool] = True  # whether tau moves
 
     @abstractmethod
     def network(self, rho: Particles) -> Network:

@@ -73,6 +73,7 @@ class Layers(DepositionScheme):
 
     layers: int
     name: ClassVar[str] = "layers"
+    moves: ClassVar[bool] = False
 
     def _check_options(self) -> None:
         whole("layers", self.layers)
@@ -154,6 +155,7 @@ class Shallow(DepositionScheme):
     """
 
     name: ClassVar[str] = "shallow"
+    moves: ClassVar[bool] = False
     layers = 1
 
     def sample(self, rho: Particles, t: Array) -> Stencil:

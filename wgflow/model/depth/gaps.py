@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import ClassVar
@@ -50,7 +51,7 @@ class Gaps(Depth):
         sorted_ = rho.tau[order]
         gaps = sorted_.copy()
         gaps[1:] -= sorted_[:-1]
-        return Network(np.arange(len(rho) + 1), order, gaps)
+        return Network(_one_each(len(rho)), order, gaps)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layer l for t in (tau^(l-1), tau^l], N beyond the last tau; constant in between."""
@@ -70,11 +71,21 @@ class Gaps(Depth):
         return 1.0 / rho.mass
 
 
+@functools.lru_cache(4)
+def _one_each(count: int) -> Index:
+    """Bounds of layers of one particle each, (N + 1,): one array, by which a kernel knows the layers again."""
+    first = np.arange(count + 1)
+    first.setflags(write=False)
+    return first
+
+
 def switches(before: Index, after: Index) -> int:
     """Pairs of particles whose order in depth, (N,) as :meth:`Depth.order` returns it, differs between two states.
 
     Inversions are counted in time proportional to the particles that moved.
     """
+    if before is after:  # one array, where the order is known to be the same
+        return 0
     place = np.empty(len(before), np.int64)
     place[after] = np.arange(len(after))
     ranks = place[before]  # new place of the particle that was k-th
