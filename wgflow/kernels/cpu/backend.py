@@ -17,8 +17,8 @@ from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
 from wgflow.kernels.cpu.buffers import BufferPool, keep_freed_memory
 from wgflow.kernels.cpu.chunks import Chunks, divide
 from wgflow.kernels.cpu.threads import available_threads, run_ranges
-from wgflow.kernels.cpu.wide import WidePass, suits
-from wgflow.model.blocks import Unfolding
+from wgflow.kernels.cpu.wide import WidePasses, in_order, suits
+from wgflow.model.blocks import Ridge, Unfolding
 from wgflow.model.depth import Network
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
@@ -113,6 +113,8 @@ class Cpu:
         self._block = cast(Unfolding, problem.block)
         self._width = problem.shape[1]
         self._units = self._block.units(self._width)
+        # Columns [a | w | b] or [a | w], unless somebody overrides what the ridge block makes of them.
+        self._plain = (type(self._block).unfold, type(self._block).fold) == (Ridge.unfold, Ridge.fold)
         self._samples = Samples(self._writable(problem.start().T), self._writable(problem.y))
         outputs = len(problem.readout)
         self._sizes = Sizes.of(self._width, outputs)
@@ -130,7 +132,7 @@ class Cpu:
             lanes=64 // self._dtype.itemsize,
         )
         self._outputs_alone = self._model._replace(loss=-1, keep=0)
-        self._wide = WidePass(self._model, self._width, outputs, self.threads)
+        self._wide = WidePasses(self._model, self._width, outputs, self.threads)
         keep_freed_memory()
         self._stacks, self._tapes, self._parts = (
             BufferPool(self._dtype),
@@ -161,6 +163,33 @@ class Cpu:
                 first, slope = self._finish(net, stack, units.shape[1], count, parts)
         return self._folded(output, first, slope, batch)
 
+    def mover(self, net: Network, theta: Array, factor: Array) -> Callable[[], tuple[float, Array]] | None:
+        """Function that moves parameters in place by factor, (P,), times d_theta g_e, once a call.
+
+        It returns E and the sums over the particles of (d_theta g_e)**2, (P,), both before the move. None where no pass
+        computes all this at once: it needs wide layers, units that are plain parameters in double precision, and as
+        many entries as particles, in their order.
+
+        Parameters
+        ----------
+        net : Network
+            Layers, which stay the same.
+        theta : ndarray (N, P)
+            Parameters, contiguous and writable.
+        factor : ndarray (P,)
+            Factors by column.
+        """
+        plain = self._plain and self._dtype == np.float64
+        if not plain or not self._is_wide(net, self._samples) or not in_order(net, len(theta)):
+            return None
+        move = self._wide.move(net, theta, self._samples, factor)
+
+        def moved() -> tuple[float, Array]:
+            output, squares = move()
+            return self._mean_loss(output, None), squares
+
+        return moved
+
     def _is_wide(self, net: Network, samples: Samples) -> bool:
         """Whether the units of a network, rather than the samples, should fill vectors and threads."""
         return not self._model.coordinate and suits(net, samples.start.shape[1])
@@ -169,7 +198,7 @@ class Cpu:
         """Energy, and gradients by particle instead of by unit."""
         if self._units > 1:
             first = first.reshape(-1, self._units).sum(axis=1)
-        return self._mean_loss(output, batch), first, self._block.fold(slope, self._width)
+        return self._mean_loss(output, batch), first, slope if self._plain else self._block.fold(slope, self._width)
 
     def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
         net, units = self._unfold(net, theta)
@@ -200,7 +229,7 @@ class Cpu:
                 f"depth scheme: expected {net.first[-1]} entries of particles 0..{len(theta) - 1}, got "
                 f"{len(net.particle)} with {len(net.weight)} weights, up to particle {net.particle.max()}"
             )
-        units = np.ascontiguousarray(self._block.unfold(theta, self._width))
+        units = np.ascontiguousarray(theta if self._plain else self._block.unfold(theta, self._width))
         if self._units == 1:
             return net, units
         particle = (net.particle[:, None] * self._units + np.arange(self._units)).ravel()

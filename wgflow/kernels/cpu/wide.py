@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,18 +11,19 @@ from numpy.typing import NDArray
 from wgflow.base.types import Array
 from wgflow.kernels.cpu import compiled
 from wgflow.kernels.cpu.arguments import Model, Samples, Shared, Wide, Work
-from wgflow.kernels.cpu.buffers import BufferPool
+from wgflow.kernels.cpu.buffers import BufferPool, Shape
 from wgflow.kernels.cpu.threads import run_chunks
 from wgflow.model.depth import Network
 
 _SAMPLES = 64  # most samples
 _UNITS = 16  # fewest units of a layer
-_TILE = 2048  # parameters of a tile at most, 16 KiB
-_MOST = 64  # units of a tile at most
+_TILE = 8192  # parameters of a tile at most, 64 KiB
+_MOST = 128  # units of a tile at most
 _PIECE = 30_000  # parameters times samples of a piece at least, about 10 microseconds
 _PIECES = 16  # pieces of a layer at most
+_SHARED = len(Shared._fields) - 1  # arrays that the threads share
 _COUNTERS = 24  # see wgflow.kernels.cpu.turns, which imports the compiler
-_TAPE = 2**18  # values that are kept at most, 2 MiB; reading more takes as long as computing them again
+_TAPE = 2**18  # values that are kept in any case, 2 MiB; otherwise no more than there are parameters
 _ROWS = 4  # the height of a state is a multiple of it, as in the compiled tiles
 
 
@@ -30,8 +32,8 @@ def suits(net: Network, samples: int) -> bool:
     return samples <= _SAMPLES and len(net.particle) >= _UNITS * net.layers
 
 
-class WidePass:
-    """Runs :func:`wgflow.kernels.cpu.wide_layers.wide_pass` for the networks of one problem.
+class WidePasses:
+    """Evaluations of the networks of one problem by :func:`wgflow.kernels.cpu.wide_layers.wide_pass`.
 
     Parameters
     ----------
@@ -46,78 +48,108 @@ class WidePass:
     def __init__(self, model: Model, width: int, outputs: int, threads: int) -> None:
         self._model, self._width, self._outputs, self._threads = model, width, outputs, threads
         self._dtype = model.readout.dtype
-        self._shared, self._work = BufferPool(self._dtype), BufferPool(self._dtype)
+        self._buffers = BufferPool(self._dtype)
 
     def outputs(self, net: Network, units: Array, samples: Samples) -> NDArray[Any]:
         """Outputs W1 X(1), (M, K), from the parameters of the units, by particle."""
-        unused = np.empty(1, self._dtype)
-        model = self._model._replace(loss=-1)
-        return self._run(net, _in_order(net, units), model, samples, unused, unused, None)[0]
+        unused, plan = np.empty(1, self._dtype), self._plan(net, _in_order(net, units), samples, False, False)
+        with self._buffers.arrays(*plan.shapes) as arrays:
+            return plan.run(arrays, unused, unused)
 
     def gradient(self, net: Network, units: Array, samples: Samples) -> tuple[NDArray[Any], Array, Array]:
         """Outputs, g_e, (E,), and d_theta g_e, (E, P)."""
         units = _in_order(net, units)
         first, slope = np.empty(len(units), self._dtype), np.empty(units.shape, self._dtype)
-        output, _ = self._run(net, units, self._model, samples, first, slope.reshape(-1), None)
+        plan = self._plan(net, units, samples, True, False)
+        with self._buffers.arrays(*plan.shapes) as arrays:
+            output = plan.run(arrays, first, slope.reshape(-1))
         return output, first.astype(np.float64, copy=False), slope.astype(np.float64, copy=False)
 
-    def move(self, net: Network, units: Array, samples: Samples, factor: Array) -> tuple[NDArray[Any], Array]:
-        """Move the units in place by factor, (P,), times d_theta g_e; outputs and sum_e (d_theta g_e)**2, (P,).
+    def move(self, net: Network, units: Array, samples: Samples, factor: Array) -> Callable[[], Moved]:
+        """Function that moves the units in place by factor, (P,), times d_theta g_e, once a call.
 
-        Unit e is entry e of the network, and parameters are in the kernel's precision.
+        Unit e is entry e of the network; parameters are in the kernel's precision, contiguous and writable.
         """
-        unused = np.empty(1, self._dtype)
-        return self._run(net, units, self._model, samples, unused, unused, factor)
+        unused, plan = np.empty(1, self._dtype), self._plan(net, units, samples, True, True)
+        with BufferPool(self._dtype).arrays(*plan.shapes) as arrays:
+            plan.shared(arrays).factor.reshape(plan.wide.tile, -1)[:] = factor
 
-    def _run(
-        self,
-        net: Network,
-        units: Array,
-        model: Model,
-        samples: Samples,
-        first: NDArray[Any],
-        slope: NDArray[Any],
-        factor: Array | None,
-    ) -> tuple[NDArray[Any], Array]:
-        count, (entries, parameters), move = samples.start.shape[1], units.shape, factor is not None
+        def moved() -> Moved:
+            output = plan.run(arrays, unused, unused)
+            return Moved(output, plan.shared(arrays).squares.reshape(-1, len(factor)).sum(axis=0))
+
+        return moved
+
+    def _plan(self, net: Network, units: Array, samples: Samples, gradient: bool, move: bool) -> _Plan:
+        count, (entries, parameters), model = samples.start.shape[1], units.shape, self._model
         width, height, row = self._width, _up(self._width + 1, _ROWS), _up(count, model.lanes)
         tile = int(np.clip(_TILE // parameters // 8 * 8, 8, _MOST))
         pieces, most = 1, int(np.diff(net.first).max())
         while 2 * pieces <= min(_PIECES, most * count * parameters // _PIECE):
             pieces *= 2
-        keep = 1 + model.keep if model.loss >= 0 and entries * count * (1 + model.keep) <= _TAPE else 0
+        tape = entries * count * (1 + model.keep)
+        keep = 1 + model.keep if gradient and tape <= max(_TAPE, units.size) else 0
+        weight, data = (array.astype(self._dtype, copy=False) for array in (net.weight, units))
         wide = Wide(
-            net.first, net.weight.astype(self._dtype, copy=False), _writable(units.astype(self._dtype, copy=False)),
-            width, parameters, count, tile, pieces, keep, int(move),
-        )  # fmt: skip
-        shapes = [
+            net.first, weight, _writable(data), width, parameters, count, tile, pieces, keep, int(move)
+        )
+        shared = [
             ((net.layers + 1) * height, row), (height, row), (2, count, height), (len(model.readout), row),
             (pieces, count * width), (keep, entries * count), (tile * parameters,),
             (pieces, tile * parameters) if move else (1, 1),
         ]  # fmt: skip
-        output, counters = np.empty((count, self._outputs), self._dtype), np.empty(_COUNTERS, np.int64)
-        kernels = compiled.wide_kernels(self._dtype.name)
-        with self._shared.arrays(*shapes) as arrays:
-            shared = Shared(height, *arrays)
-            if move:
-                shared.factor.reshape(tile, parameters)[:] = factor
-            kernels.prepare(wide, samples, shared, counters)
+        threads = min(self._threads, pieces)
+        own: list[Shape] = [(3, tile * count), (tile * parameters,)]
+        return _Plan(
+            wide, model if gradient else model._replace(loss=-1), samples, height, self._outputs, threads,
+            (*shared, *own * threads),
+        )  # fmt: skip
 
-            def work(_: int) -> None:
-                with self._work.arrays((3, tile * count), (tile * parameters,)) as own:
-                    kernels.wide_pass(wide, model, samples, shared, Work(*own), counters, output, first, slope)
 
-            threads = min(self._threads, pieces)
-            run_chunks(work, threads, threads)
-            return output, shared.squares.sum(axis=0).reshape(tile, -1).sum(axis=0) if move else first
+class Moved(NamedTuple):
+    """Outputs before a move, (M, K), and sum_e (d_theta g_e)**2 there, (P,)."""
+
+    output: NDArray[Any]
+    squares: Array
+
+
+class _Plan(NamedTuple):
+    """A pass, ready to run in working memory of these shapes: what threads share, then what each one owns."""
+
+    wide: Wide
+    model: Model
+    samples: Samples
+    height: int
+    outputs: int
+    threads: int
+    shapes: tuple[Shape, ...]
+
+    def shared(self, arrays: list[NDArray[Any]]) -> Shared:
+        return Shared(self.height, *arrays[:_SHARED])
+
+    def run(self, arrays: list[NDArray[Any]], first: NDArray[Any], slope: NDArray[Any]) -> NDArray[Any]:
+        """Run it; returns the outputs, (M, K)."""
+        shared, own = self.shared(arrays), arrays[_SHARED:]
+        output = np.empty((self.wide.samples, self.outputs), own[0].dtype)
+        counters, kernels = np.empty(_COUNTERS, np.int64), compiled.wide_kernels(own[0].dtype.name)
+        kernels.prepare(self.wide, self.samples, shared, counters)
+
+        def work(thread: int) -> None:
+            mine = Work(*own[2 * thread : 2 * thread + 2])
+            kernels.wide_pass(self.wide, self.model, self.samples, shared, mine, counters, output, first, slope)
+
+        run_chunks(work, self.threads, self.threads)
+        return output
+
+
+def in_order(net: Network, units: int) -> bool:
+    """Whether entry e of a network is unit e, for all of them."""
+    return len(net.particle) == units and bool((net.particle == np.arange(units)).all())
 
 
 def _in_order(net: Network, units: Array) -> Array:
     """Units in the order of their entries."""
-    entries = len(net.particle)
-    if len(units) == entries and (net.particle == np.arange(entries)).all():
-        return units
-    return units[net.particle]
+    return units if in_order(net, len(units)) else units[net.particle]
 
 
 class _Data:

@@ -1,0 +1,98 @@
+"""Stepper that moves the particles while the velocity is computed, where particles stay in their layers.
+
+For gradient descent in wide layers with few samples, reading and writing the parameters is most of the work. Here they
+are read once in each direction and written once a step, by the kernel; nothing of size N x P is copied but frames.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+
+from wgflow.base.energy_balance import ROUNDING, EnergyBalance
+from wgflow.base.errors import DivergenceError
+from wgflow.base.types import Array, Frame
+from wgflow.flow.integrators import EULER
+from wgflow.flow.stepper import Dynamics, Moment, diverged
+from wgflow.flow.stepsize import Constant
+from wgflow.kernels.cpu.backend import Cpu
+from wgflow.model.depth import Layers, Shallow
+from wgflow.model.particles import Particles
+
+
+def suits(dynamics: Dynamics, rho: Particles) -> bool:
+    """Whether steps are plain descents in theta alone, x <- x - h d_theta g, over all samples and in the same layers."""
+    fixed = type(dynamics.energy.depth) in (Layers, Shallow) and rho.mass.min() == rho.mass.max()
+    constant = dynamics.integrator is EULER and type(dynamics.rule) is Constant
+    alone = dynamics.energy.regulariser is None and dynamics.measured
+    return fixed and constant and alone and type(dynamics.energy.kernel) is Cpu
+
+
+class InPlaceStepper:
+    """Particles in one array, moved in place; methods and arguments are those of HostStepper.
+
+    Raises
+    ------
+    LookupError
+        If the kernel has no pass that moves particles of such a network.
+    """
+
+    lookahead = 0
+
+    def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
+        self._dynamics, self._start, self._balance, self._switched = dynamics, rho, balance, switched
+        self._theta = np.array(rho.theta)
+        self._length = dynamics.rule.first
+        self._mobility = np.ones(rho.theta.shape[1]) if dynamics.mobility is None else dynamics.mobility[0]
+        net = dynamics.energy.network(rho)
+        move = dynamics.energy.kernel.mover(net, self._theta, -self._length * self._mobility)  # type: ignore[attr-defined]
+        if move is None:
+            raise LookupError
+        self._move: Callable[[], tuple[float, Array]] = move
+        self._rounding = ROUNDING[dynamics.energy.dtype]
+        self._before: tuple[float, float] | None = None  # energy and dissipation at the start of the last step
+        self._good: Frame | None = None
+        self._times = list[float]()  # flow times since that frame
+
+    def evaluate(self, at: Moment, record: bool, last: bool) -> None:
+        """Compute the energy and the velocity at the state, of which a copy is kept if a frame is due, and move on."""
+        theta = self._theta.copy() if record else None
+        with np.errstate(over="ignore", invalid="ignore"):
+            energy, squares = self._move()
+            dissipation = float(self._start.mass[0] * (self._mobility @ squares))
+        if not math.isfinite(energy + dissipation):
+            raise self._diverged(at)
+        if self._before is not None:
+            start, dissipated = self._before[0], self._length * self._before[1]
+            self._balance = self._balance.after(start, energy, 0.0, dissipated, at.s, False, self._rounding)
+        self._before = energy, dissipation
+        self._times.append(at.s)
+        if theta is not None:
+            theta.setflags(write=False)
+            state = (theta, self._start.tau, self._start.mass)
+            self._good = Frame(
+                at.step, at.s, *state, energy, dissipation, self._switched, at.h, balance=self._balance
+            )
+            self._times = [at.s]
+
+    def frame(self) -> Callable[[], Frame]:
+        """Begin a frame of the state evaluated last."""
+        frame = self._good
+        assert frame is not None
+        return lambda: frame
+
+    def advance(self, reach: float) -> tuple[float, float]:
+        """Length of the step, which has been taken, and of the next."""
+        return self._length, self._length
+
+    def _diverged(self, at: Moment) -> DivergenceError:
+        """Error with the state of the step before, computed again from the last frame, since that state has moved on."""
+        good, times = self._good, self._times
+        if good is not None and len(times) > 1:
+            again = InPlaceStepper(self._dynamics, self._start.moved(good.theta, good.tau), good.switches, good.balance)
+            for step, s in enumerate(times):
+                again.evaluate(Moment(good.step + step, s, at.h), step == 0 or step == len(times) - 1, False)
+            good = again._good
+        return diverged(at, self._dynamics.rule.first, good)
