@@ -26,6 +26,7 @@ from wgflow.model.particles import BOUNDARIES, Particles
 
 if TYPE_CHECKING:
     from wgflow.flow.stepper_device import DeviceStepper
+    from wgflow.flow.stepper_in_place import InPlaceStepper
 
 _Event: TypeAlias = tuple[int, float] | Callable[[], Frame]  # a step taken, or a frame begun
 
@@ -204,7 +205,9 @@ class Flow(Copyable):
         if isinstance(end, DivergenceError):
             raise end
 
-    def _events(self, stepper: HostStepper | DeviceStepper, clock: Clock, h: float) -> Iterator[_Event]:
+    def _events(
+        self, stepper: HostStepper | InPlaceStepper | DeviceStepper, clock: Clock, h: float
+    ) -> Iterator[_Event]:
         """Steps taken and frames begun, in the order of flow time."""
         begin = True
         while True:

@@ -6,6 +6,7 @@ NumPy arrays or in the memory of the device on which the energy's kernel compute
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import math
 from collections.abc import Callable
@@ -27,6 +28,7 @@ from wgflow.model.particles import Particles, confine, project
 
 if TYPE_CHECKING:
     from wgflow.flow.stepper_device import DeviceStepper
+    from wgflow.flow.stepper_in_place import InPlaceStepper
 
 logger = logging.getLogger("wgflow.flow.flow")
 
@@ -275,7 +277,7 @@ class HostStepper:
 
 def make_stepper(
     dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance
-) -> HostStepper | DeviceStepper:
+) -> HostStepper | InPlaceStepper | DeviceStepper:
     """Stepper for a measure: on the energy's device if that has all that is needed, otherwise on the host.
 
     Parameters
@@ -289,6 +291,7 @@ def make_stepper(
     balance : EnergyBalance
         Balance of the steps so far, which is continued if the flow has one.
     """
+    from wgflow.flow import stepper_in_place
     from wgflow.flow.stepper_device import DeviceStepper, unsupported
 
     gpu: Any = dynamics.energy.kernel
@@ -297,6 +300,9 @@ def make_stepper(
         if reason is None:
             return DeviceStepper(dynamics, rho, switched, balance, gpu)
         logger.warning("particles are copied between host and device in every step: %s", reason)
+    if stepper_in_place.suits(dynamics, rho):
+        with contextlib.suppress(LookupError):
+            return stepper_in_place.InPlaceStepper(dynamics, rho, switched, balance)
     return HostStepper(dynamics, rho, switched, balance)
 
 

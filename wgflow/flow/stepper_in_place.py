@@ -8,26 +8,26 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 
-from wgflow.base.energy_balance import ROUNDING, EnergyBalance
+from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame
-from wgflow.flow.integrators import EULER
+from wgflow.flow.integrators import EULER, Estimate
 from wgflow.flow.stepper import Dynamics, Moment, diverged
-from wgflow.flow.stepsize import Constant
-from wgflow.kernels.cpu.backend import Cpu
+from wgflow.flow.stepsize import Constant, Taken, Trial
 from wgflow.model.depth import Layers, Shallow
 from wgflow.model.particles import Particles
 
 
 def suits(dynamics: Dynamics, rho: Particles) -> bool:
-    """Whether steps are plain descents in theta alone, x <- x - h d_theta g, over all samples and in the same layers."""
-    fixed = type(dynamics.energy.depth) in (Layers, Shallow) and rho.mass.min() == rho.mass.max()
+    """Whether a step is theta <- theta - h d_theta g over all samples, with particles that stay in their layers."""
+    energy = dynamics.energy
+    fixed = type(energy.depth) in (Layers, Shallow) and rho.mass.min() == rho.mass.max()
     constant = dynamics.integrator is EULER and type(dynamics.rule) is Constant
-    alone = dynamics.energy.regulariser is None and dynamics.measured
-    return fixed and constant and alone and type(dynamics.energy.kernel) is Cpu
+    return fixed and constant and energy.regulariser is None and dynamics.measured and hasattr(energy.kernel, "mover")
 
 
 class InPlaceStepper:
@@ -47,7 +47,8 @@ class InPlaceStepper:
         self._length = dynamics.rule.first
         self._mobility = np.ones(rho.theta.shape[1]) if dynamics.mobility is None else dynamics.mobility[0]
         net = dynamics.energy.network(rho)
-        move = dynamics.energy.kernel.mover(net, self._theta, -self._length * self._mobility)  # type: ignore[attr-defined]
+        kernel: Any = dynamics.energy.kernel
+        move = kernel.mover(net, self._theta, -self._length * self._mobility)
         if move is None:
             raise LookupError
         self._move: Callable[[], tuple[float, Array]] = move
@@ -62,7 +63,8 @@ class InPlaceStepper:
         with np.errstate(over="ignore", invalid="ignore"):
             energy, squares = self._move()
             dissipation = float(self._start.mass[0] * (self._mobility @ squares))
-        if not math.isfinite(energy + dissipation):
+        # The sum of squares overflows before the velocity does, and the parameters have moved by then.
+        if not (math.isfinite(energy) and (math.isfinite(dissipation) or np.isfinite(self._theta).all())):
             raise self._diverged(at)
         if self._before is not None:
             start, dissipated = self._before[0], self._length * self._before[1]
@@ -72,9 +74,7 @@ class InPlaceStepper:
         if theta is not None:
             theta.setflags(write=False)
             state = (theta, self._start.tau, self._start.mass)
-            self._good = Frame(
-                at.step, at.s, *state, energy, dissipation, self._switched, at.h, balance=self._balance
-            )
+            self._good = Frame(at.step, at.s, *state, energy, dissipation, self._switched, at.h, balance=self._balance)
             self._times = [at.s]
 
     def frame(self) -> Callable[[], Frame]:
@@ -83,15 +83,22 @@ class InPlaceStepper:
         assert frame is not None
         return lambda: frame
 
-    def advance(self, reach: float) -> tuple[float, float]:
-        """Length of the step, which has been taken, and of the next."""
-        return self._length, self._length
+    def advance(self, reach: float) -> Taken:
+        """Return the step, which has been taken; no rule asks for more than its length."""
+        trial = Trial(
+            lambda: self._start.moved(self._theta, self._start.tau),
+            0,
+            lambda: math.nan,
+            lambda: Estimate(math.nan, math.nan, 0),
+        )
+        return Taken(trial, self._length, self._length)
 
     def _diverged(self, at: Moment) -> DivergenceError:
-        """Error with the state of the step before, computed again from the last frame, since that state has moved on."""
+        """Error with the state one step before, computed again from the last frame, since that state has moved on."""
         good, times = self._good, self._times
         if good is not None and len(times) > 1:
-            again = InPlaceStepper(self._dynamics, self._start.moved(good.theta, good.tau), good.switches, good.balance)
+            start, balance = self._start.moved(good.theta, good.tau), good.balance or EMPTY
+            again = InPlaceStepper(self._dynamics, start, good.switches, balance)
             for step, s in enumerate(times):
                 again.evaluate(Moment(good.step + step, s, at.h), step == 0 or step == len(times) - 1, False)
             good = again._good

@@ -138,10 +138,10 @@ class Shared(NamedTuple):
         Sums of the pieces.
     tape : ndarray (keep, E M)
         Values and slopes of all units, where they are kept.
-    factor : ndarray (tile P,)
-        Factor of each parameter's gradient in a move.
-    squares : ndarray (pieces, tile P)
-        Sums of the squares of the gradients in a move.
+    factor : ndarray (8 P,)
+        Factor of each parameter's gradient in a move, for some units.
+    squares : ndarray (pieces, 8 P)
+        Sums of the squares of the gradients in a move, likewise.
     """
 
     height: int

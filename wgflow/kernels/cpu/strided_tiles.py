@@ -70,6 +70,7 @@ def _tile(rows: int, vectors: int) -> Any:
 
 
 _tile_1, _tile_2, _tile_4 = _tile(int(_ROWS_1), 1), _tile(int(_ROWS_2), 2), _tile(int(_ROWS_4), 4)
+_pair_1, _pair_2, _pair_4 = _tile(2, 1), _tile(2, 2), _tile(2, 4)
 _line_1, _line_2, _line_4 = _tile(1, 1), _tile(1, 2), _tile(1, 4)
 
 
@@ -89,7 +90,7 @@ def product(left, lo, l_row, l_step, rows, inner, right, ro, r_row, columns, add
     while c < columns:
         vectors = (columns - c + lanes - 1) // lanes
         vectors = 4 if vectors >= 4 else 2 if vectors >= 2 else 1
-        step = _ROWS_4 if vectors == 4 else _ROWS_2 if vectors == 2 else _ROWS_1
+        step = int(_ROWS_4 if vectors == 4 else _ROWS_2 if vectors == 2 else _ROWS_1)
         valid = min(lanes, columns - c - (vectors - 1) * lanes)
         r, o, i = ro + c, oo + c, 0
         while i < rows:
@@ -102,6 +103,14 @@ def product(left, lo, l_row, l_step, rows, inner, right, ro, r_row, columns, add
                 else:
                     _tile_1(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
                 i += step
+            elif i + 2 <= rows:
+                if vectors == 4:
+                    _pair_4(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
+                elif vectors == 2:
+                    _pair_2(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
+                else:
+                    _pair_1(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
+                i += 2
             else:
                 if vectors == 4:
                     _line_4(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
@@ -111,3 +120,68 @@ def product(left, lo, l_row, l_step, rows, inner, right, ro, r_row, columns, add
                     _line_1(left, here, l_row, l_step, inner, right, r, r_row, valid, add, out, there, o_row)
                 i += 1
         c += vectors * lanes
+
+
+def _move_tile(vectors: int) -> Any:
+    """Intrinsic that moves ``vectors`` vectors of every block of units; see :func:`move`."""
+
+    @intrinsic
+    def tile(typing, gradient, place, period, blocks, factor, units, first, squares, valid):
+        def generate(context: Any, builder: Any, signature: Any, args: Any) -> Any:
+            place, period, blocks, first, valid = (args[i] for i in (1, 2, 3, 6, 8))
+            arrays = [0, 4, 5, 7]
+            emit = Emitter(context, builder, [signature.args[i] for i in arrays], [args[i] for i in arrays])
+            masks = [None] * (vectors - 1) + [emit.mask(valid)]
+            lanes = [v * emit.lanes for v in range(vectors)]
+
+            def load(pointer: Any, mask: Any) -> Any:
+                return emit.load(pointer) if mask is None else emit.load_masked(pointer, mask)
+
+            def store(value: Any, pointer: Any, mask: Any) -> None:
+                emit.store(value, pointer) if mask is None else emit.store_masked(value, pointer, mask)
+
+            factors = [load(emit.at(1, place, v), mask) for v, mask in zip(lanes, masks, strict=True)]
+            (sums,) = emit.zeros(1, vectors)
+            for v, mask, total in zip(lanes, masks, sums, strict=True):
+                builder.store(load(emit.at(3, place, v), mask), total)
+            with cgutils.for_range(builder, blocks) as loop:
+                for v, mask, factor_, total in zip(lanes, masks, factors, sums, strict=True):
+                    slope = load(emit.at(0, place, (period, loop.index), v), mask)
+                    unit = emit.at(2, first, place, (period, loop.index), v)
+                    store(builder.call(emit.fma, [factor_, slope, load(unit, mask)]), unit, mask)
+                    emit.add_product(slope, slope, total)
+            for v, mask, total in zip(lanes, masks, sums, strict=True):
+                store(builder.load(total), emit.at(3, place, v), mask)
+            return context.get_dummy_value()
+
+        n = types.int64
+        return types.void(gradient, n, n, n, factor, units, n, squares, n), generate
+
+    return tile
+
+
+_move_1, _move_4 = _move_tile(1), _move_tile(4)
+
+
+@njit(**LEAF)
+def move(gradient, size, factor, units, first, squares):
+    """units[first + i] += factor[j] gradient[i] and squares[j] += gradient[i]**2, j = i mod period, for i < size.
+
+    The period is the length of ``factor`` and ``squares``.
+    """
+    lanes, period = BYTES // gradient.itemsize, factor.size
+    if CHECKED:
+        within(gradient, size - 1)
+        within(units, first + size - 1)
+        within(squares, period - 1)
+    whole = size // period * period
+    for low, blocks, high in ((0, size // period, period), (whole, 1, size - whole)):
+        place = 0
+        while place < high:
+            if place + 4 * lanes <= high:
+                _move_4(gradient[low:], place, period, blocks, factor, units, first + low, squares, lanes)
+                place += 4 * lanes
+            else:
+                valid = min(lanes, high - place)
+                _move_1(gradient[low:], place, period, blocks, factor, units, first + low, squares, valid)
+                place += lanes

@@ -15,10 +15,11 @@ from wgflow.kernels.cpu.buffers import BufferPool, Shape
 from wgflow.kernels.cpu.threads import run_chunks
 from wgflow.model.depth import Network
 
-_SAMPLES = 64  # most samples
-_UNITS = 16  # fewest units of a layer
+_SAMPLES = 200  # most samples
+_UNITS = 8  # fewest units of a layer
 _TILE = 8192  # parameters of a tile at most, 64 KiB
 _MOST = 128  # units of a tile at most
+_REPEAT = 8  # units whose factors and sums of squares are laid out; a tile is a multiple of it
 _PIECE = 30_000  # parameters times samples of a piece at least, about 10 microseconds
 _PIECES = 16  # pieces of a layer at most
 _SHARED = len(Shared._fields) - 1  # arrays that the threads share
@@ -28,8 +29,11 @@ _ROWS = 4  # the height of a state is a multiple of it, as in the compiled tiles
 
 
 def suits(net: Network, samples: int) -> bool:
-    """Whether a network has layers so wide, and so few samples, that its units are the long side of the products."""
-    return samples <= _SAMPLES and len(net.particle) >= _UNITS * net.layers
+    """Whether a network has few samples, and layers that are at least as wide: measured, with D from 2 to 50.
+
+    The units are then the long side of a layer's products, and there are enough of them for the threads.
+    """
+    return samples <= _SAMPLES and len(net.particle) >= max(_UNITS, samples) * net.layers
 
 
 class WidePasses:
@@ -72,7 +76,7 @@ class WidePasses:
         """
         unused, plan = np.empty(1, self._dtype), self._plan(net, units, samples, True, True)
         with BufferPool(self._dtype).arrays(*plan.shapes) as arrays:
-            plan.shared(arrays).factor.reshape(plan.wide.tile, -1)[:] = factor
+            plan.shared(arrays).factor.reshape(_REPEAT, -1)[:] = factor
 
         def moved() -> Moved:
             output = plan.run(arrays, unused, unused)
@@ -90,13 +94,11 @@ class WidePasses:
         tape = entries * count * (1 + model.keep)
         keep = 1 + model.keep if gradient and tape <= max(_TAPE, units.size) else 0
         weight, data = (array.astype(self._dtype, copy=False) for array in (net.weight, units))
-        wide = Wide(
-            net.first, weight, _writable(data), width, parameters, count, tile, pieces, keep, int(move)
-        )
+        wide = Wide(net.first, weight, _writable(data), width, parameters, count, tile, pieces, keep, int(move))
         shared = [
             ((net.layers + 1) * height, row), (height, row), (2, count, height), (len(model.readout), row),
-            (pieces, count * width), (keep, entries * count), (tile * parameters,),
-            (pieces, tile * parameters) if move else (1, 1),
+            (pieces, count * width), (keep, entries * count), (_REPEAT * parameters,),
+            (pieces, _REPEAT * parameters) if move else (1, 1),
         ]  # fmt: skip
         threads = min(self._threads, pieces)
         own: list[Shape] = [(3, tile * count), (tile * parameters,)]

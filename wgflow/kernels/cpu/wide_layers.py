@@ -16,7 +16,7 @@ from numba import njit
 from wgflow.kernels.cpu.functions import LEAF, activate
 from wgflow.kernels.cpu.input_output import output_gradient, read
 from wgflow.kernels.cpu.matmul_tiles import ONE, ZERO
-from wgflow.kernels.cpu.strided_tiles import product
+from wgflow.kernels.cpu.strided_tiles import move, product
 from wgflow.kernels.cpu.turns import close, draw, finish, wait
 
 
@@ -50,14 +50,6 @@ def _weighted(weight, low, count, samples, rows, out_rows):
     for e in range(count):
         for m in range(e * samples, (e + 1) * samples):
             out_rows[m] = rows[m] * weight[low + e]
-
-
-@njit(**LEAF)
-def _move(gradient, factor, units, squares):
-    """Units + factor gradient in place, by element, and the sums of the squares of the gradient."""
-    for i in range(gradient.size):
-        units[i] += factor[i] * gradient[i]
-        squares[i] += gradient[i] * gradient[i]
 
 
 @njit(**LEAF)
@@ -167,7 +159,7 @@ def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
             width,
         )
         if net.move:
-            _move(work.gradient[:size], shared.factor, net.units[place : place + size], shared.squares[piece])
+            move(work.gradient, size, shared.factor, net.units, place, shared.squares[piece])
 
 
 @njit(**LEAF)
