@@ -86,6 +86,37 @@ def test_errors_are_one_line_and_debug_shows_where(capsys, tmp_path):
     assert "unknown figure 'nosuch'" in capsys.readouterr().err
 
 
+WRONG = {  # arguments that a command refuses once they are parsed; list and schema have none
+    "run": ["nosuch.toml"],
+    "figure": ["sizing", "nosuch"],
+    "report": ["nosuch"],
+    "watch": ["nosuch", "--interval", "-1"],
+    "export": ["nosuch", "out.txt"],
+    "check": ["nosuch.h5"],
+    "repair": ["nosuch.h5"],
+    "doctor": ["--backend", "tpu"],
+}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_takes_debug(name, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wrong = WRONG.get(name, [])
+    traced = wrong and name != "check"  # which says what is wrong with a file and goes on to the next
+    code = main([name, *wrong])
+    assert (code == DONE) == (not wrong)
+    assert "Traceback" not in capsys.readouterr().err
+    assert main([name, *wrong, "--debug"]) == code
+    assert ("Traceback" in capsys.readouterr().err) == bool(traced)
+
+
+def test_debug_before_a_subcommand_counts(capsys):
+    from wgflow.cli import trajectory
+
+    assert trajectory.main(["--debug", "repair", "nosuch.h5"]) != DONE
+    assert "Traceback" in capsys.readouterr().err
+
+
 def test_a_study_stands_for_its_latest_run(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     run = tmp_path / "runs" / "quickstart" / "0123456789ab"

@@ -32,13 +32,18 @@ _IN_ASCII = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {"…
 
 
 class Parser(argparse.ArgumentParser):
-    """Command line whose errors are raised, to be said in one line.
+    """Command line with ``--debug``, whose errors are raised, to be said in one line; its subcommands are such too.
 
     Raises
     ------
     InputError
         From ``parse_args``, if the arguments do not fit.
     """
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        # no default: that of a subcommand would replace what its parent was given
+        self.add_argument("--debug", action="store_true", default=argparse.SUPPRESS, help="show tracebacks")
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Parse, once the descriptors of the standard streams are somebody's."""
@@ -74,7 +79,7 @@ def execute(
     Parameters
     ----------
     parser : Parser
-        Its command line; ``--debug`` is added.
+        Its command line.
     body : callable
         Takes the parsed options and returns an exit code.
     arguments : sequence of str or None
@@ -82,10 +87,9 @@ def execute(
     explain : callable, optional
         Exit code of an error, and the lines to say of it.
     """
-    parser.add_argument("--debug", action="store_true", help="show tracebacks")
     options = argparse.Namespace(debug=False)
     try:
-        options = parser.parse_args(arguments)
+        options = parser.parse_args(arguments, options)
         return body(options)
     except KeyboardInterrupt:
         return INTERRUPTED
