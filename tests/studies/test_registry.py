@@ -8,6 +8,7 @@ import pytest
 
 import wgflow
 from wgflow import studies
+from wgflow.cli import main as cli
 from wgflow.sims import run
 from wgflow.sims.bundled import studies_folder
 from wgflow.studies.registry import figures
@@ -78,6 +79,27 @@ def test_a_study_is_one_folder_and_one_file(toy, tmp_path, capsys):
     changes = ["--set", "grid={}", "--set", "seed=1"]
     assert run.main([str(toy), "--out", str(tmp_path / "runs"), *changes]) == run.BAD_INPUT
     assert "grid.seed: expected several values to draw 'toy'" in capsys.readouterr().err
+
+
+def test_a_run_without_what_a_figure_requires_is_one_line(toy, tmp_path, capsys):
+    out = ["--out", str(tmp_path / "runs"), "--quiet", "--set", "figure=none"]
+    assert run.main([str(toy), *out, "--set", "grid={}"]) == run.DONE
+    folder = tmp_path / "runs" / "toy" / "latest"
+    for name, missing in [("toy", "grid.seed: expected several values"), ("escape", "grid.flow.ingredients: expected")]:
+        assert cli.main(["figure", name, str(folder)]) == run.BAD_INPUT
+        (line,) = capsys.readouterr().err.splitlines()
+        assert line.startswith(f"wgflow: {missing}")
+        assert "--set" not in line
+        assert line.endswith("; run a study that has it, or draw another figure of this run")
+    assert cli.main(["figure", "loss_and_particles", str(folder)]) == run.DONE
+
+
+def test_a_figure_of_a_run_with_members_missing_is_drawn(toy, tmp_path):
+    assert run.main([str(toy), "--out", str(tmp_path / "runs"), "--quiet", "--set", "figure=none"]) == run.DONE
+    folder = tmp_path / "runs" / "toy" / "latest"
+    next(folder.resolve().glob("members/*.h5")).unlink()
+    assert cli.main(["figure", "toy", str(folder)]) == run.DONE
+    assert (folder / "toy.png").is_file()
 
 
 def test_every_figure_of_a_study_file_is_there():

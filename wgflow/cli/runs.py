@@ -42,7 +42,7 @@ def figure(arguments: Sequence[str] | None = None) -> int:
 def _draw(options: argparse.Namespace) -> int:
     from wgflow.base.registry import check_name
     from wgflow.report import style
-    from wgflow.studies.registry import figures
+    from wgflow.studies.registry import figures, required_of_run
     from wgflow.study.workspace import Workspace
 
     known = figures()
@@ -53,7 +53,7 @@ def _draw(options: argparse.Namespace) -> int:
     if options.run is None:
         raise InputError(f"expected NAME RUN, got NAME alone; give the run as well: wgflow figure {options.name} RUN")
     work = Workspace(run_folder(options.run))
-    drawing = style.draw_styled(known[options.name](work))
+    drawing = style.draw_styled(required_of_run(options.name, work)(work))
     for path in style.save(drawing, (options.out or work.folder) / options.name):
         show(printable(path))
     return DONE

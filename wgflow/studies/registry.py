@@ -15,7 +15,9 @@ from wgflow.base.registry import unknown
 from wgflow.report.figure import Figure, Plan
 from wgflow.studies.requirements import check
 from wgflow.study.grid import RunPlan
-from wgflow.study.schema import TargetTable
+from wgflow.study.schema import Member, Study, TargetTable
+from wgflow.study.workspace import Workspace
+from wgflow.trajectory.identity import placed
 
 
 @functools.cache
@@ -31,13 +33,19 @@ def figures() -> Mapping[str, Figure]:
     return MappingProxyType({figure.name: figure for figure in found})
 
 
-def required(names: Sequence[str], members: Sequence[RunPlan], target: TargetTable | None = None) -> dict[str, Figure]:
+def required(
+    names: Sequence[str],
+    members: Sequence[RunPlan],
+    target: TargetTable | None = None,
+    otherwise: str = "--set figure=none runs it without figures",
+) -> dict[str, Figure]:
     """Figures of a study by name, after checking that its members and its target are what they need.
 
     Raises
     ------
     InputError
-        If a name is unknown, Matplotlib is missing, or a figure cannot be drawn of these members.
+        If a name is unknown, Matplotlib is missing, or a figure cannot be drawn of these members; what to do
+        ``otherwise`` is added to the remedy.
     """
     if list(names) == ["none"]:
         return {}
@@ -47,11 +55,33 @@ def required(names: Sequence[str], members: Sequence[RunPlan], target: TargetTab
         if (error.name or "").split(".")[0] == "wgflow":
             raise
         raise InputError(
-            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; "
-            f"{install('study')}, or --set figure=none"
+            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; {install('study')}; "
+            f"{otherwise}"
         ) from error
     for name in names:
         if name not in known:
             raise unknown("figure", name, (*known, "none"))
-        check(known[name], Plan(name, members, target))
+        try:
+            check(known[name], Plan(name, members, target))
+        except InputError as error:
+            raise InputError(f"{error}; {otherwise}") from error
     return {name: known[name] for name in names}
+
+
+def required_of_run(name: str, work: Workspace) -> Figure:
+    """Figure of a name, after checking it against the study of a run, whose members may not have run yet.
+
+    Raises
+    ------
+    InputError
+        As :func:`required`.
+    WorkspaceError
+        If the folder holds no run.
+    """
+    study = work.study
+    members = [
+        RunPlan(member.label, member.values, Member.of(placed(study, member.values)), member.reference)
+        for member in (work.member(**entry) for entry in study["members"])
+    ]
+    otherwise = "run a study that has it, or draw another figure of this run"
+    return required([name], members, Study.of(study).target, otherwise)[name]

@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from wgflow.base.errors import InputError
 from wgflow.report.figure import Figure, Plan, Requirement
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE, naming
+from wgflow.study.messages import naming
 
 
 def unmet(figure: str, key: str, expected: str, got: str) -> InputError:
     """Error of a study that a figure cannot be drawn of."""
-    return InputError(f"{key}: expected {expected} to draw {figure!r}, got {got}{ADVICE}")
+    return InputError(f"{key}: expected {expected} to draw {figure!r}, got {got}")
 
 
 def check(figure: Figure, plan: Plan) -> None:
@@ -67,7 +67,7 @@ def observes(*observables: str) -> Requirement:
     def requirement(plan: Plan) -> None:
         for name in observables:
             if any(name not in planned.member.observables for planned in plan.members):
-                raise InputError(f"observables: expected {name!r} among them to draw {plan.figure!r}; add it{ADVICE}")
+                raise InputError(f"observables: expected {name!r} among them to draw {plan.figure!r}; add it")
 
     return requirement
 
@@ -78,7 +78,7 @@ def only_varies(*keys: str) -> Requirement:
     def requirement(plan: Plan) -> None:
         others = {key for planned in plan.members for key in planned.values} - set(keys)
         if others:
-            raise InputError(f"grid.{min(others)}: expected {', '.join(keys)} alone to draw {plan.figure!r}{ADVICE}")
+            raise InputError(f"grid.{min(others)}: expected {', '.join(keys)} alone to draw {plan.figure!r}")
 
     return requirement
 

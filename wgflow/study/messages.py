@@ -13,7 +13,6 @@ from wgflow.base.errors import BackendError, InputError, StudyError, describe
 from wgflow.base.registry import suggest, unknown
 from wgflow.base.types import Spec
 
-ADVICE = "; --set figure=none runs it without figures"  # where a figure is what a study does not suit
 _Model = typing.TypeVar("_Model", bound=BaseModel)
 
 

@@ -7,7 +7,7 @@ import functools
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeAlias
+from typing import Annotated, Any, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, PrivateAttr, ValidationError, WithJsonSchema
 
@@ -57,10 +57,11 @@ class Member(Table):
         return self._data
 
     @classmethod
-    def of(cls, document: Mapping[str, Any]) -> Member:
-        """Member of the document ``study`` of a trajectory, unchecked: unknown keys are dropped, missing ones default.
+    def of(cls, document: Mapping[str, Any]) -> Self:
+        """Member of a trajectory's document ``study``, or study of a run's; unchecked: unknown keys are dropped.
 
-        A key without a default that is missing, as in documents of flows that no study made, is a missing attribute.
+        Missing keys have their defaults. One without a default, as in documents of flows that no study made, is a
+        missing attribute.
         """
         return unchecked(cls, document)
 

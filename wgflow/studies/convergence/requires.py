@@ -8,7 +8,6 @@ from wgflow.report.figure import Plan
 from wgflow.studies.convergence.reduce import COUNT, PART, SEED
 from wgflow.studies.requirements import unmet
 from wgflow.study.labels import code
-from wgflow.study.messages import ADVICE
 from wgflow.study.tables import FlowTable
 
 _WITHIN = (COUNT, SEED, PART)  # what members of one group differ in
@@ -43,7 +42,7 @@ def _sizes(group: Plan) -> None:
     if limit is None or limit < least:
         raise InputError(
             f"reference: expected N of at least {least}, {TIMES_LARGER} times the largest of the grid, got "
-            f"{limit or 'no reference'}; set reference.particles.count = {least}{ADVICE}"
+            f"{limit or 'no reference'}; set reference.particles.count = {least}"
         )
     common = seeds & {planned.member.seed for planned in group.references}
     if common:

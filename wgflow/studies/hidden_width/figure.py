@@ -16,7 +16,6 @@ from wgflow.stats.convergence_rates import Interval
 from wgflow.studies.hidden_width.reduce import Errors, error_rows, errors, law_rows
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 
 _VARIED = ("depth.layers", "particles.per_layer", "seed")
 _LEAST = {"depth.layers": 2, "particles.per_layer": 2, "seed": 4}  # values, enough to fit two constants with intervals
@@ -33,14 +32,14 @@ def whole_states_in_layers(name: str, planned: RunPlan) -> None:
     if table.depth.name != "layers" or table.particles.per_layer is None or table.samples.state != "whole":
         raise InputError(
             f"figure: expected depth.name = layers, particles.per_layer and problem.state = whole to draw {name!r}, "
-            f"got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}{ADVICE}"
+            f"got {table.depth.name}, {table.particles.per_layer} and {table.samples.state}"
         )
 
 
 def independent_reference(plan: Plan) -> None:
     """One reference of another seed that is no smaller, and independent layers."""
     if len(plan.references) != 1:
-        raise InputError(f"reference: expected one network to draw {plan.figure!r}, got {len(plan.references)}{ADVICE}")
+        raise InputError(f"reference: expected one network to draw {plan.figure!r}, got {len(plan.references)}")
     limit = plan.references[0]
     for key in ("depth.layers", "particles.per_layer"):
         largest = max(planned.values[key] for planned in plan.members)
@@ -52,7 +51,7 @@ def independent_reference(plan: Plan) -> None:
             f"{limit.member.seed} in both; set reference.seed = 1000"
         )
     if any(planned.member.particles.coupling != "independent" for planned in plan.members):
-        raise InputError(f"particles.coupling: expected independent to draw {plan.figure!r}, got path{ADVICE}")
+        raise InputError(f"particles.coupling: expected independent to draw {plan.figure!r}, got path")
 
 
 @figure(

@@ -16,7 +16,6 @@ from wgflow.studies.hidden_width.figure import whole_states_in_layers
 from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 
 _NEAR = 1.5  # factor by which displacements may differ from the line and still be said to follow it
 _FLAT = 1.5  # factor up to which a deviation counts as flat
@@ -28,7 +27,7 @@ def ridge_blocks(name: str, planned: RunPlan) -> None:
     """Blocks whose output layers and inputs' weights are groups of their own."""
     block = planned.member.samples.block
     if (block["name"] if isinstance(block, dict) else block) != "ridge":
-        raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}{ADVICE}")
+        raise InputError(f"problem.block: expected ridge to draw {name!r}, got {block}")
 
 
 @figure(

@@ -19,7 +19,6 @@ from wgflow.stats.exceedance import FAILS, MEETS, UNDECIDED, min_seeds, monotoni
 from wgflow.stats.extrapolation import MIN_LEVELS, failure_probability
 from wgflow.studies.depth_width.requires import AXES, by_coupling, by_size, layer_grid, sides
 from wgflow.studies.sizing.reduce import NO_TARGET, Sizing, rows, summarise
-from wgflow.study.messages import ADVICE
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
 _RISES = 0.05  # p-value below which a larger network that fails more often is mentioned
@@ -28,17 +27,17 @@ _RISES = 0.05  # p-value below which a larger network that fails more often is m
 def grid_and_one_coupling(plan: Plan) -> None:
     """A grid over L and M_l that a law with four constants can be fitted to, and one coupling."""
     if len(by_coupling(plan)) > 1:
-        raise InputError(f"grid.particles.coupling: expected one coupling to draw {plan.figure!r}, got several{ADVICE}")
+        raise InputError(f"grid.particles.coupling: expected one coupling to draw {plan.figure!r}, got several")
     sizes = by_size(plan.members)
     for (what, key), seen in zip(AXES, sides(sizes), strict=True):
         if len(seen) < MIN_LEVELS:
             raise InputError(
                 f"grid.{key}: expected at least {MIN_LEVELS} {what} to draw {plan.figure!r}, got {seen}: too few to "
-                f"tell a law of E by; enlarge the grid{ADVICE}"
+                f"tell a law of E by; enlarge the grid"
             )
     fewest = min(map(len, sizes.values()))
     if fewest < 4:
-        raise InputError(f"grid.seed: expected at least 4 seeds to draw {plan.figure!r}, got {fewest}{ADVICE}")
+        raise InputError(f"grid.seed: expected at least 4 seeds to draw {plan.figure!r}, got {fewest}")
 
 
 def target_and_seeds(plan: Plan) -> None:
@@ -49,7 +48,7 @@ def target_and_seeds(plan: Plan) -> None:
     if seeds < least:
         raise InputError(
             f"grid.seed: expected at least {least} seeds for target.eta = {plan.target.eta:g}, got {seeds}: even "
-            f"without a single failure {seeds} could not show it; give more, or raise target.eta{ADVICE}"
+            f"without a single failure {seeds} could not show it; give more, or raise target.eta"
         )
 
 

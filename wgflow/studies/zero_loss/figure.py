@@ -17,7 +17,6 @@ from wgflow.report.wording import counted, span
 from wgflow.studies.requirements import of_members, varies
 from wgflow.studies.zero_loss.reduce import RESTING, ZERO, Run, assumption_rows, assumptions, rows, runs
 from wgflow.study.grid import RunPlan
-from wgflow.study.messages import ADVICE
 from wgflow.systems.problem import problems
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.separation import kind
@@ -38,7 +37,7 @@ def homogeneous_in_layers(name: str, planned: RunPlan) -> None:
     if planned.member.depth.name not in ("layers", "shallow"):
         raise InputError(
             f"depth: expected layers or shallow to draw {name!r}, where particles keep their depth, got "
-            f"{planned.member.depth.name}{ADVICE}"
+            f"{planned.member.depth.name}"
         )
     kind(problems(planned.member)[0])
 
