@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 
 import wgflow
+from wgflow.model import activations
+from wgflow.model import depth as depths
 
 
 class Case(NamedTuple):
@@ -14,14 +16,17 @@ class Case(NamedTuple):
 
     Attributes
     ----------
-    scheme : {"gaps", "layers"}
-        One particle a layer with its gap as weight, or ``layers`` layers of N / layers particles.
+    scheme : {"gaps", "layers", "deposit", "shallow"}
+        One particle a layer with its gap as weight; ``layers`` layers of N / layers particles; particles that each
+        share their mass between two of ``layers`` layers; or one layer of all particles.
     particles, samples, width : int
         N, M, D.
     layers : int
-        L under ``layers``.
+        L under ``layers`` and ``deposit``.
     batch : int
         Rows of a minibatch, the first ones; 0 for all.
+    plain : bool
+        Whether the network is the one of published NumPy loops: no bias, and the state itself, D numbers, as output.
     """
 
     scheme: str
@@ -30,12 +35,13 @@ class Case(NamedTuple):
     width: int
     layers: int = 0
     batch: int = 0
+    plain: bool = False
 
     @property
     def label(self) -> str:
         """Words for tables."""
         sizes = f"N, M, D = {self.particles}, {self.samples}, {self.width}"
-        layers = f", L = {self.layers}" if self.scheme == "layers" else ""
+        layers = f", L = {self.layers}" if self.layers else ""
         return f"{self.scheme.capitalize()} {sizes}{layers}" + (f", minibatch of {self.batch}" if self.batch else "")
 
     @property
@@ -50,9 +56,9 @@ class Arrays(NamedTuple):
 
     Attributes
     ----------
-    start, target, readout : ndarray (M, D), (M, 1), (1, D)
+    start, target, readout : ndarray (M, D), (M, K), (K, D)
     a, w, b, weight : ndarray (N, D), (N, D), (N,), (N,)
-        Particle i adds weight_i a_i tanh(w_i . x + b_i).
+        Particle i adds weight_i a_i tanh(w_i . x + b_i); b = 0 in a plain network.
     """
 
     start: np.ndarray
@@ -64,15 +70,23 @@ class Arrays(NamedTuple):
     weight: np.ndarray
 
 
-def measure(case: Case) -> tuple[wgflow.Problem, wgflow.Particles, wgflow.Gaps | wgflow.Layers]:
+def measure(
+    case: Case, activation: str | activations.Activation = "tanh"
+) -> tuple[wgflow.Problem, wgflow.Particles, depths.Depth]:
     """The case as wgflow's users would write it."""
     rng = np.random.default_rng(0)
-    x, y = rng.normal(size=(case.samples, case.width)), rng.normal(size=case.samples)
-    problem = wgflow.Problem(x, y, readout=rng.normal(size=(1, case.width)))
+    x = rng.normal(size=(case.samples, case.width))
+    if case.plain:
+        y, readout = rng.normal(size=x.shape), np.eye(case.width)
+    else:
+        y, readout = rng.normal(size=case.samples), rng.normal(size=(1, case.width))
+    block = {"name": "ridge", "bias": not case.plain}
+    problem = wgflow.Problem(x, y, readout=readout, block=block, activation=activation)
     if case.scheme == "layers":
         depth = wgflow.Layers(case.layers)
         return problem, wgflow.Particles.draw_layers(problem, case.layers, case.particles // case.layers), depth
-    return problem, wgflow.Particles.draw(problem, case.particles, tau="uniform"), wgflow.Gaps()
+    depth = {"gaps": wgflow.Gaps, "shallow": wgflow.Shallow}.get(case.scheme, lambda: wgflow.Deposit(case.layers))()
+    return problem, wgflow.Particles.draw(problem, case.particles, tau="uniform"), depth
 
 
 def arrays(case: Case) -> Arrays:
@@ -81,10 +95,11 @@ def arrays(case: Case) -> Arrays:
     net, width = depth.network(rho), case.width
     theta = rho.theta[net.particle]
     rows = slice(case.batch or None)
+    bias = np.zeros(len(theta)) if case.plain else theta[:, -1]
     return Arrays(
         np.ascontiguousarray(problem.start()[rows]),
         np.ascontiguousarray(problem.y[rows]),
         problem.readout,
-        *(np.ascontiguousarray(part) for part in (theta[:, :width], theta[:, width : 2 * width], theta[:, -1])),
+        *(np.ascontiguousarray(part) for part in (theta[:, :width], theta[:, width : 2 * width], bias)),
         weight=net.weight,
     )

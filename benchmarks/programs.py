@@ -6,15 +6,23 @@ only what it runs.
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import numpy as np
 from cases import Arrays, Case, arrays, measure
+from twins import twin
 
 import wgflow
+from wgflow.model import activations
 
 Result = tuple[float, np.ndarray, np.ndarray | None]
+THREADS = (
+    int(os.environ.get("BENCHMARK_THREADS", "0")) or None
+)  # of wgflow; set by turns.py, with those of other libraries
+STEP = 1e-3  # flow time of one step; short, so that the particles stay where the first evaluation was checked
 
 
 class Program(NamedTuple):
@@ -25,24 +33,40 @@ class Program(NamedTuple):
     run : callable
         Computes everything afresh; this is timed.
     result : callable
-        From what ``run`` returned, E, dE/dtheta, (N, 2 D + 1), and dE/dweight, (N,), or None where the program has no
-        such thing, particles in the order of the network.
+        From what ``run`` returned, E, dE/dtheta (or the velocity), (N, P), and dE/dweight, (N,), or None where the
+        program has no such thing, particles in the order of the network.
+    times : callable, optional
+        Seconds of each of so many calls, where the program measures them itself.
     """
 
     run: Callable[[], Any]
     result: Callable[[Any], Result]
+    times: Callable[[int], list[float]] | None = None
+
+    def clock(self, calls: int) -> list[float]:
+        """Seconds of each of so many calls."""
+        if self.times is not None:
+            return self.times(calls)
+        spent = []
+        for _ in range(calls):
+            began = time.perf_counter()
+            self.run()
+            spent.append(time.perf_counter() - began)
+        return spent
 
 
-def own(case: Case, backend: str = "cpu", dtype: str = "float64") -> Program:
+def own(
+    case: Case, backend: str = "cpu", dtype: str = "float64", activation: str | activations.Activation = "tanh"
+) -> Program:
     """One call of Energy.velocity: sorting, velocities in theta and tau and the dissipation are part of it."""
-    problem, rho, depth = measure(case)
-    energy = wgflow.Energy(problem, depth, backend, dtype)
+    problem, rho, depth = measure(case, activation)
+    energy = wgflow.Energy(problem, depth, backend, dtype, THREADS)
     batch = np.arange(case.batch) if case.batch else None
     order = depth.network(rho).particle
 
     def result(velocity: wgflow.base.types.Velocity) -> Result:
         by_theta = -velocity.theta * rho.mass[:, None]
-        if case.scheme == "layers":
+        if case.scheme != "gaps":
             return velocity.energy, by_theta[order], None
         by_tau = -velocity.tau[order] / rho.mass[order]  # dE/dtau^l = dE/dgap^l - dE/dgap^(l+1)
         return velocity.energy, by_theta[order], np.cumsum(by_tau[::-1])[::-1]
@@ -58,6 +82,46 @@ def reference(case: Case) -> Program:
 def single(case: Case) -> Program:
     """Wgflow's compiled kernels in float32."""
     return own(case, dtype="float32")
+
+
+def _tanh(z: np.ndarray) -> np.ndarray:
+    return np.tanh(z)
+
+
+def _tanh_slope(z: np.ndarray) -> np.ndarray:
+    return 1 - np.tanh(z) ** 2
+
+
+def own_activation(case: Case) -> Program:
+    """Wgflow with tanh passed as an activation of the user's own: value and derivative as Python functions."""
+    return own(case, activation=activations.Activation("my_tanh", _tanh, _tanh_slope))
+
+
+def flow_step(case: Case) -> Program:
+    """Wgflow: one step of Flow.run, Euler, between two calls of on_step."""
+    problem, rho, depth = measure(case)
+    flow = wgflow.Flow(wgflow.Energy(problem, depth, threads=THREADS), step=STEP)
+    order = depth.network(rho).particle
+
+    def times(calls: int) -> list[float]:
+        ends: list[float] = []
+        until = (calls + 1) * STEP
+        for _ in flow.run(rho, until, every=until, on_step=lambda step, s: ends.append(time.perf_counter())):
+            pass
+        return list(np.diff(ends))
+
+    def result(frames: list[wgflow.base.types.Frame]) -> Result:
+        before, after = frames
+        return before.energy, ((after.theta - before.theta) / STEP)[order], None
+
+    return Program(lambda: list(flow.run(rho, STEP)), result, times)
+
+
+def numpy_step(case: Case) -> Program:
+    """NumPy: the same step written by hand, a loop over layers on preallocated arrays (`benchmarks/twins.py`)."""
+    flow = twin(case, arrays(case))
+    before = flow.theta()
+    return Program(lambda: flow.step(STEP), lambda energy: (energy, (flow.theta() - before) / STEP, None))
 
 
 def _by_layer(case: Case, data: Arrays) -> tuple[Any, ...]:
@@ -243,5 +307,8 @@ PROGRAMS: dict[str, tuple[str, Callable[[Case], Program]]] = {
     "reference": ("wgflow's reference, NumPy", reference),
     "dgemm": ("dgemm", dgemm),
     "sgemm": ("sgemm", sgemm),
+    "own_activation": ("wgflow, own activation", own_activation),
+    "flow_step": ("wgflow, step", flow_step),
+    "numpy_step": ("NumPy, step by hand", numpy_step),
 }
 PEAK = 2 * 2048**3  # flops of dgemm and sgemm

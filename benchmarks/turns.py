@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
 import statistics
 import subprocess
 import sys
@@ -34,7 +36,7 @@ class Timing(NamedTuple):
     memory : int
         Bytes the process held at most beyond libraries and data.
     difference : float
-        Largest difference of gradients from wgflow's, relative to the largest gradient.
+        Largest difference of gradients from the first program's, wgflow's, relative to the largest gradient.
     """
 
     median: float
@@ -49,30 +51,51 @@ class Timing(NamedTuple):
 class Worker:
     """Handle on a worker process."""
 
-    def __init__(self, program: str, case: Case) -> None:
+    def __init__(self, program: str, case: Case, threads: int | None = None) -> None:
         command = [sys.executable, str(Path(__file__).with_name("worker.py")), program, json.dumps(case)]
-        self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, encoding="utf-8")
+        given = dict.fromkeys(("BENCHMARK_THREADS", "OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS"), str(threads))
+        self.process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            encoding="utf-8",
+            env=os.environ | (given if threads else {}),
+        )
         self.program = program
 
     def ask(self, **order: Any) -> dict[str, Any]:
         """Send one order and wait for the answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(order) + "\n")
-        self.process.stdin.flush()
-        line = self.process.stdout.readline()
+        line = ""
+        with contextlib.suppress(BrokenPipeError):  # it has ended
+            self.process.stdin.write(json.dumps(order) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
         if not line:
             raise RuntimeError(f"{self.program} ended with exit code {self.process.wait()}")
         return json.loads(line)
 
     def close(self) -> None:
         """End the process."""
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
         self.process.wait()
 
 
-def compare(case: Case, programs: Sequence[str], turns: int = 5) -> dict[str, Timing]:
-    """Check that all programs agree on a case, then time them in turns.
+def compare(case: Case, programs: Sequence[str], turns: int = 5, threads: int | None = None) -> dict[str, Timing]:
+    """Check that all programs agree with the first on a case, then time them in turns.
+
+    Parameters
+    ----------
+    case : Case
+        What is computed.
+    programs : sequence of str
+        Names in :data:`programs.PROGRAMS`; the first is a program of wgflow.
+    turns : int, optional
+        Turns of each.
+    threads : int, optional
+        Threads of every program; each library's own default otherwise.
 
     Raises
     ------
@@ -82,13 +105,13 @@ def compare(case: Case, programs: Sequence[str], turns: int = 5) -> dict[str, Ti
     workers: dict[str, Worker] = {}
     try:
         for name in programs:
-            workers[name] = Worker(name, case)
+            workers[name] = Worker(name, case, threads)
         with tempfile.TemporaryDirectory() as folder:
             firsts = {name: worker.ask(save=f"{folder}/{name}.npz") for name, worker in workers.items()}
-            differences = {name: _difference(folder, name) for name in programs}
+            differences = {name: _difference(folder, programs[0], name) for name in programs}
         for name, difference in differences.items():
             if not difference < (1e-3 if name.endswith("32") else 1e-9):
-                raise RuntimeError(f"{name} and wgflow disagree by {difference:g} on {case.label}")
+                raise RuntimeError(f"{name} and {programs[0]} disagree by {difference:g} on {case.label}")
         times: dict[str, list[float]] = {name: [] for name in programs}
         calls = {}
         for name, worker in workers.items():
@@ -110,10 +133,10 @@ def _timing(times: list[float], first: dict[str, Any], difference: float) -> Tim
     return Timing(median, low, high, len(times), first["first"], first["memory"], difference)
 
 
-def _difference(folder: str, name: str) -> float:
+def _difference(folder: str, first: str, name: str) -> float:
     if name in ("dgemm", "sgemm"):
         return 0.0
-    with np.load(f"{folder}/wgflow.npz") as own, np.load(f"{folder}/{name}.npz") as other:
+    with np.load(f"{folder}/{first}.npz") as own, np.load(f"{folder}/{name}.npz") as other:
         found = [abs(float(own["energy"] - other["energy"])) / max(1.0, abs(float(own["energy"])))]
         for part in ("theta", "weight"):
             if own[part].size and other[part].size:

@@ -38,24 +38,18 @@ def forget_peak() -> int:
 def main(program: str, case: Case) -> None:
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
-    run, result = PROGRAMS[program][1](case)
+    timed = PROGRAMS[program][1](case)
     before = forget_peak()  # libraries and data are there
     for line in sys.stdin:
         order = json.loads(line)
         if "save" in order:
             began = time.perf_counter()
-            found = run()
+            found = timed.run()
             answer = {"first": time.perf_counter() - began, "memory": peak_memory() - before}
-            (energy, by_theta, by_weight), nothing = result(found), np.empty(0)
+            (energy, by_theta, by_weight), nothing = timed.result(found), np.empty(0)
             np.savez(order["save"], energy=energy, theta=by_theta, weight=nothing if by_weight is None else by_weight)
         else:
-            times = []
-            for call in range(order["warm"] + order["calls"]):
-                began = time.perf_counter()
-                run()
-                if call >= order["warm"]:
-                    times.append(time.perf_counter() - began)
-            answer = {"times": times}
+            answer = {"times": timed.clock(order["warm"] + order["calls"])[order["warm"] :]}
         answers.write(json.dumps(answer) + "\n")
         answers.flush()
 
