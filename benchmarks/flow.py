@@ -1,7 +1,7 @@
 """What a flow costs beyond its velocities, and what an evaluation keeps in memory. Each in a process of its own.
 
-Usage: python benchmarks/flow.py step          seconds of a flow's step and of the kernel's part of it
-       python benchmarks/flow.py memory M      bytes beyond the inputs at N = 100,000, D = 16
+Usage: python benchmarks/flow.py step [THREADS]  seconds of a flow's step, of its parts and with a frame recorded
+       python benchmarks/flow.py memory M        bytes beyond the inputs at N = 100,000, D = 16
 """
 
 from __future__ import annotations
@@ -9,35 +9,73 @@ from __future__ import annotations
 import json
 import statistics
 import sys
+import tempfile
 import time
+from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 from cases import Case, measure
 from worker import forget_peak, peak_memory
 
 import wgflow
+from wgflow.trajectory import TrajectoryWriter
 
-STEPS, TURNS = 20, 9
+STEPS, TURNS, STEP = 20, 9, 1e-3
 
 
-def step() -> dict[str, float]:
-    """Steps of an Euler flow, a frame after each, in turns with bare calls of the kernel; N, M, D = 1000, 1024, 16."""
+def step(threads: int | None = None) -> dict[str, float | None]:
+    """Seconds of an Euler step and of its parts, in turns; N, M, D = 1000, 1024, 16 under Gaps.
+
+    ``kernel`` is the energy with its gradient, ``evaluation`` Energy.velocity, ``step`` a step of Flow.run without
+    frames, ``frame`` one with a frame after it, ``recorded`` one whose frame is appended to a file.
+    """
     problem, rho, depth = measure(Case("gaps", 1000, 1024, 16))
-    energy = wgflow.Energy(problem, depth)
-    flow = wgflow.Flow(energy, integrator="euler", step=1e-3)
-    net = depth.network(rho)
-    times: dict[str, list[float]] = {"flow": [], "kernel": []}
+    energy = wgflow.Energy(problem, depth, threads=threads)
+    flow, net = wgflow.Flow(energy, step=STEP), depth.network(rho)
+    until = (STEPS + 1) * STEP
+
+    def calls(call: Callable[[], object]) -> list[float]:
+        stamps = []
+        for _ in range(STEPS + 1):
+            stamps.append(time.perf_counter())
+            call()
+        return stamps
+
+    def steps() -> list[float]:
+        stamps: list[float] = []
+        list(flow.run(rho, until, every=until, on_step=lambda count, s: stamps.append(time.perf_counter())))
+        return stamps
+
+    def frames() -> list[float]:
+        return [time.perf_counter() for _ in flow.run(rho, until)][1:]
+
+    def recorded() -> list[float]:
+        stamps = []
+        with (
+            tempfile.TemporaryDirectory() as folder,
+            TrajectoryWriter.create(Path(folder) / "run.h5", energy, len(rho), capacity=STEPS + 2) as writer,
+        ):
+            for frame in flow.run(rho, until):
+                writer.append(frame)
+                stamps.append(time.perf_counter())
+            writer.finish()
+        return stamps[1:]
+
+    parts: dict[str, Callable[[], list[float]]] = {
+        "kernel": lambda: calls(lambda: energy.kernel.gradient(net, rho.theta)),
+        "evaluation": lambda: calls(lambda: energy.velocity(rho)),
+        "step": steps,
+        "frame": frames,
+        "recorded": recorded,
+    }
+    times: dict[str, list[float]] = {name: [] for name in parts}
     for turn in range(TURNS + 1):
-        began = time.perf_counter()
-        for count, _ in enumerate(flow.run(rho, until=STEPS * 1e-3, every=1e-3), 1):  # noqa: B007
-            pass
-        middle = time.perf_counter()
-        for _ in range(count):
-            energy.kernel.gradient(net, rho.theta)
-        if turn > 0:  # the first one wakes everything up
-            times["flow"].append((middle - began) / count)
-            times["kernel"].append((time.perf_counter() - middle) / count)
-    return {name: statistics.median(values) for name, values in times.items()}
+        for name, part in parts.items():
+            spent = np.diff(part())
+            if turn > 0:  # the first one wakes everything up
+                times[name] += spent.tolist()
+    return {"threads": threads} | {name: statistics.median(values) for name, values in times.items()}
 
 
 def memory(samples: int) -> dict[str, float]:
@@ -52,4 +90,5 @@ def memory(samples: int) -> dict[str, float]:
 
 
 if __name__ == "__main__":
-    print(json.dumps(step() if sys.argv[1] == "step" else memory(int(sys.argv[2]))))
+    numbers = list(map(int, sys.argv[2:]))
+    print(json.dumps(step(*numbers) if sys.argv[1] == "step" else memory(*numbers)))

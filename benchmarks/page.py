@@ -6,28 +6,26 @@ Usage: python benchmarks/page.py     writes docs/benchmarks.md and docs/images/b
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import gpu_page
 import numpy as np
+import step_page
+import targets
 from cases import Case
 from programs import PEAK, PROGRAMS
+from step_page import ratio, time_label
+from targets import share
 
 LABELS = {name: label for name, (label, _) in PROGRAMS.items()}
 AXES = {"particles": "N", "samples": "M", "width": "D"}
-BARS = {  # what issue and design ask for: times JAX's jit, share of dgemm
-    Case("gaps", 1000, 1024, 16): (18, 0.30),
-    Case("gaps", 4096, 4096, 16): (15, 0.35),
-    Case("gaps", 1000, 1024, 64): (18, 0.50),
-    Case("gaps", 1024, 4096, 256): (28, 0.70),
-    Case("layers", 6400, 1024, 64, layers=100): (2.2, 0.55),
-}
-
 INTRODUCTION = """# Benchmarks
 
-Time of one evaluation: the energy with the velocity of every particle, in wgflow and in programs that differentiate the
-same network. Everything below was measured in one run of one command on one machine:
+wgflow compared with programs that differentiate or step the same network: one evaluation, the energy with the velocity
+of every particle, against JAX, PyTorch, diffrax and torchdiffeq; one step of a flow against a NumPy loop. Everything
+below was measured in one run of one command on one machine:
 
     make bench
 
@@ -36,19 +34,21 @@ same network. Everything below was measured in one run of one command on one mac
 ![Time of one evaluation in each program, and growth with N, M and D](images/benchmarks.png)
 """
 
-LIMITS = """## What limits it
+LIMITS = """## What limits the speed
 
 - **Narrow states.** Per particle and sample there is one activation (about 0.95 ns of one core for tanh with AVX-512)
-  whatever D is, and inside a group of G particles a triangle of 4 G flops beside 14 D. At D = 16 these and the stores
-  of the tape take about as long as the products; at D = 256 the products are nearly all.
-- **Small problems.** N, M, D = 256, 256, 4 was meant to take 0.3 ms. One core needs 0.26 ms in the kernel (tanh 0.07,
-  products 0.1, sums and rows the rest) and 0.1 ms outside of it: sorting, arrays, calls. A second core does not help,
-  since waking a sleeping thread takes 0.03 to 0.09 ms here; only threads that spin between evaluations would.
+  whatever D is, and inside a group of G particles a triangle of 4 G flops per sample in addition to 14 D. At D = 16
+  these and the stores of the tape take about as long as the products; at D = 256 the products are nearly all.
+- **Few samples in wide layers.** Every parameter is read, and its gradient and its new value are written, in each step:
+  for 1000 layers of 1000 units at D = 10 that is about half a gigabyte, whatever the number of samples. Memory
+  bandwidth, which the cores share, sets the floor.
+- **Small problems.** Below 0.1 ms a step is mostly calls in Python, in wgflow as in NumPy. A second core does not help,
+  since waking a sleeping thread takes 0.03 to 0.09 ms.
 - **Minibatches.** Stacking parameters and adding up gradients cost the same for 64 samples as for 1024.
-- **A flow's step.** 5% beyond the kernel was the aim. What is left is memory traffic over arrays of N P numbers
-  (velocities, the step, the checks) and the count of exchanges; recording frames in a file comes on top.
-- **Layers.** A layer of 64 units is a matrix product already, in every program; what is left to gain is the fused
-  activation, and a tape that fits in cache.
+- **A flow's step.** Beyond the kernel there is memory traffic over arrays of N P numbers (velocities, the step, the
+  checks) and the count of exchanges.
+- **Layers with many samples.** A layer of 64 units is a matrix product already, in every program; what is left to gain
+  is the fused activation, and a tape that fits in cache.
 """
 
 METHOD = """## Method
@@ -56,20 +56,26 @@ METHOD = """## Method
 - **The same numbers.** Ridge blocks a tanh(w·x + b), squared loss, one output, standard normal data, float64 unless it
   says otherwise. Every program gets the same arrays and computes E and its gradient in all particles on every call, and
   in the layers' weights (under `Layers` these are fixed, and wgflow has no such gradient). wgflow's time is that of
-  `Energy.velocity`: sorting by depth, the velocities in θ and τ and the dissipation are part of it.
-- **All agree.** Before anything is timed, every program's energy and gradients are compared with wgflow's; more than
-  1e-9 of the largest entry (1e-3 in float32) ends the run. The tables give the largest difference.
+  `Energy.velocity`: sorting by depth, the velocities in θ and τ and the dissipation are part of it. The networks of
+  L layers of n units that are stepped have no bias and D outputs, as published NumPy loops for them do.
+- **All agree.** Before anything is timed, every program's energy and gradients, or the energy and the velocity of its
+  first step, are compared with wgflow's; more than 1e-9 of the largest entry (1e-3 in float32) ends the run. The tables
+  give the largest difference.
 - **Turns.** Each program runs in a process of its own, so that no library's threads are in another's way, and with that
-  library's own defaults for threads. The processes take turns, five each, of about {share} s of calls after {warm} to
-  warm up and a pause of {pause} s; so a change of the machine's speed meets all alike. Medians of all calls, with
-  quartiles. Compiling is not part of them; the first call is in its own column.
+  library's own defaults for threads unless a table gives their number. The processes take turns, five each, of about
+  {share} s of calls after {warm} to warm up and a pause of {pause} s, so that a change of the machine's speed meets all
+  alike. Medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
 - **The floor.** dgemm (sgemm for float32) is NumPy's product of two 2048 × 2048 matrices in the same turns. "Of dgemm"
   counts 14 N M D multiplications and additions for `Gaps` and 12 N M D for `Layers`: the products with states,
   adjoints and gradients that no order of computation can avoid. The N M activations come on top, and under `Gaps` the
   triangles inside groups; both weigh more the smaller D is.
 - **Memory** is the most a process held, through its first call, beyond what it held with its libraries and data before
   it; compiling, or loading compiled kernels, is included.
-- **A flow's step** is timed beside bare calls of the kernel at the flow's first measure, in turns in one process.
+- **Steps** are timed between two calls of `on_step`, far from frames: a step has an evaluation, the move, its checks
+  and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their depths;
+  it passes 1000 samples at a time through the network, so that its states fit in memory.
+- **A flow's step** is timed in turns with bare calls of the kernel at the flow's first measure, in one process. The
+  file is written to the system's temporary folder.
 - **Programs:**
 {peers}
 
@@ -82,8 +88,13 @@ def write(results: dict[str, Any], docs: Path) -> None:
     """Results as JSON, the page and the figure."""
     (docs / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (docs / "benchmarks.md").write_text(markdown(results), encoding="utf-8")
-    if "curves" in results:
-        draw(results, docs / "images" / "benchmarks")
+    from wgflow.report import style
+
+    with style.styled():
+        if "curves" in results:
+            _figure(results, style).savefig(docs / "images" / "benchmarks.png", dpi=160)
+        if "samples" in results:
+            step_page.figure(results["samples"], style).savefig(docs / "images" / "benchmarks_samples.png", dpi=160)
 
 
 def markdown(results: dict[str, Any]) -> str:
@@ -95,12 +106,8 @@ def markdown(results: dict[str, Any]) -> str:
         for name, (label, build) in PROGRAMS.items()
         if name not in ("wgflow", "wgflow32", "dgemm", "sgemm")
     )
-    parts = [INTRODUCTION.format(machine=_machine(results["machine"])), "## One evaluation\n"]
-    parts += [_summary(results["table"])]
-    parts += [_case_table(row) for row in results["table"]]
-    if "curves" in results:
-        parts += [_curves(results["curves"]), _flow(results["flow"]), _memory(results["memory"])]
-        parts += [_blocks(results["blocks"])]
+    parts = [INTRODUCTION.format(machine=_machine(results["machine"])), targets.section(results)]
+    parts += [SECTIONS[name](results[name]) for name in SECTIONS if name in results]
     docs = Path(__file__).parents[1] / "docs"
     parts.append(gpu_page.section(gpu_page.load(docs), gpu_page.load(docs, "benchmarks_gpu_code")))
     parts.append(LIMITS)
@@ -117,25 +124,16 @@ def _summary(table: list[dict[str, Any]]) -> str:
     lines = ["| case | time | against JAX's jit | of dgemm | float32 against float64 |", "|---|---:|---:|---:|---:|"]
     for row in table:
         case, timings = Case(**row["case"]), row["timings"]
-        ratio, share = _ratio(timings, "jax"), _share(case, timings)
-        times, part = BARS.get(case, (None, None))
+        against = f"{ratio(timings, 'jax', 'wgflow'):.1f}×" if "jax" in timings else "not installed"
         lines.append(
-            f"| {case.label} | {_time(timings['wgflow']['median'])} | {ratio:.1f}×{_bar(times, '×')} "
-            f"| {share:.0%}{_bar(part and round(100 * part), '%')} | {_ratio(timings, 'wgflow', 'wgflow32'):.2f}× |"
+            f"| {case.label} | {time_label(timings['wgflow']['median'])} | {against} "
+            f"| {share(case, timings):.0%} | {ratio(timings, 'wgflow', 'wgflow32'):.2f}× |"
         )
-    return "\n".join(lines) + "\n\nIn brackets what the project set out to reach.\n"
+    return "\n".join(lines) + "\n"
 
 
-def _bar(value: float | None, unit: str) -> str:
-    return f" ({value}{unit})" if value else ""
-
-
-def _ratio(timings: dict[str, Any], other: str, own: str = "wgflow") -> float:
-    return timings[other]["median"] / timings[own]["median"]
-
-
-def _share(case: Case, timings: dict[str, Any], own: str = "wgflow", peak: str = "dgemm") -> float:
-    return case.flops / timings[own]["median"] / (PEAK / timings[peak]["median"])
+def _table(table: list[dict[str, Any]]) -> str:
+    return "\n".join(["## One evaluation\n", _summary(table), *map(_case_table, table)])
 
 
 def _case_table(row: dict[str, Any]) -> str:
@@ -148,15 +146,15 @@ def _case_table(row: dict[str, Any]) -> str:
     for name, timing in timings.items():
         if name in ("dgemm", "sgemm"):
             continue
-        quartiles = f"{_time(timing['low'])} to {_time(timing['high'])}"
+        quartiles = f"{time_label(timing['low'])} to {time_label(timing['high'])}"
         lines.append(
-            f"| {LABELS[name]} | {_time(timing['median'])} | {quartiles} | {timing['calls']} "
+            f"| {LABELS[name]} | {time_label(timing['median'])} | {quartiles} | {timing['calls']} "
             f"| {timing['median'] / timings['wgflow']['median']:.1f} | {timing['first']:.1f} s "
             f"| {timing['memory'] / 2**20:.0f} MiB | {timing['difference']:.0e} |"
         )
     peaks = ", ".join(f"{name} {PEAK / timings[name]['median'] / 1e9:.0f} GFLOP/s" for name in ("dgemm", "sgemm"))
-    share32 = f"{_share(case, timings, 'wgflow32', 'sgemm'):.0%} of sgemm in float32"
-    return "\n".join(lines) + f"\n\n{peaks}; wgflow {_share(case, timings):.0%} of dgemm, {share32}.\n"
+    share32 = f"{share(case, timings, 'wgflow32', 'sgemm'):.0%} of sgemm in float32"
+    return "\n".join(lines) + f"\n\n{peaks}; wgflow {share(case, timings):.0%} of dgemm, {share32}.\n"
 
 
 def exponent(rows: list[dict[str, Any]], axis: str, program: str) -> float:
@@ -171,29 +169,23 @@ def _curves(curves: dict[str, list[dict[str, Any]]]) -> str:
     lines = [
         "## Growth with N, M and D\n",
         "Exponents are fitted to the last decade of each range.\n",
-        "| varied | range | wgflow | exponent | JAX's jit | exponent |",
-        "|---|---|---:|---:|---:|---:|",
+        "| varied | range | program | time | exponent |",
+        "|---|---|---|---:|---:|",
     ]
     for axis, rows in curves.items():
         first, last = rows[0], rows[-1]
-        cells = []
-        for program in ("wgflow", "jax"):
-            ends = [_time(row["timings"][program]["median"]) for row in (first, last)]
-            cells += [" to ".join(ends), f"{exponent(rows, axis, program):.2f}"]
         others = ", ".join(f"{AXES[name]} = {first['case'][name]}" for name in AXES if name != axis)
         sizes = f"{AXES[axis]} = {first['case'][axis]} to {last['case'][axis]}; {others}"
-        lines.append(f"| {AXES[axis]} | {sizes} | {' | '.join(cells)} |")
+        for program in _curve_programs(rows):
+            ends = " to ".join(time_label(row["timings"][program]["median"]) for row in (first, last))
+            lines.append(
+                f"| {AXES[axis]} | {sizes} | {LABELS[program]} | {ends} | {exponent(rows, axis, program):.2f} |"
+            )
     return "\n".join(lines) + "\n"
 
 
-def _flow(flow: dict[str, float]) -> str:
-    share = (flow["flow"] - flow["kernel"]) / flow["flow"]
-    return (
-        "## A flow's step\n\n"
-        "`Flow.run` with Euler steps and a frame after each, Gaps with N, M, D = 1000, 1024, 16: "
-        f"{_time(flow['flow'])} a step, of which {_time(flow['kernel'])} are the kernel's. The rest, {share:.0%}, is "
-        "sorting, velocities from gradients, counting exchanges, checks and the frame.\n"
-    )
+def _curve_programs(rows: list[dict[str, Any]]) -> list[str]:
+    return [name for name in ("wgflow", "jax") if name in rows[0]["timings"]]
 
 
 def _memory(rows: list[dict[str, float]]) -> str:
@@ -219,23 +211,10 @@ def _blocks(rows: list[dict[str, Any]]) -> str:
         others = [f"{other}, {block}" for other in groups] + [f"{group}, {other}" for other in blocks]
         cells = [f"{times[other] / times[chosen]:.2f}" for other in others]
         rule = f"G = {group}, block of {block}"
-        lines.append(f"| {Case(**row['case']).label} | {rule} | {_time(1e-3 * times[chosen])} | {' | '.join(cells)} |")
+        lines.append(
+            f"| {Case(**row['case']).label} | {rule} | {time_label(1e-3 * times[chosen])} | {' | '.join(cells)} |"
+        )
     return "\n".join(lines) + "\n"
-
-
-def _time(seconds: float) -> str:
-    if seconds >= 1:
-        return f"{seconds:.2f} s"
-    return f"{1e3 * seconds:.3g} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
-
-
-def draw(results: dict[str, Any], path: Path) -> None:
-    """Bars of all programs on the first case, and the cost curves."""
-    from wgflow.report import style
-
-    with style.styled():
-        figure = _figure(results, style)
-    figure.savefig(path.with_suffix(".png"), dpi=160)
 
 
 def _figure(results: dict[str, Any], style: Any) -> Any:
@@ -249,13 +228,14 @@ def _figure(results: dict[str, Any], style: Any) -> Any:
     axes[0].barh([LABELS[name] for name in names], times, color=colours)
     for place, name in enumerate(names):
         ratio = timings[name]["median"] / own
-        text = f" {_time(timings[name]['median'])}" + (f", {ratio:.0f}×" if ratio >= 2 else "")
+        text = f" {time_label(timings[name]['median'])}" + (f", {ratio:.0f}×" if ratio >= 2 else "")
         axes[0].text(times[place], place, text, va="center", fontsize=9.5)
     axes[0].set(xscale="log", xlabel="milliseconds of one evaluation", title=case.label, xlim=(1, max(times) * 8))
     axes[0].grid(axis="y", visible=False)
     for panel, (axis, rows) in zip(axes[1:], results["curves"].items(), strict=True):
         sizes = [each["case"][axis] for each in rows]
-        for program, colour, mark in (("jax", style.COLOURS[1], "s"), ("wgflow", style.COLOURS[0], "o")):
+        for program in _curve_programs(rows)[::-1]:
+            colour, mark = (style.COLOURS[0], "o") if program == "wgflow" else (style.COLOURS[1], "s")
             spent = [1e3 * each["timings"][program]["median"] for each in rows]
             label = f"{LABELS[program]}: {AXES[axis]}$^{{{exponent(rows, axis, program):.2f}}}$"
             panel.plot(sizes, spent, marker=mark, color=colour, label=label)
@@ -266,6 +246,17 @@ def _figure(results: dict[str, Any], style: Any) -> Any:
         panel.legend(loc="upper left")
     return figure
 
+
+SECTIONS: dict[str, Callable[[Any], str]] = {  # of the page, by part of the results, in this order
+    "table": _table,
+    "steps": step_page.steps,
+    "samples": step_page.samples,
+    "activation": step_page.activation,
+    "curves": _curves,
+    "flow": step_page.flow,
+    "memory": _memory,
+    "blocks": _blocks,
+}
 
 if __name__ == "__main__":
     place = Path(__file__).parents[1] / "docs"

@@ -1,0 +1,134 @@
+"""Parts of the benchmark page about steps: NumPy loops, the number of samples, own activations, and recording."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from cases import Case
+
+CURVES = {"layers": "Layers, 50 layers of 100, D = 10", "gaps": "Gaps, N = 1000, D = 16"}
+
+
+def time_label(seconds: float) -> str:
+    """Seconds for readers, three digits or so."""
+    if seconds >= 1:
+        return f"{seconds:.2f} s"
+    return f"{1e3 * seconds:.3g} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
+
+
+def ratio(timings: dict[str, Any], other: str, own: str) -> float:
+    """How many times as long as ``own`` the program ``other`` takes."""
+    return timings[other]["median"] / timings[own]["median"]
+
+
+def network_label(case: Case) -> str:
+    """Words for a case in a table of steps."""
+    if case.scheme != "layers":
+        return case.label
+    return f"Layers, {case.layers} of {case.particles // case.layers}, M, D = {case.samples}, {case.width}"
+
+
+def steps(rows: list[dict[str, Any]]) -> str:
+    """Table of whole steps compared with NumPy's."""
+    lines = [
+        "## One step, compared with a NumPy loop\n",
+        "One Euler step of `Flow.run`, complete, and the same step written by hand in NumPy (`benchmarks/twins.py`:",
+        "preallocated arrays, matrix products by BLAS), on the same number of threads.\n",
+        "| case | threads | NumPy | wgflow | quartiles | NumPy / wgflow |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        own, other = row["timings"]["flow_step"], row["timings"]["numpy_step"]
+        cells = [network_label(Case(**row["case"])), str(row["threads"])]
+        cells += [time_label(other["median"]), time_label(own["median"])]
+        cells += [f"{time_label(own['low'])} to {time_label(own['high'])}"]
+        lines.append(f"| {' | '.join(cells)} | {ratio(row['timings'], 'numpy_step', 'flow_step'):.2g}× |")
+    return "\n".join(lines) + "\n"
+
+
+def activation(rows: list[dict[str, Any]]) -> str:
+    """Table of own activations compared with built-in ones."""
+    lines = [
+        "## Your own activation\n",
+        "One evaluation with tanh by its name, and with tanh passed as value and derivative in Python.\n",
+        "| case | threads | built-in | own | own / built-in | first call |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        timings = row["timings"]
+        cells = [Case(**row["case"]).label, str(row["threads"])]
+        cells += [time_label(timings[program]["median"]) for program in ("wgflow", "own_activation")]
+        cells += [f"{ratio(timings, 'own_activation', 'wgflow'):.2f}×", f"{timings['own_activation']['first']:.1f} s"]
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def samples(curves: dict[str, list[dict[str, Any]]]) -> str:
+    """Table of steps by number of samples, with the figure."""
+    sizes = [row["case"]["samples"] for row in next(iter(curves.values()))]
+    lines = [
+        "## From one sample to many\n",
+        f"One step on {_threads(curves)}, in wgflow and in NumPy.\n",
+        "![Time of one step against the number of samples, and its ratio to NumPy's](images/benchmarks_samples.png)\n",
+        "| case | | " + " | ".join(f"M = {size:,}" for size in sizes) + " |",
+        "|---|---|" + "---:|" * len(sizes),
+    ]
+    for name, rows in curves.items():
+        for label, program in (("NumPy", "numpy_step"), ("wgflow", "flow_step")):
+            cells = [time_label(row["timings"][program]["median"]) for row in rows]
+            lines.append(f"| {CURVES[name]} | {label} | {' | '.join(cells)} |")
+        cells = [f"{ratio(row['timings'], 'numpy_step', 'flow_step'):.2g}×" for row in rows]
+        lines.append(f"| | ratio | {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def _threads(curves: dict[str, list[dict[str, Any]]]) -> str:
+    count = next(iter(curves.values()))[0]["threads"]
+    return "one thread" if count == 1 else f"{count} threads"
+
+
+def flow(rows: list[dict[str, Any]]) -> str:
+    """Table of the parts of a step, and of recording."""
+    lines = [
+        "## A flow's step\n",
+        "Gaps with N, M, D = 1000, 1024, 16. The kernel gives the energy and its gradient; the evaluation,",
+        "`Energy.velocity`, adds sorting by depth, velocities and the dissipation; a step of `Flow.run` moves the",
+        "particles, checks them and counts exchanges. Frames are copies of the state, yielded or appended to a file.\n",
+        "| threads | kernel | evaluation | step | and a frame | and recorded | step / kernel | recording |",
+        "|---:|---:|---:|---:|---:|---:|---:|---:|",
+    ]
+    for row in rows:
+        parts = ("kernel", "evaluation", "step", "frame", "recorded")
+        cells = [time_label(row[part]) for part in parts]
+        lines.append(
+            f"| {row['threads']} | {' | '.join(cells)} | {row['step'] / row['kernel']:.3f}× "
+            f"| {row['recorded'] / row['step'] - 1:+.1%} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def figure(curves: dict[str, list[dict[str, Any]]], style: Any) -> Any:
+    """Time of a step against the number of samples, and how many times as fast as NumPy wgflow is."""
+    drawn, (time, times) = style.panels(2, width=5.8, height=4.3)
+    for (name, rows), colour in zip(curves.items(), style.COLOURS, strict=False):
+        sizes = [row["case"]["samples"] for row in rows]
+        for program, label, look in (("numpy_step", "NumPy", "s--"), ("flow_step", "wgflow", "o-")):
+            spent = [1e3 * row["timings"][program]["median"] for row in rows]
+            time.plot(sizes, spent, look, color=colour, label=f"{name.capitalize()}: {label}")
+        times.plot(
+            *(sizes, [ratio(row["timings"], "numpy_step", "flow_step") for row in rows], "o-"),
+            color=colour,
+            label=CURVES[name],
+        )
+    times.axhline(1, color=style.GREY, linewidth=1)
+    times.text(0.98, 1, "as fast as NumPy", color=style.GREY, fontsize=9.5, ha="right", va="bottom",
+               transform=times.get_yaxis_transform())  # fmt: skip
+    time.set(title=f"One step on {_threads(curves)}", ylabel="milliseconds")
+    times.set(title="Ratio to the NumPy loop", ylabel="time of NumPy / time of wgflow")
+    for panel in (time, times):
+        panel.set(xscale="log", yscale="log", xlabel="samples $M$")
+        style.log_ticks(panel)
+        panel.legend(loc="upper left" if panel is time else "best")
+    low, high = times.get_ylim()
+    times.set_ylim(min(low, 0.5), max(high, 2))
+    return drawn
