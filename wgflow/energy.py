@@ -91,6 +91,11 @@ class Energy(Copyable):
         """Name of the backend in use."""
         return self.kernel.name
 
+    @property
+    def motion(self) -> Any:
+        """The kernel's :mod:`wgflow.kernels.cpu.motion` if it has one that applies, else None."""
+        return getattr(self.kernel, "motion", None) if is_builtin(self.depth) else None
+
     def __call__(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> float:
         """E(rho) at flow time s, over all samples or those with row numbers ``batch``."""
         net = self.network(rho)
@@ -137,7 +142,10 @@ class Energy(Copyable):
         """Energy and velocities alone, (N, P) and (N,); arguments and errors as for :meth:`velocity`."""
         net = self._network(rho)
         energy, first, slope = self._gradient(net, rho.theta, self._batch(batch), s)
-        return energy, *self.depth.velocity(rho, net, first, slope)
+        motion = self.motion
+        if motion is None:
+            return energy, *self.depth.velocity(rho, net, first, slope)
+        return energy, *motion.velocity(net, self.depth.transpose(rho, net), first, slope, len(rho))
 
     def rate_in_s(self, rho: Particles, s: float) -> float:
         """Partial derivative of E in s at a fixed measure; 0 without a regulariser."""

@@ -125,6 +125,7 @@ class HostStepper:
         by_column, by_depth = (np.where(np.asarray(factor) > 0, factor, 1.0) for factor in mobility)
         self._roots = np.sqrt(by_column), np.sqrt(by_depth)
         self._by_column, self._by_depth = 1.0 / by_column, self._energy.depth.inverse_tau_mobility(rho) / by_depth
+        self._mass, self._motion = rho.mass, dynamics.energy.motion
         # A tau that never moves stays the same array, so that the energy has the same network in every step.
         self._still = not self._energy.depth.moves or mobility[1] == 0
         self._own_rule = not is_builtin(dynamics.rule)
@@ -149,10 +150,9 @@ class HostStepper:
         """
         rho, rows = self._rho, self._dynamics.rows
         with np.errstate(over="ignore", invalid="ignore"):  # what is not finite is reported below
-            whole = self._velocity(rho, at.s, None) if record or rows is None else None
+            dissipation, whole = self._measured(rho, at.s) if record or rows is None else (math.nan, None)
             # The last frame needs no step, so no batch either.
             used = whole if rows is None or last else self._velocity(rho, at.s, rows(at.step))
-            dissipation = self._dissipation(*whole[1:]) if whole is not None else math.nan
         # A sum of squares is finite only if all of them are; otherwise the parts are checked.
         if whole is None or used is not whole or not math.isfinite(whole[0] + dissipation):
             parts: tuple[Any, ...] = (whole or ()) + (used or ())
@@ -233,8 +233,20 @@ class HostStepper:
         self, rho: Particles, weights: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
     ) -> Particles:
         """Measure at the end of a step along a weighted sum of velocities, with the boundary condition."""
+        if len(stages) == 1 and self._motion is not None:
+            return self._stepped(rho, *stages[0], weights[0] * h)
         theta, tau = integrators.combine(rho.theta, rho.tau, weights, stages, h)
         return self._confined(rho, theta, rho.tau if self._still else tau, rho.tau)
+
+    def _stepped(self, rho: Particles, v_theta: Array, v_tau: Array, h: float) -> Particles:
+        """Measure after an Euler step, in one compiled pass."""
+        clip, order = self._boundary == "clip", self._energy.depth.order(rho)
+        theta, tau, finite, same = self._motion.step(rho, v_theta, v_tau, h, clip, not self._still, order)
+        if not finite:
+            raise escaped(self._at, self._dynamics.rule.first, self._last_frame())
+        if self._boundary == "reflect" and not self._still:
+            tau, same = confine(tau, self._boundary), False
+        return rho.moved(theta, tau, free=self._boundary == "free", fresh=True, order=order if same else None)
 
     def _mean_dissipation(self, stages: list[tuple[Array, Array]]) -> float:
         """Dissipation at the stages of a step, with their weights in it."""
@@ -267,6 +279,21 @@ class HostStepper:
             by_column, by_depth = self._dynamics.mobility
             v_theta, v_tau = by_column * v_theta, by_depth * v_tau
         return energy, v_theta, v_tau
+
+    def _measured(self, rho: Particles, s: float) -> tuple[float, tuple[float, Array, Array]]:
+        """Dissipation, and energy and velocity as of :meth:`_velocity`."""
+        if self._motion is None:
+            whole = self._velocity(rho, s, None)
+            return self._dissipation(*whole[1:]), whole
+        energy, v_theta, v_tau = self._energy.field(rho, None, s)
+        if self._dynamics.mobility is not None:
+            by_column, by_depth = self._dynamics.mobility
+            v_theta, v_tau = by_column * v_theta, by_depth * v_tau
+        clip, per_kappa = self._boundary == "clip", self._by_depth
+        if rho.mass is not self._mass:  # an operator has changed it
+            per_kappa = self._energy.depth.inverse_tau_mobility(rho) / self._roots[1] ** 2
+        dissipation, v_tau = self._motion.dissipation(rho, per_kappa, self._by_column, clip, v_theta, v_tau)
+        return dissipation, (energy, v_theta, v_tau)
 
     def _dissipation(self, v_theta: Array, v_tau: Array) -> float:
         """-dE/ds along the velocity with mobility."""

@@ -190,7 +190,9 @@ class Particles(Copyable):
         order.setflags(write=False)
         return order
 
-    def moved(self, theta: Array, tau: Array, *, free: bool = False, fresh: bool = False) -> Particles:
+    def moved(
+        self, theta: Array, tau: Array, *, free: bool = False, fresh: bool = False, order: Index | None = None
+    ) -> Particles:
         """Measure with the same masses at other places.
 
         Parameters
@@ -201,6 +203,8 @@ class Particles(Copyable):
             Whether tau may lie outside [0, 1].
         fresh : bool, optional
             The arrays are new and finite: they are used without checks or a copy, and made read-only.
+        order : ndarray (N,), optional
+            The :attr:`order` of the places, if it is known and the arrays are ``fresh``.
 
         Raises
         ------
@@ -213,6 +217,8 @@ class Particles(Copyable):
         particles.theta, particles.tau, particles.mass, particles.free = theta, tau, self.mass, free
         theta.setflags(write=False)
         tau.setflags(write=False)
+        if order is not None:
+            particles.order = order
         return particles
 
 

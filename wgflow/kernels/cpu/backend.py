@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import contextlib
-from collections.abc import Callable, Iterator
+import functools
+from collections.abc import Callable
 from typing import Any, NamedTuple, cast
 
 import numpy as np
@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
 from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, STORED_SLOPES
-from wgflow.kernels.cpu import compiled
+from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
-from wgflow.kernels.cpu.buffers import BufferPool, keep_freed_memory
+from wgflow.kernels.cpu.buffers import BufferPool, Shape, keep_freed_memory
 from wgflow.kernels.cpu.chunks import Chunks, divide
 from wgflow.kernels.cpu.threads import available_threads, run_ranges
 from wgflow.kernels.cpu.wide import WidePasses, in_order, suits
@@ -73,6 +73,23 @@ class Sizes(NamedTuple):
         return cls(padded, outputs, group, 2 * padded + group + 2, max(padded + _PIECE, outputs))
 
 
+class Division(NamedTuple):
+    """Division of one evaluation, and the shapes of its arrays.
+
+    Attributes
+    ----------
+    chunks : Chunks
+        Chunks and blocks of samples.
+    stack, parts, scratch : tuple of tuples of int
+        Shapes of the stacked parameters, of the partial sums of all chunks, and of a thread's working memory.
+    """
+
+    chunks: Chunks
+    stack: tuple[Shape, ...]
+    parts: tuple[Shape, ...]
+    scratch: tuple[Shape, ...]
+
+
 def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -> int:
     """Bytes of one evaluation with gradient in float64: stacked parameters, partial sums, tapes, results.
 
@@ -105,6 +122,7 @@ class Cpu:
     """
 
     name = "cpu"
+    motion = motion
 
     def __init__(self, problem: Problem, threads: int | None = None, dtype: str = "float64") -> None:
         self.problem = problem
@@ -134,11 +152,8 @@ class Cpu:
         self._outputs_alone = self._model._replace(loss=-1, keep=0)
         self._wide = WidePasses(self._model, self._width, outputs, self.threads)
         keep_freed_memory()
-        self._stacks, self._tapes, self._parts = (
-            BufferPool(self._dtype),
-            BufferPool(self._dtype),
-            BufferPool(self._dtype),
-        )
+        self._stacks, self._parts, self._scratch = (BufferPool(self._dtype) for _ in range(3))
+        self._divide = functools.lru_cache(16)(self._division)  # by sizes, which seldom change
 
     def outputs(self, net: Network, theta: Array, start: Array) -> Array:
         """Outputs W1 X(1), (M, K)."""
@@ -155,12 +170,14 @@ class Cpu:
         if self._is_wide(net, samples):
             output, first, slope = self._wide.gradient(net, units, samples)
             return self._folded(output, first, slope, batch)
-        with self._stack(net, units, True) as (stack, rows):
-            count, slots, columns = len(samples.target), len(stack.bias), self._sizes.columns
-            plan = divide(count, slots * self._width, slots * columns, rows + model.keep * slots, model.lanes)
-            with self._parts.arrays((plan.chunks, slots, columns)) as (parts,):
-                output = self._pass(samples, model, stack, rows, plan, parts)
-                first, slope = self._finish(net, stack, units.shape[1], count, parts)
+        groups, division = self._plan(net, len(samples.target), True)
+        lent, parts = self._stacks.lend(division.stack), self._parts.lend(division.parts)
+        stack = Stack(groups, *lent.arrays)
+        self._fill(net, units, stack)
+        output = self._pass(samples, model, stack, division, parts.arrays[0])
+        first, slope = self._finish(net, stack, units.shape[1], len(samples.target), parts.arrays[0])
+        self._stacks.give_back(lent)
+        self._parts.give_back(parts)
         return self._folded(output, first, slope, batch)
 
     def mover(self, net: Network, theta: Array, factor: Array) -> Callable[[], tuple[float, Array]] | None:
@@ -205,9 +222,13 @@ class Cpu:
         model, unused = self._outputs_alone, np.empty((1, 1), self._dtype)
         if self._is_wide(net, Samples(start, unused)):
             return self._wide.outputs(net, units, Samples(start, unused)).astype(np.float64, copy=False)
-        with self._stack(net, units, False) as (stack, rows):
-            plan = divide(start.shape[1], len(stack.bias) * self._width, 1, rows, model.lanes)
-            return self._pass(Samples(start, unused), model, stack, rows, plan, [unused] * plan.chunks)
+        groups, division = self._plan(net, start.shape[1], False)
+        lent = self._stacks.lend(division.stack)
+        stack = Stack(groups, *lent.arrays)
+        self._fill(net, units, stack)
+        output = self._pass(Samples(start, unused), model, stack, division, [unused] * division.chunks.chunks)
+        self._stacks.give_back(lent)
+        return output
 
     def _writable(self, array: Array) -> NDArray[Any]:
         """The array in the form compiled code expects, copied only if necessary."""
@@ -220,7 +241,7 @@ class Cpu:
 
     def _mean_loss(self, output: Array, batch: Index | None) -> float:
         y = self.problem.y if batch is None else self.problem.y[batch]
-        return float(self.problem.loss.value(output, y).mean())
+        return float(np.add.reduce(self.problem.loss.value(output, y)) / len(output))
 
     def _unfold(self, net: Network, theta: Array) -> tuple[Network, Array]:
         """Network of ridge units: each entry becomes the H units of its particle, in one layer."""
@@ -235,48 +256,50 @@ class Cpu:
         particle = (net.particle[:, None] * self._units + np.arange(self._units)).ravel()
         return Network(net.first * self._units, particle, np.repeat(net.weight, self._units)), units
 
-    @contextlib.contextmanager
-    def _stack(self, net: Network, units: Array, tape: bool) -> Iterator[tuple[Stack, int]]:
-        """Parameters by slot, and the number of rows of the tape."""
-        kernels, sizes = compiled.ridge_kernels(self._precision), self._sizes
+    def _plan(self, net: Network, samples: int, gradient: bool) -> tuple[Index, Division]:
+        """Table of groups, and division of the evaluation."""
         groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
-        size = 1 if self._model.coordinate else sizes.group  # units of different particles are never joined
-        kernels.plan_groups(net.first, size, _PIECE, sizes.padded, tape, groups, counts)
+        size = 1 if self._model.coordinate else self._sizes.group  # units of different particles are never joined
+        kernels = compiled.ridge_kernels(self._precision)
+        kernels.plan_groups(net.first, size, _PIECE, self._sizes.padded, gradient, groups, counts)
         count, slots, rows = counts.tolist()
-        panels = (slots // _ROWS, sizes.padded + sizes.group, _ROWS)
-        shapes = [panels, panels, (slots, sizes.padded), (slots, sizes.padded), (slots,)]
-        with self._stacks.arrays(*shapes) as arrays:
-            stack = Stack(groups[:count], *arrays)
+        return groups[:count], self._divide(slots, rows, samples, gradient)
 
-            def work(low: int, high: int) -> None:
-                kernels.stack_parameters(*net, units, self._width, low, high, stack)
+    def _division(self, slots: int, rows: int, samples: int, gradient: bool) -> Division:
+        """Division for these numbers of slots, tape rows and samples."""
+        sizes, keep = self._sizes, self._model.keep if gradient else 0
+        panels, matrix = (slots // _ROWS, sizes.padded + sizes.group, _ROWS), (slots, sizes.padded)
+        partial = slots * sizes.columns if gradient else 1
+        plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
+        return Division(
+            plan,
+            stack=(panels, panels, matrix, matrix, (slots,)),
+            parts=((plan.chunks, slots, sizes.columns),),
+            scratch=((rows, plan.block), (slots if keep else 1, plan.block), (2, sizes.inner, plan.block)),
+        )
 
-            self._share_groups(work, count, slots * self._width * sizes.group)
-            yield stack, rows
+    def _fill(self, net: Network, units: Array, stack: Stack) -> None:
+        """Stack the parameters by slot."""
+        kernel, size = compiled.ridge_kernels(self._precision).stack_parameters, stack.ca.size * self._sizes.group
+
+        def work(low: int, high: int) -> None:
+            kernel(*net, units, self._width, low, high, stack)
+
+        self._share_groups(work, len(stack.groups), size)
 
     def _pass(
-        self,
-        samples: Samples,
-        model: Model,
-        stack: Stack,
-        rows: int,
-        plan: Chunks,
-        parts: NDArray[Any] | list[NDArray[Any]],
+        self, samples: Samples, model: Model, stack: Stack, division: Division, parts: NDArray[Any] | list[NDArray[Any]]
     ) -> Array:
         """Run the kernel over all chunks, each with its own tape and partial sums; returns the outputs, (M, K)."""
         kernel, count = compiled.ridge_kernels(self._precision).ridge_pass, samples.start.shape[1]
-        shapes = (
-            (rows, plan.block),
-            (len(stack.bias) if model.keep else 1, plan.block),
-            (2, self._sizes.inner, plan.block),
-        )
-        output = np.empty((count, len(self.problem.readout)), self._dtype)
+        output, size = np.empty((count, len(self.problem.readout)), self._dtype), division.chunks.size
 
         def work(low: int, high: int) -> None:
-            with self._tapes.arrays(*shapes) as arrays:
-                kernel(samples, model, stack, low, high, Scratch(*arrays), output, parts[low // plan.size])
+            lent = self._scratch.lend(division.scratch)
+            kernel(samples, model, stack, low, high, Scratch(*lent.arrays), output, parts[low // size])
+            self._scratch.give_back(lent)
 
-        run_ranges(work, count, plan.size, self.threads)
+        run_ranges(work, count, size, self.threads)
         return output.astype(np.float64, copy=False)
 
     def _finish(

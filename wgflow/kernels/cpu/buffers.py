@@ -6,7 +6,7 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,29 +14,46 @@ from numpy.typing import NDArray
 Shape = tuple[int, ...]
 
 
+class Lent(NamedTuple):
+    """Arrays lent by a pool: the memory they divide, their shapes, and the arrays."""
+
+    flat: NDArray[Any]
+    shapes: tuple[Shape, ...]
+    arrays: list[NDArray[Any]]
+
+
 class BufferPool:
     """Arrays reused from one evaluation to the next: fresh pages from the system would cost as much as the work.
 
-    Several threads may borrow at once; arrays lent to an evaluation that raises are dropped.
+    Several threads may borrow at once; arrays that are not given back, as by an evaluation that raises, are dropped.
     """
 
     def __init__(self, dtype: np.dtype[Any]) -> None:
         self._dtype = dtype
-        self._free = list[tuple[NDArray[Any], tuple[Shape, ...], list[NDArray[Any]]]]()
+        self._free = list[Lent]()
+
+    def lend(self, shapes: tuple[Shape, ...]) -> Lent:
+        """Lend uninitialised arrays of these shapes, each beginning on a cache line."""
+        try:
+            lent = self._free.pop()
+        except IndexError:
+            lent = Lent(np.empty(0, self._dtype), (), [])
+        return lent if lent.shapes == shapes else Lent(*self._divide(lent.flat, shapes))
+
+    def give_back(self, lent: Lent) -> None:
+        """Take back arrays that were lent."""
+        self._free.append(lent)
 
     @contextlib.contextmanager
     def arrays(self, *shapes: Shape) -> Iterator[list[NDArray[Any]]]:
-        """Lend uninitialised arrays of these shapes, each beginning on a cache line."""
-        try:
-            flat, last, arrays = self._free.pop()
-        except IndexError:
-            flat, last, arrays = np.empty(0, self._dtype), (), []
-        if shapes != last:
-            flat, arrays = self._divide(flat, shapes)
-        yield arrays
-        self._free.append((flat, shapes, arrays))
+        """Lend arrays for a ``with`` statement."""
+        lent = self.lend(shapes)
+        yield lent.arrays
+        self.give_back(lent)
 
-    def _divide(self, flat: NDArray[Any], shapes: tuple[Shape, ...]) -> tuple[NDArray[Any], list[NDArray[Any]]]:
+    def _divide(
+        self, flat: NDArray[Any], shapes: tuple[Shape, ...]
+    ) -> tuple[NDArray[Any], tuple[Shape, ...], list[NDArray[Any]]]:
         """Arrays of these shapes in ``flat``, or in a larger one."""
         line = 64 // self._dtype.itemsize
         ends = list(itertools.accumulate(-(-math.prod(shape) // line) * line for shape in shapes))
@@ -44,7 +61,8 @@ class BufferPool:
             flat = np.empty(ends[-1] + line, self._dtype)
             flat = flat[-(flat.ctypes.data // self._dtype.itemsize) % line :]
         starts = [0, *ends[:-1]]
-        return flat, [flat[at : at + math.prod(shape)].reshape(shape) for at, shape in zip(starts, shapes, strict=True)]
+        pairs = zip(starts, shapes, strict=True)
+        return flat, shapes, [flat[at : at + math.prod(shape)].reshape(shape) for at, shape in pairs]
 
 
 def keep_freed_memory() -> None:

@@ -55,6 +55,27 @@ def wide_kernels(dtype: str) -> Any:
         })  # fmt: skip
 
 
+@functools.cache
+def motion_kernels() -> Any:
+    """Functions ``gather``, ``dissipate`` and ``move`` of the particles, in float64."""
+    with cache.exclusive():
+        from numba import bool_, float64, int64, void
+
+        from wgflow.kernels.cpu import motion_passes
+        from wgflow.kernels.cpu.functions import EXACT
+
+        types = _Types("float64")
+        row, matrix, index = types.read_only(float64, 1), types.read_only(float64, 2), types.read_only(int64, 1)
+        out_row, out_matrix = float64[::1], float64[:, ::1]
+        return _compile({
+            motion_passes.gather: void(index, row, row, bool_, row, matrix, out_matrix, out_row),
+            motion_passes.dissipate: void(row, row, row, row, bool_, matrix, row, out_row, out_row),
+            motion_passes.move: void(
+                matrix, row, index, matrix, row, float64, bool_, out_matrix, out_row, bool_[::1]
+            ),
+        }, EXACT)  # fmt: skip
+
+
 class _Types:
     """Numba's types of the arguments that kernels share."""
 
@@ -80,13 +101,14 @@ class _Types:
         return build(fields, kind)
 
 
-def _compile(signatures: dict[Any, Any]) -> SimpleNamespace:
+def _compile(signatures: dict[Any, Any], flags: dict[str, Any] | None = None) -> SimpleNamespace:
     """Functions compiled for one signature each, by name."""
     from numba import njit
 
     from wgflow.kernels.cpu.functions import FLAGS
 
+    flags = FLAGS if flags is None else flags
     compiled = {}
     for function, signature in signatures.items():
-        compiled[function.__name__] = njit(signature, cache=True, **FLAGS)(function.py_func)
+        compiled[function.__name__] = njit(signature, cache=True, **flags)(function.py_func)
     return SimpleNamespace(**compiled)

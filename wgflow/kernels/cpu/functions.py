@@ -16,6 +16,7 @@ from numba import njit, types
 from numba.extending import intrinsic, overload
 
 FLAGS: dict[str, Any] = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
+EXACT: dict[str, Any] = {"nogil": True, "error_model": "numpy"}  # the roundings of NumPy
 LEAF = FLAGS | {"no_cpython_wrapper": True, "no_cfunc_wrapper": True}  # called only by kernels: faster to compile
 SUM_FLAGS = LEAF | {"fastmath": {"contract", "reassoc"}}
 

@@ -15,13 +15,14 @@ from typing import Any
 
 from wgflow.base.registry import build
 from wgflow.base.types import Spec
-from wgflow.model.depth.base import Depth, Network, Stencil
+from wgflow.model.depth.base import Depth, Network, Stencil, Transpose
 from wgflow.model.depth.check import try_out
 from wgflow.model.depth.deposit import Deposit, Layers, Shallow
 from wgflow.model.depth.gaps import Gaps, switches
 
 __all__ = [
-    "DEPTHS", "Deposit", "Depth", "Gaps", "Layers", "Network", "Shallow", "Stencil", "depth", "switches", "try_out",
+    "DEPTHS", "Deposit", "Depth", "Gaps", "Layers", "Network", "Shallow", "Stencil", "Transpose", "depth", "switches",
+    "try_out",
 ]  # fmt: skip
 
 DEPTHS: dict[str, type[Any]] = {"gaps": Gaps, "layers": Layers, "deposit": Deposit, "shallow": Shallow}

@@ -60,6 +60,26 @@ class Stencil(NamedTuple):
         return cls(layer, np.ones(layer.shape), np.zeros(layer.shape))
 
 
+class Transpose(NamedTuple):
+    """The velocities as sums over the entries e of each particle i, for compiled code.
+
+    v_theta,i = -sum_e by_theta_e d_theta g_e and v_tau,i = -sum_e by_tau_e g_e.
+
+    Attributes
+    ----------
+    by_theta : ndarray (E,)
+        Factors in v_theta.
+    by_tau : ndarray (E,) or (0,)
+        Factors in v_tau; none where tau does not move.
+    difference : bool
+        Whether v_tau has g_e - g_(e+1) instead of g_e, with 0 after the last.
+    """
+
+    by_theta: Array
+    by_tau: Array
+    difference: bool
+
+
 class Depth(Options, ABC):
     """Interface of a depth scheme."""
 
@@ -77,6 +97,10 @@ class Depth(Options, ABC):
     @abstractmethod
     def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
         """Velocities (N, P) and (N,) from the kernel's g_e, (E,), and d_theta g_e, (E, P)."""
+
+    def transpose(self, rho: Particles, net: Network) -> Transpose:
+        """The map of :meth:`velocity` in another form; a scheme of your own needs none."""
+        raise NotImplementedError
 
     def inverse_tau_mobility(self, rho: Particles) -> Array:
         """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""

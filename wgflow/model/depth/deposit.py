@@ -11,7 +11,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
-from wgflow.model.depth.base import Depth, Network, Stencil
+from wgflow.model.depth.base import Depth, Network, Stencil, Transpose
 from wgflow.model.particles import Particles
 
 
@@ -46,6 +46,14 @@ class DepositionScheme(Depth):
         v_theta = -np.einsum("nr,nrp->np", stencil.weight, slope[back].reshape(count, reach, -1))
         v_tau = -np.einsum("nr,nr->n", stencil.slope, value[back].reshape(count, reach))
         return v_theta, v_tau
+
+    def transpose(self, rho: Particles, net: Network) -> Transpose:
+        """Factors S_k and S'_k."""
+        if not self.moves:
+            return Transpose(np.ones(len(rho)), np.empty(0), False)
+        stencil = self.sample(rho, rho.tau)
+        place = _by_layer(stencil)
+        return Transpose(stencil.weight.ravel()[place], stencil.slope.ravel()[place], False)
 
     def _check(self, rho: Particles) -> None:
         if rho.free and ((rho.tau < 0) | (rho.tau > 1)).any():

@@ -11,7 +11,7 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
-from wgflow.model.depth.base import Depth, Network, Stencil
+from wgflow.model.depth.base import Depth, Network, Stencil, Transpose
 from wgflow.model.particles import Particles
 
 
@@ -65,6 +65,11 @@ class Gaps(Depth):
         v_theta *= -(net.weight[place] / rho.mass)[:, None]
         after = np.append(value[1:], 0.0)
         return v_theta, -rho.mass * (value - after)[place]
+
+    def transpose(self, rho: Particles, net: Network) -> Transpose:
+        """Factors gap/mass and mass, of differences."""
+        mass = rho.mass[net.particle]
+        return Transpose(net.weight / mass, mass, True)
 
     def inverse_tau_mobility(self, rho: Particles) -> Array:
         """1/mass: dE/dtau is of order one, and kappa = 1/mass would send particles to the boundary in one step."""
