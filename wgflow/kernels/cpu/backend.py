@@ -17,7 +17,7 @@ from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
 from wgflow.kernels.cpu.buffers import BufferPool, Shape, keep_freed_memory
 from wgflow.kernels.cpu.chunks import Chunks, divide
 from wgflow.kernels.cpu.threads import available_threads, run_ranges
-from wgflow.kernels.cpu.wide import WidePasses, in_order, suits
+from wgflow.kernels.cpu.wide import WidePasses, in_order, moves_well, suits
 from wgflow.model.blocks import Ridge, Unfolding
 from wgflow.model.depth import Network
 from wgflow.model.losses import LOSSES
@@ -184,8 +184,8 @@ class Cpu:
         """Function that moves parameters in place by factor, (P,), times d_theta g_e, once a call.
 
         It returns E and the sums over the particles of (d_theta g_e)**2, (P,), both before the move. None where no pass
-        computes all this at once: it needs wide layers, units that are plain parameters in double precision, and as
-        many entries as particles, in their order.
+        computes all this at once: it needs wide layers or one small one, units that are plain parameters in double
+        precision, and as many entries as particles, in their order.
 
         Parameters
         ----------
@@ -197,7 +197,8 @@ class Cpu:
             Factors by column.
         """
         plain = self._plain and self._dtype == np.float64
-        if not plain or not self._is_wide(net, self._samples) or not in_order(net, len(theta)):
+        good = moves_well(net, self._samples.start.shape[1]) and in_order(net, len(theta))
+        if not plain or not good or self._model.coordinate:
             return None
         move = self._wide.move(net, theta, self._samples, factor)
 

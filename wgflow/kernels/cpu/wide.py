@@ -17,6 +17,7 @@ from wgflow.model.depth import Network
 
 _SAMPLES = 200  # most samples
 _UNITS = 8  # fewest units of a layer
+_SMALL = 2**15  # values of one layer whose evaluation takes little longer than its calls
 _TILE = 8192  # parameters of a tile at most, 64 KiB
 _MOST = 128  # units of a tile at most
 _REPEAT = 8  # units whose factors and sums of squares are laid out; a tile is a multiple of it
@@ -36,6 +37,11 @@ def suits(net: Network, samples: int) -> bool:
     return samples <= _SAMPLES and len(net.particle) >= max(_UNITS, samples) * net.layers
 
 
+def moves_well(net: Network, samples: int) -> bool:
+    """Whether a move in one pass is faster than an evaluation and a step, which is so for one small layer as well."""
+    return suits(net, samples) or (net.layers == 1 and samples * len(net.particle) <= _SMALL)
+
+
 class WidePasses:
     """Evaluations of the networks of one problem by :func:`wgflow.kernels.cpu.wide_layers.wide_pass`.
 
@@ -52,7 +58,9 @@ class WidePasses:
     def __init__(self, model: Model, width: int, outputs: int, threads: int) -> None:
         self._model, self._width, self._outputs, self._threads = model, width, outputs, threads
         self._dtype = model.readout.dtype
+        self._alone = model._replace(loss=-1)
         self._buffers = BufferPool(self._dtype)
+        self._known: tuple[Network, Any, Any] | None = None  # layout of the last network, which often is the next one
 
     def outputs(self, net: Network, units: Array, samples: Samples) -> NDArray[Any]:
         """Outputs W1 X(1), (M, K), from the parameters of the units, by particle."""
@@ -85,27 +93,34 @@ class WidePasses:
         return moved
 
     def _plan(self, net: Network, units: Array, samples: Samples, gradient: bool, move: bool) -> _Plan:
-        count, (entries, parameters), model = samples.start.shape[1], units.shape, self._model
-        width, height, row = self._width, _up(self._width + 1, _ROWS), _up(count, model.lanes)
-        tile = int(np.clip(_TILE // parameters // 8 * 8, 8, _MOST))
+        count, asked = samples.start.shape[1], (units.shape, samples.start.shape, gradient, move)
+        known = self._known
+        if known is None or known[0] is not net or known[1] != asked:
+            known = self._known = net, asked, self._layout(net, *units.shape, count, gradient, move)
+        sizes, height, threads, shapes = known[2]
+        weight, data = net.weight.astype(self._dtype, copy=False), units.astype(self._dtype, copy=False)
+        wide = Wide(net.first, weight, _writable(data), self._width, units.shape[1], count, *sizes, int(move))
+        return _Plan(wide, self._model if gradient else self._alone, samples, height, self._outputs, threads, shapes)
+
+    def _layout(
+        self, net: Network, entries: int, parameters: int, count: int, gradient: bool, move: bool
+    ) -> tuple[tuple[int, int, int], int, int, tuple[Shape, ...]]:
+        """Tile, pieces and what is kept; height of a state; threads; shapes of the working memory."""
+        model, height, row = self._model, _up(self._width + 1, _ROWS), _up(count, self._model.lanes)
+        tile = max(8, min(_MOST, _TILE // parameters // 8 * 8))
         pieces, most = 1, int(np.diff(net.first).max())
         while 2 * pieces <= min(_PIECES, most * count * parameters // _PIECE):
             pieces *= 2
         tape = entries * count * (1 + model.keep)
-        keep = 1 + model.keep if gradient and tape <= max(_TAPE, units.size) else 0
-        weight, data = (array.astype(self._dtype, copy=False) for array in (net.weight, units))
-        wide = Wide(net.first, weight, _writable(data), width, parameters, count, tile, pieces, keep, int(move))
-        shared = [
-            ((net.layers + 1) * height, row), (height, row), (2, count, height), (len(model.readout), row),
-            (pieces, count * width), (keep, entries * count), (_REPEAT * parameters,),
-            (pieces, _REPEAT * parameters) if move else (1, 1),
-        ]  # fmt: skip
+        keep = 1 + model.keep if gradient and tape <= max(_TAPE, entries * parameters) else 0
         threads = min(self._threads, pieces)
         own: list[Shape] = [(3, tile * count), (tile * parameters,)]
-        return _Plan(
-            wide, model if gradient else model._replace(loss=-1), samples, height, self._outputs, threads,
-            (*shared, *own * threads),
+        shapes = (
+            ((net.layers + 1) * height, row), (height, row), (2, count, height), (len(model.readout), row),
+            (pieces, count * self._width), (keep, entries * count), (_REPEAT * parameters,),
+            (pieces, _REPEAT * parameters) if move else (1, 1), *own * threads,
         )  # fmt: skip
+        return (tile, pieces, keep), height, threads, shapes
 
 
 class Moved(NamedTuple):
