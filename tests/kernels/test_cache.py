@@ -72,16 +72,16 @@ def copy(tmp_path):
 
 
 EDITS = [  # file, old, new, whether results may change
-    ("cpu/functions.py", "tanh(x) = e / (e + 2)", "Hyperbolic tangent", False),
-    ("cpu/functions.py", "# The same in float32", "# In float32", False),
-    ("cpu/matmul_tiles.py", "a tile reaches beyond its array", "no such element", False),
+    ("cpu/elementary.py", "tanh(x) = e / (e + 2)", "Hyperbolic tangent", False),
+    ("cpu/elementary.py", "# The same in float32", "# In float32", False),
+    ("cpu/vectors.py", "a tile reaches beyond its array", "no such element", False),
     ("cpu/backend.py", "expected {net.first[-1]} entries", "expected entries", False),
     ("cpu/chunks.py", "    count = 1\n", "\n    count = (1)\n", False),
     ("gpu/cuda/network.cu", "// ", "// Note: ", False),
     ("gpu/diagnose.py", "NEWEST = 12, 13", "NEWEST = 12, 14", False),
     ("cpu/functions.py", "0.7071067811865476", "0.7071067811865475", True),
     ("cpu/forward_backward.py", "out_row[m] += factor", "out_row[m] -= factor", True),
-    ("cpu/functions.py", '{"contract"}', '{"contract", "nsz"}', True),
+    ("cpu/flags.py", '{"contract"}', '{"contract", "nsz"}', True),
     ("cpu/chunks.py", "_CHUNKS = 16", "_CHUNKS = 8", True),
     ("cpu/backend.py", "8 if width <= 8", "8 if width <= 16", True),
     ("gpu/cuda/network.cu", "+=", "-=", True),

@@ -1,5 +1,8 @@
 """Codes of activations and losses in compiled kernels."""
 
 ACTIVATION_CODES = {"linear": 0, "tanh": 1, "relu": 2, "squared_relu": 3, "regularised_relu": 4, "gelu": 5, "sin": 6}
+OWN = 7  # an activation of the user's, called through a pointer
 LOSS_CODES = {"squared": 0, "cross_entropy": 1}
-STORED_SLOPES = frozenset({3, 4, 5, 6})  # activations whose slope is stored; for the others the value determines it
+STORED_SLOPES = frozenset(
+    {3, 4, 5, 6, OWN}
+)  # activations whose slope is stored; for the others the value determines it

@@ -42,10 +42,11 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     Parameters
     ----------
     backend : {"cpu", "gpu", "reference", "auto"}
-        ``cpu`` compiles the built-in blocks, activations and losses; user-defined ones run in NumPy, in blocks of
-        samples. If Numba's compiler is disabled, ``cpu`` falls back to ``reference``, with a log message. ``gpu`` runs
-        the built-in ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a
-        working device, else ``cpu``; the choice and its reason are logged (:mod:`wgflow.kernels.auto`).
+        ``cpu`` compiles the built-in blocks, activations and losses, and an activation of the user's where Numba can
+        (:mod:`wgflow.kernels.cpu.own_activation`); other user-defined ones run in NumPy, in blocks of samples. If
+        Numba's compiler is disabled, ``cpu`` falls back to ``reference``, with a log message. ``gpu`` runs the built-in
+        ones on the current CUDA device. ``auto`` is ``gpu`` for a large problem on a machine with a working device,
+        else ``cpu``; the choice and its reason are logged (:mod:`wgflow.kernels.auto`).
     problem : Problem
         The problem to evaluate.
     threads : int, optional
@@ -75,7 +76,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         return Reference(problem, threads)
     if backend == "cpu":
         from wgflow.kernels import cache
-        from wgflow.kernels.cpu.backend import Cpu, compilable
+        from wgflow.kernels.cpu.backend import Cpu, compilable, compilable_apart_from_activation
         from wgflow.kernels.numpy_blocked import NumpyBlocked
 
         if compilable(problem) and cache.compiles():
@@ -83,6 +84,12 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         if compilable(problem):
             _only_double(dtype, "without Numba's compiler (NUMBA_DISABLE_JIT=1) backend 'cpu'")
             return select("reference", problem, threads)
+        if compilable_apart_from_activation(problem) and cache.compiles():
+            from wgflow.kernels.cpu.own_activation import compiled_activation
+
+            own = compiled_activation(problem.activation, dtype)
+            if own is not None:
+                return Cpu(problem, threads, dtype, own)
         _only_double(dtype, "a block, activation or loss of your own")
         return NumpyBlocked(problem, threads)
     from wgflow.kernels.gpu.backend import Gpu

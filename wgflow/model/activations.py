@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,20 @@ from wgflow.base.user_objects import Candidate, contradicted, try_once
 from wgflow.base.validate import real, whole
 
 _Function = Callable[[NDArray[Any]], NDArray[Any]]
+_BY_COMPLEX_STEP: Any = None
+
+
+@dataclass(frozen=True)
+class ComplexStep:
+    """Derivative Im f(z + i h) / h of an analytic function; h is so small that nothing is left of its square."""
+
+    value: _Function
+    h: ClassVar[float] = 1e-40
+
+    def __call__(self, z: NDArray[Any]) -> NDArray[Any]:
+        """The derivative at z, elementwise."""
+        out: NDArray[Any] = np.imag(self.value(z + 1j * self.h)) / self.h
+        return out
 
 
 @dataclass(frozen=True)
@@ -33,8 +47,11 @@ class Activation(Copyable):
     ----------
     name : str
         Name in studies and files.
-    value, slope : callable
-        sigma(z) and sigma'(z), elementwise on an array of any shape.
+    value : callable
+        sigma(z), elementwise on an array of any shape.
+    slope : callable, optional
+        sigma'(z), likewise. By default a complex step, which is exact to rounding if ``value`` takes complex arrays and
+        uses analytic functions alone (no abs, which drops the imaginary part), and is tested against differences.
     degree : int or None
         k if sigma(c z) = c**k sigma(z) for all c > 0, None if sigma is not positively homogeneous.
     parameter : float, optional
@@ -45,10 +62,14 @@ class Activation(Copyable):
 
     name: str
     value: _Function
-    slope: _Function
+    slope: _Function = _BY_COMPLEX_STEP
     degree: int | None = None
     parameter: float | None = None
     builtin: bool = False
+
+    def __post_init__(self) -> None:
+        if self.slope is _BY_COMPLEX_STEP:
+            object.__setattr__(self, "slope", ComplexStep(self.value))
 
     def spec(self) -> Spec:
         """Plain JSON from which :func:`activation` rebuilds this activation."""
@@ -195,7 +216,9 @@ def _try(candidate: Activation) -> None:
         raise trial.refuse(
             f"slope to be the derivative of value, {expected[where]:.6g} at z = {z[where]:.6g}",
             f"{slope[where]:.6g}",
-            "check sign and factors",
+            "give the slope too: a complex step needs an analytic value"
+            if isinstance(candidate.slope, ComplexStep)
+            else "check sign and factors",
         )
     degree = candidate.degree
     if degree is not None:

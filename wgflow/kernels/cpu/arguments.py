@@ -16,6 +16,13 @@ class Samples(NamedTuple):
     target: NDArray[Any]
 
 
+class CompiledActivation(NamedTuple):
+    """Address of compiled code of an activation of the user's, valid while ``owner`` lives."""
+
+    address: int
+    owner: Any
+
+
 class Model(NamedTuple):
     """What stays the same from one evaluation of a problem to the next.
 
@@ -27,6 +34,8 @@ class Model(NamedTuple):
         Codes; a loss below 0 asks for the outputs alone.
     eta : float
         Parameter of the activation, in the precision of the kernel.
+    own : int
+        Address of an activation of the user's, see :mod:`wgflow.kernels.cpu.own_activation`; 0 for a built-in one.
     keep : int
         1 if the slope of the activation is stored in the forward pass.
     coordinate : int
@@ -40,6 +49,7 @@ class Model(NamedTuple):
     activation: int
     loss: int
     eta: Any
+    own: int
     keep: int
     coordinate: int
     lanes: int

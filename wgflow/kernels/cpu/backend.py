@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
-from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, STORED_SLOPES
+from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, OWN, STORED_SLOPES
 from wgflow.kernels.cpu import compiled, motion
-from wgflow.kernels.cpu.arguments import Model, Samples, Scratch, Stack
+from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples, Scratch, Stack
 from wgflow.kernels.cpu.buffers import BufferPool, Shape, keep_freed_memory
 from wgflow.kernels.cpu.chunks import Chunks, divide
 from wgflow.kernels.cpu.threads import available_threads, run_ranges
@@ -31,9 +31,13 @@ _ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
 
 def compilable(problem: Problem) -> bool:
     """Whether the compiled kernels know the problem's block, activation and loss."""
-    activation, loss = problem.activation, problem.loss
-    known = activation.builtin and activation.name in ACTIVATION_CODES and type(loss) is type(LOSSES.get(loss.name))
-    return known and isinstance(problem.block, Unfolding)
+    activation = problem.activation
+    return activation.builtin and activation.name in ACTIVATION_CODES and compilable_apart_from_activation(problem)
+
+
+def compilable_apart_from_activation(problem: Problem) -> bool:
+    """Whether the compiled kernels know the problem's block and loss."""
+    return isinstance(problem.block, Unfolding) and type(problem.loss) is type(LOSSES.get(problem.loss.name))
 
 
 def group_size(width: int) -> int:
@@ -114,20 +118,28 @@ class Cpu:
     Parameters
     ----------
     problem : Problem
-        A :func:`compilable` problem.
+        A :func:`compilable` problem, or one whose activation is the user's.
     threads : int, optional
         Number of threads; all cores of the process by default.
     dtype : {"float64", "float32"}, optional
         Precision of states, adjoints and sums over samples.
+    own : CompiledActivation, optional
+        Code of an activation of the user's.
     """
 
     name = "cpu"
     motion = motion
 
-    def __init__(self, problem: Problem, threads: int | None = None, dtype: str = "float64") -> None:
+    def __init__(
+        self,
+        problem: Problem,
+        threads: int | None = None,
+        dtype: str = "float64",
+        own: CompiledActivation | None = None,
+    ) -> None:
         self.problem = problem
         self.threads = available_threads() if threads is None else threads
-        self._precision, self._dtype = dtype, np.dtype(dtype)
+        self._precision, self._dtype, self._own = dtype, np.dtype(dtype), own
         self._block = cast(Unfolding, problem.block)
         self._width = problem.shape[1]
         self._units = self._block.units(self._width)
@@ -138,13 +150,14 @@ class Cpu:
         self._sizes = Sizes.of(self._width, outputs)
         readout = np.zeros((self._sizes.outputs, self._sizes.padded), self._dtype)
         readout[:outputs, : self._width] = problem.readout
-        code = ACTIVATION_CODES[problem.activation.name]
+        code = OWN if own else ACTIVATION_CODES[problem.activation.name]
         self._model = Model(
             readout,
             transposed=np.ascontiguousarray(readout.T),
             activation=code,
             loss=LOSS_CODES[problem.loss.name],
             eta=self._dtype.type(problem.activation.parameter or 0.0),
+            own=own.address if own else 0,
             keep=int(code in STORED_SLOPES),
             coordinate=self._width if getattr(self._block, "coordinate_units", False) else 0,
             lanes=64 // self._dtype.itemsize,

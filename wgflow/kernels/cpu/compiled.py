@@ -62,7 +62,7 @@ def motion_kernels() -> Any:
         from numba import bool_, float64, int64, void
 
         from wgflow.kernels.cpu import motion_passes
-        from wgflow.kernels.cpu.functions import EXACT
+        from wgflow.kernels.cpu.flags import EXACT
 
         types = _Types("float64")
         row, matrix, index = types.read_only(float64, 1), types.read_only(float64, 2), types.read_only(int64, 1)
@@ -85,7 +85,7 @@ class _Types:
         self.real: Any = getattr(types, dtype)
         matrix = self.real[:, ::1]
         self.samples = self.group(arguments.Samples, matrix, matrix)
-        self.model = self.group(arguments.Model, matrix, matrix, int64, int64, self.real, int64, int64, int64)
+        self.model = self.group(arguments.Model, matrix, matrix, int64, int64, self.real, *[int64] * 4)
 
     def read_only(self, kind: Any, dimensions: int) -> Any:
         """Array that is not written to, which writable ones satisfy too."""
@@ -105,7 +105,7 @@ def _compile(signatures: dict[Any, Any], flags: dict[str, Any] | None = None) ->
     """Functions compiled for one signature each, by name."""
     from numba import njit
 
-    from wgflow.kernels.cpu.functions import FLAGS
+    from wgflow.kernels.cpu.flags import FLAGS
 
     flags = FLAGS if flags is None else flags
     compiled = {}

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import LEAF, activate, pull_back
+from wgflow.kernels.cpu.flags import LEAF
+from wgflow.kernels.cpu.functions import apply, pull_back
 from wgflow.kernels.cpu.groups import CLOSES, COUNT, ENTRY, FLAG, NEXT, OPENS, SLOT, SLOTS, STATE, TRIANGLE, VALUE
 from wgflow.kernels.cpu.input_output import clear, load, output_gradient, read
 from wgflow.kernels.cpu.matmul_tiles import ONE, ROWS, ZERO, correlate, multiply
@@ -61,7 +62,7 @@ def _forward_group(group, stack, model, columns, scratch):
                 for k in range(i, j):
                     _add_scaled(w[(slot + i) // ROWS, width + k, j - i], tape[value + k], z)
             kept = slot + j if model.keep else 0
-            activate(model.activation, model.eta, stack.bias[slot + j], z, scratch.slope[kept])
+            apply(model, stack.bias[slot + j], z, scratch.slope[kept])
     if model.coordinate > 0:
         _scatter_units(group, ca, model.coordinate, columns, tape)
         return

@@ -22,7 +22,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import LEAF, SUM_FLAGS
+from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS
 from wgflow.kernels.cpu.matmul_tiles import ROWS
 
 # Columns of the table of groups

@@ -6,7 +6,7 @@ import math
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 from wgflow.kernels.cpu.matmul_tiles import ROWS, ZERO, multiply
 
 

@@ -19,7 +19,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 from wgflow.kernels.cpu.vectors import BYTES, CHECKED, WIDE, Emitter, within
 
 # int64 rather than Python literals, for each of which Numba would compile a function again

@@ -10,7 +10,7 @@ import math
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import EXACT, SUM_FLAGS
+from wgflow.kernels.cpu.flags import EXACT, SUM_FLAGS
 
 
 @njit(**EXACT)

@@ -15,7 +15,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 from wgflow.kernels.cpu.vectors import BYTES, CHECKED, WIDE, Emitter, within
 
 # Rows of a tile of 1, 2 and 4 vectors: enough sums to hide the latency of a multiply-add, no more than there are

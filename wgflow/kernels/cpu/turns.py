@@ -16,7 +16,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 
 # Places in the array of counters, a cache line apart.
 _DRAWN, _FINISHED, _CLOSED = 0, 8, 16

@@ -12,7 +12,7 @@ from llvmlite import binding, ir
 from numba import config, njit
 from numba.core import cgutils
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 
 _FEATURES: Any = getattr(config, "CPU_FEATURES", None)  # NUMBA_CPU_FEATURES, if someone compiles for another processor
 # 32 registers of 64 bytes with AVX-512, 16 of 32 bytes with AVX2.

@@ -13,7 +13,8 @@ from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import LEAF, activate
+from wgflow.kernels.cpu.flags import LEAF
+from wgflow.kernels.cpu.functions import apply
 from wgflow.kernels.cpu.input_output import output_gradient, read
 from wgflow.kernels.cpu.matmul_tiles import ONE, ZERO
 from wgflow.kernels.cpu.strided_tiles import move, product
@@ -83,7 +84,7 @@ def _values(net, model, shared, begin, count, k, values, slopes):
     product(
         net.units, place, net.parameters, ONE, count, inner, states, state, row, samples, ZERO, values, ZERO, samples
     )
-    activate(model.activation, model.eta, 0.0, values, slopes)
+    apply(model, 0.0, values, slopes)
 
 
 @njit(**LEAF)

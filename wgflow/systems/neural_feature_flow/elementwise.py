@@ -98,7 +98,7 @@ def _compiled() -> Any:
     with cache.exclusive(source):
         from numba import boolean, float64, int64, njit, types, void
 
-        from wgflow.kernels.cpu.functions import FLAGS
+        from wgflow.kernels.cpu.flags import FLAGS
         from wgflow.systems.neural_feature_flow import fused_loops
 
         given = types.Array(float64, 2, "C", readonly=True)  # read-only, which writable arrays satisfy too

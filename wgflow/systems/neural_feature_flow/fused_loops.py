@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.functions import LEAF
+from wgflow.kernels.cpu.flags import LEAF
 from wgflow.kernels.cpu.functions import activate as in_place
 
 
