@@ -115,12 +115,12 @@ def compare(case: Case, programs: Sequence[str], turns: int = 5, threads: int | 
         times: dict[str, list[float]] = {name: [] for name in programs}
         calls = {}
         for name, worker in workers.items():
-            once = worker.ask(calls=1, warm=1)["times"][0]
+            once = worker.ask(calls=1, warm=0)["times"][0]
             calls[name] = max(1 if once > 1 else 3, min(200, round(SHARE / once)))
         for _ in range(turns):
             for name, worker in workers.items():
                 time.sleep(PAUSE)
-                warm = WARM if calls[name] > 1 else 1
+                warm = WARM if calls[name] > 1 else 0  # a call of more than a second wakes everything itself
                 times[name] += worker.ask(calls=calls[name], warm=warm)["times"]
     finally:
         for worker in workers.values():
