@@ -73,7 +73,7 @@ METHOD = """## Method
   it; compiling, or loading compiled kernels, is included.
 - **Steps** are timed between two calls of `on_step`, far from frames: a step has an evaluation, the move, its checks
   and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their depths;
-  it passes 1000 samples at a time through the network, so that its states fit in memory.
+  it passes blocks of samples through the network, of the size that is fastest or fits in memory.
 - **A flow's step** is timed in turns with bare calls of the kernel at the flow's first measure, in one process. The
   file is written to the system's temporary folder.
 - **Programs:**

@@ -123,11 +123,12 @@ def figure(curves: dict[str, list[dict[str, Any]]], style: Any) -> Any:
     times.axhline(1, color=style.GREY, linewidth=1)
     times.text(0.98, 1, "as fast as NumPy", color=style.GREY, fontsize=9.5, ha="right", va="bottom",
                transform=times.get_yaxis_transform())  # fmt: skip
-    time.set(title=f"One step on {_threads(curves)}", ylabel="milliseconds")
-    times.set(title="Ratio to the NumPy loop", ylabel="time of NumPy / time of wgflow")
+    time.set(title=f"One step on {_threads(curves)}", ylabel="time (ms)", yscale="log")
+    times.set(title="Speed relative to NumPy", ylabel="time of NumPy / time of wgflow")
+    style.log_ticks(times)
     for panel in (time, times):
-        panel.set(xscale="log", yscale="log", xlabel="samples $M$")
-        style.log_ticks(panel)
+        panel.set(xscale="log", xlabel="samples $M$")
+        panel.minorticks_off()
         panel.legend(loc="upper left" if panel is time else "best")
     low, high = times.get_ylim()
     times.set_ylim(min(low, 0.5), max(high, 2))

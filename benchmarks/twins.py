@@ -11,8 +11,6 @@ from typing import Protocol
 import numpy as np
 from cases import Arrays, Case
 
-BLOCK = 1000  # samples that pass through the network together, so that the stored states fit in memory
-
 
 class Twin(Protocol):
     """Flow in NumPy."""
@@ -27,6 +25,10 @@ class Twin(Protocol):
 class Wide:
     """L layers x + c_l V_l tanh(U_l x + b_l) of n units each, samples in columns: two matrix products a layer."""
 
+    block = (
+        250  # samples that pass through the network together; fastest by measurement, since the states stay in cache
+    )
+
     def __init__(self, case: Case, data: Arrays) -> None:
         layers, width = case.layers, case.width
         self.u = data.w.reshape(layers, -1, width).copy()
@@ -34,17 +36,17 @@ class Wide:
         self.b = None if case.plain else data.b.reshape(layers, -1, 1).copy()
         self.c = data.weight.reshape(layers, -1)[:, 0]
         self.x, self.y, self.readout = data.start.T.copy(), data.target.T.copy(), data.readout
-        size = min(len(data.start), BLOCK)
+        size = min(len(data.start), self.block)
         self.states, self.hidden = np.empty((layers + 1, width, size)), np.empty((layers, self.u.shape[1], size))
 
     def step(self, h: float) -> float:
         u, v, b, samples, energy = self.u, self.v, self.b, self.x.shape[1], 0.0
         # With one block a layer moves as soon as the backward pass has left it; with more, the moves are added up.
-        one = samples <= BLOCK
+        one = samples <= self.block
         into_u, into_v = (u, v) if one else (np.zeros_like(u), np.zeros_like(v))
         into_b = b if one or b is None else np.zeros_like(b)
-        for low in range(0, samples, BLOCK):
-            x = self.x[:, low : low + BLOCK]
+        for low in range(0, samples, self.block):
+            x = self.x[:, low : low + self.block]
             states, hidden = self.states[:, :, : x.shape[1]], self.hidden[:, :, : x.shape[1]]
             z, r = np.empty(hidden.shape[1:]), np.empty(hidden.shape[1:])
             add, p = np.empty(x.shape), np.empty(x.shape)
@@ -57,7 +59,7 @@ class Wide:
                 np.matmul(v[layer], out, out=add)
                 add *= self.c[layer]
                 np.add(states[layer], add, out=states[layer + 1])
-            error = self.readout @ states[-1] - self.y[:, low : low + BLOCK]
+            error = self.readout @ states[-1] - self.y[:, low : low + self.block]
             energy += 0.5 * np.vdot(error, error) / samples
             np.matmul(self.readout.T, error / samples, out=p)
             for layer in range(len(hidden) - 1, -1, -1):
@@ -89,11 +91,13 @@ class Wide:
 class Deep:
     """One particle a layer, weighted by its gap in depth: x + c_l a_l tanh(w_l . x + b_l); the depths move too."""
 
+    block = 4000  # samples that pass through the network together; the larger, the faster, as far as memory allows
+
     def __init__(self, case: Case, data: Arrays) -> None:
         self.a, self.w, self.b = data.a.copy(), data.w.copy(), None if case.plain else data.b.copy()
         self.tau = data.weight.cumsum()
         self.x, self.y, self.readout = data.start.T.copy(), data.target.T.copy(), data.readout
-        size = min(len(data.start), BLOCK)
+        size = min(len(data.start), self.block)
         self.states, self.hidden = np.empty((len(self.a) + 1, case.width, size)), np.empty((len(self.a), size))
 
     def step(self, h: float) -> float:
@@ -103,8 +107,8 @@ class Deep:
         by_c = np.zeros(len(a) + 1)  # the last stays 0
         c = np.diff(self.tau, prepend=0.0)
         ca, cw = c[:, None, None] * a[:, :, None], c[:, None, None] * w[:, :, None]
-        for low in range(0, samples, BLOCK):
-            x = self.x[:, low : low + BLOCK]
+        for low in range(0, samples, self.block):
+            x = self.x[:, low : low + self.block]
             states, hidden = self.states[:, :, : x.shape[1]], self.hidden[:, : x.shape[1]]
             q, z = np.empty(x.shape[1]), np.empty(x.shape[1])
             add, p = np.empty(x.shape), np.empty(x.shape)
@@ -116,7 +120,7 @@ class Deep:
                 np.tanh(z, out=out)
                 np.multiply(ca[layer], out, out=add)
                 np.add(states[layer], add, out=states[layer + 1])
-            error = self.readout @ states[-1] - self.y[:, low : low + BLOCK]
+            error = self.readout @ states[-1] - self.y[:, low : low + self.block]
             energy += 0.5 * np.vdot(error, error) / samples
             np.matmul(self.readout.T, error / samples, out=p)
             for layer in range(len(hidden) - 1, -1, -1):

@@ -26,7 +26,8 @@ def test_numpy_twin_takes_the_steps_of_the_flow(monkeypatch, scheme, sizes, bloc
     import cases
     import twins
 
-    monkeypatch.setattr(twins, "BLOCK", block)
+    for network in (twins.Wide, twins.Deep):
+        monkeypatch.setattr(network, "block", block)
     case, h = cases.Case(scheme, *sizes, plain=plain), 0.5  # long steps: particles change places under Gaps
     problem, rho, depth = cases.measure(case)
     frames = list(wgflow.Flow(wgflow.Energy(problem, depth), step=h).run(rho, 6 * h))
