@@ -42,7 +42,7 @@ def close(a, b, tolerance):
 @given(
     seed=st.integers(0, 2**32),
     layers=st.lists(st.integers(0, 150), min_size=1, max_size=4).filter(any),
-    samples=st.integers(1, 70),
+    samples=st.integers(1, 90),
     width=st.integers(1, 20),
     outputs=st.integers(1, 9),
     activation=st.sampled_from(sorted(ACTIVATIONS)),

@@ -15,7 +15,7 @@ from wgflow.kernels.cpu.buffers import BufferPool, Shape
 from wgflow.kernels.cpu.threads import run_chunks
 from wgflow.model.depth import Network
 
-_SAMPLES = 200  # most samples
+_SAMPLES = 64  # most samples; with more, they fill vectors and threads as well as units do
 _UNITS = 8  # fewest units of a layer
 _SMALL = 2**15  # values of one layer whose evaluation takes little longer than its calls
 _TILE = 8192  # parameters of a tile at most, 64 KiB
