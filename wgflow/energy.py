@@ -18,7 +18,7 @@ from wgflow.model import depth as depths
 from wgflow.model import regularisers
 from wgflow.model.depth import Depth, Network
 from wgflow.model.particles import Particles
-from wgflow.model.problem import Problem, needs_own
+from wgflow.model.problem import TABLES, Problem, needs_own
 from wgflow.model.regularisers import Regulariser
 
 _QUERIES = 8192  # query points of the first variation per kernel call
@@ -257,7 +257,8 @@ class Energy(Copyable):
             ``"regulariser"``.
         """
         own = dict(own or {})
-        needs_own(spec, own, {"depth": depths.DEPTHS, "regulariser": regularisers.REGULARISERS})
+        tables = {"depth": depths.DEPTHS, "regulariser": regularisers.REGULARISERS}
+        needs_own(spec, own, tables, others=TABLES)
         depth, term = own.pop("depth", spec["depth"]), own.pop("regulariser", spec["regulariser"])
         problem = Problem.from_spec(spec["problem"], data, own)
         return cls(problem, depth, backend, spec["dtype"], threads, term)

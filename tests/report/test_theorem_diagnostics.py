@@ -12,6 +12,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.cli import runs
+from wgflow.report import style
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.sims import run
@@ -106,6 +107,19 @@ def test_an_energy_that_depends_on_flow_time_balances(rng, tmp_path):
         assert plain.relative > 0.2
 
 
+def test_scales_of_the_start_may_be_formulas(rng, tmp_path):
+    problem = wgflow.Problem.padded(rng.normal(size=(20, 3)), rng.normal(size=20))
+    energy, found = wgflow.Energy(problem, "shallow"), []
+    frames = list(wgflow.Flow(energy, step=0.1).run(wgflow.Particles.draw(problem, 12), until=0.2))
+    for scale in ("sqrt(4 * D)", 2 * problem.shape[1] ** 0.5, 1.0):
+        path = tmp_path / f"{scale}.h5"
+        written(path, frames, energy, study={"particles": {"count": 12, "scale": {"a": scale}}})
+        with wgflow.Trajectory(path) as trajectory:
+            found.append(theorem_diagnostics(trajectory, starts=3).support[-1].ratio)
+    assert found[0] == found[1]
+    assert found[0] != found[2]
+
+
 def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
     problem = wgflow.Problem.padded(rng.normal(size=(20, 2)), rng.normal(size=20))
     energy = wgflow.Energy(problem, "shallow")
@@ -117,7 +131,8 @@ def test_masses_that_move_are_compared_in_one_way(rng, tmp_path):
     assert found.distance_method == "sliced"
     assert found.other_terms == ["birth_death"]
     assert {each.radius for each in found.certificates} == {7.0}
-    assert "without birth_death" in theorems.present((found, "run")).draw().axes[0].get_title("left")
+    drawing = style.draw_styled(theorems.present((found, "run")))
+    assert "without birth_death" in drawing.axes[0].get_title("left")
 
 
 def test_parameters_that_are_all_zero_have_a_ball(rng, tmp_path):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,13 +11,13 @@ from numpy.typing import ArrayLike
 
 from wgflow.base.copies import Copyable
 from wgflow.base.errors import InputError
-from wgflow.base.registry import unknown
+from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Spec
 from wgflow.base.user_objects import is_builtin, recorded_spec
 from wgflow.base.validate import finite_array
 from wgflow.model import activations, blocks, losses
 
-_TABLES: dict[str, Mapping[str, object]] = {
+TABLES: Mapping[str, Mapping[str, object]] = {  # built-in objects by kind
     "block": blocks.BLOCKS,
     "activation": activations.ACTIVATIONS,
     "loss": losses.LOSSES,
@@ -190,23 +190,25 @@ class Problem(Copyable):
                     f"{expected['sha256'][:12]}..., got another of shape {array.shape}; "
                     "pass the data the spec was made with"
                 )
-        parts: dict[str, Any] = {name: spec[name] for name in _TABLES} | dict(own or {})
-        needs_own(spec, own or {}, _TABLES)
-        for kind in parts:
-            if kind not in _TABLES:
-                raise unknown("kind of object in own", kind, (*_TABLES, "depth", "regulariser"))
-        parts |= {name: data[name] for name in spec["data"]}
-        return cls(**parts)
+        needs_own(spec, own or {}, TABLES)
+        parts: dict[str, Any] = {name: spec[name] for name in TABLES} | dict(own or {})
+        return cls(**parts, **{name: data[name] for name in spec["data"]})
 
 
-def needs_own(spec: Spec, own: Container[str], tables: Mapping[str, Mapping[str, object]]) -> None:
+def needs_own(
+    spec: Spec, own: Iterable[str], tables: Mapping[str, Mapping[str, object]], others: Iterable[str] = ()
+) -> None:
     """Refuse a name in a spec that is in no registry, an object of the user's, unless its kind is among ``own``.
+
+    Kinds in ``own`` that are neither in ``tables`` nor among the ``others`` are refused too.
 
     Raises
     ------
     InputError
         With the argument that passes the object.
     """
+    for kind in own:
+        check_name("kind of object in own", kind, (*tables, *others))
     for kind, table in tables.items():
         entry = spec[kind]
         name = entry["name"] if isinstance(entry, Mapping) else entry

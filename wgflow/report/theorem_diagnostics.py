@@ -15,6 +15,7 @@ from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.study.schema import Member
+from wgflow.systems.residual import initial_scale
 from wgflow.theory import distances, reference_laws
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.assumption_panel import check_assumptions
@@ -131,8 +132,8 @@ def theorem_diagnostics(
             f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
         )
     first, last = trajectory[0], trajectory[-1]
-    scale = Member.of(trajectory.parameters["study"]).particles.scale
-    law = reference_laws.initial_law(energy.problem, scale or None)
+    scale = initial_scale(energy.problem, Member.of(trajectory.parameters["study"]))
+    law = reference_laws.initial_law(energy.problem, scale)
     estimator = SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)

@@ -16,6 +16,8 @@ from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.study.tables import FlowTable
 
+STEP_OVERHEAD = 2e4  # work of a step of any size
+
 
 class Setup(NamedTuple):
     """Objects of a member.

@@ -28,12 +28,11 @@ from wgflow.study.messages import naming
 from wgflow.study.schema import Member
 from wgflow.study.tables import FlowTable, LayersTable
 from wgflow.systems.problem import problems
-from wgflow.systems.protocol import Observable, Setup, System
+from wgflow.systems.protocol import STEP_OVERHEAD, Observable, Setup, System
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 
 _TRANSPORT: dict[str, type[Birth | BirthDeath]] = {"birth_death": BirthDeath, "birth": Birth}
-_STEP_OVERHEAD = 2e4  # work of a step of any size
 # Largest parameter of a start up to which another seed's start is finite too: entries drawn lie within 1e17 of each
 # other in ratio, and the largest exponent is 308, which the square of a parameter must not exceed.
 _TAME = 1e120
@@ -99,16 +98,14 @@ class ResidualMeasure(System):
                 "flow.mobility: expected no group pinned at 0 with births, which move all of a particle; drop one"
             )
         energy = Energy(problem, depth, backend, member.dtype, threads, term)
-        samples, width, outputs, _ = problem.shape
-        letters = (width, outputs, samples, member.count, member.layers)
-        names = dict(zip(formulas.LETTERS, letters, strict=True))
-        scale = _numbers("particles.scale", member.particles.scale, names)
+        scale = initial_scale(problem, member)
+        names = _sizes(problem, member) | scales(problem, scale)
         flow = Flow(
             energy,
             table.integrator,
             _rule(table),
             table.boundary,
-            _numbers("flow.mobility", table.mobility, names | scales(problem, scale)),
+            _numbers("flow.mobility", table.mobility, names),
             [_operator(ingredient.model_dump() | {"seed": member.seed}, member) for ingredient in table.ingredients],
             table.batch,
             member.seed,
@@ -133,7 +130,7 @@ class ResidualMeasure(System):
         """Work of one unit of flow time: entries of the network times samples times parameters, step by step."""
         samples, _, _, parameters = setup.energy.problem.shape
         entries, batch = len(setup.energy.depth.network(setup.start).particle), member.flow.batch or samples
-        return float((entries * min(samples, batch) * parameters + _STEP_OVERHEAD) / member.flow.step)
+        return float((entries * min(samples, batch) * parameters + STEP_OVERHEAD) / member.flow.step)
 
     def memory(self, setup: Setup, threads: int) -> int:
         """Bytes of one evaluation."""
@@ -150,6 +147,18 @@ class ResidualMeasure(System):
 def _problem(plan: RunPlan) -> Problem:
     with naming(plan.label):
         return problems(plan.member)[0]
+
+
+def initial_scale(problem: Problem, member: Member) -> dict[str, float]:
+    """Standard deviations of the start by parameter group, as far as the member states them, formulas evaluated."""
+    return _numbers("particles.scale", member.particles.scale, _sizes(problem, member))
+
+
+def _sizes(problem: Problem, member: Member) -> dict[str, float]:
+    """What the letters of formulas stand for."""
+    samples, width, outputs, _ = problem.shape
+    letters = (width, outputs, samples, member.count, member.layers)
+    return dict(zip(formulas.LETTERS, letters, strict=True))
 
 
 def _numbers(table: str, entries: Mapping[str, float | str], names: Mapping[str, float]) -> dict[str, float]:

@@ -70,7 +70,11 @@ def test_a_run_through_a_file_takes_the_same_steps(system, begin, method, stop, 
         for frame in whole[: stop + 1]:
             writer.append(frame)
     with Trajectory(path) as trajectory:
+        with pytest.raises(InputError, match="unknown kind of object in own 'block': expected one of h1, h2, loss"):
+            from_trajectory(trajectory, own={"block": None})
+        assert from_trajectory(trajectory, "reference").backend == "reference"
         again = from_trajectory(trajectory)
+        assert again.backend == "cpu"
         assert again.spec() == system.spec()
         rest = list(Motion(again, method, "heun", 0.05).run(trajectory[-1], 0.5))
         assert same(state_of(again, trajectory[-1]), state_of(system, whole[stop]))

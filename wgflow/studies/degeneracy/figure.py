@@ -23,8 +23,8 @@ from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.studies.requirements import at_least, observes, only_varies, varies
 from wgflow.study.tables import NetworkTable
 from wgflow.study.workspace import Workspace
+from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
-_NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
 _STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
 _FALLS = 0.2  # exponent of the last layer from which on units are said to become one
 
@@ -115,7 +115,7 @@ def _degenerate_said(found: Sequence[Spread]) -> str:
         powers = [f"m^-{interval(*rate[:3])}" if rate else "no power that falls" for rate in laws]
         ends = spread.first.mean(axis=0)[-1].min(), spread.last.mean(axis=0)[-1].min()
         out.append(
-            f"{_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
+            f"{KIND_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
             f"{1 + len(powers)} goes like {', '.join(powers)}; at m = {spread.units[-1]} the least of a layer is "
             f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
         )
@@ -140,7 +140,7 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
         style.particle_axis(panel, spread.units, "units of a layer $m$")
         panel.set_ylabel("largest difference of two units")
         what = _what_becomes(spread)
-        panel.set_title(f"{_NAMES[kind]}, {_STARTS[start]}: {what}")
+        panel.set_title(f"{KIND_NAMES[kind]}, {_STARTS[start]}: {what}")
         panel.legend(fontsize=9.5)
     return figure
 

@@ -14,8 +14,8 @@ from wgflow.report.series_change import change
 from wgflow.report.wording import number
 from wgflow.studies.feature_flow.reduce import STRENGTH, Bounded, FlowAndDescent, Run, feature_flow, row, together
 from wgflow.studies.requirements import observes, only_varies
+from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
-_NAMES = {"resnet": "Res-Net", "dnn": "DNN"}
 _DASH = {"resnet": "-", "dnn": (0, (4, 2))}
 
 
@@ -55,7 +55,7 @@ def _how_resolved(flow: Run) -> str:
 
 def _bounds_said(found: Sequence[Bounded]) -> str:
     return "".join(
-        f" On its own features the {_NAMES[net.kind]} of m = {net.units} is {number(net.gap[0])} above the convex "
+        f" On its own features the {KIND_NAMES[net.kind]} of m = {net.units} is {number(net.gap[0])} above the convex "
         f"optimum at the start and {number(net.gap[1])} at the end (regularisers of strength {STRENGTH:g})."
         for net in found
     )
@@ -68,7 +68,7 @@ def _said(found: Sequence[Run]) -> str:
         same = {run.method: run for run in found if (run.kind, run.units) == (kind, largest)}
         one = same.get("descent", next(iter(same.values())))
         text = (
-            f"With m = {largest} the {_NAMES[kind]}'s loss {change(one.s, one.energy, one.diverged)} "
+            f"With m = {largest} the {KIND_NAMES[kind]}'s loss {change(one.s, one.energy, one.diverged)} "
             f"by s = {one.s[-1]:g}" + (f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else "")
         )
         if {"descent", "flow"} <= set(same):
@@ -106,7 +106,7 @@ def _draw(found: Sequence[Run]) -> Figure:
     right.set_title(f"Do units stay apart (m = {widest[0].units})?")
     keys = [Line2D([], [], color=colour[size], label=f"m = {size}") for size in sizes]
     for kind in dict.fromkeys(run.kind for run in found):
-        keys.append(Line2D([], [], color=style.GREY, ls=_DASH[kind], label=_NAMES[kind]))
+        keys.append(Line2D([], [], color=style.GREY, ls=_DASH[kind], label=KIND_NAMES[kind]))
     keys.append(Line2D([], [], color=style.GREY, marker="o", mfc="none", ls="", label="the flow"))
     left.legend(handles=keys, fontsize=9.5)
     keys = [Line2D([], [], color=shade, label=f"layer {k + 2}") for k, shade in enumerate(layers)]

@@ -20,6 +20,7 @@ from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
+from wgflow.systems.residual import initial_scale
 from wgflow.theory import reference_laws
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
@@ -184,10 +185,9 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
 
 
 def _start(trajectory: Trajectory, problem: Problem) -> tuple[str, float, reference_laws.Law]:
-    """Kind of start, t0, and the law of a start with full support, if its scales are numbers."""
-    start = Member.of(trajectory.parameters["study"]).particles
-    plain = all(isinstance(value, int | float) for value in start.scale.values())
-    law = reference_laws.initial_law(problem, start.scale if plain else None)
+    """Kind of start, t0, and the law of a start with full support."""
+    member = Member.of(trajectory.parameters["study"])
+    start, law = member.particles, reference_laws.initial_law(problem, initial_scale(problem, member))
     return start.support, 0.5 if start.t0 is None else float(start.t0), law
 
 

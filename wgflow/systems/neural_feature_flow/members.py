@@ -23,14 +23,13 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
 from wgflow.systems.problem import problems
-from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
+from wgflow.systems.protocol import STEP_OVERHEAD, Observable, Setup, System, refuse_unused
 
 _OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
     "particles": ("count",),
     "flow": ("until", "every", "step", "integrator"),
 }
 _SAMPLE = 2**15  # particles behind the population's Gram matrices
-_STEP_OVERHEAD = 2e4  # work of a step of any size
 _FIRST_UNITS = 256  # of a network, recorded as the observable "units"
 
 
@@ -142,7 +141,7 @@ class FeatureNetwork(System):
             raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
 
         def packed(data: Problem) -> PackedNetwork:
-            options: Any = (table.layers, table.kind, table.h1, table.h2, problem.loss.name)
+            options: Any = (table.layers, table.kind, table.h1, table.h2, problem.loss.name, backend)
             return PackedNetwork(Network(data.x, data.y[:, 0], *options), member.particles.count)
 
         system = packed(problem)
@@ -163,7 +162,7 @@ class FeatureNetwork(System):
         """Work of one unit of flow time, in multiplications."""
         network, units = setup.energy.network, setup.energy.units
         step = 8.0 * network.points * (units**2 * (network.layers - 1) + units * network.inputs)
-        return float((step + _STEP_OVERHEAD) / member.flow.step)
+        return float((step + STEP_OVERHEAD) / member.flow.step)
 
     def memory(self, setup: Setup, threads: int) -> int:
         """Bytes of a step at its largest: weights, their change, features and their drifts."""

@@ -31,6 +31,7 @@ from wgflow.systems.neural_feature_flow.low_rank import AnyArray, LowRank
 from wgflow.systems.neural_feature_flow.state import Adjoint, Drift, Features, Weights
 
 KINDS = {"resnet": True, "dnn": False}  # whether a layer is added to the one below it
+KIND_NAMES = {"resnet": "Res-Net", "dnn": "DNN"}  # in print
 BACKENDS = ("cpu", "reference")
 _TRIED = 8  # training points that a user-defined loss is tried on
 

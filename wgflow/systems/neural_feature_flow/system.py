@@ -63,12 +63,12 @@ class PackedNetwork:
         The training points.
     shape : tuple of int
         m and P, of theta.
+    backend : str
+        That of the network.
     """
 
-    backend = "cpu"
-
     def __init__(self, network: Network, units: int) -> None:
-        self.network, self.units = network, units
+        self.network, self.units, self.backend = network, units, network.backend
         points, inputs, layers = network.points, network.inputs, network.layers
         # of the parts of a row, all but the last
         self._widths = [inputs, *(2 * layers - 1) * [points], *(layers - 1) * [units]]
@@ -132,15 +132,16 @@ def from_trajectory(
     Raises
     ------
     InputError
-        If the run is another system's, or its samples were too large to store.
+        If the run is another system's, its samples were too large to store, or an object of your own is missing or of
+        another kind.
     """
     spec = trajectory.parameters["energy"]
     if "network" not in spec:
         name = spec.get("depth", {}).get("name", "unknown")
         raise InputError(f"{trajectory.path}: expected a run of a feature network, got one under depth {name}")
     stored = trajectory.samples()
+    needs_own(spec["network"], own or {}, {"h1": ACTIVATIONS, "h2": ACTIVATIONS, "loss": LOSSES})
     about = spec["network"] | dict(own or {})
-    needs_own(about, own or {}, {"h1": ACTIVATIONS, "h2": ACTIVATIONS, "loss": LOSSES})
     h2 = about["h2"] if about["kind"] == "resnet" else "tanh"
     network = Network(
         stored["x"], stored["y"][:, 0], about["layers"], about["kind"], about["h1"], h2, about["loss"], backend
