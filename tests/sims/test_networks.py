@@ -158,6 +158,7 @@ def test_starts(start):
         np.testing.assert_array_equal(np.asarray(state.weights.inner), expected[start]().inner)
     assert (flow.defect(network, state).largest > 1e-6) == (start == "ideal")
     assert len(setup.start) == 12
+    assert members.build(member(network={"start": start, "kind": "dnn"}), "reference").energy.backend == "reference"
     assert setup.energy.pack(state).shape == (12, setup.energy.problem.shape[3])
 
 

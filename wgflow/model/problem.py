@@ -191,8 +191,8 @@ class Problem(Copyable):
                     "pass the data the spec was made with"
                 )
         needs_own(spec, own or {}, TABLES)
-        parts: dict[str, Any] = {name: spec[name] for name in TABLES} | dict(own or {})
-        return cls(**parts, **{name: data[name] for name in spec["data"]})
+        parts: dict[str, Any] = {name: spec[name] for name in TABLES} | {name: data[name] for name in spec["data"]}
+        return cls(**parts | dict(own or {}))
 
 
 def needs_own(

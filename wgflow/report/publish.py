@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -20,6 +21,9 @@ from wgflow.studies import registry
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
+if TYPE_CHECKING:
+    from rich.table import Table
+
 # Entries of a provenance that the page shows.
 _SHOWN = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
 
@@ -31,7 +35,7 @@ def publish(
     provenance: Spec,
     notes: Sequence[str],
     progress: Callable[[str], None],
-) -> tuple[list[str], list[str], dict[str, list[Spec]]]:
+) -> tuple[list[str], list[str], list[Table]]:
     """Write the summary, the figures and their tables, and the page into a run's folder.
 
     Parameters
@@ -51,8 +55,8 @@ def publish(
 
     Returns
     -------
-    written, findings, tables : list of str, list of str, dict
-        Names of the files; findings of the figures and warnings; tables of the figures and of the members.
+    written, findings, tables : list of str, list of str, list of Table
+        Names of the files; findings of the figures and warnings; tables of the members and the figures for a terminal.
     """
     study = work.study
     progress("summary")
@@ -94,7 +98,8 @@ def publish(
         page = build_page(study, findings, figures, readable, provenance, [*notes, *warnings], moving)
         work.write_text("report.html", page)
         files.append("report.html")
-    return files + images, [*findings, *warnings], tables
+    shown = summary.tables(study["name"], study["question"], tables, draw.values())
+    return files + images, [*findings, *warnings], shown
 
 
 def add_theorems(

@@ -11,7 +11,6 @@ from wgflow.base.errors import InputError, LostError, TrajectoryError, Workspace
 from wgflow.base.terminal import console, printable, progress_bar, say
 from wgflow.base.types import Spec
 from wgflow.model import data_files
-from wgflow.report import summary
 from wgflow.report.publish import publish
 from wgflow.sims import pool, run_member
 from wgflow.sims.run_member import Outcome
@@ -92,7 +91,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
         work.event("done")
     if not options.quiet:
         out = console()
-        for table in summary.tables(study.name, study.question, tables, run.draw.values()):
+        for table in tables:
             out.print(table)
         for finding in findings:
             out.print(printable(finding))
