@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 import scipy
 from numba import cfunc, njit, types
-from numba.core.errors import NumbaError
 from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 from scipy import special
@@ -41,8 +40,10 @@ def compiled_activation(activation: Activation, dtype: str) -> CompiledActivatio
 
     Which of these it is, and why, is logged once.
     """
-    code = _compiled(_Function(activation.value), _Function(activation.slope), activation.name, dtype)
-    if code is None:
+    try:
+        code = _compiled(_Function(activation.value), _Function(activation.slope), activation.name, dtype)
+    except Exception as error:  # Numba's compiler raises errors of many kinds
+        _say_in_numpy(activation.name, " ".join(str(error).split())[:300] or type(error).__name__)
         return None
     with np.errstate(all="ignore"):
         wrong = _difference(activation, code, dtype)
@@ -50,6 +51,11 @@ def compiled_activation(activation: Activation, dtype: str) -> CompiledActivatio
         logger.warning(_IN_NUMPY, activation.name, wrong)
         return None
     return code
+
+
+@functools.cache
+def _say_in_numpy(name: str, reason: str) -> None:
+    logger.info(_IN_NUMPY, name, reason)
 
 
 class _Function:
@@ -94,12 +100,8 @@ class _Same:
 
 
 @functools.lru_cache(_KEPT)
-def _compiled(value: _Function, slope: _Function, name: str, dtype: str) -> CompiledActivation | None:
-    try:
-        code = _compile(value.function, slope.function, dtype)
-    except (NumbaError, NotImplementedError, TypeError, ValueError, AttributeError) as error:
-        logger.info(_IN_NUMPY, name, " ".join(str(error).split())[:300])
-        return None
+def _compiled(value: _Function, slope: _Function, name: str, dtype: str) -> CompiledActivation:
+    code = _compile(value.function, slope.function, dtype)
     logger.info("activation %r is compiled into the kernel", name)
     return code
 
