@@ -222,25 +222,32 @@ def _figure(results: dict[str, Any], style: Any) -> Any:
     row = results["table"][0]
     case, timings = Case(**row["case"]), row["timings"]
     names = [name for name in LABELS if name in timings and name not in ("dgemm", "sgemm")][::-1]
-    times = [1e3 * timings[name]["median"] for name in names]
-    own = timings["wgflow"]["median"]
-    colours = [style.COLOURS[0] if name.startswith("wgflow") else style.GREY for name in names]
-    axes[0].barh([LABELS[name] for name in names], times, color=colours)
+    own, longest = timings["wgflow"]["median"], 1e3 * max(timings[name]["high"] for name in names)
     for place, name in enumerate(names):
-        ratio = timings[name]["median"] / own
-        text = f" {time_label(timings[name]['median'])}" + (f", {ratio:.0f}×" if ratio >= 2 else "")
-        axes[0].text(times[place], place, text, va="center", fontsize=9.5)
-    axes[0].set(xscale="log", xlabel="milliseconds of one evaluation", title=case.label, xlim=(1, max(times) * 8))
+        low, median, high = (1e3 * timings[name][quartile] for quartile in ("low", "median", "high"))
+        colour = style.COLOURS[0] if name.startswith("wgflow") else style.INK
+        axes[0].errorbar(median, place, xerr=[[median - low], [high - median]], fmt="o", color=colour)
+        text = time_label(1e-3 * median) + (f", {1e-3 * median / own:.0f}×" if median >= 2e3 * own else "")
+        axes[0].text(1.2 * high, place, text, va="center", fontsize=9.5)
+    axes[0].set_yticks(range(len(names)), [LABELS[name] for name in names])
     axes[0].grid(axis="y", visible=False)
+    axes[0].set(xscale="log", xlabel="time (ms), median and quartiles", title=f"One evaluation: {case.label}")
+    axes[0].set(xlim=(0.5e3 * min(timings[name]["low"] for name in names), 5 * longest))
     for panel, (axis, rows) in zip(axes[1:], results["curves"].items(), strict=True):
         sizes = [each["case"][axis] for each in rows]
         for program in _curve_programs(rows)[::-1]:
             colour, mark = (style.COLOURS[0], "o") if program == "wgflow" else (style.COLOURS[1], "s")
             spent = [1e3 * each["timings"][program]["median"] for each in rows]
-            label = f"{LABELS[program]}: {AXES[axis]}$^{{{exponent(rows, axis, program):.2f}}}$"
+            label = f"{LABELS[program]}: ${AXES[axis]}^{{{exponent(rows, axis, program):.2f}}}$"
             panel.plot(sizes, spent, marker=mark, color=colour, label=label)
         others = ", ".join(f"{AXES[name]} = {rows[0]['case'][name]}" for name in AXES if name != axis)
-        panel.set(xscale="log", yscale="log", xlabel=AXES[axis], ylabel="milliseconds", title=f"Gaps, {others}")
+        panel.set(
+            xscale="log",
+            yscale="log",
+            xlabel=f"${AXES[axis]}$",
+            ylabel="time (ms)",
+            title=f"One evaluation: Gaps, {others}",
+        )
         panel.set_xticks(sizes, [str(size) for size in sizes])
         panel.minorticks_off()
         panel.legend(loc="upper left")
