@@ -2,7 +2,7 @@
 
 #define KEEPS_SLOPE(code) ((code) >= 3)  // the slope of the others follows from the value
 
-// A code as a type, so that a loop over units has no switch in it.
+// A code as a type, so that loops over units contain no switch.
 template <int code> struct Activation {
     // sigma(z), and sigma'(z) for those whose slope is kept.
     static DEVICE REAL value(REAL eta, REAL z, REAL& slope)
@@ -45,14 +45,14 @@ template <int code> struct Activation {
     default: { typedef Activation<6> Sigma; __VA_ARGS__; }                \
     }
 
-// sigma' from the value h, or the one kept.
+// sigma' from the value h, or the stored one.
 DEVICE REAL slope_from(int code, REAL h, REAL kept)
 {
     return code == 1 ? REAL(1) - h * h : code == 2 ? (h <= REAL(0) ? REAL(0) : REAL(1)) : code == 0 ? REAL(1) : kept;
 }
 
-// Loss of one sample with these outputs, which its gradient in them takes the place of; the K numbers of `target` and
-// `output` are as far apart as their strides say.
+// Loss of one sample; its gradient in the outputs replaces the outputs. The K numbers of `target` and `output` have the
+// given strides.
 DEVICE double replace_by_gradient(int loss, int outputs, const REAL* target, Int target_stride, REAL* output, Int stride)
 {
     double total = 0;

@@ -1,9 +1,9 @@
-// What all kernels share. REAL is float or double, by the compiler's options.
+// Definitions shared by all kernels. REAL is float or double, set by a compiler option.
 //
 // Rules that keep the source testable without a device: shared memory through SHARED alone, no warp shuffles, no
-// atomics on floating-point numbers, no #include, and no assembler but that of the copies and stores below. Kernels take
-// pointers, long long and double, nothing else; threads of a block stride over the work, so that any number of them
-// gives the same bits.
+// atomics on floating-point numbers, no #include, and no assembler but that of the copies and stores below. Kernels
+// take pointers, long long and double, nothing else; threads of a block stride over the work, so that any number of
+// them gives the same bits.
 
 #ifndef WGFLOW_HOST  // on the host the tests define these instead
 #define KERNEL extern "C" __global__ void
@@ -22,8 +22,8 @@
     asm volatile("st.shared.v4.f32 [%0], {%1, %2, %3, %4};" ::"r"((unsigned)__cvta_generic_to_shared(to)),         \
                  "f"(float((v)[0])), "f"(float((v)[1])), "f"(float((v)[2])), "f"(float((v)[3])) : "memory")
 
-// Copies of 16 bytes from global to shared memory that go on while a thread does other work. SENT() closes a batch of a
-// thread's; LANDED(n) waits until all but its last n batches are there, for the others to see after the next barrier.
+// Asynchronous copies of 16 bytes from global to shared memory. SENT() closes a thread's batch; LANDED(n) waits until
+// all but its last n batches have arrived, which other threads see after the next barrier.
 #if __CUDA_ARCH__ >= 800
 #define SEND(to, from)                                                       \
     asm volatile("cp.async.cg.shared.global [%0], [%1], 16;" ::"r"(          \
@@ -40,10 +40,10 @@
 
 typedef long long Int;
 
-// For a kernel that wants two blocks of 256 threads on a multiprocessor in float32, one in float64: registers for them.
+// For a kernel that needs registers for two blocks of 256 threads per multiprocessor in float32, for one in float64.
 #define TWO_BLOCKS __launch_bounds__(256, 8 / sizeof(REAL))
 
-// First and last index of a thread's share when all threads of all blocks stride over `count` things.
+// Loop over a thread's share of `count` items, when all threads of all blocks stride over them.
 #define EACH(i, count) for (Int i = BLOCK * THREADS + THREAD; i < (count); i += BLOCKS * THREADS)
-// The same within one block, for less than 2^31 things.
+// The same within one block, for fewer than 2^31 items.
 #define EACH_HERE(i, count) for (int i = THREAD; i < (count); i += THREADS)

@@ -1,5 +1,5 @@
-// Layer by layer, for wide layers and wide states: the products are the library's, here is what stands between them.
-// States and values are (rows, samples of a part of all samples), the units of one layer are `entry * units` and on.
+// Layer by layer, for wide layers and wide states: the library computes the products, these kernels what lies between.
+// States and values are (rows, samples of a part of all samples), the units of one layer begin at `entry * units`.
 
 // w, a, c w, c a, (count, D), and b, (count,), of the units of one layer; see `stack`.
 KERNEL layer_parameters(const double* theta, Int parameters, const Int* particle, const double* weight,
@@ -20,7 +20,7 @@ KERNEL layer_parameters(const double* theta, Int parameters, const Int* particle
     }
 }
 
-// Columns `low` and on of the states at depth 0, or of those that `rows` names if `some`.
+// Columns from `low` on of the states at depth 0, or of the samples listed in `rows` if `some`.
 KERNEL layer_start(const REAL* start, const Int* rows, Int some, Int all_samples, Int low, Int width, Int samples,
                    REAL* out_state)
 {
@@ -50,8 +50,8 @@ DEVICE void copy_piece(int count, const REAL* __restrict__ from, REAL* __restric
 
 #define PIECE 1024  // of a row
 
-// h = sigma(z + b) in place of z, (count, samples), and the slope if it is kept; and a copy of the state, of `width` rows
-// or none.
+// h = sigma(z + b) in place of z, (count, samples), and the slope if it is stored; and a copy of the state, of `width`
+// rows or none.
 KERNEL layer_activate(const REAL* bias, Int code, double eta, Int count, Int samples, Int keep, const REAL* state,
                       Int width, REAL* out_value, REAL* out_slope, REAL* out_state)
 {
@@ -68,7 +68,8 @@ KERNEL layer_activate(const REAL* bias, Int code, double eta, Int count, Int sam
     }
 }
 
-// Outputs (K, all) from those of a part, (K, samples), the losses if asked for, and the gradients in place of the outputs.
+// Outputs (K, all) from those of a part, (K, samples), the losses if asked for, and the gradients in place of the
+// outputs.
 KERNEL layer_losses(Int mode, Int loss, Int outputs, const REAL* target, const Int* rows, Int some, Int all_samples,
                     Int low, Int samples, Int total, REAL* made, REAL* out_output, double* out_loss)
 {
@@ -81,7 +82,7 @@ KERNEL layer_losses(Int mode, Int loss, Int outputs, const REAL* target, const I
     }
 }
 
-// r = q sigma' in place of q for every so many of a row, and their sum.
+// r = q sigma' in place of q for a strided part of a row, and their sum.
 DEVICE double pull_back(int code, Int from, Int samples, const REAL* __restrict__ h, const REAL* __restrict__ slope,
                         REAL* __restrict__ q)
 {
@@ -105,12 +106,12 @@ KERNEL layer_pull_back(Int code, const REAL* value, const REAL* slope, Int keep,
         EACH_HERE(i, LANES) lane[i] = pull_back(int(code), i, samples, value + at, kept, out_q + at);
         sum_lanes(lane, LANES);
         if (THREAD == 0) out_sum[row] = lane[0];
-        BARRIER();  // the next row takes the lanes
+        BARRIER();  // the next row reuses the lanes
     }
 }
 
-// d_theta g of the entries of a layer, (E, P): means over `total` samples from the sums by unit d_a, d_w, (count, D), and
-// d_b, (count,), added to what other parts of the samples gave if `add`.
+// d_theta g of the entries of a layer, (E, P): means over `total` samples from the sums by unit d_a, d_w, (count, D),
+// and d_b, (count,), added to what other parts of the samples gave if `add`.
 KERNEL layer_slopes(const REAL* by_a, const REAL* by_w, const double* by_b, Int parameters, const Int* target, Int units,
                     Int width, Int entry, Int entries, Int total, Int add, double* out_slope)
 {
@@ -148,6 +149,6 @@ KERNEL layer_values(const REAL* by_a, const double* theta, Int parameters, const
         }
         sum_lanes(lane, ENTRY_LANES);
         if (THREAD == 0) out_value[entry + e] = lane[0] / double(total) + (add ? out_value[entry + e] : 0.0);
-        BARRIER();  // the next entry takes the lanes
+        BARRIER();  // the next entry reuses the lanes
     }
 }

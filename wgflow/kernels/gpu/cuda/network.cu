@@ -1,14 +1,15 @@
 // Forward and backward pass of a network of ridge units a sigma(w . x + b), in one launch.
 //
-// A block of threads keeps a tile of samples in shared memory and walks all groups of units in sequence, first forwards,
-// then backwards. A group is up to G consecutive units: several whole layers, or a piece of one wide layer. With layers
-// k(i) and weights c,
+// A block of threads keeps a tile of samples in shared memory and passes through all groups of units in sequence, first
+// forwards, then backwards. A group is up to G consecutive units: several whole layers, or a piece of one wide layer.
+// With layers k(i) and weights c,
 //
 //     z_i = w_i . X + b_i + sum_(k(l) < k(i)) c_l (w_i . a_l) h_l,     X <- X + sum_i c_i a_i h_i,
 //     q_i = a_i . p + sum_(k(l) > k(i)) c_l (w_l . a_i) r_l,  r = q sigma'(z),     p <- p + sum_i c_i w_i r_i:
 //
-// exactly the sequence of layers, as matrix products and one small triangle a sample. X at every group's start and all h
-// lie on a tape, one for each block of threads and used again for its next tile: memory does not grow with M.
+// exactly the sequence of layers, as matrix products and one small triangle per sample. X at the start of every group
+// and all h are stored on a tape, one for each block of threads and reused for its next tile: memory does not grow with
+// M.
 
 // Columns of the table of groups, and flags: several layers; first piece of its layer; last piece.
 #define ENTRY 0
@@ -40,7 +41,7 @@ DEVICE void add_rows(const REAL* triangle, int group, const REAL* x, int stride,
     }
 }
 
-// h in place of the products w . X in `z`, row by row of a group whose later units see the earlier ones.
+// h in place of the products w . X in `z`, row by row, in a group whose later units depend on the earlier ones.
 template <class Sigma>
 DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, int rows, int columns,
                              int stride, REAL eta, REAL* z, REAL* out_h, REAL* out_slope)
@@ -65,7 +66,7 @@ DEVICE void forward_triangle(const REAL* triangle, const REAL* bias, int group, 
     }
 }
 
-// The same for a group without a triangle: every number on its own.
+// The same for a group without a triangle: elementwise.
 template <class Sigma>
 DEVICE void forward_units(const REAL* bias, int rows, int bits, int stride, REAL eta, REAL* z, REAL* out_h,
                           REAL* out_slope)
@@ -130,22 +131,22 @@ DEVICE void send_units(const Group& group, int D, int G, const REAL* units, cons
     if (group.flag & TRIANGLE) send(corner + Int(group.number) * (G * G), triangle, group.slots * G);
 }
 
-// Begin to copy h of a group from the tape, and X at its start if that is not there already.
+// Begin to copy h of a group from the tape, and X at its start unless it is in shared memory already.
 DEVICE void send_kept(const Group& group, int D, int bits, const REAL* tape_state, const REAL* tape_h, REAL* h, REAL* x)
 {
     send_rows(tape_h + (group.slot << bits), h, group.slots, bits);
     if (group.flag & CLOSES) send_rows(tape_state + (group.state * D << bits), x, D, bits);
 }
 
-// All groups for the tiles of this block. What a group needs first, its units' weights, values and states, is on its way
-// while the one before is at work; what its last product needs, while its own first one is.
+// All groups for the tiles of this block. What a group needs first (its units' weights, values and states) is copied
+// while the previous group is computed; what its last product needs, while its first one is computed.
 //
-// start (D, all samples) and target (K, all samples); rows: which samples to use if `some`, else all; samples: how many.
-// groups (count, FIELDS); stacked parameters as `stack` makes them; readout (K', D') and its transpose, padded to
+// start (D, all samples) and target (K, all samples); rows: which samples to use if `some`, else all; samples: how
+// many. groups (count, FIELDS); stacked parameters as `stack` makes them; readout (K', D') and its transpose, padded to
 // multiples of 4; tile B = 8, 16, 32 or 64. tape: `tape_size` numbers a block, holding states (states, D', B), values
 // (slots, B), their slopes (slots, B) if kept, a sum begun by pieces of a wide layer (D', B) and the gradient in the
 // outputs (K', B). parts: (BLOCKS, slots, 2 D' + G + 4), written for every slot in use. mode: the outputs (K, samples)
-// alone, or with the loss of each sample, or with the gradient; what is not asked for is not touched.
+// alone, or with the loss of each sample, or with the gradient; arrays that are not needed are not written.
 #define OUTPUTS 0
 #define LOSSES 1
 #define GRADIENT 2
@@ -165,7 +166,7 @@ KERNEL TWO_BLOCKS network_pass(
     REAL* other = state + D * stride;    // (D', B): X at a group's start
     REAL* h = other + D * stride;        // (G, B)
     REAL* r = h + G * stride;            // (G, B)
-    REAL* inward = r + G * stride;       // (D', G): w or a, turned
+    REAL* inward = r + G * stride;       // (D', G): w or a, transposed
     REAL* outward = inward + D * G;      // (G, D'): c a or c w
     REAL* triangle = outward + D * G;    // (G, G)
     REAL* shift = triangle + G * G;      // (G,)

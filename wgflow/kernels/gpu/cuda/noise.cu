@@ -2,7 +2,7 @@
 
 typedef unsigned long long Word;
 
-// Upper half of a 128-bit product, from products of halves of the factors.
+// Upper half of a 128-bit product, from the products of the factors' halves.
 DEVICE Word upper(Word a, Word b) {
     const Word mask = 0xffffffffULL;
     const Word low = (a & mask) * (b & mask), left = (a >> 32) * (b & mask), right = (a & mask) * (b >> 32);
@@ -65,21 +65,22 @@ DEVICE double normal_of(double u) {
     return q < 0.0 ? -x : x;
 }
 
-// Four words of one row: number n of row i is word n % 4 of the counter of its quad n / 4 (wgflow.base.rng.uniform).
+// Four words of one row: number n of row i is word n % 4 of the counter of group n / 4 (wgflow.base.rng.uniform).
 DEVICE void words_of(Word* c, Int seed, Int stream, Int step, Int row, Int quads, Int quad) {
-    c[0] = (Word)(row * quads + quad) + 1;  // NumPy counts up before it draws
+    c[0] = (Word)(row * quads + quad) + 1;  // NumPy increments the counter before it draws
     c[1] = 0;
     c[2] = (Word)step;
     c[3] = 0;
     philox(c, (Word)seed, (Word)stream);
 }
 
-// theta <- keep theta + spread noise, tau <- tau + spread_tau noise, brought back into [0, 1]; what is not finite stays
-// and is counted, as in move_particles (wgflow.flow.operators.Langevin). shared: TILE + TILE_ROWS doubles.
+// theta <- keep theta + spread noise, tau <- tau + spread_tau noise, with the boundary condition in depth; entries that
+// would not be finite keep their values and are counted, as in move_particles (wgflow.flow.operators.Langevin). shared:
+// TILE + TILE_ROWS doubles.
 KERNEL langevin(Int count, Int parameters, Int seed, Int stream, Int step, double keep, double spread,
-                double spread_tau, Int boundary, const double* board, double* theta, double* tau, double* strange) {
+                double spread_tau, Int boundary, const double* status, double* theta, double* tau, double* strange) {
     SHARED(double, shares);
-    if (board[TROUBLE] >= 0.0) return;
+    if (status[FAILED_STEP] >= 0.0) return;
     const Int tiles = (count + TILE_ROWS - 1) / TILE_ROWS;
     const Int quads = (parameters + 4) / 4;  // of the parameters + 1 numbers of a row
     for (Int tile = BLOCK; tile < tiles; tile += BLOCKS) {

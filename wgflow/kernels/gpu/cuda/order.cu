@@ -1,9 +1,9 @@
-// Order along depth, and where particles lie in the layers. Everything is counted in integers, so exact.
+// Order along depth, and where particles lie in the layers. All counts are integers, hence exact.
 
 #define SPAN 256  // entries that a block reads together
 
 #define ORDERED 16  // particles that a block places together
-#define SHARES 8    // parts of all particles that each of them is compared with side by side
+#define SHARES 8    // parts of all particles, with which a particle is compared in parallel
 
 // Order of the particles by (tau, index), by counting those in front of each; the gap to the one just in front, with
 // tau^(-1) = 0; and inverted[i], how many were in front of i by their ranks `before` and are behind it now.
@@ -47,7 +47,7 @@ KERNEL order_gaps(Int count, const double* tau, const Int* before, Int compare, 
             gap[place] = place == 0 ? tau[i] : tau[i] - last;
             inverted[i] = passed;
         }
-        BARRIER();  // the next particles take the shared memory
+        BARRIER();  // the next particles reuse the shared memory
     }
 }
 

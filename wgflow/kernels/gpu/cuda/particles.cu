@@ -1,26 +1,27 @@
-// What a flow does to its particles between two gradients: velocities, steps, ends of depth, and the sums it goes by.
-// All in double precision. Once trouble is on the board nothing here changes a state any more.
+// What a flow does to its particles between two gradients: velocities, steps, the boundary in depth, and sums over
+// particles. All in double precision. Once the device status holds a failed step, nothing here changes a state any
+// more.
 
 #define TILE_ROWS 8    // particles of a tile
-#define TILE_LANES 32  // shares of a particle's columns
+#define TILE_LANES 32  // threads that share a particle's columns
 #define TILE (TILE_ROWS * TILE_LANES)
-#define FOLD 256       // shares of a sum over tiles
+#define FOLD 256       // partial sums of a sum over tiles
 
-// What the host reads, one array of doubles (wgflow.flow.device_status).
-#define TROUBLE 0  // step at which the flow left the finite numbers, -1 while it has not
-#define REASON 1   // 1: the energy or a velocity there; 2: a particle in the step begun there
-#define ESCAPED 2  // tiles of the last trial with a particle that left the finite numbers
-#define CHANGED 3  // pairs of particles that changed places in the last trial
-#define ASKED 4    // up to four numbers that a step rule asked for
-#define STATES 8   // of both states: energy, dissipation, pairs that have changed places
-#define MADE 14    // length of the step that was tried last if the balance of energy is measured, else 0
-#define SPENT 15   // integral of the dissipation over it
-#define RATES 16   // of both states: dE/ds at a fixed measure
-#define BALANCE 18 // the sums of wgflow.base.energy_balance.EnergyBalance, in its order
+// Device status: one array of doubles that the host reads (wgflow.flow.device_status).
+#define FAILED_STEP 0 // step at which a number was not finite, -1 if there was none
+#define REASON 1      // 1: the energy or a velocity at that step; 2: a particle in the step that began there
+#define ESCAPED 2     // tiles with a particle that was not finite in the last trial step
+#define CHANGED 3     // pairs of particles that changed order in the last trial step
+#define ASKED 4       // up to four numbers computed for a step rule
+#define STATES 8      // of both states: energy, dissipation, pairs that have changed order since the start
+#define MADE 14       // length of the last trial step if the energy balance is measured, else 0
+#define SPENT 15      // integral of the dissipation over it
+#define RATES 16      // of both states: dE/ds at a fixed measure
+#define BALANCE 18    // the sums of wgflow.base.energy_balance.EnergyBalance, in its order
 
 DEVICE bool is_finite(double x) { return x - x == 0.0; }
 
-// Sums of shares[quantity][row][lane] over lanes, then over rows: a tile's part, in an order that no launch changes.
+// Sums of shares[quantity][row][lane] over lanes, then over rows: a tile's part, in an order independent of the launch.
 DEVICE void sum_tile(Int quantities, const double* shares, double* rows, Int tile, Int tiles, bool fresh, double* out) {
     BARRIER();
     EACH_HERE(r, quantities * TILE_ROWS) {
@@ -36,7 +37,7 @@ DEVICE void sum_tile(Int quantities, const double* shares, double* rows, Int til
     }
 }
 
-// Sum over an array by one block, as FOLD shares and a tree over them.
+// Sum over an array by one block: FOLD partial sums, then a binary tree over them.
 template <class Number>
 DEVICE Number fold(Int count, const Number* x, Number* shares) {
     BARRIER();
@@ -53,7 +54,7 @@ DEVICE Number fold(Int count, const Number* x, Number* shares) {
     return shares[0];
 }
 
-// Depth brought back into [0, 1]: 0 clips, 1 reflects, 2 leaves it free (wgflow.model.particles.confine).
+// Boundary condition in depth, [0, 1]: 0 clips, 1 reflects, 2 leaves it free (wgflow.model.particles.confine).
 DEVICE double confine(double tau, Int boundary) {
     if (boundary == 0) return tau < 0.0 ? 0.0 : tau > 1.0 ? 1.0 : tau;
     if (boundary == 2) return tau;
@@ -62,8 +63,9 @@ DEVICE double confine(double tau, Int boundary) {
     return folded > 1.0 ? 2.0 - folded : folded;
 }
 
-// The scheme's velocities with walls and mobility[P + 1], tau's last, for stage `slot` of a step; of each tile the
-// dissipation and how many entries are not finite, sums[slots][2][tiles]. shared: 2 (TILE + TILE_ROWS) doubles.
+// The scheme's velocities with the boundary condition and mobility[P + 1], that of tau last, for stage `slot` of a
+// step; for each tile the dissipation and the number of entries that are not finite, sums[slots][2][tiles]. shared: 2
+// (TILE + TILE_ROWS) doubles.
 template <class InTheta, class InTau>
 DEVICE void velocities(Int count, Int parameters, InTheta in_theta, InTau in_tau, const double* tau, const double* mass,
                        const double* resistance, const double* mobility, Int clip, Int slot, double* v_theta,
@@ -113,8 +115,8 @@ KERNEL velocity_gaps(Int count, Int parameters, const Int* rank, const double* g
                sums, shares);
 }
 
-// Where mass goes to `reach` layers: v_theta = -sum_k S_k d_theta g, v_tau = -sum_k S_k' g; to one layer: nothing moves
-// in depth.
+// Where a particle's mass is shared by `reach` layers: v_theta = -sum_k S_k d_theta g, v_tau = -sum_k S_k' g; with one
+// layer, nothing moves in depth.
 KERNEL velocity_layers(Int count, Int parameters, Int reach, const Int* place, const double* share,
                        const double* share_slope, const double* value, const double* slope, const double* tau,
                        const double* mass, const double* resistance, const double* mobility, Int clip, Int slot,
@@ -170,17 +172,17 @@ KERNEL regularise(Int entries, Int parameters, const Int* particle, const double
     }
 }
 
-// The step that led to a state, in the balance: wgflow.base.energy_balance.EnergyBalance.after.
-DEVICE void add_step(double s, Int state, double rounding, double* board) {
-    double* sums = board + BALANCE;
-    const double* before = board + STATES + 3 * (1 - state);
-    const double* here = board + STATES + 3 * state;
-    const double change = here[0] - before[0] - 0.5 * board[MADE] * (board[RATES] + board[RATES + 1]);
-    const double defect = fabs(change + board[SPENT]);
+// Add the step that led to a state to the energy balance: wgflow.base.energy_balance.EnergyBalance.after.
+DEVICE void add_step(double s, Int state, double rounding, double* status) {
+    double* sums = status + BALANCE;
+    const double* before = status + STATES + 3 * (1 - state);
+    const double* here = status + STATES + 3 * state;
+    const double change = here[0] - before[0] - 0.5 * status[MADE] * (status[RATES] + status[RATES + 1]);
+    const double defect = fabs(change + status[SPENT]);
     const double allowed = rounding * fmax(fmax(fabs(before[0]), fabs(here[0])), sums[1]);
     sums[0] += 1.0;
     sums[1] += fabs(change);
-    sums[2] += board[SPENT];
+    sums[2] += status[SPENT];
     if (here[2] > before[2]) {
         sums[8] += 1.0;
         sums[9] += defect;
@@ -197,47 +199,48 @@ DEVICE void add_step(double s, Int state, double rounding, double* board) {
     sums[7] += change;
 }
 
-// After a velocity at a state: a particle that escaped in the step before, or what is not finite here, becomes trouble;
-// else, if `keep`, energy and dissipation go on the board, and the step before into the balance, of which the penalty
-// times `fading` is dE/ds at a fixed measure. One block. shared: FOLD doubles.
+// After a velocity at a state: a particle that was not finite in the previous step, or a number that is not finite
+// here, makes it a failed step; otherwise, if `keep`, energy and dissipation go into the status and the previous step
+// into the energy balance, where the penalty times `fading` is dE/ds at a fixed measure. One block. shared: FOLD
+// doubles.
 KERNEL judge_velocity(Int step, double s, Int state, Int keep, const double* energy, Int penalties,
                       const double* penalty, double fading, double rounding, Int tiles, const double* sums,
-                      double* board) {
+                      double* status) {
     SHARED(double, shares);
-    if (board[TROUBLE] >= 0.0) return;
+    if (status[FAILED_STEP] >= 0.0) return;
     const double dissipation = fold(tiles, sums, shares);
     const double strange = fold(tiles, sums + tiles, shares);
     const double added = penalties ? fold(penalties, penalty, shares) : 0.0;
     const double total = energy[0] + added;
     if (THREAD != 0) return;
-    if (board[ESCAPED] > 0.0) {
-        board[REASON] = 2.0;
-        board[TROUBLE] = (double)(step - 1);
+    if (status[ESCAPED] > 0.0) {
+        status[REASON] = 2.0;
+        status[FAILED_STEP] = (double)(step - 1);
     } else if (strange > 0.0 || !is_finite(total)) {
-        board[REASON] = 1.0;
-        board[TROUBLE] = (double)step;
+        status[REASON] = 1.0;
+        status[FAILED_STEP] = (double)step;
     } else if (keep) {
-        board[STATES + 3 * state] = total;
-        board[STATES + 3 * state + 1] = dissipation;
-        board[RATES + state] = fading * added;
-        if (board[MADE] > 0.0) add_step(s, state, rounding, board);
+        status[STATES + 3 * state] = total;
+        status[STATES + 3 * state + 1] = dissipation;
+        status[RATES + state] = fading * added;
+        if (status[MADE] > 0.0) add_step(s, state, rounding, status);
     }
 }
 
 // Energy alone, with the regulariser. One block. shared: FOLD doubles.
-KERNEL judge_energy(const double* energy, Int penalties, const double* penalty, double* board) {
+KERNEL judge_energy(const double* energy, Int penalties, const double* penalty, double* status) {
     SHARED(double, shares);
     const double total = energy[0] + (penalties ? fold(penalties, penalty, shares) : 0.0);
-    if (THREAD == 0) board[ASKED] = total;
+    if (THREAD == 0) status[ASKED] = total;
 }
 
-// (theta, tau) + h sum_j weights_j v_j, brought back into [0, 1]. What is not finite stays where it was and is counted,
-// strange[tiles], so that a state always is. shared: TILE + TILE_ROWS doubles.
+// (theta, tau) + h sum_j weights_j v_j, with the boundary condition in depth. An entry that would not be finite keeps
+// its value and is counted, strange[tiles], so that states are always finite. shared: TILE + TILE_ROWS doubles.
 KERNEL move_particles(Int count, Int parameters, Int stages, const double* weights, double h, const double* theta,
                       const double* tau, const double* v_theta, const double* v_tau, Int boundary, Int fresh,
-                      const double* board, double* out_theta, double* out_tau, double* strange) {
+                      const double* status, double* out_theta, double* out_tau, double* strange) {
     SHARED(double, shares);
-    if (board[TROUBLE] >= 0.0) return;
+    if (status[FAILED_STEP] >= 0.0) return;
     const Int tiles = (count + TILE_ROWS - 1) / TILE_ROWS, all = count * parameters;
     for (Int tile = BLOCK; tile < tiles; tile += BLOCKS) {
         EACH_HERE(task, TILE) {
@@ -264,23 +267,23 @@ KERNEL move_particles(Int count, Int parameters, Int stages, const double* weigh
     }
 }
 
-// After a trial from one state to the other: who escaped, who changed places, and, if h > 0, the integral of the
-// dissipation by the method's own rule over its stages. One block. shared: FOLD doubles.
+// After a trial step from one state to the other: particles that were not finite, pairs that changed order and, if h >
+// 0, the integral of the dissipation by the method's own quadrature over its stages. One block. shared: FOLD doubles.
 KERNEL judge_step(Int tiles, const double* strange, Int count, const Int* inverted, double h, Int stages,
-                  const double* weights, const double* sums, Int from, Int to, double* board) {
+                  const double* weights, const double* sums, Int from, Int to, double* status) {
     SHARED(double, shares);
-    if (board[TROUBLE] >= 0.0) return;
+    if (status[FAILED_STEP] >= 0.0) return;
     const double escaped = fold(tiles, strange, shares);
     const Int changed = count ? fold(count, inverted, reinterpret_cast<Int*>(shares)) : 0;
     double mean = 0.0;
     for (Int j = 0; j < stages && h > 0.0; ++j)
         if (weights[j] != 0.0) mean += weights[j] * fold(tiles, sums + 2 * j * tiles, shares);
     if (THREAD != 0) return;
-    board[MADE] = h;
-    board[SPENT] = h * mean;
-    board[ESCAPED] = escaped;
-    board[CHANGED] = (double)changed;
-    board[STATES + 3 * to + 2] = board[STATES + 3 * from + 2] + (double)changed;
+    status[MADE] = h;
+    status[SPENT] = h * mean;
+    status[ESCAPED] = escaped;
+    status[CHANGED] = (double)changed;
+    status[STATES + 3 * to + 2] = status[STATES + 3 * from + 2] + (double)changed;
 }
 
 // sums[3][tiles] of mass (|theta|**2 + tau**2) for the difference of two solutions and for the states before and after
@@ -312,14 +315,15 @@ KERNEL compare_states(Int count, Int parameters, const double* mass, const doubl
     }
 }
 
-// Their sums, and who escaped in the solution of lower order as well. One block. shared: FOLD doubles.
-KERNEL judge_error(Int tiles, const double* sums, const double* strange, double* board) {
+// Their sums, and the particles that were not finite in the solution of lower order as well. One block. shared: FOLD
+// doubles.
+KERNEL judge_error(Int tiles, const double* sums, const double* strange, double* status) {
     SHARED(double, shares);
-    if (board[TROUBLE] >= 0.0) return;
+    if (status[FAILED_STEP] >= 0.0) return;
     for (Int q = 0; q < 3; ++q) {
         const double sum = fold(tiles, sums + q * tiles, shares);
-        if (THREAD == 0) board[ASKED + q] = sum;
+        if (THREAD == 0) status[ASKED + q] = sum;
     }
     const double escaped = fold(tiles, strange, shares);
-    if (THREAD == 0) board[ASKED + 3] = escaped;
+    if (THREAD == 0) status[ASKED + 3] = escaped;
 }

@@ -1,4 +1,4 @@
-// Before and after the pass: parameters stacked by group, and sums of all blocks put together as gradients.
+// Before and after the pass: parameters stacked by group, and gradients from the sums of all blocks.
 //
 // A particle's block is `units` ridge units. Row h of `table`, (units, 2 D + 1), says where [a | w | b] of unit h come
 // from: a column of theta, or the constants below. `target` (P,) is its inverse: the place in the table of a column.
@@ -11,9 +11,9 @@ DEVICE double parameter(const double* particle, Int place)
     return place >= 0 ? particle[place] : place == ONE_HERE ? 1.0 : 0.0;
 }
 
-// w and a turned, (D', G) a group; c w and c a, (G, D'); bias, (G,); and the triangles (G, G), row l for what unit l does
-// to the others: `below` c_l (w_j . a_l) for the later layers j, `above` c_l (w_l . a_j) for the earlier ones. Zeros pad.
-// `layer` (entries,) is the layer of each.
+// Of each group w and a transposed, (D', G); c w and c a, (G, D'); bias, (G,); and the triangles (G, G), row l for the
+// effect of unit l on the others: `below` c_l (w_j . a_l) for the later layers j, `above` c_l (w_l . a_j) for the
+// earlier ones. Zeros pad. `layer` (entries,) is the layer of each.
 KERNEL stack(const double* theta, Int parameters, const Int* particle, const double* weight, const Int* layer,
              const Int* table, Int units, Int width, Int padded, Int group_size, const Int* groups, Int group_count,
              REAL* out_w, REAL* out_a, REAL* out_cw, REAL* out_ca, REAL* out_bias, REAL* out_below, REAL* out_above)
@@ -66,7 +66,8 @@ KERNEL add_blocks(const REAL* parts, Int blocks, Int size, double* out_total)
     }
 }
 
-// Sum over samples behind the derivative of g in number `column` of [a | w | b] of a unit, with what the triangle adds.
+// Sum over samples in the derivative of g by number `column` of [a | w | b] of a unit, with the triangle's
+// contribution.
 DEVICE double unit_sum(const double* total, const Int* group, Int g, const Int* layer, int units, int unit, int column,
                        int width, int D, int G, const REAL* cw, const REAL* ca)
 {
@@ -139,7 +140,7 @@ KERNEL values(const double* total, Int entries, Int samples, const Int* groups, 
         }
         sum_lanes(lane, ENTRY_LANES);
         if (THREAD == 0) out_value[e] = lane[0];
-        BARRIER();  // the next entry takes the lanes
+        BARRIER();  // the next entry reuses the lanes
     }
 }
 

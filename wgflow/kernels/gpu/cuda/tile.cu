@@ -27,7 +27,8 @@ DEVICE Pair interleaved(int thread, int bits, bool pairs)
     return {i, pairs ? high * 2 + thread / 2 % 2 : high};
 }
 
-// Adds up what a source has next, 2 `pairs` times: each thread asks for numbers while it works on those before.
+// Adds up the next products of a source, 2 `pairs` times: each thread loads numbers while it multiplies the previous
+// ones.
 template <class Source> DEVICE void add_up(Source from, int pairs, REAL (&sum)[4][4])
 {
     auto even = from.next(), odd = even;
@@ -159,7 +160,7 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
             put_four(place, into);
         }
     }
-    for (int i = THREADS - 1 - THREAD; i < rows; i += THREADS) {  // by the threads that have least of the above
+    for (int i = THREADS - 1 - THREAD; i < rows; i += THREADS) {  // by the threads with the least work above
         Four total = {};
         for (int m = 0; m < samples; m += 4) {
             const Four some = four(r + i * stride + m);
@@ -171,7 +172,7 @@ DEVICE void correlate(const REAL* h, const REAL* r, const REAL* x, const REAL* p
     }
 }
 
-#define AT_ONCE (16 / int(sizeof(REAL)))  // numbers of a copy that goes on by itself
+#define AT_ONCE (16 / int(sizeof(REAL)))  // numbers of an asynchronous copy
 
 // Begin to copy `count` numbers, a multiple of 4, from global memory to shared memory.
 DEVICE void send(const REAL* from, REAL* to, int count)
