@@ -21,7 +21,7 @@ from wgflow.theory.assumption import Assumption
 from wgflow.theory.assumption_panel import check_assumptions
 from wgflow.theory.certificate import Certificate, certificate
 from wgflow.theory.envelope import Envelope, adjoint_envelope
-from wgflow.theory.stationarity import Balance, Lojasiewicz, Residual, balance, lojasiewicz, residual
+from wgflow.theory.stationarity import EnergyIdentity, Lojasiewicz, Residual, balance, lojasiewicz, residual
 from wgflow.theory.support import Support, SupportEstimator
 from wgflow.trajectory import Trajectory
 
@@ -35,7 +35,7 @@ class TheoremDiagnostics(NamedTuple):
 
     Attributes
     ----------
-    balance, rate : Balance, Lojasiewicz
+    balance, rate : EnergyIdentity, Lojasiewicz
         Energy-dissipation identity and Polyak-Lojasiewicz ratio over all frames.
     s : ndarray (A,)
         Flow times of the measured frames, including the first and the last.
@@ -57,7 +57,7 @@ class TheoremDiagnostics(NamedTuple):
         The last frame.
     """
 
-    balance: Balance
+    balance: EnergyIdentity
     rate: Lojasiewicz
     s: Array
     residual: list[Residual]

@@ -81,7 +81,7 @@ def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "cl
     )
 
 
-class Balance(NamedTuple):
+class EnergyIdentity(NamedTuple):
     """Energy-dissipation identity along a run's frames.
 
     Attributes
@@ -116,7 +116,9 @@ class Balance(NamedTuple):
         return float(np.abs(self.defect).max()) / scale if scale > 0 else float("nan")
 
 
-def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: ArrayLike | None = None) -> Balance:
+def balance(
+    s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: ArrayLike | None = None
+) -> EnergyIdentity:
     """Energy-dissipation identity E(0) - E(s) = int_0^s dissipation, checked on recorded frames.
 
     Parameters
@@ -145,7 +147,7 @@ def balance(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, switches: A
         if count.shape != s.shape or (np.diff(count) < 0).any():
             raise InputError(f"switches: expected {len(s)} numbers that never decrease, got {len(count)} numbers")
         at_switches[1:] = np.cumsum(np.where(np.diff(count) > 0, np.diff(defect), 0.0))
-    return Balance(s, drop, dissipated, defect, at_switches)
+    return EnergyIdentity(s, drop, dissipated, defect, at_switches)
 
 
 class Lojasiewicz(NamedTuple):

@@ -33,10 +33,10 @@ _ACTIVATIONS = ("relu", "act", "activation")  # names under which blocks keep th
 
 
 class Rest(nn.Module):
-    """Branch of a block, its skip and what comes after the addition left out, computed by the block's own layers.
+    """Branch of a block without its skip and what follows the addition, computed by the block's own layers.
 
-    The last layer, a convolution or a normalisation, is linear in its weight and bias together: the branch offers
-    them as ``last``, one list of numbers, as :class:`~wgflow.systems.images.stage.MeanFieldStage` wants it.
+    Its output is linear in the weight and bias of the last layer, a convolution or a normalisation: the branch provides
+    them as ``last``, one vector, which :class:`~wgflow.systems.images.stage.MeanFieldStage` scales.
 
     Parameters
     ----------
@@ -83,8 +83,8 @@ class Rest(nn.Module):
 
 
 def fitting(x: Tensor, change: Tensor) -> Tensor:
-    """Return the change f(x), refused with InputError if it has another shape than the state x."""
-    if change.shape != x.shape:  # which torch would stretch to fit, silently
+    """Return the change f(x); raises InputError if its shape is not that of the state x."""
+    if change.shape != x.shape:  # torch would broadcast it silently
         raise InputError(
             f"branches: expected f(x) of the shape of x, {tuple(x.shape)}, got {tuple(change.shape)}; "
             "leave blocks that change the shape outside of the stage"
@@ -93,10 +93,10 @@ def fitting(x: Tensor, change: Tensor) -> Tensor:
 
 
 def owns(layer: nn.Module) -> bool:
-    """Whether weight and bias of a layer are numbers of its own.
+    """Whether weight and bias of a layer are parameters of its own.
 
-    They are not where a parametrisation, a weight norm's hook or a pruning mask computes them from others: what is
-    written to them is then lost.
+    They are not where a parametrisation, the hook of a weight norm or a pruning mask computes them from other tensors:
+    values written to them are then lost.
     """
     own = dict(layer.named_parameters(recurse=False))
     return all(name in own or getattr(layer, name, None) is None for name in ("weight", "bias"))
@@ -108,9 +108,9 @@ class Difference(nn.Module):
     Parameters
     ----------
     block : torch.nn.Module
-        Called as it is, so that its hooks are, and what it was compiled to.
+        Called unchanged, so that its hooks and its compiled form are used.
     writes : bool, optional
-        Whether the block writes to the state that it is given: then it is given a copy.
+        Whether the block modifies its input in place; it is then given a copy.
     """
 
     def __init__(self, block: nn.Module, writes: bool = False) -> None:
@@ -140,16 +140,16 @@ class Scaled(nn.Module):
 
 
 def difference(block: nn.Module) -> Split:
-    """Take any block as x -> x + (block(x) - x): with a step (1 - step) x + step block(x), the block itself at step 1.
+    """Convert any block as x -> x + (block(x) - x): with a step (1 - step) x + step block(x), at step 1 the block.
 
     As the ``rule`` of :func:`wgflow.systems.images.convert.from_resnet` it needs the names of the stages, since it
-    accepts any block; :func:`residual` accepts only blocks that prove to be residual.
+    accepts any block; :func:`residual` accepts only blocks that a test shows to be residual.
     """
     return Difference(block, trial_of(block).writes), None
 
 
 def residual(block: nn.Module) -> Split | None:
-    """Take a block by its difference if a trial shows that it is a residual one; None for another."""
+    """Convert a block by its difference if a test shows that it is residual; None otherwise."""
     trial = trial_of(block)
     return None if trial.refused else (Difference(block, trial.writes), None)
 
@@ -168,9 +168,9 @@ def whole_split(block: nn.Module) -> Split | None:
 def split(block: nn.Module) -> Split | None:
     """Branch, and what comes after the addition, of a block of one of the two forms; None for another.
 
-    Another is also a block that takes random numbers (dropout, stochastic depth), a dropout of rate 0 included, since a
-    rate may be set later; one whose last layer is parametrised, as by a weight norm; and one that ends with an
-    activation that has parameters, as PReLU does, since a stage has one for all of its blocks.
+    None also for a block that draws random numbers (dropout, stochastic depth), even at rate 0, since the rate may be
+    set later; for one whose last layer is parametrised, as by a weight norm; and for one that ends with an activation
+    with parameters, such as PReLU, since all blocks of a stage share that activation.
     """
     layers = _layers(block)
     if not layers or any(norm.weight is None for _, norm in layers):
@@ -239,7 +239,7 @@ def _same(block: nn.Module, post: bool, x: Tensor) -> bool:
             expected = block(x.clone())
             drawn = generator_states() != before
             change = branch(x.clone())
-        except Exception:  # somebody else's code: other arguments, shapes that do not fit, a check of its own
+        except Exception:  # user code: other arguments, shapes that do not fit, a check of its own
             return False
     if drawn or not isinstance(expected, Tensor) or expected.shape != x.shape or change.shape != x.shape:
         return False

@@ -1,7 +1,7 @@
 """Networks of the table of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), pre-activation, vanilla or mean-field.
 
-Parameters with 10 classes and 3 channels, beside what was published for the architecture in post-activation order,
-which differs by some normalisations:
+Parameters with 10 classes and 3 channels, compared with those published for the architecture in post-activation order,
+which differs in some normalisations:
 
 ================= ============ =====================================================================
 name              parameters   published
@@ -77,7 +77,7 @@ ARCHITECTURES: Mapping[str, Architecture] = MappingProxyType(
         "resnet164": Architecture(16, (64, 128, 256), 18, "projection", inner=16),
         "resnext29_8x64d": Architecture(64, _WIDE, 3, "projection", inner=512, cardinality=8),
         "resnext29_16x64d": Architecture(64, _WIDE, 3, "projection", inner=1024, cardinality=16),
-        "resnet_digits": Architecture(16, (16, 32), 5),  # for small images; of no paper
+        "resnet_digits": Architecture(16, (16, 32), 5),  # for small images; not from a paper
     }
 )
 
@@ -117,7 +117,7 @@ def build(
     axes: int = 1,
     tau: str = "grid",
 ) -> ResNet:
-    """Build a network of :data:`ARCHITECTURES`; vanilla and mean-field ones share every line but the stage.
+    """Build a network of :data:`ARCHITECTURES`; vanilla and mean-field ones differ in their stages alone.
 
     Parameters
     ----------
@@ -151,7 +151,7 @@ def build(
     classes = whole("classes", classes)
     channels = whole("channels", channels)
     check_name("tau law", tau, TAU_LAWS)
-    with torch.random.fork_rng(devices=[]):  # torch draws weights of its own, which are written over
+    with torch.random.fork_rng(devices=[]):  # torch draws weights too, which are overwritten
         body: list[nn.Module] = []
         for k, (before, width) in enumerate(zip((what.stem, *what.widths), what.widths, strict=False)):
             changes = k > 0 or before != width
@@ -173,7 +173,7 @@ def _initialise(model: nn.Module, seed: int) -> None:
 
     Convolutions are Gaussian with variance 2 / (kernel's pixels * channels out / groups), after He, Zhang, Ren and Sun
     (arXiv:1502.01852, section 2.2, backward); linear maps with variance 1 / inputs and no bias; normalisations start
-    as such. Depths are left where they are, and what has no storage (the device ``meta``).
+    as torch's do. Depths, and parameters without storage (device ``meta``), are not changed.
     """
     for name, module in model.named_modules():
         if isinstance(module, nn.BatchNorm2d):
@@ -204,7 +204,7 @@ class ModelSummary(NamedTuple):
     blocks : tuple of int
         Particles of each stage.
     parameters : int
-        Trained numbers, those of depths aside.
+        Trained parameters, without depths.
     multiplications, activations : int
         Of all products for one image, and entries that normalisations return.
     """

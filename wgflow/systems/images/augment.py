@@ -1,8 +1,7 @@
 """Standard augmentation: a random crop of the padded image and a random flip, as batched operations on the device.
 
-What happens to an image is a function of (seed, epoch, its number in the data set) and of nothing else: not of the
-batch it is in, the network, the device, or where a run was taken up. So two networks trained with one seed see the same
-images.
+The crop and flip of an image depend on (seed, epoch, its index in the data set) alone: not on its batch, the network,
+the device, or where a run was resumed. Two networks trained with one seed therefore see the same images.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ def draws(seed: int, epoch: int, count: int, padding: int = 4, flip: bool = True
 
 
 def crop_and_flip(images: torch.Tensor, drawn: torch.Tensor, padding: int = 4, mode: str = "zeros") -> torch.Tensor:
-    """Pad by p on all sides, cut each image's window of the old size out, mirror it if drawn so.
+    """Pad by p on all sides, crop each image to its old size, and mirror it if so drawn.
 
     Parameters
     ----------

@@ -21,7 +21,7 @@ class Branch(nn.Module):
     """Residual branch f(x; theta) = conv_k o relu o norm_k o ... o conv_1 o relu o norm_1 (x), without the skip.
 
     The last convolution is linear in its weight and has no bias, so step * f(x) is the same branch with that weight
-    times the step: :class:`wgflow.systems.images.stage.MeanFieldStage` scales some thousand weights in place of
+    times the step: :class:`wgflow.systems.images.stage.MeanFieldStage` scales a few thousand weights instead of
     millions of entries of the state. The running statistics of the normalisations belong to the branch.
 
     Parameters
@@ -50,7 +50,7 @@ class Branch(nn.Module):
         return cast(nn.Conv2d, self.convolutions[-1])
 
     def activated(self, x: Tensor) -> Tensor:
-        """Compute relu(norm_1(x)), which a block that changes the shape takes its shortcut from."""
+        """Compute relu(norm_1(x)), from which a block that changes the shape takes its shortcut."""
         return functional.relu(self.norms[0](x), inplace=True)  # a normalisation keeps its input, not its output
 
     def after_first(self, x: Tensor, last: Tensor | None = None) -> Tensor:

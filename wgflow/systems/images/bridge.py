@@ -8,10 +8,10 @@ Where P is large, theta can be reduced to q columns:
   are right on average, with relative variance below 2 / q, and of m points all are within a factor 1 +- e with
   probability at least 1 - m**-b once q >= (4 + 2 b) log(m) / (e**2/2 - e**3/3): the lemma of Johnson and Lindenstrauss
   with signs, Achlioptas, Database-friendly random projections (J. Comput. Syst. Sci. 66, 2003), theorem 1.1.
-- ``subsample``: q of the weights as they are, the same for all blocks, a function of the seed. Says how single weights
-  move; distances between blocks are those of the weights it took.
+- ``subsample``: q of the weights as they are, the same for all blocks, a function of the seed. Shows how single
+  weights move; distances between blocks are distances in these weights alone.
 
-Nothing leads back from a reduced theta to the weights.
+Weights cannot be recovered from a reduced theta.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from wgflow.systems.images.stage import MeanFieldStage, PlainStage
 from wgflow.theory.stationarity import Residual
 
 METHODS = ("project", "subsample")
-_ROWS = 2**13  # weights whose signs are drawn together; a part of what the numbers are, not to be changed
+_ROWS = 2**13  # weights whose signs are drawn together; another value would change every projection
 _BITS = 52  # random bits of one number of wgflow.base.rng
 
 
@@ -103,14 +103,15 @@ def from_particles(stage: MeanFieldStage, rho: Particles) -> None:
 
 
 def stationarity(stage: MeanFieldStage) -> Residual:
-    """Stationarity of a stage after ``loss.backward()``, in the words of :mod:`wgflow.theory.stationarity`.
+    """Stationarity of a stage after ``loss.backward()``, as defined in :mod:`wgflow.theory.stationarity`.
 
     In depth tau in [0, 1] a stage of n blocks is dX/dtau = n f(X, theta), so dE/dtheta^l = gap_l d_theta dE/drho and
 
         int |d_theta dE/drho|**2 drho = sum_l |dE/dtheta^l|**2 / gap_l,   gap_l = step_l / n,
 
-    over the blocks with a gap; of the others the measure knows nothing. The force is sum_i n (dE/du_i)**2, without what
-    points out of [0, 1] where the ends are clipped (derived; the same numbers as of ``wgflow.Energy`` under Gaps).
+    over the blocks with a positive gap; the others have no weight in the measure. The force is sum_i n (dE/du_i)**2,
+    without components that point out of [0, 1] where the ends are clipped (derived; equal to that of ``wgflow.Energy``
+    under Gaps).
 
     Raises
     ------

@@ -1,8 +1,8 @@
-"""Checkpoints of a training that are never half written and never trusted blindly.
+"""Checkpoints of a training run, written atomically and verified when read.
 
-A file is a line of text with the SHA-256 of the rest, then what ``torch.save`` writes. It is made beside its place,
-brought to the disk and renamed, so a kill leaves the old one or the new one; it is read with ``weights_only``, so
-nothing in it is executed.
+A file is a line of text with the SHA-256 of the rest, then what ``torch.save`` writes. It is written under a temporary
+name, flushed to disk and renamed, so that an interrupted write leaves the old file or the new one; it is read with
+``weights_only``, so that nothing in it is executed.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _HEAD = b"wgflow checkpoint 1 "
 
 
 def save(path: str | Path, state: dict[str, Any]) -> None:
-    """Write a checkpoint in place of any that is there.
+    """Write a checkpoint, replacing any that exists.
 
     Parameters
     ----------

@@ -1,4 +1,4 @@
-"""Rows of modules in a network: what can be looked through, which modules are alike, what stands in two places."""
+"""Sequences of modules in a network: which can be inspected, which modules are alike, which are used twice."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ from wgflow.systems.images.stage import MeanFieldStage, PlainStage, shapes
 
 
 def copied(model: nn.Module) -> nn.Module:
-    """Deep copy of a model, refused with InputError where there is none whose weights can be trained.
+    """Deep copy of a model; raises InputError if it has none with trainable weights.
 
-    A ScriptModule's own copy has weights computed from the original's; without gradients they are numbers again.
+    Weights of a copied ScriptModule are computed from the original's, unless gradients are off.
     """
     if not isinstance(model, nn.Module):
         raise InputError(f"model: expected a torch.nn.Module, got {describe(model)}")
@@ -45,7 +45,7 @@ def copied(model: nn.Module) -> nn.Module:
 
 
 def in_a_row(module: nn.Module) -> bool:
-    """Whether a module does nothing but call what it holds, one after the other."""
+    """Whether a module only calls its children in order."""
     if "forward" in vars(module) or isinstance(module, torch.jit.ScriptModule):  # set on the object; not to be read
         return False
     forward = inspect.getattr_static(type(module), "forward", None)
@@ -53,7 +53,7 @@ def in_a_row(module: nn.Module) -> bool:
 
 
 def class_name(module: nn.Module) -> str:
-    """Name of a module's class, seen through torch.compile and torch.jit."""
+    """Name of a module's class, without the wrappers of torch.compile and torch.jit."""
     module = getattr(module, "_orig_mod", module)
     if isinstance(module, torch.jit.ScriptModule):
         return f"{type(module).__name__} of {module.original_name}"
@@ -61,20 +61,20 @@ def class_name(module: nn.Module) -> str:
 
 
 def class_and_shapes(module: nn.Module) -> object:
-    """What modules of one class with equal shapes have in common; torch.fx makes a class of one name for each."""
+    """Key shared by modules of one class with equal shapes; torch.fx makes a class for each, of the same name."""
     inner = getattr(module, "_orig_mod", module)
     return type(inner).__module__, type(inner).__qualname__, class_name(module), inner is module, shapes(module)
 
 
 def children_of(container: nn.Module) -> list[tuple[str, nn.Module]]:
-    """Names and children, one that is held twice twice; none of a ScriptModule, whose children cannot be exchanged."""
+    """Names and children, repeated if held twice; none for a ScriptModule, whose children cannot be replaced."""
     if isinstance(container, torch.jit.ScriptModule):
         return []
     return [(name, child) for name, child in container._modules.items() if child is not None]
 
 
 def used_once(model: nn.Module) -> nn.Module:
-    """Return a model, refused if another block, or what is no stage, has parameters of a stage's blocks as well."""
+    """Return a model; raises InputError if parameters of a stage's block are also used elsewhere."""
     owners: dict[int, str] = {}
     for name, stage in model.named_modules():
         for i, branch in enumerate(stage.branches if isinstance(stage, MeanFieldStage) else ()):

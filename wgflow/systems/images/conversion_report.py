@@ -22,7 +22,7 @@ _SPLIT = "no pass over the state: the step scales the last weights"
 _PASS = "one more pass over the state for each block"
 
 
-class Taken(NamedTuple):
+class Conversion(NamedTuple):
     """Conversion of the blocks of one stage.
 
     Attributes
@@ -47,10 +47,10 @@ class Taken(NamedTuple):
         return f"{self.stage or 'model'}: {self.blocks} blocks by {self.rule} ({self.cost})"
 
 
-def report(model: nn.Module) -> tuple[Taken, ...]:
+def report(model: nn.Module) -> tuple[Conversion, ...]:
     """Rule and cost of each mean-field stage of a model, in the model's order."""
     return tuple(
-        Taken(name, len(stage), *_rule(list(stage.branches)))
+        Conversion(name, len(stage), *_rule(list(stage.branches)))
         for name, stage in model.named_modules()
         if isinstance(stage, MeanFieldStage)
     )

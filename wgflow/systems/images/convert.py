@@ -1,7 +1,7 @@
-"""Somebody's own ResNet as a mean-field one, and back.
+"""Conversion of a user's ResNet to a mean-field network, and back.
 
 Consecutive blocks of one class and equal shapes become a stage, with depths (i + 1)/n: the network is the same. What a
-block computes is found out by trying (:mod:`wgflow.systems.images.adapters`), not taken from its name.
+block computes is determined by testing it (:mod:`wgflow.systems.images.adapters`), not from its name.
 """
 
 from __future__ import annotations
@@ -46,9 +46,9 @@ def from_resnet(
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it is. An optimiser made for it knows nothing of the copy.
+        Not modified. An optimiser made for it does not update the copy.
     minimum : int, optional
-        Blocks that a run has at least, >= 1.
+        Smallest number of blocks in a run, >= 1.
     stages : str or iterable of str, optional
         Names of containers, as ``model.named_modules()`` has them, each of which must become a stage: all blocks in it
         but for leading ones of another kind, e.g. one that changes the shape. By default whatever runs are found, of
@@ -57,8 +57,8 @@ def from_resnet(
         ``split``: the step scales the branch (:func:`~wgflow.systems.images.adapters.split`); hooks on the block itself
         are no longer called. ``difference``: the step interpolates between the states before and after the block
         (:func:`~wgflow.systems.images.adapters.difference`). ``auto``: runs are split where possible; of the other
-        blocks, those that prove to be residual are taken by their difference. A callable returns (branch, after) with
-        block(x) = after(x + branch(x)), or None for a block of another kind.
+        blocks, those that a test shows to be residual are converted by their difference. A callable returns (branch,
+        after) with block(x) = after(x + branch(x)), or None for a block of another kind.
     ends, axes : str, int, optional
         Of every stage; see :class:`~wgflow.systems.images.stage.MeanFieldStage`.
 
@@ -112,17 +112,17 @@ def from_resnet(
 
 
 def to_resnet(model: nn.Module) -> nn.Module:
-    """Copy of a network with ordinary blocks for every mean-field stage, in the order in which the state meets them.
+    """Copy of a network with ordinary blocks for every mean-field stage, in order of depth.
 
-    A gap that is not 1/n is a step that is not 1. It is folded, exactly but for rounding, into what the branch ends
-    with: the weight of a last convolution, weight and bias of a last normalisation. A branch of another kind becomes a
+    A gap that is not 1/n is a step that is not 1. It is folded, exactly up to rounding, into the last layer of the
+    branch: the weight of a convolution, or weight and bias of a normalisation. A branch of another kind becomes a
     :class:`~wgflow.systems.images.adapters.Scaled`, which keeps the step as a fixed number. Blocks with a gap of 0
     stay, with zero last weights.
 
     Parameters
     ----------
     model : torch.nn.Module
-        Left as it is.
+        Not modified.
 
     Returns
     -------
@@ -204,7 +204,7 @@ def _block(stage: MeanFieldStage, branch: nn.Module, step: float) -> nn.Module:
 
 @torch.no_grad()
 def _fold(branch: Branch | Rest, step: float) -> None:
-    """Multiply a branch whose last layer owns its numbers by a step, in place."""
+    """Multiply a branch whose last layer owns its parameters by a step, in place."""
     for parameter in (branch.final.weight, branch.final.bias):
         if parameter is not None:
             parameter.mul_(step)

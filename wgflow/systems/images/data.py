@@ -1,6 +1,6 @@
 """Images to train on: CIFAR-10 and CIFAR-100 from their official binary files, and the digits scikit-learn ships.
 
-Nothing is fetched and nothing unpickled; what files hold and which are verified is in
+Nothing is downloaded or unpickled; the contents of the files, and which are verified, are in
 :mod:`wgflow.model.image_files`.
 """
 
@@ -61,7 +61,7 @@ class Images(NamedTuple):
     white: int = 255
 
     def first(self, train: int | None = None, test: int | None = None) -> Images:
-        """The first so many of each, all if none is given.
+        """The first ``train`` and ``test`` images, all where no number is given.
 
         Raises
         ------
@@ -79,7 +79,7 @@ class Images(NamedTuple):
         )
 
     def digest(self) -> str:
-        """SHA-256 of pixels and labels, by which a result says what it was trained on."""
+        """SHA-256 of pixels and labels, which identifies the data of a result."""
         out = hashlib.sha256()
         for array in (self.train, self.train_labels, self.test, self.test_labels):
             out.update(f"{array.shape}{array.dtype}".encode() + np.ascontiguousarray(array).tobytes())
@@ -96,8 +96,8 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
     path : str or Path, optional
         For CIFAR: the archive of the binary version, a folder that holds it, or its unpacked files or their folder.
     verify : bool, optional
-        Hold what is read against published digests; False admits a re-encoded copy, and :attr:`Images.verified` says
-        so.
+        Compare files with published digests; False admits a re-encoded copy, and :attr:`Images.verified` is then
+        False.
     known : tuple of (str, str), optional
         Path and SHA-256 that each file must have, from :func:`wgflow.model.image_files.digests_of_files`; the data read
         are then kept for the next caller.
@@ -105,8 +105,8 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
     Raises
     ------
     InputError
-        If the files are missing, cut short, of the wrong size, hold labels that are none, or are not the published or
-        the known ones.
+        If the files are missing, cut short, of the wrong size, have invalid labels, or are not the published or the
+        known ones.
     """
     check_name("images", name, (*LAYOUTS, "digit_images"))
     if name == "digit_images":
@@ -123,8 +123,7 @@ def images(name: str, path: str | Path | None = None, verify: bool = True, known
 def digit_images() -> Images:
     """Handwritten digits of Alpaydin and Kaynak (1998): 8 x 8, 10 classes, 1348 images to train on, 449 to test with.
 
-    Which are which is a fixed shuffle. They come inside scikit-learn, so they are there offline, and grey values go
-    from 0 to 16.
+    The split is a fixed shuffle. The images come with scikit-learn, without a download; grey values range from 0 to 16.
 
     Raises
     ------

@@ -17,7 +17,7 @@ from wgflow.systems.images import data
 from wgflow.systems.images.recipe import MEASURED, Recipe
 from wgflow.systems.protocol import Observable, Setup, System, refuse_unused
 
-_OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # the rest has no use here
+_OWN: dict[str, Sequence[str]] = {"particles": (), "flow": ("until", "every", "step")}  # other keys have no effect
 _BASE = 300 * 2**20  # bytes of torch itself
 
 
@@ -27,12 +27,12 @@ def checkpoint_beside(path: Path) -> Path:
 
 
 def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
-    """Tables of a training, after refusing what it has no use for.
+    """Tables of a training run, after refusing keys that have no effect.
 
     Raises
     ------
     InputError
-        If a table is missing or another is there that has no use.
+        If a table is missing, or one without effect is given.
     """
     if member.training is None:
         raise InputError(f"training: expected a table of it beside images {member.problem.name!r}, got none; add one")
@@ -46,13 +46,13 @@ def check(member: Member) -> tuple[TrainingTable, ImagesTable]:
         raise InputError(f"flow.step: expected 1, an epoch, for a training, got {member.flow.step:g}; set it to 1")
     if member.record != "particles":
         raise InputError(
-            "record: expected 'particles' for a training, which its frames say how far it is; leave it out"
+            "record: expected 'particles' for a training run, which is resumed from its frames; leave it out"
         )
     return member.training, member.problem
 
 
 def machine(backend: str) -> str:
-    """Where a backend's name means to train: "cpu" or "gpu".
+    """Device that the name of a backend stands for: "cpu" or "gpu".
 
     Raises
     ------
@@ -94,7 +94,7 @@ class ImageTraining(System):
     def build(self, member: Member, backend: str, threads: int | None) -> Setup:
         """Build the objects of a member."""
         table, problem = check(member)
-        backend = machine(backend)  # that torch is missing is said first
+        backend = machine(backend)  # first, so that a missing torch is what is reported
         from wgflow.systems.images.record import Course, Trained
 
         recipe = Recipe(**table.model_dump())
@@ -112,7 +112,7 @@ class ImageTraining(System):
             raise InputError(f"training.batch: expected at most the {len(images.train)} images, got {recipe.batch}")
         system = Trained(recipe, images, backend)
         blocks = min(system.summary.blocks)
-        if recipe.axes > blocks:  # said before the vanilla half of a study is trained for nothing
+        if recipe.axes > blocks:  # before the vanilla half of a study is trained in vain
             raise InputError(f"training.axes: expected at most the {blocks} blocks of a stage, got {recipe.axes}")
         course = Course(system, member.seed)
         course.run(system, member.flow.until, member.flow.every)  # checks the times; nothing is trained yet
@@ -133,7 +133,7 @@ class ImageTraining(System):
         return member.training.threads if member.training else None
 
     def work(self, setup: Setup, member: Member) -> float:
-        """Multiplications of one epoch, about: forward once, backward twice."""
+        """Approximate multiplications of one epoch: one for the forward pass, two for the backward pass."""
         return float(3.0 * setup.energy.summary.multiplications * len(setup.energy.images.train))
 
     def memory(self, setup: Setup, threads: int) -> int:

@@ -20,7 +20,7 @@ class Recipe(TrainingTable):
 
     The defaults are those of He et al. for CIFAR-10 (arXiv:1512.03385, section 4.2): SGD with momentum 0.9, weight
     decay 1e-4, batches of 128, lr 0.1 divided by 10 after epochs 80 and 120 of 160, crops of images padded by 4, flips.
-    Lu et al. do not print their settings; these are what their vanilla column comes from.
+    Lu et al. do not state their settings; their vanilla column is that of networks trained with these.
 
     An epoch has M // B steps on M images in random order; the images left over wait for the next epoch. A step of SGD
     is v <- momentum v + gradient + weight_decay w, w <- w - lr v, where ``nesterov`` adds the gradient once more.
@@ -56,7 +56,7 @@ class Recipe(TrainingTable):
             raise InputError(f"milestones: expected increasing epochs >= 1, got {describe(self.milestones)}")
 
     def rate(self, step: int, epochs: int, steps_per_epoch: int) -> float:
-        """Learning rate of a step, counted from 0, in a training of so many epochs.
+        """Learning rate of a step, counted from 0, in a training run of that many epochs.
 
         ``steps``: lr factor**k after k of the milestones, lr/10 during a warm-up, without which ResNet-110 does not
         begin to learn. ``one_cycle``: linearly from 0 to lr over the first ``rise`` of all steps, then linearly to 0:

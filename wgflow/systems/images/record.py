@@ -1,6 +1,6 @@
-"""Training as frames that a trajectory keeps: flow time s counts epochs, and particles are the blocks of all stages.
+"""Training runs as frames of a trajectory: flow time s counts epochs, and particles are the blocks of all stages.
 
-A block's parameters are many, so a frame holds q random projections of them (:mod:`wgflow.systems.images.bridge`);
+A block has many parameters, so a frame holds q random projections of them (:mod:`wgflow.systems.images.bridge`);
 the state needed to resume training, with the weights themselves, is in a checkpoint beside the trajectory.
 """
 
@@ -26,7 +26,7 @@ from wgflow.systems.images.recipe import MEASURED, Recipe
 from wgflow.systems.images.stage import PlainStage
 from wgflow.systems.images.training import Trainer
 
-_WATCHED = 10_000  # training images, as they are, behind the energy
+_WATCHED = 10_000  # training images, not augmented, on which the energy is evaluated
 
 
 class Described(NamedTuple):
@@ -46,23 +46,23 @@ class Described(NamedTuple):
 
 
 class Trained:
-    """An image network and what describes it in a file.
+    """Image network, its data, and its description in a file.
 
     Parameters
     ----------
     recipe : Recipe
         The network and how it is trained.
     images : Images
-        What on.
+        Training and test images.
     backend : {"cpu", "gpu"}, optional
-        Where.
+        Device.
 
     Attributes
     ----------
     problem : Described
         Sizes.
     summary : ModelSummary
-        What the network is made of.
+        Size of the network.
 
     Raises
     ------
@@ -81,7 +81,7 @@ class Trained:
 
     @property
     def device(self) -> str | None:
-        """Name of the GPU it trains on; None on a processor."""
+        """Name of the GPU it trains on; None on a CPU."""
         return torch.cuda.get_device_name() if self.backend == "gpu" else None
 
     def spec(self) -> Spec:
@@ -97,19 +97,19 @@ class Trained:
 
 
 class Course:
-    """The training of a network, as a flow is run.
+    """Training of a network, with the interface of a flow.
 
     Parameters
     ----------
     system : Trained
         The network.
     seed : int
-        Of everything random.
+        Seed of all random numbers.
 
     Attributes
     ----------
     checkpoint : Path or None
-        Where to keep what training goes on from; nowhere if None.
+        Checkpoint that training resumes from; None to write none.
     """
 
     def __init__(self, system: Trained, seed: int) -> None:
@@ -127,12 +127,12 @@ class Course:
         every: float | Spec | Schedule | None = None,
         on_step: Callable[[int, float], None] | None = None,
     ) -> Iterator[Frame]:
-        """Train from the start, or on from a frame, yielding frames; arguments and errors as :meth:`wgflow.Flow.run`.
+        """Train from the start, or resume from a frame, yielding frames; arguments, errors as :meth:`wgflow.Flow.run`.
 
         s counts epochs, of which ``until`` and ``every`` are whole numbers. ``on_step`` is called after every
-        minibatch. A frame's ``theta`` are projections, so training goes on from the checkpoint: of the frame, or of the
-        one after it, which is then yielded from there. Without either it is done again from the seed, and frames up to
-        ``begin`` are left out.
+        minibatch. A frame's ``theta`` are projections, so training resumes from the checkpoint of that frame, or of
+        the next one, which is then yielded first. Without either, training is repeated from the seed, and frames up to
+        ``begin`` are not yielded.
         """
         epochs = round(real("until", until, above=0.0))
         clock = StepClock(0, 0.0, until, None if every is None else schedule(every), 1.0)
@@ -145,7 +145,7 @@ class Course:
         return Trainer(self.system.recipe, self.system.images, self.seed, epochs, device)
 
     def probe(self, budget: float) -> tuple[float, float]:
-        """Seconds of an epoch and of a frame, from a few minibatches within about so many seconds."""
+        """Seconds of an epoch and of a frame, from a few minibatches within about ``budget`` seconds."""
         trainer = self.trainer(1)
         per_step = trainer.seconds(budget)
         images = min(_WATCHED, len(self.system.images.train)) + len(self.system.images.test)
@@ -168,7 +168,7 @@ class Course:
                 raise _diverged(trainer, good)
 
     def _resume(self, trainer: Trainer, known: int, due: list[int]) -> None:
-        """Take the checkpoint up if it is of the last known frame or of the one after it."""
+        """Load the checkpoint if it belongs to the last known frame or to the next one."""
         if self.checkpoint is None or not self.checkpoint.is_file() or known < 0:
             return
         state = checkpoint.load(self.checkpoint, trainer.device)

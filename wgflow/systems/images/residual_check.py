@@ -1,4 +1,4 @@
-"""Test, on a copy, of whether a module from another library is a residual block, and of its random numbers.
+"""Test, on a copy, whether a module from another library is a residual block and draws random numbers.
 
 A block adds something to its state: with all of its weights 0 it returns the state entry by entry, through its closing
 activation if it has one. A convolution, a dense or a shuffle unit and a row of layers without a skip do not.
@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-# Shapes of states to try: images, vectors, sequences, volumes; 0 stands for channels. A block of another network than
-# of small images takes one of the larger ones as a rule.
+# Shapes of states to try: images, vectors, sequences, volumes; 0 stands for channels. Blocks of
+# networks for larger images usually take one of the larger shapes.
 FORMS = ((2, 0, 8, 8), (2, 0), (2, 8, 0), (2, 8, 8, 0), (2, 0, 8), (2, 0, 4, 4, 4), (2, 0, 16, 16), (2, 0, 32, 32))
-LARGEST = 2**23  # numbers of a state that is tried
+LARGEST = 2**23  # entries of a state that is tried
 TOO_SMALL = ("has no weights", "is a single layer")  # reasons to reject a module without a test
 
 
@@ -34,7 +34,7 @@ class Trial(NamedTuple):
     refused : str
         Why it cannot be taken for a residual block, in words that follow its name; empty if it can.
     writes : bool
-        Whether it writes to the state that it is given.
+        Whether it modifies its input in place.
     """
 
     refused: str
@@ -42,10 +42,10 @@ class Trial(NamedTuple):
 
 
 def trial_of(block: nn.Module) -> Trial:
-    """Try a copy of a module, on the CPU, in both modes and with weights 0; its own numbers stay as they are.
+    """Test a copy of a module on the CPU, in both modes and with all weights 0; the module itself is not changed.
 
-    Dropout counts as no random number: it is noise on the branch, drawn alike for one seed. Any other is a reason to
-    refuse, as a block that is dropped now and then looks like another most of the time.
+    Dropout is allowed: it is noise on the branch, the same for one seed. Any other random number is a reason to refuse,
+    since a block that is dropped at random acts like an ordinary one most of the time.
     """
     block = getattr(block, "_orig_mod", block)  # what torch.compile wraps; compiling it for a trial would take long
     if not any(True for _ in block.parameters()):
@@ -59,12 +59,12 @@ def trial_of(block: nn.Module) -> Trial:
         unhook(trial.modules())
         with torch.no_grad(), generators_kept():
             return _attempt(trial)
-    except Exception as error:  # somebody else's code
+    except Exception as error:  # user code
         return Trial(f"cannot be tried ({_brief(error)})")
 
 
 def unhook(modules: Iterable[nn.Module]) -> None:
-    """Take somebody's own hooks off a copy, as they would see trials of nobody's data; torch's norms need theirs."""
+    """Remove the user's hooks from a copy, which is run on random states; torch's normalisations need theirs."""
     for module in modules:
         if isinstance(module, torch.jit.ScriptModule):
             continue
@@ -112,7 +112,7 @@ def _state(trial: nn.Module) -> tuple[Tensor | None, str]:
 
 
 def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
-    """Shapes of states to try, with channels that the weights speak of."""
+    """Shapes of states to try, with numbers of channels that occur in the weights."""
     tensors = [*trial.parameters(), *trial.buffers()]
     sizes = list(dict.fromkeys(size for tensor in tensors for size in tensor.shape[:2]))
     channels = list(dict.fromkeys([*sizes, *(2 * size for size in sizes)]))  # twice: a block that works on one half
@@ -123,7 +123,7 @@ def _candidates(trial: nn.Module) -> Iterator[tuple[int, ...]]:
 
 
 def _keeps(trial: nn.Module, x: Tensor) -> bool:
-    """Whether a module whose weights are all 0 acts on the state entry by entry, and is no constant."""
+    """Whether a module whose weights are all 0 acts on the state entry by entry and is not constant."""
     for tensor in (*trial.parameters(), *trial.buffers()):
         if tensor.is_floating_point():
             tensor.zero_()
@@ -136,7 +136,7 @@ def _keeps(trial: nn.Module, x: Tensor) -> bool:
 
 
 def _without_nan(module: nn.Module, inputs: object, output: object) -> object:
-    """0 for what a normalised weight makes of a weight 0, which is 0/0."""
+    """Replace the 0/0 of a normalised weight 0 by 0."""
     return output.nan_to_num(0.0) if isinstance(output, Tensor) and output.is_floating_point() else output
 
 
@@ -158,14 +158,14 @@ class _Undropped(TorchFunctionMode):
 
 
 def generator_states() -> tuple[object, ...]:
-    """States of the generators that a block may take numbers from: torch's, Python's, numpy's."""
+    """States of the generators that a block may draw from: torch's, Python's, numpy's."""
     _, key, position, *_ = np.random.get_state(legacy=True)  # noqa: NPY002 # theirs, not ours
     return torch.get_rng_state().numpy().tobytes(), random.getstate(), np.asarray(key).tobytes(), position
 
 
 @contextmanager
 def generators_kept() -> Iterator[None]:
-    """Leave those generators as they were: trying a block shall take nobody's random numbers."""
+    """Restore those generators afterwards: testing a block consumes no random numbers of the user."""
     python, numpys = random.getstate(), np.random.get_state()  # noqa: NPY002
     try:
         with torch.random.fork_rng(devices=[]):

@@ -2,7 +2,7 @@
 
 What the paper leaves open is an option here, and every default starts at the vanilla network: the initial depths, the
 ends of the depth axis, the rate and the weight decay of the depths (:func:`parameter_groups`), and which blocks share
-an axis. What its authors chose for their table is in no text or code known to us.
+an axis. What its authors chose for their table is not published, as far as we know.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class PlainStage(nn.Module):
     Raises
     ------
     InputError
-        If there is no branch, or two have parameters of other shapes.
+        If there is no branch, or two differ in the shapes of their parameters.
     """
 
     def __init__(self, branches: Iterable[nn.Module], after: nn.Module | None = None) -> None:
@@ -71,11 +71,11 @@ class MeanFieldStage(PlainStage):
     tau^(-1) = 0; tau_i = (i + 1)/n at the start, so that all steps are 1: the vanilla network, bit for bit. Ties keep
     the order of the list. This is Algorithm 1 of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) with their gaps times n,
     that is, with n f in the place of f. The gradient of tau goes through the gaps, the order being piecewise constant
-    (derived): with g_l = dE/dstep_l, dE/dtau^l = n (g_l - g_(l+1)), and n g_last for the last. Blocks together with
-    their depths may stand in the list in any order; as long as no two depths are equal nothing depends on it, to the
-    last bit.
+    (derived): with g_l = dE/dstep_l, dE/dtau^l = n (g_l - g_(l+1)), and n g_last for the last. The list may
+    hold the blocks, with their depths, in any order; unless two depths are equal the result does not depend on it, to
+    the last bit.
 
-    What is learned is u = n tau, :attr:`u`: its steps u^l - u^(l-1) are exactly 1 at the start, which n times a
+    The trained parameter is u = n tau, :attr:`u`: its steps u^l - u^(l-1) are exactly 1 at the start, which n times a
     rounded gap of tau would not be, and descent in (theta, u) at one rate is Algorithm 1 as
     ``wgflow.Energy(depth=Gaps())`` moves it (kappa = 1/n, masses 1/n, time in units of n). u is kept in float64
     whatever the weights are cast to: where u is 16 to 32, float32 would lose changes below 1e-6.
@@ -86,7 +86,7 @@ class MeanFieldStage(PlainStage):
         n residual branches x -> f(x; theta_i), *without* the skip, with parameters and buffers of equal shapes. A
         branch may offer a tensor ``last`` in which it is linear and take another one, ``forward(x, last=None)``
         (:class:`wgflow.systems.images.blocks.Branch` does): then that weight is multiplied by the step in place of
-        f(x), if all branches have both. A layer that is called ``last`` is none.
+        f(x), if all branches have both. A layer called ``last`` does not count.
     tau : array_like (n,), optional
         Initial depths, in [0, 1] unless the ends are free; by default (i + 1)/n.
     ends : {"clip", "reflect", "free"}, optional
@@ -94,7 +94,7 @@ class MeanFieldStage(PlainStage):
         step negative.
     axes : int or list of int, optional
         Depth axes in this stage: their number (parts of the list as equal as can be, longer ones first), or their
-        sizes with sum n. Each is a stage of its own: its blocks keep behind those of the axis before and are sorted
+        sizes with sum n. Each is a stage of its own: its blocks follow those of the axis before and are sorted
         among themselves, their depths run through [0, 1], and n in the formula is the size of the axis. By default 1.
         Blocks of several stages cannot share one: their states have other shapes, so they cannot change places.
     after : torch.nn.Module, optional
@@ -104,7 +104,7 @@ class MeanFieldStage(PlainStage):
     Raises
     ------
     InputError
-        If there is no branch, two have other shapes (it says which and where), or an option is out of range.
+        If there is no branch, two differ in shape (the message says where), or an option is out of range.
     """
 
     def __init__(
@@ -150,7 +150,7 @@ class MeanFieldStage(PlainStage):
         self.u.copy_(torch.from_numpy(np.where(nearest / size == tau, nearest, u)))
 
     def order(self) -> Tensor:
-        """Blocks in the order in which the state meets them, (n,), int64: axis by axis, by tau, ties by index."""
+        """Blocks in order of depth, (n,), int64: axis by axis, by tau, ties by index."""
         return torch.tensor(self._order())
 
     def steps(self) -> Tensor:
@@ -184,7 +184,7 @@ class MeanFieldStage(PlainStage):
     def settle(self) -> None:
         """Bring depths back to [0, 1] by the rule of the ends; to be called after every step of an optimiser.
 
-        The optimiser's momentum is left as it is: a depth at a wall is held there until its gradient turns it round.
+        The optimiser's momentum is left as it is: a depth at a boundary stays there until its gradient changes sign.
         """
         if self.ends == "free":
             return
@@ -197,11 +197,11 @@ class MeanFieldStage(PlainStage):
 
     @staticmethod
     def switches(before: Tensor, after: Tensor) -> int:
-        """Pairs of blocks that stand in another order; both as :meth:`order` gives them."""
+        """Number of pairs of blocks whose order differs; both as :meth:`order` gives them."""
         return depth.switches(before.cpu().numpy(), after.cpu().numpy())
 
     def extra_repr(self) -> str:
-        """Say what print(model) shows of the options."""
+        """Return the options that print(model) shows."""
         return f"blocks={len(self)}, ends={self.ends!r}" + (f", axes={self.sizes}" if len(self.sizes) > 1 else "")
 
     def _apply(self, fn: Any, recurse: bool = True) -> MeanFieldStage:
@@ -220,7 +220,7 @@ class MeanFieldStage(PlainStage):
 
     @torch.compiler.disable
     def _order(self) -> list[int]:
-        u = self.u.detach().cpu().numpy()  # the one time in a forward that the host waits for a device
+        u = self.u.detach().cpu().numpy()  # the only time in a forward pass that the host waits for a device
         order: list[int] = np.lexsort((u, self._axis)).tolist()
         return order
 
@@ -270,7 +270,7 @@ def parameter_groups(
         Rate of u, >= 0; by default that of the weights, which is Algorithm 1. 0 pins the depths. A schedule that
         multiplies the rates of all groups keeps their ratio.
     tau_weight_decay : float, optional
-        Decay of u towards 0, >= 0: it shrinks all steps. By default none, as for any parameter that is no weight.
+        Decay of u towards 0, >= 0: it shrinks all steps. By default none, as for any parameter that is not a weight.
 
     Returns
     -------
@@ -304,7 +304,7 @@ def shapes(branch: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _same_shapes(branches: nn.ModuleList) -> None:
-    """Refuse, with InputError, branches that are no particles of one Theta, or no branch at all."""
+    """Raise InputError unless there are branches, of equal shapes, so that they are particles in one Theta."""
     if not len(branches):
         raise InputError("branches: expected at least one residual branch, got none")
     first = shapes(branches[0])
@@ -319,13 +319,13 @@ def _same_shapes(branches: nn.ModuleList) -> None:
 
 
 def _offers_last(branch: nn.Module) -> bool:
-    """Whether a branch has a tensor ``last``, as a layer may be called too, and ``forward(x, last)`` takes another."""
+    """Whether a branch has a tensor ``last`` (a layer may have that name too) that ``forward(x, last)`` replaces."""
     names = list(inspect.signature(branch.forward).parameters)
     return names[1:2] == ["last"] and isinstance(getattr(branch, "last", None), Tensor)
 
 
 def _axis_sizes(axes: int | list[int] | tuple[int, ...], count: int) -> list[int]:
-    """Blocks on each depth axis of a stage of ``count``, refused with InputError where they do not add up."""
+    """Blocks on each depth axis of a stage of ``count``; raises InputError if they do not add up."""
     if isinstance(axes, list | tuple):
         sizes = [whole("axes", size) for size in axes]
     else:

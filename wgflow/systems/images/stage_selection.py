@@ -105,7 +105,7 @@ def _parts(name: str, container: nn.Module, rule: Rule, make: Make) -> list[nn.M
 
 
 def _stranger(child: nn.Module, k: int, rule: Rule) -> str:
-    """Name of a child that a rule does not take, and why."""
+    """Name of a child that a rule rejects, and why."""
     why = "is none that the rule knows"
     if rule is residual:
         why = trial_of(child).refused or "is a row of blocks itself"

@@ -1,7 +1,7 @@
-"""Training a network on images, an epoch at a time: what a seed decides, and what a checkpoint must hold.
+"""Training of a network on images, epoch by epoch: reproducible from a seed, resumable from a checkpoint.
 
 Vanilla and mean-field networks with one seed start from the same weights, see the same images in the same order,
-cropped and flipped alike, for as many steps at the same rates; they differ in the stage alone.
+cropped and flipped alike, for equally many steps at the same rates; only their stages differ.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ _EVALUATED = 512  # images at a time without gradients
 
 
 class Epoch(NamedTuple):
-    """What happened in an epoch.
+    """Loss, switches and rate of an epoch.
 
     Attributes
     ----------
     loss : float
-        Mean training loss of its steps, on augmented images, at the weights as they moved.
+        Mean training loss of its steps, on augmented images, each at the weights before the step.
     switches : int
         Pairs of blocks that changed places in depth, step by step.
     rate : float
@@ -50,14 +50,14 @@ class Epoch(NamedTuple):
 
 
 class Score(NamedTuple):
-    """How a network does on some images, as they are.
+    """Loss and error of a network on images without augmentation.
 
     Attributes
     ----------
     loss : float
         Mean cross-entropy.
     error : float
-        Share that it gets wrong, 0 to 1.
+        Fraction misclassified, 0 to 1.
     """
 
     loss: float
@@ -65,18 +65,18 @@ class Score(NamedTuple):
 
 
 class Trainer:
-    """A network on its way.
+    """Training run of a network.
 
     Parameters
     ----------
     recipe : Recipe
         The network and how it is trained.
     images : Images
-        What it is trained on.
+        Training and test images.
     seed : int
-        Decides initial weights, order of the images, crops and flips.
+        Determines initial weights, order of the images, crops and flips.
     epochs : int
-        Length of training, which the ``one_cycle`` schedule looks at.
+        Length of training, on which the ``one_cycle`` schedule depends.
     device : str, optional
         ``"cpu"`` or ``"cuda"``.
 
@@ -87,7 +87,7 @@ class Trainer:
     epoch : int
         Epochs done.
     last : Epoch
-        The last of them; NaN before the first.
+        The last epoch; NaN before the first.
     switches : int
         Pairs that changed places so far.
 
@@ -130,7 +130,7 @@ class Trainer:
         Parameters
         ----------
         on_step : callable, optional
-            Told the steps done in this epoch, after each; may raise to stop, and the trainer is then of no further use.
+            Called after each step with the number of steps done; may raise to stop, which makes the trainer unusable.
 
         Returns
         -------
@@ -149,7 +149,7 @@ class Trainer:
         return self.last
 
     def seconds(self, budget: float) -> float:
-        """Time of a step, from a few of them within about so many seconds; the trainer is then of no further use."""
+        """Seconds of a step, from a few within about ``budget`` seconds; the trainer cannot be used afterwards."""
         times = [time.perf_counter()]
         with self.settings():
             for _ in self.steps():
@@ -157,7 +157,7 @@ class Trainer:
                 if len(times) > 2 and times[-1] - times[0] > budget:
                     break
         taken = [after - before for before, after in itertools.pairwise(times)]
-        return min(taken[1:], default=taken[0])  # the first one sets up what torch keeps
+        return min(taken[1:], default=taken[0])  # the first one includes torch's preparations
 
     @torch.no_grad()
     def score(self, which: str = "test", most: int | None = None) -> Score:
@@ -168,7 +168,7 @@ class Trainer:
         which : {"test", "train"}, optional
             Which images.
         most : int, optional
-            At most so many.
+            Largest number of images.
         """
         pixels, labels = self._test if which == "test" else self._train
         pixels, labels = pixels[:most], labels[:most]
@@ -184,7 +184,7 @@ class Trainer:
         return Score(float(loss) / len(pixels), float(wrong) / len(pixels))
 
     def state(self) -> dict[str, Any]:
-        """Return everything that training goes on from; what is random is a function of the seed and the epoch."""
+        """Return the state that training resumes from; random numbers are functions of the seed and the epoch."""
         return {
             "epoch": self.epoch,
             "switches": self.switches,
@@ -196,18 +196,18 @@ class Trainer:
 
     @functools.cached_property
     def _identity(self) -> dict[str, Any]:
-        """What tells this training from another: seed, recipe, images, and its length where its rates depend on it."""
+        """What distinguishes this run from others: seed, recipe, images, and its length if its rates depend on it."""
         length = self.epochs if self.recipe.schedule == "one_cycle" else None
         recipe, images = self.recipe.model_dump(), self._images.digest()
         return {"seed": self.seed, "recipe": recipe, "images": images, "epochs": length}
 
     def check(self, state: dict[str, Any]) -> None:
-        """Refuse a state of another training; older ones know of seed and recipe alone.
+        """Refuse the state of another training run; older states record seed and recipe only.
 
         Raises
         ------
         InputError
-            If it is another's, or no state of a training.
+            If it is another's, or not the state of a training run.
         """
         needed = {"epoch", "switches", "last", "seed", "recipe", "model", "optimiser"}
         other = [name for name, own in self._identity.items() if name in state and state[name] != own]
@@ -216,7 +216,7 @@ class Trainer:
             raise InputError(f"checkpoint: expected one of this training, got {what}; delete it")
 
     def load(self, state: dict[str, Any]) -> None:
-        """Take a state up; errors as :meth:`check`."""
+        """Resume from a state; errors as :meth:`check`."""
         self.check(state)
         self.model.load_state_dict(state["model"])
         self.optimiser.load_state_dict(state["optimiser"])
@@ -259,7 +259,7 @@ class Trainer:
 
     @contextlib.contextmanager
     def settings(self) -> Iterator[None]:
-        """Threads and determinism of torch, which are the process's, for as long as it trains."""
+        """Set torch's threads and determinism, which are those of the process, while it trains."""
         threads, cudnn = torch.get_num_threads(), torch.backends.cudnn
         before = torch.are_deterministic_algorithms_enabled(), cudnn.deterministic, cudnn.benchmark
         torch.set_num_threads(self.recipe.threads)

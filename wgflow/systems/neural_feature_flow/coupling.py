@@ -1,4 +1,4 @@
-"""Networks of m units beside their population: ideal particles, and the epsilon_1 that separates them.
+"""Networks of m units compared with their population: ideal particles, and the distance epsilon_1 to them.
 
 A unit of Algorithm 2 and its ideal particle share v_1 and the standard normal g behind alpha_(l+1) = sigma
 Khat_l^(1/2) g, so alphabar_(l+1) = K_l^(1/2) Khat_l^(-1/2) alpha_(l+1) = sigma K_l^(1/2) g: independent draws of the
@@ -21,11 +21,11 @@ from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.population import Population, power
 from wgflow.systems.neural_feature_flow.state import Features, Weights
 
-_EXACT = 1e-8  # residuals of a regression that are rounding
+_EXACT = 1e-8  # residuals of a regression that count as rounding
 
 
 class Epsilon(NamedTuple):
-    """Definition 5, measured: largest differences of weights over 1 + |Theta_i| + |Theta_j|.
+    """Definition 5 as measured: largest differences of weights over 1 + |Theta_i| + |Theta_j|.
 
     Attributes
     ----------

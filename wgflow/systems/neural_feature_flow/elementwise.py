@@ -1,4 +1,4 @@
-"""What happens to features between the matrix products of a network's passes, entry by entry: in NumPy, or compiled.
+"""Elementwise operations between the matrix products of a network's passes, in NumPy or compiled.
 
 The products themselves are BLAS's. Compiled loops make one pass over memory each. They are compiled or loaded from disk
 when a network first asks for them; the cache folder follows the sources of the loops and of the kernels they call,
@@ -114,7 +114,7 @@ def _compiled() -> Any:
 
 
 class _Fused(Plain):
-    """Compiled parts for real features and built-in activations; each entry by itself, whatever the threads."""
+    """Compiled parts for real features and built-in activations; the same bits for any number of threads."""
 
     def __init__(self, h1: Activation, h2: Activation, skip: bool) -> None:
         super().__init__(h1, h2, skip)

@@ -60,7 +60,7 @@ class Snapshot(NamedTuple):
     step, s : int, float
         Steps taken, >= 0, and flow time, step h (the paper's t = k eta).
     state : State
-        The state, the caller's to keep.
+        The state, which the caller may keep.
     output, loss : ndarray (N,), float
         The network's outputs and mean loss there.
     defect : float

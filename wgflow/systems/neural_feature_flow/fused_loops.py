@@ -1,6 +1,6 @@
 """Loops of a network's passes, one pass over memory each: Python that :mod:`.elementwise` compiles.
 
-Rows are units, columns training points. The activation's code is looked at once a row; every other loop is plain
+Rows are units, columns training points. The activation's code is tested once a row; every other loop is plain
 arithmetic, which vectorises. Outputs are named ``out_*``.
 """
 

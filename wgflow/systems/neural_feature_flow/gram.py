@@ -145,7 +145,7 @@ def strong_universality(
     trials : int, optional
         Functions of each random kind, and adversaries started from random directions.
     rounds : int, optional
-        Turns of an adversary.
+        Iterations of an adversary.
     seed : int, optional
         Seed of all draws.
 

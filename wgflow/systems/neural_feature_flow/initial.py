@@ -26,7 +26,7 @@ RCOND = 1e-13  # singular values below this times the largest count as zero
 
 
 class Regression(NamedTuple):
-    """Weights that give features.
+    """Weights fitted to features.
 
     Attributes
     ----------
@@ -142,7 +142,7 @@ def minimum_norm(
     Start
         v_1, beta_1 and g of the first units of a larger network with the same seed are exactly those of a smaller one.
         Their alpha_l differ by what Khat does, O(m^(-1/2)) ("features"); under "weights" v~ is shared but enters
-        through a sum over all units, so features of different m are as good as independent.
+        through a sum over all units, so features of different m are practically independent.
 
     Raises
     ------

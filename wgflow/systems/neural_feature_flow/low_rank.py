@@ -121,14 +121,14 @@ def total(terms: list[LowRank]) -> LowRank:
 
 
 def ahead(matrix: Matrix, change: LowRank) -> Matrix:
-    """Return matrix + change for a few products: an array is left as it is, with the change beside it."""
+    """Return matrix + change for a few products: an array is not copied, and the change is kept apart."""
     if isinstance(matrix, LowRank):
         return total([matrix, change])
     return Updated(dense(matrix), change)
 
 
 def add(matrix: Matrix, change: LowRank, own: bool = False) -> Matrix:
-    """Return matrix + change for good, in the cheaper form.
+    """Return matrix + change in the cheaper form, to be kept.
 
     Parameters
     ----------

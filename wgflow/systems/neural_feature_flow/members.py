@@ -25,7 +25,7 @@ from wgflow.systems.neural_feature_flow.system import PackedNetwork, state_of
 from wgflow.systems.problem import problems
 from wgflow.systems.protocol import STEP_OVERHEAD, Observable, Setup, System, refuse_unused
 
-_OWN = {  # keys of tables that a network has a use for; the others must stay what they are when left out
+_OWN = {  # keys of tables that affect a network; the others must keep their defaults
     "particles": ("count",),
     "flow": ("until", "every", "step", "integrator"),
 }
@@ -67,7 +67,7 @@ def _observable(
 
 
 class Begin:
-    """Units that a network starts from, drawn when they are first asked for."""
+    """Initial units of a network, drawn when first requested."""
 
     def __init__(self, system: PackedNetwork, table: NetworkTable, seed: int) -> None:
         self.system, self._table, self._seed = system, table, seed
@@ -87,7 +87,7 @@ class Begin:
 
 
 def _check(member: Member, table: NetworkTable) -> None:
-    """Refuse keys that a network has no use for."""
+    """Refuse keys that have no effect on a network."""
     refuse_unused(member, _OWN, "a feature network")
     for key in ("block", "activation", "state"):
         if getattr(member.problem, key) != type(member.problem).model_fields[key].default:

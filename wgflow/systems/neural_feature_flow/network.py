@@ -48,7 +48,7 @@ class Network(Copyable):
     """Training points, activations and loss of a Res-Net or DNN with L hidden layers; the width comes with the weights.
 
     The paper's theorems assume h1, h2 and their first derivatives bounded, h2 in particular (sup |h2| bounds how far
-    features move from layer to layer), and phi with bounded, Lipschitz derivative. Nothing here needs that:
+    features move from layer to layer), and phi with bounded, Lipschitz derivative. This is not required here:
     every activation and every loss of one output runs; drifts are exact where h1 and h2 are differentiable.
 
     Parameters

@@ -55,7 +55,7 @@ class Optimum(NamedTuple):
     solver_value, solver_gap : float
         The solver's own objective, and that minus ``bound``.
     iterations : int
-        The solver's.
+        Iterations of the solver.
     """
 
     value: float
