@@ -1,4 +1,4 @@
-"""Is the rule for group and block sizes a good one? Times of other choices beside it, under Gaps with M = 1024.
+"""Times with other group and block sizes, compared with the rule's; Gaps with M = 1024.
 
 The number of chunks is about one per block of samples, so it changes with the block.
 
@@ -24,7 +24,7 @@ TURNS, CALLS = 9, 3
 
 
 def main() -> list[dict[str, object]]:
-    """Milliseconds of each choice, all in turns."""
+    """Milliseconds with each choice, measured in turns."""
     rule, block = cpu.group_size, chunks._BLOCK
     rows = []
     for case in [Case("gaps", particles, 1024, width) for particles, width in SIZES]:

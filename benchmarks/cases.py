@@ -1,4 +1,4 @@
-"""What is timed: sizes, and the same arrays for every program."""
+"""Cases of the benchmarks: sizes, and the same arrays for every program."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ class Case(NamedTuple):
 
     @property
     def label(self) -> str:
-        """Words for tables."""
+        """Label in tables."""
         sizes = f"N, M, D = {self.particles}, {self.samples}, {self.width}"
         layers = f", L = {self.layers}" if self.layers else ""
         return f"{self.scheme.capitalize()} {sizes}{layers}" + (f", minibatch of {self.batch}" if self.batch else "")
 
     @property
     def flops(self) -> int:
-        """Multiplications and additions of the products with the state alone: 14 (or 12) N M D."""
+        """Multiplications and additions in the products with the state: 14 N M D under Gaps, 12 N M D under Layers."""
         samples = self.batch or self.samples
         return (14 if self.scheme == "gaps" else 12) * self.particles * samples * self.width
 
@@ -90,7 +90,7 @@ def measure(
 
 
 def arrays(case: Case) -> Arrays:
-    """The same for other programs."""
+    """Arrays of the case for other programs."""
     problem, rho, depth = measure(case)
     net, width = depth.network(rho), case.width
     theta = rho.theta[net.particle]

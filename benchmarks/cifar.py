@@ -1,4 +1,4 @@
-"""Time of a training step of a mean-field network over that of the vanilla one, batch 128 of 32 x 32 colour images.
+"""Time of a training step of a mean-field network relative to the vanilla one, batch 128 of 32 x 32 colour images.
 
 Usage: python benchmarks/cifar.py [network [rounds [threads]]]
 

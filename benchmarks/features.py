@@ -1,4 +1,4 @@
-"""Time of the neural feature flow beside its matrix products alone, m, N, L = 2000, 100, 4.
+"""Time of the neural feature flow compared with its matrix products alone, m, N, L = 2000, 100, 4.
 
 Usage: python benchmarks/features.py [m [N [L]]]
 
@@ -32,7 +32,7 @@ def seconds(work: Callable[[], object]) -> float:
 
 
 def products(middle: list[np.ndarray], h: list[np.ndarray], d: list[np.ndarray]) -> None:
-    """What BLAS has to do in one drift, in its order."""
+    """Matrix products of one drift, in order."""
     for v, each in zip(reversed(middle), reversed(d), strict=True):
         v @ each
     for v, below, each in zip(middle, h, d, strict=True):

@@ -1,4 +1,4 @@
-"""What a flow costs beyond its velocities, and what an evaluation keeps in memory. Each in a process of its own.
+"""Cost of a flow's step beyond its velocities, and memory of a large evaluation; each in its own process.
 
 Usage: python benchmarks/flow.py step [THREADS]  seconds of a flow's step, of its parts and with a frame recorded
        python benchmarks/flow.py memory M        bytes beyond the inputs at N = 100,000, D = 16
@@ -79,7 +79,7 @@ def step(threads: int | None = None) -> dict[str, float | None]:
 
 
 def memory(samples: int) -> dict[str, float]:
-    """Bytes and seconds of one velocity at N = 100,000, D = 16; data and particles are there before."""
+    """Bytes and seconds of one velocity at N = 100,000, D = 16, without data and particles."""
     small = wgflow.Problem(np.zeros((8, 16)), np.zeros(8))
     wgflow.Energy(small).velocity(wgflow.Particles.draw(small, 8))  # kernels loaded
     problem, rho, depth = measure(Case("gaps", 100_000, samples, 16))

@@ -1,11 +1,11 @@
-"""Time the GPU backend beside its peers on a device, and write docs/benchmarks_gpu.json and its part of the page.
+"""Compare the GPU backend with other libraries on a device; write docs/benchmarks_gpu.json and its page section.
 
 Usage: python benchmarks/gpu.py [--all] [--parts a,b] [--quick] [--device cuda|cpu] [--out DIR] [--limit SECONDS]
 
-Parts: doctor (what is there), tests (those marked gpu), sanitizer (compute-sanitizer on a small gradient), table (all
-programs on the cases of the page), sizes (growth with N, M and D; tiles; where CPU and GPU are level). --all is all of
-them, within ten minutes; the default is the table. Without a device nothing is touched and the exit code is 2.
---quick is a rehearsal with small sizes, printed and not written; with --device cpu it needs no device.
+Parts: doctor (devices and backends), tests (those marked gpu), sanitizer (compute-sanitizer on a small gradient), table
+(all programs on the cases of the page), sizes (growth with N, M and D; tiles; where CPU and GPU take equally long).
+--all runs all of them, within ten minutes; the default is the table. Without a device no file changes and the exit
+code is 2. --quick is a rehearsal with small sizes, printed and not written; with --device cpu it needs no device.
 
 PyTorch and JAX are used where they can be imported. Nothing has to be installed: PYTHONPATH=. is enough.
 """
@@ -76,7 +76,7 @@ for depth, options in (
 
 
 class Clock:
-    """Seconds left of a command that has to end in time."""
+    """Time limit of a command."""
 
     def __init__(self, limit: float) -> None:
         self._end = time.monotonic() + limit
@@ -87,7 +87,7 @@ class Clock:
 
 
 def machine(device: str) -> dict[str, Any]:
-    """What the numbers belong to."""
+    """Machine and versions of the measurement."""
     names = ("numpy", "numba", "cupy-cuda12x", "cupy-cuda13x", "torch", "jax", "jaxlib")
     found = {name: number for name in names if (number := installed(name))}
     about: dict[str, Any] = {"python": platform.python_version(), "versions": found, "date": str(datetime.date.today())}
@@ -101,7 +101,7 @@ def machine(device: str) -> dict[str, Any]:
 
 
 def installed(package: str) -> str | None:
-    """Version of a package, if it is there."""
+    """Version of a package, if it is installed."""
     try:
         return metadata.version(package)
     except metadata.PackageNotFoundError:
@@ -130,7 +130,7 @@ def queue_of(library: str, cases: list[Case], device: str, names: tuple[str, ...
 
 
 def work(queue: list[tuple[str, Case]], device: str, references: dict[str, str], seconds: float, limit: float) -> list:
-    """Answers of one process to a queue; those that came in time."""
+    """Answers of one process to a queue of orders, within the time limit."""
     with tempfile.TemporaryDirectory() as folder:
         orders = Path(folder) / "orders.json"
         orders.write_text(
@@ -154,7 +154,7 @@ def work(queue: list[tuple[str, Case]], device: str, references: dict[str, str],
 
 
 def run_within(command: list[str], limit: float, **options: Any) -> int | None:
-    """Exit code of a process; None if it was still there after so many seconds and was ended."""
+    """Exit code of a process; None if it exceeded its time limit and was stopped."""
     process = subprocess.Popen(command, **options)
     try:
         return process.wait(limit)
@@ -234,7 +234,7 @@ def sanitizer(clock: Clock, log: Path) -> dict[str, Any]:
 
 
 def usable() -> str:
-    """Why the device cannot be used; nothing if it can."""
+    """Why the device cannot be used; empty if it can."""
     from wgflow.base.errors import BackendError
     from wgflow.kernels.gpu import diagnose
 
@@ -268,7 +268,7 @@ def main(arguments: list[str] | None = None) -> int:
 
 
 def measure(options: argparse.Namespace, parts: tuple[str, ...]) -> int:
-    """Do the parts in turn; whatever is done is written before the next one begins."""
+    """Run the parts in turn; the results of each are written before the next one begins."""
     clock, seconds = Clock(options.limit), 0.1 if options.quick else 2.0
     folder = Path(tempfile.mkdtemp()) if options.quick else options.out
     kept = folder / "benchmarks_gpu.json"

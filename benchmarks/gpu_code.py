@@ -1,4 +1,4 @@
-"""Count what the compiler made of the GPU kernels' inner loops; needs no device.
+"""Count the instructions of the GPU kernels' inner loops as compiled; needs no device.
 
 Usage: python benchmarks/gpu_code.py [--architecture sm_90] [--kernel network_pass] [--nvdisasm PATH] [--write]
 
@@ -31,7 +31,7 @@ LEAST = 32  # multiplications of a loop that is worth a line
 
 
 class Instruction(NamedTuple):
-    """An instruction, where it jumps to, and the line of the source it comes from."""
+    """An instruction, its jump target and its line of the source."""
 
     name: str
     target: str
@@ -50,7 +50,7 @@ def machine_code(architecture: str, precision: str) -> bytes:
 
 
 def instructions(listing: str, kernel: str) -> tuple[list[Instruction], dict[str, int]]:
-    """Instructions of a kernel in nvdisasm's words, and the places of its labels."""
+    """Instructions of a kernel as listed by nvdisasm, and the positions of its labels."""
     found: list[Instruction] = []
     labels: dict[str, int] = {}
     inside, line = False, ""

@@ -1,4 +1,4 @@
-"""The part of the benchmark page that is about GPUs, from docs/benchmarks_gpu.json, which is there once measured.
+"""Section of the benchmark page about GPUs, from docs/benchmarks_gpu.json, which exists once measured.
 
 What the compiler made of the kernels needs no GPU: docs/benchmarks_gpu_code.json, by gpu_code.py.
 
@@ -33,12 +33,12 @@ HEADING = "## On a GPU"
 
 METHOD = """\
 One evaluation in float32, E with its gradient in every particle and layer weight; parameters and results stay
-on the device, TF32 is off everywhere. Before a program is timed, its energy and gradients are held against
-wgflow's in float64 on the CPU: one that is off by more than {allowed:.0e} of the largest entry is not timed
-(products in float32 are off by 5e-7 there, with TF32's rounding by 3e-4). Each library has a process and the
-device to itself, one after the other in one command; wgflow is timed again at the end. Medians of up to 200
-calls by events of the device, which see the gaps between launches too. JAX has no events: its calls are timed
-by the clock until `block_until_ready` returns, and compared with wgflow timed by the same clock. PyTorch
+on the device, and TF32 is off everywhere. Before a program is timed, its energy and gradients are compared with
+wgflow's in float64 on the CPU: a program that differs by more than {allowed:.0e} of the largest entry is not timed
+(products in float32 differ by 5e-7, with TF32's rounding by 3e-4). Each library runs in its own process, with the
+device to itself, one after the other in one command; wgflow is timed again at the end. Times are medians of up to
+200 calls between device events, which include the gaps between launches. JAX has no events: its calls are timed by
+the wall clock until `block_until_ready` returns, and compared with wgflow timed by the same clock. PyTorch
 compiles {chunk} layers at a time; as a CUDA graph the whole evaluation, forwards and backwards, is captured and
 replayed. sgemm is the library's product of two {side} × {side} matrices (checked not to be TF32); "of sgemm"
 counts 14 N M D multiplications and additions for `Gaps`, 12 N M D for `Layers`.
@@ -50,22 +50,23 @@ CODE = """\
 
 Counts, not times: inner loops of the pass in {precision} as compiled for {architecture}, by
 `python benchmarks/gpu_code.py`. A multiprocessor issues four instructions a cycle, so that no loop can reach more
-of the peak than the share of multiply-adds in it. What is around the loops comes on top: a product's thread has
-some 80 further instructions for its 4 × 4 numbers, and not every thread has work in every step. `add_outer` makes
-the products with states and adjoints, `add_inner` the sums over samples, `add_rows` the triangles inside a group. A
-read of 16 bytes a thread takes two cycles of shared memory (a test counts them from the addresses): as long as the
-arithmetic at the peak for the first two, more than twice as long for the triangles, which reads therefore bound.
+of the peak than its share of multiply-adds. Instructions outside of the loops add to this: in a product, each thread
+executes some 80 more for its 4 × 4 numbers, and not every thread has work in every step. `add_outer` computes the
+products with states and adjoints, `add_inner` the sums over samples, `add_rows` the triangles inside a group. A read
+of 16 bytes per thread takes two cycles of shared memory (a test counts them from the addresses). Reads take as long as
+the arithmetic at its peak in the first two, and more than twice as long in the triangles, which are therefore bound by
+reads.
 """
 
 
 def load(docs: Path, name: str = "benchmarks_gpu") -> dict[str, Any] | None:
-    """Results as they were kept; None before there are any."""
+    """Stored results; None if there are none."""
     path = docs / f"{name}.json"
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else None
 
 
 def replace(page: Path, results: dict[str, Any] | None, counted: dict[str, Any] | None) -> None:
-    """Write the part of the page again; nothing happens where there is no page."""
+    """Rewrite the section of the page, if there is a page."""
     if page.is_file():
         text = page.read_text(encoding="utf-8")
         begun = text.index(HEADING)
@@ -75,7 +76,7 @@ def replace(page: Path, results: dict[str, Any] | None, counted: dict[str, Any] 
 
 
 def section(results: dict[str, Any] | None, counted: dict[str, Any] | None = None) -> str:
-    """Heading, tables and method; the tables say "not measured" where there is nothing to say."""
+    """Heading, tables and method; missing results appear as "not measured"."""
     allowed = code(counted) if counted else []
     if results is None or "table" not in results:
         return "\n".join([HEADING, "", _nothing(), "", METHOD, *allowed])
@@ -89,7 +90,7 @@ def section(results: dict[str, Any] | None, counted: dict[str, Any] | None = Non
 
 
 def code(counted: dict[str, Any]) -> list[str]:
-    """What the compiler made of the inner loops."""
+    """Table of the inner loops as compiled."""
     lines = [
         CODE.format(**counted),
         "| loop | in | loops | instructions | multiply-adds | share | reads, shared | global |",
@@ -105,7 +106,7 @@ def code(counted: dict[str, Any]) -> list[str]:
 
 
 def failures(results: dict[str, Any]) -> list[str]:
-    """What must not be wrong: a program of wgflow's that failed, tests, the sanitizer. Rivals may run out of memory."""
+    """Failures of wgflow's programs, the tests and the sanitizer. Other libraries may run out of memory."""
     wrong = []
     for row in results.get("table", []):
         if "error" in row and row["program"] not in RIVALS:
@@ -121,7 +122,7 @@ def failures(results: dict[str, Any]) -> list[str]:
 
 
 def brief(row: dict[str, Any]) -> str:
-    """One program on one case in a few words."""
+    """Short result of one program on one case."""
     return row["error"] if "error" in row else f"{spoken(_seconds(row))}  difference {_off(row)}"
 
 
@@ -134,14 +135,14 @@ def spoken(seconds: float) -> str:
 
 
 def ratio(own: dict[str, Any], other: dict[str, Any]) -> float:
-    """Times wgflow's time: events beside events, the clock beside the clock."""
+    """Time relative to wgflow's; both by events, or both by the clock."""
     how = "events" if own["events"] and other["events"] else "clock"
     return other[how][0] / own[how][0]
 
 
 def _nothing() -> str:
     lines = [
-        f"**{NONE}**: no GPU was at hand. `python benchmarks/gpu.py --all` fills this part on a machine with one;",
+        f"**{NONE}**: no GPU was available. `python benchmarks/gpu.py --all` on a machine with one adds the results;",
         "nothing here is estimated.",
         "",
         *_head(),
@@ -259,7 +260,7 @@ def _sizes(sizes: dict[str, Any]) -> list[str]:
 
 
 def brief_time(row: dict[str, Any] | None, how: str = "events") -> str:
-    """Time of a row, or that there is none."""
+    """Time of a row, or "not measured"."""
     if row is None or "error" in row:
         return NONE
     return spoken((row[how] or row["clock"])[0])

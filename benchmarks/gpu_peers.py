@@ -1,4 +1,4 @@
-"""The same evaluation by PyTorch and JAX on a device, as their users would write it, and as fast as they get it."""
+"""The same evaluation in PyTorch and JAX on a device: as users write it, and in the fastest variants."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Programs that compute E and its gradient on a device, in float32 with TF32 off: wgflow, its peers, and the peaks.
+"""Programs that compute E and its gradient on a device, in float32 with TF32 off: wgflow, other libraries, peaks.
 
 Each takes a :class:`~cases.Case` and where to run, and returns a :class:`~gpu_timing.Program`: everything it needs is
 on the device before the first call, and everything it finds stays there until ``result`` is asked for.
@@ -87,7 +87,7 @@ def double(case: Case, device: str) -> Program:
 
 
 def velocity(case: Case, device: str) -> Program:
-    """wgflow: a call of Energy.velocity, from NumPy's arrays to NumPy's arrays."""
+    """wgflow: a call of Energy.velocity, with arrays on the host."""
     problem, rho, depth = measure(case)
     energy = wgflow.Energy(problem, depth, "cpu" if device == "cpu" else "gpu", "float32")
     order = depth.network(rho).particle
@@ -164,7 +164,7 @@ def copy(case: Case, device: str) -> Program:
 
 
 class Named(NamedTuple):
-    """A program in the tables: its words, the process it runs in, how to build it."""
+    """A program in the tables: its label, its process and its constructor."""
 
     label: str
     library: str

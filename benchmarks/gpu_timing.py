@@ -1,4 +1,4 @@
-"""A program on a device, and how it is timed."""
+"""Timing of a program on a device."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from programs import Result
 
 
 class Program(NamedTuple):
-    """What is timed, and what it found.
+    """A timed computation and its result.
 
     Attributes
     ----------
@@ -40,7 +40,7 @@ def on_host(run: Callable[[], Any], result: Callable[[Any], Result | None]) -> P
 
 
 def timed(program: Program, calls: int) -> tuple[list[float], list[float]]:
-    """Seconds of each call by events of the device, none where there are no events, and by the clock on the wall."""
+    """Seconds of each call by device events, if there are any, and by the wall clock."""
     by_events = [program.events() for _ in range(calls)] if program.events else []
     by_clock = []
     for _ in range(calls):

@@ -1,4 +1,4 @@
-"""A process of its own for one library's programs on a device. Started by gpu.py, not by hand.
+"""Worker process for one library's programs on a device; started by gpu.py.
 
 Usage: python benchmarks/gpu_worker.py ORDERS     a file of JSON: device, seconds a program, references, [program, case]
 
@@ -36,7 +36,7 @@ def difference(found: Any, path: str) -> float:
 
 
 def measure(program: Program, precision: str, reference: str | None, seconds: float) -> dict[str, Any]:
-    """Hold a program against the reference, then time it for so many seconds.
+    """Check a program against the reference, then time it within a limit.
 
     Raises
     ------
@@ -72,7 +72,7 @@ def quartiles(times: list[float]) -> list[float]:
 
 
 def main(path: str) -> None:
-    """Do what a file of orders says."""
+    """Process a file of orders."""
     answers = os.fdopen(os.dup(1), "w", encoding="utf-8")
     os.dup2(2, 1)
     orders = json.loads(Path(path).read_text(encoding="utf-8"))
@@ -93,7 +93,7 @@ def main(path: str) -> None:
 
 
 def forget() -> None:
-    """Hand the memory of the last program back to the device."""
+    """Free the device memory of the last program."""
     if "torch" in sys.modules:
         torch = sys.modules["torch"]
         if torch.cuda.is_available():

@@ -1,6 +1,6 @@
-"""The benchmark page and its figure, from docs/benchmarks.json.
+"""Benchmark page and its figures, from docs/benchmarks.json.
 
-Usage: python benchmarks/page.py     writes docs/benchmarks.md and docs/images/benchmarks.png again
+Usage: python benchmarks/page.py     rewrites docs/benchmarks.md and the figures in docs/images
 """
 
 from __future__ import annotations
@@ -39,8 +39,8 @@ LIMITS = """## What limits the speed
 - **Narrow states.** Per particle and sample there is one activation (about 0.95 ns of one core for tanh with AVX-512)
   whatever D is, and inside a group of G particles a triangle of 4 G flops per sample in addition to 14 D. At D = 16
   these and the stores of the tape take about as long as the products; at D = 256 the products are nearly all.
-- **Few samples in wide layers.** Every parameter is read, and its gradient and its new value are written, in each step:
-  for 1000 layers of 1000 units at D = 10 that is about half a gigabyte, whatever the number of samples. Memory
+- **Few samples in wide layers.** In each step every parameter is read in both passes and written once: for 1000 layers
+  of 1000 units at D = 10 that is about half a gigabyte, whatever the number of samples. Memory
   bandwidth, which the cores share, sets the floor.
 - **Small problems.** Below 0.1 ms a step is mostly calls in Python, in wgflow as in NumPy. A second core does not help,
   since waking a sleeping thread takes 0.03 to 0.09 ms.
@@ -55,22 +55,22 @@ METHOD = """## Method
 
 - **The same numbers.** Ridge blocks a tanh(w·x + b), squared loss, one output, standard normal data, float64 unless it
   says otherwise. Every program gets the same arrays and computes E and its gradient in all particles on every call, and
-  in the layers' weights (under `Layers` these are fixed, and wgflow has no such gradient). wgflow's time is that of
+  in the layers' weights (under `Layers` these are fixed, and wgflow does not compute that part). wgflow's time is that of
   `Energy.velocity`: sorting by depth, the velocities in θ and τ and the dissipation are part of it. The networks of
   L layers of n units that are stepped have no bias and D outputs, as published NumPy loops for them do.
 - **All agree.** Before anything is timed, every program's energy and gradients, or the energy and the velocity of its
   first step, are compared with wgflow's; more than 1e-9 of the largest entry (1e-3 in float32) ends the run. The tables
   give the largest difference.
-- **Turns.** Each program runs in a process of its own, so that no library's threads are in another's way, and with that
-  library's own defaults for threads unless a table gives their number. The processes take turns, five each, of about
-  {share} s of calls after {warm} to warm up and a pause of {pause} s, so that a change of the machine's speed meets all
-  alike. Medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
-- **The floor.** dgemm (sgemm for float32) is NumPy's product of two 2048 × 2048 matrices in the same turns. "Of dgemm"
+- **Turns.** Each program runs in its own process, so that no library's threads disturb another's, and with that library's
+  default number of threads unless a table gives it. The processes take turns, five each, of about
+  {share} s of calls after {warm} to warm up and a pause of {pause} s, so that changes in the machine's speed affect
+  all alike. Times are medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
+- **The peak.** dgemm (sgemm for float32) is NumPy's product of two 2048 × 2048 matrices in the same turns. "Of dgemm"
   counts 14 N M D multiplications and additions for `Gaps` and 12 N M D for `Layers`: the products with states,
   adjoints and gradients that no order of computation can avoid. The N M activations come on top, and under `Gaps` the
   triangles inside groups; both weigh more the smaller D is.
-- **Memory** is the most a process held, through its first call, beyond what it held with its libraries and data before
-  it; compiling, or loading compiled kernels, is included.
+- **Memory** is the peak of a process during its first call, minus what it held with its libraries and data before;
+  compiling, or loading compiled kernels, is included.
 - **Steps** are timed between two calls of `on_step`, far from frames: a step has an evaluation, the move, its checks
   and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their depths;
   it passes blocks of samples through the network, of the size that is fastest or fits in memory.
@@ -79,13 +79,14 @@ METHOD = """## Method
 - **Programs:**
 {peers}
 
-To repeat it: `make bench` writes `docs/benchmarks.json`, this page and its figure; `python benchmarks/page.py` draws
-them from the file again. `python benchmarks/run.py --quick` is a rehearsal of about a minute.
+To reproduce it: `make bench` takes about half an hour and writes `docs/benchmarks.json`, this page and its figures;
+`python benchmarks/page.py` rewrites page and figures from that file. `python benchmarks/run.py --only steps` measures one
+part and prints it; `--quick` is a rehearsal of about two minutes.
 """
 
 
 def write(results: dict[str, Any], docs: Path) -> None:
-    """Results as JSON, the page and the figure."""
+    """Write the results as JSON, the page and its figures."""
     (docs / "benchmarks.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     (docs / "benchmarks.md").write_text(markdown(results), encoding="utf-8")
     from wgflow.report import style
@@ -98,7 +99,7 @@ def write(results: dict[str, Any], docs: Path) -> None:
 
 
 def markdown(results: dict[str, Any]) -> str:
-    """The page."""
+    """Benchmark page in Markdown."""
     import turns
 
     peers = "\n".join(

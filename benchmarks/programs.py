@@ -1,6 +1,6 @@
-"""Programs that compute the same thing: E and its gradient in every parameter and layer weight.
+"""Programs that compute the same result: E and its gradient in every parameter and layer weight, or a step.
 
-Each takes a :class:`~cases.Case` and returns a :class:`Program`. Libraries are imported inside, so that a process holds
+Each takes a :class:`~cases.Case` and returns a :class:`Program`. Libraries are imported inside, so that a process loads
 only what it runs.
 """
 
@@ -26,17 +26,17 @@ STEP = 1e-3  # flow time of one step; short, so that the particles stay where th
 
 
 class Program(NamedTuple):
-    """What is timed, and what it found.
+    """A timed computation and its result.
 
     Attributes
     ----------
     run : callable
-        Computes everything afresh; this is timed.
+        The computation that is timed, without reuse of earlier results.
     result : callable
         From what ``run`` returned, E, dE/dtheta (or the velocity), (N, P), and dE/dweight, (N,), or None where the
         program has no such thing, particles in the order of the network.
     times : callable, optional
-        Seconds of each of so many calls, where the program measures them itself.
+        Seconds of each of a number of calls, if the program measures them itself.
     """
 
     run: Callable[[], Any]
@@ -44,7 +44,7 @@ class Program(NamedTuple):
     times: Callable[[int], list[float]] | None = None
 
     def clock(self, calls: int) -> list[float]:
-        """Seconds of each of so many calls."""
+        """Seconds of each of a number of calls."""
         if self.times is not None:
             return self.times(calls)
         spent = []
@@ -227,7 +227,7 @@ def torch_compiled(case: Case) -> Program:
 
 
 def diffrax_euler(case: Case) -> Program:
-    """diffrax: Euler, one step a particle, RecursiveCheckpointAdjoint."""
+    """diffrax: Euler, one step per particle, RecursiveCheckpointAdjoint."""
     import diffrax
     import jax
     import jax.numpy as jnp
@@ -251,7 +251,7 @@ def diffrax_euler(case: Case) -> Program:
 
 
 def torchdiffeq_euler(case: Case) -> Program:
-    """torchdiffeq: odeint with method "euler", one step a particle, differentiated through."""
+    """torchdiffeq: odeint with method "euler", one step per particle, differentiated through."""
     import torch
     from torchdiffeq import odeint
 
@@ -284,7 +284,7 @@ def _product(dtype: str) -> Program:
 
 
 def dgemm(case: Case) -> Program:
-    """NumPy's matrix product of 2048 x 2048 numbers in float64: the peak."""
+    """NumPy's product of two 2048 x 2048 matrices in float64, as the peak."""
     del case
     return _product("float64")
 

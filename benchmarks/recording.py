@@ -1,7 +1,7 @@
-"""What recording a run costs, and reading it: python benchmarks/recording.py [STEPS].
+"""Cost of recording a run and of reading it: python benchmarks/recording.py [STEPS].
 
-N = 1000, P = 33, M = 1024 under Gaps, a frame at every step. Each step of one run is drawn to be recorded, not recorded
-or to do one part of the work that recording cannot do without; so all see the same machine at the same time.
+N = 1000, P = 33, M = 1024 under Gaps, a frame at every step. At each step of one run it is drawn at random whether the
+frame is recorded, not recorded, or only one necessary part of recording is done, so that all meet the same conditions.
 """
 
 from __future__ import annotations

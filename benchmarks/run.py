@@ -64,7 +64,7 @@ THREADS = (1, 2)  # of the programs that step
 
 
 def machine() -> dict[str, Any]:
-    """What the numbers belong to."""
+    """Machine and versions of the measurement."""
     names = ("wgflow", "numpy", "numba", "jax", "jaxlib", "diffrax", "torch", "torchdiffeq")
     versions = {}
     for name in names:
@@ -81,7 +81,7 @@ def machine() -> dict[str, Any]:
 
 
 def processor() -> str:
-    """Name of the processor, with its widest vectors where Linux tells them."""
+    """Name of the processor, with its vector extension if Linux reports it."""
     try:
         lines = dict(
             line.split(":", 1) for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines() if ":" in line
@@ -124,12 +124,12 @@ def by_threads(cases: Sequence[Case], programs: list[str], turns: int = 5) -> li
 
 
 def as_json(timings: dict[str, Timing]) -> dict[str, Any]:
-    """Plain numbers."""
+    """Timings as plain JSON."""
     return {name: timing._asdict() for name, timing in timings.items()}
 
 
 def alone(script: str, *arguments: str) -> Any:
-    """What another script says, in a process of its own."""
+    """Output of another script, run in its own process."""
     command = [sys.executable, str(HERE / script), *arguments]
     done = subprocess.run(command, check=True, stdout=subprocess.PIPE, encoding="utf-8")
     return json.loads(done.stdout)

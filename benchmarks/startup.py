@@ -1,4 +1,4 @@
-"""Time from the shell's point of view: --help, and a bundled study from nothing.
+"""Wall-clock time of whole commands: --help, and a bundled study with and without compiled kernels.
 
 Usage: python benchmarks/startup.py
 

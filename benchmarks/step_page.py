@@ -10,26 +10,26 @@ CURVES = {"layers": "Layers, 50 layers of 100, D = 10", "gaps": "Gaps, N = 1000,
 
 
 def time_label(seconds: float) -> str:
-    """Seconds for readers, three digits or so."""
+    """Duration with its unit, to about three digits."""
     if seconds >= 1:
         return f"{seconds:.2f} s"
     return f"{1e3 * seconds:.3g} ms" if seconds < 0.1 else f"{1e3 * seconds:.0f} ms"
 
 
 def ratio(timings: dict[str, Any], other: str, own: str) -> float:
-    """How many times as long as ``own`` the program ``other`` takes."""
+    """Median time of ``other`` divided by that of ``own``."""
     return timings[other]["median"] / timings[own]["median"]
 
 
 def network_label(case: Case) -> str:
-    """Words for a case in a table of steps."""
+    """Label of a case in a table of steps."""
     if case.scheme != "layers":
         return case.label
     return f"Layers, {case.layers} of {case.particles // case.layers}, M, D = {case.samples}, {case.width}"
 
 
 def steps(rows: list[dict[str, Any]]) -> str:
-    """Table of whole steps compared with NumPy's."""
+    """Table of steps compared with NumPy."""
     lines = [
         "## One step, compared with a NumPy loop\n",
         "One Euler step of `Flow.run`, complete, and the same step written by hand in NumPy (`benchmarks/twins.py`:",
@@ -47,7 +47,7 @@ def steps(rows: list[dict[str, Any]]) -> str:
 
 
 def activation(rows: list[dict[str, Any]]) -> str:
-    """Table of own activations compared with built-in ones."""
+    """Table of user-defined activations compared with built-in ones."""
     lines = [
         "## Your own activation\n",
         "One evaluation with tanh by its name, and with tanh passed as value and derivative in Python.\n",
@@ -108,7 +108,7 @@ def flow(rows: list[dict[str, Any]]) -> str:
 
 
 def figure(curves: dict[str, list[dict[str, Any]]], style: Any) -> Any:
-    """Time of a step against the number of samples, and how many times as fast as NumPy wgflow is."""
+    """Figure: time of a step against the number of samples, and speed relative to NumPy."""
     drawn, (time, times) = style.panels(2, width=5.8, height=4.3)
     for (name, rows), colour in zip(curves.items(), style.COLOURS, strict=False):
         sizes = [row["case"]["samples"] for row in rows]

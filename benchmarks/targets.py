@@ -1,4 +1,4 @@
-"""What the project set out to reach, and whether a run of the benchmarks reached it."""
+"""Speed targets of the project, compared with the results of a run."""
 
 from __future__ import annotations
 
@@ -32,16 +32,16 @@ STEP_TO_KERNEL, RECORDING = 1.05, 0.05
 
 
 class Bar(NamedTuple):
-    """One number that was asked for.
+    """A target and its measurement.
 
     Attributes
     ----------
     case, quantity : str
         What was measured.
     threads : str
-        On how many threads.
+        Number of threads; "all" is each library's default.
     asked, found : str
-        Both numbers for readers.
+        Both numbers, with units.
     met : bool
         Whether it was reached.
     """
@@ -60,7 +60,7 @@ def share(case: Case, timings: dict[str, Any], own: str = "wgflow", peak: str = 
 
 
 def bars(results: dict[str, Any]) -> Iterator[Bar]:
-    """All that was asked for and measured."""
+    """All targets that were measured."""
     for row in results.get("table", []):
         case, timings = Case(**row["case"]), row["timings"]
         times, part = EVALUATIONS.get(case, (None, None))
@@ -104,7 +104,7 @@ def _most(found: float, asked: float, unit: str) -> tuple[str, str, bool]:
 
 
 def section(results: dict[str, Any]) -> str:
-    """Table of all of them, misses in bold."""
+    """Table of all targets; those missed are in bold."""
     found = list(bars(results))
     missed = sum(not bar.met for bar in found)
     lines = [

@@ -1,4 +1,4 @@
-"""Programs timed in turns, each in its own process: none is in another's way, and all meet the same noise."""
+"""Programs timed in alternating turns, each in its own process, so that all meet the same conditions."""
 
 from __future__ import annotations
 
@@ -17,24 +17,24 @@ from typing import Any, NamedTuple
 import numpy as np
 from cases import Case
 
-WARM = 3  # calls before those that count: threads awake, caches filled, clocks up
-SHARE = 0.4  # seconds of calls that count in one turn; at least three calls, or one that takes more than a second
-PAUSE = 0.1  # seconds for the threads of the program before to go to sleep
+WARM = 3  # calls before the timed ones: threads awake, caches filled, full clock rate
+SHARE = 0.4  # seconds of timed calls in one turn; at least three calls, or one that takes more than a second
+PAUSE = 0.1  # seconds, in which the threads of the previous program go to sleep
 
 
 class Timing(NamedTuple):
-    """One program on one case.
+    """Timing of one program on one case.
 
     Attributes
     ----------
     median, low, high : float
-        Seconds of a call: median and quartiles.
+        Seconds per call: median and quartiles.
     calls : int
-        Calls that counted.
+        Calls that were timed.
     first : float
         Seconds of the first call, compiling included.
     memory : int
-        Bytes the process held at most beyond libraries and data.
+        Peak memory of the process in bytes, without libraries and data.
     difference : float
         Largest difference of gradients from the first program's, wgflow's, relative to the largest gradient.
     """

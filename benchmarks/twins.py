@@ -1,4 +1,4 @@
-"""The same gradient flow in NumPy, as one would write it by hand: preallocated arrays and a loop over layers.
+"""The same gradient flow in NumPy, written by hand: preallocated arrays and a loop over layers.
 
 Every class moves all particles by Euler steps of the same flow as wgflow's: velocities -dE/dtheta_i / mass_i, with
 masses 1/N.
@@ -181,5 +181,5 @@ class TwoLayer:
 
 
 def twin(case: Case, data: Arrays) -> Twin:
-    """The flow of a case in NumPy."""
+    """NumPy flow for a case."""
     return {"layers": Wide, "gaps": Deep, "shallow": TwoLayer}[case.scheme](case, data)

@@ -1,4 +1,4 @@
-"""A process of its own for one program and case: runs it when asked. Started by turns.py, not by hand.
+"""Worker process for one program and case; started by turns.py.
 
 Lines of JSON on standard input: {"save": PATH} runs once and saves the result, {"calls": n, "warm": w} times n calls
 after w. Answers are lines of JSON on standard output; what libraries print goes to standard error.
@@ -20,7 +20,7 @@ from programs import PROGRAMS
 
 
 def peak_memory() -> int:
-    """Most bytes this process has held so far, or since :func:`forget_peak`."""
+    """Peak memory of this process in bytes, since its start or :func:`forget_peak`."""
     try:
         lines = Path("/proc/self/status").read_text(encoding="utf-8").splitlines()
         return next(int(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
@@ -29,7 +29,7 @@ def peak_memory() -> int:
 
 
 def forget_peak() -> int:
-    """Forget what importing libraries took at its height, where the system can; returns what is held now."""
+    """Reset the peak memory, where the system allows it; returns the memory in use."""
     with contextlib.suppress(OSError):
         Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
     return peak_memory()
