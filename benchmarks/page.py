@@ -54,17 +54,17 @@ LIMITS = """## What limits the speed
 METHOD = """## Method
 
 - **The same numbers.** Ridge blocks a tanh(w·x + b), squared loss, one output, standard normal data, float64 unless it
-  says otherwise. Every program gets the same arrays and computes E and its gradient in all particles on every call, and
-  in the layers' weights (under `Layers` these are fixed, and wgflow does not compute that part). wgflow's time is that of
-  `Energy.velocity`: sorting by depth, the velocities in θ and τ and the dissipation are part of it. The networks of
-  L layers of n units that are stepped have no bias and D outputs, as published NumPy loops for them do.
+  says otherwise. Every program gets the same arrays and computes E and its gradient in all particles on every call,
+  and in the layers' weights (under `Layers` these are fixed, and wgflow does not compute that part). wgflow's time is
+  that of `Energy.velocity`: sorting by depth, the velocities in θ and τ and the dissipation are part of it. The
+  networks of L layers of n units that are stepped have no bias and D outputs, as published NumPy loops for them do.
 - **All agree.** Before anything is timed, every program's energy and gradients, or the energy and the velocity of its
-  first step, are compared with wgflow's; more than 1e-9 of the largest entry (1e-3 in float32) ends the run. The tables
-  give the largest difference.
-- **Turns.** Each program runs in its own process, so that no library's threads disturb another's, and with that library's
-  default number of threads unless a table gives it. The processes take turns, five each, of about
-  {share} s of calls after {warm} to warm up and a pause of {pause} s, so that changes in the machine's speed affect
-  all alike. Times are medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
+  first step, are compared with wgflow's; more than 1e-9 of the largest entry (1e-3 in float32) ends the run. The
+  tables give the largest difference.
+- **Turns.** Each program runs in its own process, so that no library's threads disturb another's, and with that
+  library's default number of threads unless a table gives it. The processes take turns, five each, of about {share} s
+  of calls after {warm} to warm up and a pause of {pause} s, so that changes in the machine's speed affect all alike.
+  Times are medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
 - **The peak.** dgemm (sgemm for float32) is NumPy's product of two 2048 × 2048 matrices in the same turns. "Of dgemm"
   counts 14 N M D multiplications and additions for `Gaps` and 12 N M D for `Layers`: the products with states,
   adjoints and gradients that no order of computation can avoid. The N M activations come on top, and under `Gaps` the
@@ -72,16 +72,16 @@ METHOD = """## Method
 - **Memory** is the peak of a process during its first call, minus what it held with its libraries and data before;
   compiling, or loading compiled kernels, is included.
 - **Steps** are timed between two calls of `on_step`, far from frames: a step has an evaluation, the move, its checks
-  and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their depths;
-  it passes blocks of samples through the network, of the size that is fastest or fits in memory.
+  and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their
+  depths; it passes blocks of samples through the network, of the size that is fastest or fits in memory.
 - **A flow's step** is timed in turns with bare calls of the kernel at the flow's first measure, in one process. The
   file is written to the system's temporary folder.
 - **Programs:**
 {peers}
 
 To reproduce it: `make bench` takes about half an hour and writes `docs/benchmarks.json`, this page and its figures;
-`python benchmarks/page.py` rewrites page and figures from that file. `python benchmarks/run.py --only steps` measures one
-part and prints it; `--quick` is a rehearsal of about two minutes.
+`python benchmarks/page.py` rewrites page and figures from that file. `python benchmarks/run.py --only steps` measures
+one part and prints it; `--quick` is a rehearsal of about two minutes.
 """
 
 
