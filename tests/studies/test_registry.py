@@ -102,6 +102,20 @@ def test_a_figure_of_a_run_with_members_missing_is_drawn(toy, tmp_path):
     assert (folder / "toy.png").is_file()
 
 
+@pytest.mark.parametrize(
+    ("command", "otherwise"), [("'figure', 'switching', 'runs'", False), ("'run', 'quickstart', '--dry-run'", True)]
+)
+def test_without_matplotlib_it_is_one_line(command, otherwise):
+    code = (
+        f"import sys; sys.modules['matplotlib'] = None; from wgflow.cli.main import main; sys.exit(main([{command}]))"
+    )
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert found.returncode == run.BAD_INPUT
+    (line,) = found.stderr.splitlines()
+    assert "figure: expected matplotlib, got no such package; pip install" in line
+    assert ("--set figure=none" in line) == otherwise
+
+
 def test_every_figure_of_a_study_file_is_there():
     named = set()
     for path in studies_folder().glob("*.toml"):

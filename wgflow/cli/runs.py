@@ -41,7 +41,6 @@ def figure(arguments: Sequence[str] | None = None) -> int:
 
 def _draw(options: argparse.Namespace) -> int:
     from wgflow.base.registry import check_name
-    from wgflow.report import style
     from wgflow.studies.registry import figures, required_of_run
     from wgflow.study.workspace import Workspace
 
@@ -52,6 +51,8 @@ def _draw(options: argparse.Namespace) -> int:
     check_name("figure", options.name, known)
     if options.run is None:
         raise InputError(f"expected NAME RUN, got NAME alone; give the run as well: wgflow figure {options.name} RUN")
+    from wgflow.report import style  # which needs Matplotlib
+
     work = Workspace(run_folder(options.run))
     drawing = style.draw_styled(required_of_run(options.name, work)(work))
     for path in style.save(drawing, (options.out or work.folder) / options.name):

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from wgflow import studies
 from wgflow.base.errors import InputError
 from wgflow.base.extras import install
-from wgflow.base.registry import unknown
+from wgflow.base.registry import check_name
 from wgflow.report.figure import Figure, Plan
 from wgflow.studies.requirements import check
 from wgflow.study.grid import RunPlan
@@ -22,8 +22,19 @@ from wgflow.trajectory.identity import placed
 
 @functools.cache
 def figures() -> Mapping[str, Figure]:
-    """Every :class:`Figure` in a module ``figure`` of this package's folders, by name; imports Matplotlib."""
-    importlib.import_module("wgflow.report.matplotlib_import")  # before the figures: the user's settings may be invalid
+    """Every :class:`Figure` in a module ``figure`` of this package's folders, by name.
+
+    Raises
+    ------
+    InputError
+        If Matplotlib is missing.
+    """
+    try:  # before the figures are imported: the user's settings may be invalid
+        importlib.import_module("wgflow.report.matplotlib_import")
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] == "wgflow":
+            raise
+        raise InputError(f"figure: expected matplotlib, got no such package; {install('study')}") from error
     modules = [
         importlib.import_module(f"{studies.__name__}.{folder.name}.figure")
         for folder in pkgutil.iter_modules(studies.__path__)
@@ -51,20 +62,13 @@ def required(
         return {}
     try:
         known = figures()
-    except ModuleNotFoundError as error:
-        if (error.name or "").split(".")[0] == "wgflow":
-            raise
-        raise InputError(
-            f"figure: expected matplotlib to draw {', '.join(names)}, got no such package; {install('study')}; "
-            f"{otherwise}"
-        ) from error
+        for name in names:
+            if name in known:
+                check(known[name], Plan(name, members, target))
+    except InputError as error:
+        raise InputError(f"{error}; {otherwise}") from error
     for name in names:
-        if name not in known:
-            raise unknown("figure", name, (*known, "none"))
-        try:
-            check(known[name], Plan(name, members, target))
-        except InputError as error:
-            raise InputError(f"{error}; {otherwise}") from error
+        check_name("figure", name, (*known, "none"))
     return {name: known[name] for name in names}
 
 
