@@ -15,7 +15,7 @@ import time
 from cases import Case, measure
 
 import wgflow
-from wgflow.kernels.cpu import backend as cpu
+from wgflow.kernels.cpu import grouped as cpu
 from wgflow.kernels.cpu import chunks
 
 SIZES = ((1000, 4), (1000, 16), (1000, 64), (512, 256))  # N, D

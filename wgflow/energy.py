@@ -75,7 +75,7 @@ class Energy(Copyable):
         if self.regulariser is not None:
             regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = select(backend, problem, threads, dtype)
-        self._threads = threads
+        self._threads, self._columns, self._own_depth = threads, problem.shape[3], not is_builtin(self.depth)
         self._last: tuple[Array, Array, Network] | None = None  # depths, masses and network of the last evaluation
 
     def _attributes(self) -> dict[str, Any]:
@@ -94,7 +94,7 @@ class Energy(Copyable):
     @property
     def motion(self) -> Any:
         """The kernel's :mod:`wgflow.kernels.cpu.motion` if it has one that applies, else None."""
-        return getattr(self.kernel, "motion", None) if is_builtin(self.depth) else None
+        return None if self._own_depth else getattr(self.kernel, "motion", None)
 
     def __call__(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> float:
         """E(rho) at flow time s, over all samples or those with row numbers ``batch``."""
@@ -270,7 +270,7 @@ class Energy(Copyable):
             self._check(rho)
             return last[2]
         net = self.network(rho)
-        if is_builtin(self.depth):
+        if not self._own_depth:
             self._last = rho.tau, rho.mass, net
         return net
 
@@ -289,14 +289,15 @@ class Energy(Copyable):
 
     def _check(self, rho: Particles) -> None:
         check_instance("rho", rho, Particles)
-        _, width, _, parameters = self.problem.shape
-        if rho.theta.shape[1] != parameters:
+        if rho.theta.shape[1] != self._columns:
+            width = self.problem.shape[1]
             groups = ", ".join(f"{name} ({g.stop - g.start})" for name, g in self.problem.groups.items())
             raise InputError(
-                f"theta: expected {parameters} columns for block {self.problem.block.name!r} with D = {width}: "
+                f"theta: expected {self._columns} columns for block {self.problem.block.name!r} with D = {width}: "
                 f"{groups}; got {rho.theta.shape[1]}"
             )
-        depths.try_out(self.depth, rho)
+        if self._own_depth:
+            depths.try_out(self.depth, rho)
 
     def _batch(self, batch: ArrayLike | None) -> Index | None:
         if batch is None:

@@ -83,7 +83,7 @@ EDITS = [  # file, old, new, whether results may change
     ("cpu/forward_backward.py", "out_row[m] += factor", "out_row[m] -= factor", True),
     ("cpu/flags.py", '{"contract"}', '{"contract", "nsz"}', True),
     ("cpu/chunks.py", "_CHUNKS = 16", "_CHUNKS = 8", True),
-    ("cpu/backend.py", "8 if width <= 8", "8 if width <= 16", True),
+    ("cpu/grouped.py", "8 if width <= 8", "8 if width <= 16", True),
     ("gpu/cuda/network.cu", "+=", "-=", True),
     ("gpu/persistent.py", "(64, 32, 16, 8)", "(32, 16, 8)", True),
     ("reference.py", "tape = [start]", "tape = [1 * start]", True),

@@ -184,6 +184,11 @@ class Particles(Copyable):
         return cls(theta, np.repeat((np.arange(layers) + 0.5) / layers, per_layer))
 
     @functools.cached_property
+    def positive(self) -> bool:
+        """Whether all masses are positive."""
+        return bool((self.mass > 0).all())
+
+    @functools.cached_property
     def order(self) -> Index:
         """Particles by increasing tau, ties by particle index, (N,)."""
         order = np.argsort(self.tau, kind="stable")
@@ -219,6 +224,8 @@ class Particles(Copyable):
         tau.setflags(write=False)
         if order is not None:
             particles.order = order
+        if "positive" in self.__dict__:
+            particles.positive = self.positive
         return particles
 
 

@@ -17,7 +17,7 @@ from wgflow.flow.flow import Flow
 from wgflow.flow.operators import Operator
 from wgflow.flow.stepsize import STEP_RULES
 from wgflow.kernels.auto import Choice, choose_backend
-from wgflow.kernels.cpu.backend import memory
+from wgflow.kernels.cpu.grouped import memory
 from wgflow.model.blocks import Unfolding
 from wgflow.model.depth import depth as build_depth
 from wgflow.model.particles import Particles, scales

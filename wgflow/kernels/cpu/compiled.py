@@ -12,24 +12,22 @@ from wgflow.kernels.cpu import arguments
 
 @functools.cache
 def ridge_kernels(dtype: str) -> Any:
-    """Functions ``plan_groups``, ``stack_parameters``, ``ridge_pass`` and ``finish_gradients`` for one precision."""
+    """Functions ``plan_groups`` and ``evaluate`` for one precision."""
     with cache.exclusive():
         from numba import float64, int64, void
 
-        from wgflow.kernels.cpu import forward_backward, groups
+        from wgflow.kernels.cpu import evaluate, groups
 
         types = _Types(dtype)
-        matrix, cube = types.real[:, ::1], types.real[:, :, ::1]
-        stack = types.group(arguments.Stack, int64[:, ::1], cube, cube, matrix, matrix, types.real[::1])
-        scratch = types.group(arguments.Scratch, matrix, matrix, cube)
+        row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
         index, weight, units = types.read_only(int64, 1), types.read_only(float64, 1), types.read_only(float64, 2)
-        first, slope = float64[::1], float64[:, ::1]
+        model = (matrix, matrix, int64, int64, types.real, *[int64] * 4)
         return _compile({
             groups.plan_groups: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
-            groups.stack_parameters: void(index, index, weight, units, int64, int64, int64, stack),
-            groups.finish_gradients: void(index, stack, int64, int64, int64, int64, cube, first, slope),
-            forward_backward.ridge_pass: void(
-                types.samples, types.model, stack, int64, int64, scratch, matrix, matrix
+            evaluate.evaluate: void(
+                *[int64] * 6, index, index, weight, units, int64, matrix, matrix, *model,
+                int64[:, ::1], cube, cube, matrix, matrix, row, matrix, matrix, cube,
+                cube, matrix, float64[::1], float64[:, ::1],
             ),
         })  # fmt: skip
 
@@ -70,9 +68,7 @@ def motion_kernels() -> Any:
         return _compile({
             motion_passes.gather: void(index, row, row, bool_, row, matrix, out_matrix, out_row),
             motion_passes.dissipate: void(row, row, row, row, bool_, matrix, row, out_row, out_row),
-            motion_passes.move: void(
-                matrix, row, index, matrix, row, float64, bool_, out_matrix, out_row, bool_[::1]
-            ),
+            motion_passes.move: void(row, row, index, row, row, float64, bool_, out_row, out_row, bool_[::1]),
         }, EXACT)  # fmt: skip
 
 

@@ -57,6 +57,6 @@ def step(rho: Particles, v_theta: Array, v_tau: Array, h: float, clip: bool, mov
     before, after = (rho.tau, np.empty(len(rho))) if moves else (_NO_DEPTHS, _NO_DEPTHS)
     order = order if moves and order is not None else _NO_ORDER
     compiled.motion_kernels().move(
-        rho.theta, before, order, np.ascontiguousarray(v_theta), v_tau, h, clip, theta, after, found
+        rho.theta.reshape(-1), before, order, v_theta.reshape(-1), v_tau, h, clip, theta.reshape(-1), after, found
     )
     return Moved(theta, after if moves else rho.tau, not found[0], bool(found[1]))

@@ -16,26 +16,19 @@ from wgflow.kernels.cpu.flags import EXACT, SUM_FLAGS
 @njit(**EXACT)
 def gather(particle, by_theta, by_tau, difference, value, slope, out_theta, out_tau):
     """Velocities (N, P) and (N,) from g_e and d_theta g_e; see :class:`wgflow.model.depth.Transpose`."""
-    entries, once = particle.size, particle.size == out_tau.size  # an entry of each particle: nothing is summed
-    if not once:
-        for i in range(out_tau.size):
-            for p in range(out_theta.shape[1]):
-                out_theta[i, p] = 0.0
-    if not once or by_tau.size == 0:
-        for i in range(out_tau.size):
-            out_tau[i] = 0.0
-    for e in range(entries):
-        i, c, row = particle[e], by_theta[e], slope[e]
-        out_row = out_theta[i]
-        if once:
-            for p in range(row.size):
-                out_row[p] = -c * row[p]
-        else:
-            for p in range(row.size):
-                out_row[p] -= c * row[p]
-        if by_tau.size > 0:
-            g = value[e] - (value[e + 1] if e + 1 < entries else 0.0) if difference else value[e]
-            out_tau[i] = -by_tau[e] * g if once else out_tau[i] - by_tau[e] * g
+    for i in range(out_tau.size):
+        out_tau[i] = 0.0
+        for p in range(out_theta.shape[1]):
+            out_theta[i, p] = 0.0
+    for e in range(particle.size):
+        i, c = particle[e], by_theta[e]
+        for p in range(out_theta.shape[1]):
+            out_theta[i, p] -= c * slope[e, p]
+    for e in range(by_tau.size):
+        g = value[e]
+        if difference and e + 1 < by_tau.size:
+            g -= value[e + 1]
+        out_tau[particle[e]] -= by_tau[e] * g
 
 
 @njit(**SUM_FLAGS)
@@ -63,25 +56,20 @@ def dissipate(tau, mass, per_kappa, by_column, clip, v_theta, v_tau, out_tau, ou
 
 @njit(**EXACT)
 def move(theta, tau, order, v_theta, v_tau, h, clip, out_theta, out_tau, out_found):
-    """Euler's step of length h, with depths clipped to [0, 1]: places (N, P) and (N,), or (0,) if tau does not move.
+    """Euler's step of length h, with depths clipped to [0, 1]: places (N P,) and (N,), or (0,) if tau does not move.
 
     Into ``out_found``, (2,): whether a place is not finite; whether ``order`` still sorts the depths, ties by index.
     """
-    bad = False
-    for i in range(theta.shape[0]):
-        row, v, out_row = theta[i], v_theta[i], out_theta[i]
-        for p in range(row.size):
-            out_row[p] = row[p] + h * v[p]
-        for p in range(row.size):
-            bad |= not abs(out_row[p]) < math.inf
+    bad, turned = False, False
+    for p in range(theta.size):
+        out_theta[p] = theta[p] + h * v_theta[p]
+        bad |= not abs(out_theta[p]) < math.inf
     for i in range(tau.size):
-        t = tau[i] + h * v_tau[i]
-        bad |= not abs(t) < math.inf
+        out_tau[i] = tau[i] + h * v_tau[i]
+        bad |= not abs(out_tau[i]) < math.inf
         if clip:
-            t = min(max(t, 0.0), 1.0)
-        out_tau[i] = t
-    sorted_ = True
+            out_tau[i] = min(max(out_tau[i], 0.0), 1.0)
     for k in range(1, order.size):
         before, after = out_tau[order[k - 1]], out_tau[order[k]]
-        sorted_ &= before < after or (before == after and order[k - 1] < order[k])
-    out_found[0], out_found[1] = bad, sorted_
+        turned |= before > after or (before == after and order[k - 1] > order[k])
+    out_found[0], out_found[1] = bad, not turned

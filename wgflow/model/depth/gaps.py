@@ -43,7 +43,7 @@ class Gaps(Depth):
             An order to use instead of the sorted one: gaps may then be negative, which continues E smoothly past a
             crossing (used to measure the size of a jump).
         """
-        if (rho.mass <= 0).any():
+        if not rho.positive:
             raise InputError(
                 "mass: expected weights > 0 under Gaps, which divides by them, got 0; drop those particles"
             )

@@ -1,0 +1,180 @@
+"""Networks by groups of entries: sizes, working memory and threads of their compiled evaluation."""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+import numpy as np
+
+from wgflow.base.types import Array, Index
+from wgflow.kernels.cpu import compiled
+from wgflow.kernels.cpu.arguments import Model, Samples
+from wgflow.kernels.cpu.buffers import BufferPool, Shape
+from wgflow.kernels.cpu.chunks import Chunks, divide
+from wgflow.kernels.cpu.threads import run_ranges
+from wgflow.model.depth import Network
+
+_SERIAL = 300_000  # operations below which a second thread costs more than it saves
+_GROUPS = 16  # groups that one thread takes at a time, to stack parameters or to sum over the chunks
+_PIECE = 64  # entries of a piece of one wide layer at most; a piece has no triangle
+_ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
+_STACK, _PASS, _FINISH = 1, 2, 4  # stages, as in wgflow.kernels.cpu.evaluate, which imports the compiler
+
+
+def group_size(width: int) -> int:
+    """Largest number of entries of a group, a multiple of 4.
+
+    The triangle inside a group costs 4 G flops per sample and entry, compared with 12 D for the products; larger groups
+    mean fewer passes over state and adjoint, and a shorter tape.
+    """
+    return 8 if width <= 8 else 16 if width <= 32 else 32
+
+
+class Sizes(NamedTuple):
+    """Sizes of one evaluation's arrays, which depend on D and K alone.
+
+    Attributes
+    ----------
+    padded, outputs : int
+        D and K, rounded up to a multiple of 4.
+    group : int
+        Largest number of entries of a group.
+    columns : int
+        Columns of the partial sums: [d_a | d_w | T | g | d_b].
+    inner : int
+        Rows of one block's adjoints: p, then r of a group.
+    """
+
+    padded: int
+    outputs: int
+    group: int
+    columns: int
+    inner: int
+
+    @classmethod
+    def of(cls, width: int, outputs: int) -> Sizes:
+        """Sizes for a state of width D and K outputs."""
+        padded, group, outputs = _padded(width), group_size(width), _padded(outputs)
+        return cls(padded, outputs, group, 2 * padded + group + 2, max(padded + _PIECE, outputs))
+
+
+class Division(NamedTuple):
+    """Division of one evaluation, and the shapes of its arrays.
+
+    Attributes
+    ----------
+    chunks : Chunks
+        Chunks and blocks of samples.
+    stack, parts, scratch : tuple of tuples of int
+        Shapes of the stacked parameters, of the partial sums of all chunks, and of a thread's working memory.
+    """
+
+    chunks: Chunks
+    stack: tuple[Shape, ...]
+    parts: tuple[Shape, ...]
+    scratch: tuple[Shape, ...]
+
+
+def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -> int:
+    """Bytes of one evaluation with gradient in float64: stacked parameters, partial sums, tapes, results.
+
+    Parameters
+    ----------
+    entries : int
+        E, entries of the network; ridge units for a block that is a sum of them.
+    samples, width, outputs, threads : int
+        M, D, K and the number of threads.
+    """
+    sizes = Sizes.of(width, outputs)
+    rows = 2 * entries + entries * sizes.padded // sizes.group
+    plan = divide(samples, entries * width, entries * sizes.columns, rows)
+    stack = entries * (4 * sizes.padded + 2 * sizes.group + 9)
+    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.chunks)
+    return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
+
+
+class GroupedPasses:
+    """Runs :func:`wgflow.kernels.cpu.evaluate.evaluate` for the networks of one problem.
+
+    Parameters
+    ----------
+    model : Model
+        What stays the same from one evaluation to the next.
+    width, outputs : int
+        D and K.
+    threads : int
+        Number of threads.
+    """
+
+    def __init__(self, model: Model, width: int, outputs: int, threads: int) -> None:
+        self._model, self._width, self._outputs, self._threads = model, width, outputs, threads
+        self._dtype, self._sizes = model.readout.dtype, Sizes.of(width, outputs)
+        self._precision = self._dtype.name
+        self._stacks, self._parts, self._scratch = (BufferPool(self._dtype) for _ in range(3))
+        self._alone = model._replace(loss=-1, keep=0)  # for the outputs alone
+        self._divide = functools.lru_cache(16)(self._division)  # by sizes, which seldom change
+
+    def outputs(self, net: Network, units: Array, samples: Samples) -> Array:
+        """Outputs W1 X(1), (M, K), from the parameters of the units, by particle."""
+        return self._run(net, units, samples, False)[0]
+
+    def gradient(self, net: Network, units: Array, samples: Samples) -> tuple[Array, Array, Array]:
+        """Outputs, g_e, (E,), and d_theta g_e, (E, P)."""
+        return self._run(net, units, samples, True)
+
+    def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
+        """Stack the parameters, pass all chunks of samples, each with its own partial sums, and add these up."""
+        count, model = samples.start.shape[1], self._model if gradient else self._alone
+        table, division = self._plan(net, count, gradient)
+        kernel, chunks, groups = compiled.ridge_kernels(self._precision).evaluate, division.chunks, len(table)
+        output, entries = np.empty((count, self._outputs), self._dtype), len(net.particle) if gradient else 0
+        first, slope = np.empty(entries), np.empty((entries, units.shape[1]))
+        stack, parts = self._stacks.lend(division.stack), self._parts.lend(division.parts)
+
+        def evaluate(stages: int, begin: int, end: int, low: int, high: int) -> None:
+            scratch = self._scratch.lend(division.scratch)
+            kernel(
+                stages, begin, end, low, high, low // chunks.size, *net, units, self._width, *samples, *model,
+                table, *stack.arrays, *scratch.arrays, *parts.arrays, output, first, slope,
+            )  # fmt: skip
+            self._scratch.give_back(scratch)
+
+        size = parts.arrays[0].size if gradient else stack.arrays[0].size
+        if chunks.chunks == 1 and (self._threads == 1 or size <= _SERIAL):
+            evaluate(_STACK | _PASS | (_FINISH if gradient else 0), 0, groups, 0, count)
+        else:
+            share = _GROUPS if size > _SERIAL else groups  # at a time, to stack parameters or to add up
+            run_ranges(lambda low, high: evaluate(_STACK, low, high, 0, 0), groups, share, self._threads)
+            run_ranges(lambda low, high: evaluate(_PASS, 0, 0, low, high), count, chunks.size, self._threads)
+            if gradient:
+                run_ranges(lambda low, high: evaluate(_FINISH, low, high, 0, 0), groups, share, self._threads)
+        self._stacks.give_back(stack)
+        self._parts.give_back(parts)
+        return output.astype(np.float64, copy=False), first, slope
+
+    def _plan(self, net: Network, samples: int, gradient: bool) -> tuple[Index, Division]:
+        """Table of groups, and division of the evaluation."""
+        groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
+        size = 1 if self._model.coordinate else self._sizes.group  # units of different particles are never joined
+        kernels = compiled.ridge_kernels(self._precision)
+        kernels.plan_groups(net.first, size, _PIECE, self._sizes.padded, gradient, groups, counts)
+        count, slots, rows = counts.tolist()
+        return groups[:count], self._divide(slots, rows, samples, gradient)
+
+    def _division(self, slots: int, rows: int, samples: int, gradient: bool) -> Division:
+        """Division for these numbers of slots, tape rows and samples."""
+        sizes, keep = self._sizes, self._model.keep if gradient else 0
+        panels, matrix = (slots // _ROWS, sizes.padded + sizes.group, _ROWS), (slots, sizes.padded)
+        partial = slots * sizes.columns if gradient else 1
+        plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
+        return Division(
+            plan,
+            stack=(panels, panels, matrix, matrix, (slots,)),
+            parts=((plan.chunks, slots, sizes.columns) if gradient else (plan.chunks, 1, 1),),
+            scratch=((rows, plan.block), (slots if keep else 1, plan.block), (2, sizes.inner, plan.block)),
+        )
+
+
+def _padded(count: int) -> int:
+    return -(-count // _ROWS) * _ROWS
