@@ -15,8 +15,8 @@ import time
 from cases import Case, measure
 
 import wgflow
-from wgflow.kernels.cpu import grouped as cpu
 from wgflow.kernels.cpu import chunks
+from wgflow.kernels.cpu import grouped as cpu
 
 SIZES = ((1000, 4), (1000, 16), (1000, 64), (512, 256))  # N, D
 GROUPS, BLOCKS = (8, 16, 32, 64), (32, 64, 128, 256)

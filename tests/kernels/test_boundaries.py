@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.kernels.cpu import grouped as cpu
 from wgflow.kernels.cpu import chunks
+from wgflow.kernels.cpu import grouped as cpu
 from wgflow.kernels.select import select
 from wgflow.model.activations import ACTIVATIONS
 
