@@ -64,7 +64,9 @@ METHOD = """## Method
 - **Turns.** Each program runs in its own process, so that no library's threads disturb another's, and with that
   library's default number of threads unless a table gives it. The processes take turns, five each, of about {share} s
   of calls after {warm} to warm up and a pause of {pause} s, so that changes in the machine's speed affect all alike.
-  Times are medians of all calls, with quartiles. Compiling is not part of them; the first call is in its own column.
+  Times are medians of all calls, with quartiles. They are wall-clock times, or on one thread, where a table says so,
+  CPU times of the process, which other processes disturb less. Compiling is not part of them; the first call is in its
+  own column.
 - **The peak.** dgemm (sgemm for float32) is NumPy's product of two 2048 × 2048 matrices in the same turns. "Of dgemm"
   counts 14 N M D multiplications and additions for `Gaps` and 12 N M D for `Layers`: the products with states,
   adjoints and gradients that no order of computation can avoid. The N M activations come on top, and under `Gaps` the

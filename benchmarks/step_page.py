@@ -33,7 +33,8 @@ def steps(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## One step, compared with a NumPy loop\n",
         "One Euler step of `Flow.run`, complete, and the same step written by hand in NumPy (`benchmarks/twins.py`:",
-        "preallocated arrays, matrix products by BLAS), on the same number of threads.\n",
+        "preallocated arrays, matrix products by BLAS), on the same number of threads: CPU time on one, wall-clock time",
+        "on two.\n",
         "| case | threads | NumPy | wgflow | quartiles | NumPy / wgflow |",
         "|---|---:|---:|---:|---:|---:|",
     ]
@@ -50,7 +51,8 @@ def activation(rows: list[dict[str, Any]]) -> str:
     """Table of user-defined activations compared with built-in ones."""
     lines = [
         "## Your own activation\n",
-        "One evaluation with tanh by its name, and with tanh passed as value and derivative in Python.\n",
+        "One evaluation with tanh by its name, and with tanh passed as value and derivative in Python: CPU time on one",
+        "thread, wall-clock time on two.\n",
         "| case | threads | built-in | own | own / built-in | first call |",
         "|---|---:|---:|---:|---:|---:|",
     ]
@@ -68,7 +70,7 @@ def samples(curves: dict[str, list[dict[str, Any]]]) -> str:
     sizes = [row["case"]["samples"] for row in next(iter(curves.values()))]
     lines = [
         "## From one sample to many\n",
-        f"One step on {_threads(curves)}, in wgflow and in NumPy.\n",
+        "One step on one thread, in wgflow and in NumPy, in CPU time.\n",
         "![Time of one step against the number of samples, and its ratio to NumPy's](images/benchmarks_samples.png)\n",
         "| case | | " + " | ".join(f"M = {size:,}" for size in sizes) + " |",
         "|---|---|" + "---:|" * len(sizes),
@@ -80,11 +82,6 @@ def samples(curves: dict[str, list[dict[str, Any]]]) -> str:
         cells = [f"{ratio(row['timings'], 'numpy_step', 'flow_step'):.2g}×" for row in rows]
         lines.append(f"| | ratio | {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
-
-
-def _threads(curves: dict[str, list[dict[str, Any]]]) -> str:
-    count = next(iter(curves.values()))[0]["threads"]
-    return "one thread" if count == 1 else f"{count} threads"
 
 
 def flow(rows: list[dict[str, Any]]) -> str:
@@ -123,7 +120,7 @@ def figure(curves: dict[str, list[dict[str, Any]]], style: Any) -> Any:
     times.axhline(1, color=style.GREY, linewidth=1)
     times.text(0.98, 1, "as fast as NumPy", color=style.GREY, fontsize=9.5, ha="right", va="bottom",
                transform=times.get_yaxis_transform())  # fmt: skip
-    time.set(title=f"One step on {_threads(curves)}", ylabel="time (ms)", yscale="log")
+    time.set(title="One step on one thread", ylabel="CPU time (ms)", yscale="log")
     times.set(title="Speed relative to NumPy", ylabel="time of NumPy / time of wgflow")
     style.log_ticks(times)
     for panel in (time, times):
