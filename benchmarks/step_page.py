@@ -33,7 +33,7 @@ def steps(rows: list[dict[str, Any]]) -> str:
     lines = [
         "## One step, compared with a NumPy loop\n",
         "One Euler step of `Flow.run`, complete, and the same step written by hand in NumPy (`benchmarks/twins.py`:",
-        "preallocated arrays, matrix products by BLAS), on the same number of threads: CPU time on one, wall-clock time",
+        "preallocated arrays, matrix products by BLAS), on as many threads: CPU time on one, wall-clock time",
         "on two.\n",
         "| case | threads | NumPy | wgflow | quartiles | NumPy / wgflow |",
         "|---|---:|---:|---:|---:|---:|",
