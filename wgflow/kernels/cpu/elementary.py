@@ -11,7 +11,7 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic, overload
 
-from wgflow.kernels.cpu.flags import FLAGS
+from wgflow.kernels.cpu.flags import FLAGS, LEAF
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa
 _LOG2_E = 1.4426950408889634
@@ -153,13 +153,13 @@ _expm1_over, _sin_over, _cos_over, _log_over = map(_polynomial, (_EXPM1, _SIN, _
 _erf_near, _erfc_far = _polynomial(_ERF_NEAR), _polynomial(_ERFC_FAR)
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _power_of_two(shifted):
     """2^k for a number to which ``_ROUND`` was added, |k| < 1023."""
     return _double_from_bits((_bits_of_double(shifted) << 52) + (1023 << 52))
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _exp(x):
     """Exponential as 2^k exp(r), as in :func:`tanh64`; 2^k in two factors, since k may be -1075 or 1024."""
     y = 710.0 if x > 710.0 else x
@@ -171,7 +171,7 @@ def _exp(x):
     return _multiply_add(r, _expm1_over(r), 1.0) * _power_of_two(half) * _power_of_two(rest)
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _expm1(x):
     """exp(x) - 1 as in :func:`tanh64`; infinite from 709.4 on."""
     y = 710.0 if x > 710.0 else x
@@ -184,7 +184,7 @@ def _expm1(x):
     return math.inf if x > 709.4 else value  # 2^k would be infinite, and the product NaN
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _sin_shifted(x, quarters):
     """sin(x + quarters pi/2): pi/2 taken off in three parts, which is exact to rounding for |x| < 1e13; NaN beyond."""
     y = x if abs(x) < 1e13 else math.nan
@@ -200,17 +200,17 @@ def _sin_shifted(x, quarters):
     return -value if turn & 2 else value
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _sin(x):
     return _sin_shifted(x, 0)
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _cos(x):
     return _sin_shifted(x, 1)
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _log(x):
     """Logarithm: k log 2 + log((1 + s) / (1 - s)) with x = 2^k m, sqrt(1/2) <= m < sqrt 2, s = (m - 1) / (m + 1)."""
     small = x < 2.2250738585072014e-308
@@ -230,7 +230,7 @@ def _log(x):
     return value if x >= 0.0 else math.nan
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _log1p(x):
     """log(1 + x), with the rounding of 1 + x made good."""
     u = 1.0 + x
@@ -239,7 +239,7 @@ def _log1p(x):
     return x if x == math.inf else value
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _erf(x):
     """Error function: x p(x^2) near 0, 1 - exp(-x^2) q beyond 1."""
     y = abs(x)
@@ -276,7 +276,7 @@ def _rounded(function: Any) -> Any:
     return lambda x: np.float32(function(np.float64(x)))
 
 
-@njit(forceinline=True, **FLAGS)
+@njit(forceinline=True, **LEAF)
 def _gauss(x):
     """Derivative of erf."""
     return 1.1283791670955126 * _exp(-x * x)

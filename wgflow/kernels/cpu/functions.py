@@ -8,14 +8,26 @@ from numba.extending import intrinsic
 
 from wgflow.kernels.cpu.elementary import cos, erf, exp, sin, tanh
 from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS
+from wgflow.kernels.cpu.vectors import whole_vectors
 
 _INV_SQRT2 = 0.7071067811865476
 _INV_SQRT_2PI = 0.3989422804014327
 
 
 @njit(**LEAF)
+def _regularised_relu(eta, bias, z, out_slope):  # apart from the others: divisions of long vectors gain nothing
+    for m in range(z.size):
+        u = z[m] + bias
+        t = u + eta
+        t = 0.0 if t <= 0.0 else t
+        z[m] = t * t / (4.0 * eta) if u <= eta else u
+        out_slope[m] = t / (2.0 * eta) if u <= eta else 1.0
+
+
+@njit(**LEAF)
 def activate(code, eta, bias, z, out_slope):
     """Sigma(z + bias) in place of z, one row, and sigma' where it is stored (``STORED_SLOPES``)."""
+    whole_vectors()
     if code == 0:
         for m in range(z.size):
             z[m] += bias
@@ -33,12 +45,7 @@ def activate(code, eta, bias, z, out_slope):
             z[m] = t * t
             out_slope[m] = t + t
     elif code == 4:
-        for m in range(z.size):
-            u = z[m] + bias
-            t = u + eta
-            t = 0.0 if t <= 0.0 else t
-            z[m] = t * t / (4.0 * eta) if u <= eta else u
-            out_slope[m] = t / (2.0 * eta) if u <= eta else 1.0
+        _regularised_relu(eta, bias, z, out_slope)
     elif code == 5:
         for m in range(z.size):
             u = z[m] + bias

@@ -23,8 +23,9 @@ from scipy import special
 
 from wgflow.kernels.cpu import elementary
 from wgflow.kernels.cpu.arguments import CompiledActivation
-from wgflow.kernels.cpu.flags import FLAGS
+from wgflow.kernels.cpu.flags import FLAGS, LEAF
 from wgflow.kernels.cpu.functions import call_at
+from wgflow.kernels.cpu.vectors import whole_vectors
 from wgflow.model.activations import Activation, ComplexStep
 
 logger = logging.getLogger(__name__)
@@ -112,6 +113,7 @@ def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
     h, h_slope = _guarded(_scalar(value)), _guarded(_scalar(slope))
 
     def row(z_data, slope_data, bias, count):
+        whole_vectors()
         z, out_slope = carray(z_data, count), carray(slope_data, count)
         for m in range(count):
             u = z[m] + bias
@@ -125,7 +127,7 @@ def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
 def _guarded(function: Any) -> Any:
     """The function, NaN where it raises an error: a row has nobody to raise it to."""
 
-    @njit(forceinline=True, **FLAGS)
+    @njit(forceinline=True, **LEAF)
     def guarded(z):
         try:
             return function(z)
@@ -149,7 +151,7 @@ def _scalar(function: Any) -> Any:
 
 
 def _jit(function: Any) -> Any:
-    return njit(forceinline=True, **FLAGS)(function)
+    return njit(forceinline=True, **LEAF)(function)
 
 
 def _rebuilt(function: Any) -> FunctionType:

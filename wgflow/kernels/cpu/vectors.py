@@ -9,8 +9,9 @@ from __future__ import annotations
 from typing import Any
 
 from llvmlite import binding, ir
-from numba import config, njit
+from numba import config, njit, types
 from numba.core import cgutils
+from numba.extending import intrinsic
 
 from wgflow.kernels.cpu.flags import LEAF
 
@@ -23,6 +24,21 @@ BYTES = 64 if WIDE else 32
 CHECKED = bool(getattr(config, "BOUNDSCHECK", None))
 
 _INDEX = ir.IntType(64)
+
+
+@intrinsic
+def whole_vectors(typing):
+    """Have loops of the function that calls this use the widest vectors there are.
+
+    They fill from about 96 numbers on. Numba optimises a function before others inline it, so this counts there too.
+    """
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        if WIDE:  # a name that llvmlite does not know, so that its own method would refuse it
+            set.add(builder.function.attributes, '"prefer-vector-width"="512"')
+        return context.get_dummy_value()
+
+    return types.void(), generate
 
 
 class Emitter:
