@@ -1,6 +1,8 @@
 """Distances against permutations, closed forms and the axioms."""
 
+import importlib.util
 import itertools
+import sys
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +13,9 @@ from scipy import stats
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.theory.distances import between, by_depth, distance
+from wgflow.theory.distances import between, by_depth, distance, quick_method
+
+needs_pot = pytest.mark.skipif(importlib.util.find_spec("ot") is None, reason="needs wgflow[ot]")
 
 
 class Ensemble(NamedTuple):
@@ -25,7 +29,7 @@ def ensemble(seed, n, d, equal):
     return Ensemble(rng.normal(size=(n, d)), mass)
 
 
-def w2(a, b, method="auto"):
+def w2(a, b, method="exact"):
     return between(a.points, b.points, a.mass, b.mass, method).value
 
 
@@ -42,31 +46,33 @@ def test_equal_masses_against_all_permutations(seed, n, d):
     a, b = ensemble(seed, n, d, True), ensemble(seed + 1, n, d, True)
     cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
     best = min(np.mean([cost[i, j] for i, j in enumerate(p)]) for p in itertools.permutations(range(n)))
-    for method in ("assignment", "programme"):
-        assert w2(a, b, method) == pytest.approx(np.sqrt(best), rel=1e-7)
+    assert w2(a, b) == pytest.approx(np.sqrt(best), rel=1e-7)
 
 
+@needs_pot
 @given(seed=seeds, n=st.integers(1, 4), m=st.integers(1, 4))
 def test_masses_in_sixths_against_permutations_of_copies(seed, n, m):
-    """General masses as an assignment of equal copies: the twin of the linear programme."""
+    """General masses as an assignment of equal copies: the twin of the network simplex."""
     rng = np.random.default_rng(seed)
     x, y = rng.normal(size=(n, 2)), rng.normal(size=(m, 2))
     p, q = (np.bincount(np.append(np.arange(k), rng.integers(0, k, 6 - k)), minlength=k) for k in (n, m))
     copies = Ensemble(np.repeat(x, p, axis=0), np.full(6, 1 / 6)), Ensemble(np.repeat(y, q, axis=0), np.full(6, 1 / 6))
-    found = between(x, y, p / 6, q / 6, "programme").value
-    assert found == pytest.approx(w2(*copies, "assignment"), rel=1e-7, abs=1e-9)
+    found = between(x, y, p / 6, q / 6).value
+    assert found == pytest.approx(w2(*copies), rel=1e-7, abs=1e-9)
 
 
+@needs_pot
 @given(seed=seeds, n=sizes, d=widths, equal=st.booleans())
 def test_translation(seed, n, d, equal):
     a = ensemble(seed, n, d, equal)
     v = np.random.default_rng(seed + 1).normal(size=d)
     b = Ensemble(a.points + v, a.mass)
-    assert w2(a, b, "programme") == pytest.approx(np.linalg.norm(v), rel=1e-7)
+    assert w2(a, b) == pytest.approx(np.linalg.norm(v), rel=1e-7)
     one = between(a.points, b.points, a.mass, b.mass, "sliced", 400)  # sqrt(E (u.v)**2) = |v|/sqrt(d)
     assert one.value == pytest.approx(np.linalg.norm(v) / np.sqrt(d), abs=6 * one.error + 1e-9)
 
 
+@needs_pot
 @given(seed=seeds, n=sizes, m=sizes, k=sizes, d=widths, equal=st.booleans())
 def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
     a, b, c = (ensemble(seed + i, size, d, equal) for i, size in enumerate((n, m, k)))
@@ -78,12 +84,11 @@ def test_metric_axioms_and_slices_below(seed, n, m, k, d, equal):
     assert between(a.points, b.points, a.mass, b.mass, "sliced", 50).value <= ab * (1 + 1e-7)
 
 
+@needs_pot
 @given(seed=seeds, n=sizes, m=sizes)
 def test_slices_of_the_line_are_the_distance(seed, n, m):
     a, b = ensemble(seed, n, 1, False), ensemble(seed + 1, m, 1, False)
-    assert between(a.points, b.points, a.mass, b.mass, "sliced", 3).value == pytest.approx(
-        w2(a, b, "programme"), rel=1e-6
-    )
+    assert between(a.points, b.points, a.mass, b.mass, "sliced", 3).value == pytest.approx(w2(a, b), rel=1e-6)
 
 
 def test_slices_of_repeated_points_and_equal_masses_agree(rng):
@@ -102,7 +107,7 @@ def test_gaussians_on_the_line():
     z = stats.norm.ppf((np.arange(1000) + 0.5) / 1000)[:, None]
     mass = np.full(1000, 1e-3)
     found = between(1 + 2 * z, -0.5 + 0.7 * z, mass, mass)
-    assert found.method == "assignment"
+    assert found.method == "exact"
     assert found.value == pytest.approx(np.sqrt(1.5**2 + 1.3**2), rel=5e-3)
 
 
@@ -110,27 +115,71 @@ def test_slices_of_isotropic_gaussians(rng):
     """|alpha - beta|; at N = 4000 to a per cent or two."""
     x, y = rng.normal(size=(4000, 5)), 3 * rng.normal(size=(4000, 5))
     mass = np.full(4000, 1 / 4000)
-    found = between(x, y, mass, mass)
+    found = between(x, y, mass, mass, "sliced")
     assert found.method == "sliced"
     assert found.value == pytest.approx(2.0, rel=0.05)
 
 
-def test_pot_agrees(rng):
-    ot = pytest.importorskip("ot")
-    a, b = ensemble(1, 30, 3, False), ensemble(2, 40, 3, False)
-    cost = ((a.points[:, None] - b.points[None]) ** 2).sum(axis=2)
-    assert w2(a, b) == pytest.approx(np.sqrt(ot.emd2(a.mass, b.mass, cost)), rel=1e-7)
+@needs_pot
+@pytest.mark.parametrize("decades", [0, 6, 12, 20])
+def test_masses_over_many_decades_against_the_dual(decades):
+    """Feasible potentials bound W2^2 from below, a coupling from above: they meet."""
+    import ot
+
+    rng = np.random.default_rng(decades)
+    x, y = rng.normal(size=(60, 3)), rng.normal(size=(80, 3))
+    a, b = (10.0 ** -(decades * rng.random(n)) for n in (60, 80))
+    a, b = a / a.sum(), b / b.sum()
+    cost = ((x[:, None] - y[None]) ** 2).sum(axis=2)
+    _, log = ot.emd(a, b, cost, log=True)
+    v = (cost - log["u"][:, None]).min(axis=0)  # feasible with u, whatever the solver did
+    found = between(x, y, a, b)
+    assert found.method == "exact"
+    assert found.value**2 == pytest.approx(log["u"] @ a + v @ b, rel=1e-9)
 
 
-def test_the_method_is_chosen_by_size_and_said(rng):
+@needs_pot
+def test_equal_masses_are_the_limit_of_unequal_ones():
+    """An assignment and the network simplex agree, also between repeated points."""
+    rng = np.random.default_rng(0)
+    x, y, mass = rng.integers(0, 4, (50, 2)), rng.integers(0, 4, (50, 2)), np.full(50, 0.02)
+    near = mass * (1 + 1e-8 * np.arange(-24.5, 25) / 25)
+    assert between(x, y, near, mass).value == pytest.approx(between(x, y, mass, mass).value, rel=1e-6)
+
+
+def test_the_method_is_never_another_than_the_one_asked_for(monkeypatch):
     a, b = measure(1), measure(2)
-    assert distance(a, b).method == "assignment"
-    c = wgflow.Particles(b.theta[:4], b.tau[:4])
-    assert distance(a, c).method == "programme"
-    many = [wgflow.Particles(rng.normal(size=(n, 2)), np.full(n, 0.5)) for n in (1001, 1001)]
-    assert distance(*many).method == "sliced"
-    assert distance(*many).error > 0
+    assert distance(a, b).method == "exact"
     assert distance(a, b, "sliced").method == "sliced"
+    assert by_depth(a, b, 3, "sliced").method == "sliced"
+    monkeypatch.setattr("wgflow.theory.distances._MOST", 35)
+    with pytest.raises(InputError, match="at most 4e\\+01 pairs of points for exact, got 6 times 6"):
+        distance(a, b)
+
+
+def test_nothing_jumps_at_a_thousand_points(rng):
+    x = rng.normal(size=(1001, 1))
+    for n in (1000, 1001):
+        assert between(x[:n], x[:n] + 1, np.ones(n), np.ones(n)).value == pytest.approx(1.0)
+
+
+def test_without_pot_unequal_masses_are_refused_in_one_line(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ot", None)
+    a, b = measure(1), measure(2, n=5)
+    with pytest.raises(InputError, match=r"expected POT for exact .*ot"):
+        distance(a, b)
+    assert distance(a, measure(2)).method == "exact"
+    assert distance(a, b, "sliced").method == "sliced"
+
+
+def test_one_quick_method_for_all(monkeypatch):
+    equal, other = np.ones(6), np.ones(5)
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    assert quick_method([equal, 2 * equal]) == "exact"
+    assert quick_method([equal, other]) == "sliced"
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: name)
+    assert quick_method([equal, other]) == "exact"
+    assert quick_method([np.ones(1001)]) == "sliced"
 
 
 def test_depth_counts_by_its_scale():
@@ -144,7 +193,7 @@ def test_depth_counts_by_its_scale():
 def test_particles_without_mass_do_not_count():
     a = wgflow.Particles([[0.0], [50.0]], [0.5, 0.5], [1.0, 0.0])
     b = wgflow.Particles([[3.0]], [0.5], [1.0])
-    assert distance(a, b) == (3.0, "assignment", 0.0)
+    assert distance(a, b) == (3.0, "exact", 0.0)
 
 
 @given(seed=seeds)
@@ -169,12 +218,13 @@ def test_by_depth_sees_depth_that_the_marginal_does_not():
     assert by_depth(a, b, 2).conditional == 1.0
 
 
+@needs_pot
 def test_slices_rescale_their_masses():
     a = wgflow.Particles([[0.0], [2.0], [5.0]], [0.1, 0.2, 0.9], [0.2, 0.2, 0.6])
     b = wgflow.Particles([[0.0], [5.0]], [0.1, 0.9], [0.5, 0.5])
     found = by_depth(a, b, 2)
     np.testing.assert_allclose(found.slices, [np.sqrt(2.0), 0.0], atol=1e-9)
-    assert found.method == "programme"
+    assert found.method == "exact"
 
 
 @pytest.mark.parametrize(
@@ -183,8 +233,10 @@ def test_slices_rescale_their_masses():
         (lambda: distance(measure(1), measure(2, width=3)), "equally many parameters"),
         (lambda: by_depth(measure(1), measure(2, width=3), 2), "a, b: expected equally many"),
         (lambda: distance(measure(1), wgflow.Particles([[0.0, 0.0]], [0.5], [0.5])), "equal mass"),
-        (lambda: distance(measure(1), measure(2, n=5), "assignment"), "expected equal masses"),
-        (lambda: distance(measure(1), measure(2), "sinkhorn"), "unknown method"),
+        *(
+            (lambda old=old: distance(measure(1), measure(2), old), f"unknown method '{old}': expected one of exact")
+            for old in ("auto", "assignment", "programme")
+        ),
         (lambda: distance(measure(1), measure(2), scale=-1), "scale: expected"),
         (lambda: distance(measure(1), measure(2), "sliced", directions=1), "directions: expected"),
         (lambda: by_depth(measure(1), measure(2), 4), "in each of 4 slices"),
@@ -195,22 +247,23 @@ def test_bad_input_is_refused(call, message):
         call()
 
 
+@needs_pot
 @pytest.mark.parametrize("scale", [1e-200, 1e-6, 1e-4, 1.0, 1e4, 1e150, 1e200])
 def test_w2_scales_with_the_points(rng, scale):
-    """Unequal masses, as copies of equal ones: the programme beside the assignment, at any size of the numbers."""
+    """Unequal masses, as copies of equal ones: network simplex beside assignment, at any size of numbers."""
     copies = rng.integers(1, 4, size=12)
     x, y = rng.normal(size=(12, 2)), rng.normal(size=(int(copies.sum()), 2))
     a, b = copies / copies.sum(), np.full(len(y), 1 / len(y))
-    found = between(scale * x, scale * y, a, b, "programme")
-    exact = between(np.repeat(x, copies, axis=0), y, b, b, "assignment").value
-    assert found.method == "programme"
+    found = between(scale * x, scale * y, a, b)
+    exact = between(np.repeat(x, copies, axis=0), y, b, b).value
     assert found.value == pytest.approx(scale * exact, rel=1e-6)
 
 
+@needs_pot
 def test_tiny_masses_far_away_count():
     x, y = np.array([[0.0], [1e4]]), np.array([[0.0], [-1e4]])
     far, less = 2e-8, 1e-8
-    found = between(x, y, np.array([1 - less, less]), np.array([1 - far, far]), "programme")
+    found = between(x, y, np.array([1 - less, less]), np.array([1 - far, far]))
     # what is far on the left comes from 0, what is far on the right goes to 0: crossing both would cost more
     assert found.value == pytest.approx(np.sqrt((less + far) * 1e8), rel=1e-3)
 
@@ -219,7 +272,7 @@ HALF = np.array([0.5, 0.5])
 LINE = np.array([[0.0], [1.0]])
 
 
-@pytest.mark.parametrize("method", ["auto", "sliced"])
+@pytest.mark.parametrize("method", ["exact", "sliced"])
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -249,7 +302,7 @@ SIZES = [1e-320, 1e-300, 1e-170, 1e-80, 1e80, 1e160, 1e300]
 
 
 @pytest.mark.parametrize("size", SIZES)
-@pytest.mark.parametrize("method", ["assignment", "programme", "sliced"])
+@pytest.mark.parametrize("method", ["exact", "sliced"])
 def test_numbers_of_any_size_have_their_distance(size, method, rng):
     x, y, mass = rng.integers(-9, 9, (6, 2)), rng.integers(-9, 9, (6, 2)), np.full(6, 1 / 6)
     one = between(x, y, mass, mass, method)
@@ -270,7 +323,6 @@ def test_only_the_differences_of_large_numbers_count():
     ):
         mass = np.full(len(x), 1 / len(x))
         assert between(x, y, mass, mass).value == pytest.approx(expected, rel=1e-12)
-        assert between(x, y, mass, mass, "programme").value == pytest.approx(expected, rel=1e-7)
         if len(x[0]) == 1:
             assert between(x, y, mass, mass, "sliced").value == pytest.approx(expected, rel=1e-12)
 

@@ -42,7 +42,7 @@ class TheoremDiagnostics(NamedTuple):
     residual, support, distance : list of Residual, list of Support, list of float
         At s: stationarity, support compared with iid draws of the initial law, distance from the first frame's measure.
     distance_method : str
-        ``"assignment"`` (W2) or ``"sliced"``, the same for all s.
+        ``"exact"`` (W2) or ``"sliced"``, the same for all s.
     radius : float
         R of all certificates: twice the largest |theta_i| of particles with mass, unless given.
     other_terms : list of str
@@ -138,8 +138,7 @@ def theorem_diagnostics(
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
     residuals, supports, moved = [], [], []
-    equal = all(mass.min() == mass.max() for mass in (trajectory[number].mass for number in numbers))
-    method = "assignment" if equal and trajectory.particles <= distances.ASSIGNMENT else "sliced"  # one for all frames
+    method = distances.quick_method(_measure(trajectory[number]).mass for number in numbers)
     radius = _radius(trajectory, certified) if radius is None else real("radius", radius, above=0.0)
     for k, number in enumerate(numbers):
         progress("stationarity and support", 0.05 + 0.45 * k / len(numbers))

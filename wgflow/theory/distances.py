@@ -7,22 +7,27 @@ Definition 4.1), and sqrt(int_0^1 W2^2 dt) the conditional distance of Barboni, 
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from importlib import util
 from typing import NamedTuple
 
 import numpy as np
-from scipy import sparse
-from scipy.optimize import linear_sum_assignment, linprog
+from scipy.optimize import linear_sum_assignment
+from scipy.spatial.distance import cdist
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
-from wgflow.base.registry import lookup
+from wgflow.base.extras import install
+from wgflow.base.registry import unknown
 from wgflow.base.scaling import comparable, largest, unit
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import finite_array, real, whole
 from wgflow.model.particles import Particles
 
-ASSIGNMENT = 1000  # points a side up to which "auto" assigns (0.2 s)
-PROGRAMME = 150 * 150  # pairs up to which "auto" solves the linear programme (0.2 s)
+METHODS = ("exact", "sliced")
+_FEW = 1000  # points a side up to which exact distances are computed in series (0.1 s each)
+_MOST = 10_000**2  # pairs of points of an exact distance: costs and coupling take 16 bytes each
+_ITERATIONS = 10**9  # of the network simplex, which ends long before
 _EQUAL = 1e-9  # relative differences of masses due to rounding
 _SINGLE = 1e-6  # and of sums of masses that may have been computed in single precision
 
@@ -35,10 +40,9 @@ class Distance(NamedTuple):
     value : float
         The distance.
     method : str
-        ``"assignment"`` and ``"programme"`` are exact, the latter for masses down to 1e-9 of the whole; ``"sliced"`` is
-        another, smaller distance, also used as a fallback where the programme cannot be solved.
+        ``"exact"`` for W2, or ``"sliced"`` for another, smaller distance.
     error : float
-        Standard error of the value from the random directions of ``"sliced"``; 0 for an exact one.
+        Standard error of the value from the random directions of ``"sliced"``; 0 for W2.
     """
 
     value: float
@@ -56,7 +60,7 @@ class ByDepth(NamedTuple):
     conditional, largest : float
         sqrt(mean of slices**2), the conditional distance, and d1, the largest.
     method : str
-        As in :class:`Distance`; ``"sliced"`` if any slice was.
+        As in :class:`Distance`, of all slices.
     """
 
     slices: Array
@@ -66,17 +70,18 @@ class ByDepth(NamedTuple):
 
 
 def distance(
-    a: Particles, b: Particles, method: str = "auto", scale: float = 1.0, directions: int = 256, seed: int = 0
+    a: Particles, b: Particles, method: str = "exact", scale: float = 1.0, directions: int = 256, seed: int = 0
 ) -> Distance:
-    """W2 between two measures on Theta x [0, 1], exact where that is fast, otherwise sliced.
+    """W2 between two measures on Theta x [0, 1], or its mean over slices.
 
     Parameters
     ----------
     a, b : Particles
         Of equal total mass. Under ``Gaps`` depth is integrated by gaps: pass these as the masses if that is meant.
-    method : {"auto", "assignment", "programme", "sliced"}, optional
-        ``auto``: assignment for equal masses and up to 1000 points each, the linear programme up to 22500 pairs, else
-        slices.
+    method : {"exact", "sliced"}, optional
+        W2, for up to 10000 points each, by an assignment for equally many equal masses and otherwise by the network
+        simplex of POT; or another, smaller distance, at any size. W2**2 is exact to rounding of the largest squared
+        distance between points times the total mass.
     scale : float, optional
         Weight of depth: a difference of 1 in depth is this distance in theta, >= 0.
     directions, seed : int, optional
@@ -86,7 +91,7 @@ def distance(
     ------
     InputError
         If the measures have other numbers of parameters or other total masses, a name is unknown, a number is out of
-        range, or ``assignment`` is asked for with unequal masses.
+        range, or ``exact`` is asked for with more points, or with unequal masses where POT is not installed.
     """
     scale = real("scale", scale, least=0.0)
     if a.theta.shape[1] != b.theta.shape[1]:
@@ -96,29 +101,29 @@ def distance(
 
 
 def between(
-    x: Array, y: Array, a: Array, b: Array, method: str = "auto", directions: int = 256, seed: int = 0
+    x: Array, y: Array, a: Array, b: Array, method: str = "exact", directions: int = 256, seed: int = 0
 ) -> Distance:
     """W2 between points x (N, d) and y (N', d) of masses a (N,) and b (N',) >= 0; see :func:`distance`."""
+    if method not in METHODS:
+        raise unknown("method", method, METHODS)
     x, y, a, b = _measures(x, y, a, b)
     with np.errstate(over="ignore"):  # an infinite sum is refused
         total, other = float(a.sum()), float(b.sum())
     if not (total > 0 and abs(total - other) <= _SINGLE * total):
         raise InputError(f"mass: expected two measures of equal mass > 0, got {total:.9g} and {other:.9g}; rescale one")
     x, y, a, b = x[a > 0], y[b > 0], a[a > 0] / total, b[b > 0] / other
-    chosen = method
-    if method == "auto":
-        few = len(a) * len(b) <= PROGRAMME
-        chosen = "assignment" if len(a) <= ASSIGNMENT and _uniform(a, b) else "programme" if few else "sliced"
-    if chosen == "sliced":
-        return _sliced(x, y, a, b, directions, seed)
-    if chosen == "assignment" and not _uniform(a, b):
-        raise InputError("method: expected equal masses for assignment, got unequal ones; use programme or sliced")
-    exact = lookup("method", chosen, {"assignment": _assigned, "programme": _programmed})
-    (u, v), size = comparable(x, y)
-    value = exact(u, v, a, b)
-    if value is None:
-        return _sliced(x, y, a, b, directions, seed)
-    return Distance(size * value, chosen, 0.0)
+    return _exact(x, y, a, b) if method == "exact" else _sliced(x, y, a, b, directions, seed)
+
+
+def quick_method(masses: Iterable[Array]) -> str:
+    """One method for many distances between measures of these masses, so that all can be compared.
+
+    ``exact`` where that takes no package that is missing, and 0.1 s a distance at most: up to 1000 points each.
+    """
+    masses = [mass / mass.sum() for mass in masses]
+    few = max(map(len, masses)) <= _FEW
+    solvable = all(_uniform(masses[0], mass) for mass in masses) or util.find_spec("ot") is not None
+    return "exact" if few and solvable else "sliced"
 
 
 def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) -> Distance:
@@ -143,7 +148,7 @@ def _sliced(x: Array, y: Array, a: Array, b: Array, directions: int, seed: int) 
     return Distance(size * value, "sliced", size * (spread / (2 * value)) if value else 0.0)
 
 
-def by_depth(a: Particles, b: Particles, layers: int) -> ByDepth:
+def by_depth(a: Particles, b: Particles, layers: int, method: str = "exact") -> ByDepth:
     """Distances between the conditional laws of theta, slice by slice of depth.
 
     Under ``Layers(L)`` with ``layers = L`` slices are layers and this is exact; for other measures depth is cut into
@@ -155,6 +160,8 @@ def by_depth(a: Particles, b: Particles, layers: int) -> ByDepth:
         The measures; in each slice the masses are rescaled to sum 1.
     layers : int
         L >= 1, slice of tau floor(tau L).
+    method : {"exact", "sliced"}, optional
+        As in :func:`distance`.
 
     Raises
     ------
@@ -165,14 +172,15 @@ def by_depth(a: Particles, b: Particles, layers: int) -> ByDepth:
     if a.theta.shape[1] != b.theta.shape[1]:
         raise InputError(f"a, b: expected equally many parameters, got {a.theta.shape[1]} and {b.theta.shape[1]}")
     parts = [conditionals(rho, layers) for rho in (a, b)]
-    distances = [
-        between(rho.theta[i], nu.theta[j], p, q)
-        for rho, nu, (i, p), (j, q) in ((a, b, *pair) for pair in zip(*parts, strict=True))
-    ]
-    values = np.array([distance.value for distance in distances])
-    methods, size = sorted({distance.method for distance in distances}), float(unit(values.max()))
+    values = np.array(
+        [
+            between(rho.theta[i], nu.theta[j], p, q, method).value
+            for rho, nu, (i, p), (j, q) in ((a, b, *pair) for pair in zip(*parts, strict=True))
+        ]
+    )
+    size = float(unit(values.max()))
     conditional = size * float(np.sqrt(((values / size) ** 2).mean()))
-    return ByDepth(values, conditional, float(values.max()), methods[-1])
+    return ByDepth(values, conditional, float(values.max()), method)
 
 
 def slices(rho: Particles, layers: int) -> tuple[Index, Array]:
@@ -213,40 +221,40 @@ def _uniform(a: Array, b: Array) -> bool:
     return len(a) == len(b) and bool(np.allclose(np.append(a, b), 1 / len(a), rtol=_EQUAL, atol=0.0))
 
 
-def _cost(x: Array, y: Array) -> Array:
-    """Squared distances (N, N') about a common centre, so that little cancels."""
-    centre = x.mean(axis=0)
-    x, y = x - centre, y - centre
-    squares = np.einsum("nd,nd->n", x, x)[:, None] + np.einsum("nd,nd->n", y, y) - 2 * x @ y.T
-    return np.asarray(np.maximum(squares, 0.0))
+def _exact(x: Array, y: Array, a: Array, b: Array) -> Distance:
+    """W2 from an optimal coupling; InputError where that cannot be had."""
+    if len(a) * len(b) > _MOST:
+        raise InputError(
+            f"method: expected at most {_MOST:.0e} pairs of points for exact, got {len(a)} times {len(b)}; take fewer "
+            f"points, or sliced, another distance"
+        )
+    (x, y), size = comparable(x, y)
+    cost = cdist(x, y, "sqeuclidean")
+    if _uniform(a, b):
+        row, column = linear_sum_assignment(cost)
+        moved = np.full(len(row), 1 / len(row))
+    else:
+        row, column, moved = _coupling(cost, a, b)
+    gaps = x[row] - y[column]
+    own = float(unit(largest(gaps)))  # squares of far smaller gaps than the points' extent underflow in the costs
+    return Distance(size * own * float(np.sqrt(moved @ ((gaps / own) ** 2).sum(axis=1))), "exact", 0.0)
 
 
-def _assigned(x: Array, y: Array, a: Array, b: Array) -> float:
-    """Root mean square of the distances of the best permutation."""
-    row, column = linear_sum_assignment(_cost(x, y))
-    gaps = x[row] - y[column]  # again, without the cancellation of _cost
-    own = float(unit(largest(gaps)))
-    return own * float(np.sqrt(((gaps / own) ** 2).sum(axis=1).mean()))
-
-
-def _programmed(x: Array, y: Array, a: Array, b: Array) -> float | None:
-    """Root of the value of Kantorovich's linear programme; None if the solver gives up (sizes that differ too much)."""
-    n, m = len(a), len(b)
-    marginals = sparse.vstack(
-        [sparse.kron(sparse.eye(n), np.ones((1, m))), sparse.kron(np.ones((1, n)), sparse.eye(m))]
-    ).tocsr()
-    cost = _cost(x, y).ravel()
-    cost /= cost.max() or 1.0  # the solver's tolerances are absolute
-    tight = {"primal_feasibility_tolerance": 1e-10, "dual_feasibility_tolerance": 1e-10}
-    solution = linprog(cost, A_eq=marginals, b_eq=np.concatenate([a, b]) / a.sum(), method="highs", options=tight)
-    if solution.status != 0:
-        return None
-    row, column = np.divmod(np.arange(n * m), m)
-    moved = solution.x > 0
-    gaps = x[row[moved]] - y[column[moved]]
-    own = float(unit(largest(gaps)))
-    squares = ((gaps / own) ** 2).sum(axis=1)
-    return own * float(np.sqrt(a.sum() * (solution.x[moved] @ squares)))
+def _coupling(cost: Array, a: Array, b: Array) -> tuple[Index, Index, Array]:
+    """Rows, columns and masses of an optimal coupling, by the network simplex."""
+    try:
+        import ot
+    except ImportError as error:
+        raise InputError(
+            f"method: expected POT for exact between unequal masses, got no such package; {install('ot')}, or take "
+            f"sliced, another distance"
+        ) from error
+    cost /= cost.max() or 1.0  # the solver starts from costs above 1
+    coupling, log = ot.emd(a, b, cost, numItermax=_ITERATIONS, log=True)
+    if log["warning"] is not None:
+        raise InputError(f"method: expected masses that can be coupled exactly, got {log['warning']!r}; take sliced")
+    row, column = np.nonzero(coupling)
+    return row, column, coupling[row, column]
 
 
 def _on_the_line(u: Array, v: Array, a: Array, b: Array) -> float:

@@ -25,7 +25,7 @@ from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import Particles
 from wgflow.theory.assumption import LU, Assumption, Verdict
-from wgflow.theory.distances import between, conditionals, slices
+from wgflow.theory.distances import between, conditionals, quick_method, slices
 from wgflow.theory.reference_laws import Law, draws
 
 
@@ -156,7 +156,7 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
     if layers == 1:
         return 0.0, "a single slice of depth"
     parts = conditionals(rho, layers)
-    distances = [between(rho.theta[i], rho.theta[j], p, q) for (i, p), (j, q) in pairwise(parts)]
-    methods = ", ".join(sorted({distance.method for distance in distances}))
-    slope = layers * max(distance.value for distance in distances)
-    return slope, f"W2 between neighbours of {layers} slices ({methods})"
+    method = quick_method(mass for _, mass in parts)
+    slope = layers * max(between(rho.theta[i], rho.theta[j], p, q, method).value for (i, p), (j, q) in pairwise(parts))
+    name = "W2" if method == "exact" else "sliced W2"
+    return slope, f"{name} between neighbours of {layers} slices"
