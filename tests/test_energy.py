@@ -232,3 +232,33 @@ def test_bad_input(case, call, words):
     problem, rho = case()
     with pytest.raises(InputError, match=words):
         call(wgflow.Energy(problem), rho)
+
+
+@pytest.mark.parametrize("depth", [wgflow.Gaps(), wgflow.Layers(2), wgflow.Shallow(), wgflow.Deposit(3)])
+def test_a_network_is_kept_only_for_the_same_depths_and_masses(depth):
+    problem = wgflow.Problem.padded([[-1.0], [0.5], [1.0]], [1.0, 0.0, 1.0])
+    energy, g = wgflow.Energy(problem, depth), np.random.default_rng(0)
+    rho = wgflow.Particles(g.standard_normal((8, problem.shape[3])), (np.arange(8) + 0.5) / 8)
+    kept = energy._network(rho)
+    same = rho.moved(rho.theta + 1.0, rho.tau, fresh=True)
+    assert energy._network(same) is kept
+    swapped = same.moved(same.theta, same.tau[::-1].copy(), fresh=True)
+    masses = wgflow.Particles(same.theta, same.tau, same.mass)
+    for other in (swapped, masses):
+        assert energy._network(other) is not kept
+        fresh = wgflow.Energy(problem, depth).field(other)
+        assert all(np.array_equal(left, right) for left, right in zip(energy.field(other), fresh, strict=True))
+        energy._network(rho)
+    with pytest.raises(InputError, match="theta: expected"):
+        energy.field(wgflow.Particles(np.zeros((8, 2)), rho.tau).moved(np.zeros((8, 2)), rho.tau, fresh=True))
+
+
+def test_a_network_of_a_users_scheme_is_never_kept():
+    class Own(wgflow.Shallow):
+        pass
+
+    Own.__module__ = "elsewhere"
+    problem = wgflow.Problem.padded([[-1.0], [0.5], [1.0]], [1.0, 0.0, 1.0])
+    energy, rho = wgflow.Energy(problem, Own()), wgflow.Particles.draw(problem, 8)
+    assert energy._network(rho) is not energy._network(rho)
+    assert energy.motion is None

@@ -215,3 +215,17 @@ def test_tau_outside_needs_free(case):
 def test_spec_rebuilds_the_flow(case):
     flow, _ = flow_of(case, step=0.2, boundary="reflect", mobility={"a": 0.5})
     assert wgflow.Flow.from_spec(flow.spec(), flow.energy).spec() == flow.spec()
+
+
+@pytest.mark.parametrize("integrator", ["euler", "heun"])
+@pytest.mark.parametrize(
+    ("depth", "mobility"), [("shallow", None), ({"name": "layers", "layers": 2}, None), ("gaps", {"tau": 0.0})]
+)
+def test_depths_that_do_not_move_stay_the_same_array(integrator, depth, mobility):
+    problem = wgflow.Problem.padded([[-1.0], [0.5], [1.0]], [1.0, 0.0, 1.0])
+    for backend in ("cpu", "reference"):
+        energy, rho = wgflow.Energy(problem, depth, backend), wgflow.Particles.draw_layers(problem, 2, 4)
+        flow = wgflow.Flow(energy, integrator, 0.125, mobility=mobility)
+        first, last = flow.run(rho, 0.5, 0.5)
+        assert last.tau is first.tau is rho.tau
+        assert not np.array_equal(last.theta, rho.theta)

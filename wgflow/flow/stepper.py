@@ -22,7 +22,7 @@ from wgflow.energy import Energy
 from wgflow.flow import integrators
 from wgflow.flow.integrators import Tableau
 from wgflow.flow.operators import Move, Operator, apply
-from wgflow.flow.stepsize import StepRule, Taken, Trial, checked
+from wgflow.flow.stepsize import Constant, StepRule, Taken, Trial, checked
 from wgflow.model.depth import switches
 from wgflow.model.particles import Particles, confine, project
 
@@ -129,6 +129,8 @@ class HostStepper:
         # A tau that never moves stays the same array, so that the energy has the same network in every step.
         self._still = not self._energy.depth.moves or mobility[1] == 0
         self._own_rule = not is_builtin(dynamics.rule)
+        plain = len(dynamics.integrator.b) == 1 and type(dynamics.rule) is Constant and not dynamics.operators
+        self._compiled = plain and self._motion is not None  # a step is one compiled pass, which gives no warnings
         self._good: State | None = None  # the last state evaluated over all samples
         self._taken: Taken | None = None  # the step that led here
         self._rate = 0.0  # dE/ds at the measure of the last state
@@ -169,11 +171,14 @@ class HostStepper:
     def advance(self, reach: float) -> Taken:
         """Take one step of at most this length, as the rule decides; raises DivergenceError if a particle diverges."""
         state, rule = self._state, self._dynamics.rule
-        with np.errstate(over="ignore", invalid="ignore"):  # a divergence is reported by evaluate
-            if self._own_rule:
-                taken = self._own(rule, state, reach)
-            else:
-                taken = rule.advance(self._trial, state.energy, state.dissipation, reach)
+        if self._compiled:
+            taken = rule.advance(self._trial, state.energy, state.dissipation, reach)
+        else:
+            with np.errstate(over="ignore", invalid="ignore"):  # a divergence is reported by evaluate
+                if self._own_rule:
+                    taken = self._own(rule, state, reach)
+                else:
+                    taken = rule.advance(self._trial, state.energy, state.dissipation, reach)
         self._rho, self._switched = taken.trial.rho, self._switched + taken.trial.switched
         self._taken = taken
         return taken
