@@ -58,6 +58,7 @@ class WidePasses:
     def __init__(self, model: Model, width: int, outputs: int, threads: int) -> None:
         self._model, self._width, self._outputs, self._threads = model, width, outputs, threads
         self._dtype = model.readout.dtype
+        self._precision = self._dtype.name  # NumPy computes the name anew every time
         self._alone = model._replace(loss=-1)
         self._buffers = BufferPool(self._dtype)
         self._known: tuple[Network, Any, Any] | None = None  # layout of the last network, which often is the next one
@@ -66,7 +67,7 @@ class WidePasses:
         """Outputs W1 X(1), (M, K), from the parameters of the units, by particle."""
         unused, plan = np.empty(1, self._dtype), self._plan(net, _in_order(net, units), samples, False, False)
         with self._buffers.arrays(*plan.shapes) as arrays:
-            return plan.run(arrays, unused, unused)
+            return plan.ready(arrays)(unused, unused)
 
     def gradient(self, net: Network, units: Array, samples: Samples) -> tuple[NDArray[Any], Array, Array]:
         """Outputs, g_e, (E,), and d_theta g_e, (E, P)."""
@@ -74,7 +75,7 @@ class WidePasses:
         first, slope = np.empty(len(units), self._dtype), np.empty(units.shape, self._dtype)
         plan = self._plan(net, units, samples, True, False)
         with self._buffers.arrays(*plan.shapes) as arrays:
-            output = plan.run(arrays, first, slope.reshape(-1))
+            output = plan.ready(arrays)(first, slope.reshape(-1))
         return output, first.astype(np.float64, copy=False), slope.astype(np.float64, copy=False)
 
     def move(self, net: Network, units: Array, samples: Samples, factor: Array) -> Callable[[], Moved]:
@@ -84,11 +85,12 @@ class WidePasses:
         """
         unused, plan = np.empty(1, self._dtype), self._plan(net, units, samples, True, True)
         with BufferPool(self._dtype).arrays(*plan.shapes) as arrays:
-            plan.shared(arrays).factor.reshape(_REPEAT, -1)[:] = factor
+            run, shared = plan.ready(arrays), plan.shared(arrays)
+        shared.factor.reshape(_REPEAT, -1)[:] = factor
+        squares = shared.squares.reshape(-1, len(factor))
 
         def moved() -> Moved:
-            output = plan.run(arrays, unused, unused)
-            return Moved(output, plan.shared(arrays).squares.reshape(-1, len(factor)).sum(axis=0))
+            return Moved(run(unused, unused), squares.sum(axis=0))
 
         return moved
 
@@ -100,7 +102,16 @@ class WidePasses:
         sizes, height, threads, shapes = known[2]
         weight, data = net.weight.astype(self._dtype, copy=False), units.astype(self._dtype, copy=False)
         wide = Wide(net.first, weight, _writable(data), self._width, units.shape[1], count, *sizes, int(move))
-        return _Plan(wide, self._model if gradient else self._alone, samples, height, self._outputs, threads, shapes)
+        return _Plan(
+            wide,
+            self._model if gradient else self._alone,
+            samples,
+            height,
+            self._outputs,
+            self._precision,
+            threads,
+            shapes,
+        )
 
     def _layout(
         self, net: Network, entries: int, parameters: int, count: int, gradient: bool, move: bool
@@ -138,25 +149,32 @@ class _Plan(NamedTuple):
     samples: Samples
     height: int
     outputs: int
+    precision: str
     threads: int
     shapes: tuple[Shape, ...]
 
     def shared(self, arrays: list[NDArray[Any]]) -> Shared:
         return Shared(self.height, *arrays[:_SHARED])
 
-    def run(self, arrays: list[NDArray[Any]], first: NDArray[Any], slope: NDArray[Any]) -> NDArray[Any]:
-        """Run it; returns the outputs, (M, K)."""
-        shared, own = self.shared(arrays), arrays[_SHARED:]
-        output = np.empty((self.wide.samples, self.outputs), own[0].dtype)
-        counters, kernels = np.empty(_COUNTERS, np.int64), compiled.wide_kernels(own[0].dtype.name)
-        kernels.prepare(self.wide, self.samples, shared, counters)
+    def ready(self, arrays: list[NDArray[Any]]) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
+        """Function that runs it in arrays of these shapes, with g and its gradient as outputs; returns (M, K)."""
+        shared, own, kernels = self.shared(arrays), arrays[_SHARED:], compiled.wide_kernels(self.precision)
+        works = [Work(*own[2 * thread : 2 * thread + 2]) for thread in range(self.threads)]
+        counters, size = np.empty(_COUNTERS, np.int64), (self.wide.samples, self.outputs)
 
-        def work(thread: int) -> None:
-            mine = Work(*own[2 * thread : 2 * thread + 2])
-            kernels.wide_pass(self.wide, self.model, self.samples, shared, mine, counters, output, first, slope)
+        def run(first: NDArray[Any], slope: NDArray[Any]) -> NDArray[Any]:
+            output = np.empty(size, self.precision)
+            kernels.prepare(self.wide, self.samples, shared, counters)
 
-        run_chunks(work, self.threads, self.threads)
-        return output
+            def work(thread: int) -> None:
+                kernels.wide_pass(
+                    self.wide, self.model, self.samples, shared, works[thread], counters, output, first, slope
+                )
+
+            run_chunks(work, self.threads, self.threads)
+            return output
+
+        return run
 
 
 def in_order(net: Network, units: int) -> bool:
