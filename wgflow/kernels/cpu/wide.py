@@ -95,23 +95,16 @@ class WidePasses:
         return moved
 
     def _plan(self, net: Network, units: Array, samples: Samples, gradient: bool, move: bool) -> _Plan:
-        count, asked = samples.start.shape[1], (units.shape, samples.start.shape, gradient, move)
-        known = self._known
+        count, (entries, parameters) = samples.start.shape[1], units.shape
+        asked, known = (entries, parameters, count, gradient, move), self._known
         if known is None or known[0] is not net or known[1] != asked:
-            known = self._known = net, asked, self._layout(net, *units.shape, count, gradient, move)
-        sizes, height, threads, shapes = known[2]
+            known = self._known = net, asked, self._layout(net, *asked)
+        (tile, pieces, keep), height, threads, shapes = known[2]
         weight, data = net.weight.astype(self._dtype, copy=False), units.astype(self._dtype, copy=False)
-        wide = Wide(net.first, weight, _writable(data), self._width, units.shape[1], count, *sizes, int(move))
-        return _Plan(
-            wide,
-            self._model if gradient else self._alone,
-            samples,
-            height,
-            self._outputs,
-            self._precision,
-            threads,
-            shapes,
-        )
+        sizes = self._width, parameters, count, tile, pieces, keep, int(move)
+        wide = Wide(net.first, weight, _writable(data), *sizes)
+        model = self._model if gradient else self._alone
+        return _Plan(wide, model, samples, height, self._outputs, self._precision, threads, shapes)
 
     def _layout(
         self, net: Network, entries: int, parameters: int, count: int, gradient: bool, move: bool
