@@ -1,8 +1,8 @@
 """Residual blocks f(x, theta), forward and backward side by side, and the layout of their parameters.
 
-These NumPy methods are the definition, against which compiled kernels are tested. Every built-in block is a sum of
-ridge units a sigma(w . x + b), so compiled kernels written for those serve all of them (``units``, ``unfold``,
-``fold``).
+These NumPy methods are the definition, against which compiled kernels are tested. Ridge, Matrix and TwoLayer are sums
+of ridge units a sigma(w . x + b), so compiled kernels written for those serve all three (``units``, ``unfold``,
+``fold``); the other blocks run in NumPy.
 """
 
 from __future__ import annotations
@@ -16,14 +16,19 @@ from wgflow.base.user_objects import require_methods
 from wgflow.model.blocks.base import Block, Unfolding
 from wgflow.model.blocks.builtin import Matrix, Ridge, TwoLayer
 from wgflow.model.blocks.check import check_block, try_out
+from wgflow.model.blocks.homogeneous import GaussianMatrix, SaturatedMatrix
 
 __all__ = [
-    "BLOCKS", "Block", "Matrix", "Ridge", "TwoLayer", "Unfolding", "block", "check_block", "try_out", "width",
+    "BLOCKS", "Block", "GaussianMatrix", "Matrix", "Ridge", "SaturatedMatrix", "TwoLayer", "Unfolding", "block",
+    "check_block", "try_out", "width",
 ]  # fmt: skip
 
 _REQUIRED = ("name", "groups", "forward", "backward", "degree", "spec")
 
-BLOCKS: dict[str, type[Any]] = {"ridge": Ridge, "matrix": Matrix, "two_layer": TwoLayer}
+BLOCKS: dict[str, type[Any]] = {
+    "ridge": Ridge, "matrix": Matrix, "two_layer": TwoLayer, "saturated_matrix": SaturatedMatrix,
+    "gaussian_matrix": GaussianMatrix,
+}  # fmt: skip
 
 
 def block(choice: str | Spec | Block) -> Block:

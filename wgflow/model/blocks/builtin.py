@@ -1,4 +1,4 @@
-"""The built-in blocks, all sums of ridge units: a sigma(w . x + b), sigma(W x + b) and V sigma(U x + c)."""
+"""The built-in blocks that are sums of ridge units: a sigma(w . x + b), sigma(W x + b) and V sigma(U x + c)."""
 
 from __future__ import annotations
 
