@@ -8,17 +8,23 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.base.rng import normal
+from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.blocks import Ridge
 from wgflow.theory import reference_laws
 from wgflow.theory.assumption_panel import check_assumptions
+from wgflow.theory.block_conditions import _suprema
 from wgflow.theory.critical_values import critical_values, extrema
+from wgflow.theory.density import density
 from wgflow.theory.homogeneity import defect, homogeneity, linear_groups, radius
+from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.regularity import depth_slope, lipschitz
+from wgflow.theory.regularity_classes import jump, regularity_class
 from wgflow.theory.universality import attainable, chosen, gram, lower_bound, spectrum, universal_kernel
 
 NAMES = [
     "universal kernel",
     "homogeneity",
+    "C^1 limit of H_r",
     "Lipschitz in depth",
     "support in Q_r",
     "isolated critical values",
@@ -35,7 +41,7 @@ def panel(made, name):
     return {each.name: each for each in made}[name]
 
 
-def test_the_panel_has_its_six_lines():
+def test_the_panel_has_its_seven_lines():
     case = problem()
     for depth, rho in (
         ("gaps", wgflow.Particles.draw(case, 20)),
@@ -85,36 +91,98 @@ def test_a_universal_kernel_passes(activation):
     found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "pass"
     assert found.number > 0
-    assert "rank 12 of 12" in found.sentence
-    assert "rank 36 of 36" in found.sentence
+    assert "at 76 points" in found.sentence
+    assert ("rank 76 of 76" in found.sentence) == ("Full rank: not refuted at these points" in found.sentence)
+    assert found.conditions == (density(case),)
+    assert "Proved: dense" in found.sentence
 
 
-def test_a_linear_block_fails():
-    case = problem(activation="linear")
+@pytest.mark.parametrize("samples", [2, 3, 12])
+def test_a_linear_block_fails_however_few_the_samples(samples):
+    case = problem(samples, activation="linear")
     found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "fail"
-    assert "rank 4 of 12" in found.sentence  # D and the constant
+    assert f"rank 4 of {samples + 64}" in found.sentence  # D and the constant
+    assert "linear is a polynomial" in found.sentence
 
 
-def test_repeated_inputs_fail():
+class OwnRidge(Ridge):
+    """A block of which nothing is known in closed form."""
+
+
+@pytest.mark.parametrize(("activation", "verdict"), [("linear", "fail"), ("relu", "unknown")])
+def test_fresh_points_refute_an_own_block_that_spans_few_functions(activation, verdict):
+    case = problem(3, activation=activation, block=OwnRidge())
+    found = universal_kernel(case, reference_laws.initial_law(case))
+    assert found.verdict == verdict
+    assert ("rank 4 < 67, by a spectrum that ends at once" in found.sentence) == (verdict == "fail")
+    assert ("not refuted at these points" in found.sentence) == (verdict == "unknown")
+
+
+def test_repeated_inputs_say_nothing_of_a_kernel():
     x = normal(0, "x", (6, 2))
     case = wgflow.Problem(np.vstack([x, x[:1]]), np.zeros(7))
-    assert universal_kernel(case, reference_laws.initial_law(case)).verdict == "fail"
+    found = universal_kernel(case, reference_laws.initial_law(case))
+    assert found.verdict == "pass"
+    assert "6 of 6 distinct inputs" in found.sentence
+    assert "1 inputs repeat others" in found.sentence
 
 
 def test_eigenvalues_below_rounding_are_no_verdict():
-    case = wgflow.Problem(np.linspace(-1, 1, 60)[:, None], np.zeros(60))
+    case = wgflow.Problem(np.linspace(-1, 1, 60)[:, None], np.zeros(60), block=OwnRidge())
     found = universal_kernel(case, reference_laws.initial_law(case))
     assert found.verdict == "unknown"
     assert abs(found.number) < 1e-14
+    assert "decay below rounding" in found.sentence
 
 
 def test_fewer_samples_are_said():
     case = problem(30)
-    assert "At 10 of 30 samples" in universal_kernel(case, reference_laws.initial_law(case), samples=10).sentence
+    found = universal_kernel(case, reference_laws.initial_law(case), samples=10).sentence
+    assert "At 10 of 30 distinct inputs and 64 fresh points" in found
     rows = chosen(case, 10, 0)
     assert len(np.unique(rows)) == 10
     assert (np.diff(rows) > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("block", "activation", "finding", "reason"),
+    [
+        ("ridge", "tanh", "proved", "Leshno"),
+        ({"name": "ridge", "bias": False}, "tanh", "refuted", "f(0, theta) = 0"),
+        ({"name": "ridge", "bias": False}, "regularised_relu", "not checked", "without a bias"),
+        ("ridge", "linear", "refuted", "polynomial"),
+        ("matrix", "relu", "refuted", "f >= 0"),
+        ("matrix", "gelu", "refuted", "f >= -0.17"),
+        ("matrix", "tanh", "refuted", "-1 <= f <= 1"),
+        ("saturated_matrix", "gelu", "proved", "Stinchcombe"),
+        ("saturated_matrix", "relu", "not checked", "not analytic"),
+        ("gaussian_matrix", "squared_relu", "proved", "either term can be 0"),
+        ({"name": "gaussian_matrix", "signed": False}, "squared_relu", "refuted", "f >= 0"),  # as printed in Remark H.1
+        ("gaussian_matrix", "sin", "refuted", "|f| <= 2"),
+        ("gaussian_matrix", "gelu", "not checked", "differences of gelu"),
+        (OwnRidge(), "relu", "not checked", "your own"),
+    ],
+)
+def test_density_in_closed_form(block, activation, finding, reason):
+    found = density(problem(block=block, activation=activation))
+    assert found.finding == finding
+    assert reason in found.reason
+
+
+def test_bounds_that_refute_density_hold_for_averages():
+    """The functions int f drho of 40 measures keep the bounds that the sentences state."""
+    for block, activation, low, high in (
+        ("matrix", "gelu", -0.17, np.inf),
+        ("matrix", "sin", -1.0, 1.0),
+        ({"name": "gaussian_matrix", "signed": False}, "squared_relu", 0.0, np.inf),
+        ("gaussian_matrix", "tanh", -2.0, 2.0),
+    ):
+        case = problem(block=block, activation=activation)
+        theta = 3 * normal(3, "theta", (40, case.shape[3]))
+        values = np.array([case.block.forward(case.x, each, case.activation) for each in theta])
+        assert low <= values.min() <= values.max() <= high
+        assert low <= values.mean(axis=0).min() <= values.mean(axis=0).max() <= high
 
 
 def test_spectrum_of_a_known_matrix(rng):
@@ -142,24 +210,145 @@ def test_every_declared_degree_is_seen(block, activation):
 
 
 @pytest.mark.parametrize(
-    ("block", "activation", "verdict", "groups"),
+    ("block", "activation", "width", "verdict", "groups"),
     [
-        ("ridge", "relu", "pass", ("a",)),
-        ("ridge", "tanh", "pass", ("a",)),
-        ("ridge", "squared_relu", "pass", ("a",)),
-        ("two_layer", "gelu", "pass", ("V",)),
-        ("matrix", "tanh", "fail", ()),
-        ("matrix", "squared_relu", "pass", ()),
-        ("matrix", "relu", "fail", ()),
-        ({"name": "ridge", "bias": False}, "linear", "pass", ("a", "w")),
+        ("ridge", "relu", 3, "fail", ("a",)),
+        ("ridge", "tanh", 1, "fail", ("a",)),
+        ("ridge", "sin", 1, "fail", ("a",)),
+        ("ridge", "gelu", 1, "fail", ("a",)),
+        ("ridge", "regularised_relu", 1, "fail", ("a",)),
+        ("ridge", "squared_relu", 1, "fail", ("a",)),
+        ("two_layer", "gelu", 3, "fail", ("V",)),
+        ("matrix", "tanh", 3, "fail", ()),
+        ("matrix", "squared_relu", 3, "fail", ()),
+        ("matrix", "relu", 3, "fail", ()),
+        ({"name": "ridge", "bias": False}, "linear", 3, "pass", ("a", "w")),
+        ("saturated_matrix", "tanh", 3, "pass", ("a",)),
+        ("saturated_matrix", "gelu", 1, "pass", ("a",)),
+        ("saturated_matrix", "relu", 3, "fail", ("a",)),
+        ("gaussian_matrix", "squared_relu", 3, "pass", ()),
+        ({"name": "gaussian_matrix", "signed": False}, "squared_relu", 3, "pass", ()),
+        (OwnRidge(), "linear", 1, "unknown", ("a",)),
     ],
 )
-def test_homogeneity_of_pairs(block, activation, verdict, groups):
-    case = problem(block=block, activation=activation)
+def test_homogeneity_of_pairs(block, activation, width, verdict, groups):
+    case = problem(block=block, activation=activation, width=width)
     assert linear_groups(case) == groups
     found = homogeneity(case)
     assert found.verdict == verdict
     assert found.number < 1e-12 or verdict == "fail"
+    assert bool(found.conditions) == (": " in found.sentence)
+    assert all(one.reason in found.sentence for one in found.conditions)
+
+
+def findings(case):
+    return {one.name.split(": ")[1]: one for one in homogeneity(case).conditions if "6.2" in one.name}
+
+
+@pytest.mark.parametrize(
+    ("activation", "bounded", "lipschitz", "differential", "smooth"),
+    [
+        ("tanh", "proved", "refuted", "refuted", "proved"),
+        ("sin", "proved", "refuted", "refuted", "proved"),
+        ("gelu", "refuted", "refuted", "refuted", "proved"),
+        ("regularised_relu", "refuted", "refuted", "refuted", "refuted"),
+        ("relu", "refuted", "refuted", "refuted", "refuted"),
+        ("linear", "refuted", "refuted", "not checked", "proved"),
+    ],
+)
+def test_conditions_of_theorem_6_2_on_ridge_blocks(activation, bounded, lipschitz, differential, smooth):
+    found = findings(problem(width=1, activation=activation))
+    names = ("fhat bounded", "fhat Lipschitz", "differential of fhat Lipschitz", "f in C^2")
+    assert [found[name].finding for name in names] == [bounded, lipschitz, differential, smooth]
+    assert found["theta_[1] is a number"].finding == "proved"
+    slope = float(found["fhat Lipschitz"].reason.split("= 100 and ")[1].split(" at")[0])
+    assert slope > 3e3  # |d_x fhat| = |sigma'| |w|, steepest at a hyperplane w . x + b = 0
+
+
+def test_a_vector_is_no_number():
+    found = findings(problem(width=3, activation="tanh"))
+    assert found["theta_[1] is a number"].finding == "refuted"
+    assert found["theta_[1] is a number"].reason == "the dimension of a is 3"
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu", "sin"])
+def test_bounds_proved_for_saturated_weights_are_not_contradicted_by_the_search(activation):
+    case = problem(block={"name": "saturated_matrix", "bound": 3.0}, activation=activation)
+    for near, far in _suprema(case, case.groups["a"], seed=0):
+        assert far < 1.1 * near
+    assert {one.finding for one in findings(case).values()} == {"proved"}
+
+
+@pytest.mark.parametrize(("block", "even"), [({"name": "ridge", "bias": False}, True), ("gaussian_matrix", False)])
+def test_real_factors_against_positive_ones(block, even):
+    """Theorem 6.1 prints f(x, c theta) = c**2 f(x, theta) for c in R; its own example satisfies it for c > 0 alone."""
+    case = problem(block=block, activation="linear" if even else "squared_relu")
+    theta = normal(0, "theta", (1, case.shape[3]))[0]
+    ends = [case.block.forward(case.x, sign * theta, case.activation) for sign in (1, -1)]
+    assert np.allclose(*ends) == even
+    (printed,) = (one for one in homogeneity(case).conditions if "c < 0" in one.name)
+    assert printed.finding == ("proved" if even else "refuted")
+    assert not printed.decides
+
+
+def test_smoothness_of_the_activations_is_what_their_slopes_say():
+    """Jumps at the declared kink, and none elsewhere on a fine grid, of the derivative of the declared order."""
+    z = np.linspace(-3, 3, 6001) + 1e-7
+    for name, sigma in ACTIVATIONS.items():
+        known = regularity_class(sigma)
+        slope = sigma.slope(z)
+        second = np.diff(slope) / np.diff(z)
+        jumps = {0: np.abs(np.diff(slope)).max() > 0.5, 1: np.abs(np.diff(second)).max() > 0.5}
+        assert known.smoothness == next((order for order, jumped in jumps.items() if jumped), 2), name
+        if known.smoothness < 2:
+            assert abs(jump(sigma, known.kink, known.smoothness + 1)) > 0.9
+            assert abs(jump(sigma, known.kink + 0.1, known.smoothness + 1)) < 1e-3
+        values = sigma.value(np.linspace(-40, 40, 80001))
+        assert known.low <= values.min()
+        assert values.max() <= known.high
+
+
+# --- the limit of H_r
+
+
+def line(activation, block="ridge"):
+    x = np.linspace(-2, 2, 40)[:, None]
+    case = wgflow.Problem(x, np.sin(x), activation=activation, block=block)
+    return wgflow.Energy(case), wgflow.Particles.draw(case, 12)
+
+
+def test_h_r_of_tanh_steepens_like_r():
+    """Against finite differences on the circle of (w, b), and the jump of sign(w x_m + b) at a hyperplane."""
+    energy, rho = line("tanh")
+    found = radial_limit(energy, rho)
+    assert found.verdict == "fail"
+    slopes = [float(one) for one in found.sentence.split("directions is ")[1].split(" for r")[0].split(", ")]
+    angle = np.linspace(0, np.pi, 400_001)
+    for r, slope in zip((10.0, 1000.0), slopes[::2], strict=True):
+        theta = np.column_stack([np.ones_like(angle), r * np.cos(angle), r * np.sin(angle)])
+        h = energy.first_variation(rho, theta, np.full(len(theta), 0.5))
+        largest = np.abs(np.diff(h) / np.diff(angle)).max()
+        assert 0.4 * largest < slope < 1.02 * largest
+    assert slopes[-1] > 20 * slopes[1]
+
+
+@pytest.mark.parametrize("activation", ["tanh", "gelu"])
+def test_h_r_of_saturated_weights_converges(activation):
+    energy, rho = line(activation, "saturated_matrix")
+    found = radial_limit(energy, rho)
+    assert found.verdict == "pass"
+    assert found.number < 1e-2
+    assert "growing" not in found.sentence
+
+
+def test_what_no_growth_says_and_what_has_no_h_r():
+    energy, rho = line("relu", "saturated_matrix")
+    assert radial_limit(energy, rho).verdict == "unknown"
+    assert "proves nothing" in radial_limit(energy, rho).sentence
+    energy, rho = line("tanh", "matrix")
+    assert "does not apply" in radial_limit(energy, rho).sentence
+    with pytest.raises(InputError, match="t0"):
+        radial_limit(energy, rho, 1.5)
 
 
 class Liar(Ridge):

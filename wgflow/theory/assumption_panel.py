@@ -7,26 +7,27 @@ from wgflow.model.particles import Particles
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity, radius
+from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import initial_law
 from wgflow.theory.regularity import lipschitz
 from wgflow.theory.universality import attainable, universal_kernel
 
 
 def check_assumptions(energy: Energy, rho: Particles, seed: int = 0, starts: int = 48) -> list[Assumption]:
-    """Check the theorems' six assumptions, with a verdict each, beside the initial law with its default scales.
+    """Check the theorems' seven assumptions, with a verdict each, beside the initial law with its default scales.
 
     Parameters
     ----------
     energy, rho : Energy, Particles
         The measure, and its problem and depth scheme.
     seed, starts : int, optional
-        Seed of all random draws, and starts of the search for critical values, at t0 = 1/2.
+        Seed of all random draws, and starts of the search for critical values, at t0 = 1/2, also that of H_r.
 
     Returns
     -------
     list of Assumption
-        universal kernel, homogeneity, Lipschitz in depth, support in Q_r, isolated critical values, zero loss
-        attainable.
+        universal kernel, homogeneity, C^1 limit of H_r, Lipschitz in depth, support in Q_r, isolated critical values,
+        zero loss attainable.
 
     Raises
     ------
@@ -37,6 +38,7 @@ def check_assumptions(energy: Energy, rho: Particles, seed: int = 0, starts: int
     return [
         universal_kernel(problem, law, seed),
         homogeneity(problem, seed),
+        radial_limit(energy, rho, seed=seed),
         lipschitz(energy, rho, law, seed=seed),
         radius(problem, rho, seed),
         critical_values(energy, rho, starts=starts, seed=seed),

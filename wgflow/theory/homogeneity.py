@@ -1,20 +1,24 @@
 """Homogeneity of (block, activation) in theta, declared and observed, and the set that contains the support.
 
 Global convergence is proved for f(x, c theta) = c**2 f(x, theta) (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem
-6.1) or for f = theta_[1] fhat(x, theta_[2]), partially 1-homogeneous (Theorem 6.2).
+6.1) or for f = theta_[1] fhat(x, theta_[2]), partially 1-homogeneous (Theorem 6.2), with bounds and smoothness that
+:mod:`wgflow.theory.block_conditions` checks.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import partial
 
 import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.scaling import norms
+from wgflow.model.blocks import BLOCKS
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption
+from wgflow.theory.assumption import DING, LU, Assumption, Condition, Finding, Verdict, listed, verdict_of
+from wgflow.theory.block_conditions import homogeneous_conditions, partially_homogeneous_conditions
 
 _FACTORS = (0.5, 2.0, 3.0)
 _DEGREES = (1, 2, 3)  # tried where none is declared
@@ -39,16 +43,19 @@ def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
 
 
 def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
-    """Compare the declared degree with the observed one, and check that a theorem covers it, smoothness aside.
+    """Check what Theorems 6.1 and 6.2 ask of the block, homogeneity, growth and smoothness, condition by condition.
 
     Returns
     -------
     Assumption
-        ``number`` is the relative defect of the declared degree, or of the group in which f is linear.
+        ``number`` is the relative defect of the degree, or of the group in which f is linear. ``pass`` if all deciding
+        conditions of one theorem are proved, ``fail`` if each theorem has one that is refuted, else ``unknown``.
     """
     result = partial(Assumption, "homogeneity", source=f"{DING}, Theorems 6.1 and 6.2")
-    name = f"{problem.block.name} with {problem.activation.name}"
-    declared = problem.block.degree(problem.activation)
+    block = problem.block
+    name = f"{block.name} with {problem.activation.name}"
+    declared = block.degree(problem.activation)
+    builtin = type(block) in BLOCKS.values() and problem.activation.builtin
     groups = linear_groups(problem, seed)
     candidates = _DEGREES if declared is None else (declared,)
     defects = {degree: defect(problem, degree, seed) for degree in candidates}
@@ -56,16 +63,31 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     observed = defects[degree] <= _TOLERANCE
     if declared is not None and not observed:
         return result("fail", defects[degree], f"{name} says it is {declared}-homogeneous and is not.")
+    proved: Finding = "proved" if builtin else "not checked"
+    theorems: dict[str, tuple[float, tuple[Condition, ...]]] = {}
     if observed and degree == 2:
-        return result("pass", defects[degree], f"{name} is 2-homogeneous in theta, as Theorem 6.1 asks.")
-    overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
+        even = _defect(problem, slice(None), (-1.0,), 2, seed)
+        one = Condition("f(x, c theta) = c**2 f(x, theta) for c > 0", proved, _within(defects[2]))
+        theorems["6.1"] = defects[2], homogeneous_conditions(problem, one, even, seed)
     if groups:
-        columns = problem.groups[groups[0]]
-        linear = _defect(problem, columns, (-1.0, *_FACTORS), 1, seed)
-        vector = "" if columns.stop - columns.start == 1 else ", with a vector where the theorem has a number"
-        what = f"1-homogeneous in {' and in '.join(groups)}: the case of Theorem 6.2{vector}."
-        return result("pass", linear, f"{name} is {overall}, and {what}")
-    return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
+        linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
+        one = Condition(f"f linear in {groups[0]}", proved, _within(linear))
+        theorems["6.2"] = linear, partially_homogeneous_conditions(problem, groups[0], one, seed)
+    overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
+    if not theorems:
+        return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
+    order: tuple[Verdict, ...] = ("pass", "unknown", "fail")
+    verdict = min((verdict_of(conditions) for _, conditions in theorems.values()), key=order.index)
+    parts = [f"Theorem {theorem}: {listed(conditions)}" for theorem, (_, conditions) in theorems.items()]
+    conditions = tuple(
+        replace(one, name=f"Theorem {theorem}: {one.name}") for theorem, (_, some) in theorems.items() for one in some
+    )
+    number = next(iter(theorems.values()))[0]
+    return result(verdict, number, f"{name} is {overall}. {' '.join(parts)}", conditions=conditions)
+
+
+def _within(defect: float) -> str:
+    return f"defect {defect:.1g} <= {_TOLERANCE:g}"
 
 
 def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:

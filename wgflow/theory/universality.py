@@ -1,8 +1,8 @@
 """Whether the block can express enough: the universal kernel's Gram matrix, and the attainability of zero loss.
 
-The landscape theorems ask that {int f(x, theta) drho} is dense in the continuous functions. At M data points that says
-that K(x, x') = int f(x, theta) f(x', theta)^T drho_0(theta), over a reference law rho_0, has a Gram matrix of full
-rank.
+The landscape theorems ask that {int f(x, theta) drho} is dense in the continuous functions. At finitely many points
+that implies that K(x, x') = int f(x, theta) f(x', theta)^T drho_0(theta), over a reference law rho_0, has a Gram
+matrix of full rank; the converse is false.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from wgflow.base import rng
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption, Verdict
+from wgflow.theory.assumption import DING, LU, Assumption, Condition, listed, verdict_of
+from wgflow.theory.density import density
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference_laws import Law, draws
 
+_FRESH = 64  # points besides the data
 _AT_ONCE = 2**22  # numbers of features in memory
 _MATRIX_ROWS, _FITTED = 512, 1024  # rows of the matrix-valued kernel, and of the fit to the targets, at most
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
@@ -68,7 +70,12 @@ def gram(problem: Problem, theta: Array, rows: Index, kind: str = "scalar") -> A
     ndarray
         Summed over blocks of features, each evaluated through the block's own ``forward``.
     """
-    x, total = problem.start()[rows], np.zeros(())
+    return _gram(problem, theta, problem.start()[rows], kind)
+
+
+def _gram(problem: Problem, theta: Array, x: Array, kind: str) -> Array:
+    """Gram matrix, as of :func:`gram`, at states x (m, D)."""
+    total = np.zeros(())
     per = max(1, _AT_ONCE // x.size)
     for low in range(0, len(theta), per):
         values = np.stack([problem.block.forward(x, row, problem.activation) for row in theta[low : low + per]])
@@ -91,7 +98,11 @@ def spectrum(values: Array) -> Spectrum:
 
 
 def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1024) -> Assumption:
-    """Full rank of the Gram matrix at the data, of the scalar kernel and, on fewer samples, of the matrix-valued one.
+    """Whether int f(x, theta) drho can approximate every continuous function: in closed form, and by Gram matrices.
+
+    Gram matrices of the scalar kernel and, on fewer points, of the matrix-valued one, at distinct inputs X(0) and at 64
+    fresh Gaussian points with their mean and spread. Full rank is necessary and proves nothing; a spectrum that ends at
+    once refutes the assumption, up to rounding.
 
     Parameters
     ----------
@@ -100,39 +111,58 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     law : callable
         Reference law; its depths are not used.
     seed : int, optional
-        Seed of the features and of the choice of samples.
+        Seed of the features, of the fresh points and of the choice of samples.
     samples : int, optional
-        Samples of the scalar kernel at most; the matrix-valued one has at most 512 rows m D. Each takes twice as many
-        features as rows.
+        Samples of the scalar kernel at most; the matrix-valued one has at most 512 rows, D to a point, half of them at
+        fresh points. Each takes twice as many features as rows.
 
     Returns
     -------
     Assumption
-        ``number`` is the smallest eigenvalue of the scalar kernel over its largest.
+        ``number`` is the smallest eigenvalue of the scalar kernel over its largest. ``pass`` and ``fail`` in closed
+        form (:func:`wgflow.theory.density.density`); where there is none, ``fail`` if a spectrum ends.
     """
     source = f"{LU}, assumption of a universal kernel; {DING}, section 5"
-    repeated = len(problem.x) - len(np.unique(problem.start(), axis=0))
-    width = problem.shape[1]
-    rows = chosen(problem, whole("samples", samples), seed)
-    scalar = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * len(rows), seed), rows)))
-    few = chosen(problem, max(1, _MATRIX_ROWS // width), seed)
-    matrix = spectrum(np.linalg.eigvalsh(gram(problem, _theta(law, 2 * width * len(few), seed), few, "matrix")))
+    x, width = problem.start(), problem.shape[1]
+    distinct, used = np.unique(x, axis=0), whole("samples", samples)
+    law_seed = partial(_theta, law, seed=seed)
+    many = _points(distinct, used, _FRESH, seed)
+    scalar = spectrum(np.linalg.eigvalsh(_gram(problem, law_seed(2 * len(many)), many, "scalar")))
+    points = max(1, _MATRIX_ROWS // width)
+    few = _points(distinct, points - min(_FRESH, points // 2), min(_FRESH, points // 2), seed)
+    matrix = spectrum(np.linalg.eigvalsh(_gram(problem, law_seed(2 * width * len(few)), few, "matrix")))
     ratio = scalar.smallest / scalar.largest if scalar.largest > 0 else 0.0
     sentence = (
-        f"At {len(rows)} of {len(problem.x)} samples the scalar kernel has rank {scalar.rank} of {scalar.size}, "
-        f"smallest eigenvalue {scalar.smallest:.2g} ({ratio:.2g} of the largest); at {len(few)} samples the "
-        f"matrix-valued one has rank {matrix.rank} of {matrix.size}."
+        f"At {len(many) - _FRESH} of {len(distinct)} distinct inputs and {_FRESH} fresh points the scalar kernel has "
+        f"rank {scalar.rank} of {scalar.size}, smallest eigenvalue {scalar.smallest:.2g} ({ratio:.2g} of the largest); "
+        f"at {len(few)} points the matrix-valued one has rank {matrix.rank} of {matrix.size}."
     )
-    verdict: Verdict = "unknown"
-    if repeated:
-        verdict, sentence = "fail", f"{sentence} {repeated} inputs repeat others, and no kernel tells them apart."
-    elif scalar.ends or matrix.ends:
-        verdict, sentence = "fail", f"{sentence} The spectrum ends at once: the block spans finitely many functions."
+    if len(distinct) < len(x):
+        sentence += f" {len(x) - len(distinct)} inputs repeat others."
+    conditions: tuple[Condition, ...] = (density(problem),)
+    if conditions[0].finding == "not checked" and (scalar.ends or matrix.ends):
+        ended = scalar if scalar.ends else matrix
+        reason = f"rank {ended.rank} < {ended.size}, by a spectrum that ends at once"
+        conditions += (Condition("spans more functions than there are points", "refuted", reason),)
+    elif conditions[0].finding == "refuted":
+        pass
     elif scalar.rank == scalar.size and matrix.rank == matrix.size:
-        verdict = "pass"
+        sentence += " Full rank: not refuted at these points."
     else:
-        sentence += " The eigenvalues decay below rounding, which a universal kernel of a smooth activation does too."
-    return Assumption("universal kernel", verdict, ratio, sentence, source)
+        sentence += " Eigenvalues decay below rounding, as those of a smooth kernel do: not refuted at these points."
+    return Assumption(
+        "universal kernel", verdict_of(conditions), ratio, f"{sentence} {listed(conditions)}", source, conditions
+    )
+
+
+def _points(distinct: Array, count: int, fresh: int, seed: int) -> Array:
+    """Some of the distinct inputs, and fresh points, which a block that spans few functions cannot tell apart."""
+    order = np.arange(len(distinct))
+    if len(distinct) > count:
+        order = np.sort(rng.permutation(seed, "samples of a Gram matrix", len(distinct))[:count])
+    spread = float(distinct.std()) or 1.0
+    drawn = rng.normal(seed, "fresh points of a Gram matrix", (fresh, distinct.shape[1]))
+    return np.concatenate([distinct[order], distinct.mean(axis=0) + spread * drawn])
 
 
 def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:

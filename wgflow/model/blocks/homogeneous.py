@@ -1,4 +1,4 @@
-"""Blocks that meet the growth and smoothness conditions of Ding, Chen, Li and Wright (arXiv:2110.02926), Remarks H.1, H.2.
+"""Blocks for Theorems 6.1 and 6.2 of Ding, Chen, Li and Wright (arXiv:2110.02926), after Remarks H.1 and H.2.
 
 Saturated weights are not linear in the parameters, and a Gaussian is no ridge function, so both run in NumPy on every
 backend.
@@ -80,9 +80,9 @@ class GaussianMatrix(BuiltinBlock):
     """Block (sigma(W x + b) - sigma(U x + c)) exp(-|x|**2/radius**2), for Theorem 6.1 with squared_relu (Remark H.1).
 
     The example as printed in Remark H.1 is ``signed=False`` with squared_relu and radius 1. It has no component below
-    0, nor has int f drho, so that these functions are not dense and it contradicts the paper's assumption of a universal
-    kernel (4.1.4). The difference of two such terms has both signs. Columns of theta are [W row by row (D * D) | b (D) |
-    U row by row (D * D) | c (D)].
+    0, nor has int f drho, so that these functions are not dense, and it contradicts the paper's assumption of a
+    universal kernel (4.1.4). The difference of two such terms has both signs. Columns of theta are
+    [W row by row (D * D) | b (D) | U row by row (D * D) | c (D)].
 
     Parameters
     ----------
