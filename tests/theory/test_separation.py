@@ -89,8 +89,11 @@ def test_holes_are_the_brute_force():
     problem, ensemble = line("tanh"), normal(20, 3, seed=3)
     made = SeparationEstimator(problem, 20, fresh=50, ensembles=4, seed=2)
     fresh = made._reference.fresh
-    apart = np.sqrt(((fresh[:, None] - (ensemble[:, 1:] / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
+    inside = ensemble[np.abs(ensemble[:, 0]) <= made.r0, 1:]
+    apart = np.sqrt(((fresh[:, None] - (inside / made._scale)[None]) ** 2).sum(axis=2)).min(axis=1)
     found = made.measure(ensemble)
+    assert (found.r0, found.inside) == (made.r0, len(inside))
+    assert made.r0 == pytest.approx(0.67, abs=0.2)  # the median of |a|, a standard Gaussian, from 50 draws
     assert found.hole.value == pytest.approx(apart.max(), rel=1e-12)
     assert found.covered.value == np.mean(apart <= made._reference.radius)
     assert (found.low, found.high) == (ensemble[:, 0].min(), ensemble[:, 0].max())
@@ -108,12 +111,13 @@ def test_an_iid_ensemble_has_the_largest_hole_as_often_as_any_other(activation):
     assert stats.binomtest(above, 120, 0.25).pvalue > 1e-4
 
 
-def test_lengths_change_nothing_for_2_homogeneous_blocks_and_theta_1_nothing_for_the_others():
+def test_lengths_change_nothing_for_2_homogeneous_blocks_and_the_sign_of_theta_1_nothing_for_the_others():
     ensemble, factor = normal(32, 3, seed=1), np.random.default_rng(2).uniform(0.1, 9.0, (32, 1))
     rays, lines = SeparationEstimator(line(), 32), SeparationEstimator(line("tanh"), 32)
     assert rays.measure(factor * ensemble).hole.value == pytest.approx(rays.measure(ensemble).hole.value, rel=1e-9)
-    moved = ensemble * np.column_stack([-factor, np.ones((32, 2))])
-    assert lines.measure(moved).hole == lines.measure(ensemble).hole
+    turned = ensemble * [-1.0, 1.0, 1.0]
+    assert lines.measure(turned).hole == lines.measure(ensemble).hole
+    assert lines.measure(ensemble * [9.0, 1.0, 1.0]).inside < lines.measure(ensemble).inside
     assert lines.measure(factor * ensemble).hole != lines.measure(ensemble).hole  # the control: lengths of all of theta
 
 
@@ -145,6 +149,37 @@ def test_particles_at_a_depth_are_those_of_its_layer(depth):
 def test_dead_mass_is_no_support():
     rho = wgflow.Particles(normal(6, 3), np.full(6, 0.5), [0.5, 0, 0, 0, 0.5, 0])
     assert at_depth(wgflow.Energy(line(), "shallow").depth, rho, 0.5).tolist() == [0, 4]
+
+
+def test_particles_beyond_r0_cast_no_shadow():
+    """Whatever their inner parameters: theta_1 >= 2, and the cone theta_1 >= sqrt(2) |theta| of the study's control."""
+    energy, rho = wgflow.Energy(line("tanh"), "shallow"), wgflow.Particles.draw(line("tanh"), 64, seed=3)
+    beyond, cone = rho.theta.copy(), rho.theta.copy()
+    beyond[:, 0] = 2 + np.abs(beyond[:, 0])
+    cone[:, 0] = np.sqrt(2) * np.linalg.norm(cone, axis=1)
+    assert separation(energy, rho).verdict == "pass"
+    for lacking in (beyond, cone):
+        assert separation(energy, rho.moved(lacking, rho.tau)).verdict == "fail"
+    found = separation(energy, rho.moved(beyond, rho.tau))
+    assert "0 of 64 particles, those with |theta_[1]| <= r0 = 0.6" in found.sentence
+    assert found.sentence.endswith("a half-space is empty.")
+    wide = separation(energy, rho.moved(beyond, rho.tau), r0=100.0)  # a half-space separates for large r0
+    assert wide.verdict == "pass"
+    assert "64 of 64 particles, those with |theta_[1]| <= r0 = 100," in wide.sentence
+    with pytest.raises(InputError, match="r0"):
+        separation(energy, rho, r0=0.0)
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_a_cone_passes_for_no_r0_that_leaves_half_of_its_particles_out(seed):
+    rho = wgflow.Particles.draw(line("tanh"), 400, seed=seed)
+    cone = rho.theta.copy()
+    cone[:, 0] = np.sqrt(2) * np.linalg.norm(cone, axis=1)
+    energy = wgflow.Energy(line("tanh"), "shallow")
+    for part in (0.1, 0.25, 0.5):
+        r0 = float(np.quantile(cone[:, 0], part))
+        assert separation(energy, rho.moved(cone, rho.tau), r0=r0).verdict != "pass"
+        assert separation(energy, rho, r0=r0).verdict != "fail"
 
 
 def test_the_panels_line():
@@ -246,7 +281,9 @@ def test_a_plane_carried_by_the_flow_still_separates_theta_1():
     end, frame = carried("tanh", plane)
     assert frame.energy < 0.4
     assert np.abs(end[:, 0]).max() > 0.1
-    coarse, fine = (SeparationEstimator(line("tanh"), len(each)).measure(each) for each in (end[::20], end))
+    moved = np.abs(end[:, 0]).max()  # from the plane theta_1 = 0
+    coarse, fine = (SeparationEstimator(line("tanh"), len(each)).measure(each, moved) for each in (end[::20], end))
+    assert fine.inside == len(end)
     assert fine.hole.value < 0.5 * coarse.hole.value
     assert fine.surrounds
     strip = end[plane[:, 1] > 0.5]

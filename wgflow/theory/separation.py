@@ -4,9 +4,13 @@ Global convergence asks of the start, at one depth t0 alone, that every path bet
 spheres r_a S^(k-1) and r_b S^(k-1) for 2-homogeneous blocks (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1),
 {-r0} x R^(k-1) and {r0} x R^(k-1) for f = theta_[1] fhat(x, theta_[2]) with a number theta_[1] (Theorem 6.2). The flow
 keeps it (Lemma H.2). No finite set separates anything in more than one dimension, so what is measured is the straight
-paths: rays from the origin, lines along theta_[1]. All of them meet the support exactly if its *shadow*, theta/|theta|
-or theta_[2], is everything, which separation needs; a support that meets each straight path once, continuously, has
-both. Shadows of N particles are compared with those of N independent draws. The measures are derived here.
+paths: rays from the origin, segments along theta_[1] from -r0 to r0. All of them meet the support exactly if its
+*shadow* is everything, which separation needs: theta/|theta|, or theta_[2] of the points with |theta_[1]| <= r0. A
+support that meets each straight path once, continuously, has both. Shadows of N particles are compared with those of N
+independent draws. The measures are derived here.
+
+The theorem asks for some r0, and a verdict is for one r0. The half-space theta_[1] >= 2 separates for r0 > 2 and not
+for r0 < 2; the cone theta_[1] >= |theta_[2]| for no r0.
 """
 
 from __future__ import annotations
@@ -54,6 +58,10 @@ class Separation:
         (|theta_[1]| if it is a vector), r0 being at least its size.
     surrounds : bool
         Whether the shadows lie in no closed half-space: no v != 0 has v . x <= 0 for all of them. Separation needs it.
+    r0 : float
+        Bound of |theta_[1]| of the particles that cast a shadow; infinite for the first kind.
+    inside : int
+        Particles within it.
     """
 
     kind: Kind
@@ -63,6 +71,8 @@ class Separation:
     low: float
     high: float
     surrounds: bool
+    r0: float
+    inside: int
 
     @property
     def verdict(self) -> Verdict:
@@ -90,6 +100,9 @@ class SeparationEstimator:
         1/(ensembles + 1).
     seed : int, optional
         Seed of everything drawn.
+    r0 : float, optional
+        Bound > 0 of |theta_[1]| for the second kind; by default the median of the law, so that half of its draws are
+        within.
 
     Raises
     ------
@@ -105,28 +118,39 @@ class SeparationEstimator:
         fresh: int = 1000,
         ensembles: int = _ENSEMBLES,
         seed: int = 0,
+        r0: float | None = None,
     ) -> None:
         self.kind: Kind = kind(problem)
         self._problem, self._linear = problem, _linear(problem)
         law = initial_law(problem) if law is None else law
         drawn = draws(law, whole("count", count), seed, whole("ensembles", ensembles, 2))
         drawn += draws(law, whole("fresh", fresh, 20), seed, 1, "fresh draws")
-        *iid, points = (self._raw(self._fitting("theta of the law", theta)) for theta, _ in drawn)
-        if not len(points) or not all(map(len, iid)):
-            raise InputError("law: expected draws whose shadow is somewhere, got a law that keeps them at 0")
+        *ensembles_of_law, fresh_draws = (self._fitting("theta of the law", theta) for theta, _ in drawn)
+        self.r0 = np.inf
+        if self.kind != "2-homogeneous":
+            self.r0 = float(np.median(np.abs(self._size(fresh_draws)))) if r0 is None else real("r0", r0, above=0.0)
+        points = self._raw(fresh_draws)
+        iid = [self._raw(self._within(theta, self.r0)) for theta in ensembles_of_law]
+        iid = [shadow for shadow in iid if len(shadow)]
+        if not len(points) or len(iid) < 2:
+            raise InputError(
+                "law: expected draws whose shadow is somewhere, got a law that keeps them at 0 or beyond r0"
+            )
         self._scale = np.ones(points.shape[1])
         if self.kind != "2-homogeneous" and len(points) > 1:
             spread = column_spread(points)
             self._scale = np.where(spread.constant, 1.0, spread.unit * spread.deviation)
         self._reference = CoverageReference(points / self._scale, [ensemble / self._scale for ensemble in iid])
 
-    def measure(self, theta: Array) -> Separation:
+    def measure(self, theta: Array, moved: float = 0.0) -> Separation:
         """Measure the particles of one depth, theta (N, P), without those of mass 0, which are not in the support.
 
-        Raises InputError if the shape does not fit or a number is not finite.
+        A flow that moved theta_[1] by at most ``moved`` carries a set that separates for r0 to one that separates for
+        r0 + ``moved``, the bound used then. Raises InputError if the shape does not fit or a number is not finite.
         """
-        theta = self._fitting("theta", theta)
-        shadow = self.shadow(theta)
+        theta, r0 = self._fitting("theta", theta), self.r0 + real("moved", moved, least=0.0)
+        inside = self._within(theta, r0)
+        shadow = self.shadow(inside)
         distance, size = self._reference.distances(shadow), self._size(theta)
         iid = [self._unit(float(distance)) for distance in self._reference.covering]
         return Separation(
@@ -137,11 +161,19 @@ class SeparationEstimator:
             float(size.min()),
             float(size.max()),
             surrounds(shadow),
+            r0,
+            len(inside),
         )
 
     def shadow(self, theta: Array) -> Array:
         """Where the straight paths through particles theta (N, P) begin: directions, or inner parameters scaled."""
         return self._raw(theta) / self._scale
+
+    def moved(self, start: Array, theta: Array) -> float:
+        """Largest displacement of theta_[1] between two states (N, P) of the same particles; 0 for the first kind."""
+        if self.kind == "2-homogeneous":
+            return 0.0
+        return float(norms(theta[:, self._linear] - start[:, self._linear]).max(initial=0.0))
 
     def _fitting(self, name: str, theta: Array) -> Array:
         theta, columns = finite_array(name, theta, 2), self._problem.shape[3]
@@ -161,6 +193,9 @@ class SeparationEstimator:
     def _size(self, theta: Array) -> Array:
         outer = theta if self.kind == "2-homogeneous" else theta[:, self._linear]
         return np.asarray(outer[:, 0] if outer.shape[1] == 1 else norms(outer))
+
+    def _within(self, theta: Array, r0: float) -> Array:
+        return theta if r0 == np.inf else theta[np.abs(self._size(theta)) <= r0]
 
     def _unit(self, distance: float) -> float:
         """Distance in the unit of holes: on the sphere the angle of a chord, in degrees."""
@@ -210,7 +245,9 @@ def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
     return np.flatnonzero((of == layer) & (rho.mass > 0))
 
 
-def separation(energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None) -> Assumption:
+def separation(
+    energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, r0: float | None = None
+) -> Assumption:
     """Check whether the particles at depth t0 are consistent with the separation property.
 
     Parameters
@@ -219,15 +256,15 @@ def separation(energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None 
         The measure, and its problem and depth scheme.
     t0 : float, optional
         Depth in [0, 1].
-    law : callable, optional
+    law, r0 : callable, float, optional
         As for :class:`SeparationEstimator`, whose defaults hold for the rest.
 
     Returns
     -------
     Assumption
         ``number`` is the fraction of the shadow covered. ``fail`` if a closed half-space of shadows is empty, which
-        excludes the property for these points; ``pass`` if no iid ensemble leaves a larger hole (another iid one
-        does with probability 1/20); ``unknown`` in between, as for particles that gathered along the flow.
+        excludes the property for these points and this r0; ``pass`` if no iid ensemble leaves a larger hole (another
+        iid one does with probability 1/20); ``unknown`` in between, as for particles that gathered along the flow.
 
     Raises
     ------
@@ -237,11 +274,14 @@ def separation(energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None 
     rows = at_depth(energy.depth, rho, t0)
     if not len(rows):
         raise InputError(f"t0: expected a depth with particles, got none at {t0:g}")
-    estimator = SeparationEstimator(energy.problem, len(rows), law)
+    estimator = SeparationEstimator(energy.problem, len(rows), law, r0=r0)
     measured = estimator.measure(rho.theta[rows])
     unit = " degrees" if measured.kind == "2-homogeneous" else " standard deviations"
+    which = f"{len(rows)} particles"
+    if measured.r0 < np.inf:
+        which = f"{measured.inside} of {len(rows)} particles, those with |theta_[1]| <= r0 = {measured.r0:.3g},"
     sentence = (
-        f"At t0 = {t0:g} the shadows of {len(rows)} particles cover {measured.covered.value:.2f} of the law's "
+        f"At t0 = {t0:g} the shadows of {which} cover {measured.covered.value:.2f} of the law's "
         f"(iid {measured.covered.iid:.2f}); the largest hole is {measured.hole.value:.3g}{unit} "
         f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {_ENSEMBLES} clouds); "
         f"{'no half-space is' if measured.surrounds else 'a half-space is'} empty."

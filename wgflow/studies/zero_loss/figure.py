@@ -50,14 +50,14 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, coverage by the particles at t0 below; a column for each block."""
     found, panel = reduced
     caption = (
-        "Above, E along the flow, a line a seed; filled markers start from a law with the separation property at t0, "
-        f"open ones without. An end below the dotted line, {ZERO:g} of E without blocks, is counted as zero if E still "
-        f"falls faster than s^-{RESTING:g}. Dashed, the least E while all a have one sign. Below, the fraction of "
-        "directions (2-homogeneous) or inner parameters (partially 1-homogeneous) of fresh draws that have a particle "
-        "near them at t0; in grey two standard deviations about as many iid draws. Particles gather along s; that "
+        "Above, E along the flow, a line a seed; filled markers start from particles at t0 that do not refute the "
+        f"separation property, open ones from others. An end below the dotted line, {ZERO:g} of E without blocks, is "
+        f"counted as zero if E still falls faster than s^-{RESTING:g}. Dashed, the least E while all a have one "
+        "sign. Below, the fraction of directions (2-homogeneous) or inner parameters (partially 1-homogeneous) of fresh draws that have a particle "
+        "near them at t0, of those with |θ₁| ≤ r0 (partially 1-homogeneous), r0 the median of the law plus the "
+        "displacement since; in grey two standard deviations about as many iid draws. Particles gather along s; that "
         "the law behind them keeps the property is Lemma H.2. Theorems 6.1 and 6.2 (arXiv:2110.02926) promise E = 0 of "
-        f"a limit if there is one. Of what else they assume: {_checks(panel)}; smoothness, which relu lacks, was not "
-        "checked."
+        f"a limit if there is one. Of what else they assume: {_checks(panel)}."
     )
     tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
     return Result(_finding(found), caption, lambda: _draw(found), tables)
@@ -81,7 +81,7 @@ def _finding(found: list[Run]) -> str:
     if having:
         zero = sum(run.zero for run in having)
         sentences.append(
-            f"From starts separated at t0 = {span(run.t0 for run in having)} E is "
+            f"From starts that do not refute separation at t0 = {span(run.t0 for run in having)} E is "
             f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, zero in "
             f"{zero} of {len(having)} runs, {_falling(having)}."
         )

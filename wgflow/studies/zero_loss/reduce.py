@@ -25,13 +25,14 @@ from wgflow.theory import reference_laws
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
-from wgflow.theory.separation import Kind, Separation, SeparationEstimator, at_depth, one_signed_floor, separation
+from wgflow.theory.radial_limit import radial_limit
+from wgflow.theory.separation import Kind, Separation, SeparationEstimator, at_depth, kind, one_signed_floor, separation
 from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
 
 ZERO = 1e-3  # of the loss without blocks: an end below it that still falls counts as zero
 RESTING = 0.1  # -d log E / d log s below which E is stationary
-SEPARATED = {"full": True, "one_layer": True, "point": False, "origin": False, "one_sided": False}
+STARTS = ("full", "one_layer", "point", "origin", "one_sided")
 _MEASURED = 25  # frames at which separation at t0 is measured
 
 
@@ -53,7 +54,8 @@ class Run(NamedTuple):
     one_sided : ndarray (F,), bool
         Whether all a have one sign, in all layers; False where the block has no column a.
     at, separation : ndarray (A,), list of Separation
-        Flow times at which separation at t0 was measured, and what it was.
+        Flow times at which separation at t0 was measured, and what it was, with r0 of the start plus the displacement
+        of theta_[1] since.
     """
 
     block: str
@@ -72,12 +74,12 @@ class Run(NamedTuple):
 
     @property
     def separated(self) -> bool:
-        """Whether the law it started from has the property at t0 (derived), and its particles do not contradict it.
+        """Whether its particles at t0 do not refute the property at the start, for r0 of the law it was drawn from.
 
         Gaussians have full support. A point separates nothing. ``one_sided`` is a cone about one direction: it leaves
         directions out, and it lies in no |theta_[1]| <= r0, so that paths at |theta_[2]| > r0 pass it by.
         """
-        return SEPARATED[self.support] and self.separation[0].verdict != "fail"
+        return self.separation[0].verdict != "fail"
 
     @property
     def falls(self) -> bool:
@@ -103,24 +105,29 @@ def runs(work: Workspace) -> list[Run]:
 
 
 def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
-    """Checks of the theorems' assumptions for each block, on a run that starts separated.
+    """Checks of the theorems' assumptions for each block, on the first run whose start does not refute separation.
 
-    Homogeneity and the universal kernel of the problem; separation at the start, at t0; the Sard proxy at the end,
-    which stands for the limit (Theorem 6.1's form of it, for both kinds). That the flow converges is not among them,
-    nor is the smoothness of f, which relu lacks.
+    Homogeneity, with growth and smoothness, and the universal kernel of the problem; separation at the start, at t0; at
+    the end, which stands for the limit of the flow, the Sard proxy (Theorem 6.1's form of it, for both kinds) and the
+    limit of H_r (Theorem 6.2). That the flow converges is not among them.
     """
     panel: dict[str, list[Assumption]] = {}
     for file in undiverged_members(work):
         with Trajectory(file.path) as trajectory:
             energy = trajectory.energy()
-            name, (support, t0, law) = _block(energy.problem), _start(trajectory, energy.problem)
-            if name not in panel and SEPARATED.get(support):
+            name, (_, t0, law) = _block(energy.problem), _start(trajectory, energy.problem)
+            if name in panel:
+                continue
+            separated = separation(energy, trajectory[0].particles, t0, law)
+            if separated.verdict != "fail":
                 panel[name] = [
                     homogeneity(energy.problem),
                     universal_kernel(energy.problem, law),
-                    separation(energy, trajectory[0].particles, t0, law),
+                    separated,
                     critical_values(energy, trajectory[-1].particles, t0, starts),
                 ]
+                if kind(energy.problem) != "2-homogeneous":
+                    panel[name].append(radial_limit(energy, trajectory[-1].particles, t0))
     return panel
 
 
@@ -139,11 +146,16 @@ def rows(found: Sequence[Run]) -> list[Spec]:
             for when, at in (("start", 0), ("end", -1))
         }
         | {
+            "r0_start": _finite(run.separation[0].r0), "r0_end": _finite(run.separation[-1].r0),
             "covered_iid": run.separation[0].covered.iid, "hole_iid": run.separation[0].hole.iid,
             "verdict_start": run.separation[0].verdict, "verdict_end": run.separation[-1].verdict,
         }
         for run in found
     ]  # fmt: skip
+
+
+def _finite(number: float) -> float:
+    return number if np.isfinite(number) else float("nan")
 
 
 def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
@@ -159,8 +171,8 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
         problem, (support, t0, law) = energy.problem, _start(trajectory, energy.problem)
-        if support not in SEPARATED:
-            raise InputError(f"particles.support: expected one of {', '.join(SEPARATED)}, got {support}")
+        if support not in STARTS:
+            raise InputError(f"particles.support: expected one of {', '.join(STARTS)}, got {support}")
         frames = [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
         clouds = [frame.theta[at_depth(energy.depth, frame.particles, t0)] for frame in frames]
         key = (_block(problem), len(clouds[0]))
@@ -180,7 +192,7 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
             _floor(problem),
             np.array([_one_sided(problem, frame.theta) for frame in trajectory]),
             np.array([frame.s for frame in frames]),
-            [estimators[key].measure(cloud) for cloud in clouds],
+            [estimators[key].measure(cloud, estimators[key].moved(clouds[0], cloud)) for cloud in clouds],
         )
 
 
