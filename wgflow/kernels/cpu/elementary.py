@@ -240,16 +240,21 @@ def _log1p(x):
 
 
 @njit(forceinline=True, **LEAF)
-def _erf(x):
-    """Error function: x p(x^2) near 0, 1 - exp(-x^2) q beyond 1."""
+def erf_and_gauss(x):
+    """Erf(x), x p(x^2) near 0 and 1 - exp(-x^2) q beyond 1, and exp(-x^2)."""
     y = abs(x)
-    y = 6.0 if y > 6.0 else y
+    y = 28.0 if y > 28.0 else y  # exp(-28^2) is 0
     s = y * y
     lost = _multiply_add(y, y, -s)  # of the square, by its rounding
     near = y * _erf_near(s)
-    far = 1.0 - (_exp(-s) * (1.0 - lost)) * _erfc_far((y - 2.0) / (y + 3.0))
-    value = near if y < 1.0 else far
-    return value if x > 0.0 else -value
+    gauss = _exp(-s) * (1.0 - lost)
+    value = near if y < 1.0 else 1.0 - gauss * _erfc_far((y - 2.0) / (y + 3.0))
+    return (value if x > 0.0 else -value), gauss
+
+
+@njit(forceinline=True, **LEAF)
+def _erf(x):
+    return erf_and_gauss(x)[0]
 
 
 _INLINE: Any = FLAGS | {"forceinline": True}

@@ -6,7 +6,7 @@ from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
 
-from wgflow.kernels.cpu.elementary import cos, erf, exp, sin, tanh
+from wgflow.kernels.cpu.elementary import cos, erf_and_gauss, sin, tanh
 from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS
 from wgflow.kernels.cpu.vectors import whole_vectors
 
@@ -49,9 +49,10 @@ def activate(code, eta, bias, z, out_slope):
     elif code == 5:
         for m in range(z.size):
             u = z[m] + bias
-            t = 0.5 * (1.0 + erf(u * _INV_SQRT2))
+            value, gauss = erf_and_gauss(u * _INV_SQRT2)
+            t = 0.5 * (1.0 + value)
             z[m] = u * t
-            out_slope[m] = t + u * _INV_SQRT_2PI * exp(-0.5 * u * u)
+            out_slope[m] = t + u * _INV_SQRT_2PI * gauss
     else:
         for m in range(z.size):
             u = z[m] + bias
