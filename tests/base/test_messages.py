@@ -148,6 +148,9 @@ def test_of_many_names_the_nearest_are_shown():
     assert len(message) < 250
     assert message.count("step=") <= 5
     assert len(str(unknown("member", 3, names))) < 200
+    assert (
+        str(unknown("figure", "nope", ["envelope", "page"])) == "unknown figure 'nope': expected one of envelope, page"
+    )
     assert str(unknown("block", "x", ["b", "a"])) == "unknown block 'x': expected one of a, b"
 
 

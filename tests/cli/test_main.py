@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from wgflow.base.errors import InputError
 from wgflow.base.exit_codes import BAD_INPUT, DONE
 from wgflow.cli import main as cli
 from wgflow.cli.main import COMMANDS, main
@@ -128,8 +129,11 @@ def test_a_study_stands_for_its_latest_run(tmp_path, monkeypatch):
         for given in ("quickstart", "runs/quickstart", "runs/quickstart/latest"):
             assert Workspace(run_folder(Path(given))).folder.samefile(run)
         latest.unlink()
-    for given in ("runs/quickstart/0123456789ab", "nosuch", "runs/quickstart", "x" * 5000):
+    for given in ("runs/quickstart/0123456789ab", "runs/quickstart"):
         assert run_folder(Path(given)) == Path(given)
+    for given in ("nosuch", "x" * 5000):
+        with pytest.raises(InputError, match=rf"{given}: expected the folder .*first \(wgflow run {given}\)"):
+            run_folder(Path(given))
 
 
 @pytest.mark.parametrize("first", [["run"], []])

@@ -146,7 +146,7 @@ def test_a_member_of_numbers_alone_that_was_stopped_is_all_left():
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (["nowhere"], "nowhere: expected the folder of a run or a trajectory, got neither"),
+        (["nowhere"], "nowhere: expected the folder of a run or a study that has a run in ./runs, found neither; run"),
         ([], "the following arguments are required: RUN"),
         (["runs", "--interval", "0"], "--interval: expected seconds > 0"),
         (["runs", "--interval", "1e12"], "--interval: expected seconds > 0, at most a day"),

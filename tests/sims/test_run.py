@@ -170,7 +170,7 @@ BAD = [
     (["small.toml", "--set", "figure=los"], "unknown figure 'los'"),
     (
         ["small.toml", "--out", "small.toml"],
-        "--out small.toml: expected a folder that can be written, got Not a directory",
+        "--out small.toml: cannot create this folder: not a directory; choose another",
     ),
     (["small.toml", "--frsh"], "unrecognized arguments: --frsh; see --help"),
     (["small.toml", "--fresh", "--keep"], "not allowed with argument"),
@@ -201,7 +201,7 @@ def test_bad_input_is_one_line_and_writes_nothing(study, tmp_path, capsys, argum
 def test_unwritable_folder(study, tmp_path, capsys):
     (tmp_path / "locked").mkdir(mode=0o500)
     assert run.main([study, "--out", "locked"]) == run.BAD_INPUT
-    assert "expected a folder that can be written" in capsys.readouterr().err
+    assert "cannot create this folder" in capsys.readouterr().err
 
 
 def test_debug_shows_the_traceback(study, capsys):

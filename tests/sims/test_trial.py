@@ -159,8 +159,8 @@ def test_few_of_many_kinds_are_timed(monkeypatch):
 
 
 REFUSED = [
-    ({"grid__flow.step": [0.1, 0.3]}, "count=3, seed=0, step=0.3: until: expected a whole number of steps of 0.3"),
-    ({"grid__flow.every": [0.5, 0.25]}, "count=3, seed=0, every=0.25: every: expected a whole number of steps of 0.1"),
+    ({"grid__flow.step": [0.1, 0.3]}, "count=3, seed=0, step=0.3: flow.until: expected a whole number of steps of 0.3"),
+    ({"grid__flow.every": [0.5, 0.25]}, "count=3, seed=0, every=0.25: flow.every: expected a whole number of steps"),
     ({"grid__flow.batch": [20, 21]}, "count=3, seed=0, batch=21: batch: expected 1 to 20 samples, got 21"),
     ({"grid__depth": [{"name": "gaps"}, {"name": "layers", "layers": 5}]},
      "count=3, seed=0, depth=layers: particles.count: expected a multiple of the 5 layers, got 3"),

@@ -146,7 +146,7 @@ def test_all_problems_at_once(load):
 
 
 def test_missing_tables_are_said(load):
-    with pytest.raises(StudyError, match=r"flow: expected a value, got none; add it"):
+    with pytest.raises(StudyError, match=r"\[flow\]: expected a table with at least until = \.\.\., got none; add it"):
         load('name = "x"\n[problem]\nname = "sine"\n')
     with pytest.raises(StudyError, match=r"problem.name: expected a name that says which kind"):
         load('name = "x"\n[problem]\nsamples = 3\n[flow]\nuntil = 1.0\n')
@@ -228,3 +228,12 @@ def test_a_file_in_utf_16_without_its_mark_is_one_line(tmp_path):
     (tmp_path / "other.toml").write_bytes(STUDY.encode("utf-16-le"))
     with pytest.raises(InputError, match="expected TOML in UTF-8, got zero bytes"):
         schema.load(tmp_path / "other.toml", {})
+
+
+def test_a_list_and_a_table_are_shown_by_example(tmp_path):
+    path = tmp_path / "a.toml"
+    path.write_text('name = "a"\nobservables = "heldout"\n[flow]\nuntil = 1.0\n')
+    with pytest.raises(StudyError) as caught:
+        schema.load(path)
+    assert "observables: expected a list such as ['heldout'], got 'heldout'" in str(caught.value)
+    assert "[problem]: expected a table with at least name = ..., got none; add it" in str(caught.value)

@@ -12,7 +12,7 @@ from wgflow.base.errors import InputError, describe
 if TYPE_CHECKING:
     from wgflow.base.types import Spec
 
-_SHOWN = 16  # most names listed in the message about an unknown one
+_SHOWN = 24  # most names listed in the message about an unknown one
 
 
 class Options:
@@ -36,7 +36,8 @@ class Options:
 
 def suggest(name: str, known: Iterable[str]) -> str:
     """``"did you mean 'x'? "`` with the closest known name, or an empty string if none is close."""
-    near = difflib.get_close_matches(name, list(known), n=1, cutoff=0.6)
+    alike = [other for other in known if 2 * abs(len(other) - len(name)) <= len(name)]
+    near = difflib.get_close_matches(name, alike, n=1, cutoff=0.6)
     return f"did you mean '{near[0]}'? " if near else ""
 
 
@@ -55,8 +56,10 @@ def unknown(kind: str, name: object, known: Iterable[str]) -> InputError:
     got = describe(name).removesuffix(" (str)")
     if len(names) <= _SHOWN:
         return InputError(f"unknown {kind} {got}: {hint}expected one of {', '.join(names)}")
-    near = difflib.get_close_matches(name, names, n=4, cutoff=0.0) if isinstance(name, str) else names[:4]
-    return InputError(f"unknown {kind} {got}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near))}")
+    near = difflib.get_close_matches(name, names, n=4, cutoff=0.5) if isinstance(name, str) else []
+    return InputError(
+        f"unknown {kind} {got}: {hint}expected one of {len(names)}, such as {', '.join(map(repr, near or names[:4]))}"
+    )
 
 
 def check_name(kind: str, name: object, known: Collection[str]) -> None:

@@ -144,15 +144,22 @@ def console(stderr: bool = False, width: int | None = _WIDE) -> Console:
 @contextlib.contextmanager
 def progress_bar(quiet: bool) -> Iterator[Progress]:
     """Progress on stderr with the time left; nothing where stderr is no terminal."""
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import (
+        BarColumn,
+        Progress,
+        TaskProgressColumn,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
 
     shown = console(stderr=True)
     columns = (
         TextColumn("{task.description}", markup=False),
         BarColumn(),
-        TextColumn("{task.percentage:>3.0f}%"),
+        TaskProgressColumn("{task.percentage:>3.0f}%"),  # this and "left" are empty where the total is unknown
         TimeElapsedColumn(),
-        TextColumn("left"),
+        TaskProgressColumn("left"),
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=shown, disable=quiet or not shown.is_terminal, transient=True) as progress:

@@ -202,10 +202,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from wgflow.kernels.select import BACKENDS
+    from wgflow.kernels.select import CHOICES
 
     if options.backend is not None:
-        check_name("backend", options.backend, (*BACKENDS, "auto"))
+        check_name("backend", options.backend, CHOICES)
     found = report()
     fault, agreement = "", ""
     if options.backend == "gpu" and found["gpu"]["fault"]:

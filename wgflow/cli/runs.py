@@ -22,10 +22,21 @@ _RUN = "folder of a run, or of a study's runs, or the name of a study in ./runs 
 
 
 def run_folder(given: Path) -> Path:
-    """Folder of a run: as given, or the latest run of a study given by its name in ./runs or by its folder."""
+    """Folder of a run: as given, or the latest run of a study given by its name in ./runs or by its folder.
+
+    Raises
+    ------
+    InputError
+        If there is neither.
+    """
     from wgflow.study.workspace import LATEST  # on demand: help needs no numerics
 
     folder = given if os.path.exists(given) else "runs" / given
+    if not os.path.lexists(folder):
+        raise InputError(
+            f"{given}: expected the folder of a run or a study that has a run in ./runs, found neither; run the study "
+            f"first (wgflow run {given.stem}), or give the folder of a run"
+        )
     latest = folder / LATEST
     return latest if os.path.lexists(latest) and not os.path.exists(folder / "study.json") else given
 
@@ -46,6 +57,8 @@ def _draw(options: argparse.Namespace) -> int:
 
     known = figures()
     if options.name == "list":
+        if options.run is not None:
+            raise InputError(f"expected 'list' alone, got {printable(str(options.run))!r} as well; leave it out")
         show("\n".join(sorted(known)))
         return DONE
     check_name("figure", options.name, known)
@@ -55,8 +68,9 @@ def _draw(options: argparse.Namespace) -> int:
 
     work = Workspace(run_folder(options.run))
     drawing = style.draw_styled(required_of_run(options.name, work)(work))
-    for path in style.save(drawing, (options.out or work.folder) / options.name):
-        show(printable(path))
+    folder = options.out or work.folder
+    for name in style.save(drawing, folder / options.name):
+        show(printable(str(folder / name)))
     return DONE
 
 
@@ -161,4 +175,5 @@ def _export(options: argparse.Namespace) -> int:
     if out.suffix != ".nc":
         raise InputError(f"{out}: expected a name that ends in .nc, got {out.suffix or 'no ending'}")
     write_netcdf(to_xarray(Workspace(run_folder(options.run)), options.particles), out)
+    show(printable(str(out)))
     return DONE

@@ -83,7 +83,9 @@ def _repair(path: Path, out: Path | None) -> int:
     found = repair.repair(path, target)
     lost = [*found.damage, *(["the last frame, which was in flight"] if found.in_flight else [])]
     left = f"left out: {_listed(lost)}" if lost else "nothing was left out"
-    show(printable(f"{target}: {found.frames} frames that match their digests; {left}"))
+    member = path.absolute().parent.name == "members"
+    use = f"; rename it to {path.name}, and the study's command continues from it" * member
+    show(printable(f"{target}: {found.frames} frames that match their digests; {left}{use}"))
     return DONE
 
 

@@ -68,7 +68,7 @@ def choose_backend(
         return Choice("cpu", "a block, activation or loss of your own computes in NumPy")
     most = max(samples * width for samples, width, _, _ in (problem.shape for problem, _ in listed))
     if most < THRESHOLD:
-        return Choice("cpu", f"M × D = {most} is too small to benefit from a GPU (from about {THRESHOLD})")
+        return Choice("cpu", f"small problem (M × D = {most}; a GPU pays from about {THRESHOLD})")
     try:
         with diagnose.errors_as_faults(machine.driver()):
             there = device()

@@ -17,6 +17,7 @@ from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
 BACKENDS = ("reference", "cpu", "gpu")
+CHOICES = (*BACKENDS, "auto")
 DTYPES = ("float64", "float32")
 
 
@@ -64,7 +65,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
     if threads is not None:
         threads = whole("threads", threads)
     check_name("dtype", dtype, DTYPES)
-    check_name("backend", backend, (*BACKENDS, "auto"))
+    check_name("backend", backend, CHOICES)
     if backend == "auto":
         from wgflow.kernels import auto
 

@@ -22,7 +22,7 @@ from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
-    from rich.table import Table
+    from rich.console import RenderableType
 
 # Entries of a provenance that the page shows.
 _SHOWN = {"wgflow", "kernels", "backend", "threads", "python", "packages", "machine", "started", "command"}
@@ -35,7 +35,7 @@ def publish(
     provenance: Spec,
     notes: Sequence[str],
     progress: Callable[[str], None],
-) -> tuple[list[str], list[str], list[Table]]:
+) -> tuple[list[str], list[str], list[RenderableType]]:
     """Write the summary, the figures and their tables, and the page into a run's folder.
 
     Parameters
@@ -55,7 +55,7 @@ def publish(
 
     Returns
     -------
-    written, findings, tables : list of str, list of str, list of Table
+    written, findings, tables : list of str, list of str, list of renderables
         Names of the files; findings of the figures and warnings; tables of the members and the figures for a terminal.
     """
     study = work.study
@@ -68,7 +68,7 @@ def publish(
     for name, of in draw.items():
         from wgflow.report import style
 
-        progress(name)
+        progress(f"drawing {name}")
         try:
             with np.errstate(all="ignore"):  # members that diverged
                 result = of(work)

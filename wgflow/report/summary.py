@@ -20,6 +20,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
     from rich.table import Table
 
 
@@ -66,13 +67,13 @@ def _numbers(trajectory: Trajectory) -> Spec:
     return row | gradient_flow_check.balance_columns(trajectory)
 
 
-def table(title: str, question: str, rows: list[Spec]) -> Table:
+def table(rows: list[Spec]) -> Table:
     """The rows as a table for a terminal of 80 columns: first and last numbers share a column."""
     from rich.table import Table
 
     if len(rows) > _LONG:
         return _plain_table(averages(rows))
-    out = Table(title=f"{title}: {question}" if question else title, box=None, pad_edge=False, title_justify="left")
+    out = Table(box=None, pad_edge=False)
     short = short_names([key for key in dict.fromkeys(key for row in rows for key in row) if key not in _HIDDEN])
     cells = [_cells(row, short) for row in rows]
     names = sorted(dict.fromkeys(name for row in cells for name in row), key=lambda name: name == "status")
@@ -126,9 +127,13 @@ def _as_cells(values: Sequence[Any]) -> dict[str, Any]:
     return dict(zip(distinct, words(list(distinct.values())), strict=True))
 
 
-def tables(title: str, question: str, found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> list[Table]:
-    """Tables for the terminal: those of the figures in short, and the members'."""
-    out = [table(title, question, list(found["members"]))]
+def tables(
+    title: str, question: str, found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]
+) -> list[RenderableType]:
+    """What a terminal shows: the question, the members' table, and those of the figures in short."""
+    from rich.text import Text
+
+    out: list[RenderableType] = [Text(f"{title}: {question}" if question else title), table(list(found["members"]))]
     others = {name: rows for name, rows in found.items() if name != "members"}
     return out + [_plain_table(rows) for rows in readable(others, figures).values() if rows]
 

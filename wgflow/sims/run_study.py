@@ -23,6 +23,8 @@ from wgflow.study.workspace import Workspace
 from wgflow.systems.members import systems_of
 from wgflow.trajectory import Trajectory, identity
 
+_REPAIRED = " (rename a repaired copy to the name of its member to continue from it)"
+
 
 def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     """Run what is left of a study, and write its results; how each member ended, by label.
@@ -50,7 +52,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     except OSError as error:
         if there:
             raise
-        raise InputError(f"--out {options.out}: expected a folder that can be written, got {error.strerror}") from error
+        reason = (error.strerror or str(error)).lower()
+        raise InputError(f"--out {options.out}: cannot create this folder: {reason}; choose another") from error
 
     with work.locked(), signals() as caught, progress_bar(options.quiet) as progress:
         running[0] = True
@@ -61,7 +64,10 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
         work.create(resolved)
         unknown = sorted({path.name for path in work.folder.glob("members/*.h5")} - {path.name for path in paths})
         if unknown:
-            say(f"{work.folder / 'members'}: {', '.join(unknown)}: no member of this study has this name; not used")
+            say(
+                f"{work.folder / 'members'}: {', '.join(unknown)}: no member of this study has this name; not used"
+                f"{_REPAIRED * any('-repaired' in name for name in unknown)}"
+            )
         print_backend(run.chosen, options.quiet)
         spent = work.seconds_spent()
         loads = [size.work for size in run.sizes]

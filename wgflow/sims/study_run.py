@@ -7,10 +7,12 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from wgflow.base.registry import check_name
 from wgflow.base.terminal import console
 from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice
 from wgflow.kernels.cpu.threads import available_threads
+from wgflow.kernels.select import CHOICES
 from wgflow.report.figure import Figure
 from wgflow.sims import forecast, pool, trial
 from wgflow.sims.bundled import study_path
@@ -74,6 +76,7 @@ def study_run(options: argparse.Namespace) -> StudyRun:
     InputError, BackendError
         If an option, the study or a member is wrong, or a backend is not available.
     """
+    check_name("backend", options.backend, CHOICES)
     threads = None if options.threads is None else positive("--threads", options.threads)
     jobs = None if options.jobs is None else positive("--jobs", options.jobs)
     deadline = None if options.walltime is None else time.monotonic() + duration(options.walltime)

@@ -48,8 +48,8 @@ def each(
         content = plan.member.model_dump_json(exclude={"seed": True})
         if content not in by_content:
             with naming(plan.label, backends=bool(by_place)):
-                setup = members.build(plan.member, backend, threads)
                 _check_frames(plan)
+                setup = members.build(plan.member, backend, threads)
                 by_place[place] = look(plan, setup)
             if len(_kept) < _MOST_KEPT and _is_small(setup):
                 _kept[_key(plan.member, backend, threads)] = setup

@@ -51,7 +51,10 @@ class RunPlan(NamedTuple):
         flow = self.member.flow
         every = None if flow.every is None else schedule(flow.every)
         if flow.rule == "constant":
-            due = StepClock(0, 0.0, flow.until, every, flow.step).frames
+            try:
+                due = StepClock(0, 0.0, flow.until, every, flow.step).frames
+            except InputError as error:
+                raise InputError(f"flow.{error}, or change flow.step") from error
             return len(due) + (0 not in due) + (self.steps not in due)
         every = every or Every(flow.until / 100)
         return 2 + every.within(flow.until) + (self.steps // every.n if isinstance(every, Steps) else 0)

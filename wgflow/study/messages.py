@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
 
 from wgflow.base.errors import BackendError, InputError, StudyError, describe
 from wgflow.base.registry import suggest, unknown
@@ -72,7 +73,7 @@ def _explain(model: type[BaseModel], problem: Spec) -> str:
             known = list(table.model_fields) if table else []
             return f"{key}: unknown key; {suggest(location[-1], known)}known: {', '.join(known)}"
         case "missing":
-            return f"{key}: expected a value, got none; add it"
+            return _missing(key, table.model_fields.get(location[-1]) if table else None)
         case "union_tag_invalid":
             names = [tag.strip(" '") for tag in problem["ctx"]["expected_tags"].split(",")]
             return f"{key}.name: {unknown('name', problem['ctx']['tag'], names)}"
@@ -86,12 +87,24 @@ def _explain(model: type[BaseModel], problem: Spec) -> str:
                 else ""
             )
             return f"{key}: expected {choices}, got {describe(value)}{'; ' + hint.strip() if hint else ''}"
+        case "list_type" if isinstance(value, str | int | float):
+            return f"{key}: expected a list such as [{value!r}], got {value!r}"
         case "string_pattern_mismatch":
             return f"{key}: expected letters, digits, - and _ only, got {describe(value)}"
         case "value_error":
             return f"{key}: {problem['ctx']['error']}"
         case _:
             return f"{key}: expected {_expected(problem['msg'])}, got {describe(value)}"
+
+
+def _missing(key: str, field: FieldInfo | None) -> str:
+    """What is missing: a value, or a table with the keys that all its kinds require."""
+    kinds = [kind.model_fields for kind in tables(field.annotation)] if field else []
+    required = [{name for name, own in kind.items() if own.is_required()} for kind in kinds]
+    least = [name for name in kinds[0] if all(name in names for names in required)] if kinds else []
+    if not least:
+        return f"{key}: expected a value, got none; add it"
+    return f"[{key}]: expected a table with at least {', '.join(f'{name} = ...' for name in least)}, got none; add it"
 
 
 def _expected(message: str) -> str:
@@ -124,7 +137,7 @@ def locate(model: type[BaseModel], location: list[str]) -> tuple[str, type[BaseM
 
 
 def tables(annotation: Any) -> list[type[BaseModel]]:
-    """Models an annotation allows."""
+    """Table classes (pydantic models) that a field's annotation admits."""
     if isinstance(annotation, type) and issubclass(annotation, BaseModel):
         return [annotation]
     return [table for part in typing.get_args(annotation) for table in tables(part)]
