@@ -86,7 +86,7 @@ RISES = {"rises": 3.0, "rise": 0.031, "rise_s": 4.2, "risen": 0.05}
             Told(defect=0.265, **RISES),
             (
                 "53% of the change in E is not explained by dissipation; E rose in 3 of 100 steps (by up to 0.031, at "
-                "s = 4.2); try flow.step = 0.05."
+                "s = 4.2); try flow.step = 0.02."
             ),
         ),
         (

@@ -234,6 +234,6 @@ def test_a_list_and_a_table_are_shown_by_example(tmp_path):
     path = tmp_path / "a.toml"
     path.write_text('name = "a"\nobservables = "heldout"\n[flow]\nuntil = 1.0\n')
     with pytest.raises(StudyError) as caught:
-        schema.load(path)
+        schema.load(path, {})
     assert "observables: expected a list such as ['heldout'], got 'heldout'" in str(caught.value)
     assert "[problem]: expected a table with at least name = ..., got none; add it" in str(caught.value)

@@ -123,12 +123,12 @@ def _advice(trajectory: Trajectory, balance: EnergyBalance) -> str:
 def step_factor(balance: EnergyBalance, order: int) -> float:
     """Factor by which to shorten steps, 0.1 to 0.5.
 
-    The defect is of order h**order, so (1% / defect)**(1 / order) brings it to about 1%; if E rose, steps are too long
-    for this law, and a quarter of the length is tried.
+    The defect is of order h**order, so (1% / defect)**(1 / order) brings it to about 1%. Without such a defect, because
+    E rose alone, a quarter of the length is tried, and never more than that where E rose.
     """
-    if balance.rises or not balance.relative > _TOLERANCE:
+    if not balance.relative > _TOLERANCE:
         return 0.25
-    return min(max(math.pow(_TARGET / balance.relative, 1 / order), 0.1), 0.5)
+    return min(max(math.pow(_TARGET / balance.relative, 1 / order), 0.1), 0.25 if balance.rises else 0.5)
 
 
 def suggested_step(h: float, factor: float, times: Sequence[float] = ()) -> float:

@@ -27,7 +27,7 @@ from wgflow.trajectory import Trajectory
 
 _NEGLIGIBLE = 1e-6  # slopes of E below this fraction of E at the start count as zero
 _STEPS = 100, 300  # of a certificate's search; more at the last frame, whose certificate is quoted
-MEASURED, CERTIFIED = 40, 9  # frames with support and stationarity, and with certificates
+MEASURED, CERTIFIED = 41, 9  # frames with support and stationarity, and with certificates
 
 
 class TheoremDiagnostics(NamedTuple):
@@ -77,12 +77,13 @@ class TheoremDiagnostics(NamedTuple):
         """State of the run at its end, in a sentence."""
         rest, support = self.residual[-1], self.support[-1]
         force = f" (Algorithm 1's own force in depth: {rest.force:.1e})" if rest.force and not rest.t else ""
-        iid = ""
+        iid = "of that of iid samples"
         if support.iid:
-            iid = f" (iid samples score {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}%)"
+            iid = f"compared with {100 * min(support.iid):.0f}% to {100 * max(support.iid):.0f}% for iid samples"
         return (
             f"At s = {self.last.s:g} the stationarity residual is {wording.number(rest.total, '.1e')}{force}; the "
-            f"support score is {wording.share(support.ratio)} of an iid sample's{iid}; {self.certificates[-1].verdict}."
+            f"support score is {wording.share(support.ratio)} {iid} of the initial law; "
+            f"{self.certificates[-1].verdict}."
         )
 
 

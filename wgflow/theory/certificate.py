@@ -72,17 +72,17 @@ class Certificate(NamedTuple):
     @property
     def verdict(self) -> str:
         """Result in words."""
-        done = f"found in {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
+        done = f"from {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
         if self.converged < len(self.weight):
-            done += f" ({len(self.weight) - self.converged} of {len(self.weight)} minima not settled)"
-        where = f"radius {self.radius:.3g}; E = {self.energy:.3g}"
+            done += f" ({len(self.weight) - self.converged} of the {len(self.weight)} minima had not converged)"
+        where = f"within radius {self.radius:.3g}; E = {self.energy:.3g}"
         if self.optimality_gap is not None:
             where += f", at most {self.optimality_gap:.2g} above the least on that ball"
         if not math.isfinite(self.value):
-            return f"no slope of a finite size {done}, {where}"
+            return f"no finite slope was found {done}, {where}"
         if self.descends:
-            return f"descent direction of {self.value:.2g} {done}, {where}"
-        return f"no descent direction below {min(self.value, 0.0):.2g} {done}, {where}"
+            return f"the steepest slope found is {self.value:.2g}, {done}, {where}"
+        return f"no descent direction below {min(self.value, 0.0):.2g} was found {done}, {where}"
 
 
 def certificate(

@@ -11,6 +11,7 @@ steps between its layers.
 
 from __future__ import annotations
 
+import math
 from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
@@ -132,7 +133,9 @@ def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = No
     independent, _ = depth_slope(energy, rho.moved(theta, rho.tau))
     verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
     requirement = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
-    sentence = f"{value:.4g} from {how}; {independent:.4g} for independent draws at the same depths; {requirement}."
+    own = f"{value:.4g}, from {how}" if math.isfinite(value) else "infinite, since two blocks share a depth"
+    drawn = f"{independent:.4g}" if math.isfinite(independent) else "infinite"
+    sentence = f"The constant is {own}; that of independent draws at the same depths is {drawn}; {requirement}."
     return result(verdict, value, sentence)
 
 
@@ -149,7 +152,7 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
         gap = np.diff(rho.tau[order])
         with np.errstate(divide="ignore", invalid="ignore"):
             ratio = np.where(jump > 0, jump / gap, 0.0)
-        return float(ratio.max(initial=0.0)), "neighbouring blocks, difference over gap"
+        return float(ratio.max(initial=0.0)), "differences between neighbouring blocks over their gaps in depth"
     layers = energy.depth.layers if isinstance(energy.depth, Layers | Deposit) else 32
     while layers > 1 and not slices(rho, layers)[1].all():
         layers //= 2
@@ -159,4 +162,4 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
     method = quick_method(mass for _, mass in parts)
     slope = layers * max(between(rho.theta[i], rho.theta[j], p, q, method).value for (i, p), (j, q) in pairwise(parts))
     name = "W2" if method == "exact" else "sliced W2"
-    return slope, f"{name} between neighbours of {layers} slices"
+    return slope, f"{name} between neighbouring slices, of {layers}"

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
-from wgflow.report.figure import Result, figure
+from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.member_selection import representative
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
 from wgflow.report.wording import number, share
@@ -16,6 +18,12 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+_HEADINGS = {  # of the page's table; other columns have the names of the file's
+    "residual_theta": "residual in θ", "residual_t": "residual in depth", "force_tau": "force in τ of Algorithm 1",
+    "support_ratio": "support score", "iid": "coverage of iid samples", "separation": "smallest separation",
+    "tau_from_uniform": "distance of τ from uniform", "travelled_assignment": "W2 from the start",
+    "travelled_sliced": "sliced W2 from the start", "certificate": "steepest slope of E", "radius": "within |θ| ≤",
+}  # fmt: skip
 _ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
 
 
@@ -25,7 +33,11 @@ def diagnostics(work: Workspace) -> tuple[TheoremDiagnostics, str]:
         return theorem_diagnostics(trajectory), trajectory.path.stem
 
 
-@figure("theorems", diagnostics)
+def _words(rows: Sequence[Spec]) -> list[Spec]:
+    return [{_HEADINGS.get(key, key): value for key, value in row.items()} for row in rows]
+
+
+@figure("theorems", diagnostics, tables={"theorems": TableText("Theorems along the run", _words)})
 def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
     """Six panels of the diagnostics of a run, given with its name."""
     found, label = reduced
