@@ -1,13 +1,16 @@
 import pytest
 
 from wgflow.base.errors import InputError, StudyError
+from wgflow.flow.operators import OPERATORS
+from wgflow.flow.stepsize import STEP_RULES
 from wgflow.model.datasets import DATASETS
 from wgflow.model.depth import DEPTHS
 from wgflow.model.image_files import LAYOUTS
 from wgflow.model.particles import BOUNDARIES, TAU_LAWS
+from wgflow.model.regularisers import REGULARISERS
 from wgflow.sims.bundled import studies_folder
 from wgflow.study import grid, messages, schema
-from wgflow.systems import members
+from wgflow.systems import members, residual
 
 STUDY = """
 name = "small"
@@ -209,6 +212,10 @@ def test_schema_names_are_the_registries():
     assert literals(schema.DepthChoice) == set(DEPTHS)
     assert set(schema.ParticlesTable.model_fields["tau"].annotation.__args__) == set(TAU_LAWS)
     assert set(schema.FlowTable.model_fields["boundary"].annotation.__args__) == set(BOUNDARIES)
+    assert set(schema.FlowTable.model_fields["rule"].annotation.__args__) == set(STEP_RULES)
+    operators = {*OPERATORS, *residual._TRANSPORT}
+    assert literals(schema.FlowTable.model_fields["ingredients"].annotation) == operators
+    assert literals(schema.Study.model_fields["regulariser"].annotation) == set(REGULARISERS)
 
 
 @pytest.mark.parametrize("path", sorted(studies_folder().glob("*.toml")), ids=lambda path: path.stem)

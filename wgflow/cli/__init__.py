@@ -1,1 +1,1 @@
-"""The command line: one command, a module for each subcommand."""
+"""The command `wgflow`: its subcommands, by what they work on."""

@@ -34,7 +34,7 @@ AGREEMENT = 1e-12  # relative, of float64 kernels with their definition
 
 
 def report() -> Spec:
-    """Everything there is to say, as plain JSON.
+    """Versions, processors, GPU and chosen backends of this machine, as plain JSON.
 
     Returns
     -------

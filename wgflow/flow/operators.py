@@ -84,7 +84,7 @@ class Langevin(Options):
 
     @property
     def reflects(self) -> bool:
-        """Whether it moves particles in depth, which needs a reflecting boundary."""
+        """Whether noise moves particles in depth, which requires a reflecting boundary."""
         return self.tau_temperature > 0
 
     def __call__(self, rho: Particles, move: Move) -> Particles:

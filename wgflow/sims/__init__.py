@@ -1,1 +1,1 @@
-"""Studies: their schema, their members, and the command that runs them."""
+"""The runner: workers, forecast and resuming of studies."""

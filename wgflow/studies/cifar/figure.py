@@ -31,7 +31,7 @@ _VANILLA, _MEAN_FIELD, _PAPER = style.GREY, style.COLOURS[0], style.COLOURS[1]
 
 
 def paired(plan: Plan) -> None:
-    """Vanilla and mean-field trainings, alike in everything else, with the same two seeds or more."""
+    """Require vanilla and mean-field trainings, alike in everything else, with the same two seeds or more."""
     groups: dict[str, dict[str, set[int]]] = {}
     for planned in plan.members:
         method = planned.member.training.method if planned.member.training else ""

@@ -159,7 +159,13 @@ def laws(work: Workspace) -> list[tuple[Family, list[FamilyFit]]]:
 
 
 def families(work: Workspace) -> list[Family]:
-    """Families of a run; raises InputError if a coupling has no reference, or its members share no flow time."""
+    """Families of a run's members, one for each coupling of the layers at the start.
+
+    Raises
+    ------
+    InputError
+        If a coupling has no reference, or its members share no flow time.
+    """
     members: dict[str, list[_Listed]] = {}
     for file, study, trajectory in finished_members(work):
         s, table = trajectory.series("s"), study.particles

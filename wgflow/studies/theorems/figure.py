@@ -21,7 +21,7 @@ _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
 _HEADINGS = {  # of the page's table; other columns have the names of the file's
     "residual_theta": "residual in θ", "residual_t": "residual in depth", "force_tau": "force in τ of Algorithm 1",
     "support_ratio": "support score", "iid": "coverage of iid samples", "separation": "smallest separation",
-    "tau_from_uniform": "distance of τ from uniform", "travelled_assignment": "W2 from the start",
+    "tau_from_uniform": "distance of τ from uniform", "travelled_exact": "W2 from the start",
     "travelled_sliced": "sliced W2 from the start", "certificate": "steepest slope of E", "radius": "within |θ| ≤",
 }  # fmt: skip
 _ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly

@@ -149,7 +149,7 @@ def difference(block: nn.Module) -> Split:
 
 
 def residual(block: nn.Module) -> Split | None:
-    """Convert a block by its difference if a test shows that it is residual; None otherwise."""
+    """Branch x -> block(x) - x of a block that a trial shows to be residual, else None."""
     trial = trial_of(block)
     return None if trial.refused else (Difference(block, trial.writes), None)
 

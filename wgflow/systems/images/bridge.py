@@ -142,7 +142,7 @@ def _parameters(stage: PlainStage) -> int:
 
 
 def subsample(parameters: int, columns: int, seed: int = 0) -> Index:
-    """Which q of P weights ``subsample`` takes, (q,), increasing; for each P any q are equally likely."""
+    """Indices of q weights drawn at random out of P, (q,), increasing."""
     chosen: Index = np.sort(rng.permutation(seed, "weights of a block", parameters)[:columns])
     return chosen
 

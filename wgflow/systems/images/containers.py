@@ -74,7 +74,7 @@ def children_of(container: nn.Module) -> list[tuple[str, nn.Module]]:
 
 
 def used_once(model: nn.Module) -> nn.Module:
-    """Return a model; raises InputError if parameters of a stage's block are also used elsewhere."""
+    """Check that no module outside a stage shares parameters with its blocks (else InputError); return the model."""
     owners: dict[int, str] = {}
     for name, stage in model.named_modules():
         for i, branch in enumerate(stage.branches if isinstance(stage, MeanFieldStage) else ()):

@@ -175,7 +175,7 @@ class Network(Copyable):
         return Drift(self._weight_drifts(tape, back), Features((), ()), output, self.loss_of(output))
 
     def drift(self, weights: Weights, features: Features) -> Drift:
-        """Drifts of weights and features as states of their own.
+        """Velocity (drift) of weights and features as states of their own.
 
         Gv as in :meth:`gradient` but at the given features, Gbeta_1 = (1/d) X Gv_1 and
 

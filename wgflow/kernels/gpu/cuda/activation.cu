@@ -1,4 +1,4 @@
-// Activations and losses, selected by the codes of wgflow.kernels.gpu.backend. Comparisons let NaN through.
+// Activations and losses, selected by the codes of wgflow.kernels.codes. Comparisons let NaN through.
 
 #define KEEPS_SLOPE(code) ((code) >= 3)  // the slope of the others follows from the value
 
