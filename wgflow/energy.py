@@ -78,6 +78,10 @@ class Energy(Copyable):
         self._threads, self._columns, self._own_depth = threads, problem.shape[3], not is_builtin(self.depth)
         self._last: tuple[Array, Array, Network] | None = None  # depths, masses and network of the last evaluation
 
+    def __repr__(self) -> str:
+        samples, width = self.problem.shape[:2]
+        return f"Energy(M={samples}, D={width}, depth={self.depth!r}, backend={self.backend})"
+
     def _attributes(self) -> dict[str, Any]:
         """Attributes, with the backend's name in place of the kernel: a copy builds its own."""
         return self.__dict__ | {"kernel": self.backend, "_last": None}

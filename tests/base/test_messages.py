@@ -175,7 +175,7 @@ def test_of_many_names_the_nearest_are_shown():
         (lambda: schedule(np.sum), "a flow time between frames"),
         (lambda: wgflow.Energy(X), "problem: expected Problem, got array("),
         (lambda: wgflow.Energy(PROBLEM)((X, X)), "rho: expected Particles, got (array("),
-        (lambda: wgflow.Flow(PROBLEM), "energy: expected Energy, got <"),
+        (lambda: wgflow.Flow(PROBLEM), "energy: expected Energy, got Problem(M="),
         (lambda: next(wgflow.Flow(wgflow.Energy(PROBLEM)).run(X, 1.0)), "a Frame would do as well"),
         (lambda: wgflow.Flow(wgflow.Energy(PROBLEM), mobility=["a"]), "mobility: expected Mapping, got ['a']"),
         (lambda: wgflow.Particles.draw(PROBLEM, 3, scale=0.5), "scale: expected Mapping, got 0.5"),
@@ -283,3 +283,15 @@ def test_every_extra_that_a_message_names_exists_and_brings_the_package(monkeypa
 
     message = said(lambda: cifar.build)
     assert extras.install(doctor.OPTIONAL["torch"]) in message
+
+
+def test_objects_show_their_sizes_and_not_their_arrays():
+    energy = wgflow.Energy(PROBLEM, backend="reference")
+    rho = wgflow.Particles.draw(PROBLEM, 4)
+    frame = next(iter(wgflow.Flow(energy).run(rho, until=0.1)))
+    assert repr(frame) == f"Frame(step=0, s=0, N=4, E={frame.energy:.4g})"
+    samples, width, outputs, parameters = PROBLEM.shape
+    assert repr(energy) == f"Energy(M={samples}, D={width}, depth=Gaps(), backend=reference)"
+    assert repr(PROBLEM).startswith(f"Problem(M={samples}, D={width}, K={outputs}, P={parameters}, block=ridge")
+    assert repr(energy.velocity(rho)).startswith(f"Velocity(N=4, P={parameters}, E={frame.energy:.4g}, dissipation=")
+    assert repr(wgflow.Flow(energy)).startswith("Flow(Energy(M=")

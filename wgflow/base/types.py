@@ -56,8 +56,12 @@ class Velocity(NamedTuple):
     energy: float
     dissipation: float
 
+    def __repr__(self) -> str:
+        count, parameters = np.shape(self.theta)
+        return f"Velocity(N={count}, P={parameters}, E={self.energy:.4g}, dissipation={self.dissipation:.4g})"
 
-@dataclass(frozen=True, eq=False)
+
+@dataclass(frozen=True, eq=False, repr=False)
 class Frame(Copyable):
     """A recorded state of a flow, from which a run can continue (``flow.run(frame, ...)``).
 
@@ -94,6 +98,9 @@ class Frame(Copyable):
     h: float = 0.0
     observables: Mapping[str, Any] = field(default_factory=dict)
     balance: EnergyBalance | None = None
+
+    def __repr__(self) -> str:
+        return f"Frame(step={self.step}, s={self.s:g}, N={np.size(self.tau)}, E={self.energy:.4g})"
 
     def __eq__(self, other: object) -> bool:
         """Whether all numbers are equal; NaN equals NaN."""

@@ -104,6 +104,9 @@ class Flow(Copyable):
         self._mobility_theta = energy.problem.by_column(self.mobility)
         self._mobility_tau = float(self.mobility.get("tau", 1.0))
 
+    def __repr__(self) -> str:
+        return f"Flow({self.energy!r}, integrator={self.integrator.name}, step={self.rule!r}, boundary={self.boundary})"
+
     def run(
         self,
         start: Particles | Frame,

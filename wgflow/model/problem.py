@@ -116,6 +116,11 @@ class Problem(Copyable):
         """(M, D, K, P): samples, state width, outputs, parameters of one particle."""
         return len(self.x), len(self.embed), len(self.readout), blocks.width(self.block, len(self.embed))
 
+    def __repr__(self) -> str:
+        samples, width, outputs, parameters = self.shape
+        names = ", ".join(f"{name}={getattr(self, name).name}" for name in ("block", "activation", "loss"))
+        return f"Problem(M={samples}, D={width}, K={outputs}, P={parameters}, {names})"
+
     def by_column(self, values: Mapping[str, float]) -> Array:
         """Value of the parameter group of each column of theta, (P,); 1 for groups without one."""
         parts = [np.full(group.stop - group.start, float(values.get(name, 1.0))) for name, group in self.groups.items()]
