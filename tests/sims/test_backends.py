@@ -135,7 +135,7 @@ def test_members_on_one_device_run_one_after_another(study, with_gpu, monkeypatc
 
 
 def test_largest_member_decides_for_all(study, monkeypatch):
-    from wgflow.sims import study_run
+    from wgflow.sims import preparation
     from wgflow.study.schema import load
 
     made, _ = load(study_path(study), {"grid": {"problem.samples": [10, 50]}})
@@ -144,7 +144,7 @@ def test_largest_member_decides_for_all(study, monkeypatch):
     monkeypatch.setattr(
         residual, "choose_backend", lambda problems: looked_at.extend(problems) or auto.Choice("cpu", "x")
     )
-    study_run.choose_backend(planned, "auto")
+    preparation.choose_backend(planned, "auto")
     assert sorted(problem.shape[0] for problem, _ in looked_at) == [10, 50]
     assert {dtype for _, dtype in looked_at} == {"float64"}
-    assert study_run.choose_backend(planned, "gpu") == ("gpu", "", False)
+    assert preparation.choose_backend(planned, "gpu") == ("gpu", "", False)

@@ -5,7 +5,7 @@ import math
 import pytest
 
 from wgflow.base.errors import StudyError
-from wgflow.sims import forecast, run, study_run, trial
+from wgflow.sims import forecast, preparation, run, trial
 from wgflow.sims.bundled import study_path
 from wgflow.studies import registry
 from wgflow.study import grid, schema
@@ -185,7 +185,7 @@ def test_a_refusal_names_the_member(place, capsys, monkeypatch, overrides, words
     (place / "text.npz").write_text("no archive")
     load = schema.load
     monkeypatch.setattr(
-        study_run, "load", lambda path, _: load(path, {k.replace("__", "."): v for k, v in overrides.items()})
+        preparation, "load", lambda path, _: load(path, {k.replace("__", "."): v for k, v in overrides.items()})
     )
     before = sorted(place.rglob("*"))
     assert run.main(["small.toml"]) == run.BAD_INPUT

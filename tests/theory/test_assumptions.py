@@ -11,7 +11,7 @@ from wgflow.base.rng import normal
 from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.blocks import Ridge
 from wgflow.theory import reference_laws
-from wgflow.theory.assumption_panel import check_assumptions
+from wgflow.theory.assumption_checks import check_assumptions
 from wgflow.theory.block_conditions import _suprema
 from wgflow.theory.critical_values import critical_values, extrema
 from wgflow.theory.density import density

@@ -18,7 +18,7 @@ from wgflow.study.schema import Member
 from wgflow.systems.residual import initial_scale
 from wgflow.theory import distances, reference_laws
 from wgflow.theory.assumption import Assumption
-from wgflow.theory.assumption_panel import check_assumptions
+from wgflow.theory.assumption_checks import check_assumptions
 from wgflow.theory.certificate import Certificate, certificate
 from wgflow.theory.envelope import Envelope, adjoint_envelope
 from wgflow.theory.stationarity import EnergyIdentity, Lojasiewicz, Residual, balance, lojasiewicz, residual

@@ -23,7 +23,7 @@ from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import INLINE
 
 if TYPE_CHECKING:
-    from wgflow.sims.study_run import StudyRun
+    from wgflow.sims.preparation import StudyRun
 
 _SHOWN = 30  # members listed at most
 _START = 1.3  # seconds a process takes to start and import, kernels on disk

@@ -41,11 +41,11 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
 
         show(json.dumps(schema(), indent=2))
         return DONE
-    from wgflow.sims import forecast, run_study, study_run
+    from wgflow.sims import forecast, preparation, run_study
 
-    run = study_run.study_run(options)
+    run = preparation.prepare(options)
     if options.dry_run:
-        study_run.print_backend(run.chosen, options.quiet)
+        preparation.print_backend(run.chosen, options.quiet)
         forecast.dry_run(run)
         return DONE
     outcomes = run_study.run_study(run, running)

@@ -13,9 +13,9 @@ from wgflow.base.types import Spec
 from wgflow.model import data_files
 from wgflow.report.publish import publish
 from wgflow.sims import pool, run_member
+from wgflow.sims.preparation import StudyRun, print_backend
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
-from wgflow.sims.study_run import StudyRun, print_backend
 from wgflow.study import grid
 from wgflow.study.grid import RunPlan
 from wgflow.study.provenance import digest, plain, provenance

@@ -1,4 +1,4 @@
-"""What is to be run: a study's members, its kernels, and the cores they share."""
+"""Preparation of a run: the study with its members, its kernels, and the cores they share, all checked."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class StudyRun(NamedTuple):
     deadline: float | None
 
 
-def study_run(options: argparse.Namespace) -> StudyRun:
+def prepare(options: argparse.Namespace) -> StudyRun:
     """Check all that a command asks for, and build each member once.
 
     Raises
