@@ -55,7 +55,7 @@ class Ridge(BuiltinBlock):
 
     Columns of theta are [a (D) | w (D) | b (1)]. With relu the pair is 2-homogeneous in theta, with squared relu
     3-homogeneous; with any activation it is 1-homogeneous in a alone, the partially homogeneous case of
-    Ding, Chen, Li and Wright (arXiv:2110.02926), Theorem 6.2.
+    Ding, Chen, Li and Wright (arXiv:2110.02926), Theorem 6.2, whose bounds it does not meet (SaturatedMatrix does).
 
     Parameters
     ----------
