@@ -162,4 +162,4 @@ def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
     method = quick_method(mass for _, mass in parts)
     slope = layers * max(between(rho.theta[i], rho.theta[j], p, q, method).value for (i, p), (j, q) in pairwise(parts))
     name = "W2" if method == "exact" else "sliced W2"
-    return slope, f"{name} between neighbouring slices, of {layers}"
+    return slope, f"{name} between neighbours of {layers} slices"
