@@ -76,7 +76,7 @@ class Energy(Copyable):
             regularisers.try_out(self.regulariser, problem.shape[3])
         self.kernel = select(backend, problem, threads, dtype)
         self._threads, self._columns, self._own_depth = threads, problem.shape[3], not is_builtin(self.depth)
-        self._last: tuple[Array, Array, Network] | None = None  # depths, masses and network of the last evaluation
+        self._last: tuple[Array, Array, Network, Depth] | None = None  # what the last evaluation was of
 
     def __repr__(self) -> str:
         samples, width = self.problem.shape[:2]
@@ -270,12 +270,12 @@ class Energy(Copyable):
     def _network(self, rho: Particles) -> Network:
         """Layers of a measure: those of the last one if depths and masses are the same read-only arrays."""
         last = self._last
-        if last is not None and last[0] is rho.tau and last[1] is rho.mass:
+        if last is not None and last[0] is rho.tau and last[1] is rho.mass and last[3] is self.depth:
             self._check(rho)
             return last[2]
         net = self.network(rho)
         if not self._own_depth:
-            self._last = rho.tau, rho.mass, net
+            self._last = rho.tau, rho.mass, net, self.depth
         return net
 
     def _gradient(self, net: Network, theta: Array, batch: Index | None, s: float) -> tuple[float, Array, Array]:

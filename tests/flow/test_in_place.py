@@ -1,5 +1,8 @@
 """Steps taken in place: those of the other stepper to rounding, whatever is recorded, and the same errors."""
 
+import copy
+import pickle
+
 import numpy as np
 import pytest
 
@@ -96,3 +99,32 @@ def test_everything_else_is_left_to_the_other_stepper(change, used):
     flow = wgflow.Flow(wgflow.Energy(problem, wgflow.Layers(5)), **{"step": 0.1} | change)
     list(flow.run(rho, until=0.2))
     assert used[0] == 0
+
+
+def test_an_energy_of_the_users_is_left_to_the_other_stepper(used):
+    class Decayed(wgflow.Energy):
+        def field(self, rho, batch=None, s=0.0):
+            energy, v_theta, v_tau = super().field(rho, batch, s)
+            return energy + 0.5 * float((rho.theta**2).sum()), v_theta - rho.theta, v_tau
+
+    problem, rho = problem_and_start()
+    energy = Decayed(problem, wgflow.Layers(5))
+    first = next(iter(wgflow.Flow(energy, step=0.1).run(rho, until=0.1)))
+    assert first.energy == energy.velocity(rho).energy
+    assert used[0] == 0
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda flow: pickle.loads(pickle.dumps(flow))])
+def test_a_copy_of_a_flow_takes_the_same_steps(copied, used):
+    problem, rho = problem_and_start()
+    flow = wgflow.Flow(wgflow.Energy(problem, wgflow.Layers(5)), step=0.5)
+    assert list(flow.run(rho, until=2.0)) == list(copied(flow).run(rho, until=2.0))
+    assert used[0] == 10
+
+
+def test_another_depth_scheme_is_noticed():
+    problem, rho = problem_and_start()
+    energy = wgflow.Energy(problem, wgflow.Layers(5))
+    energy.velocity(rho)
+    energy.depth = wgflow.Layers(1)
+    assert energy.velocity(rho).energy == energy(rho)

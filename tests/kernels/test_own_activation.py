@@ -160,3 +160,67 @@ def test_elementary_functions_are_within_three_units_in_the_last_place(rng, name
             np.testing.assert_array_equal(result[~finite], expected[~finite])
             error = np.abs(result - expected)[finite]
             assert (error <= 3 * np.spacing(np.abs(expected[finite]))).all()
+
+
+FACTOR = 0.1
+
+
+def test_a_number_that_changes_while_an_energy_lives_is_refused(rng, monkeypatch):
+    """Compiled code has the number it was compiled with; before, such a change was seen."""
+    activation = Activation("leak", lambda z: np.where(z > 0, z, FACTOR * z), lambda z: np.where(z > 0, 1.0, FACTOR))
+    problem = wgflow.Problem(rng.normal(size=(10, 3)), rng.normal(size=10), activation=activation)
+    rho = wgflow.Particles(rng.normal(size=(20, 7)), np.linspace(0, 1, 20))
+    energy = wgflow.Energy(problem, wgflow.Layers(1))
+    before = energy(rho)
+    monkeypatch.setitem(globals(), "FACTOR", float("0.1"))  # another object, the same number
+    assert energy(rho) == before
+    monkeypatch.setitem(globals(), "FACTOR", 0.9)
+    for evaluate in (energy, energy.velocity, lambda rho: list(wgflow.Flow(energy, step=0.1).run(rho, until=0.1))):
+        with pytest.raises(InputError, match=r"expected FACTOR = 0\.1, as when it was compiled, got 0\.9"):
+            evaluate(rho)
+    exact = wgflow.Energy(problem, wgflow.Layers(1), "reference")(rho)
+    assert wgflow.Energy(problem, wgflow.Layers(1))(rho) == pytest.approx(exact, rel=1e-12)
+
+
+def test_what_reads_an_array_runs_in_numpy_and_sees_its_changes(rng, caplog):
+    scale = np.array([0.0])
+
+    def bump(z):
+        return np.tanh(z) + scale[0] * np.exp(-((z - 25.0) ** 2))
+
+    def slope(z):
+        return 1 - np.tanh(z) ** 2 - 2 * scale[0] * (z - 25.0) * np.exp(-((z - 25.0) ** 2))
+
+    problem = wgflow.Problem(
+        20 * rng.normal(size=(10, 3)), rng.normal(size=10), activation=Activation("b", bump, slope)
+    )
+    rho = wgflow.Particles(rng.normal(size=(40, 7)), np.linspace(0, 1, 40))
+    with caplog.at_level(logging.INFO):
+        energies = [wgflow.Energy(problem, wgflow.Layers(1), backend) for backend in ("cpu", "reference")]
+    assert "reads scale, an object of class ndarray that may change" in caplog.text
+    for scale[0] in (0.0, 20.0):
+        assert energies[0](rho) == pytest.approx(energies[1](rho), rel=1e-12)
+
+
+def test_an_activation_that_guards_its_input_runs_in_numpy(rng, caplog):
+    def guarded(z):
+        if not np.isfinite(z).all():
+            raise FloatingPointError("state is not finite")
+        return np.tanh(z)
+
+    activation = Activation("guarded", guarded, lambda z: 1 - np.tanh(z) ** 2)
+    problem = wgflow.Problem(rng.normal(size=(10, 3)), rng.normal(size=10), activation=activation)
+    with caplog.at_level(logging.INFO):
+        assert isinstance(wgflow.Energy(problem).kernel, NumpyBlocked)
+    assert "compiled into the kernel" not in caplog.text
+
+
+def test_sin_of_huge_arguments_is_the_librarys(rng):
+    problem = wgflow.Problem(rng.normal(size=(10, 3)), rng.normal(size=10), activation="sin")
+    theta = rng.normal(size=(40, 7))
+    theta[0, -1], theta[1, -1] = 1e300, 1e13
+    rho = wgflow.Particles(theta, np.linspace(0, 1, 40))
+    for depth in (wgflow.Gaps(), wgflow.Layers(1)):
+        exact, ours = (wgflow.Energy(problem, depth, backend).velocity(rho) for backend in ("reference", "cpu"))
+        assert ours.energy == pytest.approx(exact.energy, rel=1e-12)
+        np.testing.assert_allclose(ours.theta, exact.theta, atol=1e-9 * np.abs(exact.theta).max())

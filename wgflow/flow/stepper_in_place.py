@@ -15,6 +15,7 @@ import numpy as np
 from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame
+from wgflow.energy import Energy
 from wgflow.flow.integrators import EULER, Estimate
 from wgflow.flow.stepper import Dynamics, Moment, diverged
 from wgflow.flow.stepsize import Constant, Taken, Trial
@@ -26,8 +27,9 @@ def suits(dynamics: Dynamics, rho: Particles) -> bool:
     """Whether a step is theta <- theta - h d_theta g over all samples, with particles that stay in their layers."""
     energy = dynamics.energy
     fixed = type(energy.depth) in (Layers, Shallow) and rho.mass.min() == rho.mass.max()
-    constant = dynamics.integrator is EULER and type(dynamics.rule) is Constant
-    return fixed and constant and energy.regulariser is None and dynamics.measured and hasattr(energy.kernel, "mover")
+    constant = dynamics.integrator == EULER and type(dynamics.rule) is Constant
+    plain = type(energy) is Energy and energy.regulariser is None and hasattr(energy.kernel, "mover")
+    return fixed and constant and plain and dynamics.measured
 
 
 class InPlaceStepper:

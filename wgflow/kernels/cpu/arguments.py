@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from numpy.typing import NDArray
 
+from wgflow.base.errors import InputError
 from wgflow.base.types import Index
 
 
@@ -16,11 +18,30 @@ class Samples(NamedTuple):
     target: NDArray[Any]
 
 
+class Constant(NamedTuple):
+    """A number that a function of the user's reads by name: how to read it, and its value when it was compiled."""
+
+    name: str
+    read: Callable[[], Any]
+    value: Any
+
+
 class CompiledActivation(NamedTuple):
-    """Address of compiled code of an activation of the user's, valid while ``owner`` lives."""
+    """Address of compiled code of an activation of the user's, valid while ``owner`` lives; numbers in that code."""
 
     address: int
     owner: Any
+    constants: tuple[Constant, ...] = ()
+
+    def check(self) -> None:
+        """Raise an InputError if a number that the activation reads is no longer the one it was compiled with."""
+        for name, read, value in self.constants:
+            now = read()
+            if now is not value and (type(now) is not type(value) or now != value):
+                raise InputError(
+                    f"activation: expected {name} = {value!r}, as when it was compiled, got {now!r}; build problem and "
+                    "energy again after such a change"
+                )
 
 
 class Model(NamedTuple):

@@ -98,6 +98,7 @@ class Cpu:
 
     def gradient(self, net: Network, theta: Array, batch: Index | None = None) -> tuple[float, Array, Array]:
         """E, and g_e = mean f(X_k, theta_e) . p_(k+1), (E,), with d_theta g_e, (E, P), at every entry."""
+        self._check_own()
         samples = self._rows(batch)
         net, units = self._unfold(net, theta)
         if self._is_wide(net, samples):
@@ -129,10 +130,16 @@ class Cpu:
         move = self._wide.move(net, theta, self._samples, factor)
 
         def moved() -> tuple[float, Array]:
+            self._check_own()
             output, squares = move()
             return self._mean_loss(output, None), squares
 
         return moved
+
+    def _check_own(self) -> None:
+        """Compiled code of an activation of the user's must not be older than what it reads."""
+        if self._own is not None:
+            self._own.check()
 
     def _is_wide(self, net: Network, samples: Samples) -> bool:
         """Whether the units of a network, rather than the samples, should fill vectors and threads."""
@@ -145,6 +152,7 @@ class Cpu:
         return self._mean_loss(output, batch), first, slope if self._plain else self._block.fold(slope, self._width)
 
     def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
+        self._check_own()
         net, units = self._unfold(net, theta)
         samples = Samples(start, np.empty((1, 1), self._dtype))
         if self._is_wide(net, samples):

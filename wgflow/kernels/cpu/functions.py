@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from llvmlite import ir
 from numba import njit, types
 from numba.extending import intrinsic
@@ -10,6 +12,7 @@ from wgflow.kernels.cpu.elementary import cos, erf_and_gauss, sin, tanh
 from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS
 from wgflow.kernels.cpu.vectors import whole_vectors
 
+_FARTHEST = 1e13  # where sin and cos of wgflow.kernels.cpu.elementary end
 _INV_SQRT2 = 0.7071067811865476
 _INV_SQRT_2PI = 0.3989422804014327
 
@@ -54,10 +57,19 @@ def activate(code, eta, bias, z, out_slope):
             z[m] = u * t
             out_slope[m] = t + u * _INV_SQRT_2PI * gauss
     else:
+        far = 0  # beyond the reach of the functions that vectorise
         for m in range(z.size):
-            u = z[m] + bias
-            z[m] = sin(u)
-            out_slope[m] = cos(u)
+            far += not abs(z[m] + bias) < _FARTHEST
+        if far > 0:
+            for m in range(z.size):
+                u = z[m] + bias
+                z[m] = math.sin(u)
+                out_slope[m] = math.cos(u)
+        else:
+            for m in range(z.size):
+                u = z[m] + bias
+                z[m] = sin(u)
+                out_slope[m] = cos(u)
 
 
 @intrinsic

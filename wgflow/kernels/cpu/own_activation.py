@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from scipy import special
 
 from wgflow.kernels.cpu import elementary
-from wgflow.kernels.cpu.arguments import CompiledActivation
+from wgflow.kernels.cpu.arguments import CompiledActivation, Constant
 from wgflow.kernels.cpu.flags import FLAGS, LEAF
 from wgflow.kernels.cpu.functions import call_at
 from wgflow.kernels.cpu.vectors import whole_vectors
@@ -30,9 +30,13 @@ from wgflow.model.activations import Activation, ComplexStep
 
 logger = logging.getLogger(__name__)
 
+_LOG_2 = math.log(2.0)
+_NUMBERS = (float, int, complex, str, bool, type(None), np.generic)
 _KEPT = 64  # activations whose code is kept
 _CLOSE = {"float64": 1e-11, "float32": 1e-5}  # difference allowed from NumPy, relative and relative to the largest
-_TRIED = np.concatenate([np.linspace(-9.03, 8.97, 61), [-1e3, -60.0, -1e-9, 0.0, 1e-9, 60.0, 1e3, np.nan]])
+_TRIED = np.concatenate(
+    [np.linspace(-9.03, 8.97, 61), np.linspace(-59.9, 59.3, 150), [-1e3, -60.0, -1e-9, 0.0, 1e-9, 60.0, 1e3, np.nan]]
+)
 _IN_NUMPY = "activation %r runs in NumPy, many times slower than compiled: %s"
 
 
@@ -41,22 +45,68 @@ def compiled_activation(activation: Activation, dtype: str) -> CompiledActivatio
 
     Which of these it is, and why, is logged once.
     """
+    name = activation.name
     try:
-        code = _compiled(_Function(activation.value), _Function(activation.slope), activation.name, dtype)
+        constants = tuple(_constants(activation.value)) + tuple(_constants(activation.slope))
+        code = _compiled(_Function(activation.value), _Function(activation.slope), dtype)
+        with np.errstate(all="ignore"):
+            wrong = _difference(activation, code, dtype)
     except Exception as error:  # Numba's compiler raises errors of many kinds
-        _say_in_numpy(activation.name, " ".join(str(error).split())[:300] or type(error).__name__)
+        _say_in_numpy(name, " ".join(str(error).split())[:300] or type(error).__name__)
         return None
-    with np.errstate(all="ignore"):
-        wrong = _difference(activation, code, dtype)
     if wrong:
-        logger.warning(_IN_NUMPY, activation.name, wrong)
+        logger.warning(_IN_NUMPY, name, wrong)
         return None
-    return code
+    _say_compiled(name, code.address)
+    return code._replace(constants=constants)
+
+
+@functools.cache
+def _say_compiled(name: str, address: int) -> None:
+    logger.info("activation %r is compiled into the kernel", name)
 
 
 @functools.cache
 def _say_in_numpy(name: str, reason: str) -> None:
     logger.info(_IN_NUMPY, name, reason)
+
+
+def _constants(function: Any) -> Iterator[Constant]:
+    """Numbers that a function and those it calls read by name.
+
+    Raises
+    ------
+    TypeError
+        If it reads anything else that may change without notice, such as an array: compiled code would not see it.
+    """
+    function = getattr(function, "value", None) if isinstance(function, ComplexStep) else function
+    function = getattr(function, "py_func", function)
+    if not isinstance(function, FunctionType):
+        return
+    cells = dict(zip(function.__code__.co_freevars, function.__closure__ or (), strict=True))
+    for name, value in _names(function).items():
+        value = getattr(value, "py_func", value)
+        if isinstance(value, _NUMBERS):
+            cell, known = cells.get(name), function.__globals__
+            yield Constant(
+                name, functools.partial(_contents, cell) if cell else functools.partial(known.get, name), value
+            )
+        elif isinstance(value, FunctionType):
+            if value is not function and value not in _STAND_INS:
+                yield from _constants(value)
+        elif not isinstance(value, np.ufunc | BuiltinFunctionType | type) and not _stands_in(value):
+            raise TypeError(f"it reads {name}, an object of class {type(value).__name__} that may change")
+
+
+def _contents(cell: Any) -> Any:
+    return cell.cell_contents
+
+
+def _stands_in(value: Any) -> bool:
+    try:
+        return value in _STAND_INS
+    except TypeError:  # it has no hash
+        return False
 
 
 class _Function:
@@ -80,7 +130,7 @@ def _key(value: Any) -> Any:
     if isinstance(value, FunctionType):
         used = _names(value)
         return value.__code__, _key(value.__defaults__), tuple((name, _key(used[name])) for name in sorted(used))
-    if isinstance(value, float | int | str | bool | np.generic):
+    if isinstance(value, _NUMBERS):
         return type(value), value
     if isinstance(value, tuple):
         return tuple(map(_key, value))
@@ -101,10 +151,8 @@ class _Same:
 
 
 @functools.lru_cache(_KEPT)
-def _compiled(value: _Function, slope: _Function, name: str, dtype: str) -> CompiledActivation:
-    code = _compile(value.function, slope.function, dtype)
-    logger.info("activation %r is compiled into the kernel", name)
-    return code
+def _compiled(value: _Function, slope: _Function, dtype: str) -> CompiledActivation:
+    return _compile(value.function, slope.function, dtype)
 
 
 def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
@@ -213,7 +261,7 @@ def _expit(z):
 
 
 def _logaddexp(x, y):
-    return max(x, y) + elementary.log1p(elementary.exp(-abs(x - y)))
+    return x + _LOG_2 if x == y else max(x, y) + elementary.log1p(elementary.exp(-abs(x - y)))
 
 
 def _cosh(z):
