@@ -124,6 +124,8 @@ class Wide(NamedTuple):
     ----------
     first : ndarray (L + 1,), int64
         Layer k holds the units first[k] <= e < first[k + 1].
+    even : ndarray (L,), int64
+        Whether all units of a layer have one weight.
     weight : ndarray (E,)
         Weight of each unit in its layer's step.
     units : ndarray (E P,)
@@ -139,6 +141,7 @@ class Wide(NamedTuple):
     """
 
     first: Index
+    even: Index
     weight: NDArray[Any]
     units: NDArray[Any]
     width: int

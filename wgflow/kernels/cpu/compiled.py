@@ -42,7 +42,7 @@ def wide_kernels(dtype: str) -> Any:
 
         types = _Types(dtype)
         row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
-        wide = types.group(arguments.Wide, int64[::1], row, row, *[int64] * 7)
+        wide = types.group(arguments.Wide, int64[::1], int64[::1], row, row, *[int64] * 7)
         shared = types.group(arguments.Shared, int64, matrix, matrix, cube, matrix, matrix, matrix, row, matrix)
         work = types.group(arguments.Work, matrix, row)
         return _compile({

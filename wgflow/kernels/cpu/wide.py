@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Index
 from wgflow.kernels.cpu import compiled
 from wgflow.kernels.cpu.arguments import Model, Samples, Shared, Wide, Work
 from wgflow.kernels.cpu.buffers import BufferPool, Shape
@@ -21,7 +21,7 @@ _SMALL = 2**15  # values of one layer whose evaluation takes little longer than 
 _TILE = 8192  # parameters of a tile at most, 64 KiB
 _MOST = 128  # units of a tile at most
 _REPEAT = 8  # units whose factors and sums of squares are laid out; a tile is a multiple of it
-_PIECE = 30_000  # parameters times samples of a piece at least, about 10 microseconds
+_PIECE = 60_000  # parameters times samples of a piece at least, about 20 microseconds
 _PIECES = 16  # pieces of a layer at most
 _SHARED = len(Shared._fields) - 1  # arrays that the threads share
 _COUNTERS = 24  # see wgflow.kernels.cpu.turns, which imports the compiler
@@ -99,22 +99,24 @@ class WidePasses:
         asked, known = (entries, parameters, count, gradient, move), self._known
         if known is None or known[0] is not net or known[1] != asked:
             known = self._known = net, asked, self._layout(net, *asked)
-        (tile, pieces, keep), height, threads, shapes = known[2]
+        (tile, pieces, keep), even, height, threads, shapes = known[2]
         weight, data = net.weight.astype(self._dtype, copy=False), units.astype(self._dtype, copy=False)
         sizes = self._width, parameters, count, tile, pieces, keep, int(move)
-        wide = Wide(net.first, weight, _writable(data), *sizes)
+        wide = Wide(net.first, even, weight, _writable(data), *sizes)
         model = self._model if gradient else self._alone
         return _Plan(wide, model, samples, height, self._outputs, self._precision, threads, shapes)
 
     def _layout(
         self, net: Network, entries: int, parameters: int, count: int, gradient: bool, move: bool
-    ) -> tuple[tuple[int, int, int], int, int, tuple[Shape, ...]]:
-        """Tile, pieces and what is kept; height of a state; threads; shapes of the working memory."""
+    ) -> tuple[tuple[int, int, int], Index, int, int, tuple[Shape, ...]]:
+        """Tile, pieces and what is kept; layers of one weight; height of a state; threads; shapes of working memory."""
         model, height, row = self._model, _up(self._width + 1, _ROWS), _up(count, self._model.lanes)
-        tile = max(8, min(_MOST, _TILE // parameters // 8 * 8))
         pieces, most = 1, int(np.diff(net.first).max())
         while 2 * pieces <= min(_PIECES, most * count * parameters // _PIECE):
             pieces *= 2
+        share = -(-most // pieces)  # units of a piece, in tiles of equal size
+        tiles = -(-share // max(8, min(_MOST, _TILE // parameters)))
+        tile = _up(-(-share // tiles), 8)
         tape = entries * count * (1 + model.keep)
         keep = 1 + model.keep if gradient and tape <= max(_TAPE, entries * parameters) else 0
         threads = min(self._threads, pieces)
@@ -124,7 +126,7 @@ class WidePasses:
             (pieces, count * self._width), (keep, entries * count), (_REPEAT * parameters,),
             (pieces, _REPEAT * parameters) if move else (1, 1), *own * threads,
         )  # fmt: skip
-        return (tile, pieces, keep), height, threads, shapes
+        return (tile, pieces, keep), _even(net), height, threads, shapes
 
 
 class Moved(NamedTuple):
@@ -168,6 +170,14 @@ class _Plan(NamedTuple):
             return output
 
         return run
+
+
+def _even(net: Network) -> Index:
+    """1 for each layer whose units all have one weight, else 0."""
+    changes = np.concatenate([[0], np.cumsum(np.diff(net.weight) != 0)])
+    low = np.minimum(net.first[:-1], len(net.weight) - 1)  # of an empty layer, any
+    even: Index = (changes[np.maximum(net.first[1:] - 1, low)] == changes[low]).astype(np.int64)
+    return even
 
 
 def in_order(net: Network, units: int) -> bool:

@@ -91,7 +91,7 @@ def _values(net, model, shared, begin, count, k, values, slopes):
 def _forward_piece(net, model, shared, work, k, piece):
     """Sum of c h a over the units of a piece, (M, D); without c where all units of the layer share one."""
     low, high = _units(net.first, k, piece, net.pieces)
-    even, width, samples, parameters = _even(net, k), net.width, net.samples, net.parameters
+    even, width, samples, parameters = net.even[k], net.width, net.samples, net.parameters
     sums = shared.parts.reshape(-1)
     _clear(shared.parts[piece])
     for begin in range(low, high, net.tile):
@@ -109,7 +109,7 @@ def _forward_piece(net, model, shared, work, k, piece):
 def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
     """Sum of c r w over the units of a piece, (M, D), and the gradients of these units, or their move."""
     low, high = _units(net.first, k, piece, net.pieces)
-    even, width, samples, parameters = _even(net, k), net.width, net.samples, net.parameters
+    even, width, samples, parameters = net.even[k], net.width, net.samples, net.parameters
     adjoint, across, sums = shared.adjoint.reshape(-1), shared.across.reshape(-1), shared.parts.reshape(-1)
     row, height, inner = shared.adjoint.shape[1], shared.height, parameters - width
     _clear(shared.parts[piece])
@@ -164,15 +164,6 @@ def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
 
 
 @njit(**LEAF)
-def _even(net, k):
-    """Whether all units of layer k have one weight."""
-    same = True
-    for e in range(net.first[k] + 1, net.first[k + 1]):
-        same &= net.weight[e] == net.weight[net.first[k]]
-    return same
-
-
-@njit(**LEAF)
 def _sum_pieces(net, shared, k):
     """Sum of the pieces of layer k into the first along a fixed binary tree; the weight that is still missing."""
     parts, stride = shared.parts, 1
@@ -181,7 +172,7 @@ def _sum_pieces(net, shared, k):
             for i in range(parts.shape[1]):
                 parts[piece, i] += parts[piece + stride, i]
         stride *= 2
-    return net.weight[net.first[k]] if net.first[k + 1] > net.first[k] and _even(net, k) else 1.0
+    return net.weight[net.first[k]] if net.first[k + 1] > net.first[k] and net.even[k] else 1.0
 
 
 @njit(**LEAF)
