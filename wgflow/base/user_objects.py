@@ -100,7 +100,7 @@ def recorded_spec(thing: object, spec: Spec, table: Mapping[str, object]) -> Spe
 
 
 class Candidate(NamedTuple):
-    """An object on trial, by its kind and name in messages; methods raise InputError if it fails."""
+    """An object of the user's that is being tested; methods raise an InputError with its kind and name if it fails."""
 
     kind: str
     name: object

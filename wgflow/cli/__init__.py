@@ -1,1 +1,1 @@
-"""The command `wgflow`: its subcommands, by what they work on."""
+"""The command `wgflow` and its subcommands, in one module for each kind of object they work on."""

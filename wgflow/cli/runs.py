@@ -75,7 +75,7 @@ def _draw(options: argparse.Namespace) -> int:
 
 
 def report(arguments: Sequence[str] | None = None) -> int:
-    """Add the theorems along one run to its study's page, and return the exit code."""
+    """Add the theorem diagnostics of one run to the page of its study, and return the exit code."""
     make = Parser(
         prog="wgflow report",
         description="Write a study's page again, with the theorems evaluated along one of its runs (up to a minute).",

@@ -86,7 +86,7 @@ class InPlaceStepper:
         return lambda: frame
 
     def advance(self, reach: float) -> Taken:
-        """Return the step, which has been taken; no rule asks for more than its length."""
+        """Return the step that :meth:`evaluate` took; its length is constant, so ``reach`` is never less."""
         trial = Trial(
             lambda: self._start.moved(self._theta, self._start.tau),
             0,
@@ -96,7 +96,7 @@ class InPlaceStepper:
         return Taken(trial, self._length, self._length)
 
     def _diverged(self, at: Moment) -> DivergenceError:
-        """Error with the state one step before, computed again from the last frame, since that state has moved on."""
+        """Error with the last good state, recomputed from the last frame because the arrays have been overwritten."""
         good, times = self._good, self._times
         if good is not None and len(times) > 1:
             start, balance = self._start.moved(good.theta, good.tau), good.balance or EMPTY

@@ -22,7 +22,7 @@ class Table(BaseModel):
 
 
 def _checked(check: Callable[[Any], object]) -> AfterValidator:
-    """Validator by a check that raises; the value stays as it is written."""
+    """Pydantic validator that calls a check, which raises an error, and keeps the value as written."""
 
     def unchanged(value: Any) -> Any:
         check(value)

@@ -241,7 +241,7 @@ def _exact(x: Array, y: Array, a: Array, b: Array) -> Distance:
 
 
 def _coupling(cost: Array, a: Array, b: Array) -> tuple[Index, Index, Array]:
-    """Rows, columns and masses of an optimal coupling, by the network simplex."""
+    """Rows, columns and masses of an optimal coupling, computed by the network simplex method."""
     try:
         import ot
     except ImportError as error:

@@ -119,7 +119,7 @@ def lengths(frames: int, particles: int, width: int, observables: Mapping[str, t
 
 
 def block_particles(particles: int, width: int) -> int:
-    """Particles in one block, from N and P + 1: about 10 KiB, and no more than 1024 blocks per frame."""
+    """Number of particles per digested block, given N and P + 1: about 10 KiB, and at most 1024 blocks per frame."""
     return max(1, _BLOCK_BYTES // (8 * (width + 1)), -(-particles // _BLOCKS))
 
 

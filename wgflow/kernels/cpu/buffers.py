@@ -15,7 +15,7 @@ Shape = tuple[int, ...]
 
 
 class Lent(NamedTuple):
-    """Arrays lent by a pool: the memory they divide, their shapes, and the arrays."""
+    """A buffer lent by a pool: the memory, the shapes of the arrays in it, and the arrays."""
 
     flat: NDArray[Any]
     shapes: tuple[Shape, ...]

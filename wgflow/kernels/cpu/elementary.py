@@ -261,7 +261,7 @@ _INLINE: Any = FLAGS | {"forceinline": True}
 
 
 def _by_type(double: Any, single: Any, dual: Any) -> Any:
-    """Function of a number in double or single precision, or of a complex number whose imaginary part is tiny.
+    """Elementary function for float64, float32, and complex numbers with a tiny imaginary part (complex steps).
 
     The latter, (f, f' dx) at x + i dx, serves derivatives by complex steps.
     """

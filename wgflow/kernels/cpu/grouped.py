@@ -1,4 +1,4 @@
-"""Networks by groups of entries: sizes, working memory and threads of their compiled evaluation."""
+"""Evaluation of networks in groups of consecutive entries: array sizes, working memory and threads."""
 
 from __future__ import annotations
 

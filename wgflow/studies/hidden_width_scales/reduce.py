@@ -84,7 +84,7 @@ class Guide(NamedTuple):
 
 
 def scales(work: Workspace) -> list[Scale]:
-    """Measures by D and alpha; raises InputError if no network has two repeats that reached the end."""
+    """Statistics for each D and alpha; raises InputError if no network has two repeats that reached the end."""
     repeats: dict[tuple[int, int, float], list[Run]] = {}
     for _, run in read_runs(work):
         repeats.setdefault(_place(run), []).append(run)

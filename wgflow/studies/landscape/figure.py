@@ -52,7 +52,7 @@ class Run(NamedTuple):
 
 
 class Landscape(NamedTuple):
-    """Runs, and the bound of |theta| in their certificates: one ball for all makes them comparable."""
+    """Runs, and the common bound on |theta| that makes their certificates comparable."""
 
     radius: float
     runs: list[Run]
