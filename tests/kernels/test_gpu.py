@@ -109,7 +109,7 @@ CASES = {
     "width": st.integers(1, 12),
     "outputs": st.integers(1, 5),
     "activation": st.sampled_from(sorted(ACTIVATIONS)),
-    "loss": st.sampled_from(sorted(LOSSES)),
+    "loss": st.sampled_from(sorted(LOSS_CODES)),
     "layers": st.integers(1, 7),
 }
 
@@ -299,7 +299,7 @@ def test_a_block_that_computes_its_units_is_refused():
 
 def test_codes_cover_the_registries():
     assert set(ACTIVATION_CODES) == set(ACTIVATIONS)
-    assert set(LOSS_CODES) == set(LOSSES)
+    assert set(LOSS_CODES) | {"huber", "logistic"} == set(LOSSES)  # those two compute in NumPy
 
 
 def test_bad_networks_and_problems(case):
@@ -320,7 +320,7 @@ def test_bad_networks_and_problems(case):
     own = wgflow.Problem.padded(
         [[0.0], [1.0]], [0.0, 1.0], activation=wgflow.model.activations.Activation("mine", np.sin, np.cos)
     )
-    with pytest.raises(BackendError, match="of your own computes in NumPy; use --backend cpu"):
+    with pytest.raises(BackendError, match=r"of your own, .* computes in NumPy; use --backend cpu"):
         Gpu(own, device=HostDevice())
 
 

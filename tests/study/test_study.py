@@ -126,7 +126,10 @@ BAD = [
     ({"particles__tau": "gird"}, "particles.tau: expected 'grid' or 'uniform', got 'gird' (str); did you mean 'grid'?"),
     ({"problem__block": "rigde"}, "problem.block: unknown block 'rigde': did you mean 'ridge'?"),
     ({"problem__activation": "tahn"}, "problem.activation: unknown activation 'tahn': did you mean 'tanh'?"),
-    ({"problem__loss": "l2"}, "problem.loss: unknown loss 'l2': expected one of cross_entropy, squared"),
+    (
+        {"problem__loss": "l2"},
+        "problem.loss: unknown loss 'l2': expected one of cross_entropy, huber, logistic, squared",
+    ),
     ({"flow__integrator": "euelr"}, "flow.integrator: unknown integrator 'euelr': did you mean 'euler'?"),
     ({"problem": 3}, "problem: expected a table, got 3 (int)"),
     ({"name": "a/b"}, "name: expected"),

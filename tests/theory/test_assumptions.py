@@ -564,3 +564,14 @@ def test_an_own_loss_is_unknown():
 
     case = problem(loss=Own())
     assert attainable(case, reference_laws.initial_law(case)).verdict == "unknown"
+
+
+def test_a_logistic_loss_does_not_attain_zero():
+    """Its least value is 0 at infinite outputs, or log 2 / 2 with one of two inputs labelled both ways."""
+    for y, bound in (([1.0, -1.0], 0.0), ([1.0, -1.0, 1.0, 1.0], np.log(2) / 2)):
+        x = np.array([[0.0], [1.0], [2.0], [2.0]][: len(y)]) if not bound else np.array([[0.0], [0.0], [2.0], [2.0]])
+        problem = wgflow.Problem.padded(x, y, loss="logistic")
+        found = attainable(problem, reference_laws.initial_law(problem))
+        assert found.verdict == "fail"
+        assert found.number == pytest.approx(bound, abs=1e-15)
+        assert ("only infinite outputs reach" in found.sentence) == (bound == 0)

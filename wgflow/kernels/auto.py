@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from wgflow.base.errors import BackendError
+from wgflow.kernels.codes import NOT_COMPILED
 from wgflow.kernels.cpu.backend import compilable
 from wgflow.kernels.gpu import diagnose
 from wgflow.kernels.gpu.backend import Gpu
@@ -65,7 +66,7 @@ def choose_backend(
         return Choice("cpu", "CuPy is not installed")
     listed = list(problems)
     if not listed or not all(compilable(problem) for problem, _ in listed):
-        return Choice("cpu", "a block, activation or loss of your own computes in NumPy")
+        return Choice("cpu", f"{NOT_COMPILED} computes in NumPy")
     most = max(samples * width for samples, width, _, _ in (problem.shape for problem, _ in listed))
     if most < THRESHOLD:
         return Choice("cpu", f"small problem (M × D = {most}; a GPU pays from about {THRESHOLD})")

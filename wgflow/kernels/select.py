@@ -13,6 +13,7 @@ from wgflow.base.errors import BackendError
 from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
+from wgflow.kernels.codes import NOT_COMPILED
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
@@ -91,7 +92,7 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
             own = compiled_activation(problem.activation, dtype)
             if own is not None:
                 return Cpu(problem, threads, dtype, own)
-        _only_double(dtype, "a block, activation or loss of your own")
+        _only_double(dtype, NOT_COMPILED)
         return NumpyBlocked(problem, threads)
     from wgflow.kernels.gpu.backend import Gpu
 

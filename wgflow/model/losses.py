@@ -81,7 +81,70 @@ class CrossEntropy:
             )
 
 
-LOSSES: dict[str, Loss] = {"squared": Squared(), "cross_entropy": CrossEntropy()}
+class Huber:
+    """Huber's loss: r**2/2 for a residual |r| <= 1 and |r| - 1/2 beyond, summed over the K outputs.
+
+    Its derivative is bounded by 1 and 1-Lipschitz. Scale the targets for another threshold.
+    """
+
+    name: ClassVar[str] = "huber"
+
+    def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Loss of each sample, (M,)."""
+        residual = output - y
+        near = np.abs(residual.real) <= 1
+        total: NDArray[Any] = np.where(near, 0.5 * residual**2, residual * np.sign(residual.real) - 0.5).sum(axis=1)
+        return total
+
+    def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Residual output - y, cut off at -1 and 1, (M, K)."""
+        residual = output - y
+        return np.where(np.abs(residual.real) <= 1, residual, np.sign(residual.real))
+
+    def check(self, y: NDArray[Any]) -> None:
+        """Accept any finite targets."""
+
+
+class Logistic:
+    """Logistic loss of labels y = -1 or 1, log(1 + exp(-y output)) summed over the K outputs.
+
+    Its derivative is bounded by 1 and 1/4-Lipschitz; the infimum 0 is reached at infinite outputs only.
+    """
+
+    name: ClassVar[str] = "logistic"
+
+    def value(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """Loss of each sample, (M,)."""
+        margin = y * output
+        wrong = margin.real < 0
+        total: NDArray[Any] = (np.where(wrong, -margin, 0) + np.log1p(_small_exponential(margin, wrong))).sum(axis=1)
+        return total
+
+    def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """-y / (1 + exp(y output)), (M, K)."""
+        margin = y * output
+        wrong = margin.real < 0
+        small = _small_exponential(margin, wrong)
+        out: NDArray[Any] = -y * np.where(wrong, 1.0, small) / (1 + small)
+        return out
+
+    def check(self, y: NDArray[Any]) -> None:
+        """Refuse targets other than -1 and 1."""
+        if (np.abs(y) != 1).any():
+            wrong = y[np.abs(y) != 1]
+            raise InputError(
+                f"y: expected -1 or 1 for the logistic loss, got {len(wrong)} others such as {wrong[0]:.9g}; code the "
+                "classes so, and leave targets as they are (standardise = false in a study)"
+            )
+
+
+def _small_exponential(margin: NDArray[Any], wrong: NDArray[Any]) -> NDArray[Any]:
+    """exp(-|margin|), which cannot overflow."""
+    out: NDArray[Any] = np.exp(np.where(wrong, margin, -margin))
+    return out
+
+
+LOSSES: dict[str, Loss] = {loss.name: loss for loss in (Squared(), CrossEntropy(), Huber(), Logistic())}
 
 
 _REQUIRED = ("name", "value", "gradient", "check")

@@ -68,7 +68,7 @@ class DigitsTable(ProblemTable):
     """Handwritten digits that scikit-learn ships: 64 grey values, 10 classes."""
 
     name: Literal["digits"]
-    parity: bool = Field(False, description="one target, 1 for even digits and -1 for odd ones; set loss = squared")
+    parity: bool = Field(False, description="one target, 1 for even digits and -1 for odd ones; set another loss")
     loss: Loss = Field("cross_entropy", description="loss of one sample")
 
 

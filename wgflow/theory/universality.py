@@ -11,6 +11,7 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
+from scipy.special import entr
 
 from wgflow.base import rng
 from wgflow.base.types import Array, Index
@@ -191,6 +192,12 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
             "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
         )
         return result("fail", bound, sentence)
+    if problem.loss.name == "logistic":
+        bound = _logistic_bound(problem)
+        sentence = f"The logistic loss of these labels is at least {bound:.3g}" + (
+            "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
+        )
+        return result("fail", bound, sentence)
     if problem.loss.name != "squared":
         return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
     bound = lower_bound(problem)
@@ -240,6 +247,13 @@ def _entropy_bound(problem: Problem) -> float:
     mean, group = _mean_targets(problem)
     inside = np.where(mean > 0, mean, 1.0)
     return float(-(mean * np.log(inside)).sum(axis=1) @ np.bincount(group) / len(group))
+
+
+def _logistic_bound(problem: Problem) -> float:
+    """Mean over samples of the binary entropies of equal inputs' labels, below which no logistic loss falls."""
+    mean, group = _mean_targets(problem)
+    entropy = entr(0.5 * (1 + mean)) + entr(0.5 * (1 - mean))
+    return float(entropy.sum(axis=1) @ np.bincount(group) / len(group))
 
 
 def _mean_targets(problem: Problem) -> tuple[Array, Index]:

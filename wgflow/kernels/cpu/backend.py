@@ -31,7 +31,9 @@ def compilable(problem: Problem) -> bool:
 
 def compilable_apart_from_activation(problem: Problem) -> bool:
     """Whether the compiled kernels know the problem's block and loss."""
-    return isinstance(problem.block, Unfolding) and type(problem.loss) is type(LOSSES.get(problem.loss.name))
+    loss = problem.loss
+    known = loss.name in LOSS_CODES and type(loss) is type(LOSSES.get(loss.name))
+    return isinstance(problem.block, Unfolding) and known
 
 
 class Cpu:

@@ -13,6 +13,7 @@ import numpy as np
 
 from wgflow.base.errors import BackendError, InputError, describe
 from wgflow.base.types import Array, Index
+from wgflow.kernels.codes import NOT_COMPILED
 from wgflow.kernels.gpu import device as devices
 from wgflow.kernels.gpu.device import Device
 from wgflow.kernels.gpu.device_problem import GRADIENT, LOSSES, OUTPUTS, DeviceProblem, Evaluation, Task
@@ -54,9 +55,7 @@ class Gpu:
         from wgflow.kernels.cpu.backend import compilable
 
         if not compilable(problem):
-            raise BackendError(
-                "backend 'gpu': a block, activation or loss of your own computes in NumPy; use --backend cpu"
-            )
+            raise BackendError(f"backend 'gpu': {NOT_COMPILED} computes in NumPy; use --backend cpu")
         self.problem, self.precision = problem, dtype
         self.device = devices.current() if device is None else device
         self._device_problem = DeviceProblem(problem, dtype, self.device)

@@ -48,8 +48,9 @@ class Network(Copyable):
     """Training points, activations and loss of a Res-Net or DNN with L hidden layers; the width comes with the weights.
 
     The paper's theorems assume h1, h2 and their first derivatives bounded, h2 in particular (sup |h2| bounds how far
-    features move from layer to layer), and phi with bounded, Lipschitz derivative. This is not required here:
-    every activation and every loss of one output runs; drifts are exact where h1 and h2 are differentiable.
+    features move from layer to layer), and phi with a bounded Lipschitz derivative, as "huber" and "logistic" have
+    but not "squared". This is not required here: every activation and every loss of one output runs; drifts are exact
+    where h1 and h2 are differentiable.
 
     Parameters
     ----------
@@ -102,7 +103,7 @@ class Network(Copyable):
         if self.loss.name == "cross_entropy":
             raise InputError(
                 f"loss: expected a loss of one output, got {describe(loss)}; code two classes as numbers under "
-                "'squared', or pass a loss object of your own"
+                "'squared' or -1 and 1 under 'logistic', or pass a loss object of your own"
             )
         losses.check_targets(self.loss, self.y[:, None])
         if not is_builtin(self.loss):
