@@ -223,6 +223,7 @@ BAD = [
     (["grid.network.kind=['resnet','dnn']"], "grid.network.kind: expected"),
     (["reference.particles.count=128"], "reference: expected for every seed one of more than 512 units"),
     (["reference.network.start=standard"], "with network.start = ideal"),
+    (["network.last=regressed"], "network.last: expected constant for ideal particles"),
     (["reference.seed=99"], "reference: expected for every seed"),
 ]
 

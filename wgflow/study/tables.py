@@ -198,6 +198,11 @@ class NetworkTable(Table):
     )
     sigma: float = Field(1.0, gt=0, description="scale of the draws")
     outer: float = Field(1.0, description="weights v_(L+1) of the last layer at the start, all equal")
+    last: Literal["constant", "regressed"] = Field(
+        "constant",
+        description="last layer at the start: constant: outer; regressed: weights of least norm with the outputs of a "
+        "standard draw",
+    )
     ridge: float = Field(0.0, ge=0, description="penalty of the soft version of minimum_norm")
 
 

@@ -186,3 +186,5 @@ def test_bad_arguments():
         ideal(network, begin, Population(limit.grams, limit.error, limit.sampled, 2.0))
     with pytest.raises(InputError, match="particles: expected 5"):
         epsilon(begin.weights, ideal(network, minimum_norm(network, 6), limit))
+    with pytest.raises(InputError, match="begin: expected a constant last layer, got one that is regressed"):
+        ideal(network, minimum_norm(network, 5, last="regressed"), limit)

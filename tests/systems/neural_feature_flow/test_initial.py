@@ -102,6 +102,35 @@ def test_weights_are_algorithm_2_to_the_letter(kind):
         assert np.allclose(begin.features.beta[k + 1], beta, atol=1e-10)
 
 
+def test_a_regressed_last_layer_keeps_the_outputs_of_a_standard_draw(kind):
+    """By hand with the inverse of Khat_L; the layers below are those of the constant one."""
+    gen = np.random.default_rng(0)
+    network = Network(gen.normal(size=(4, 5)), gen.normal(size=4), 3, kind, backend="reference")
+    m, sigma = 12, 0.8
+    begin = minimum_norm(network, m, seed=7, sigma=sigma, last="regressed")
+    h = np.tanh(begin.features.beta[-1])
+    drawn = np.sqrt(m) * sigma * normal(7, "outer weights", (m, 1))[:, 0]
+    output = drawn @ h / m
+    assert np.allclose(begin.weights.outer, h @ np.linalg.inv(h.T @ h / m) @ output, rtol=1e-8)
+    assert np.allclose(network.output(begin.weights, begin.features), output, atol=1e-12)
+    assert np.linalg.norm(begin.weights.outer) < 0.9 * np.linalg.norm(drawn)
+    assert (len(begin.rank), begin.rank[-1], begin.last) == (3, 4, "regressed")
+    plain = minimum_norm(network, m, seed=7, sigma=sigma)
+    assert np.array_equal(plain.features.beta[-1], begin.features.beta[-1])
+    assert plain.last == "constant"
+
+
+def test_outputs_of_a_regressed_last_layer_have_variance_of_order_one():
+    """(1/m) sum v h1 ~ N(0, sigma^2 Khat_L): the sum of squares of 200 seeds is chi-squared; error rate 2e-6."""
+    network = Network(np.random.default_rng(1).normal(size=(1, 4)), [0.0], 2, backend="reference")
+    squares = []
+    for seed in range(200):
+        begin = minimum_norm(network, 40, seed=seed, sigma=1.7, last="regressed")
+        h = np.tanh(begin.features.beta[-1])
+        squares.append((network.output(begin.weights, begin.features)[0] ** 2) / (1.7**2 * np.mean(h**2)))
+    assert stats.chi2.ppf(1e-6, 200) < np.sum(squares) < stats.chi2.isf(1e-6, 200)
+
+
 @pytest.mark.parametrize("draw", ["features", "weights"])
 def test_features_are_gaussian_with_the_gram_covariance(draw):
     # Error rate: chi-squared and Kolmogorov tests at 1e-6 each for a right law; the seed is fixed.
@@ -195,6 +224,8 @@ def test_spread_is_the_largest_difference(twin, rng):
         ({"ridge": -1.0}, "ridge: expected a finite number >= 0"),
         ({"draw": "both"}, "draw: expected 'features' or 'weights'"),
         ({"seed": -1}, "seed: expected"),
+        ({"last": "drawn"}, "last: expected 'constant' or 'regressed'"),
+        ({"last": "regressed", "outer": 2.0}, "outer: expected no constant"),
     ],
 )
 def test_bad_arguments(change, message):

@@ -68,10 +68,16 @@ def ideal(network: Network, begin: Start, limit: Population) -> State:
     Raises
     ------
     InputError
-        If the scales differ, or weights were drawn and the features do not determine g (rank below N).
+        If the scales differ, the last layer is regressed, or weights were drawn and the features do not determine g
+        (rank below N).
     """
     if begin.sigma != limit.sigma:
         raise InputError(f"limit: expected the population of sigma = {begin.sigma}, got that of {limit.sigma}")
+    if begin.last != "constant":
+        raise InputError(
+            f"begin: expected a constant last layer, got one that is {begin.last}: its limit depends on one draw of "
+            "the outputs; use last = 'constant' where ideal particles are wanted"
+        )
     alphas: list[Array] = []
     betas, middle = [begin.features.beta[0]], []
     for g, gram in zip(noise(network, begin), limit.grams, strict=True):

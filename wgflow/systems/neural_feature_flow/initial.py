@@ -52,14 +52,16 @@ class Start(NamedTuple):
         Middle weights as :class:`LowRank`.
     features : Features
         Features of these weights at the training points, up to ``residual``.
-    rank : tuple of L - 1 ints
-        Rank of each regression.
-    residual : tuple of L - 1 floats
-        Distance of the drawn features from those of the weights; rounding except for ridge > 0.
+    rank : tuple of L - 1 ints, or of L
+        Rank of each regression; the last layer's comes last if it was regressed.
+    residual : tuple of L - 1 floats, or of L
+        Distance of the drawn features, and outputs, from those of the weights; rounding except for ridge > 0.
     noise : tuple of L - 1 ndarrays (m, N), or None
         Standard normal g with alpha_l = sigma Khat_(l-1)^(1/2) g, for coupling; None where weights were drawn.
     sigma : float
         Scale of the draws.
+    last : str
+        How v_(L+1) was chosen, ``"constant"`` or ``"regressed"``.
     """
 
     weights: Weights
@@ -68,6 +70,7 @@ class Start(NamedTuple):
     residual: tuple[float, ...]
     noise: tuple[Array, ...] | None
     sigma: float
+    last: str = "constant"
 
 
 def regress(h: Array, alpha: Array, ridge: float = 0.0, rcond: float = RCOND) -> Regression:
@@ -114,10 +117,11 @@ def minimum_norm(
     outer: float = 1.0,
     ridge: float = 0.0,
     draw: str = "features",
+    last: str = "constant",
 ) -> Start:
     """Initial weights of Algorithm 2 (Res-Net) or Algorithm 4 (DNN), or of their soft version.
 
-    v_1 ~ N(0, d sigma^2) entrywise, alpha_l ~ N(0, sigma^2 Khat_(l-1)), minimum-norm v_l, v_(L+1) = outer.
+    v_1 ~ N(0, d sigma^2) entrywise, alpha_l ~ N(0, sigma^2 Khat_(l-1)), minimum-norm v_l, v_(L+1) = outer or regressed.
 
     Parameters
     ----------
@@ -128,7 +132,7 @@ def minimum_norm(
     sigma : float, optional
         The paper's sigma_1, > 0.
     outer : float, optional
-        The paper's C3.
+        The paper's C3; for ``last = "constant"``.
     ridge : float, optional
         The paper's lambda_m of the soft version, >= 0; 0 is the exact one. With it, the features of each layer become
         those its ridge weights give before the next is drawn, so that the start has no constraint defect (derived).
@@ -136,6 +140,9 @@ def minimum_norm(
         ``weights`` draws v~_l ~ N(0, m sigma^2) and takes alpha_l = (1/m) v~_l^T h1(beta_(l-1)), Algorithm 2 to the
         letter. ``features`` draws alpha_l = sigma Khat_(l-1)^(1/2) g, the same law given the layers below, from m N
         numbers instead of m^2.
+    last : {"constant", "regressed"}, optional
+        ``regressed``: the paper's alternative for the last layer (footnote 4), a standard draw v~_(L+1) ~
+        N(0, m sigma^2) replaced by the v_(L+1) of least norm with the same outputs at the training points.
 
     Returns
     -------
@@ -152,6 +159,10 @@ def minimum_norm(
     units, sigma, outer = whole("units", units), real("sigma", sigma, above=0.0), real("outer", outer)
     if draw not in ("features", "weights"):
         raise InputError(f"draw: expected 'features' or 'weights', got {describe(draw)}")
+    if last not in ("constant", "regressed"):
+        raise InputError(f"last: expected 'constant' or 'regressed', got {describe(last)}")
+    if last == "regressed" and outer != 1.0:
+        raise InputError(f"outer: expected no constant for a last layer that is regressed, got {outer:g}; leave it out")
     inner = _first(network, units, seed, sigma)
     alphas: list[Array] = []
     betas, noises, fits = [inner.T @ network.x.T / network.inputs], [], []
@@ -166,9 +177,20 @@ def minimum_norm(
         alpha = alpha if ridge == 0 else fits[-1].weights.T @ h / units
         alphas.append(alpha)
         betas.append(betas[-1] + network.h2.value(alpha) if network.skip else alpha)
-    middle, rank, residual = zip(*fits, strict=True)
-    weights, features = Weights(inner, middle, np.full(units, outer)), Features(tuple(alphas), tuple(betas))
-    return Start(weights, features, rank, residual, tuple(noises) if draw == "features" else None, sigma)
+    middle, v = tuple(fit.weights for fit in fits), np.full(units, outer)
+    if last == "regressed":
+        fits.append(_regressed_outputs(network.h1.value(betas[-1]), seed, sigma, ridge))
+        v = fits[-1].weights.dense()[:, 0]
+    weights, features = Weights(inner, middle, v), Features(tuple(alphas), tuple(betas))
+    rank, residual = tuple(fit.rank for fit in fits), tuple(fit.residual for fit in fits)
+    return Start(weights, features, rank, residual, tuple(noises) if draw == "features" else None, sigma, last)
+
+
+def _regressed_outputs(h: Array, seed: int, sigma: float, ridge: float) -> Regression:
+    """Weights (m, 1) of least norm, or a ridge penalty, with the outputs of a standard draw N(0, m sigma^2)."""
+    units = len(h)
+    drawn = sigma * np.sqrt(units) * rng.normal(seed, "outer weights", (units, 1))
+    return regress(h, drawn.T @ h / units, ridge)
 
 
 def standard(network: Network, units: int, seed: int = 0, sigma: float = 1.0) -> Weights:

@@ -80,7 +80,8 @@ class Begin:
         table, network, units = self._table, self.system.network, self.system.units
         if table.start == "standard":
             return flow.start(network, initial.standard(network, units, self._seed, table.sigma))
-        begin = initial.minimum_norm(network, units, self._seed, table.sigma, table.outer, table.ridge, table.draw)
+        options = (table.sigma, table.outer, table.ridge, table.draw, table.last)
+        begin = initial.minimum_norm(network, units, self._seed, *options)
         if table.start == "minimum_norm":
             return State(begin.weights, begin.features)
         return coupling.ideal(network, begin, population.population(network, table.sigma, _SAMPLE))
@@ -92,11 +93,14 @@ def _check(member: Member, table: NetworkTable) -> None:
     for key in ("block", "activation", "state"):
         if getattr(member.problem, key) != type(member.problem).model_fields[key].default:
             raise InputError(f"problem.{key}: a feature network has no use for it; leave it out")
-    unused = ("outer", "ridge", "draw") if table.start == "standard" else ()
+    unused = ("outer", "ridge", "draw", "last") if table.start == "standard" else ()
+    if table.last == "regressed":
+        unused = (*unused, "outer")
     for key in (*unused, *(("h2",) if table.kind == "dnn" else ())):
         if getattr(table, key) != NetworkTable.model_fields[key].default:
             raise InputError(
-                f"network.{key}: has no effect with start = {table.start}, kind = {table.kind}; leave it out"
+                f"network.{key}: has no effect with start = {table.start}, kind = {table.kind}, last = {table.last}; "
+                "leave it out"
             )
 
 
@@ -139,6 +143,8 @@ class FeatureNetwork(System):
             raise InputError(f"problem: expected one target for a feature network, got {problem.y.shape[1]} columns")
         if table.start == "ideal" and table.ridge:
             raise InputError(f"network.ridge: expected 0 for ideal particles, got {table.ridge:g}")
+        if table.start == "ideal" and table.last != "constant":
+            raise InputError(f"network.last: expected constant for ideal particles, got {table.last}")
 
         def packed(data: Problem) -> PackedNetwork:
             options: Any = (table.layers, table.kind, table.h1, table.h2, problem.loss.name, backend)
