@@ -1,6 +1,7 @@
 """The theorems along a trajectory, and the page that shows them."""
 
 import dataclasses
+import html
 import importlib.util
 import json
 import re
@@ -180,7 +181,12 @@ def test_the_page_with_the_theorems(tmp_path, monkeypatch, capsys):
     out = capsys.readouterr().out.splitlines()
     assert out[-1] == str((folder / "report.html").relative_to(tmp_path)) or out[-1] == str(folder / "report.html")
     page = (folder / "report.html").read_text()
-    assert out[0] in page.replace("&#x27;", "'")
+    assert out[0] in html.unescape(page)
+    assert "Claims and the inequalities that decided them" in page
+    assert "&lt; minus the tolerance = " in page
+    assert (
+        (folder / "verdicts.csv").read_text().startswith("figure,claim,sentence,inequality,left,relation,right,holds")
+    )
     assert "The theorems along count-12" in page
     assert page.count("<svg") >= 3  # the theorems, the study's own figure, the moving particles
     assert "Loss along flow time" in page

@@ -190,10 +190,10 @@ def theorems(monkeypatch, kind):
     beside = IidComparison(end(kind), 0.95, 0.1)
     support = Support(beside, {"theta": beside}, beside, beside, beside, beside, (0.4, 1.0))
     value = -end(kind)
-    certificate = Certificate(value, np.zeros((1, 3)), np.zeros(1), np.ones(1), 1.0, 9, 2, 0, end(kind), None, 1e-6)
+    certificate = Certificate(value, np.zeros((1, 3)), np.zeros(1), np.ones(1), 1.0, 9, 2, 0, end(kind), False, 1e-6)
     ratio = np.full(5, end(kind))
     envelope = Envelope(
-        np.linspace(0, 1, 5), ratio, np.full(5, 0.5), np.full(5, 2.0), ratio, ratio, ratio[1:], 1.0, None
+        np.linspace(0, 1, 5), ratio, np.full(5, 0.5), np.full(5, 2.0), ratio, ratio, ratio[1:], 1.0, None, 1.0
     )
     found = TheoremDiagnostics(
         balance(s, energy, np.full(len(s), 0.01)), lojasiewicz(s, energy, np.full(len(s), 0.01)), s[:2],
@@ -223,7 +223,7 @@ def envelope(monkeypatch, kind):
 
     def made(value):
         five = np.full(5, value)
-        return Envelope(np.linspace(0, 1, 5), five, five, five, five, five, five[1:], 1.0, None)
+        return Envelope(np.linspace(0, 1, 5), five, five, five, five, five, five[1:], 1.0, None, 1.0)
 
     member = Run("", list(s), [made(value) for value in values])
     return [member] * 3

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from verdict_checks import made_false, made_true
 
 import wgflow
 from wgflow.base.errors import InputError
@@ -124,6 +125,37 @@ def test_equality_for_scalar_linear_blocks():
     found = adjoint_envelope(energy, rho)
     np.testing.assert_allclose(found.ratio, [np.prod((2 - factor)[k:]) ** 2 for k in range(5)], rtol=1e-12)
     np.testing.assert_allclose(found.lower, found.ratio, rtol=1e-12)
+
+
+def test_verdicts_are_made_false_by_another_networks_bounds():
+    """Each claim with its own bounds, then with those of Jacobians a tenth too small, and with a loss too large."""
+    for sign, claim in ((1, "adjoint_below_upper_bound"), (-1, "adjoint_above_lower_bound")):
+        found = adjoint_envelope(*scalar([sign] * 4))
+        made_true(found.verdicts(), "adjoint_below_upper_bound")
+        made_true(found.verdicts("end"), "adjoint_above_lower_bound")
+        assert "Q from" in made_true(found.verdicts(), "adjoint_above_loss")
+        short = found._replace(upper=found.upper ** (0.9), lower=found.lower**0.9)
+        assert "(end) where nearest" in made_false(short.verdicts("end"), claim)
+    made_false(short.verdicts("end"), "adjoint_above_lower_bound")
+    made_false(adjoint_envelope(*scalar([1] * 4))._replace(upper=np.ones(5)).verdicts(), "adjoint_below_upper_bound")
+    doubled = found._replace(end_by_loss=2 * found.end_by_loss, loss=2 * found.loss)
+    assert "E|p(t)|^2 < Q E" in made_false(doubled.verdicts(), "adjoint_above_loss")
+
+
+def test_the_loss_bounds_the_adjoint_with_the_constant_that_is_printed():
+    """Q E at the depths, and the form |p| >= c E of the slides: with c = (Q/E)^(1/2) here, and not for a larger E."""
+    energy, rho = scalar([-1, 1, -1, 1])
+    found, loss = adjoint_envelope(energy, rho), energy(rho)
+    q = 2 * np.sum(energy.problem.readout**2) * found.lower
+    square = found.ratio * found.end
+    assert (square >= q * loss * (1 - 1e-12)).all()
+    text = str(found.verdicts()[2])
+    assert f"Q from {q.min():.2g} to {q.max():.2g}" in text
+    bigger = wgflow.Energy(energy.problem.replace(energy.problem.x, 10 * energy.problem.y), energy.depth)
+    other = adjoint_envelope(bigger, rho)
+    c = np.sqrt(q / loss)
+    assert (np.sqrt(square) >= c * loss * (1 - 1e-12)).all()
+    assert (np.sqrt(other.ratio * other.end) < c * bigger(rho)).any()
 
 
 @pytest.mark.parametrize("sign", [1, -1])

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wgflow.base.types import Spec
+from wgflow.base.verdict import Verdict
 from wgflow.study.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -33,12 +34,15 @@ class Result(NamedTuple):
         Draws it, in the project's style if called by :func:`wgflow.report.style.draw_styled`.
     tables : mapping of str to list of dict
         Numbers behind it, by file name; rows of plain JSON.
+    verdicts : sequence of Verdict
+        Claims behind the finding and the titles, with the inequalities that decided them.
     """
 
     finding: str
     caption: str
     draw: Callable[[], mpl.Figure]
     tables: Mapping[str, list[Spec]] = MappingProxyType({})
+    verdicts: Sequence[Verdict] = ()
 
 
 class TableText(NamedTuple):

@@ -62,6 +62,7 @@ def publish(
     progress("summary")
     rows = summary.rows(work, statuses)
     tables: dict[str, list[Spec]] = {}
+    verdicts: list[Spec] = []
     findings, figures, images = [], [], []
     work.write_json("summary.json", {"study": study["name"], "members": rows, "provenance": provenance})
     work.write_csv("summary.csv", rows)
@@ -77,10 +78,12 @@ def publish(
             continue
         findings.append(result.finding)
         tables |= result.tables
+        verdicts += [{"figure": name} | row for verdict in result.verdicts for row in verdict.rows()]
         figure = style.draw_styled(result)
         images += style.save(figure, work.folder / name)
         figures.append((style.svg(figure), result.caption))
     findings += filter(None, [describe_unfinished(work)])
+    tables |= {summary.VERDICTS: verdicts} if verdicts else {}
     warnings = gradient_flow_check.warnings(work, statuses)
     content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
     content |= {**tables, "members": rows}

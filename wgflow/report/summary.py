@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 
+VERDICTS = "verdicts"  # name of the table of all claims with the inequalities that decided them
 NO_FILE = "no file"  # of a member that was not begun, or whose file was removed
 
 
@@ -134,13 +135,14 @@ def tables(
     from rich.text import Text
 
     out: list[RenderableType] = [Text(f"{title}: {question}" if question else title), table(list(found["members"]))]
-    others = {name: rows for name, rows in found.items() if name != "members"}
+    others = {name: rows for name, rows in found.items() if name not in ("members", VERDICTS)}
     return out + [_plain_table(rows) for rows in readable(others, figures).values() if rows]
 
 
 def readable(found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> dict[str, list[Spec]]:
     """Tables under their headings as they read on a page: in the words of their figures, means over seeds."""
-    texts = {name: text for figure in figures for name, text in figure.tables.items()}
+    texts = {VERDICTS: TableText("Claims and the inequalities that decided them", _inequalities)}
+    texts |= {name: text for figure in figures for name, text in figure.tables.items()}
     out: dict[str, list[Spec]] = {}
     for name, rows in found.items():
         if name == "members" and len(rows) > _LONG:
@@ -148,6 +150,15 @@ def readable(found: Mapping[str, Sequence[Spec]], figures: Iterable[Figure]) -> 
         elif (text := texts.get(name, TableText("Runs" if name == "members" else name.capitalize()))) is not FILE_ALONE:
             out[text.heading] = text.rows(rows)
     return out
+
+
+def _inequalities(rows: Sequence[Spec]) -> list[Spec]:
+    """Claims of the figures as they read on a page."""
+    said = {True: "yes", False: "no", None: "undecided"}
+    return [
+        {"claim": row["sentence"], "checked": row["inequality"], "holds": said[row["holds"]]}
+        for row in {code(row): row for row in rows}.values()
+    ]
 
 
 _LONG = 30  # members beyond which a table shows means over seeds

@@ -11,6 +11,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Frame
 from wgflow.base.validate import real, whole
+from wgflow.base.verdict import Verdict
 from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
@@ -71,6 +72,12 @@ class TheoremDiagnostics(NamedTuple):
     envelopes: dict[str, Envelope]
     assumptions: list[Assumption]
     last: Frame
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """Claims at the start and the end, with the inequalities that decided them."""
+        bounds = [one for when, envelope in self.envelopes.items() for one in envelope.verdicts(when)]
+        return [self.certificates[-1].verdict, *bounds]
 
     @property
     def verdict(self) -> str:

@@ -16,6 +16,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import real, whole
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.losses import CrossEntropy, Squared
@@ -23,6 +24,13 @@ from wgflow.model.particles import Particles
 from wgflow.theory.minimise_first_variation import Minima, minimise_first_variation
 
 _FAR = 2.0  # radius of the default ball in units of the largest |theta_i|
+
+DESCENT = Claim(
+    "descent_direction", "slope ⟨δE/δρ, ν − ρ⟩ of the best ν found", "<", "minus the tolerance",
+    holds="the steepest slope found is {left:.2g}, {search}",
+    fails="no descent direction below {least:.2g} was found {search}, which does not exclude one",
+    unknown="no finite slope was found {search}",
+)  # fmt: skip
 
 
 class Certificate(NamedTuple):
@@ -45,9 +53,8 @@ class Certificate(NamedTuple):
         Atoms from a start that converged; the others ran out of steps, and more steps may find a lower value.
     energy : float
         E(rho).
-    optimality_gap : float or None
-        Upper bound of E(rho) - inf E over the measures of this mass on |theta| <= R where E is convex in rho (Shallow
-        with a convex loss), provided the minimum found is global; None for every other model.
+    convex : bool
+        Whether E is convex in rho: Shallow with a convex loss.
     tolerance : float
         Slopes down to -tolerance count as zero.
     """
@@ -61,7 +68,7 @@ class Certificate(NamedTuple):
     depths: int
     converged: int
     energy: float
-    optimality_gap: float | None
+    convex: bool
     tolerance: float
 
     @property
@@ -70,19 +77,25 @@ class Certificate(NamedTuple):
         return self.value < -self.tolerance
 
     @property
-    def verdict(self) -> str:
-        """Result in words."""
-        done = f"from {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
+    def gap(self) -> float:
+        """max(0, -value): a lower bound of the Frank-Wolfe gap -inf_nu <dE/drho, nu - rho> over |theta| <= R.
+
+        Where E is convex the gap itself bounds E(rho) - inf E over the measures of this mass on |theta| <= R from
+        above; so does this number if the minimum found is global, which no search from finitely many starts shows.
+        """
+        return max(0.0, -self.value)
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether a direction of descent was found."""
+        search = f"from {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
         if self.converged < len(self.weight):
-            done += f" ({len(self.weight) - self.converged} of the {len(self.weight)} minima had not converged)"
-        where = f"within radius {self.radius:.3g}; E = {self.energy:.3g}"
-        if self.optimality_gap is not None:
-            where += f", at most {self.optimality_gap:.2g} above the least on that ball"
-        if not math.isfinite(self.value):
-            return f"no finite slope was found {done}, {where}"
-        if self.descends:
-            return f"the steepest slope found is {self.value:.2g}, {done}, {where}"
-        return f"no descent direction below {min(self.value, 0.0):.2g} was found {done}, {where}"
+            search += f" ({len(self.weight) - self.converged} of the {len(self.weight)} minima had not converged)"
+        search += f", within radius {self.radius:.3g}; E = {self.energy:.3g}"
+        if self.convex and math.isfinite(self.value):
+            search += f", above the least on that ball by at most {self.gap:.2g} if the minimum found is global"
+        slope = self.value if math.isfinite(self.value) else math.nan
+        return DESCENT(slope, -self.tolerance, least=min(self.value, 0.0), search=search)
 
 
 def certificate(
@@ -129,7 +142,7 @@ def certificate(
     Notes
     -----
     Local = global of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), section 3: where E(rho) > 0, the infimum without the
-    bound R is negative. The quantity is the gap of Frank and Wolfe (1956), which bounds E(rho) - inf E for convex E.
+    bound R is negative. Minus the infimum is the gap of Frank and Wolfe (1956), which the search bounds from below.
     """
     radius = _radius(radius, rho)
     starts, depths, steps = whole("starts", starts, 3), whole("depths", depths), whole("steps", steps)
@@ -144,7 +157,6 @@ def certificate(
         raise InputError(f"certificate: expected depth gaps, layers, deposit or shallow, got {scheme.name!r}")
     value = float(weight @ minima.value - energy.weights(rho) @ search.own)
     convex = isinstance(scheme, Shallow) and isinstance(energy.problem.loss, Squared | CrossEntropy)
-    gap = max(0.0, -value) if convex else None
     return Certificate(
         value=value,
         theta=minima.theta,
@@ -155,7 +167,7 @@ def certificate(
         depths=minimised,
         converged=int(minima.converged.sum()),
         energy=energy(rho, s=s),
-        optimality_gap=gap,
+        convex=convex,
         tolerance=tolerance,
     )
 

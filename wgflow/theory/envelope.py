@@ -1,8 +1,11 @@
 """Envelope of the adjoint: |p| cannot vanish before the loss does, nor grow faster than the blocks allow.
 
-Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508) bound the adjoint below by the loss, |p(., t)| >= exp(-(C1 + C2 t)) E(rho);
-so do Ding, Chen, Li and Wright (arXiv:2110.02926), Lemma H.1. The discrete statement here, with its constants, is
-derived: p_k = (I + F_k'(X_k))' p_(k+1) gives |p_k| between (1 -+ |F_k'|) |p_(k+1)| for every sample.
+The discrete statement here, with its constants, is derived: p_k = (I + F_k'(X_k))' p_(k+1) gives |p_k| between
+(1 -+ |F_k'|) |p_(k+1)| for every sample. For K = 1 and the squared loss E|p(1)|**2 = 2 |W1|**2 E, which makes its lower
+half E|p_k|**2 >= Q E with Q = 2 |W1|**2 prod (1 - |F_j'|)_+**2: the form of Ding, Chen, Li and Wright
+(arXiv:2110.02926), Lemma H.1, whose Q depends on moments of rho alone. The slides of Lu, Ma, Lu, Lu and Ying
+(arXiv:2003.05508) print another one, |p| >= c E with c = exp(-(C1 + C2 t)) and constants not given. It follows from the
+first for c = (Q/E_0)**(1/2), but only where E <= E_0, since (Q E)**(1/2) < c E for large E.
 """
 
 from __future__ import annotations
@@ -12,11 +15,36 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.types import Array
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.energy import Energy
 from wgflow.model.depth import Gaps
 from wgflow.model.losses import LOSSES
 from wgflow.model.particles import Particles
 from wgflow.theory.layer_jacobians import tapes
+
+_ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
+
+ABOVE = Claim(
+    "adjoint_above_lower_bound", "E|p(t)|^2/E|p(1)|^2{at} where nearest to its lower bound", ">=", "Π(1 − cJ)^2",
+    holds="the adjoint stays above its lower bound",
+    fails="the adjoint falls below its lower bound",
+    unknown="the adjoint is 0 or not finite, so that its lower bound says nothing",
+    rounding=_ROUNDING,
+)  # fmt: skip
+BELOW = Claim(
+    "adjoint_below_upper_bound", "E|p(t)|^2/E|p(1)|^2{at} where nearest to its upper bound", "<=", "Π(1 + cJ)^2",
+    holds="the adjoint stays below its upper bound",
+    fails="the adjoint exceeds its upper bound",
+    unknown="the adjoint is 0 or not finite, so that its upper bound says nothing",
+    rounding=_ROUNDING,
+)  # fmt: skip
+BY_LOSS = Claim(
+    "adjoint_above_loss", "E|p(t)|^2{at} where nearest to its bound by the loss", ">=", "Q E",
+    holds="the loss bounds the adjoint from below, E|p(t)|^2 ≥ Q E, Q from {least:.2g} to {most:.2g}",
+    fails="the adjoint is smaller than the loss allows, E|p(t)|^2 < Q E",
+    unknown="E|p(1)|^2 = 2|W1|^2 E holds for one output and the squared loss alone, so that the loss gives no bound",
+    rounding=_ROUNDING,
+)  # fmt: skip
 
 
 class Envelope(NamedTuple):
@@ -39,6 +67,8 @@ class Envelope(NamedTuple):
         E|p(1)|**2.
     end_by_loss : float or None
         2 |W1|**2 E, which ``end`` equals for K = 1 and the squared loss, E without a regulariser; otherwise None.
+    loss : float
+        E without a regulariser.
     """
 
     t: Array
@@ -50,14 +80,35 @@ class Envelope(NamedTuple):
     norm: Array
     end: float
     end_by_loss: float | None
+    loss: float
+
+    def verdicts(self, when: str = "") -> list[Verdict]:
+        """Whether the adjoint lies above its lower bound, below its upper bound, and above Q E, at all depths.
+
+        The first two hold for every network, so that they check the computation; the third is a claim about E.
+
+        Parameters
+        ----------
+        when : str, optional
+            When the network is looked at, in words: "start".
+        """
+        at = f" ({when})" if when else ""
+        loss = np.nan if self.end_by_loss is None else self.end_by_loss
+        factor = loss / self.loss if self.loss > 0 else np.nan
+        least, most = factor * self.lower.min(), factor * self.lower.max()
+        return [
+            ABOVE.of_all(self.ratio, self.lower, at=at),
+            BELOW.of_all(self.ratio, self.upper, at=at),
+            BY_LOSS.of_all(self.ratio * self.end, self.lower * loss, at=at, least=least, most=most),
+        ]
 
 
 def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
     """Measure E|p_k|**2 along depth and bound it by the blocks' Jacobians.
 
     prod_(j >= k) (1 - c_j J_j)_+**2 <= E|p_k|**2 / E|p(1)|**2 <= prod_(j >= k) (1 + c_j J_j)**2, derived (see the
-    module) from the adjoint of the discrete network, for any depth scheme. So E|p_k|**2 >= lower_k E|p(1)|**2, and for
-    K = 1 and the squared loss E|p(1)|**2 = 2 |W1|**2 E: the lower bound of Lu et al. with its constant.
+    module) from the adjoint of the discrete network, for any depth scheme. For K = 1 and the squared loss this is
+    E|p_k|**2 >= Q E with Q = 2 |W1|**2 lower_k; the module says how the bounds in the papers compare.
 
     Parameters
     ----------
@@ -98,6 +149,7 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
             norm=norm,
             end=float(square[-1]),
             end_by_loss=2.0 * float(np.vdot(problem.readout, problem.readout)) * loss if single else None,
+            loss=float(loss),
         )
 
 

@@ -13,7 +13,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.member_selection import representative
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
-from wgflow.report.wording import number, share
+from wgflow.report.wording import counted, number, share
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -24,7 +24,6 @@ _HEADINGS = {  # of the page's table; other columns have the names of the file's
     "tau_from_uniform": "distance of τ from uniform", "travelled_exact": "W2 from the start",
     "travelled_sliced": "sliced W2 from the start", "certificate": "steepest slope of E", "radius": "within |θ| ≤",
 }  # fmt: skip
-_ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
 
 
 def diagnostics(work: Workspace) -> tuple[TheoremDiagnostics, str]:
@@ -53,7 +52,7 @@ def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
         "bounds, the continuum's dashed."
     )
     tables = {"theorems": rows(found), "assumptions": panel(found)}
-    return Result(found.verdict, caption, lambda: _draw(found), tables)
+    return Result(found.verdict, caption, lambda: _draw(found), tables, found.verdicts)
 
 
 def rows(found: TheoremDiagnostics) -> list[Spec]:
@@ -173,15 +172,10 @@ def _adjoint(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _bounded(found: TheoremDiagnostics) -> str:
-    """Whether the adjoint lies inside its bounds, at the start and at the end, up to rounding."""
-    inside = []
-    for envelope in found.envelopes.values():
-        ratio, known = envelope.ratio, np.isfinite(envelope.ratio)
-        above, below = ratio >= envelope.lower * (1 - _ROUNDING), ratio <= envelope.upper * (1 + _ROUNDING)
-        inside.append(bool((above & below)[known].all()) if known.any() else None)
-    if None in inside:
-        return "Adjoint: none is left" if not any(inside) else "Adjoint inside its bounds where it is not 0"
-    return "Adjoint inside its bounds" if all(inside) else "Adjoint outside of its bounds"
+    """Number of the adjoint's bounds, at the start and at the end, that hold."""
+    bounds = [one for when, envelope in found.envelopes.items() for one in envelope.verdicts(when)[:2]]
+    known = [one.holds for one in bounds if one.holds is not None]
+    return f"Adjoint: {counted(sum(known), len(known))} bounds hold" if known else "Adjoint 0 or not finite"
 
 
 def _positive(values: object) -> Array:
