@@ -15,7 +15,7 @@ from wgflow.theory.assumption_checks import check_assumptions
 from wgflow.theory.block_conditions import _suprema
 from wgflow.theory.critical_values import critical_values, extrema
 from wgflow.theory.density import density
-from wgflow.theory.homogeneity import defect, homogeneity, linear_groups, radius
+from wgflow.theory.homogeneity import defect, homogeneity, linear_groups
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.regularity import depth_slope, lipschitz
 from wgflow.theory.regularity_classes import jump, regularity_class
@@ -362,17 +362,6 @@ def test_a_wrong_declaration_fails():
     case = problem(block=Liar(), activation="tanh")
     assert homogeneity(case).verdict == "fail"
     assert "is not" in homogeneity(case).sentence
-
-
-def test_radius_of_the_support():
-    case = problem(width=2)
-    theta = np.zeros((3, 5))
-    theta[0, :2], theta[1, 2:4], theta[2, 0] = [3.0, 4.0], [6.0, 8.0], 100.0
-    found = radius(case, wgflow.Particles(theta, [0.1, 0.5, 0.9], [0.5, 0.5, 0.0]))
-    assert found.number == 5.0
-    assert "max |theta| = 10." in found.sentence
-    whole = radius(problem(width=2, block="matrix"), wgflow.Particles(np.ones((2, 6)), [0.5, 0.6]))
-    assert whole.number == pytest.approx(np.sqrt(6))
 
 
 # --- Lipschitz in depth

@@ -12,13 +12,13 @@ from wgflow.base import rng
 from wgflow.base.copies import Copyable
 from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
-from wgflow.base.types import Array, Index
+from wgflow.base.types import Array, Index, Spec
 from wgflow.base.validate import check_instance, finite_array, real, whole
+from wgflow.model.initial_laws import ThetaLaw, standard_layers, theta_law
 from wgflow.model.problem import Problem
 
 BOUNDARIES = ("clip", "reflect", "free")
 TAU_LAWS = ("grid", "uniform")
-COUPLINGS = ("independent", "path")
 _INNER = ("w", "U", "W")  # groups that multiply the state, whose default scale is 1/sqrt(D)
 
 
@@ -78,8 +78,9 @@ class Particles(Copyable):
         scale: Mapping[str, float] | None = None,
         tau: str = "grid",
         part: int = 0,
+        law: ThetaLaw | Spec | str = "gaussian",
     ) -> Particles:
-        """Draw particles independently: a Gaussian theta and a tau from the given law.
+        """Draw particles independently: theta and tau from the given laws.
 
         Particle i depends only on the seed and on i, so a smaller ensemble is the beginning of a larger one (except
         for ``tau="grid"``, whose depths are (i + 1)/N).
@@ -102,6 +103,10 @@ class Particles(Copyable):
             Particles part * N up to (part + 1) * N - 1 of the seed's infinite sequence. Parts of one seed are
             independent ensembles, and together they are the larger ensemble of that seed: first-order fluctuations
             cancel in the difference between the mean over parts and the whole.
+        law : str, mapping or object, optional
+            Law of theta, in units of ``scale``: ``gaussian``, whose support is unbounded, or one of bounded support,
+            as the theorems of Ding, Chen, Li and Wright ask: {"name": "truncated", "bound": 2.0, "groups": ["a"]}, or
+            ``ball`` or ``sphere`` with the same options. See :mod:`wgflow.model.initial_laws`.
 
         Raises
         ------
@@ -113,7 +118,8 @@ class Particles(Copyable):
         check_name("tau law", tau, TAU_LAWS)
         low, high = part * count, (part + 1) * count
         spread = problem.by_column(scales(problem, scale))
-        theta = spread * rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
+        standard = rng.normal(seed, "initial theta", (high, problem.shape[3]))[low:]
+        theta = spread * theta_law(law).place(standard, problem)
         if tau == "grid":
             return cls(theta, np.arange(1, count + 1) / count)
         return cls(theta, rng.uniform(seed, "initial tau", (high, 1))[low:, 0])
@@ -130,6 +136,7 @@ class Particles(Copyable):
         part: int = 0,
         within: int | None = None,
         fresh: bool = False,
+        law: ThetaLaw | Spec | str = "gaussian",
     ) -> Particles:
         """Draw equally many particles in each of L layers, for ``Layers(L)``, all with the law of :meth:`draw`.
 
@@ -139,7 +146,7 @@ class Particles(Copyable):
 
         Parameters
         ----------
-        problem, seed, scale, part : Problem, int, mapping, int
+        problem, seed, scale, part, law : Problem, int, mapping, int, str or mapping or object
             As for :meth:`draw`, with the parts of every layer's sequence.
         layers : int
             L >= 1.
@@ -147,8 +154,10 @@ class Particles(Copyable):
             Particles of one layer, M_l >= 1. Particle m of a layer does not depend on it.
         coupling : {"independent", "path"}, optional
             ``independent``: fresh draws in each layer. ``path``: particle m follows one random path through all of
-            them, theta_m(t) = cos(pi t / 2) Z_m + sin(pi t / 2) Z'_m, continuous in t as Ding, Chen, Li and Wright
-            (arXiv:2110.02926, section 5) ask of an admissible initial process.
+            them, cos(pi t / 2) Z_m + sin(pi t / 2) Z'_m with Gaussian Z and Z', mapped to the law. It is continuous in
+            t, as Ding, Chen, Li and Wright (arXiv:2110.02926, Definition 4.2) ask of an admissible initial process;
+            that its support is bounded they ask too, and the default law has none that is:
+            :func:`wgflow.theory.admissibility.radius`.
         within : int, optional
             Layers >= L of a larger network that this one sub-samples: layer l starts as that network's layer
             floor((l + 1/2) within / L), particle by particle. By default ``layers``.
@@ -164,22 +173,13 @@ class Particles(Copyable):
         within = whole("within", layers if within is None else within, least=layers)
         per_layer = whole("per_layer", per_layer)
         part = whole("part", part, least=0)
-        check_name("coupling", coupling, COUPLINGS)
         number = ((2 * np.arange(layers) + 1) * within) // (2 * layers)  # of the larger network's layers
         t, spread = (number + 0.5) / within, problem.by_column(scales(problem, scale))
         low = part * per_layer
         of = f" of {layers} by {per_layer}" if fresh else ""
-        size = (low + per_layer, problem.shape[3])
-        if coupling == "path":
-            start, end = (
-                rng.normal(seed, f"initial theta, path {which}{of}", size)[low:] for which in ("start", "end")
-            )
-            theta = np.cos(np.pi / 2 * t)[:, None, None] * start + np.sin(np.pi / 2 * t)[:, None, None] * end
-        else:
-            theta = np.stack(
-                [rng.normal(seed, f"initial theta, layers{of}", size, step=layer)[low:] for layer in number.tolist()]
-            )
-        theta = theta.reshape(layers * per_layer, -1)
+        rows, columns = (low, low + per_layer), problem.shape[3]
+        standard = standard_layers(coupling, t, number.tolist(), rows, columns, seed, of)
+        theta = theta_law(law).place(standard, problem).reshape(layers * per_layer, -1)
         theta *= spread
         return cls(theta, np.repeat((np.arange(layers) + 0.5) / layers, per_layer))
 

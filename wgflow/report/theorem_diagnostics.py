@@ -12,12 +12,14 @@ from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Frame
 from wgflow.base.validate import real, whole
 from wgflow.base.verdict import Verdict
+from wgflow.model.depth import Layers
 from wgflow.model.particles import Particles
 from wgflow.report import wording
 from wgflow.report.member_selection import evenly_spaced
+from wgflow.stats.limit_admissibility import limit_admissible
 from wgflow.study.schema import Member
-from wgflow.systems.residual import initial_scale
-from wgflow.theory import distances, reference_laws
+from wgflow.systems.residual import law_of_start
+from wgflow.theory import distances
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.assumption_checks import check_assumptions
 from wgflow.theory.certificate import Certificate, certificate
@@ -140,8 +142,8 @@ def theorem_diagnostics(
             f"s = {lost[0]:g} on, where it diverges; run it in smaller steps, or choose another member"
         )
     first, last = trajectory[0], trajectory[-1]
-    scale = initial_scale(energy.problem, Member.of(trajectory.parameters["study"]))
-    law = reference_laws.initial_law(energy.problem, scale)
+    member = Member.of(trajectory.parameters["study"])
+    law = law_of_start(energy.problem, member)
     estimator = SupportEstimator(law, len(first.tau), seed=seed, groups=energy.problem.groups)
     boundary = trajectory.parameters["flow"].get("boundary", "clip")
     numbers, certified = evenly_spaced(len(trajectory), MEASURED), evenly_spaced(len(trajectory), CERTIFIED)
@@ -165,7 +167,11 @@ def theorem_diagnostics(
     progress("adjoint envelope", 0.85)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     progress("assumptions", 0.9)
-    panel = check_assumptions(energy, _measure(last), seed)
+    known = "particles" in trajectory.parameters["study"] and member.particles.support == "full"
+    start_law = law if known else None
+    panel = check_assumptions(energy, _measure(last), seed, law=law, start=_measure(first), start_law=start_law)
+    if start_law is not None and isinstance(energy.depth, Layers):
+        panel.append(limit_admissible(start_law, member.layers, member.per_layer, member.particles.coupling))
     progress("done", 1.0)
     flow, times = trajectory.parameters["flow"], series["s"]
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure

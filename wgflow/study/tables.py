@@ -12,6 +12,7 @@ from wgflow.base.validate import real
 from wgflow.flow import integrators
 from wgflow.flow.schedule import Every, schedule
 from wgflow.model import activations, blocks, losses
+from wgflow.model.initial_laws import theta_law
 from wgflow.study import formulas
 
 
@@ -39,6 +40,7 @@ def _check_activation(value: Any) -> None:
 Block: TypeAlias = Annotated[Any, _checked(lambda value: build("block", value, blocks.BLOCKS))]
 Activation: TypeAlias = Annotated[Any, _checked(_check_activation)]
 Loss: TypeAlias = Annotated[str, _checked(losses.loss)]
+InitialLaw: TypeAlias = Annotated[Any, _checked(theta_law)]
 Integrator: TypeAlias = Annotated[str, _checked(integrators.integrator)]
 
 
@@ -134,6 +136,11 @@ class ParticlesTable(Table):
     scale: dict[str, Amount] = Field(
         default_factory=dict,
         description="standard deviation by parameter group: a number, or a formula in D, K, M, N, L such as 'sqrt(D)'",
+    )
+    law: InitialLaw = Field(
+        "gaussian",
+        description="law of the parameters in units of scale: gaussian, whose support is unbounded, or truncated, ball "
+        "or sphere, a table with name, bound and, if not all of them, groups",
     )
     tau: Literal["grid", "uniform"] = Field("grid", description="law of the depths")
     coupling: Literal["independent", "path"] = Field(

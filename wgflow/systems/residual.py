@@ -29,6 +29,7 @@ from wgflow.study.schema import Member
 from wgflow.study.tables import FlowTable, LayersTable
 from wgflow.systems.problem import problems
 from wgflow.systems.protocol import STEP_OVERHEAD, Observable, Setup, System
+from wgflow.theory.reference_laws import InitialLaw, initial_law
 from wgflow.theory.separation import at_depth
 from wgflow.theory.transport import Birth, BirthDeath
 
@@ -154,6 +155,11 @@ def initial_scale(problem: Problem, member: Member) -> dict[str, float]:
     return _numbers("particles.scale", member.particles.scale, _sizes(problem, member))
 
 
+def law_of_start(problem: Problem, member: Member) -> InitialLaw:
+    """Law that the start of a member with full support is drawn from."""
+    return initial_law(problem, initial_scale(problem, member), member.particles.law)
+
+
 def _sizes(problem: Problem, member: Member) -> dict[str, float]:
     """What the letters of formulas stand for."""
     samples, width, outputs, _ = problem.shape
@@ -210,7 +216,7 @@ def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particl
         for key in ("per_layer", "within", "fresh"):
             if getattr(table, key):
                 raise InputError(f"particles.{key}: expected depth layers, got {depth.name}; use particles.count alone")
-        return Particles.draw(problem, table.count, member.seed, scale, table.tau, table.part)
+        return Particles.draw(problem, table.count, member.seed, scale, table.tau, table.part, table.law)
     if member.count % depth.layers:
         near = max(1, round(table.count / depth.layers)) * depth.layers
         raise InputError(
@@ -219,7 +225,7 @@ def _drawn(problem: Problem, member: Member, scale: dict[str, float]) -> Particl
     if table.within is not None and table.within < depth.layers:
         raise InputError(f"particles.within: expected at least the {depth.layers} layers, got {table.within}")
     per_layer = member.count // depth.layers
-    draw = (member.seed, scale, table.coupling, table.part, table.within, table.fresh)
+    draw = (member.seed, scale, table.coupling, table.part, table.within, table.fresh, table.law)
     return Particles.draw_layers(problem, depth.layers, per_layer, *draw)
 
 

@@ -4,17 +4,26 @@ from __future__ import annotations
 
 from wgflow.energy import Energy
 from wgflow.model.particles import Particles
+from wgflow.theory.admissibility import radius
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
-from wgflow.theory.homogeneity import homogeneity, radius
+from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.radial_limit import radial_limit
-from wgflow.theory.reference_laws import initial_law
+from wgflow.theory.reference_laws import Law, initial_law
 from wgflow.theory.regularity import lipschitz
 from wgflow.theory.universality import attainable, universal_kernel
 
 
-def check_assumptions(energy: Energy, rho: Particles, seed: int = 0, starts: int = 48) -> list[Assumption]:
-    """Check the theorems' seven assumptions, with a verdict each, beside the initial law with its default scales.
+def check_assumptions(
+    energy: Energy,
+    rho: Particles,
+    seed: int = 0,
+    starts: int = 48,
+    law: Law | None = None,
+    start: Particles | None = None,
+    start_law: Law | None = None,
+) -> list[Assumption]:
+    """Check the theorems' seven assumptions, with a verdict each, compared with draws from the initial law.
 
     Parameters
     ----------
@@ -22,6 +31,11 @@ def check_assumptions(energy: Energy, rho: Particles, seed: int = 0, starts: int
         The measure, and its problem and depth scheme.
     seed, starts : int, optional
         Seed of all random draws, and starts of the search for critical values, at t0 = 1/2, also that of H_r.
+    law : callable, optional
+        Law with full support to draw from; by default that of :meth:`Particles.draw` with its default scales.
+    start, start_law : Particles, callable, optional
+        Measure at s = 0, by default ``rho``, and the law it was drawn from, if that is known: the theorems want
+        their supports bounded.
 
     Returns
     -------
@@ -34,13 +48,13 @@ def check_assumptions(energy: Energy, rho: Particles, seed: int = 0, starts: int
     InputError
         If a number is out of range or the measure does not fit the energy.
     """
-    problem, law = energy.problem, initial_law(energy.problem)
+    problem, law = energy.problem, initial_law(energy.problem) if law is None else law
     return [
         universal_kernel(problem, law, seed),
         homogeneity(problem, seed),
         radial_limit(energy, rho, seed=seed),
         lipschitz(energy, rho, law, seed=seed),
-        radius(problem, rho, seed),
+        radius(problem, rho if start is None else start, start_law, seed=seed),
         critical_values(energy, rho, starts=starts, seed=seed),
         attainable(problem, law, seed),
     ]

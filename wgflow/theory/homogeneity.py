@@ -1,4 +1,4 @@
-"""Homogeneity of (block, activation) in theta, declared and observed, and the set that contains the support.
+"""Homogeneity of (block, activation) in theta, declared and observed.
 
 Global convergence is proved for f(x, c theta) = c**2 f(x, theta) (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem
 6.1) or for f = theta_[1] fhat(x, theta_[2]), partially 1-homogeneous (Theorem 6.2), with bounds and smoothness that
@@ -13,11 +13,9 @@ from functools import partial
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.base.scaling import norms
 from wgflow.model.blocks import BLOCKS
-from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption, Condition, Finding, Verdict, listed, verdict_of
+from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdict, listed, verdict_of
 from wgflow.theory.block_conditions import homogeneous_conditions, partially_homogeneous_conditions
 
 _FACTORS = (0.5, 2.0, 3.0)
@@ -88,24 +86,6 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
 
 def _within(defect: float) -> str:
     return f"defect {defect:.1g} <= {_TOLERANCE:g}"
-
-
-def radius(problem: Problem, rho: Particles, seed: int = 0) -> Assumption:
-    """Smallest r of the nested sets Q_r that contain the support: |theta_[1]| <= r, or |theta| <= r.
-
-    theta_[1] are the groups in which f is linear. Any finite number of particles passes; the number grows
-    along a run, and the theorems' constants depend on it. Particles of mass 0 are not in the support.
-    """
-    source = f"{LU}, nested sets Q_r; {DING}, section 5, supp in |theta_[1]| <= R"
-    result = partial(Assumption, "support in Q_r", "pass", source=source)
-    theta = rho.theta[rho.mass > 0]
-    groups = linear_groups(problem, seed)
-    whole = norms(theta).max(initial=0.0)
-    if not groups:
-        return result(float(whole), f"max |theta| = {whole:.4g}.")
-    columns = np.concatenate([np.arange(theta.shape[1])[problem.groups[name]] for name in groups])
-    part = norms(theta[:, columns]).max(initial=0.0)
-    return result(float(part), f"max |theta_[1]| = {part:.4g} over {', '.join(groups)}; max |theta| = {whole:.4g}.")
 
 
 def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:

@@ -6,17 +6,19 @@ draws of a law that has full support it does.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from functools import partial
+from dataclasses import dataclass
 from typing import NamedTuple, TypeAlias
 
 import numpy as np
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
-from wgflow.base.types import Array
+from wgflow.base.types import Array, Index, Spec
 from wgflow.base.validate import finite_array
-from wgflow.model.particles import Particles
+from wgflow.model.initial_laws import ThetaLaw, theta_law
+from wgflow.model.particles import Particles, scales
 from wgflow.model.problem import Problem
 
 Law: TypeAlias = Callable[[int, int], tuple[Array, Array]]  # (count, seed) -> theta (count, P), tau (count,)
@@ -48,10 +50,53 @@ def compare_with_iid(value: float, iid: Sequence[float]) -> IidComparison:
     return IidComparison(float(value), float(np.mean(iid)), float(np.std(iid, ddof=1)))
 
 
-def initial_law(problem: Problem, scale: Mapping[str, float] | None = None) -> Law:
-    """Law of :meth:`Particles.draw` with uniform depths, which can be pickled; raises InputError for wrong names."""
-    Particles.draw(problem, 1, 0, scale)  # checks the names
-    return partial(_drawn, problem, scale)
+@dataclass(frozen=True)
+class InitialLaw:
+    """Law of :meth:`Particles.draw` with uniform depths, which can be pickled.
+
+    Attributes
+    ----------
+    problem : Problem
+        The problem.
+    scale : mapping of str to float, optional
+        Standard deviations by parameter group.
+    theta : ThetaLaw
+        Law of theta in units of the scale.
+    """
+
+    problem: Problem
+    scale: Mapping[str, float] | None
+    theta: ThetaLaw
+
+    def __call__(self, count: int, seed: int) -> tuple[Array, Array]:
+        """Draw theta (count, P) and tau (count,)."""
+        particles = Particles.draw(self.problem, count, seed, self.scale, "uniform", law=self.theta)
+        return particles.theta, particles.tau
+
+    @property
+    def spread(self) -> Array:
+        """Scale of every column, (P,)."""
+        return self.problem.by_column(scales(self.problem, self.scale))
+
+    def bound(self, columns: Index) -> float:
+        """Supremum of |theta_c| over the support, with theta_c the given columns; infinite if there is none.
+
+        It is max_c scale_c times the bound of the law: the ball of the law has a point on each axis.
+        """
+        spread = self.spread[columns]
+        if (spread[~self.theta.columns(self.problem)[columns]] > 0).any():
+            return math.inf
+        size = getattr(self.theta, "bound", 0.0) if (spread > 0).any() else 0.0
+        return float(size * spread.max(initial=0.0))
+
+
+def initial_law(
+    problem: Problem, scale: Mapping[str, float] | None = None, theta: ThetaLaw | Spec | str = "gaussian"
+) -> InitialLaw:
+    """Law of :meth:`Particles.draw` with uniform depths; raises InputError for wrong names."""
+    law = InitialLaw(problem, scale, theta_law(theta))
+    law(1, 0)  # checks the names
+    return law
 
 
 def draws(law: Law, count: int, seed: int, number: int, purpose: str = "clouds") -> list[tuple[Array, Array]]:
@@ -75,8 +120,3 @@ def draws(law: Law, count: int, seed: int, number: int, purpose: str = "clouds")
             raise InputError(f"law: expected {count} draws of theta and tau, got {len(theta)} and {len(tau)}")
         out.append((theta, tau))
     return out
-
-
-def _drawn(problem: Problem, scale: Mapping[str, float] | None, count: int, seed: int) -> tuple[Array, Array]:
-    particles = Particles.draw(problem, count, seed, scale, "uniform")
-    return particles.theta, particles.tau
