@@ -171,6 +171,7 @@ BLOCKS = [
     {"name": "matrix", "bias": False},
     {"name": "two_layer", "hidden": 3, "bias": True},
     {"name": "two_layer", "hidden": 2, "bias": False},
+    {"name": "scaled_matrix", "bias": True},
 ]
 
 

@@ -36,7 +36,10 @@ SHAPES = {
     "outputs": st.integers(1, 3),
     "activation": st.sampled_from(sorted(ACTIVATIONS)),
 }
-BLOCKS = ["ridge", "matrix", "two_layer", {"name": "ridge", "bias": False}, {"name": "two_layer", "hidden": 1}]
+BLOCKS = [
+    "ridge", "matrix", "two_layer", "scaled_matrix", {"name": "ridge", "bias": False},
+    {"name": "two_layer", "hidden": 1}, {"name": "scaled_matrix", "bias": False},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("loss", ["squared", "cross_entropy"])

@@ -53,6 +53,8 @@ def test_bad_choice(choice, words):
 
 
 OWN_DERIVATIVES = [
+    {"name": "scaled_matrix"},
+    {"name": "scaled_matrix", "bias": False},
     {"name": "saturated_matrix"},
     {"name": "saturated_matrix", "bound": 0.7, "bias": False},
     {"name": "gaussian_matrix", "radius": 2.0},
@@ -62,7 +64,7 @@ OWN_DERIVATIVES = [
 
 
 @pytest.mark.parametrize("spec", OWN_DERIVATIVES, ids=str)
-def test_blocks_of_remarks_h1_and_h2_have_the_derivatives_of_a_complex_step(rng, spec, activation):
+def test_blocks_have_the_derivatives_of_a_complex_step(rng, spec, activation):
     block, sigma = blocks.block(spec), ACTIVATIONS[activation]
     x, theta = rng.normal(size=(6, 3)), rng.normal(size=blocks.width(block, 3))
     p, e = rng.normal(size=(6, 3)), 1e-30j
@@ -103,8 +105,18 @@ def test_bad_options_of_blocks_of_remarks_h1_and_h2(choice, words):
         blocks.block(choice)
 
 
-@pytest.mark.parametrize("name", ["saturated_matrix", "gaussian_matrix"])
-def test_blocks_of_remarks_h1_and_h2_in_a_network(rng, name):
+def test_scaled_matrix_by_hand_and_as_a_limit_of_saturated_weights(rng):
+    x, theta = np.array([[1.0, -2.0]]), np.array([-2.0, 1.0, 0.5, 0.0, 1.0, 3.0, 0.0])
+    block, sigma = blocks.block("scaled_matrix"), ACTIVATIONS["tanh"]
+    np.testing.assert_allclose(block.forward(x, theta, sigma), [-2 * np.tanh([3.0, -2.0])], rtol=1e-15)
+    p = rng.normal(size=x.shape)
+    saturated = blocks.SaturatedMatrix(bound=1e9)
+    for found, limit in zip(block.backward(x, theta, p, sigma), saturated.backward(x, theta, p, sigma), strict=True):
+        np.testing.assert_allclose(found, limit, rtol=1e-14)
+
+
+@pytest.mark.parametrize("name", ["saturated_matrix", "gaussian_matrix", "scaled_matrix"])
+def test_blocks_of_theorems_6_1_and_6_2_in_a_network(rng, name):
     """A flow of each goes down on the backend by default, and its gradient is that of finite differences."""
     x = rng.normal(size=(8, 2))
     problem = wgflow.Problem(x, x[:, :1], block=name, activation="tanh")

@@ -155,6 +155,8 @@ def test_fewer_samples_are_said():
         ("matrix", "relu", "refuted", "f >= 0"),
         ("matrix", "gelu", "refuted", "f >= -0.17"),
         ("matrix", "tanh", "refuted", "-1 <= f <= 1"),
+        ("scaled_matrix", "tanh", "proved", "Leshno"),
+        ({"name": "scaled_matrix", "bias": False}, "tanh", "refuted", "f(0, theta) = 0"),
         ("saturated_matrix", "gelu", "proved", "Stinchcombe"),
         ("saturated_matrix", "relu", "not checked", "not analytic"),
         ("gaussian_matrix", "squared_relu", "proved", "either term can be 0"),
@@ -223,6 +225,9 @@ def test_every_declared_degree_is_seen(block, activation):
         ("matrix", "squared_relu", 3, "fail", ()),
         ("matrix", "relu", 3, "fail", ()),
         ({"name": "ridge", "bias": False}, "linear", 3, "pass", ("a", "w")),
+        ("scaled_matrix", "tanh", 3, "fail", ("a",)),
+        ("scaled_matrix", "relu", 3, "fail", ("a",)),
+        ("scaled_matrix", "linear", 1, "pass", ("a",)),
         ("saturated_matrix", "tanh", 3, "pass", ("a",)),
         ("saturated_matrix", "gelu", 1, "pass", ("a",)),
         ("saturated_matrix", "relu", 3, "fail", ("a",)),
@@ -256,8 +261,9 @@ def findings(case):
         ("linear", "refuted", "refuted", "not checked", "proved"),
     ],
 )
-def test_conditions_of_theorem_6_2_on_ridge_blocks(activation, bounded, lipschitz, differential, smooth):
-    found = findings(problem(width=1, activation=activation))
+@pytest.mark.parametrize(("block", "width"), [("ridge", 1), ("scaled_matrix", 1), ("scaled_matrix", 3)])
+def test_conditions_of_theorem_6_2_on_ridge_units(block, width, activation, bounded, lipschitz, differential, smooth):
+    found = findings(problem(width=width, activation=activation, block=block))
     names = ("fhat bounded", "fhat Lipschitz", "differential of fhat Lipschitz", "f in C^2")
     assert [found[name].finding for name in names] == [bounded, lipschitz, differential, smooth]
     assert found["theta_[1] is a number"].finding == "proved"

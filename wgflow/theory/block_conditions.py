@@ -20,7 +20,7 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array
-from wgflow.model.blocks import BLOCKS, GaussianMatrix, Ridge, SaturatedMatrix, TwoLayer
+from wgflow.model.blocks import BLOCKS, GaussianMatrix, Ridge, SaturatedMatrix, ScaledMatrix, TwoLayer
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import Condition
 from wgflow.theory.regularity_classes import jump, regularity_class
@@ -48,7 +48,7 @@ def partially_homogeneous_conditions(
         lipschitz = Condition("fhat Lipschitz", "proved", within)
     else:
         bounded, lipschitz = _growth("fhat bounded", "|fhat|", value), _growth("fhat Lipschitz", "|d_x fhat|", slope)
-        if type(block) is Ridge and known is not None and known.bounded:
+        if type(block) in (Ridge, ScaledMatrix) and known is not None and known.bounded:
             bounded = Condition("fhat bounded", "proved", f"{known.low:g} <= sigma <= {known.high:g}")
     if saturated and known is not None and known.smoothness > 0:
         differential = Condition("differential of fhat Lipschitz", "proved", f"{within}, sigma' Lipschitz")
@@ -66,9 +66,8 @@ def homogeneous_conditions(
 
     ``even`` is the relative defect of f(x, -theta) = f(x, theta), the case c = -1.
     """
-    linear = (
-        type(problem.block) in (Ridge, TwoLayer, GaussianMatrix) and regularity_class(problem.activation) is not None
-    )
+    formula = type(problem.block) in (Ridge, ScaledMatrix, TwoLayer, GaussianMatrix)
+    linear = formula and regularity_class(problem.activation) is not None
     growth = "|f| at most linear in |x|"
     if linear:
         condition = Condition(growth, "proved", "|f| <= C (|theta|**2 + 1)(|x| + 1) from its formula")

@@ -1,8 +1,8 @@
 """Residual blocks f(x, theta), forward and backward side by side, and the layout of their parameters.
 
-These NumPy methods are the definition, against which compiled kernels are tested. Ridge, Matrix and TwoLayer are sums
-of ridge units a sigma(w . x + b), so compiled kernels written for those serve all three (``units``, ``unfold``,
-``fold``); the other blocks run in NumPy.
+These NumPy methods are the definition, against which compiled kernels are tested. Ridge, Matrix, ScaledMatrix and
+TwoLayer are sums of ridge units a sigma(w . x + b), so compiled kernels written for those serve all four (``units``,
+``unfold``, ``fold``); the other blocks run in NumPy.
 """
 
 from __future__ import annotations
@@ -14,20 +14,20 @@ from wgflow.base.registry import build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import require_methods
 from wgflow.model.blocks.base import Block, Unfolding
-from wgflow.model.blocks.builtin import Matrix, Ridge, TwoLayer
+from wgflow.model.blocks.builtin import Matrix, Ridge, ScaledMatrix, TwoLayer
 from wgflow.model.blocks.check import check_block, try_out
 from wgflow.model.blocks.homogeneous import GaussianMatrix, SaturatedMatrix
 
 __all__ = [
-    "BLOCKS", "Block", "GaussianMatrix", "Matrix", "Ridge", "SaturatedMatrix", "TwoLayer", "Unfolding", "block",
-    "check_block", "try_out", "width",
+    "BLOCKS", "Block", "GaussianMatrix", "Matrix", "Ridge", "SaturatedMatrix", "ScaledMatrix", "TwoLayer", "Unfolding",
+    "block", "check_block", "try_out", "width",
 ]  # fmt: skip
 
 _REQUIRED = ("name", "groups", "forward", "backward", "degree", "spec")
 
 BLOCKS: dict[str, type[Any]] = {
-    "ridge": Ridge, "matrix": Matrix, "two_layer": TwoLayer, "saturated_matrix": SaturatedMatrix,
-    "gaussian_matrix": GaussianMatrix,
+    "ridge": Ridge, "matrix": Matrix, "scaled_matrix": ScaledMatrix, "two_layer": TwoLayer,
+    "saturated_matrix": SaturatedMatrix, "gaussian_matrix": GaussianMatrix,
 }  # fmt: skip
 
 

@@ -1,4 +1,4 @@
-"""The built-in blocks that are sums of ridge units: a sigma(w . x + b), sigma(W x + b) and V sigma(U x + c)."""
+"""The built-in blocks that are sums of ridge units: ridge, matrix, scaled matrix and two-layer blocks."""
 
 from __future__ import annotations
 
@@ -145,6 +145,58 @@ class Matrix(BuiltinBlock):
         """Gradients in W and b; those in the fixed e_d are discarded."""
         rows = slope.reshape(-1, width, 2 * width + 1)
         return self._join(rows[:, :, width:-1].reshape(-1, width * width), rows[:, :, -1])
+
+
+@dataclass(frozen=True)
+class ScaledMatrix(BuiltinBlock):
+    """Number times an activated affine map, a sigma(W x + b) componentwise.
+
+    The form f = theta_[1] fhat(x, theta_[2]) with a number theta_[1] = a of Ding, Chen, Li and Wright
+    (arXiv:2110.02926), Theorem 6.2 with k_1 = 1; SaturatedMatrix also meets its bounds. Columns of theta are
+    [a (1) | W row by row (D * D) | b (D)]. With D = 1 it is the ridge block.
+
+    Parameters
+    ----------
+    bias : bool, optional
+        Whether there are columns b.
+    """
+
+    bias: bool = True
+    name: ClassVar[str] = "scaled_matrix"
+
+    def _shapes(self, width: int) -> dict[str, tuple[int, ...]]:
+        return {"a": (1,), "W": (width, width), "b": (width,)}
+
+    def forward(self, x: NDArray[Any], theta: NDArray[Any], activation: Activation) -> NDArray[Any]:
+        """f(x, theta) = a sigma(W x + b), (M, D)."""
+        a, weight, b = self._split(theta, x.shape[1])
+        out: NDArray[Any] = a * activation.value(x @ weight.T + b)
+        return out
+
+    def backward(
+        self, x: NDArray[Any], theta: NDArray[Any], p: NDArray[Any], activation: Activation
+    ) -> tuple[NDArray[Any], NDArray[Any]]:
+        """Return a (p sigma'(z)) W, (M, D), and the sums over samples for a, W and b, (P,)."""
+        a, weight, b = self._split(theta, x.shape[1])
+        z = x @ weight.T + b
+        r = a * p * activation.slope(z)  # (M, D)
+        outer = np.sum(p * activation.value(z), keepdims=True)[0]
+        return r @ weight, self._join(outer, (r.T @ x).ravel(), r.sum(axis=0))
+
+    def units(self, width: int) -> int:
+        """One ridge unit per row of W: a sigma(W x + b) = sum_d (a e_d) sigma(W_d . x + b_d)."""
+        return width
+
+    def unfold(self, theta: Array, width: int) -> Array:
+        """Rows [a e_d | W_d | b_d] of every particle."""
+        a, inner, b = self._split(theta, width)
+        return _rows(a[:, :, None] * np.eye(width), inner, b)
+
+    def fold(self, slope: Array, width: int) -> Array:
+        """Gradients in a, W and b."""
+        rows = slope.reshape(-1, width, 2 * width + 1)
+        a = np.trace(rows[:, :, :width], axis1=1, axis2=2)[:, None]
+        return self._join(a, rows[:, :, width:-1].reshape(-1, width * width), rows[:, :, -1])
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from wgflow.base.errors import InputError, describe
 from wgflow.base.validate import real
 from wgflow.model.activations import Activation
-from wgflow.model.blocks.builtin import BuiltinBlock
+from wgflow.model.blocks.builtin import BuiltinBlock, ScaledMatrix
 
 
 @dataclass(frozen=True)
@@ -51,22 +51,16 @@ class SaturatedMatrix(BuiltinBlock):
 
     def forward(self, x: NDArray[Any], theta: NDArray[Any], activation: Activation) -> NDArray[Any]:
         """f(x, theta) = a sigma(S(W) x + S(b)), (M, D)."""
-        a, weight, b = self._split(self._saturated(theta), x.shape[1])
-        out: NDArray[Any] = a * activation.value(x @ weight.T + b)
-        return out
+        return ScaledMatrix(self.bias).forward(x, self._saturated(theta), activation)
 
     def backward(
         self, x: NDArray[Any], theta: NDArray[Any], p: NDArray[Any], activation: Activation
     ) -> tuple[NDArray[Any], NDArray[Any]]:
         """Return a (p sigma'(z)) S(W), (M, D), and the sums over samples for a, W and b, (P,)."""
-        a, weight, b = self._split(self._saturated(theta), x.shape[1])
-        z = x @ weight.T + b
-        r = a * p * activation.slope(z)  # (M, D)
-        outer = np.sum(p * activation.value(z), keepdims=True)[0]
-        slope = self._join(outer, (r.T @ x).ravel(), r.sum(axis=0))
+        state, slope = ScaledMatrix(self.bias).backward(x, self._saturated(theta), p, activation)
         inner, factor = theta[1:], self._factor(theta)
         slope[1:] = factor * (slope[1:] - (factor / self.bound) ** 2 * (inner @ slope[1:]) * inner)
-        return r @ weight, slope
+        return state, slope
 
     def _saturated(self, theta: NDArray[Any]) -> NDArray[Any]:
         return np.concatenate([theta[:1], self._factor(theta) * theta[1:]])
