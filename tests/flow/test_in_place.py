@@ -29,13 +29,13 @@ def out_of_place(monkeypatch):
 @pytest.fixture
 def used(monkeypatch):
     """Number of steps taken in place."""
-    count, evaluate = [0], stepper_in_place.InPlaceStepper.evaluate
+    count, moved = [0], stepper_in_place.InPlaceStepper._moved
 
-    def counted(self, *arguments):
-        count[0] += 1
-        evaluate(self, *arguments)
+    def counted(self, steps):
+        count[0] += steps
+        return moved(self, steps)
 
-    monkeypatch.setattr(stepper_in_place.InPlaceStepper, "evaluate", counted)
+    monkeypatch.setattr(stepper_in_place.InPlaceStepper, "_moved", counted)
     return count
 
 

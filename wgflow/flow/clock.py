@@ -46,6 +46,15 @@ class StepClock:
         """Whether the last step has been taken."""
         return self.step >= self._last
 
+    def coming(self, most: int) -> list[float]:
+        """Flow times after the next steps, at most this many, up to the last one before a frame or the end."""
+        steps, last = list[float](), min(self.step + most, self._last - 1)
+        for step in range(self.step + 1, last + 1):
+            if step in self.frames:
+                break
+            steps.append(self._origin + step * self._h)
+        return steps
+
     def reach(self, h: float) -> float:
         """Return h: events coincide with steps."""
         return h
@@ -93,6 +102,10 @@ class EventClock:
     def done(self) -> bool:
         """Whether s has reached the end."""
         return self.s >= self._until
+
+    def coming(self, most: int) -> list[float]:
+        """Return nothing: the length of a step is known only when the one before has been taken."""
+        return []
 
     def reach(self, h: float) -> float:
         """Step length up to the next event at most; a negligible remainder is added to the step."""

@@ -127,7 +127,7 @@ class Flow(Copyable):
             ``{"name": "log", "per_decade": 8}``, ``{"name": "at", "s": [1.0, 5.0]}``: see
             :mod:`wgflow.flow.schedule`. By default one step, or with varying steps a hundredth of ``until``.
         on_step : callable, optional
-            Called with step and s after every step. May raise, to stop.
+            Called with step and s after every step, of small problems for some steps together. May raise, to stop.
 
         Yields
         ------
@@ -221,6 +221,10 @@ class Flow(Copyable):
             if clock.done:
                 return
             begin = False
+            if stepper.farthest and (coming := clock.coming(stepper.farthest)):
+                for _ in range(stepper.leap(coming, h)):
+                    clock.tick(h)
+                    yield clock.step, clock.s
             taken = stepper.advance(clock.reach(h))
             cut_short = taken.h < h and taken.h == clock.reach(h)  # by the next frame, not by the rule
             h = max(taken.then, h) if cut_short else taken.then

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from wgflow.base.energy_balance import ROUNDING, EnergyBalance
-from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame, Index
 from wgflow.base.user_objects import is_builtin
 from wgflow.energy import Energy
 from wgflow.flow import integrators
+from wgflow.flow.divergence import diverged, escaped
 from wgflow.flow.integrators import Tableau
 from wgflow.flow.operators import Move, Operator, apply
 from wgflow.flow.stepsize import Constant, StepRule, Taken, Trial, checked
@@ -114,6 +114,7 @@ class HostStepper:
     """
 
     lookahead = 0  # events (steps or frames) for which the loop may go on before it yields a frame that was begun
+    farthest = 0  # steps of a leap at most; with 0 it is never called
 
     def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         self._dynamics, self._rho, self._switched = dynamics, rho, switched
@@ -163,6 +164,10 @@ class HostStepper:
         if whole is not None:
             self._good = State(at, rho, whole[0], dissipation, self._switched, self._account(at, whole[0]))
         self._at, self._used = at, used
+
+    def leap(self, times: list[float], h: float) -> int:
+        """Take steps of length h that end at these flow times without a frame; returns how many were taken."""
+        return 0
 
     def frame(self) -> Callable[[], Frame]:
         """Begin a frame of the state evaluated last; the returned function waits for it, or raises DivergenceError."""
@@ -323,7 +328,7 @@ def make_stepper(
     balance : EnergyBalance
         Balance of the steps so far, which is continued if the flow has one.
     """
-    from wgflow.flow import stepper_in_place
+    from wgflow.flow import stepper_in_place, stepper_leap
     from wgflow.flow.stepper_device import DeviceStepper, unsupported
 
     gpu: Any = dynamics.energy.kernel
@@ -335,37 +340,6 @@ def make_stepper(
     if stepper_in_place.suits(dynamics, rho):
         with contextlib.suppress(LookupError):
             return stepper_in_place.InPlaceStepper(dynamics, rho, switched, balance)
+    if stepper_leap.suits(dynamics):
+        return stepper_leap.LeapingStepper(dynamics, rho, switched, balance)
     return HostStepper(dynamics, rho, switched, balance)
-
-
-def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:
-    """Error of an energy or a velocity that is not finite.
-
-    Parameters
-    ----------
-    at : Moment
-        Where it was found.
-    first : float
-        The rule's first step length.
-    good : Frame or None
-        The last state at which both were finite; None at the start.
-    """
-    if good is None:
-        return DivergenceError(
-            f"the energy or a velocity is not finite at the start (step {at.step}); check the initial measure, "
-            "and a block of your own with wgflow.check_block"
-        )
-    return DivergenceError(
-        f"the flow diverged at step {at.step} (s = {at.s:g}): the energy or a velocity is not finite; "
-        f"try a smaller step than {first:g}",
-        good,
-    )
-
-
-def escaped(at: Moment, first: float, good: Frame | None) -> DivergenceError:
-    """Error of a particle that diverged in the step that begins at a moment; arguments as for :func:`diverged`."""
-    return DivergenceError(
-        f"the flow diverged in step {at.step} (s = {at.s:g}): a particle is no longer finite; "
-        f"try a smaller step than {first:g}",
-        good,
-    )

@@ -8,19 +8,23 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.errors import DivergenceError
-from wgflow.base.types import Array, Frame
+from wgflow.base.types import Frame
 from wgflow.energy import Energy
+from wgflow.flow.divergence import diverged
 from wgflow.flow.integrators import EULER, Estimate
-from wgflow.flow.stepper import Dynamics, Moment, diverged
+from wgflow.flow.stepper import Dynamics, Moment
 from wgflow.flow.stepsize import Constant, Taken, Trial
 from wgflow.model.depth import Layers, Shallow
 from wgflow.model.particles import Particles
+
+if TYPE_CHECKING:
+    from wgflow.kernels.cpu.leap import Moves
 
 
 def suits(dynamics: Dynamics, rho: Particles) -> bool:
@@ -53,7 +57,8 @@ class InPlaceStepper:
         move = kernel.mover(net, self._theta, -self._length * self._mobility)
         if move is None:
             raise LookupError
-        self._move: Callable[[], tuple[float, Array]] = move
+        self._move: Moves = move
+        self.farthest = move.most if move.most > 1 else 0
         self._rounding = ROUNDING[dynamics.energy.dtype]
         self._before: tuple[float, float] | None = None  # energy and dissipation at the start of the last step
         self._good: Frame | None = None
@@ -62,22 +67,42 @@ class InPlaceStepper:
     def evaluate(self, at: Moment, record: bool, last: bool) -> None:
         """Compute the energy and the velocity at the state, of which a copy is kept if a frame is due, and move on."""
         theta = self._theta.copy() if record else None
-        with np.errstate(over="ignore", invalid="ignore"):
-            energy, squares = self._move()
-            dissipation = float(self._start.mass[0] * (self._mobility @ squares))
+        ((energy, dissipation),) = self._moved(1)
         # The sum of squares overflows before the velocity does, and the parameters have moved by then.
         if not (math.isfinite(energy) and (math.isfinite(dissipation) or np.isfinite(self._theta).all())):
             raise self._diverged(at)
-        if self._before is not None:
-            start, dissipated = self._before[0], self._length * self._before[1]
-            self._balance = self._balance.after(start, energy, 0.0, dissipated, at.s, False, self._rounding)
-        self._before = energy, dissipation
-        self._times.append(at.s)
+        self._account(energy, dissipation, at.s)
         if theta is not None:
             theta.setflags(write=False)
             state = (theta, self._start.tau, self._start.mass)
             self._good = Frame(at.step, at.s, *state, energy, dissipation, self._switched, at.h, balance=self._balance)
             self._times = [at.s]
+
+    def leap(self, times: list[float], h: float) -> int:
+        """Take the steps that end at these flow times; returns how many were taken."""
+        before = self._theta.copy()
+        states = self._moved(len(times))
+        if not np.isfinite(states).all():  # single steps find where the flow diverges
+            self._theta[:], self.farthest = before, 0
+            return 0
+        for (energy, dissipation), s in zip(states, times, strict=True):
+            self._account(energy, dissipation, s)
+        return len(times)
+
+    def _moved(self, steps: int) -> list[tuple[float, float]]:
+        """Move the particles; energy and dissipation before each step."""
+        with np.errstate(over="ignore", invalid="ignore"):
+            energies, squares = self._move(steps)
+            dissipations = [float(self._start.mass[0] * (self._mobility @ row)) for row in squares]
+        return list(zip(energies.tolist(), dissipations, strict=True))
+
+    def _account(self, energy: float, dissipation: float, s: float) -> None:
+        """Energy balance up to the state at this flow time."""
+        if self._before is not None:
+            start, dissipated = self._before[0], self._length * self._before[1]
+            self._balance = self._balance.after(start, energy, 0.0, dissipated, s, False, self._rounding)
+        self._before = energy, dissipation
+        self._times.append(s)
 
     def frame(self) -> Callable[[], Frame]:
         """Begin a frame of the state evaluated last."""

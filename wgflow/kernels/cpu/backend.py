@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any, cast
 
 import numpy as np
@@ -15,11 +14,13 @@ from wgflow.kernels.cpu import motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
 from wgflow.kernels.cpu.grouped import GroupedPasses, Sizes
+from wgflow.kernels.cpu.leap import Leap, Motion, Moves, most_steps
 from wgflow.kernels.cpu.threads import available_threads
 from wgflow.kernels.cpu.wide import WidePasses, in_order, moves_well, suits
 from wgflow.model.blocks import Ridge, Unfolding
-from wgflow.model.depth import Network
+from wgflow.model.depth import Network, Transpose
 from wgflow.model.losses import LOSSES
+from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 
 
@@ -109,12 +110,11 @@ class Cpu:
         output, first, slope = self._grouped.gradient(net, units, samples)
         return self._folded(output, first, slope, batch)
 
-    def mover(self, net: Network, theta: Array, factor: Array) -> Callable[[], tuple[float, Array]] | None:
-        """Function that moves parameters in place by factor, (P,), times d_theta g_e, once a call.
+    def mover(self, net: Network, theta: Array, factor: Array) -> Moves | None:
+        """What moves parameters in place by factor, (P,), times d_theta g_e.
 
-        It returns E and the sums over the particles of (d_theta g_e)**2, (P,), both before the move. None where no pass
-        computes all this at once: it needs wide layers or one small one, units that are plain parameters in double
-        precision, and as many entries as particles, in their order.
+        None where no pass computes all this at once: it needs wide layers or one small one, units that are plain
+        parameters in double precision, and as many entries as particles, in their order.
 
         Parameters
         ----------
@@ -129,14 +129,39 @@ class Cpu:
         good = moves_well(net, self._samples.start.shape[1]) and in_order(net, len(theta))
         if not plain or not good or self._model.coordinate:
             return None
-        move = self._wide.move(net, theta, self._samples, factor)
+        mover = self._wide.mover(net, theta, self._samples, factor)
+        return Moves(mover, self._steps_at_most(net) if mover.at_once else 1, self._mean_losses)
 
-        def moved() -> tuple[float, Array]:
-            self._check_own()
-            output, squares = move()
-            return self._mean_loss(output, None), squares
+    def leap(self, rho: Particles, net: Network, transpose: Transpose, motion: Motion) -> Leap | None:
+        """Steps of a flow, many in one call, with the bits of single ones; None where calls take little of the time.
 
-        return moved
+        Parameters
+        ----------
+        rho : Particles
+            A measure of the flow.
+        net, transpose : Network, Transpose
+            Its layers.
+        motion : Motion
+            How it moves.
+        """
+        if not self._plain or self._model.coordinate or self._is_wide(net, self._samples):
+            return None
+        most = self._steps_at_most(net)
+        serial = self._grouped.serial(net, rho.theta.shape[1], self._samples) if most > 1 else None
+        return None if serial is None else Leap(rho, net, transpose, motion, *serial, most, self._mean_losses)
+
+    def _steps_at_most(self, net: Network) -> int:
+        """Steps of one call at most."""
+        width, samples = self._samples.start.shape
+        return most_steps(len(net.particle), width, samples, len(self.problem.readout))
+
+    def _mean_losses(self, outputs: Array) -> Array:
+        """Energies, (steps,), from outputs, (steps, M, K)."""
+        self._check_own()
+        steps, samples, _ = outputs.shape
+        losses = self.problem.loss.value(outputs.reshape(steps * samples, -1), np.tile(self.problem.y, (steps, 1)))
+        energies: Array = np.add.reduce(losses.reshape(steps, samples), axis=1) / samples
+        return energies
 
     def _check_own(self) -> None:
         """Compiled code of an activation of the user's must not be older than what it reads."""

@@ -41,16 +41,35 @@ def wide_kernels(dtype: str) -> Any:
         from wgflow.kernels.cpu import wide_layers
 
         types = _Types(dtype)
-        row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
-        wide = types.group(arguments.Wide, int64[::1], int64[::1], row, row, *[int64] * 7)
-        shared = types.group(arguments.Shared, int64, matrix, matrix, cube, matrix, matrix, matrix, row, matrix)
-        work = types.group(arguments.Work, matrix, row)
+        row, matrix = types.real[::1], types.real[:, ::1]
+        wide, shared, work = types.wide()
         return _compile({
             wide_layers.prepare: void(wide, types.samples, shared, int64[::1]),
             wide_layers.wide_pass: void(
                 wide, types.model, types.samples, shared, work, int64[::1], matrix, row, row
             ),
         })  # fmt: skip
+
+
+@functools.cache
+def wide_step_kernels(dtype: str) -> Any:
+    """Function ``wide_steps`` for one precision, and the ``addresses`` that it calls."""
+    wide_pass = wide_kernels(dtype)
+    with cache.exclusive():
+        from numba import int64, void
+
+        from wgflow.kernels.cpu import wide_steps
+        from wgflow.kernels.cpu.flags import EXACT
+
+        types = _Types(dtype)
+        wide, shared, work = types.wide()
+        row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
+        signature = void(
+            int64, int64, wide, types.model, types.samples, shared, work, int64[::1], row, matrix, cube, cube
+        )
+        kernels = _compile({wide_steps.wide_steps: signature}, EXACT)
+    addresses = _address(wide_pass.prepare), _address(wide_pass.wide_pass)
+    return SimpleNamespace(wide_steps=kernels.wide_steps, addresses=addresses)
 
 
 @functools.cache
@@ -72,6 +91,55 @@ def motion_kernels() -> Any:
         }, EXACT)  # fmt: skip
 
 
+@functools.cache
+def step_kernels(dtype: str) -> Any:
+    """Function ``euler_steps`` for one precision, and the ``addresses`` that it calls."""
+    evaluation, motion = ridge_kernels(dtype), motion_kernels()
+    with cache.exclusive():
+        from numba import bool_, float64, int64, types, void
+
+        from wgflow.kernels.cpu import euler_steps
+        from wgflow.kernels.cpu.flags import EXACT
+
+        real = _Types(dtype).real
+        row, matrix, cube = real[::1], real[:, ::1], real[:, :, ::1]
+        numbers, index, place = float64[::1], int64[::1], float64[:, ::1]
+        start = int64, matrix, matrix, matrix, matrix, int64, int64, real, *[int64] * 4
+        model = (
+            *start,
+            int64[:, ::1],
+            cube,
+            cube,
+            matrix,
+            matrix,
+            row,
+            matrix,
+            matrix,
+            cube,
+            cube,
+            matrix,
+            numbers,
+            place,
+        )
+        kinds: list[Any] = [
+            [int64] * 4, int64, bool_, bool_, bool_, float64, [index, index, numbers], model, [numbers, numbers, bool_],
+            [numbers] * 5, [place, numbers, place, numbers], [*[numbers] * 7, index, bool_[::1]],
+            [cube, numbers, index, index],
+        ]  # fmt: skip
+        group: Any = types.Tuple
+        signature = void(*(group(kind) if isinstance(kind, list | tuple) else kind for kind in kinds))
+        kernels = _compile({euler_steps.euler_steps: signature}, EXACT)
+    called = evaluation.evaluate, motion.gather, motion.dissipate, motion.move
+    return SimpleNamespace(euler_steps=kernels.euler_steps, addresses=tuple(map(_address, called)))
+
+
+def _address(function: Any) -> int:
+    """Address of a function that was compiled for one signature, for as long as the process lives."""
+    (code,) = function.overloads.values()
+    address: int = code.library.get_pointer_to_function(code.fndesc.llvm_func_name)
+    return address
+
+
 class _Types:
     """Numba's types of the arguments that kernels share."""
 
@@ -88,6 +156,17 @@ class _Types:
         from numba import types
 
         return types.Array(kind, dimensions, "C", readonly=True)
+
+    def wide(self) -> tuple[Any, Any, Any]:
+        """A network of wide layers, and memory that its threads share or own."""
+        from numba import int64
+
+        row, matrix, cube = self.real[::1], self.real[:, ::1], self.real[:, :, ::1]
+        return (
+            self.group(arguments.Wide, int64[::1], int64[::1], row, row, *[int64] * 7),
+            self.group(arguments.Shared, int64, matrix, matrix, cube, matrix, matrix, matrix, row, matrix),
+            self.group(arguments.Work, matrix, row),
+        )
 
     def group(self, kind: Any, *fields: Any) -> Any:
         """A named tuple."""

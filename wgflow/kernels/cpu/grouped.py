@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from wgflow.kernels.cpu.threads import run_ranges
 from wgflow.model.depth import Network
 
 _SERIAL = 300_000  # operations below which a second thread costs more than it saves
+_TINY = 2**18  # units times samples times D up to which steps without calls from Python gain more than threads do
 _GROUPS = 16  # groups that one thread takes at a time, to stack parameters or to sum over the chunks
 _PIECE = 64  # entries of a piece of one wide layer at most; a piece has no triangle
 _ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
@@ -122,6 +123,19 @@ class GroupedPasses:
     def gradient(self, net: Network, units: Array, samples: Samples) -> tuple[Array, Array, Array]:
         """Outputs, g_e, (E,), and d_theta g_e, (E, P)."""
         return self._run(net, units, samples, True)
+
+    def serial(self, net: Network, parameters: int, samples: Samples) -> tuple[int, tuple[Any, ...]] | None:
+        """Samples of a chunk, and arguments of the kernel from ``width`` on, in arrays of their own.
+
+        None if several threads are worth waking.
+        """
+        count, entries = samples.start.shape[1], len(net.particle)
+        table, division = self._plan(net, count, True)
+        if self._threads > 1 and entries * count * self._width > _TINY:
+            return None
+        arrays = BufferPool(self._dtype).lend((*division.stack, *division.scratch, *division.parts)).arrays
+        results = np.empty((count, self._outputs), self._dtype), np.empty(entries), np.empty((entries, parameters))
+        return division.chunks.size, (self._width, *samples, *self._model, table, *arrays, *results)
 
     def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
         """Stack the parameters, pass all chunks of samples, each with its own partial sums, and add these up."""

@@ -78,21 +78,15 @@ class WidePasses:
             output = plan.ready(arrays)(first, slope.reshape(-1))
         return output, first.astype(np.float64, copy=False), slope.astype(np.float64, copy=False)
 
-    def move(self, net: Network, units: Array, samples: Samples, factor: Array) -> Callable[[], Moved]:
-        """Function that moves the units in place by factor, (P,), times d_theta g_e, once a call.
+    def mover(self, net: Network, units: Array, samples: Samples, factor: Array) -> Mover:
+        """What moves the units in place by factor, (P,), times d_theta g_e.
 
         Unit e is entry e of the network; parameters are in the kernel's precision, contiguous and writable.
         """
-        unused, plan = np.empty(1, self._dtype), self._plan(net, units, samples, True, True)
-        with BufferPool(self._dtype).arrays(*plan.shapes) as arrays:
-            run, shared = plan.ready(arrays), plan.shared(arrays)
-        shared.factor.reshape(_REPEAT, -1)[:] = factor
-        squares = shared.squares.reshape(-1, len(factor))
-
-        def moved() -> Moved:
-            return Moved(run(unused, unused), squares.sum(axis=0))
-
-        return moved
+        plan = self._plan(net, units, samples, True, True)
+        arrays = BufferPool(self._dtype).lend(plan.shapes).arrays
+        plan.shared(arrays).factor.reshape(_REPEAT, -1)[:] = factor
+        return Mover(plan, arrays, len(factor))
 
     def _plan(self, net: Network, units: Array, samples: Samples, gradient: bool, move: bool) -> _Plan:
         count, (entries, parameters) = samples.start.shape[1], units.shape
@@ -130,10 +124,41 @@ class WidePasses:
 
 
 class Moved(NamedTuple):
-    """Outputs before a move, (M, K), and sum_e (d_theta g_e)**2 there, (P,)."""
+    """Outputs before a move, (M, K), and sum_e (d_theta g_e)**2 there, (P,); of several moves, a row for each."""
 
     output: NDArray[Any]
     squares: Array
+
+
+class Mover:
+    """Moves units in place, again and again.
+
+    Attributes
+    ----------
+    at_once : bool
+        Whether several moves can be made in one call, by one thread.
+    """
+
+    def __init__(self, plan: _Plan, arrays: list[NDArray[Any]], parameters: int) -> None:
+        self._plan, self._arrays, self._parameters = plan, arrays, parameters
+        self._shared, self._unused, self._run = plan.shared(arrays), arrays[0].reshape(-1)[:1], plan.ready(arrays)
+        self.at_once = plan.threads == 1
+
+    def move(self) -> Moved:
+        """Move the units once."""
+        output = self._run(self._unused, self._unused)
+        return Moved(output, self._shared.squares.reshape(-1, self._parameters).sum(axis=0))
+
+    def several(self, steps: int) -> Moved:
+        """Move the units some times, with the same bits."""
+        plan, (pieces, row), dtype = self._plan, self._shared.squares.shape, self._unused.dtype
+        kernels, size = compiled.wide_step_kernels(plan.precision), (plan.wide.samples, plan.outputs)
+        outputs, squares = np.empty((steps, *size), dtype), np.empty((steps, pieces, row), dtype)
+        kernels.wide_steps(
+            *kernels.addresses, plan.wide, plan.model, plan.samples, self._shared, plan.works(self._arrays)[0],
+            np.empty(_COUNTERS, np.int64), self._unused, np.empty(size, dtype), outputs, squares,
+        )  # fmt: skip
+        return Moved(outputs, squares.reshape(steps, -1, self._parameters).sum(axis=1))
 
 
 class _Plan(NamedTuple):
@@ -151,10 +176,13 @@ class _Plan(NamedTuple):
     def shared(self, arrays: list[NDArray[Any]]) -> Shared:
         return Shared(self.height, *arrays[:_SHARED])
 
+    def works(self, arrays: list[NDArray[Any]]) -> list[Work]:
+        own = arrays[_SHARED:]
+        return [Work(*own[2 * thread : 2 * thread + 2]) for thread in range(self.threads)]
+
     def ready(self, arrays: list[NDArray[Any]]) -> Callable[[NDArray[Any], NDArray[Any]], NDArray[Any]]:
         """Function that runs it in arrays of these shapes, with g and its gradient as outputs; returns (M, K)."""
-        shared, own, kernels = self.shared(arrays), arrays[_SHARED:], compiled.wide_kernels(self.precision)
-        works = [Work(*own[2 * thread : 2 * thread + 2]) for thread in range(self.threads)]
+        shared, works, kernels = self.shared(arrays), self.works(arrays), compiled.wide_kernels(self.precision)
         counters, size = np.empty(_COUNTERS, np.int64), (self.wide.samples, self.outputs)
 
         def run(first: NDArray[Any], slope: NDArray[Any]) -> NDArray[Any]:
