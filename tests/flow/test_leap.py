@@ -59,7 +59,7 @@ def same(a, b):
     return numbers[0] == numbers[1] and all(np.array_equal(getattr(a, n), getattr(b, n)) for n in ("theta", "tau"))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=30)
 @given(
     seed=st.integers(0, 2**32),
     depth=st.sampled_from(["gaps", "shallow", {"name": "layers", "layers": 3}]),

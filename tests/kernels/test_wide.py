@@ -96,10 +96,23 @@ def test_a_move_is_the_gradient_times_a_factor():
     kernel = wgflow.Energy(problem).kernel
     energy, _, slope = kernel.gradient(net, theta)
     factor, moved = np.linspace(-1.0, 1.0, theta.shape[1]), theta.copy()
-    before, squares = kernel.mover(net, moved, factor)()
+    (before,), (squares,) = kernel.mover(net, moved, factor)()
     assert before == energy
     close(moved, theta + factor * slope, 1e-15)
     close(squares, (slope**2).sum(axis=0), 1e-14)
+
+
+def test_several_moves_in_one_call_are_those_of_single_ones():
+    problem, net, theta = draw(0, [30, 20], 10, 4, 2)
+    kernel, factor = wgflow.Energy(problem, threads=1).kernel, np.linspace(-0.1, 0.1, theta.shape[1])
+    together, one_by_one = theta.copy(), theta.copy()
+    energies, squares = kernel.mover(net, together, factor)(5)
+    single = kernel.mover(net, one_by_one, factor)
+    for k in range(5):
+        (energy,), (row,) = single()
+        assert energy == energies[k]
+        np.testing.assert_array_equal(row, squares[k])
+    np.testing.assert_array_equal(together, one_by_one)
 
 
 @pytest.mark.parametrize(
