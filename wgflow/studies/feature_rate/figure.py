@@ -13,9 +13,10 @@ from wgflow.report import style
 from wgflow.report.figure import Plan, Result, figure
 from wgflow.report.wording import interval
 from wgflow.stats.convergence_rates import Estimate
-from wgflow.studies.feature_rate.reduce import Gaps, gaps, rows
+from wgflow.studies.feature_rate.reduce import Gaps, envelope, gaps, rows
 from wgflow.studies.requirements import observes, only_varies, unmet
 from wgflow.study.tables import NetworkTable
+from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
 VARIED = (
     "flow.integrator", "flow.step", "network.method", "network.start", "particles.count", "seed",
@@ -63,38 +64,49 @@ def _architecture(network: NetworkTable | None) -> Spec:
 )  # fmt: skip
 def feature_rate(found: list[Gaps]) -> Result:
     """Distance of gradient descent to the flow against m and against the learning rate, with exponents."""
+    theory = {
+        "resnet": "Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7: the largest distances are O(m^-1/2 + eta)",
+        "dnn": "Fang, Lee, Yang and Zhang 2021, Theorem 33, for the loss alone: O(m^-1/2 + eta)",
+    }[found[-1].kind]
     caption = (
-        "At the last flow time, root mean squares over seeds with 95% intervals. Left: gradient descent on m units "
-        "from minimum-norm weights against the flow of a larger ensemble of ideal particles whose first units have the "
-        "same v_1 and the same Gaussian numbers; lines: C m^-r. Middle: the largest distance of a feature over units "
-        "and points, with the envelope sqrt(log m / m). Right: gradient descent against the flow of the same m units, "
-        "by learning rate. Theory (Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7): O(m^-1/2 + eta) up to "
-        "logarithms."
+        f"{KIND_NAMES[found[-1].kind]}. Left: root mean squares over seeds, units and points with 95% intervals at the "
+        "last flow time; gradient descent on m units from minimum-norm weights against the flow of a larger ensemble "
+        "of ideal particles whose first units have the same v_1 and the same Gaussian numbers; lines: C m^-r. Middle: "
+        "largest distance over units or pairs of units, points and recorded flow times, mean over seeds, for the m "
+        "whose units are all on file. Right: root mean squares against the flow of the same m units, by learning "
+        f"rate. Theory ({theory}, up to logarithms)."
     )
     return Result(_rates_said(found), caption, lambda: _draw_rates(found), {"feature_rate": list(rows(found))})
 
 
 def _rates_said(found: Sequence[Gaps]) -> str:
     last = found[-1]
-    units = last.by_units | {name: one for name, one in found[0].by_units.items() if name == "epsilon"}
-    units = {"epsilon_1 at the start" if name == "epsilon" else name: one for name, one in units.items()}
-    text = f"At s = {last.s:g} gradient descent {_nears(units, 'm^-')}"
+    text = f"{KIND_NAMES[last.kind]}: at s = {last.s:g} the rms distance of gradient descent to the flow "
+    text += _falls(last.by_units, "m^-")
     if last.by_rate:
-        text += f"; at m = {last.m} it {_nears(last.by_rate, 'eta^')}"
+        text += f"; at m = {last.m} it {_falls(last.by_rate, 'eta^')}"
+    largest = last.largest | {"epsilon_1 at the start": found[0].largest["epsilon"]} if last.largest else {}
+    if largest:
+        sizes = last.largest["loss"].sizes
+        root, log = (f"m^-{envelope(sizes, power):.2f}" for power in (0.5, 1.0))
+        text += (
+            f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
+            f"recorded times {_falls(largest, 'm^-')}; √(log m/m) falls like {root} there, log m/√m like {log}"
+        )
     least = float(np.min([each.eigenvalue for each in found]))
     if not np.isfinite(least):
         return f"{text}."
-    return f"{text}. No layer's Gram matrix has an eigenvalue below {least:.2g}."
+    return f"{text}. No layer's Gram matrix has an eigenvalue below {least:.2g} at the recorded times."
 
 
-def _nears(found: dict[str, Estimate], letter: str) -> str:
-    """Quantities in which descent approaches the flow with a rate, and those without one."""
+def _falls(found: dict[str, Estimate], letter: str) -> str:
+    """Quantities whose distance falls at a fitted rate, and those without one."""
     near = [f"{name} like {letter}{interval(*one.rate[:3])}" for name, one in found.items() if one.rate]
     rest = [f"{name} ({one.rate.reason})" for name, one in found.items() if not one.rate]
-    parts = [f"nears the flow in {', '.join(near)}"] if near else []
+    parts = [f"falls in {', '.join(near)}"] if near else []
     if rest:
-        parts.append(f"{'' if near else 'nears the flow '}at no fitted rate in {', '.join(rest)}")
-    return ", ".join(parts)
+        parts.append(f"has no fitted rate in {', '.join(rest)}")
+    return " and ".join(parts)
 
 
 def _draw_rates(found: Sequence[Gaps]) -> Figure:
@@ -102,16 +114,17 @@ def _draw_rates(found: Sequence[Gaps]) -> Figure:
     last = found[-1]
     _powers(left, last.by_units, "units of a layer $m$", 0.5, "$m^{-1/2}$")
     left.set_title("More units: nearer to the flow as $m^{-1/2}$?")
-    sizes = np.array(next(iter(last.by_units.values())).sizes, float)
-    middle.plot(sizes, last.largest, "o", color=style.COLOURS[2], ms=5)
-    envelope = np.sqrt(np.log(sizes) / sizes)
-    if (last.largest > 0).all():
-        scale = np.exp(np.mean(np.log(last.largest / envelope)))
-        middle.plot(sizes, scale * envelope, color=style.GREY, lw=1.2, ls=(0, (4, 3)))
-    style.log_ticks(middle)
-    style.particle_axis(middle, [int(size) for size in sizes], "units of a layer $m$")
-    middle.set(ylabel="largest distance of a feature")
-    middle.set_title(r"Even the farthest, like $\sqrt{\log m/m}$?")
+    if last.largest:
+        _powers(middle, last.largest, "units of a layer $m$", 0.5, "$m^{-1/2}$")
+        sizes = np.array(next(iter(last.largest.values())).sizes, float)
+        first = next(iter(last.largest.values())).value[0]
+        shape = np.log(sizes) / np.sqrt(sizes)
+        middle.plot(sizes, 1.6 * first * shape / shape[0], color=style.GREY, lw=1.1, ls=":", label=r"$\log m/\sqrt{m}$")
+        middle.legend(fontsize=9.5, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), columnspacing=1.0)
+        middle.set(ylabel="largest distance")
+    else:
+        style.empty_panel(middle, "no m whose units are all on file")
+    middle.set_title("The farthest too, up to logarithms?")
     if last.by_rate:
         _powers(right, last.by_rate, r"1 / learning rate $\eta$", 1.0, r"$\eta$")
         right.set_title(r"Smaller steps: nearer as $\eta$?")

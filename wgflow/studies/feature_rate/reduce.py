@@ -1,13 +1,14 @@
 """Distances between gradient descent on m units and the neural feature flow.
 
-Fang, Lee, Yang and Zhang (COLT 2021), Theorems 6 and 7: gradient descent on m units with learning rate eta stays within
-O(m**(-1/2) + eta) of the flow, up to logarithms, in weights, features and loss, when its units start as the flow's
-particles do.
+Fang, Lee, Yang and Zhang (COLT 2021), Theorems 6 and 7 for a Res-Net: with probability 1 - delta the suprema over steps
+k, units i, j and points of the distances of weights and features, and over k of that of the loss, are O(m**(-1/2) +
+eta) up to logarithms when units start as the flow's particles do. Theorem 33 says so of the loss of a DNN.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -27,8 +28,8 @@ class Parts(NamedTuple):
 
     Attributes
     ----------
-    inner, alpha, beta : ndarray (n, d), (n, (L - 1) N), (n, L N)
-        Their v_1 and their features.
+    inner, alpha, beta, outer : ndarray (n, d), (n, (L - 1) N), (n, L N), (n,)
+        Their v_1, their features and their v_(L+1).
     among : ndarray (L - 1, n, n)
         Weights among them, target unit first.
     """
@@ -37,6 +38,7 @@ class Parts(NamedTuple):
     alpha: Array
     beta: Array
     among: Array
+    outer: Array
 
 
 class Run(NamedTuple):
@@ -44,7 +46,7 @@ class Run(NamedTuple):
 
     Attributes
     ----------
-    units, step, method, start, seed : int, float, str, str, int
+    units, step, method, start, seed, kind : int, float, str, str, int, str
         m, h, and what its study says.
     parts : list of Parts
         First units at each time.
@@ -57,6 +59,7 @@ class Run(NamedTuple):
     method: str
     start: str
     seed: int
+    kind: str
     parts: list[Parts]
     outputs: Array
     energy: Array
@@ -72,24 +75,29 @@ class Gaps(NamedTuple):
         Flow time.
     by_units : dict of str to Estimate
         Rms distance of gradient descent on m units to the reference's flow, against m: of the weights v_2..v_L, of the
-        features alpha, of the outputs and of the loss; at the start also ``epsilon``, Definition 5's largest difference
-        of those weights over 1 + |Theta_i| + |Theta_j|.
-    largest : ndarray (n,)
-        Largest distance of a feature over units and points, mean over seeds, against m.
+        features alpha, of the outputs and of the loss.
+    largest : dict of str to Estimate
+        What Theorem 6 bounds, mean over seeds, against the m whose units are all on file: largest distance over units
+        (or pairs of units), points and the times recorded up to s, of the ``weights`` v_1..v_(L+1), of the ``features``
+        alpha and beta and of the ``loss``; at the start ``epsilon`` instead, Definition 5's largest difference of
+        v_2..v_L over 1 + |Theta_i| + |Theta_j|.
     by_rate : dict of str to Estimate
         Rms distance of gradient descent to the flow of the same m units, against 1/h; none without such members.
     m : int
         Their m.
     eigenvalue : float
         Least eigenvalue of any layer's Gram matrix, of all networks.
+    kind : str
+        Of the networks.
     """
 
     s: float
     by_units: dict[str, Estimate]
-    largest: Array
+    largest: dict[str, Estimate]
     by_rate: dict[str, Estimate]
     m: int
     eigenvalue: float
+    kind: str
 
 
 def gaps(work: Workspace) -> list[Gaps]:
@@ -113,17 +121,16 @@ def gaps(work: Workspace) -> list[Gaps]:
         times = trajectory.series("s")
     flows = {(run.seed, run.units): run for run in found if run.method == "flow" and run.start != "ideal"}
     out = []
+    pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
+    limit = references[seeds[0]].units
+    complete = sum(len(run.parts[0].outer) == run.units for run, _ in pairs[0])
+    whole = [row[:complete] for row in pairs]  # a supremum wants all units, of which wide networks keep the first alone
     for t, s in enumerate(times):
-        pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
-        limit = references[seeds[0]].units
         by_units = _estimates(pairs, t, sizes, f"units {s!r}", limit)
-        if not t:
-            squares = np.array([[_epsilon(a, b) ** 2 for a, b in row] for row in pairs])
-            by_units["epsilon"] = estimate(sizes, len(seeds), rates.rms(squares), "epsilon")
-        largest = np.mean([[_largest(a, b, t) for a, b in row] for row in pairs], axis=0)
+        largest = _largest(whole, t, sizes[: len(whole[0])], f"largest {s!r}", limit)
         by_rate, m = _by_rate(fitted, flows, t, f"rate {s!r}") if t else ({}, 0)  # at the start there is none
         least = min(float(run.eigenvalues[t]) for run in found)
-        out.append(Gaps(float(s), by_units, largest, by_rate, m, least))
+        out.append(Gaps(float(s), by_units, largest, by_rate, m, least, fitted[0].kind))
     return out
 
 
@@ -181,12 +188,44 @@ def _difference(a: Run, b: Run, t: int) -> Parts:
         one.alpha[:n] - other.alpha[:n],
         one.beta[:n] - other.beta[:n],
         one.among[:, :n, :n] - other.among[:, :n, :n],
+        one.outer[:n] - other.outer[:n],
     )
 
 
-def _largest(a: Run, b: Run, t: int) -> float:
-    apart = _difference(a, b, t)
-    return float(max(np.abs(apart.alpha).max(), np.abs(apart.beta).max()))
+def _largest(
+    pairs: list[list[tuple[Run, Run]]], t: int, sizes: Sequence[float], name: str, limit: int
+) -> dict[str, Estimate]:
+    """Largest distances up to the recorded time t, by quantity, mean over seeds; at the start epsilon_1."""
+    if not sizes:
+        return {}
+    of: dict[str, Callable[[Run, Run], float]] = {"epsilon": _epsilon}
+    if t:
+        of = {quantity: partial(_supremum, quantity=quantity, t=t) for quantity in ("weights", "features", "loss")}
+    out = {}
+    for quantity, distance in of.items():
+        values = np.array([[distance(a, b) for a, b in row] for row in pairs])
+        nested = quantity == "loss"  # a mean over the reference's units, of which those compared are a part
+        reference = limit if nested else None
+        out[quantity] = estimate(sizes, len(pairs), rates.mean(values), f"{name} {quantity}", reference, nested)
+    return out
+
+
+def _supremum(a: Run, b: Run, quantity: str, t: int) -> float:
+    """Largest distance of weights, features or loss over units, points and the times recorded up to t."""
+    if quantity == "loss":
+        return float(np.abs(a.energy[: t + 1] - b.energy[: t + 1]).max())
+    apart = [_difference(a, b, k) for k in range(t + 1)]
+    parts = [(d.inner, d.among, d.outer) if quantity == "weights" else (d.alpha, d.beta) for d in apart]
+    return max(float(np.abs(array).max()) for arrays in parts for array in arrays)
+
+
+def envelope(sizes: Sequence[float], power: float) -> float:
+    """Exponent r of m**(-r) fitted to (log m)**power / sqrt(m) over sizes.
+
+    A maximum of m Gaussians of variance 1/m has power 1/2, one of products of two Gaussians 1; Theorem 6 hides powers.
+    """
+    x = np.log(sizes)
+    return float(-np.polyfit(x, power * np.log(x) - 0.5 * x, 1)[0])
 
 
 def _runs(work: Workspace) -> list[Run]:
@@ -199,20 +238,18 @@ def _runs(work: Workspace) -> list[Run]:
         table = study.network or NetworkTable()
         outputs, energy = trajectory.series("outputs")[:, :, 0], trajectory.series("energy")
         eigenvalues = trajectory.series("eigenvalues").min(axis=1)
-        run = Run(
-            study.count, study.flow.step, table.method, table.start, study.seed, parts, outputs, energy, eigenvalues
-        )
-        out.append(run)
+        about = (study.count, study.flow.step, table.method, table.start, study.seed, table.kind)
+        out.append(Run(*about, parts, outputs, energy, eigenvalues))
     return out
 
 
 def _parts(units: Array, inputs: int, points: int, layers: int) -> Parts:
     """Parts of the observable ``units``."""
     n = len(units)
-    alpha, beta, among, _ = np.split(
+    alpha, beta, among, outer = np.split(
         units[:, inputs:], np.cumsum([points * (layers - 1), points * layers, n * (layers - 1)]), axis=1
     )
-    return Parts(units[:, :inputs], alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0))
+    return Parts(units[:, :inputs], alpha, beta, np.moveaxis(among.reshape(n, layers - 1, n), 1, 0), outer[:, 0])
 
 
 def _mode(values: Sequence[Any]) -> Any:
@@ -222,6 +259,6 @@ def _mode(values: Sequence[Any]) -> Any:
 def rows(found: Sequence[Gaps]) -> Iterator[Spec]:
     """Exponents as plain JSON rows: in m and in the learning rate, by quantity and flow time."""
     for each in found:
-        for of, estimates in (("m", each.by_units), ("h", each.by_rate)):
+        for of, estimates in (("m", each.by_units), ("m, largest", each.largest), ("h", each.by_rate)):
             for quantity, one in estimates.items():
                 yield {"s": each.s, "of": of, "quantity": quantity} | one.rate.columns

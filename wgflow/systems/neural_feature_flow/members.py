@@ -122,6 +122,11 @@ class FeatureNetwork(System):
             lambda _, state: initial.spread(state.features), lambda setup: (setup.energy.network.layers - 1,)
         ),
         "units": _observable(_units, lambda setup: _first(setup).shape),
+        # [beta_L | v_(L+1)], whose convergence Theorem 8 assumes
+        "top": _observable(
+            lambda _, state: np.column_stack([state.features.beta[-1], state.weights.outer]),
+            lambda setup: (setup.energy.units, setup.energy.network.points + 1),
+        ),
         "eigenvalues": _observable(
             lambda setup, state: gram.smallest_eigenvalues(setup.energy.network, state.features),
             lambda setup: (setup.energy.network.layers,),

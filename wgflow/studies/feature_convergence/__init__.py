@@ -1,0 +1,1 @@
+"""Theorem 8 along runs of feature networks: its assumptions, its hypotheses and its conclusion."""

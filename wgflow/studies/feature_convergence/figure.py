@@ -1,0 +1,102 @@
+"""Hypotheses and conclusion of Theorem 8 along runs: changes over doubling windows, eigenvalues, loss."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+
+from wgflow.report import style
+from wgflow.report.figure import Plan, Result, TableText, figure
+from wgflow.report.wording import listed, number
+from wgflow.studies.feature_convergence.reduce import Run, panel, rows, runs
+from wgflow.studies.requirements import observes, unmet
+from wgflow.theory.assumption import Finding
+
+
+def resnets(plan: Plan) -> None:
+    """Theorem 8 is about Res-Nets."""
+    if any(planned.member.network and planned.member.network.kind != "resnet" for planned in plan.members):
+        raise unmet(plan.figure, "network.kind", "resnet", "dnn")
+
+
+@figure(
+    "feature_convergence", runs, system="neural_feature_flow", particles=False,
+    needs=(observes("top", "outputs", "eigenvalues"), resnets),
+    tables={
+        "feature_convergence": TableText("Changes over doubling windows"),
+        "feature_assumptions": TableText("Assumptions, condition by condition"),
+    },
+)  # fmt: skip
+def feature_convergence(found: list[Run]) -> Result:
+    """Changes of top features and last weights over doubling windows, eigenvalues, loss above its infimum."""
+    if not found:
+        return Result("No network has two frames.", "", lambda: style.empty_panel(style.panels(1)[1][0], "no frames"))
+    caption = (
+        "Left: largest change within windows [S/2, S] of flow time, measured from the state at S; full: sup over units "
+        "and points of β_L, dashed: mean over units of v_(L+1). Where they converge these tend to 0. Middle: smallest "
+        "eigenvalue of the Gram matrix of the top features, (1/m) Σ h₁(β_L) h₁(β_L)ᵀ. Right: mean loss above its "
+        "infimum, what Theorem 8 takes to 0. Fang, Lee, Yang and Zhang (2021), Theorem 8; suprema over m units bound "
+        "those over p from below."
+    )
+    tables = {"feature_convergence": list(rows(found)), "feature_assumptions": list(panel(found))}
+    return Result(_said(found), caption, lambda: _draw(found), tables)
+
+
+def _said(found: Sequence[Run]) -> str:
+    undecided = list(dict.fromkeys(name for run in found for name in _conditions(run, "not checked")))
+    text = " ".join(map(_of_run, found))
+    return text + (f" Neither proved nor refuted in some run: {listed(undecided)}." if undecided else "")
+
+
+def _of_run(run: Run) -> str:
+    text = f"{run.label}: at s = {run.s[-1]:g} the loss is {number(float(run.gap[-1]))} above its infimum"
+    text += " (the run diverged afterwards)" if run.diverged else ""
+    if run.windows:
+        last = run.windows[-1]
+        text += (
+            f"; from s = {last.low:g} to {last.high:g} β_L changes by up to {number(last.beta)} and v_(L+1) by up to "
+            f"{number(last.outer)} on average"
+        )
+    text += f"; no eigenvalue of the top features' Gram matrix is below {number(float(run.eigenvalue.min()))} at the "
+    refuted = _conditions(run, "refuted")
+    return text + f"{len(run.s)} times recorded. " + (f"Refuted: {listed(refuted)}." if refuted else "Nothing refuted.")
+
+
+def _conditions(run: Run, finding: Finding) -> list[str]:
+    return [
+        f"{condition.name} ({one.name.split(':')[0]})"
+        for one in run.verdicts
+        for condition in one.conditions
+        if condition.finding == finding
+    ]
+
+
+def _draw(found: Sequence[Run]) -> Figure:
+    figure, (left, middle, right) = style.panels(3, width=4.9, height=4.0)
+    for run, colour in zip(found, (style.COLOURS[k % len(style.COLOURS)] for k in range(len(found))), strict=True):
+        ends = [window.high for window in run.windows]
+        left.plot(ends, [window.beta for window in run.windows], "o-", color=colour, ms=4, lw=1.4)
+        left.plot(ends, [window.outer for window in run.windows], "o--", color=colour, ms=4, lw=1.2, mfc="none")
+        middle.plot(run.s, run.eigenvalue, color=colour, lw=1.4)
+        later = run.s > 0
+        right.plot(run.s[later], np.maximum(run.gap[later], 1e-16), color=colour, lw=1.4, label=run.label)
+    style.log_ticks(left)
+    style.particle_axis(left, sorted({window.high for run in found for window in run.windows}))
+    left.set(xlabel="end $S$ of the window $[S/2, S]$", ylabel="largest change")
+    middle.set(xlabel="flow time $s$", ylabel=r"smallest eigenvalue of $\hat K_L$")
+    if all((run.eigenvalue > 0).all() for run in found):
+        middle.set_yscale("log")
+    right.set(xlabel="flow time $s$", ylabel="loss above its infimum", xscale="log", yscale="log")
+    left.set_title("Do the top features converge?")
+    middle.set_title("Do they stay independent?")
+    right.set_title("Does the loss go to its infimum?")
+    keys = [
+        Line2D([], [], color=style.GREY, label=r"$\beta_L$, largest"),
+        Line2D([], [], color=style.GREY, ls="--", label=r"$v_{L+1}$, mean"),
+    ]
+    left.legend(handles=keys, fontsize=9.5)
+    right.legend(fontsize=9.5)
+    return figure
