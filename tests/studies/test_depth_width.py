@@ -1,5 +1,6 @@
 """The depth-and-width study, reduced: exponents that are known, controls, and what is refused."""
 
+import itertools
 import json
 
 import numpy as np
@@ -121,6 +122,8 @@ def test_clouds(work):
     for row in near:
         assert 0 <= row["conditional"] <= row["coupled"] * (1 + 1e-12)
         assert row["conditional"] <= row["largest"] * (1 + 1e-12)
+        assert row["largest_recorded"] >= row["largest"]
+        assert row["frames"] > 1
     for coupling, most in (("path", 20.0), ("independent", 1e9)):
         mine = [row for row in near if row["coupling"] == coupling and row["layers"] == 32]
         by_width = {row["per_layer"]: row["coupled"] for row in mine}
@@ -141,6 +144,27 @@ def test_a_coupled_distance_by_hand(work):
     with wgflow.Trajectory(path) as trajectory:
         theirs = trajectory[-1].theta.reshape(256, 256, -1)[[32, 96, 160, 224], 8:16]
     assert row["coupled"] == pytest.approx(np.sqrt(np.mean((mine - theirs) ** 2)))
+
+
+def test_the_largest_distance_over_recorded_times_by_hand(work):
+    """Layers of four particles, by all permutations."""
+    rows = [row for row in particle_distances.particle_distances(work) if "coupled" in row]
+    row = next(r for r in rows if (r["coupling"], r["layers"], r["per_layer"], r["part"]) == ("path", 4, 4, 1))
+    by_label = {member.label: member.path for member in work.members()}
+    (path,) = [member.path for member in work.members() if member.reference and "path" in member.label]
+    with (
+        wgflow.Trajectory(by_label["coupling=path, layers=4, per_layer=4, part=1"]) as mine,
+        wgflow.Trajectory(path) as theirs,
+    ):
+        assert row["frames"] == len(mine) == len(theirs)
+        squares = []
+        for one, other in zip(mine, theirs, strict=True):
+            twins = other.theta.reshape(256, 256, -1)[[32, 96, 160, 224], 4:8]
+            cost = (one.theta.reshape(4, 4, 1, -1) - twins[:, None]) ** 2
+            for layer in cost.mean(axis=-1):
+                best = min(np.mean(layer[range(4), order]) for order in itertools.permutations(range(4)))
+                squares.append(best)
+    assert row["largest_recorded"] == pytest.approx(np.sqrt(max(squares)))
 
 
 @pytest.mark.parametrize("name", ["depth_width", "depth_width_clouds"])

@@ -3,6 +3,7 @@
 W2^2(mu, nu) = min over couplings pi of int |x - y|**2 pi(dx, dy), between points (theta, scale * tau) or, depth by
 depth, between the conditional laws of theta: sup_t W2 is the d1 of Ding, Chen, Li and Wright (arXiv:2110.02926,
 Definition 4.1), and sqrt(int_0^1 W2^2 dt) the conditional distance of Barboni, Peyre and Vialard (arXiv:2403.12887).
+Their d2, the supremum over flow time too, is in :mod:`wgflow.theory.distances_along_flow`.
 """
 
 from __future__ import annotations

@@ -199,7 +199,9 @@ def distances(rows: list[Spec]) -> Result:
         "the two clouds, which forgets which is which (triangles): they coincide where no particle comes nearer to "
         "another's place than to its own. Against M_l at the largest L, against L at the largest M_l of the grid; "
         "grey: power 1/2. Right: L times the rms step of a particle from layer to layer, which stays as L grows where "
-        "particles run smoothly through depth; the reference is the last point."
+        "particles run smoothly through depth; the reference is the last point. The table has d1, the largest distance "
+        "of a layer, at the last flow time and the largest d1 of all recorded ones, a lower bound of d2, which is the "
+        "supremum over all flow times."
     )
     return Result(_finding_of_distances(rows), caption, lambda: _draw_distances(rows), {"depth_width_clouds": rows})
 

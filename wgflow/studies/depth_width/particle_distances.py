@@ -2,7 +2,7 @@
 
 The particles of a sub-sample start where the reference's do, so only the flow separates them: measured by the coupled
 distance, and by the conditional Wasserstein distance of the two ensembles, which ignores labels and is never larger.
-Ding, Chen, Li and Wright (arXiv:2110.02926), Definition 4.1 (d1); Barboni, Peyre and Vialard
+Ding, Chen, Li and Wright (arXiv:2110.02926), Definition 4.1 (d1 and d2); Barboni, Peyre and Vialard
 (arXiv:2403.12887) for the mean over depth.
 """
 
@@ -31,9 +31,11 @@ def particle_distances(work: Workspace) -> list[Spec]:
     -------
     list of dict
         ``coupling``, ``layers``, ``per_layer``, ``seed``, ``part``, ``s``; ``coupled``, ``conditional`` and ``largest``
-        (the coupled distance, sqrt of the mean over depth of W2**2, the largest W2 of a layer; per parameter, so over
-        sqrt(P)), ``lipschitz`` and ``holder`` along depth, ``moment``, ``moment_largest`` and ``radius``; distances are
-        missing for the reference, and of a network that is no sub-sample of it.
+        (the coupled distance, sqrt of the mean over depth of W2**2, the largest W2 of a layer, d1; per parameter, so
+        over sqrt(P)); ``largest_recorded`` and ``frames``, the largest d1 of the recorded frames, a lower bound of d2,
+        the supremum over all s, and how many frames that are; ``lipschitz`` and ``holder`` along depth, ``moment``,
+        ``moment_largest`` and ``radius``; distances are missing for the reference, and of a network that is no
+        sub-sample of it.
 
     Raises
     ------
@@ -51,7 +53,7 @@ def particle_distances(work: Workspace) -> list[Spec]:
             raise InputError(f"coupling {coupling}: expected a reference with particles, got none")
         (file, study) = max(references, key=lambda each: each[1].shape)
         with Trajectory(file.path) as trajectory:
-            cloud = trajectory[-1].theta.reshape(*study.shape, -1)
+            clouds = {frame.s: frame.theta.reshape(*study.shape, -1) for frame in trajectory}
             out.append(_moments(study, trajectory))
         seen: dict[tuple[int, int], int] = {}
         for other, its in listed:
@@ -59,7 +61,7 @@ def particle_distances(work: Workspace) -> list[Spec]:
                 continue
             seen[its.shape] = seen.get(its.shape, 0) + 1
             with Trajectory(other.path) as trajectory:
-                out.append(_moments(its, trajectory) | _distances(trajectory, its, study, cloud))
+                out.append(_moments(its, trajectory) | _distances(trajectory, its, study, clouds))
     return out
 
 
@@ -78,20 +80,27 @@ def _moments(study: Member, trajectory: Trajectory) -> Spec:
     return out | {"moment": moment.mean, "moment_largest": moment.largest, "radius": moment.radius}
 
 
-def _distances(trajectory: Trajectory, study: Member, reference: Member, cloud: Array) -> Spec:
-    """Distances between a network's particles and the same particles in the reference."""
+def _distances(trajectory: Trajectory, study: Member, reference: Member, clouds: dict[float, Array]) -> Spec:
+    """Distances between a network's particles and the same particles in the reference, whose clouds are given by s."""
     depth, width = study.shape
     within, first = study.particles.within, study.particles.part * width
-    layers, per_layer, _ = cloud.shape
+    layers, per_layer = reference.shape
     if within is None or within != layers or study.seed != reference.seed or first + width > per_layer:
         return {}
-    theta = trajectory[-1].theta.reshape(depth, width, -1)
     number = ((2 * np.arange(depth) + 1) * within) // (2 * depth)  # the reference's layer, as the start is drawn
     chosen = np.unique(np.linspace(0, depth - 1, min(depth, _SLICES)).astype(int))
-    one, other = theta[chosen], cloud[number[chosen], first : first + width]
     tau = np.repeat((np.arange(len(chosen)) + 0.5) / len(chosen), width)
-    scale = one.shape[2] ** -0.5  # per parameter
-    a, b = (Particles(each.reshape(len(tau), -1) * scale, tau) for each in (one, other))
-    found = by_depth(a, b, len(chosen))
-    coupled = float(np.sqrt(np.mean((one - other) ** 2)))
-    return {"coupled": coupled, "conditional": found.conditional, "largest": found.largest, "method": found.method}
+    along = []
+    for frame in trajectory:
+        if frame.s not in clouds:
+            continue
+        one = frame.theta.reshape(depth, width, -1)[chosen]
+        other = clouds[frame.s][number[chosen], first : first + width]
+        scale = one.shape[2] ** -0.5  # per parameter
+        a, b = (Particles(each.reshape(len(tau), -1) * scale, tau) for each in (one, other))
+        along.append(by_depth(a, b, len(chosen)))
+    found, coupled = along[-1], float(np.sqrt(np.mean((one - other) ** 2)))
+    return {
+        "coupled": coupled, "conditional": found.conditional, "largest": found.largest, "method": found.method,
+        "largest_recorded": max(each.largest for each in along), "frames": len(along),
+    }  # fmt: skip
