@@ -20,6 +20,7 @@ _TINY = 2**18  # units times samples times D up to which steps without calls fro
 _GROUPS = 16  # groups that one thread takes at a time, to stack parameters or to sum over the chunks
 _PIECE = 64  # entries of a piece of one wide layer at most; a piece has no triangle
 _ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
+_FLAG, _TRIANGLE = 7, 1  # as in wgflow.kernels.cpu.groups, which imports the compiler
 _STACK, _PASS, _FINISH = 1, 2, 4  # stages, as in wgflow.kernels.cpu.evaluate, which imports the compiler
 
 
@@ -174,18 +175,19 @@ class GroupedPasses:
         kernels = compiled.ridge_kernels(self._precision)
         kernels.plan_groups(net.first, size, _PIECE, self._sizes.padded, gradient, groups, counts)
         count, slots, rows = counts.tolist()
-        return groups[:count], self._divide(slots, rows, samples, gradient)
+        several = bool((groups[:count, _FLAG] & _TRIANGLE).any())
+        return groups[:count], self._divide(slots, rows, samples, gradient, several)
 
-    def _division(self, slots: int, rows: int, samples: int, gradient: bool) -> Division:
-        """Division for these numbers of slots, tape rows and samples."""
+    def _division(self, slots: int, rows: int, samples: int, gradient: bool, several: bool) -> Division:
+        """Division for these numbers of slots, tape rows and samples, and groups of several layers or none."""
         sizes, keep = self._sizes, self._model.keep if gradient else 0
         panels, matrix = (slots // _ROWS, sizes.padded + sizes.group, _ROWS), (slots, sizes.padded)
-        partial = slots * sizes.columns if gradient else 1
-        plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
+        columns = sizes.columns - (0 if several else sizes.group)  # T is needed by such groups alone
+        plan = divide(samples, slots * self._width, slots * columns if gradient else 1, rows + keep * slots, self._model.lanes)
         return Division(
             plan,
             stack=(panels, panels, matrix, matrix, (slots,)),
-            parts=((plan.chunks, slots, sizes.columns) if gradient else (plan.chunks, 1, 1),),
+            parts=((plan.chunks, slots, columns) if gradient else (plan.chunks, 1, 1),),
             scratch=((rows, plan.block), (slots if keep else 1, plan.block), (2, sizes.inner, plan.block)),
         )
 
