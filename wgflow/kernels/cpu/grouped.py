@@ -183,7 +183,8 @@ class GroupedPasses:
         sizes, keep = self._sizes, self._model.keep if gradient else 0
         panels, matrix = (slots // _ROWS, sizes.padded + sizes.group, _ROWS), (slots, sizes.padded)
         columns = sizes.columns - (0 if several else sizes.group)  # T is needed by such groups alone
-        plan = divide(samples, slots * self._width, slots * columns if gradient else 1, rows + keep * slots, self._model.lanes)
+        partial = slots * columns if gradient else 1
+        plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
         return Division(
             plan,
             stack=(panels, panels, matrix, matrix, (slots,)),
