@@ -17,7 +17,7 @@ from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import finished_members
-from wgflow.report.wording import interval, number
+from wgflow.report.wording import interval, span
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.studies.requirements import at_least, observes, only_varies, varies
@@ -113,13 +113,13 @@ def _degenerate_said(found: Sequence[Spread]) -> str:
     for spread in found:
         laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
         powers = [f"m^-{interval(*rate[:3])}" if rate else "no power that falls" for rate in laws]
-        ends = spread.first.mean(axis=0)[-1].min(), spread.last.mean(axis=0)[-1].min()
+        ends = [at[:, -1].min(axis=1) for at in (spread.first, spread.last)]  # least of the layers, for each seed
         out.append(
             f"{KIND_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
-            f"{1 + len(powers)} goes like {', '.join(powers)}; at m = {spread.units[-1]} the least of a layer is "
-            f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
+            f"{1 + len(powers)} goes like {', '.join(powers)}; at m = {spread.units[-1]} that of the "
+            f"layer with the least is {span(ends[0])} over {len(ends[0])} seeds, and {span(ends[1])} after training."
         )
-    return " ".join(out)
+    return " ".join([*out, "Intervals cover initial weights, for these data."])
 
 
 def _draw_degeneracy(found: Sequence[Spread]) -> Figure:

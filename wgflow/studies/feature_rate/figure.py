@@ -93,6 +93,7 @@ def _rates_said(found: Sequence[Gaps]) -> str:
             f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
             f"recorded times {_falls(largest, 'm^-')}; √(log m/m) falls like {root} there, log m/√m like {log}"
         )
+    text += ". Intervals cover initial weights, for these data"
     least = float(np.min([each.eigenvalue for each in found]))
     if not np.isfinite(least):
         return f"{text}."

@@ -136,6 +136,7 @@ def _tested(found: Sizing, target: str) -> str:
         if found.phase.verdict[i, j] == UNDECIDED and np.isfinite(found.phase.needed[i, j]):
             said += f" About {int(found.phase.needed[i, j])} seeds would decide."
     within = detectable(seeds, found.eta)
+    said += " Probabilities are over initial particles, for these data."
     return f"{said} With {seeds} seeds a size passes in 80% of studies if it misses with a probability of {within:.2g}."
 
 
