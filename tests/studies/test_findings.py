@@ -69,8 +69,8 @@ SERIES = {
 WENT_UP = ("rising", "exploding", "flat", "unsettled")
 CUT = ("nan", "lost", "one frame", "diverged")
 SAYS_IT_FELL = re.compile(
-    r"\b(falls (from|to|in width|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|approach(es)?\b|"
-    r"nears the flow in|closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
+    r"\b(falls (from|to|in width|in \w+ like|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|"
+    r"approach(es)?\b|nears the flow in|closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
     re.IGNORECASE,
 )
 NO_NUMBER = re.compile(r"(?<![a-zA-Z_\\])(nan|NaN|inf|Inf|None)(?![a-zA-Z])")
@@ -308,8 +308,10 @@ def feature_rate(monkeypatch, kind):
     one = over_sizes(kind, sizes, "units")
     by_rate = {"loss": over_sizes(kind, tuple(float(n) for n in sizes), "rate")}
     return [
-        features.Gaps(0.0, {"weights": one, "epsilon": one}, one.value, {}, 0, end(kind)),
-        features.Gaps(2.0, {"weights": one, "loss": one}, one.value, by_rate, 8, end(kind)),
+        features.Gaps(0.0, {"weights": one}, {"epsilon": one}, {}, 0, end(kind), "resnet"),
+        features.Gaps(
+            2.0, {"weights": one, "loss": one}, {"weights": one, "loss": one}, by_rate, 8, end(kind), "resnet"
+        ),
     ]
 
 

@@ -91,7 +91,7 @@ def _rates_said(found: Sequence[Gaps]) -> str:
         root, log = (f"m^-{envelope(sizes, power):.2f}" for power in (0.5, 1.0))
         text += (
             f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
-            f"recorded times {_falls(largest, 'm^-')}; √(log m/m) falls like {root} there, log m/√m like {log}"
+            f"recorded times {_falls(largest, 'm^-')}; √(log m/m) goes like {root} there, log m/√m like {log}"
         )
     text += ". Intervals cover initial weights, for these data"
     least = float(np.min([each.eigenvalue for each in found]))
