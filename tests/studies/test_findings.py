@@ -45,7 +45,8 @@ from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import Run
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory.assumption import Assumption
+from wgflow.systems.neural_feature_flow import convergence as theorem_8
+from wgflow.theory.assumption import Assumption, Condition
 from wgflow.theory.certificate import Certificate
 from wgflow.theory.envelope import Envelope
 from wgflow.theory.reference_laws import IidComparison
@@ -69,8 +70,8 @@ SERIES = {
 WENT_UP = ("rising", "exploding", "flat", "unsettled")
 CUT = ("nan", "lost", "one frame", "diverged")
 SAYS_IT_FELL = re.compile(
-    r"\b(falls (from|to|in width|in \w+ like|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|"
-    r"approach(es)?\b|nears the flow in|closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
+    r"\b(falls (from|to|in width|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|approach(es)?\b|"
+    r"closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
     re.IGNORECASE,
 )
 NO_NUMBER = re.compile(r"(?<![a-zA-Z_\\])(nan|NaN|inf|Inf|None)(?![a-zA-Z])")
@@ -315,6 +316,15 @@ def feature_rate(monkeypatch, kind):
     ]
 
 
+def feature_convergence(monkeypatch, kind):
+    reduce, (s, values) = module("feature_convergence.reduce"), of_kind(kind)
+    top = values[:, None, None] * np.ones((1, 3, 2))
+    found = theorem_8.windows(s, top, top[:, :, 0])
+    verdict = theorem_8.convergence(found, Condition("phi convex in the output", "proved", ""))
+    run = reduce.Run("loss=huber", 3, s, values, values, values, found, [verdict], kind == "diverged")
+    return [run] if len(s) > 1 else []
+
+
 def degeneracy(monkeypatch, kind):
     values = np.interp(np.arange(5), np.linspace(0, 4, len(SERIES[kind])), SERIES[kind])
     first = values[None, :, None] * (1.0 + 0.01 * np.arange(4.0)[:, None, None]) * np.ones((1, 1, 2))
@@ -397,6 +407,7 @@ CASES = {
     "sizing": sizing,
     "feature_flow": feature_flow,
     "feature_rate": feature_rate,
+    "feature_convergence": feature_convergence,
     "degeneracy": degeneracy,
     "depth_width": depth_widths,
     "depth_width_clouds": depth_width_clouds,
