@@ -10,11 +10,13 @@ import sys
 
 import numpy as np
 import pytest
+from verdict_checks import made_false, made_true
 
 import wgflow
 from wgflow.base.errors import InputError, TrajectoryError
 from wgflow.cli import runs
 from wgflow.report import style
+from wgflow.report.decay_diagnostics import decay_diagnostics, decay_table
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
 from wgflow.sims import run
@@ -23,6 +25,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.theory.certificate import certificate
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.stationarity import residual
+from wgflow.theory.tangent_kernel import conditional_kernels, tangent_kernel
 from wgflow.theory.transport import BirthDeath
 from wgflow.trajectory import TrajectoryWriter
 
@@ -84,11 +87,102 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert f"E = {frames[-1].energy:.3g}" in found.verdict
     drawn = theorems.present((found, "run"))
     assert drawn.finding == found.verdict
-    assert len(drawn.draw().axes) == 6
+    assert len(drawn.draw().axes) == 8
     table = rows(found)
     assert [row["s"] for row in table] == found.s.tolist()
     assert [row["certificate"] for row in table if "certificate" in row]
     assert {row["verdict"] for row in panel(found)} <= {"pass", "fail", "unknown"}
+
+
+def decays(path, **options):
+    with wgflow.Trajectory(path) as trajectory:
+        return theorem_diagnostics(trajectory, starts=3, **options)
+
+
+@pytest.mark.parametrize("scheme", SCHEMES, ids=lambda spec: spec["name"])
+def test_bounds_of_the_decay_are_those_of_the_kernels(case, tmp_path, scheme):
+    problem, rho = case(particles=24, samples=3, scheme=scheme)
+    energy = wgflow.Energy(problem, scheme)
+    flow = wgflow.Flow(energy, step=0.02, mobility={"a": 0.5})
+    frames = list(flow.run(rho, until=1.0))
+    found = decays(written(tmp_path / "run.h5", frames, energy, flow=flow.spec())).decay
+    by_time = {frame.s: frame for frame in frames}
+    for s, bound, predicted in zip(found.whole.s.tolist(), found.whole.bound, found.frozen, strict=True):
+        assert bound == tangent_kernel(energy, by_time[s].particles, {"a": 0.5}).rate > 0
+        assert predicted == pytest.approx(tangent_kernel(energy, frames[0].particles, {"a": 0.5}).frozen(s), rel=1e-12)
+    made_true(found.verdicts, "decay_rate_above_bound")
+    made_true(found.whole.verdicts, "decay_bound_positive")
+    assert all(one.holds is not None for one in found.verdicts)
+    table = decay_table(found)
+    if scheme["name"] == "deposit":
+        assert not found.depths
+        assert table[-1]["on this run"].startswith("not checked: deposit spreads a particle over several layers")
+    else:
+        assert [len(bound.s) for bound in found.depths] == [9, 9]
+        last = conditional_kernels(energy, frames[-1].particles, {"a": 0.5})
+        assert [bound.bound[-1] for bound in found.depths] == [last.by_depth, last.conditional]
+    integrated = [row["proved"] for row in table if row["inequality"].startswith("E(s)")]
+    jumps = "not proved, as E jumps where particles change places in depth"
+    assert set(integrated) == {jumps if scheme["name"] == "gaps" else "for the continuous flow"}
+    singular = [row["on this run"] for row in table if row["inequality"].startswith("rank")]
+    assert ("Kₖ has rank at most Nₖ P = 7 < 9 in 24 of 24 layers" in "".join(singular)) == (scheme["name"] == "gaps")
+
+
+def test_a_doctored_run_violates_its_bounds(case, tmp_path):
+    """A file whose recorded dissipation is too small, or whose energy stops falling, is found out, page and title."""
+    scheme = {"name": "layers", "layers": 2}
+    problem, rho = case(particles=24, samples=2, scheme=scheme)
+    energy = wgflow.Energy(problem, scheme)
+    frames = list(wgflow.Flow(energy, step=0.05).run(rho, until=1.0))
+    small = [dataclasses.replace(frame, dissipation=1e-3 * frame.dissipation) for frame in frames]
+    flat = [dataclasses.replace(frame, energy=frames[0].energy, dissipation=10.0) for frame in frames]
+    for name, changed, claim, place in (
+        ("small", small, "decay_rate_above_bound", 2), ("flat", flat, "energy_below_predicted_decay", 3),
+    ):  # fmt: skip
+        found = decays(written(tmp_path / f"{name}.h5", changed, energy))
+        said = made_false(found.decay.verdicts, claim)
+        assert said in [row["on this run"] for row in decay_table(found.decay)]
+        title = style.draw_styled(theorems.present((found, "run"))).axes[place].get_title("left")
+        assert re.search(r"below a bound at 21 frames|exceeds its bound at 20 frames", title)
+
+
+@pytest.mark.parametrize(
+    ("changes", "why"),
+    [
+        ({}, "for the continuous flow"),
+        ({"activation": "relu"}, "not proved, as E has kinks, like the activation"),
+        ({"activation": "squared_relu"}, "for the continuous flow"),
+        ({"depth": {"name": "deposit", "layers": 3, "shape": "hat"}}, "not proved, as E has kinks in depth"),
+        ({"others": ["noise", "batches"]}, "not proved, as noise, batches change the measure as well"),
+    ],
+)
+def test_what_the_integrated_bound_needs(rng, changes, why):
+    problem = wgflow.Problem.padded(
+        rng.normal(size=(3, 2)), rng.normal(size=3), activation=changes.get("activation", "tanh")
+    )
+    energy = wgflow.Energy(problem, changes.get("depth", "shallow"))
+    frames = list(wgflow.Flow(energy, step=0.1).run(wgflow.Particles.draw(problem, 12), until=0.3))
+    found = decay_diagnostics(energy, frames, 2, {}, changes.get("others", []))
+    assert next(row["proved"] for row in decay_table(found) if row["inequality"].startswith("E(s)")) == why
+
+
+def test_runs_of_which_nothing_is_proved_say_so(rng, tmp_path):
+    problem = wgflow.Problem.padded(rng.normal(size=(20, 2)), rng.normal(size=20), loss="huber")
+    energy = wgflow.Energy(problem, "shallow")
+    flow = wgflow.Flow(energy, step=0.1)
+    frames = list(flow.run(wgflow.Particles.draw(problem, 12), until=0.3))
+    found = decays(written(tmp_path / "run.h5", frames, energy, flow=flow.spec()))
+    assert found.decay.verdicts == []
+    assert decay_table(found.decay) == [
+        {
+            "m": "all bounds",
+            "inequality": "",
+            "proved": "",
+            "on this run": "not checked: the loss is huber, not squared",
+        }
+    ]
+    titles = [axes.get_title("left") for axes in style.draw_styled(theorems.present((found, "run"))).axes]
+    assert titles[2:4] == ["Rate, no bound computed", "Decay of E, no bound computed"]
 
 
 def test_an_energy_that_depends_on_flow_time_balances(rng, tmp_path):

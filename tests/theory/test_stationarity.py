@@ -61,20 +61,19 @@ def closed_form(target=2.0, until=3.0, step=0.01, every=0.1, scale=1.0):
     return [scale * np.array([getattr(frame, name) for frame in frames]) for name in ("s", "energy", "dissipation")]
 
 
-def test_rate_predicted_and_seen_are_two_on_the_linear_flow():
+def test_ratio_and_decay_are_two_on_the_linear_flow():
     s, energy, dissipation = closed_form()
     found = lojasiewicz(s, energy, dissipation)
     np.testing.assert_allclose(found.ratio, 2.0, rtol=1e-9)
-    np.testing.assert_allclose(found.predicted, 2.0, rtol=1e-9)
-    np.testing.assert_allclose(found.observed, 2.0, rtol=1e-7)
+    np.testing.assert_allclose(found.decay, 2.0, rtol=1e-7)
     assert found.least == pytest.approx(2.0)
     np.testing.assert_allclose(found.middle, s[:-1] + 0.05)
 
 
-def test_rates_see_a_wrong_dissipation_and_the_wrong_infimum():
+def test_ratio_and_decay_differ_for_a_wrong_dissipation_and_the_wrong_infimum():
     s, energy, dissipation = closed_form()
     wrong = lojasiewicz(s, energy, 1.01 * dissipation)
-    assert np.abs(wrong.predicted - wrong.observed).min() > 0.01
+    assert np.abs(wrong.ratio[1:] - wrong.decay).min() > 0.01
     assert np.ptp(lojasiewicz(s, energy + 0.1, dissipation).ratio) > 0.1
     np.testing.assert_allclose(lojasiewicz(s, energy + 0.1, dissipation, infimum=0.1).ratio, 2.0, rtol=1e-7)
     assert np.isnan(lojasiewicz(s, np.zeros_like(s), dissipation).ratio).all()

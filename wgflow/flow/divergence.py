@@ -1,19 +1,14 @@
-"""Divergence of a flow: where it was found, and the error that says so."""
+"""Errors of a flow that diverges."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING
 
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Frame
 
-
-class Moment(NamedTuple):
-    """Where a flow is: steps taken since the start, flow time, and step length to try next."""
-
-    step: int
-    s: float
-    h: float
+if TYPE_CHECKING:
+    from wgflow.flow.stepper import Moment
 
 
 def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:

@@ -15,6 +15,7 @@ from wgflow.base.verdict import Verdict
 from wgflow.model.depth import Layers
 from wgflow.model.particles import Particles
 from wgflow.report import wording
+from wgflow.report.decay_diagnostics import DecayDiagnostics, decay_diagnostics
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.stats.limit_admissibility import limit_admissible
 from wgflow.study.schema import Member
@@ -40,6 +41,8 @@ class TheoremDiagnostics(NamedTuple):
     ----------
     balance, rate : EnergyIdentity, Lojasiewicz
         Energy-dissipation identity and Polyak-Lojasiewicz ratio over all frames.
+    decay : DecayDiagnostics
+        Lower bounds of that ratio from the tangent kernels and the decay of E that they predict, at frames among s.
     s : ndarray (A,)
         Flow times of the measured frames, including the first and the last.
     residual, support, distance : list of Residual, list of Support, list of float
@@ -62,6 +65,7 @@ class TheoremDiagnostics(NamedTuple):
 
     balance: EnergyIdentity
     rate: Lojasiewicz
+    decay: DecayDiagnostics
     s: Array
     residual: list[Residual]
     support: list[Support]
@@ -79,7 +83,7 @@ class TheoremDiagnostics(NamedTuple):
     def verdicts(self) -> list[Verdict]:
         """Claims at the start and the end, with the inequalities that decided them."""
         bounds = [one for when, envelope in self.envelopes.items() for one in envelope.verdicts(when)]
-        return [self.certificates[-1].verdict, *bounds]
+        return [self.certificates[-1].verdict, *bounds, *self.decay.verdicts]
 
     @property
     def verdict(self) -> str:
@@ -159,12 +163,17 @@ def theorem_diagnostics(
         moved.append(distances.distance(_measure(first), rho, method, seed=seed).value)
     certificates, least = [], _NEGLIGIBLE * abs(first.energy)
     for k, number in enumerate(certified):
-        progress("descent certificates", 0.5 + 0.35 * k / len(certified))
+        progress("descent certificates", 0.5 + 0.3 * k / len(certified))
         frame, steps = trajectory[number], _STEPS[number == len(trajectory) - 1]
         certificates.append(
             certificate(energy, _measure(frame), radius, starts, steps=steps, seed=seed, s=frame.s, tolerance=least)
         )
-    progress("adjoint envelope", 0.85)
+    flow, times = trajectory.parameters["flow"], series["s"]
+    others = [*(["batches"] if flow.get("batch") else []), *(term["name"] for term in flow.get("ingredients", []))]
+    progress("tangent kernels", 0.8)
+    chosen = [trajectory[number] for number in numbers]
+    decay = decay_diagnostics(energy, chosen, CERTIFIED, flow.get("mobility") or {}, others)
+    progress("adjoint envelope", 0.87)
     envelopes = {name: adjoint_envelope(energy, _measure(frame)) for name, frame in (("start", first), ("end", last))}
     progress("assumptions", 0.9)
     known = "particles" in trajectory.parameters["study"] and member.particles.support == "full"
@@ -173,20 +182,20 @@ def theorem_diagnostics(
     if start_law is not None and isinstance(energy.depth, Layers):
         panel.append(limit_admissible(start_law, member.layers, member.per_layer, member.particles.coupling))
     progress("done", 1.0)
-    flow, times = trajectory.parameters["flow"], series["s"]
     if energy.regulariser is not None:  # E depends on s: dE/ds = -dissipation + its rate at a fixed measure
         rate = [energy.rate_in_s(_measure(frame), frame.s) for frame in trajectory]
         series["dissipation"] = series["dissipation"] - np.array(rate)
     return TheoremDiagnostics(
         balance(**series),
         lojasiewicz(times, series["energy"], series["dissipation"]),
+        decay,
         series["s"][numbers],
         residuals,
         supports,
         moved,
         method,
         radius,
-        [*(["batches"] if flow.get("batch") else []), *(term["name"] for term in flow.get("ingredients", []))],
+        others,
         series["s"][certified],
         certificates,
         envelopes,

@@ -138,7 +138,7 @@ def balance(
     Holds for the continuous flow of E without explicit dependence on s: Ding, Chen, Li and Wright (arXiv:2110.02926).
     With Euler steps of length h the defect is O(h), with frames Delta apart there is another O(Delta**2).
     """
-    s, energy, dissipation = _series(s, energy, dissipation)
+    s, energy, dissipation = series_of_frames(s, energy, dissipation)
     drop, dissipated = energy[0] - energy, cumulative_trapezoid(dissipation, s, initial=0)
     defect = drop - dissipated
     at_switches = np.zeros_like(s)
@@ -151,26 +151,26 @@ def balance(
 
 
 class Lojasiewicz(NamedTuple):
-    """Polyak-Lojasiewicz ratio along a run, and the decay it predicts.
+    """Polyak-Lojasiewicz ratio and the decay of E, both measured along a run.
+
+    Since dE/ds = -dissipation, the two agree wherever the flow is resolved: they are :func:`balance` relative to
+    E - inf E, and neither predicts the other. :mod:`wgflow.theory.decay_bound` compares the ratio with a prediction.
 
     Attributes
     ----------
-    s, ratio : ndarray (F,)
-        Flow time, and dissipation / (E - inf E) >= 0; NaN where E <= inf E.
+    s, above, ratio : ndarray (F,)
+        Flow time, E - inf E, and dissipation / (E - inf E) >= 0; the last two NaN where E <= inf E.
     middle : ndarray (F - 1,)
         Flow times half way between frames.
-    predicted : ndarray (F - 1,)
-        -d log(E - inf E)/ds predicted by the ratio: its mean over each interval by the trapezoid rule.
-    observed : ndarray (F - 1,)
-        -d log(E - inf E)/ds between the frames. Compared with ``predicted`` it is the identity of :func:`balance`,
-        relative to E - inf E.
+    decay : ndarray (F - 1,)
+        -d log(E - inf E)/ds between the frames.
     """
 
     s: Array
+    above: Array
     ratio: Array
     middle: Array
-    predicted: Array
-    observed: Array
+    decay: Array
 
     @property
     def least(self) -> float:
@@ -180,10 +180,7 @@ class Lojasiewicz(NamedTuple):
 
 
 def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum: float = 0.0) -> Lojasiewicz:
-    """Polyak-Lojasiewicz ratio |grad E|**2 / (E - inf E) and the predicted and observed rates of decay.
-
-    E' = -dissipation = -ratio (E - inf E), so log(E - inf E) falls with slope -ratio; where the ratio stays above
-    m > 0, E converges exponentially with rate m.
+    """Polyak-Lojasiewicz ratio |grad E|**2 / (E - inf E), and the rate at which log(E - inf E) falls.
 
     Parameters
     ----------
@@ -196,21 +193,16 @@ def lojasiewicz(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike, infimum
     ------
     InputError
         As :func:`balance`.
-
-    Notes
-    -----
-    |grad E|**2 >= m E along the flow is the local inequality of Barboni, Peyre and Vialard (arXiv:2403.12887).
     """
-    s, energy, dissipation = _series(s, energy, dissipation)
+    s, energy, dissipation = series_of_frames(s, energy, dissipation)
     above = energy - real("infimum", infimum)
     above = np.where(above > 0, above, np.nan)
-    ratio, length = dissipation / above, np.diff(s)
-    observed = -np.diff(np.log(above)) / length
-    return Lojasiewicz(s, ratio, 0.5 * (s[1:] + s[:-1]), 0.5 * (ratio[1:] + ratio[:-1]), observed)
+    decay = -np.diff(np.log(above)) / np.diff(s)
+    return Lojasiewicz(s, above, dissipation / above, 0.5 * (s[1:] + s[:-1]), decay)
 
 
-def _series(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Array, Array, Array]:
-    """The three series of frames, checked."""
+def series_of_frames(s: ArrayLike, energy: ArrayLike, dissipation: ArrayLike) -> tuple[Array, Array, Array]:
+    """Flow time, energy and dissipation of the frames, (F,), F >= 2; raises InputError as :func:`balance`."""
     s, energy = finite_array("s", s, 1), finite_array("energy", energy, 1)
     dissipation = finite_array("dissipation", dissipation, 1)
     lengths = [len(s), len(energy), len(dissipation)]

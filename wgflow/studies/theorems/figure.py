@@ -1,7 +1,8 @@
-"""The theorems along one run: energy balance, stationarity, rate, support, certificates, adjoint."""
+"""The theorems along one run: balance, stationarity, rate and decay of E, kernels, support, certificates, adjoint."""
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,6 +11,7 @@ from matplotlib.figure import Figure
 
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
+from wgflow.report.decay_diagnostics import BY_DEPTH, CONDITIONAL, WHOLE, decay_table
 from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.member_selection import representative
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics, theorem_diagnostics
@@ -18,6 +20,11 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+_SYMBOLS = {
+    WHOLE: r"$2\lambda_{\min}(\Theta)/M$",
+    BY_DEPTH: r"$2\sum_k\lambda_{\min}(\Theta_k)/M$",
+    CONDITIONAL: r"$2\sum_k\lambda_{\min}(K_k)s_k^2/M$",
+}
 _HEADINGS = {  # of the page's table; other columns have the names of the file's
     "residual_theta": "residual in θ", "residual_t": "residual in depth", "force_tau": "force in τ of Algorithm 1",
     "support_ratio": "support score", "iid": "coverage of iid samples", "separation": "smallest separation",
@@ -36,22 +43,33 @@ def _words(rows: Sequence[Spec]) -> list[Spec]:
     return [{_HEADINGS.get(key, key): value for key, value in row.items()} for row in rows]
 
 
-@figure("theorems", diagnostics, tables={"theorems": TableText("Theorems along the run", _words)})
+TABLES = {
+    "theorems": TableText("Theorems along the run", _words),
+    "decay": TableText("Decay of E: lower bounds of dissipation/E from the tangent kernels"),
+}
+
+
+@figure("theorems", diagnostics, tables=TABLES)
 def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
-    """Six panels of the diagnostics of a run, given with its name."""
+    """Eight panels of the diagnostics of a run, given with its name."""
     found, label = reduced
     other = f" and for what is no descent ({', '.join(found.other_terms)})" if found.other_terms else ""
     caption = (
         f"The theorems along {label}. Balance: E(0) − E(s) and the dissipation integrated over the frames; they "
         f"agree where the flow is resolved, but for jumps at order switches{other}. Stationarity: ∫|∇δE/δρ|²dρ, "
-        "in θ and in depth. Rate: −d log E/ds as the Polyak-Łojasiewicz ratio predicts it and as observed between "
-        "frames; intervals in which E rises are left out. "
+        "in θ and in depth. Rate: dissipation/E, −d log E/ds between frames "
+        "(intervals in which E rises are left out), and lower bounds of the first from the tangent kernels, which are "
+        "computed without the gradient of E: of the whole network, Θ, of each layer's outputs, Θₖ, and of each layer's "
+        "states, Kₖ, with the singular values s of the adjoint transport (the Polyak-Łojasiewicz inequality of "
+        "Barboni, Peyré and Vialard); bounds that are 0 are not drawn. Decay: E, its upper bound "
+        "E(0) exp(−∫2λ_min(Θ)/M ds), and E of the flow linearised at the first frame. Kernels: smallest eigenvalue "
+        "by layer, those of Kₖ dashed. "
         "Support: coverage, directions of θ and smallest spread in any direction, each over that of as many iid draws "
         "of the initial law. Certificate: the steepest slope of E found towards another measure on one ball |θ| ≤ R; "
         "hollow where none was found. Adjoint: E|p(t)|²/E|p(1)|² at the start and the end of the run and its "
         "bounds, the continuum's dashed."
     )
-    tables = {"theorems": rows(found), "assumptions": panel(found)}
+    tables = {"theorems": rows(found), "decay": decay_table(found.decay), "assumptions": panel(found)}
     return Result(found.verdict, caption, lambda: _draw(found), tables, found.verdicts)
 
 
@@ -80,8 +98,9 @@ def panel(found: TheoremDiagnostics) -> list[Spec]:
 
 
 def _draw(found: TheoremDiagnostics) -> Figure:
-    figure, axes = style.panels(3, width=5.0, height=3.7, rows=2)
-    for axis, draw in zip(axes, (_balance, _residual, _rate, _support, _certificates, _adjoint), strict=True):
+    figure, axes = style.panels(4, width=4.6, height=3.7, rows=2)
+    drawn = _balance, _residual, _rate, _decay, _support, _certificates, _adjoint, _kernels
+    for axis, draw in zip(axes, drawn, strict=True):
         axis.set_xlabel("flow time $s$")
         draw(axis, found)
     return figure
@@ -120,13 +139,55 @@ def _residual(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _rate(axes: Axes, found: TheoremDiagnostics) -> None:
-    axes.plot(found.rate.middle, _positive(found.rate.observed), ".", ms=3.5, color=style.GREY, label="seen")
-    axes.plot(found.rate.middle, _positive(found.rate.predicted), color=_BLUE, label="predicted")
-    axes.set(yscale="log", ylabel=r"$-d\log E/ds$")
-    rises = int((found.rate.observed < 0).sum())
-    title = f"Decay rate, least ratio {number(found.rate.least, '.1e')}"
-    axes.set_title(f"{title}; E rises in {rises} of {len(found.rate.observed)}" if rises else title)
+    decay, rate = found.decay, found.rate
+    axes.plot(rate.middle, _positive(rate.decay), ".", ms=3.5, color=style.GREY, label=r"$-d\log E/ds$")
+    axes.plot(rate.s, _positive(rate.ratio), color=style.INK, lw=1.1, label="dissipation/E")
+    for bound, colour in zip(decay.bounds, (_BLUE, _ORANGE, _GREEN), strict=False):
+        if np.nanmax(bound.bound, initial=0.0) > 0:
+            axes.plot(bound.s, _positive(bound.bound), color=colour, label=_SYMBOLS[bound.formula])
+    axes.set(yscale="log", ylabel="rate of decay")
+    axes.set_title(_rated(found))
     axes.legend()
+
+
+def _rated(found: TheoremDiagnostics) -> str:
+    """Whether the bounds of the rate hold, and in how many intervals E rises."""
+    whole, rises = found.decay.whole, int((found.rate.decay < 0).sum())
+    tail = f"; E rises in {counted(rises, len(found.rate.decay))}" if rises else ""
+    if whole is None:
+        return f"Rate, no bound computed{tail}"
+    violated = [int(bound.violated.sum()) for bound in found.decay.bounds]
+    if any(violated):
+        return f"Rate below a bound at {max(violated)} frames{tail}"
+    return f"Rate above its bounds{tail}" if whole.bound.any() else f"Rate, bound vacuous{tail}"
+
+
+def _decay(axes: Axes, found: TheoremDiagnostics) -> None:
+    axes.plot(found.rate.s, _positive(found.rate.above), color=style.INK, label="$E$")
+    axes.set(yscale="log", ylabel="$E$", title="Decay of E, no bound computed")
+    if (whole := found.decay.whole) is not None:
+        axes.plot(whole.s, _positive(whole.predicted), color=_BLUE, label=r"bound from $\Theta$")
+        axes.plot(whole.s, _positive(found.decay.frozen), color=_ORANGE, ls="--", lw=1.1, label="linearised flow")
+        above = int(whole.exceeded.sum())
+        vacuous = "Decay of E: its bound is vacuous" if not whole.bound.any() else "E stays below its bound"
+        axes.set_title(f"E exceeds its bound at {above} frames" if above else vacuous)
+    axes.legend()
+
+
+def _kernels(axes: Axes, found: TheoremDiagnostics) -> None:
+    for (name, kernels), colour in zip(found.decay.profiles.items(), (_ORANGE, _BLUE), strict=False):
+        t = (np.arange(len(kernels.outputs)) + 0.5) / len(kernels.outputs)
+        for values, dashes, of in ((kernels.outputs, "-", r"$\Theta_k$"), (kernels.states, "--", "$K_k$")):
+            if np.nanmax(values, initial=0.0) > 0:
+                axes.plot(t, _positive(values), dashes, marker=".", ms=3.5, color=colour, label=f"{of}, {name}")
+    axes.set_xlabel("layer, as depth $t$")
+    axes.set_title("Smallest eigenvalues by layer")
+    if axes.lines:
+        axes.set(yscale="log", ylabel=r"$\lambda_{\min}$")
+        axes.legend()
+    else:
+        singular = f"Singular in all layers: {found.decay.ranks}" if found.decay.profiles else found.decay.reason
+        style.empty_panel(axes, textwrap.fill(singular, 36))
 
 
 def _support(axes: Axes, found: TheoremDiagnostics) -> None:
