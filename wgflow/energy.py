@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -9,6 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from wgflow.base.copies import Copyable
+from wgflow.base.energy_balance import ROUNDING
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index, Spec, Velocity
 from wgflow.base.user_objects import is_builtin, recorded_spec
@@ -114,6 +116,25 @@ class Energy(Copyable):
         """Energy of given layers, e.g. those of an order that is no longer sorted."""
         return float(self.kernel.energy(net, theta)) + self._penalty(net, theta, s)
 
+    def continued(self, rho: Particles, order: Index, s: float = 0.0) -> float:
+        """E with the particles in a given order, (N,), which need not be that of their depths.
+
+        In the order before an order switch this continues E smoothly past the jump.
+        """
+        self._check(rho)
+        return self.network_energy(self.depth.continued(rho, order), rho.theta, s)
+
+    def rounding(self, energy: float) -> float:
+        """Change of E near a value ``energy`` that may be rounding.
+
+        Errors of the outputs of relative size eps, times a residual of size sqrt(E): eps (E + sqrt(E E_0)), where E_0
+        is the loss of outputs 0, times a factor of 8.
+        """
+        problem, size = self.problem, abs(energy)
+        silent = abs(float(np.mean(problem.loss.value(np.zeros_like(problem.y), problem.y))))
+        geometric = math.sqrt(size) * math.sqrt(silent)
+        return ROUNDING[self.dtype] / 8 * (size + (geometric if math.isfinite(geometric) else 0.0))
+
     def velocity(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> Velocity:
         """Velocity of the gradient flow at rho.
 
@@ -142,9 +163,18 @@ class Energy(Copyable):
         energy, v_theta, v_tau = self.field(rho, batch, s)
         return Velocity(v_theta, v_tau, energy, self.dissipation(rho, v_theta, v_tau))
 
-    def field(self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0) -> tuple[float, Array, Array]:
-        """Energy and velocities alone, (N, P) and (N,); arguments and errors as for :meth:`velocity`."""
-        net = self._network(rho)
+    def field(
+        self, rho: Particles, batch: ArrayLike | None = None, s: float = 0.0, order: Index | None = None
+    ) -> tuple[float, Array, Array]:
+        """Energy and velocities alone, (N, P) and (N,); arguments and errors as for :meth:`velocity`.
+
+        With an ``order``, those of :meth:`continued`.
+        """
+        if order is None:
+            net = self._network(rho)
+        else:
+            self._check(rho)
+            net = self.depth.continued(rho, order)
         energy, first, slope = self._gradient(net, rho.theta, self._batch(batch), s)
         motion = self.motion
         if motion is None:

@@ -131,7 +131,7 @@ def test_a_step_that_diverges_is_halved(flow):
 
 
 def test_energies_are_not_compared_across_a_switch(flow):
-    """Under Gaps a step that changes the order is taken as it is, even where E jumps up."""
+    """Under Gaps a step that changes the order may leave E higher, where it jumps up; no other step does."""
     run, rho = flow("gaps", step={"name": "descent", "length": 0.2})
     frames = list(run.run(rho, until=20.0, every=0.05))
     rose = [(a, b) for a, b in itertools.pairwise(frames) if b.energy > a.energy]

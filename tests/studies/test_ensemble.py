@@ -11,8 +11,11 @@ from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.sims import run
+from wgflow.studies.ensemble.figure import _finding
+from wgflow.studies.ensemble.reduce import Measured, _mean
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
+from wgflow.theory.ablation import deletion
 from wgflow.theory.envelope import adjoint_envelope
 from wgflow.theory.expansion import remainders
 
@@ -53,6 +56,27 @@ def test_rows_are_means_over_seeds(folder):
     assert rows[3]["slope 3"] == pytest.approx(np.mean(slope), rel=1e-9)
     for row in rows:
         assert [row[f"slope {order}"] for order in (1, 2, 3)] == pytest.approx([2, 3, 4], abs=0.05)
+
+
+def test_the_deletion_that_matters_most_is_that_of_each_run(folder):
+    """The largest over layers of every member, then their range: no largest of means, which is below each of them."""
+    rows = json.loads((folder / "summary.json").read_text())["ensemble"]
+    worst = []
+    for path in sorted((folder / "members").glob("a-2*.h5")):
+        with wgflow.Trajectory(path) as trajectory:
+            energy, frame = trajectory.energy(), trajectory[-1]
+            found = deletion(energy, wgflow.Particles(frame.theta, frame.tau, frame.mass))
+            worst.append((found.energy / found.base).max())
+    assert (rows[3]["deleted least"], rows[3]["deleted most"]) == pytest.approx((min(worst), max(worst)), rel=1e-9)
+
+
+def test_the_range_of_deletions_is_above_the_largest_of_means():
+    """Two runs in which E rises by 4% and 5%, each without another layer; the means over them rise by 2% and 2.5%."""
+    frame = {name: np.zeros(4) for name in Measured._fields} | {"left": np.ones((4, 9))}
+    runs = [[Measured(**frame | {"deleted": np.array(each)})] for each in ([1.04, 1.0], [1.0, 1.05])]
+    group = _mean("", [(1, frames) for frames in runs])
+    np.testing.assert_allclose(group.worst, [[1.04, 1.05]])
+    assert "raises it most E changes by +4.0% to +5.0% over 2 runs" in _finding([group])
 
 
 def test_the_envelope_is_that_of_the_trajectories(folder):

@@ -46,7 +46,8 @@ from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import Run
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory.assumption import Assumption
+from wgflow.systems.neural_feature_flow import convergence as theorem_8
+from wgflow.theory.assumption import Assumption, Condition
 from wgflow.theory.certificate import Certificate
 from wgflow.theory.decay_bound import decay_bound
 from wgflow.theory.envelope import Envelope
@@ -72,7 +73,7 @@ WENT_UP = ("rising", "exploding", "flat", "unsettled")
 CUT = ("nan", "lost", "one frame", "diverged")
 SAYS_IT_FELL = re.compile(
     r"\b(falls (from|to|in width|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|approach(es)?\b|"
-    r"nears the flow in|closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
+    r"closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
     re.IGNORECASE,
 )
 NO_NUMBER = re.compile(r"(?<![a-zA-Z_\\])(nan|NaN|inf|Inf|None)(?![a-zA-Z])")
@@ -220,8 +221,8 @@ def ensemble(monkeypatch, kind):
             0.0, value, left, left[3], slope, value, one, share, np.full(3, value), np.arange(6.0), six
         )
 
-    found = [measured.Group("", [frame(end(kind, 0)), frame(end(kind))], 3)]
-    return found
+    frames = [frame(end(kind, 0)), frame(end(kind))]
+    return [measured.Group("", frames, np.array([np.full(3, each.energy) for each in frames]))]
 
 
 def envelope(monkeypatch, kind):
@@ -314,9 +315,20 @@ def feature_rate(monkeypatch, kind):
     one = over_sizes(kind, sizes, "units")
     by_rate = {"loss": over_sizes(kind, tuple(float(n) for n in sizes), "rate")}
     return [
-        features.Gaps(0.0, {"weights": one, "epsilon": one}, one.value, {}, 0, end(kind)),
-        features.Gaps(2.0, {"weights": one, "loss": one}, one.value, by_rate, 8, end(kind)),
+        features.Gaps(0.0, {"weights": one}, {"epsilon": one}, {}, 0, end(kind), "resnet"),
+        features.Gaps(
+            2.0, {"weights": one, "loss": one}, {"weights": one, "loss": one}, by_rate, 8, end(kind), "resnet"
+        ),
     ]
+
+
+def feature_convergence(monkeypatch, kind):
+    reduce, (s, values) = module("feature_convergence.reduce"), of_kind(kind)
+    top = values[:, None, None] * np.ones((1, 3, 2))
+    found = theorem_8.windows(s, top, top[:, :, 0])
+    verdict = theorem_8.convergence(found, Condition("phi convex in the output", "proved", ""))
+    run = reduce.Run("loss=huber", 3, s, values, values, values, found, [verdict], kind == "diverged")
+    return [run] if len(s) > 1 else []
 
 
 def degeneracy(monkeypatch, kind):
@@ -401,6 +413,7 @@ CASES = {
     "sizing": sizing,
     "feature_flow": feature_flow,
     "feature_rate": feature_rate,
+    "feature_convergence": feature_convergence,
     "degeneracy": degeneracy,
     "depth_width": depth_widths,
     "depth_width_clouds": depth_width_clouds,
@@ -477,6 +490,46 @@ def test_what_fell_is_said_to_fall(monkeypatch, name):
     """The words that are looked for are those that the figures use."""
     drawing, _ = drawn(monkeypatch, name, "falling")
     assert SAYS_IT_FELL.search(drawing.finding), drawing.finding
+
+
+@pytest.mark.parametrize(
+    ("name", "covered"),
+    [
+        ("convergence_rates", "Intervals cover initial particles, for these data and this reference"),
+        ("depth_width", "Intervals cover initial particles, for these data and this reference"),
+        ("feature_rate", "Intervals cover initial weights, for these data"),
+        ("degeneracy", "Intervals cover initial weights, for these data"),
+        ("hidden_width", "Intervals cover 4 initialisations of one draw of the data, not other data"),
+        ("hidden_width_scales", "One draw of the data for each D"),
+        ("sizing", "Probabilities are over initial particles, for these data"),
+    ],
+)
+def test_what_intervals_cover_is_said(monkeypatch, name, covered):
+    drawing, _ = drawn(monkeypatch, name, "falling")
+    assert covered in drawing.finding
+
+
+def test_the_least_spread_is_that_of_each_seed():
+    """Two seeds, in which another layer has the least spread; of their means it would be 0.3."""
+    ends = np.array([[0.1, 0.5], [0.5, 0.2]])
+    values = ends[:, None, :] * np.array([1.0, 1.0, 1.0, 1.0, 1.0])[:, None]
+    said = module("degeneracy.figure")._degenerate_said(
+        [Spread("dnn", "standard", (8, 16, 32, 64, 128), values, values)]
+    )
+    assert "the layer with the least is 0.1 to 0.2 over 2 seeds" in said
+
+
+def test_the_share_of_jumps_is_that_of_each_run():
+    """Of three runs of one N the jumps add up to 10%, 50% and 90% of the descent; 50% is their median."""
+
+    def made(share):
+        jumps = Switching(np.arange(1), S[:1], np.array([1]), np.array([share]))
+        return module("order_switching.figure").Run(64, S[:2], np.array([1.0, 0.0]), jumps)
+
+    said = module("order_switching.figure")._shares_said([made(share) for share in (0.1, 0.5, 0.9)])
+    assert said == (
+        "the jumps of a run add up to 10% to 90% of its descent, in the median over the runs of one N to 50%"
+    )
 
 
 @pytest.mark.parametrize("name", ["loss_and_particles", "feature_flow", "escape"])

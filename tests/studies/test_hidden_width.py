@@ -112,9 +112,14 @@ def test_the_study_of_scales_takes_the_papers_steps(place):
 def test_grids_are_the_published_ones():
     planned = grid.expand(schema.load(study_path("hidden_width"), {})[0])
     published = sorted({int(np.floor(10**x)) for x in np.linspace(0, 2.5, 10)})
-    assert len(planned) == 5 * len(published) ** 2 + 1
-    for key in ("depth.layers", "particles.per_layer"):
-        assert sorted({each.values[key] for each in planned}) == [*published, 1000]
+    fitted = [each for each in planned if not each.reference]
+    assert len(planned) == 12 * (len(published) - 1) ** 2 + 12
+    for key, largest in (("depth.layers", 1000), ("particles.per_layer", 316)):
+        assert sorted({each.values[key] for each in fitted}) == published[:-1]
+        assert {each.values[key] for each in planned if each.reference} == {largest}
+    drawn = {(each.member.problem.seed, each.member.seed) for each in fitted}
+    assert drawn == {(k, k) for k in range(12)}  # no two draws of the data share initial weights
+    assert {each.member.problem.seed for each in planned if each.reference} == set(range(12))
     planned = grid.expand(schema.load(study_path("hidden_width_scales"), {})[0])
     assert len(planned) == 600
     assert {each.values["problem.width"] for each in planned} == {int(np.floor(10**x)) for x in (1, 1.5, 2)}
@@ -126,7 +131,9 @@ def test_grids_are_the_published_ones():
 REDUCED = [
     "hidden_width", "--quiet", "--jobs", "1", "--set", "grid.depth.layers=[1, 2, 4, 8]", "--set",
     "grid.particles.per_layer=[1, 2, 4, 8]", "--set", "flow.until=20.0", "--set", "flow.every=20.0", "--set",
-    "reference.depth.layers=32", "--set", "reference.particles.per_layer=32",
+    "reference.depth.layers=32", "--set", "reference.particles.per_layer=32", "--set",
+    "reference.problem.seed=[0, 1, 2, 3]", "--set",
+    'also=[{seed=1, "problem.seed"=1}, {seed=2, "problem.seed"=2}, {seed=[3, 4], "problem.seed"=3}]',
 ]  # fmt: skip
 
 
@@ -153,7 +160,7 @@ def killed(tmp_path_factory, struck):
 def test_a_killed_study_ends_as_if_it_had_not_been(killed, tmp_path):
     assert run.main([*REDUCED, "--out", str(tmp_path), "--set", "figure=none"]) == 0
     mended, whole = files(killed.parents[1]), files(tmp_path)
-    assert len(whole) == 81
+    assert len(whole) == 84
     assert {name: content(path) for name, path in mended.items()} == {
         name: content(path) for name, path in whole.items()
     }
@@ -167,17 +174,22 @@ def rows(folder, name):
 def test_errors_are_those_of_networks_run_by_themselves(killed):
     found = hidden_width.errors(Workspace(killed))
     assert (found.sizes.depths, found.sizes.reference, found.sizes.dimension) == ((1, 2, 4, 8), (32.0, 32.0), 10)
+    assert (found.data, found.initialisations, found.squares.shape) == (4, 2, (4, 4, 4))
     grown = {"flow.until": 20.0, "flow.every": 20.0, "reference.depth.layers": 32, "reference.particles.per_layer": 32}
-    energy, _, reference = ours("hidden_width", grown, -1)
-    assert len(reference.tau) == 32**2
-    for layers, width, seed in ((1, 1, 0), (8, 4, 3), (4, 8, 4)):
-        sizes = {"grid.depth.layers": [layers], "grid.particles.per_layer": [width], "grid.seed": [seed]}
-        _, _, last = ours("hidden_width", grown | sizes)
-        rho = [wgflow.Particles(each.theta, each.tau) for each in (last, reference)]
-        alone = wgflow.Energy(energy.problem, {"name": "layers", "layers": layers})
-        gap = alone.predict(rho[0], energy.problem.x) - energy.predict(rho[1], energy.problem.x)
+    for data, seeds, layers, width in ((0, [0], 1, 1), (2, [2], 8, 4), (3, [3, 4], 4, 8)):
+        of_data = grown | {"grid.problem.seed": [data], "reference.problem.seed": [data], "also": []}
+        energy, _, reference = ours("hidden_width", of_data, -1)
+        assert len(reference.tau) == 32**2
+        squares = []
+        for seed in seeds:
+            sizes = {"grid.depth.layers": [layers], "grid.particles.per_layer": [width], "grid.seed": [seed]}
+            _, _, last = ours("hidden_width", of_data | sizes)
+            rho = [wgflow.Particles(each.theta, each.tau) for each in (last, reference)]
+            alone = wgflow.Energy(energy.problem, {"name": "layers", "layers": layers})
+            gap = alone.predict(rho[0], energy.problem.x) - energy.predict(rho[1], energy.problem.x)
+            squares.append(np.mean(gap**2))
         place = found.sizes.depths.index(layers), found.sizes.widths.index(width)
-        assert found.squares[seed, *place] == pytest.approx(np.mean(gap**2), rel=1e-12)
+        assert found.squares[data, *place] == pytest.approx(np.mean(squares), rel=1e-12)
         assert found.letter.rms[place] == pytest.approx(np.sqrt(found.squares[:, *place].mean()), rel=1e-12)
 
 
@@ -213,6 +225,10 @@ def test_the_page_says_what_was_found(killed):
     said = json.loads((killed / "summary.json").read_text())["findings"]
     found = hidden_width.errors(Workspace(killed))
     assert f"c1 = {found.letter.width.value:.3g}" in said[0]
+    assert f"c1 = {min(found.single[:, 0]):.2g} to {max(found.single[:, 0]):.2g} and c2 = " in said[0]
+    assert "Intervals cover the draw of the data and of initial weights (4 draws, 2 of each)" in said[0]
+    assert "c1 = 0.22 and c2 = 0.15" in said[0]
+    assert [row["data"] for row in rows(killed, "data")] == [*(f"draw {k}" for k in range(4)), "the paper's, by hand"]
     assert (killed / "hidden_width.png").stat().st_size > 10_000
     assert "hidden_width" in (killed / "report.html").read_text()
 
@@ -276,10 +292,12 @@ def test_guide_lines_are_found_again_and_only_where_controlled():
         ("hidden_width", "grid.depth.layers=[4]", "grid.depth.layers: expected at least 2 values"),
         ("hidden_width", "grid.particles.per_layer=[4]", "grid.particles.per_layer: expected at least 2 values"),
         ("hidden_width", "particles.per_layer=4", "grid.particles.per_layer: expected at least 2 values"),
-        ("hidden_width", "grid.seed=[0, 1, 2]", "grid.seed: expected at least 4 values"),
-        ("hidden_width", "reference.depth.layers=100", "reference.depth.layers: expected at least 316, got 100"),
+        ("hidden_width", "also=[]", "grid.seed: expected at least 4 values for one problem.seed"),
+        ("hidden_width", 'also=[{seed=1, "problem.seed"=1}]', "grid.problem.seed: expected one value or at least 4"),
+        ("hidden_width", "reference.problem.seed=[0]", "reference.problem.seed: expected those of the grid"),
+        ("hidden_width", "reference.depth.layers=100", "reference.depth.layers: expected at least 166, got 100"),
         ("hidden_width", "reference.seed=3", "reference.seed: expected one that the grid has not"),
-        ("hidden_width", "reference.seed=[7, 8]", "reference: expected one network"),
+        ("hidden_width", "reference.seed=[70, 80]", "reference: expected one network for each problem.seed"),
         ("hidden_width", "grid.dtype=['float32', 'float64']", "grid.dtype: expected depth.layers"),
         ("hidden_width", "observables=[]", "observables: expected 'outputs'"),
         ("hidden_width", "particles.coupling=path", "particles.coupling: expected independent"),

@@ -88,18 +88,22 @@ def test_another_target_runs_nothing_again(folder, capsys):
     assert "no size meets it at this s" in summary["findings"][0]
 
 
-def test_the_smallest_is_the_smallest(folder):
+def test_the_smallest_is_the_last_of_the_sequence(folder):
     assert command(folder) == 0
     found = summarise(made(folder))
-    meets = [
-        (depth * width, depth, width)
-        for i, depth in enumerate(found.sizes.depths)
-        for j, width in enumerate(found.sizes.widths)
-        if found.phase.verdict[i, j] == "meets"
-    ]
-    assert found.phase.smallest == min(meets)[1:]
+    meets, smallest = found.phase.verdict == "meets", None
+    for layers, width in ((4, 16), (2, 16), (2, 4), (1, 4), (1, 1)):
+        if not meets[found.sizes.depths.index(layers), found.sizes.widths.index(width)]:
+            break
+        smallest = layers, width
+    assert found.phase.smallest == smallest is not None
     drawing = figures()["sizing"](made(folder))
-    assert f"L = {found.phase.smallest[0]}, M_l = {found.phase.smallest[1]}" in drawing.finding
+    assert f"has L = {smallest[0]}, M_l = {smallest[1]}, " in drawing.finding
+    assert "at most 5% of studies name a size that does not meet it" in drawing.finding
+    assert f"with a probability of {1 - 0.8 ** (1 / 14):.2g}." in drawing.finding
+    table = json.loads((made(folder).folder / "summary.json").read_text())["sizing"]
+    passed = [row for row in sorted(table, key=lambda row: row["order"] or 99) if row["passed"]]
+    assert (passed[-1]["layers"], passed[-1]["per_layer"]) == smallest
     figure = style.draw_styled(drawing)
     assert figure.axes[0].get_title(loc="left").startswith("Which sizes meet")
 

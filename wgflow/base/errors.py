@@ -35,6 +35,13 @@ class DivergenceError(WgflowError, FloatingPointError):
         self.frame = frame
 
 
+class DescentError(DivergenceError):
+    """The descent rule found no step, down to its smallest, in which E decreases: E has a kink or rises at the state.
+
+    Everything is finite; ``frame`` is the state at which the flow stops.
+    """
+
+
 class TrajectoryError(WgflowError, OSError):
     """A trajectory file that is damaged, foreign, or of another version."""
 

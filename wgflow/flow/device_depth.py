@@ -41,6 +41,10 @@ class DeviceLayers:
     def arrange(self, tau: Any, before: DeviceLayers | None = None) -> None:
         """Compute the layers of particles at these depths, and the order switches since the state ``before``."""
 
+    def continue_(self, tau: Any, before: DeviceLayers) -> None:
+        """Compute the layers of particles at these depths in the order of ``before``, whatever theirs is."""
+        self.arrange(tau)
+
     def velocity(self, value: Any, slope: Any, *rest: Any) -> None:
         """Start the kernel of the velocity from g_e, (E,), and d_theta g_e, (E, P)."""
         sizes = (self._count, self._parameters)
@@ -65,6 +69,11 @@ class GapLayers(DeviceLayers):
         ranks = before._rank if isinstance(before, GapLayers) else self._rank
         places = (self.particle, self._rank, self.weight, self.inversions)
         self._launcher.all_pairs("order_gaps", self._count, self._count, tau, ranks, int(before is not None), *places)
+
+    def continue_(self, tau: Any, before: DeviceLayers) -> None:
+        """Keep the order; gaps may then be negative."""
+        places = (self.particle, self._rank, self.weight)
+        self._launcher.elementwise("continue_gaps", self._count, self._count, tau, before.particle, *places)
 
 
 class FixedLayers(DeviceLayers):

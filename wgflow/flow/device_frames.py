@@ -10,8 +10,8 @@ from typing import Any, TypeAlias, cast
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Array, Frame
 from wgflow.flow.device_status import DeviceStatus
-from wgflow.flow.divergence import diverged, escaped
-from wgflow.flow.stepper import Dynamics, Moment
+from wgflow.flow.divergence import Moment, diverged, escaped
+from wgflow.flow.stepper import Dynamics
 from wgflow.kernels.gpu.device import Device, Pending
 
 _POLL = 64  # steps between requests for the status; each request checks the answer to the one before

@@ -1,14 +1,19 @@
-"""Errors of a flow that diverges."""
+"""Divergence of a flow: where it was found, and the error that says so."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import NamedTuple
 
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Frame
 
-if TYPE_CHECKING:
-    from wgflow.flow.stepper import Moment
+
+class Moment(NamedTuple):
+    """Where a flow is: steps taken since the start, flow time, and step length to try next."""
+
+    step: int
+    s: float
+    h: float
 
 
 def diverged(at: Moment, first: float, good: Frame | None) -> DivergenceError:

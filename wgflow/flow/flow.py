@@ -11,16 +11,17 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.copies import Copyable
 from wgflow.base.energy_balance import EMPTY, EnergyBalance
-from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.errors import DescentError, DivergenceError, InputError, describe
 from wgflow.base.registry import check_name
 from wgflow.base.types import Frame, Index, Spec
 from wgflow.base.validate import check_instance, real, scalar, whole
 from wgflow.energy import Energy
 from wgflow.flow import integrators, operators, stepsize
 from wgflow.flow.clock import Clock, EventClock, StepClock
+from wgflow.flow.divergence import Moment
 from wgflow.flow.operators import Operator, operator_spec
 from wgflow.flow.schedule import Schedule, schedule
-from wgflow.flow.stepper import Dynamics, HostStepper, Moment, make_stepper
+from wgflow.flow.stepper import Dynamics, HostStepper, make_stepper
 from wgflow.flow.stepsize import StepRule
 from wgflow.model.particles import BOUNDARIES, Particles
 
@@ -37,7 +38,7 @@ class Flow(Copyable):
     Parameters
     ----------
     energy : Energy
-        The energy that decreases.
+        What the flow descends. E of the continuous flow decreases, except where E jumps (order switches under Gaps).
     integrator : {"euler", "heun", "ssp3", "rk4", "cash_karp"} or Tableau, optional
         ``"euler"`` is gradient descent.
     step : float, dict or StepRule, optional
@@ -141,7 +142,8 @@ class Flow(Copyable):
         InputError
             If the start does not fit, or a time is not a whole number of steps.
         DivergenceError
-            If the energy or a velocity is not finite; the error carries the last state at which both were.
+            If the energy or a velocity is not finite; the error carries the last state at which both were. A
+            DescentError, with the present state, if the descent rule finds no step in which E decreases.
         """
         until, planned = real("until", until), None if every is None else schedule(every)
         free = self.boundary == "free"
@@ -225,7 +227,10 @@ class Flow(Copyable):
                 for _ in range(stepper.leap(coming, h)):
                     clock.tick(h)
                     yield clock.step, clock.s
-            taken = stepper.advance(clock.reach(h))
+            try:
+                taken = stepper.advance(clock.reach(h))
+            except DescentError as error:  # of a rule, which knows neither
+                raise DescentError(f"step {clock.step} (s = {clock.s:g}): {error}", stepper.frame()()) from error
             cut_short = taken.h < h and taken.h == clock.reach(h)  # by the next frame, not by the rule
             h = max(taken.then, h) if cut_short else taken.then
             clock.tick(taken.h)
@@ -255,6 +260,11 @@ class Flow(Copyable):
             rng.uniform(self.seed, "batch", (1, 1))  # checks the seed
         if any(getattr(operator, "reflects", False) for operator in self.ingredients) and self.boundary != "reflect":
             raise InputError(f"boundary: expected 'reflect' where noise acts on tau, got {self.boundary!r}")
+        if self.boundary == "reflect" and getattr(self.rule, "monotone", False) and self.mobility.get("tau", 1.0) > 0:
+            raise InputError(
+                f"boundary: expected 'clip' with step rule {self.rule.name!r}, got 'reflect': a particle pushed "
+                "against it comes back as far as it overshot, which raises E in a step of any length"
+            )
         stochastic = self.batch is not None or any(getattr(operator, "random", False) for operator in self.ingredients)
         if self.rule.adaptive and stochastic:
             raise InputError(

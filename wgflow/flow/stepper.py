@@ -7,6 +7,7 @@ NumPy arrays or in the memory of the device on which the energy's kernel compute
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import math
 from collections.abc import Callable
@@ -19,7 +20,7 @@ from wgflow.base.types import Array, Frame, Index
 from wgflow.base.user_objects import is_builtin
 from wgflow.energy import Energy
 from wgflow.flow import integrators
-from wgflow.flow.divergence import diverged, escaped
+from wgflow.flow.divergence import Moment, diverged, escaped
 from wgflow.flow.integrators import Tableau
 from wgflow.flow.operators import Move, Operator, apply
 from wgflow.flow.stepsize import Constant, StepRule, Taken, Trial, checked
@@ -66,14 +67,6 @@ class Dynamics(NamedTuple):
     def measured(self) -> bool:
         """Whether there is an energy balance: with minibatches or operators the dissipation does not explain E."""
         return self.rows is None and not self.operators
-
-
-class Moment(NamedTuple):
-    """Where a flow is: steps taken since the start, flow time, and step length to try next."""
-
-    step: int
-    s: float
-    h: float
 
 
 class State(NamedTuple):
@@ -130,6 +123,7 @@ class HostStepper:
         # A tau that never moves stays the same array, so that the energy has the same network in every step.
         self._still = not self._energy.depth.moves or mobility[1] == 0
         self._own_rule = not is_builtin(dynamics.rule)
+        self._monotone = getattr(dynamics.rule, "monotone", False)
         plain = len(dynamics.integrator.b) == 1 and type(dynamics.rule) is Constant and not dynamics.operators
         self._compiled = plain and self._motion is not None  # a step is one compiled pass, which gives no warnings
         self._good: State | None = None  # the last state evaluated over all samples
@@ -237,7 +231,14 @@ class HostStepper:
             return integrators.compare(rho, arrived, low, table.order_low)
 
         dissipated = h * self._mean_dissipation(stages) if self._balance is not None else math.nan
-        return Trial(moved, changed, lambda: self._energy(moved, s=at.s), estimate, dissipated)
+
+        def continued() -> float:
+            assert before is not None  # asked for after an order switch
+            return self._energy.continued(moved, before, at.s)
+
+        energy = functools.partial(self._energy, moved, s=at.s)
+        rounding = self._energy.rounding(self._state.energy) if self._monotone else 0.0
+        return Trial(moved, changed, energy, estimate, dissipated, continued, rounding)
 
     def _arrive(
         self, rho: Particles, weights: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
@@ -271,7 +272,9 @@ class HostStepper:
     def _drift(self, theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
         rho, batch = self._rho, self._dynamics.rows  # one for all stages of a step
         rows = None if batch is None else batch(self._at.step)
-        return self._velocity(self._confined(rho, theta, rho.tau if self._still else tau, rho.tau), s, rows)[1:]
+        stage = self._confined(rho, theta, rho.tau if self._still else tau, rho.tau)
+        order = self._energy.depth.order(rho) if self._monotone else None
+        return self._velocity(stage, s, rows, order)[1:]
 
     def _confined(self, rho: Particles, theta: Array, tau: Array, before: Array) -> Particles:
         """Measure at new places, with depths brought back into [0, 1] unless they are those of ``before``."""
@@ -281,9 +284,12 @@ class HostStepper:
         tau = confine(tau, self._boundary) if moves else tau
         return rho.moved(theta, tau, free=self._boundary == "free", fresh=True)
 
-    def _velocity(self, rho: Particles, s: float, rows: Index | None) -> tuple[float, Array, Array]:
-        """Energy, and the velocity with mobility and boundary conditions."""
-        energy, v_theta, v_tau = self._energy.field(rho, rows, s)
+    def _velocity(
+        self, rho: Particles, s: float, rows: Index | None, order: Index | None = None
+    ) -> tuple[float, Array, Array]:
+        """Energy, and the velocity with mobility and boundary conditions; in a given order in depth, if any."""
+        kept = () if order is None else (order,)
+        energy, v_theta, v_tau = self._energy.field(rho, rows, s, *kept)
         v_tau = project(rho.tau, v_tau, self._boundary)
         if self._dynamics.mobility is not None:
             by_column, by_depth = self._dynamics.mobility

@@ -19,9 +19,10 @@ from wgflow.base.types import Frame, Index
 from wgflow.flow.device_depth import DeviceLayers, device_layers
 from wgflow.flow.device_frames import DeviceFrames
 from wgflow.flow.device_status import DeviceKernel, DeviceStatus, Launcher, tiles
+from wgflow.flow.divergence import Moment
 from wgflow.flow.integrators import Estimate, embedded
 from wgflow.flow.operators import Langevin, operator_spec
-from wgflow.flow.stepper import Dynamics, Moment
+from wgflow.flow.stepper import Dynamics
 from wgflow.flow.stepsize import Adaptive, Constant, Descent, Taken, Trial
 from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
 from wgflow.model.particles import BOUNDARIES, Particles
@@ -73,6 +74,7 @@ class DeviceStepper:
         self._penalty = empty(tiles(int(net.first[-1])), np.float64)
         self._status = put(DeviceStatus.initial(switched, balance))
         self._rounding = ROUNDING[dynamics.energy.dtype]
+        self._monotone, self._allowed = getattr(dynamics.rule, "monotone", False), 0.0
         places = [(state.theta, state.tau) for state in self._states]
         self._frames = DeviceFrames(gpu.device, dynamics, self._status, places, rho.mass)
         self._states[0].layers.arrange(self._states[0].tau)
@@ -100,6 +102,7 @@ class DeviceStepper:
         rule, energy, dissipation = self._dynamics.rule, math.nan, math.nan
         if not isinstance(rule, Constant):
             energy, dissipation, _ = self._frames.read_status().states[self._current]
+            self._allowed = self._dynamics.energy.rounding(energy) if self._monotone else 0.0
         taken = rule.advance(self._trial, energy, dissipation, reach)
         self._current = 1 - self._current
         return taken
@@ -138,7 +141,10 @@ class DeviceStepper:
         here, there, table = self._states[self._current], self._states[1 - self._current], self._dynamics.integrator
         for stage, row in enumerate(table.a):
             self._move(self._stage_state, stage, stage + 1, h, fresh=stage == 0)
-            self._stage_state.layers.arrange(self._stage_state.tau)
+            if self._monotone:
+                self._stage_state.layers.continue_(self._stage_state.tau, here.layers)
+            else:
+                self._stage_state.layers.arrange(self._stage_state.tau)
             self._velocity(self._stage_state, self._at.s + h * sum(row), self._rows, stage + 1)
         self._move(there, len(table.a), len(table.b), h, fresh=not table.a)
         for noise in self._dynamics.operators:
@@ -150,11 +156,18 @@ class DeviceStepper:
         dissipation = (measured, len(table.b), self._weights[len(table.a)], self._dissipated)
         turn = (self._current, 1 - self._current, self._status)
         self._launcher.single_block("judge_step", tiles(self._count), self._nonfinite, *pairs, *dissipation, *turn)
+
+        def continued() -> float:
+            self._stage_state.layers.continue_(there.tau, here.layers)  # stages are over
+            return self._energy(there, self._stage_state.layers)
+
         return Trial(
             lambda: self._download(there),
             lambda: self._trial_status().switches,
-            lambda: self._energy(there),
+            lambda: self._energy(there, there.layers),
             lambda: self._estimate(there, h),
+            continued=continued,
+            rounding=self._allowed,
         )
 
     def _move(self, to: _State, row: int, stages: int, h: float, fresh: bool) -> None:
@@ -179,11 +192,11 @@ class DeviceStepper:
             raise self._frames.escape(self._at)
         return status
 
-    def _energy(self, state: _State) -> float:
-        """E at the end of a trial step."""
-        net = (state.layers.first, state.layers.particle, state.layers.weight)
+    def _energy(self, state: _State, layers: DeviceLayers) -> float:
+        """E at the end of a trial step, in its own layers or others."""
+        net = (layers.first, layers.particle, layers.weight)
         energy = self._gpu.launch(*net, state.theta, None, False).energy
-        penalties = self._regularise(state, self._at.s, None, None)
+        penalties = self._regularise(state._replace(layers=layers), self._at.s, None, None)
         self._launcher.single_block("judge_energy", energy, penalties, self._penalty, self._status)
         return self._trial_status().values[0]
 

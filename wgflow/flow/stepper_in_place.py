@@ -16,9 +16,9 @@ from wgflow.base.energy_balance import EMPTY, ROUNDING, EnergyBalance
 from wgflow.base.errors import DivergenceError
 from wgflow.base.types import Frame
 from wgflow.energy import Energy
-from wgflow.flow.divergence import diverged
+from wgflow.flow.divergence import Moment, diverged
 from wgflow.flow.integrators import EULER, Estimate
-from wgflow.flow.stepper import Dynamics, Moment
+from wgflow.flow.stepper import Dynamics
 from wgflow.flow.stepsize import Constant, Taken, Trial
 from wgflow.model.depth import Layers, Shallow
 from wgflow.model.particles import Particles

@@ -11,8 +11,9 @@ import numpy as np
 
 from wgflow.base.energy_balance import EnergyBalance
 from wgflow.energy import Energy
+from wgflow.flow.divergence import Moment
 from wgflow.flow.integrators import EULER
-from wgflow.flow.stepper import Dynamics, HostStepper, Moment, State
+from wgflow.flow.stepper import Dynamics, HostStepper, State
 from wgflow.flow.stepsize import Constant
 from wgflow.model.depth import Gaps, Layers, Shallow
 from wgflow.model.particles import Particles

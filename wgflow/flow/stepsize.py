@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple, Protocol, cast
 
-from wgflow.base.errors import DivergenceError, InputError, describe
+from wgflow.base.errors import DescentError, DivergenceError, InputError, describe
 from wgflow.base.registry import Options, build
 from wgflow.base.types import Spec
 from wgflow.base.user_objects import Candidate, is_builtin, require_methods
@@ -16,7 +16,6 @@ from wgflow.base.validate import real
 from wgflow.flow.integrators import Estimate
 from wgflow.model.particles import Particles
 
-_EPS = 2.0**-52  # distance from 1 to the next float64
 _LEAST_RTOL = 1e-13  # below it the difference of two solutions is rounding
 
 
@@ -30,13 +29,17 @@ class Trial:
         energy: Callable[[], float],
         estimate: Callable[[], Estimate],
         dissipated: float = math.nan,
+        continued: Callable[[], float] | None = None,
+        rounding: float = 0.0,
     ) -> None:
         self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
+        self._continued = continued
         if not callable(rho):
             self.rho = rho
         if not callable(switched):
             self.switched = switched
         self.dissipated = dissipated  # integral of the dissipation over the step; NaN if unknown
+        self.rounding = rounding  # change of E that may be rounding
 
     @functools.cached_property
     def rho(self) -> Particles:
@@ -52,6 +55,14 @@ class Trial:
     def energy(self) -> float:
         """E of the state at its end, at the s of its start."""
         return self._energy()
+
+    @functools.cached_property
+    def continued(self) -> float:
+        """E of the state at its end with the particles in the order of its start, at the s of its start.
+
+        Differs from :attr:`energy` only after an order switch under Gaps: E jumps there, this continues it smoothly.
+        """
+        return self._continued() if self._continued is not None and self.switched else self.energy
 
     @functools.cached_property
     def estimate(self) -> Estimate:
@@ -81,6 +92,8 @@ class StepRule(Protocol):
     """Interface of a step rule.
 
     A rule that uses :attr:`Trial.estimate` sets ``estimates = True``; a flow then refuses methods without an estimate.
+    One in whose steps :attr:`Trial.continued` has to decrease sets ``monotone = True``; stages of a step then keep the
+    order of its start in depth, and a flow refuses the reflecting boundary, at which E rises however short a step is.
 
     Attributes
     ----------
@@ -145,8 +158,12 @@ class Descent(BuiltinRule):
 
     E(s + h) <= E(s) - fraction h dissipation up to rounding, h halved until it holds and increased by a quarter
     after every success. An energy that depends on s is taken at the s of the step's start on both sides, since its
-    explicit decay is no descent. E jumps where particles change places under Gaps, so energies are not compared across
-    an order switch: such a step is accepted.
+    explicit decay is no descent.
+
+    Under Gaps E jumps where particles change places, so that no step length makes it decrease across a switch. What
+    decreases in every step is E with the particles in the order of the step's start (:attr:`Trial.continued`), smooth
+    and with the velocity as its gradient. Therefore E(s_n) <= E(0) + the sum of its jumps, which may rise; the energy
+    balance counts the steps with a switch and sums the rises in them. Without a switch, E itself decreases.
 
     Parameters
     ----------
@@ -155,13 +172,15 @@ class Descent(BuiltinRule):
     fraction : float, optional
         0 < fraction < 1.
     smallest : float, optional
-        Length below which halving stops and the step is taken: at a stationary point rounding dominates.
+        Length below which halving stops. The longest step tried without a rise is then taken; if there is none, which
+        takes a kink of E (the hat function of Deposit) or an operator that raises E, the flow ends with a DescentError.
     """
 
     length: float = 0.1
     fraction: float = 0.1
     smallest: float = 1e-10
     name: ClassVar[str] = "descent"
+    monotone: ClassVar[bool] = True
 
     def _check_options(self) -> None:
         super()._check_options()
@@ -171,20 +190,26 @@ class Descent(BuiltinRule):
 
     def advance(self, trial: Callable[[float], Trial], energy: float, dissipation: float, h: float) -> Taken:
         """Halve h until the energy decreases enough."""
-        rounding = 8 * _EPS * (1 + abs(energy))  # near a minimum no decrease is measurable
+        level = 0.0  # the longest step that does not raise the energy: near a minimum no decrease is measurable
         while True:
             try:
                 candidate = trial(h)
-                if candidate.switched:
-                    return Taken(candidate, h, h)
-                enough = candidate.energy <= energy - self.fraction * h * dissipation + rounding
+                rise = candidate.continued - energy - candidate.rounding
+                if rise <= -self.fraction * h * dissipation:
+                    return Taken(candidate, h, 1.25 * h)
+                level = h if rise <= 0 and not level else level
             except DivergenceError:
-                if h <= self.smallest:
+                if h <= self.smallest and not level:
                     raise
-                enough = False
-            if enough or h <= self.smallest:
-                return Taken(candidate, h, 1.25 * h)
+            if h <= self.smallest:
+                break
             h *= 0.5
+        if not level:
+            raise DescentError(
+                f"the descent rule found no step down to h = {h:.1e} that does not raise E: E has a kink here, or an "
+                "operator raises it; try constant steps, or a smooth activation and shape function"
+            )
+        return Taken(trial(level), level, level)
 
 
 @dataclass(frozen=True)

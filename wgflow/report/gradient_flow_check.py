@@ -19,6 +19,7 @@ _TARGET = 0.01  # defect that the suggested step length aims at
 _SHOWN = 3  # members with a warning of their own
 COLUMNS = (
     "balance_defect", "energy_rises", "largest_rise", "largest_rise_s", "switch_steps", "balance_at_switches",
+    "risen_at_switches",
 )  # fmt: skip
 
 
@@ -30,14 +31,15 @@ def balance_columns(trajectory: Trajectory) -> Spec:
     dict
         ``balance_defect``, the share of the descent that dissipation does not explain; ``energy_rises``, the number of
         steps in which E rose, ``largest_rise`` and ``largest_rise_s``, the s at which; under Gaps ``switch_steps``,
-        steps with an order switch, and ``balance_at_switches``, their defect, jumps of E included, over the descent.
+        steps with an order switch, ``balance_at_switches``, their defect, jumps of E included, over the descent, and
+        ``risen_at_switches``, the sum of the rises of E in them.
     """
     balance = trajectory.balance
     if balance is None:
         return {}
     numbers = [balance.relative, int(balance.rises), balance.rise, balance.rise_s]
     if balance.switched:
-        numbers += [int(balance.switched), _over(balance.at_switches, balance.descent)]
+        numbers += [int(balance.switched), _over(balance.at_switches, balance.descent), balance.risen_at_switches]
     return dict(zip(COLUMNS, numbers, strict=False))
 
 
@@ -105,6 +107,11 @@ def _advice(trajectory: Trajectory, balance: EnergyBalance) -> str:
         return "the hat function has no gradient flow, try depth.shape = 'spline'"
     rule: Any = flow.get("step", 0.0)
     rule = rule if isinstance(rule, dict) else {"name": "constant", "length": rule}
+    if rule.get("name") == "descent" and not (balance.rises or [*_differences(balance)]):
+        return (
+            f"it rose by {balance.risen_at_switches:.3g} in steps with order switches, where it jumps however short "
+            "they are, and fell in the others"
+        )
     factor = step_factor(balance, min(INTEGRATORS.get(flow.get("integrator", ""), EULER).order, 2))
     if rule.get("name") == "adaptive":
         scale = max(factor**2, 0.1)  # the defect falls in proportion to both

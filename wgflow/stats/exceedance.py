@@ -4,6 +4,12 @@ Intervals are those of Clopper and Pearson (1934, Biometrika 26:404), whose cove
 probability and number of seeds. For k failures in S seeds, with B the quantile function of the beta distribution,
 
     low = B(alpha/2; k, S - k + 1),   high = B(1 - alpha/2; k + 1, S - k),   upper = B(1 - alpha; k + 1, S - k).
+
+Verdicts on single sizes hold at 5% each; the smallest of many that pass is falsely named far more often. The smallest
+size is therefore named by a fixed-sequence test (Maurer, Hothorn and Lehmacher 1995): sizes in an order fixed before
+the runs, each at 5%, until the first that is not shown to meet the target. A size that does not meet it is then named
+with a probability of at most 5%, for any probabilities and any dependence between sizes: the first such size in the
+order has to pass its own test.
 """
 
 from __future__ import annotations
@@ -45,6 +51,34 @@ class FailureRates(NamedTuple):
     upper: Array
 
 
+class SequenceTest(NamedTuple):
+    """Fixed-sequence test of P(E > eps) > eta at one size after the other.
+
+    Attributes
+    ----------
+    order : tuple of (int, int)
+        L and M_l of the sizes in the order of testing, from the largest down; sizes without seeds are left out.
+    p : ndarray (n,)
+        p-value P(X <= k; S, eta) of each on its own.
+    passed : int
+        Sizes before the first with p > 5%: those that are shown to meet the target.
+    """
+
+    order: tuple[tuple[int, int], ...]
+    p: Array
+    passed: int
+
+    @property
+    def smallest(self) -> tuple[int, int] | None:
+        """The last size that passed; None if the first did not."""
+        return self.order[self.passed - 1] if self.passed else None
+
+    @property
+    def stopped(self) -> tuple[int, int] | None:
+        """The size at which the test stopped; None if all passed."""
+        return self.order[self.passed] if self.passed < len(self.order) else None
+
+
 class PhaseDiagram(NamedTuple):
     """Phase diagram: which sizes meet P(E > eps) <= eta.
 
@@ -52,17 +86,22 @@ class PhaseDiagram(NamedTuple):
     ----------
     verdict : ndarray (nL, nM), str
         ``meets`` if the one-sided upper bound is at most eta, ``fails`` if the two-sided interval lies above eta,
-        ``undecided``, or empty without seeds.
+        ``undecided``, or empty without seeds. Of each size on its own.
     needed : ndarray (nL, nM)
         Seeds that would decide at the observed failure rate: S if decided already; infinite if the rate is so close to
         eta that a million seeds do not suffice.
-    smallest : tuple of int or None
-        L and M_l of the size with the smallest L M_l, then the smallest L, that meets the target.
+    tested : SequenceTest
+        Test along :func:`order_of_testing`, from which alone follows the smallest size shown to meet the target.
     """
 
     verdict: NDArray[np.str_]
     needed: Array
-    smallest: tuple[int, int] | None
+    tested: SequenceTest
+
+    @property
+    def smallest(self) -> tuple[int, int] | None:
+        """L and M_l of the smallest size shown to meet the target, false with a probability of at most 5%."""
+        return self.tested.smallest
 
 
 class MonotonicityViolation(NamedTuple):
@@ -154,7 +193,8 @@ def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
     Returns
     -------
     PhaseDiagram
-        At each size the probability of a false ``meets`` is at most 5%, of a false ``fails`` at most 2.5%.
+        At each size the probability of a false ``meets`` is at most 5%, of a false ``fails`` at most 2.5%; the
+        probability that the smallest size is falsely named is at most 5%.
 
     Raises
     ------
@@ -174,9 +214,45 @@ def phase_diagram(rates: FailureRates, sizes: Sizes, eta: float) -> PhaseDiagram
     needed = rates.seeds.astype(float)
     for cell in zip(*np.nonzero(verdict == UNDECIDED), strict=True):
         needed[cell] = _needed(int(rates.failed[cell]), int(rates.seeds[cell]), eta)
-    meeting = [(sizes.depths[i], sizes.widths[j]) for i, j in np.argwhere(verdict == MEETS)]
-    smallest = min(meeting, key=lambda size: (size[0] * size[1], size), default=None)
-    return PhaseDiagram(verdict, needed, smallest)
+    return PhaseDiagram(verdict, needed, sequence_test(rates, sizes, eta))
+
+
+def order_of_testing(sizes: Sizes) -> list[tuple[int, int]]:
+    """Places (i, j) of the sizes that are tested, from the largest L and M_l to the smallest.
+
+    Each step takes the next smaller L or M_l, whichever has more of its values left, of equal shares the smaller L. The
+    order depends on the grid alone. It leaves out most shapes of as many particles: every further size in the order
+    would have to pass before a smaller one could be named.
+    """
+    i, j = len(sizes.depths) - 1, len(sizes.widths) - 1
+    order, (deepest, widest) = [(i, j)], (i, j)
+    while i or j:
+        if i * widest >= j * deepest:
+            i -= 1
+        else:
+            j -= 1
+        order.append((i, j))
+    return order
+
+
+def sequence_test(rates: FailureRates, sizes: Sizes, eta: float) -> SequenceTest:
+    """Test sizes along :func:`order_of_testing`, each at 5%, until one is not shown to meet P(E > eps) <= eta."""
+    order = [cell for cell in order_of_testing(sizes) if rates.seeds[cell]]
+    p = np.array([bdtr(float(rates.failed[cell]), int(rates.seeds[cell]), eta) for cell in order])
+    passed = next((k for k, cell in enumerate(order) if not rates.upper[cell] <= eta), len(order))
+    return SequenceTest(tuple((sizes.depths[i], sizes.widths[j]) for i, j in order), p, passed)
+
+
+def detectable(seeds: int, eta: float, power: float = 0.8) -> float:
+    """Failure probability up to which a size passes the test of P(E > eps) <= eta with this power.
+
+    0 if no number of failures in so many seeds would pass.
+    """
+    allowed = np.flatnonzero(upper_bound(np.arange(seeds), np.full(seeds, seeds)) <= eta)
+    if not len(allowed):
+        return 0.0
+    most = int(allowed[-1])
+    return float(beta.ppf(1.0 - power, most + 1, seeds - most))
 
 
 def _needed(count: int, seeds: int, eta: float) -> float:

@@ -126,6 +126,15 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
     return LawFit(law, depth, width, (exponents[0], exponents[1], exponents[-1]), observed, fitted, residual)
 
 
+def fit_point(squares: Array, sizes: Sizes, law: str = "path") -> tuple[float, float]:
+    """c1 and c2 of a law with fixed exponents as :func:`fit_law` finds them, without intervals; raises as it does."""
+    chosen, squares = lookup("law", law, LAWS), check_squares(squares, sizes)
+    observed = cell_rms(squares, np.ones((1, len(squares))))[0]
+    check_identifiable(observed, chosen)
+    depth, width = np.exp(fit_parameters(observed, sizes, chosen)[:2])
+    return float(depth), float(width)
+
+
 def check_squares(squares: Array, sizes: Sizes) -> Array:
     """Squared errors (S, nL, nM) without the reference's own cell; raises InputError if they are invalid."""
     array = check_shape("squares", squares, sizes)

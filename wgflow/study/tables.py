@@ -276,7 +276,9 @@ class FlowTable(Table):
     )
     step: float = Field(0.1, gt=0, description="step length h, or the first one tried")
     rule: Literal["constant", "descent", "adaptive"] = Field(
-        "constant", description="descent: backtracking on the energy; adaptive: by the estimated error of each step"
+        "constant",
+        description="descent: backtracking on the energy, under gaps in the order before the step; adaptive: by the "
+        "estimated error of each step",
     )
     rtol: float | None = Field(None, gt=0, lt=1, description="rule adaptive: error allowed in a step beside the state")
     atol: float | None = Field(None, ge=0, description="rule adaptive: absolute error allowed in a step")

@@ -46,7 +46,9 @@ def test_paths_that_settle_are_not_proved_to():
 
 
 def test_nan_is_refuted():
-    assert findings(lambda s: np.where(s < 60, 0.0, np.nan), settles)[0] == "refuted"
+    found = convergence(along(lambda s: np.where(s < 60, 0.0, np.nan), settles), CONVEX)
+    assert found.conditions[1].finding == "refuted"
+    assert "is not finite from s = 32 to 64" in found.sentence
 
 
 def test_windows_are_their_definition(rng):

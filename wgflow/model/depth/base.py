@@ -109,3 +109,10 @@ class Depth(Options, ABC):
     def order(self, rho: Particles) -> Index | None:
         """Order of the particles in depth if E depends on it, else None."""
         return None
+
+    def continued(self, rho: Particles, order: Index) -> Network:
+        """Layers in another order of the particles, (N,), which continue E smoothly where it jumps at an order switch.
+
+        By default those of :meth:`network`: E depends on the order continuously, or not at all.
+        """
+        return self.network(rho)

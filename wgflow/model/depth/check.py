@@ -69,6 +69,10 @@ def _try(scheme: Depth, rho: Particles) -> None:
             by_tau = np.asarray(-v_tau[i] * per_kappa[i])
             trial.slope(f"v_tau / -kappa of particle {i}", "E in tau", by_tau, energy)
     _check_stencil(trial, scheme, rho, net.layers)
+    if (order := trial.call("order", scheme.order, rho)) is not None:
+        same = trial.call("continued", scheme.continued, rho, order)
+        if not isinstance(same, Network) or not all(map(np.array_equal, same, net)):
+            raise trial.refuse("continued in the particles' own order to be network", describe(same))
 
 
 def _check_network(trial: Candidate, net: object, count: int) -> None:

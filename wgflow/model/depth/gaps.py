@@ -53,6 +53,10 @@ class Gaps(Depth):
         gaps[1:] -= sorted_[:-1]
         return Network(_one_each(len(rho)), order, gaps)
 
+    def continued(self, rho: Particles, order: Index) -> Network:
+        """Layers in that order, whose gaps may be negative."""
+        return self.network(rho, order)
+
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layer l for t in (tau^(l-1), tau^l], N beyond the last tau; constant in between."""
         return Stencil.piecewise(np.searchsorted(np.sort(rho.tau), t, side="left"))

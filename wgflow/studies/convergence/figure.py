@@ -86,7 +86,7 @@ def _answer(found: Sequence[Group]) -> str:
             f"at N = {group.sizes[-1]} E is {number(mean, '.4g')}, {number(abs(mean - limit), '.1g')} from its "
             "reference."
         )
-    return " ".join(out)
+    return " ".join([*out, "Intervals cover initial particles, for these data and this reference."])
 
 
 def _outputs_said(group: Group, found: Estimate) -> str:

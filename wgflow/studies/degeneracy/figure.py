@@ -17,7 +17,7 @@ from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import finished_members
-from wgflow.report.wording import interval, number
+from wgflow.report.wording import interval, span
 from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.studies.requirements import at_least, observes, only_varies, varies
@@ -26,7 +26,6 @@ from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
 _STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
-_FALLS = 0.2  # exponent of the last layer from which on units are said to become one
 
 
 class Spread(NamedTuple):
@@ -102,8 +101,8 @@ def degeneracy(found: list[Spread]) -> Result:
     """Largest difference of two units' features against m, layer by layer, for two starts."""
     caption = (
         "Largest difference of two units' features over units and training points, mean over seeds, layer by layer "
-        "from the second on; full: at the start, open: after training. Grey: m^(-1/2). Fang, Lee, Yang and Zhang "
-        "(2021), Proposition 1."
+        "from the second on; full: at the start, open: after training. Grey: m^(-1/2). Titles: the last layer's "
+        "power of m by least squares at the start and after training. Fang, Lee, Yang and Zhang (2021), Proposition 1."
     )
     return Result(_degenerate_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": list(rows(found))})
 
@@ -112,14 +111,15 @@ def _degenerate_said(found: Sequence[Spread]) -> str:
     out = []
     for spread in found:
         laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
-        powers = [f"m^-{interval(*rate[:3])}" if rate else "no power that falls" for rate in laws]
-        ends = spread.first.mean(axis=0)[-1].min(), spread.last.mean(axis=0)[-1].min()
+        powers = [f"m^-{interval(*rate[:3])}" if rate else f"no fitted power ({rate.reason})" for rate in laws]
+        ends = [at[:, -1].min(axis=1) for at in (spread.first, spread.last)]  # least of the layers, for each seed
         out.append(
-            f"{KIND_NAMES[spread.kind]} from {_STARTS[spread.start]}: at the start the spread of units of layers 2 to "
-            f"{1 + len(powers)} goes like {', '.join(powers)}; at m = {spread.units[-1]} the least of a layer is "
-            f"{number(float(ends[0]))}, and {number(float(ends[1]))} after training."
+            f"{KIND_NAMES[spread.kind]} from {_STARTS[spread.start]}, m = {spread.units[0]} to {spread.units[-1]}: at "
+            f"the start the spread of units of layers 2 to {1 + len(powers)} goes like {', '.join(powers)}; at "
+            f"m = {spread.units[-1]} that of the layer with the least is {span(ends[0])} over {len(ends[0])} seeds, "
+            f"and {span(ends[1])} after training."
         )
-    return " ".join(out)
+    return " ".join([*out, "Intervals cover initial weights, for these data."])
 
 
 def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
@@ -139,28 +139,23 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
         style.log_ticks(panel)
         style.particle_axis(panel, spread.units, "units of a layer $m$")
         panel.set_ylabel("largest difference of two units")
-        what = _what_becomes(spread)
-        panel.set_title(f"{KIND_NAMES[kind]}, {_STARTS[start]}: {what}")
+        panel.set_title(f"{KIND_NAMES[kind]}, {_STARTS[start]}: {_powers(spread)}")
         panel.legend(fontsize=9.5)
     return figure
 
 
-def _what_becomes(spread: Spread) -> str:
-    """What widening does to the units of the last layer, at the start and after training."""
+def _powers(spread: Spread) -> str:
+    """Powers of m fitted to the spread of the last layer's units at the start and after training."""
     layer = spread.first.shape[2] - 1
-    first, last = (_falling(falls(spread, layer, at)) for at in (False, True))
-    if first is None or last is None:
-        return "some units are one already"
-    if first:
-        return "units become one" if last else "one, until training"
-    return "units become one in training" if last else "units stay apart"
+    slopes = [_slope(falls(spread, layer, at)) for at in (False, True)]
+    if not np.isfinite(slopes).all():
+        return "some units are equal"
+    first, last = (f"m^{{{slope:.1f}}}" for slope in slopes)
+    return f"${first}$, trained ${last}$"
 
 
-def _falling(found: Estimate) -> bool | None:
-    """Whether values fall over the sizes there are, by the slope alone: seeds may scatter too far for an interval.
-
-    None where a value is not positive, so that there is no slope.
-    """
+def _slope(found: Estimate) -> float:
+    """Exponent of the values by least squares, with no interval; NaN where a value is not positive."""
     if not (np.isfinite(found.value) & (found.value > 0)).all():
-        return None
-    return float(np.polyfit(np.log(found.sizes), np.log(found.value), 1)[0]) < -_FALLS
+        return float("nan")
+    return float(np.polyfit(np.log(found.sizes), np.log(found.value), 1)[0])

@@ -79,7 +79,7 @@ def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
             + f". Of the laws {last.chosen.laws[0]!r} predicts sizes left out of its fit best"
             + ("." if last.chosen.decided else f", though not for certain before {last.chosen.laws[1]!r}.")
         )
-    return " ".join(out)
+    return " ".join([*out, "Intervals cover initial particles, for these data and this reference."])
 
 
 def _start(coupling: str) -> str:

@@ -48,8 +48,8 @@ def ensemble(found: list[Group]) -> Result:
         "α = 1 along flow time. Top right: cosine between the θ-gradients of the deep and the shallow first variation, "
         "at the particles' θ, along depth. Bottom left: the gradient at the input by the number of layers its paths "
         "pass, beside the binomial law of blocks that are not small. Bottom middle and right: E without one layer, and "
-        "after exchanging layers at random, over E; trained networks. Means over seeds; E and the outputs are those of "
-        "the training samples."
+        "after exchanging layers at random, over E; trained networks. Curves are means over seeds; E and the outputs "
+        "are those of the training samples."
     )
     return Result(_finding(found), caption, lambda: _draw(found), {"ensemble": list(rows(found))})
 
@@ -67,7 +67,7 @@ def _finding(found: Sequence[Group]) -> str:
         parts.append(
             f"{group.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
             f"at the start and {share(last.left[1, 0], 1)} at the end, third order {share(last.left[3, 0], 1)}; "
-            f"without one layer E {_deletion(last.deleted)}, after {SWAPS[-1]} exchanges of layers it "
+            f"{_deletion(group.worst[-1])}, after {SWAPS[-1]} exchanges of layers it "
             f"{relative(float(last.permuted[-1]))} on average."
         )
     return " ".join(parts)
@@ -81,11 +81,14 @@ def _powers(group: Group) -> str:
     return ", ".join(f"α^{slope:.2f}" if np.isfinite(slope) else "no power" for slope in slopes)
 
 
-def _deletion(deleted: Array) -> str:
-    """Change of E without one layer, for the layer whose deletion raises it most."""
-    most = float(np.max(deleted))
-    words = relative(most)
-    return f"{words} at {'most' if most > 1 else 'least'}" if " by " in words else f"{words} by 1% or more upwards"
+def _deletion(worst: Array) -> str:
+    """Change of E without the layer whose deletion raises it most, as a range over members (S,)."""
+    runs = f" over {len(worst)} runs" if len(worst) > 1 else ""
+    if not np.isfinite(worst).all():
+        return f"without the layer that matters most E is not finite in {int((~np.isfinite(worst)).sum())} of its runs"
+    ends = [f"{'−' if change < 0 else '+'}{share(abs(change), 1)}" for change in (worst.min() - 1, worst.max() - 1)]
+    change = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
+    return f"without the layer whose deletion raises it most E changes by {change}{runs}"
 
 
 def _draw(found: Sequence[Group]) -> Figure:

@@ -62,11 +62,27 @@ class Measured(NamedTuple):
 
 
 class Group(NamedTuple):
-    """Members that differ only in their seed: what they have in common, means over them along s, and how many."""
+    """Members that differ only in their seed.
+
+    Attributes
+    ----------
+    label : str
+        What they have in common.
+    frames : list of Measured
+        Means over members along s.
+    worst : ndarray (F, S)
+        For each frame and member, E without the layer whose deletion raises it most, over E. Means over members cannot
+        give it: the largest of the means over layers is at most the mean of the largest.
+    """
 
     label: str
     frames: list[Measured]
-    members: int
+    worst: Array
+
+    @property
+    def members(self) -> int:
+        """How many there are."""
+        return self.worst.shape[1]
 
 
 def groups(work: Workspace) -> list[Group]:
@@ -117,17 +133,19 @@ def _mean(label: str, members: list[tuple[int, list[Measured]]]) -> Group:
     most = max(count for count, _ in members)
     whole = [frames for count, frames in members if count == most]
     means = [Measured(*(np.mean(part, axis=0) for part in zip(*at, strict=True))) for at in zip(*whole, strict=True)]
-    return Group(label, means, len(whole))
+    worst = np.array([[frame.deleted.max() for frame in at] for at in zip(*whole, strict=True)])
+    return Group(label, means, worst)
 
 
 def rows(found: Sequence[Group]) -> Iterator[Spec]:
     """Plain JSON, a row for each group and frame.
 
     Slopes and what orders 1 to 3 leave of the outputs at alpha = 1; the mean cosine along depth with the deep residual;
-    the largest rise of E by a deletion, and that by the most swaps.
+    E after the deletion of the layer that raises it most, of the member with the smallest and the largest such rise,
+    and that by the most swaps, over E.
     """
     for group in found:
-        for frame in group.frames:
+        for frame, worst in zip(group.frames, group.worst, strict=True):
             yield {
                 "members": group.label,
                 "s": float(frame.s),
@@ -135,6 +153,7 @@ def rows(found: Sequence[Group]) -> Iterator[Spec]:
                 **{f"slope {order}": float(frame.slope[order]) for order in range(1, ORDERS)},
                 **{f"left {order}": float(frame.left[order, 0]) for order in range(1, ORDERS)},
                 "cosine": float(frame.cosine[1].mean()),
-                "deleted": float(frame.deleted.max()),
+                "deleted least": float(worst.min()),
+                "deleted most": float(worst.max()),
                 "permuted": float(frame.permuted[-1]),
             }

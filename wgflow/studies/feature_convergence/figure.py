@@ -83,7 +83,9 @@ def _draw(found: Sequence[Run]) -> Figure:
         middle.plot(run.s, run.eigenvalue, color=colour, lw=1.4)
         later = run.s > 0
         right.plot(run.s[later], np.maximum(run.gap[later], 1e-16), color=colour, lw=1.4, label=run.label)
-    style.log_ticks(left)
+    changes = [change for run in found for window in run.windows for change in (window.beta, window.outer)]
+    if changes and min(changes) > 0:  # NaN is not
+        style.log_ticks(left)
     style.particle_axis(left, sorted({window.high for run in found for window in run.windows}))
     left.set(xlabel="end $S$ of the window $[S/2, S]$", ylabel="largest change")
     middle.set(xlabel="flow time $s$", ylabel=r"smallest eigenvalue of $\hat K_L$")

@@ -55,8 +55,9 @@ def _how_resolved(flow: Run) -> str:
 
 def _bounds_said(found: Sequence[Bounded]) -> str:
     return "".join(
-        f" On its own features the {KIND_NAMES[net.kind]} of m = {net.units} is {number(net.gap[0])} above the convex "
-        f"optimum at the start and {number(net.gap[1])} at the end (regularisers of strength {STRENGTH:g})."
+        f" On its own features the {KIND_NAMES[net.kind]} of m = {net.units} is at most {number(net.gap[0])} "
+        f"above the convex optimum at the start and at most {number(net.gap[1])} at the end (regularisers of strength "
+        f"{STRENGTH:g})."
         for net in found
     )
 

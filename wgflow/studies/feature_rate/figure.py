@@ -21,6 +21,7 @@ from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 VARIED = (
     "flow.integrator", "flow.step", "network.method", "network.start", "particles.count", "seed",
 )  # fmt: skip
+_QUANTITIES = ("weights", "features", "outputs", "loss", "epsilon")  # one colour each
 
 
 def networks(plan: Plan) -> None:
@@ -91,8 +92,9 @@ def _rates_said(found: Sequence[Gaps]) -> str:
         root, log = (f"m^-{envelope(sizes, power):.2f}" for power in (0.5, 1.0))
         text += (
             f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
-            f"recorded times {_falls(largest, 'm^-')}; √(log m/m) falls like {root} there, log m/√m like {log}"
+            f"recorded times {_falls(largest, 'm^-')}; for comparison, √(log m/m) is {root} there and log m/√m {log}"
         )
+    text += ". Intervals cover initial weights, for these data"
     least = float(np.min([each.eigenvalue for each in found]))
     if not np.isfinite(least):
         return f"{text}."
@@ -100,10 +102,10 @@ def _rates_said(found: Sequence[Gaps]) -> str:
 
 
 def _falls(found: dict[str, Estimate], letter: str) -> str:
-    """Quantities whose distance falls at a fitted rate, and those without one."""
-    near = [f"{name} like {letter}{interval(*one.rate[:3])}" for name, one in found.items() if one.rate]
+    """Rates fitted to quantities whose distance falls, and the quantities without one."""
+    near = [f"{letter}{interval(*one.rate[:3])} in {name}" for name, one in found.items() if one.rate]
     rest = [f"{name} ({one.rate.reason})" for name, one in found.items() if not one.rate]
-    parts = [f"falls in {', '.join(near)}"] if near else []
+    parts = [f"falls like {', '.join(near)}"] if near else []
     if rest:
         parts.append(f"has no fitted rate in {', '.join(rest)}")
     return " and ".join(parts)
@@ -135,8 +137,8 @@ def _draw_rates(found: Sequence[Gaps]) -> Figure:
 
 def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, guide: str) -> None:
     """Distances of several quantities with intervals, fitted powers, and the theoretical one in grey."""
-    for k, (name, one) in enumerate(found.items()):
-        n, colour = np.array(one.sizes, float), style.COLOURS[k]
+    for name, one in found.items():
+        n, colour = np.array(one.sizes, float), style.COLOURS[_QUANTITIES.index(name)]
         bars = [np.clip(np.nan_to_num(one.value - one.low), 0, 0.95 * one.value), np.nan_to_num(one.high - one.value)]
         text = f"{name}: {one.rate.exponent:.2f}" if one.rate else f"{name}: no rate"
         axes.errorbar(n, one.value, bars, fmt="o", color=colour, ms=4.5, lw=1.0, capsize=2.5, label=text)

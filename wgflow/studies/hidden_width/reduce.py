@@ -2,11 +2,15 @@
 
 The Hidden Width of Deep ResNets (arXiv:2509.10167) has blocks (1/(L M)) sum_m v_m tanh(u_m . h / D) with M units a
 layer, no embedding and no readout, and u, v ~ sqrt(D) N(0, I) independent in all layers; here a = v and w = u / D.
+
+The constants of the law depend on the data, which are drawn at random as well. With several draws of the data a row of
+squared errors is one draw, averaged over its initialisations, so that resampling rows is the bootstrap over clusters
+(Davison and Hinkley 1997, section 3.8): its intervals cover draws of the data and of initial weights.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -15,10 +19,12 @@ import numpy as np
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.report.member_selection import finished_members
-from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law
+from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law, fit_point
 from wgflow.stats.scaling_laws import Sizes, tabulate
 from wgflow.study.schema import Member
 from wgflow.study.workspace import Workspace
+
+HAND_FIT = (0.22, 0.15)  # c1 and c2 of the lines that the paper's code draws, set by hand for its own data
 
 
 class Run(NamedTuple):
@@ -51,7 +57,12 @@ class Errors(NamedTuple):
     sizes : Sizes
         L and M of the networks, those of the reference, and D.
     squares : ndarray (S, nL, nM)
-        Mean over samples and outputs of (h - h_ref)**2, a row for each seed; NaN where a run did not reach the end.
+        Mean over samples and outputs of (h - h_ref)**2. A row is a draw of the data, averaged over initialisations, or
+        an initialisation if there is one draw of the data alone; NaN where no run reached the end.
+    data, initialisations : int
+        Draws of the data, and runs of a size at most for each.
+    single : ndarray (data, 2)
+        c1 and c2 fitted to each draw of the data by itself; NaN where too few of its networks reached the end.
     s : float
         Flow time at the end; the number of steps where steps are 1 long.
     letter : LawFit
@@ -69,6 +80,9 @@ class Errors(NamedTuple):
 
     sizes: Sizes
     squares: Array
+    data: int
+    initialisations: int
+    single: Array
     s: float
     letter: LawFit
     finite: LawFit
@@ -80,6 +94,10 @@ class Errors(NamedTuple):
         """The paper's law with the fitted constants, at L and M of equal shape."""
         c1, c2 = self.letter.width.value, self.letter.depth.value
         return np.asarray(c1 * np.sqrt(self.sizes.dimension / (depth * width)) + c2 / depth)
+
+    def by_hand(self, depth: Array, width: Array) -> Array:
+        """The paper's law with the constants of its code, at L and M of equal shape."""
+        return np.asarray(HAND_FIT[0] * np.sqrt(self.sizes.dimension / (depth * width)) + HAND_FIT[1] / depth)
 
     def in_squares(self, depth: Array, width: Array) -> Array:
         """The law of ``squared`` with its constants, at L and M of equal shape."""
@@ -97,18 +115,25 @@ def read_runs(work: Workspace) -> Iterator[tuple[bool, Run]]:
 def errors(work: Workspace) -> Errors:
     """Errors with respect to the reference, and fits; raises InputError if too few networks reached the end."""
     runs = list(read_runs(work))
-    references, fitted = ([run for reference, run in runs if reference == wanted] for wanted in (True, False))
-    if not references or not fitted:
-        raise InputError("expected networks and a reference that reach the end, got no such one")
-    limit = references[0]
-    gaps = {(run.member.seed, *run.member.shape): run.outputs - limit.outputs for run in fitted}
-    depths, widths, squares = tabulate({place: float(np.mean(gap**2)) for place, gap in gaps.items()})
+    references = {_data_draw(run): run for reference, run in runs if reference}
+    fitted = [run for reference, run in runs if not reference and _data_draw(run) in references]
+    if not fitted:
+        raise InputError("expected networks and a reference of their data that reach the end, got no such ones")
+    limit = references[_data_draw(fitted[0])]
+    gaps: dict[int, dict[tuple[int, int, int], float]] = {}  # by data, then by initialisation, L and M
+    for run in fitted:
+        gap = run.outputs - references[_data_draw(run)].outputs
+        gaps.setdefault(_data_draw(run), {})[run.member.seed, *run.member.shape] = float(np.mean(gap**2))
+    depths, widths, squares = tabulate(_rows_of(gaps))
     dimension = limit.outputs.shape[1]
     letter = Sizes(depths, widths, None, nested=False, dimension=dimension)
     finite = Sizes(depths, widths, limit.member.shape, nested=False, dimension=dimension)
     return Errors(
         sizes=finite,
         squares=squares,
+        data=len(gaps),
+        initialisations=max(len({seed for seed, *_ in of_data}) for of_data in gaps.values()),
+        single=np.array([_constants(of_data, dimension) for _, of_data in sorted(gaps.items())]),
         s=float(limit.s[-1]),
         letter=fit_law(squares, letter, "additive"),
         finite=fit_law(squares, finite, "additive"),
@@ -118,16 +143,49 @@ def errors(work: Workspace) -> Errors:
     )
 
 
+def _data_draw(run: Run) -> int:
+    """Seed of the data of a network."""
+    return int(getattr(getattr(run.member, "problem", None), "seed", 0))
+
+
+def _rows_of(gaps: Mapping[int, Mapping[tuple[int, int, int], float]]) -> Mapping[tuple[int, int, int], float]:
+    """Squared errors by row, L and M: of every draw of the data, or of every initialisation of the only draw."""
+    if len(gaps) == 1:
+        return next(iter(gaps.values()))
+    found: dict[tuple[int, int, int], list[float]] = {}
+    for data, of_data in gaps.items():
+        for (_, depth, width), square in of_data.items():
+            found.setdefault((data, depth, width), []).append(square)
+    return {place: float(np.mean(squares)) for place, squares in found.items()}
+
+
+def _constants(of_data: Mapping[tuple[int, int, int], float], dimension: int) -> tuple[float, float]:
+    """c1 and c2 of the paper's law at the networks of one draw of the data."""
+    depths, widths, squares = tabulate(of_data)
+    try:
+        depth, width = fit_point(squares, Sizes(depths, widths, None, nested=False, dimension=dimension), "additive")
+    except InputError:
+        return np.nan, np.nan
+    return width, depth
+
+
 def error_rows(found: Errors) -> Iterator[Spec]:
     """Rms error and the laws' predictions at each size, as plain JSON rows."""
     for i, layers in enumerate(found.sizes.depths):
         for j, width in enumerate(found.sizes.widths):
             yield {
-                "L": layers, "M": width, "seeds": int(np.isfinite(found.squares[:, i, j]).sum()),
+                "L": layers, "M": width, "draws": int(np.isfinite(found.squares[:, i, j]).sum()),
                 "rms_error": float(found.letter.rms[i, j]), "law": float(found.letter.predicted[i, j]),
                 "law_finite_reference": float(found.finite.predicted[i, j]),
                 "law_squares": float(found.squared.predicted[i, j]),
             }  # fmt: skip
+
+
+def data_rows(found: Errors) -> Iterator[Spec]:
+    """Constants of the law at every draw of the data, and those of the paper's code, as plain JSON rows."""
+    for number, (c1, c2) in enumerate(found.single):
+        yield {"data": f"draw {number}", "c1": float(c1), "c2": float(c2)}
+    yield {"data": "the paper's, by hand", "c1": HAND_FIT[0], "c2": HAND_FIT[1]}
 
 
 def law_rows(found: Errors) -> Iterator[Spec]:

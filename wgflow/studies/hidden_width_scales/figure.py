@@ -75,7 +75,8 @@ def _answer(found: Sequence[Scale]) -> str:
             f"{share(scale.displacement[first] / scale.dimension**0.5)} and "
             f"{share(scale.displacement[last] / scale.dimension**0.5)} of its initial size"
         )
-    return "; ".join(sentences) + "." + _across(found)
+    drawn = " One draw of the data for each D: other data would move these numbers."
+    return "; ".join(sentences) + "." + _across(found) + drawn
 
 
 def _across(found: Sequence[Scale]) -> str:

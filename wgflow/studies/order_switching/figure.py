@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import numpy as np
@@ -86,16 +87,18 @@ def switching(found: list[Run]) -> Result:
 
 
 def _shares_said(found: list[Run]) -> str:
-    """Sums of the jumps, medians over seeds, and the number of runs that never descend."""
+    """Sums of the jumps over all runs, their medians over seeds, and the number of runs that never descend."""
     shares, flat = _medians(found), sum(np.isnan(run.share) for run in found)
     never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
     if not shares:
         return never
-    return "; ".join(filter(None, [f"the jumps of a run add up to {_range(shares)} of its descent", never]))
+    runs = _range([run.share for run in found if np.isfinite(run.share)])
+    said = f"the jumps of a run add up to {runs} of its descent, in the median over the runs of one N to "
+    return "; ".join(filter(None, [said + _range(shares.values()), never]))
 
 
-def _range(shares: dict[int, float]) -> str:
-    low, high = share(min(shares.values())), share(max(shares.values()))
+def _range(shares: Collection[float]) -> str:
+    low, high = share(min(shares)), share(max(shares))
     return low if low == high else f"{low} to {high}"
 
 
@@ -151,5 +154,5 @@ def _jump_shares(axes: Axes, found: list[Run]) -> None:
         style.empty_panel(axes, "E never falls below its start")
         return
     axes.legend()
-    axes.set_title(f"Jumps add up to {_range(medians)} of the descent")
+    axes.set_title(f"Jumps in the median: {_range(medians.values())} of the descent")
     style.particle_axis(axes, list(medians))

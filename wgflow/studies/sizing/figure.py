@@ -15,7 +15,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
 from wgflow.report import style
 from wgflow.report.figure import Plan, Result, TableText, figure
-from wgflow.stats.exceedance import FAILS, MEETS, UNDECIDED, min_seeds, monotonicity_violations
+from wgflow.stats.exceedance import ALPHA, FAILS, MEETS, UNDECIDED, detectable, min_seeds, monotonicity_violations
 from wgflow.stats.extrapolation import MIN_LEVELS, failure_probability
 from wgflow.studies.depth_width.requires import AXES, by_coupling, by_size, layer_grid, sides
 from wgflow.studies.sizing.reduce import NO_TARGET, Sizing, rows, summarise
@@ -62,11 +62,16 @@ def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
             "mean E": row["mean_energy"],
             "miss it": f"{row['failed']} of {row['seeds']}",
             "95% interval": f"{row['low']:.2f} to {row['high']:.2f}",
-            "verdict": row["verdict"] + (_more_seeds(row) if row["verdict"] == UNDECIDED else ""),
+            "this size alone": row["verdict"] + (_more_seeds(row) if row["verdict"] == UNDECIDED else ""),
+            "sequence": f"{row['order']}: {_in_sequence(row)}" if row["order"] else "",
             "predicted": f"{row['predicted']:.2f}",
         }
         for row in rows
     ]
+
+
+def _in_sequence(row: Spec) -> str:
+    return {True: "meets", False: "not shown", None: "not tested"}[row["passed"]]
 
 
 def _more_seeds(row: Spec) -> str:
@@ -82,8 +87,10 @@ def sizing(found: Sizing) -> Result:
     law = "M_l" if found.model.coupling == "path" else "L M_l"
     caption = (
         f"Left: networks of every size over {len(found.energies)} seeds, how many end above eps, and what the "
-        "Clopper-Pearson bounds (95%) say of the target; line: where the fitted model puts the probability eta; "
-        "dotted: sizes of as many particles as the smallest that meets it. Right: probability of ending above eps with "
+        "Clopper-Pearson bounds (95%) say of each size alone, which errs at 5% each; dashed: sizes tested one after "
+        "the other from the largest down, until one is not shown to meet the target (cross), which errs at 5% "
+        "altogether; solid: where the fitted model puts the probability eta; dotted: sizes of as many particles as the "
+        "smallest shown to meet it. Right: probability of ending above eps with "
         "95% intervals, one colour for each L, and the model: E normal in the "
         f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
     )
@@ -93,20 +100,7 @@ def sizing(found: Sizing) -> Result:
 def _answer(found: Sizing) -> str:
     """Observation, prediction and the theorem's bound, in words."""
     target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
-    if found.phase.smallest:
-        depth, width = found.phase.smallest
-        i, j = found.sizes.depths.index(depth), found.sizes.widths.index(width)
-        seen = (
-            f"The smallest network shown to meet {target} has L = {depth}, M_l = {width}, {depth * width} particles: "
-            f"{found.failures.failed[i, j]} of {found.failures.seeds[i, j]} seeds miss it, so the probability is at "
-            f"most {found.failures.upper[i, j]:.2g} (95%)."
-        )
-    else:
-        seen = f"No network on the grid is shown to meet {target}."
-        open_ = found.phase.verdict == UNDECIDED
-        least = found.phase.needed[open_].min() if open_.any() else np.inf
-        if np.isfinite(least):
-            seen += f" {int(open_.sum())} are undecided; about {int(least)} seeds would decide the first."
+    seen = _tested(found, target)
     predicted = found.answer.text
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
     more = "".join(
@@ -115,6 +109,45 @@ def _answer(found: Sizing) -> str:
         if odd.p < _RISES
     )
     return f"{seen} {predicted[0].upper()}{predicted[1:]}.{bound}{more}"
+
+
+def _tested(found: Sizing, target: str) -> str:
+    """Smallest size shown to meet the target, with the error rate of the test that names it, and its power."""
+    tested = found.phase.tested
+    seeds = len(found.energies)
+    stopped = f" ({_missed(found, tested.stopped)})" if tested.stopped else ""
+    if tested.smallest:
+        depth, width = tested.smallest
+        said = (
+            f"The smallest network shown to meet {target} has L = {depth}, M_l = {width}, {depth * width} particles "
+            f"({_missed(found, tested.smallest)}). It is the last to pass of {len(tested.order)} sizes tested in a "
+            f"fixed order from L = {tested.order[0][0]}, M_l = {tested.order[0][1]} down"
+        )
+        if tested.stopped:
+            said += f", the first not to pass being L = {tested.stopped[0]}, M_l = {tested.stopped[1]}{stopped}"
+        said += f": for a target set before the runs, at most {ALPHA:.0%} of studies name a size that does not meet it."
+    else:
+        assert tested.stopped is not None
+        i, j = _place(found, tested.stopped)
+        said = (
+            f"No network on the grid is shown to meet {target}: the first in the fixed order of testing, L = "
+            f"{tested.stopped[0]}, M_l = {tested.stopped[1]}, is not{stopped}."
+        )
+        if found.phase.verdict[i, j] == UNDECIDED and np.isfinite(found.phase.needed[i, j]):
+            said += f" About {int(found.phase.needed[i, j])} seeds would decide."
+    within = detectable(seeds, found.eta)
+    said += " Probabilities are over initial particles, for these data."
+    return f"{said} With {seeds} seeds a size passes in 80% of studies if it misses with a probability of {within:.2g}."
+
+
+def _place(found: Sizing, size: tuple[int, int]) -> tuple[int, int]:
+    """Indices of an L and an M_l."""
+    return found.sizes.depths.index(size[0]), found.sizes.widths.index(size[1])
+
+
+def _missed(found: Sizing, size: tuple[int, int]) -> str:
+    at = _place(found, size)
+    return f"{found.failures.failed[at]} of {found.failures.seeds[at]} seeds miss it"
 
 
 def _draw(found: Sizing) -> Figure:
@@ -144,20 +177,25 @@ def _draw_diagram(axes: Axes, found: Sizing) -> None:
     probability = failure_probability(found.model, found.eps, grids[0][:, None], grids[1][None, :])[0]
     if probability.min() < found.eta < probability.max():
         axes.contour(*fine, probability.T, [found.eta], colors=[style.INK], linewidths=1.6)
+    tested = found.phase.tested
+    walked = np.array([_place(found, size) for size in tested.order[: tested.passed + 1]])
+    axes.plot(*walked.T, color=style.GREY, lw=1.3, ls=(0, (4, 2)), zorder=2)
+    if tested.stopped:
+        axes.plot(*walked[-1], marker="x", ms=22, color=style.GREY, mew=1.1, alpha=0.7, zorder=2)
     handles = [Line2D([], [], color=style.INK, label=f"predicted probability {found.eta:g}")]
+    handles.append(Line2D([], [], color=style.GREY, lw=1.3, ls=(0, (4, 2)), label="order of testing"))
     handles += [
         Line2D([], [], color=colour, alpha=0.4, marker="s", ms=9, ls="", label=verdict)
         for verdict, colour in _COLOUR.items()
     ]
     if found.phase.smallest:
         depth, width = found.phase.smallest
-        at = (sizes.depths.index(depth), sizes.widths.index(width))
-        axes.plot(*at, marker="s", ms=30, mfc="none", mec=style.INK, mew=1.6)
+        axes.plot(*_place(found, (depth, width)), marker="s", ms=30, mfc="none", mec=style.INK, mew=1.6)
         same = np.interp(np.log(depth * width / grids[0]), np.log(sizes.widths), np.arange(len(sizes.widths)))
         inside = (depth * width / grids[0] >= sizes.widths[0]) & (depth * width / grids[0] <= sizes.widths[-1])
         axes.plot(fine[0][inside], same[inside], color=style.GREY, lw=1.1, ls=(0, (1, 2)))
         handles.append(
-            Line2D([], [], color=style.INK, marker="s", mfc="none", ms=9, ls="", label="smallest that meets")
+            Line2D([], [], color=style.INK, marker="s", mfc="none", ms=9, ls="", label="smallest shown to meet")
         )
     axes.grid(visible=False)
     axes.set(xlabel="layers $L$", ylabel="particles of a layer $M_l$")

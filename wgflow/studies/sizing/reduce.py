@@ -143,20 +143,28 @@ def summarise(work: Workspace) -> Sizing:
 
 
 def rows(found: Sizing) -> Iterator[Spec]:
-    """Observation and prediction for every size, as plain JSON rows."""
+    """Observation and prediction for every size, as plain JSON rows.
+
+    ``order`` is its place in the test in a fixed order, from 1, and ``passed`` whether that shows it to meet the
+    target: None if the test stopped before, or for sizes outside the order.
+    """
+    tested = found.phase.tested
+    place = {size: k for k, size in enumerate(tested.order)}
     for i, depth in enumerate(found.sizes.depths):
         for j, width in enumerate(found.sizes.widths):
             if not found.failures.seeds[i, j]:
                 continue
             probability, low, high = failure_probability(found.model, found.eps, depth, width)
             needed = found.phase.needed[i, j]
-            ended = found.energies[:, i, j]
+            ended, order = found.energies[:, i, j], place.get((depth, width))
+            reached = order is not None and order <= tested.passed
             yield {
                 "layers": depth, "per_layer": width, "particles": depth * width,
                 "mean_energy": float(np.mean(ended[np.isfinite(ended)])) if np.isfinite(ended).any() else None,
                 "seeds": int(found.failures.seeds[i, j]), "failed": int(found.failures.failed[i, j]),
                 "low": float(found.failures.low[i, j]), "high": float(found.failures.high[i, j]),
                 "verdict": str(found.phase.verdict[i, j]), "needed": int(needed) if np.isfinite(needed) else None,
+                "order": None if order is None else order + 1, "passed": order < tested.passed if reached else None,
                 "predicted": float(probability), "predicted_low": float(low), "predicted_high": float(high),
             }  # fmt: skip
 
@@ -173,6 +181,13 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
     beyond : float, optional
         Sizes are tried from the grid's smallest L and M_l to this multiple of its largest, >= 1: every size up to about
         60, beyond it in steps of about 2%, and those of the grid.
+
+    Returns
+    -------
+    Answer
+        ``predicted`` is a point estimate: where the law holds, it missed the target in 8% to 57% of 400 simulated
+        studies in each of eleven cases (6 x 6 sizes, 8 or 32 seeds, both couplings). ``certain`` did so in at most 2%,
+        although each interval holds at one size and the smallest of many is chosen.
 
     Raises
     ------
@@ -208,8 +223,8 @@ def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, 
             f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, eps = {eps:g}"
         )
     return (
-        f"by the law of E fitted {_fitted(model)} the smallest that meets it is {predicted}; with the upper end of its "
-        f"95% interval {certain or 'none'}"
+        f"if the law of E fitted {_fitted(model)} holds, the smallest predicted to meet it, a point estimate, is "
+        f"{predicted}; the smallest with the whole 95% interval of its probability below eta is {certain or 'none'}"
     )
 
 

@@ -66,8 +66,9 @@ def windows(s: Array, beta: Sequence[Array] | Array, outer: Sequence[Array] | Ar
         start = int(np.searchsorted(s, s[end] / 2 * (1 - 1e-12)))
         if start >= end:
             break
-        farthest = [np.abs(beta[t] - beta[end]).max(axis=1) for t in range(start, end)]
-        moved = [np.abs(outer[t] - outer[end]) for t in range(start, end)]
+        with np.errstate(invalid="ignore"):  # a run may end in infinities
+            farthest = [np.abs(beta[t] - beta[end]).max(axis=1) for t in range(start, end)]
+            moved = [np.abs(outer[t] - outer[end]) for t in range(start, end)]
         out.append(
             Window(
                 float(s[start]),
@@ -97,9 +98,11 @@ def _falling(name: str, what: str, found: Sequence[Window], key: str) -> Conditi
         return Condition(name, "not checked", "fewer than two doubling windows were recorded")
     before, last = found[-2:]
     earlier, change = getattr(before, key), getattr(last, key)
-    times = f"over s = {before.low:g} to {before.high:g} and {last.low:g} to {last.high:g}"
-    if (change >= earlier and change > 0) or not math.isfinite(change):
-        return Condition(
-            name, "refuted", f"as far as the run goes: {what} does not fall, {earlier:.3g} and {change:.3g} {times}"
-        )
-    return Condition(name, "not checked", f"no contradiction: {what} falls, {earlier:.3g} and {change:.3g} {times}")
+    if not math.isfinite(change):
+        return Condition(name, "refuted", f"{what} is not finite from s = {last.low:g} to {last.high:g}")
+    numbers = (
+        f"{earlier:.3g} over s = {before.low:g} to {before.high:g}, {change:.3g} over {last.low:g} to {last.high:g}"
+    )
+    if not change < earlier and change != 0:
+        return Condition(name, "refuted", f"as far as the run goes: {what} does not fall, {numbers}")
+    return Condition(name, "not checked", f"no contradiction: {what} is {numbers}")

@@ -51,6 +51,16 @@ KERNEL order_gaps(Int count, const double* tau, const Int* before, Int compare, 
     }
 }
 
+// Gaps of particles at other depths that keep their order and ranks: E past an order switch, continued smoothly.
+KERNEL continue_gaps(Int count, const double* tau, const Int* before, Int* order, Int* rank, double* gap) {
+    EACH(place, count) {
+        const Int i = before[place];
+        order[place] = i;
+        rank[i] = place;
+        gap[place] = place == 0 ? tau[i] : tau[i] - tau[before[place - 1]];
+    }
+}
+
 // Layers, weights S_k(tau) and slopes S_k'(tau) of the shape function, `reach` of them a particle: 3 with the quadratic
 // spline, 2 with the hat (wgflow.model.depth.Deposit).
 KERNEL deposit_stencil(Int count, Int layers, Int reach, const double* tau, Int* layer, double* share, double* slope) {
