@@ -1,7 +1,5 @@
 """The assumptions panel: each line against a problem where it holds, one where it does not, and a twin."""
 
-import itertools
-
 import numpy as np
 import pytest
 
@@ -17,7 +15,6 @@ from wgflow.theory.critical_values import critical_values, extrema
 from wgflow.theory.density import density
 from wgflow.theory.homogeneity import defect, homogeneity, linear_groups
 from wgflow.theory.radial_limit import radial_limit
-from wgflow.theory.regularity import depth_slope, lipschitz
 from wgflow.theory.regularity_classes import jump, regularity_class
 from wgflow.theory.universality import attainable, chosen, gram, lower_bound, spectrum, universal_kernel
 
@@ -368,53 +365,6 @@ def test_a_wrong_declaration_fails():
     case = problem(block=Liar(), activation="tanh")
     assert homogeneity(case).verdict == "fail"
     assert "is not" in homogeneity(case).sentence
-
-
-# --- Lipschitz in depth
-
-
-def test_depth_slope_under_gaps_is_difference_over_gap():
-    case = problem(width=1)
-    theta, tau = np.array([[0.0, 0, 0], [3.0, 4, 0], [3.0, 4, 1]]), np.array([0.8, 0.4, 0.3])
-    energy = wgflow.Energy(case)
-    assert depth_slope(energy, wgflow.Particles(theta, tau))[0] == pytest.approx(5 / 0.4)
-    assert depth_slope(energy, wgflow.Particles(theta, [0.8, 0.3, 0.3]))[0] == np.inf
-    assert depth_slope(energy, wgflow.Particles(theta[:1], tau[:1]))[0] == 0.0
-    assert depth_slope(energy, wgflow.Particles(theta[[0, 0]], [0.5, 0.5]))[0] == 0.0
-
-
-def test_depth_slope_under_layers_against_permutations():
-    case = problem()
-    rho = wgflow.Particles.draw_layers(case, 4, 3)
-    parts = rho.theta.reshape(4, 3, -1)
-    steps = [
-        min(np.mean(((x - y[list(p)]) ** 2).sum(axis=1)) for p in itertools.permutations(range(3)))
-        for x, y in itertools.pairwise(parts)
-    ]
-    energy = wgflow.Energy(case, {"name": "layers", "layers": 4})
-    assert depth_slope(energy, rho)[0] == pytest.approx(4 * np.sqrt(max(steps)))
-
-
-def test_a_path_is_smoother_than_noise_and_a_bound_decides():
-    """One continuous path a particle: the constant settles with L; independent layers: it grows like L."""
-    case, values = problem(), {}
-    for coupling in ("path", "independent"):
-        for layers in (8, 32):
-            rho = wgflow.Particles.draw_layers(case, layers, 20, coupling=coupling)
-            energy = wgflow.Energy(case, {"name": "layers", "layers": layers})
-            values[coupling, layers] = depth_slope(energy, rho)[0]
-            for bound, verdict in ((None, "unknown"), (6.0, "pass" if coupling == "path" else "fail")):
-                assert lipschitz(energy, rho, reference_laws.initial_law(case), bound).verdict == verdict
-    assert values["path", 32] < 1.2 * values["path", 8]
-    assert values["independent", 32] > 3 * values["independent", 8]
-
-
-def test_deposit_is_cut_into_slices_that_hold_something():
-    case = problem()
-    energy = wgflow.Energy(case, {"name": "deposit", "layers": 8})
-    rho = wgflow.Particles(normal(0, "t", (4, 7)), [0.1, 0.2, 0.6, 0.7])
-    assert "of 2 slices" in depth_slope(energy, rho)[1]
-    assert depth_slope(energy, rho.moved(rho.theta, np.full(4, 0.9)))[0] == 0.0
 
 
 # --- Sard proxy

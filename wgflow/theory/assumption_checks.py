@@ -7,10 +7,10 @@ from wgflow.model.particles import Particles
 from wgflow.theory.admissibility import radius
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
+from wgflow.theory.depth_lipschitz import lipschitz
 from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import Law, initial_law
-from wgflow.theory.regularity import lipschitz
 from wgflow.theory.universality import attainable, universal_kernel
 
 
@@ -53,7 +53,7 @@ def check_assumptions(
         universal_kernel(problem, law, seed),
         homogeneity(problem, seed),
         radial_limit(energy, rho, seed=seed),
-        lipschitz(energy, rho, law, seed=seed),
+        lipschitz(energy, rho, seed=seed),
         radius(problem, rho if start is None else start, start_law, seed=seed),
         critical_values(energy, rho, starts=starts, seed=seed),
         attainable(problem, law, seed),

@@ -1,4 +1,4 @@
-"""Regularity of a measure in depth: Lipschitz constant, structure function, moments.
+"""Regularity of paths through depth: structure function and moments.
 
 Ding, Chen, Li and Wright (arXiv:2110.02926, Definition E.1) ask of the start that (1/M) sum_m |theta_m|**2 stays
 bounded, that supp is in {|theta_[1]| <= R}, and that
@@ -11,23 +11,16 @@ steps between its layers.
 
 from __future__ import annotations
 
-import math
-from functools import partial
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 
 from wgflow.base.errors import InputError
-from wgflow.base.scaling import largest, norms, unit
+from wgflow.base.scaling import largest, unit
 from wgflow.base.types import Array
-from wgflow.base.validate import real, whole
-from wgflow.energy import Energy
-from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.base.validate import whole
 from wgflow.model.particles import Particles
-from wgflow.theory.assumption import LU, Assumption, Verdict
-from wgflow.theory.distances import between, conditionals, quick_method, slices
-from wgflow.theory.reference_laws import Law, draws
+from wgflow.theory.distances import conditionals
 
 
 class Regularity(NamedTuple):
@@ -111,55 +104,3 @@ def moments(rho: Particles, layers: int) -> Moments:
     kept = rho.mass > 0
     mean = float(rho.mass[kept] @ squares[kept] / rho.mass.sum())
     return Moments(mean, max(by_slice), float(np.abs(rho.theta[kept]).max()))
-
-
-def lipschitz(energy: Energy, rho: Particles, law: Law, bound: float | None = None, seed: int = 0) -> Assumption:
-    """Lipschitz constant of the measure in depth, in W2, compared with independent draws of the law at the same depths.
-
-    Any finite network has one: a verdict needs a bound, and the growth with L or N distinguishes a path from noise.
-
-    Returns
-    -------
-    Assumption
-        ``number`` is :func:`depth_slope`.
-    """
-    result = partial(Assumption, "Lipschitz in depth", source=f"{LU}, assumption of Lipschitz continuity in depth")
-    if bound is not None:
-        bound = real("bound", bound, least=0.0)
-    if isinstance(energy.depth, Shallow):
-        return result("pass", 0.0, "The shallow model has no depth.")
-    value, how = depth_slope(energy, rho)
-    theta = draws(law, len(rho), seed, 1, "independent depths")[0][0]
-    independent, _ = depth_slope(energy, rho.moved(theta, rho.tau))
-    verdict: Verdict = "unknown" if bound is None else "pass" if value <= bound else "fail"
-    requirement = "no bound was given" if bound is None else f"the bound is {bound:.4g}"
-    own = f"{value:.4g}, from {how}" if math.isfinite(value) else "infinite, since two blocks share a depth"
-    drawn = f"{independent:.4g}" if math.isfinite(independent) else "infinite"
-    sentence = f"The constant is {own}; that of independent draws at the same depths is {drawn}; {requirement}."
-    return result(verdict, value, sentence)
-
-
-def depth_slope(energy: Energy, rho: Particles) -> tuple[float, str]:
-    """Largest ratio of distance to difference of depth between neighbours in depth, and what was compared, in words.
-
-    Gaps: |theta^(l+1) - theta^l| / (tau^(l+1) - tau^l), infinite where two blocks share a depth. Other schemes: L W2
-    between the laws in neighbouring slices of depth 1/L, where L is the number of layers, halved until no slice is
-    empty.
-    """
-    if isinstance(energy.depth, Gaps):
-        order = rho.order
-        jump = norms(np.diff(rho.theta[order], axis=0))
-        gap = np.diff(rho.tau[order])
-        with np.errstate(divide="ignore", invalid="ignore"):
-            ratio = np.where(jump > 0, jump / gap, 0.0)
-        return float(ratio.max(initial=0.0)), "differences between neighbouring blocks over their gaps in depth"
-    layers = energy.depth.layers if isinstance(energy.depth, Layers | Deposit) else 32
-    while layers > 1 and not slices(rho, layers)[1].all():
-        layers //= 2
-    if layers == 1:
-        return 0.0, "a single slice of depth"
-    parts = conditionals(rho, layers)
-    method = quick_method(mass for _, mass in parts)
-    slope = layers * max(between(rho.theta[i], rho.theta[j], p, q, method).value for (i, p), (j, q) in pairwise(parts))
-    name = "W2" if method == "exact" else "sliced W2"
-    return slope, f"{name} between neighbours of {layers} slices"
