@@ -5,14 +5,18 @@ import json
 
 import numpy as np
 import pytest
+from verdict_checks import made_false, made_true
 
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.sims import run
 from wgflow.stats import fit
+from wgflow.stats.convergence_rates import Interval
+from wgflow.stats.fit import CrossValidation
 from wgflow.studies.depth_width import particle_distances
 from wgflow.studies.depth_width import reduce as depth_width
+from wgflow.studies.depth_width.figure import verdicts
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 
@@ -99,12 +103,23 @@ def test_exponents_of_width_and_depth(families, coupling):
     assert found.chosen.laws[0] in ((coupling,) if coupling == "path" else (coupling, "additive"))
 
 
-def test_depth_gains_nothing_with_paths(families):
-    """The negative control, and its own: with independent layers it is refuted."""
+def test_depth_reduces_fluctuations_with_independent_layers_alone(families):
+    """The negative control, and its own: with independent layers they fall."""
     path, independent = (depth_width.fit_family(families[each], 1).gain for each in ("path", "independent"))
-    assert path.exponent.verdict == "holds"
-    assert independent.exponent.verdict == "refuted"
-    assert independent.exponent.exponent.value == pytest.approx(0.5, abs=0.15)
+    made_false(path.verdict, "depth_reduces_fluctuation")
+    made_true(independent.verdict, "depth_reduces_fluctuation")
+    assert independent.exponent.value == pytest.approx(0.5, abs=0.15)
+
+
+def test_the_best_law_is_called_best_only_where_all_others_are_significantly_worse(families):
+    """The interval nearest to 0 decides, whichever law it belongs to."""
+    family = families["path"]
+    found = depth_width.fit_family(family, 1)
+    laws, margins = ("path", "independent", "additive"), (Interval(0, 0, 0), Interval(1, 0.5, 2), Interval(2, 0.1, 4))
+    made_true(verdicts(family, found._replace(chosen=CrossValidation(laws, np.ones(3), margins, "size"))), "best_law")
+    tied = CrossValidation(laws, np.ones(3), (*margins[:2], Interval(2, -0.1, 4)), "size")
+    text = made_false(verdicts(family, found._replace(chosen=tied)), "best_law")
+    assert "not significantly before 'additive'" in text
 
 
 def test_shuffled_widths_have_no_exponent(families):

@@ -30,7 +30,7 @@ from wgflow.report.switch_jumps import Switching
 from wgflow.report.theorem_diagnostics import TheoremDiagnostics
 from wgflow.sims import run
 from wgflow.stats import fit
-from wgflow.stats.convergence_rates import Equivalence, Interval, estimate, rms
+from wgflow.stats.convergence_rates import Interval, estimate, rms
 from wgflow.stats.fit import CrossValidation, LawFit
 from wgflow.stats.paired_test import paired_test
 from wgflow.studies.cifar.reduce import Comparison
@@ -353,8 +353,7 @@ def depth_widths(monkeypatch, kind):
     chosen = CrossValidation(
         ("path", "independent"), np.ones(2), (Interval(0, 0, 0), Interval(1, math.nan, math.nan)), "size"
     )
-    verdict = "holds" if abs(slope) < 0.1 else "refuted" if math.isfinite(slope) else "undecided"
-    gain = depth_width.DepthFluctuation((2, 4, 8), 8, np.full(3, first), Equivalence(told, 0.0, 0.1, verdict))
+    gain = depth_width.DepthFluctuation((2, 4, 8), 8, np.full(3, first), told)
     depth = over_sizes(kind, (2, 4, 8, 16, 32), "depth")
     found = depth_width.FamilyFit(2.0, fitted, chosen, fitted, depth, depth, 8, slope, gain)
     return [(family(coupling), [found]) for coupling in ("path", "independent")]

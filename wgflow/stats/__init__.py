@@ -1,1 +1,1 @@
-"""Statistics of studies: convergence rates, scaling laws, equivalence, exceedance probabilities."""
+"""Statistics of studies: convergence rates, scaling laws, trends, exceedance probabilities."""

@@ -16,7 +16,7 @@ from scipy import stats
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
-from wgflow.base.validate import real, whole
+from wgflow.base.validate import whole
 
 RESAMPLES = 2000
 LEVEL = 0.95
@@ -24,7 +24,6 @@ MIN_SIZES = 4  # a line through three points leaves one degree of freedom for it
 MIN_SEEDS = 4
 MIN_SPAN = 8.0  # ratio of the largest N to the smallest
 MIN_DEPTHS = 3
-MARGIN = 0.1  # largest difference of exponents that counts as equal
 _FIXED_POINT = 8  # iterations for the reference's own error, each gaining about a digit
 Statistic = Callable[[Array], Array]
 
@@ -55,6 +54,8 @@ class Rate(NamedTuple):
         N used in the fit.
     reason : str
         Why there is no rate; empty if there is one.
+    tested : float
+        Low end of the exponent's interval, also where it is not above 0 and there is no rate; NaN without an interval.
     """
 
     exponent: float
@@ -63,6 +64,7 @@ class Rate(NamedTuple):
     constant: float
     sizes: tuple[float, ...]
     reason: str = ""
+    tested: float = np.nan
 
     def __bool__(self) -> bool:
         return not self.reason
@@ -89,30 +91,6 @@ class Estimate(NamedTuple):
     low: Array
     high: Array
     rate: Rate
-
-
-class Equivalence(NamedTuple):
-    """Whether an exponent equals its theoretical value, up to a margin stated beforehand.
-
-    A decay that is not significant proves nothing, since noise can hide it: the whole interval has to lie within.
-
-    Attributes
-    ----------
-    exponent : Interval
-        r of C L**(-r), 95%.
-    expected, margin : float
-        The hypothesis is |r - expected| <= margin.
-    verdict : str
-        ``holds`` if the interval lies within the margin, ``refuted`` if it lies outside, otherwise ``undecided``.
-    """
-
-    exponent: Interval
-    expected: float
-    margin: float
-    verdict: str
-
-    def __bool__(self) -> bool:
-        return self.verdict == "holds"
 
 
 def rms(squares: Array) -> Statistic:
@@ -255,10 +233,10 @@ def _fit(n: Array, value: Array, drawn: Array, seeds: int, offered: int, share: 
     if valid < RESAMPLES / 2 or not np.isfinite(high - low):
         return _none("too few resamples of the seeds have positive values", sizes)
     if not low > 0:
-        return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)
+        return _none(f"no decay: the exponent's interval is {low:.2f} to {high:.2f}", sizes)._replace(tested=low)
     logarithm = np.log(value / _own_error(share, np.array(exponent)))
     constant = float(np.exp(logarithm.mean() + exponent * np.log(n).mean()))
-    return Rate(exponent, low, high, constant, sizes)
+    return Rate(exponent, low, high, constant, sizes, tested=low)
 
 
 def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array | None = None) -> tuple[Interval, int]:
@@ -272,15 +250,8 @@ def fit_exponent(n: Array, value: Array, drawn: Array, seeds: int, share: Array 
     return Interval(exponent, exponent - half, exponent + half), int(positive.sum())
 
 
-def exponent_equivalence(
-    sizes: Sequence[int],
-    seeds: int,
-    statistic: Statistic,
-    name: str = "",
-    expected: float = 0.0,
-    margin: float = MARGIN,
-) -> Equivalence:
-    """Test whether the exponent of a statistic equals an expected one, by default 0, up to a margin.
+def exponent_interval(sizes: Sequence[int], seeds: int, statistic: Statistic, name: str = "") -> Interval:
+    """Exponent r of C L**(-r), of either sign, fitted to a statistic by least squares of its logarithm.
 
     Networks whose layers share one path of particles (Ding et al., arXiv:2110.02926, Theorem 5.1) fluctuate as
     M_l**(-1/2) whatever L is; with independent layers (Chizat, arXiv:2509.10167) the exponent in L is 1/2.
@@ -295,23 +266,17 @@ def exponent_equivalence(
         Maps weights of the seeds (B, S) to values (B, n) > 0, typically :func:`standard_deviation`.
     name : str, optional
         Name of the random stream.
-    expected : float, optional
-        Theoretical exponent.
-    margin : float, optional
-        Largest difference that counts as equal, > 0.
 
     Returns
     -------
-    Equivalence
-        The probabilities of a false ``holds`` and of a false ``refuted`` are at most 2.5% each, since one end of a 95%
-        interval would have to lie on the wrong side.
+    Interval
+        With 95% confidence; NaN ends if fewer than half of the resamples have positive values.
 
     Raises
     ------
     InputError
         If there are too few sizes or seeds, the sizes do not increase, or a value is not positive.
     """
-    margin, expected = real("margin", margin, above=0.0), real("expected", expected)
     seeds = whole("seeds", seeds, MIN_SEEDS)
     n = np.asarray(sizes, float)
     if len(n) < MIN_DEPTHS or (n <= 0).any() or (np.diff(n) <= 0).any():
@@ -320,11 +285,7 @@ def exponent_equivalence(
     if not (value > 0).all():
         raise InputError(f"statistic: expected positive values, got {value.tolist()}; an exponent needs logarithms")
     exponent, valid = fit_exponent(n, value, statistic(bootstrap_weights(seeds, name)), seeds)
-    if valid < RESAMPLES / 2:
-        return Equivalence(exponent._replace(low=np.nan, high=np.nan), expected, margin, "undecided")
-    low, high = exponent.low - expected, exponent.high - expected
-    inside, outside = low >= -margin and high <= margin, low > margin or high < -margin
-    return Equivalence(exponent, expected, margin, "holds" if inside else "refuted" if outside else "undecided")
+    return exponent if valid >= RESAMPLES / 2 else exponent._replace(low=np.nan, high=np.nan)
 
 
 def without_rate(estimate: Estimate, reason: str) -> Estimate:

@@ -10,10 +10,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
-from wgflow.report.wording import number, trend
+from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Estimate, Interval
+from wgflow.stats.trends import decay, trend
 from wgflow.studies.depth_width.particle_distances import particle_distances
 from wgflow.studies.depth_width.reduce import Family, FamilyFit, energies, laws, rows
 from wgflow.studies.depth_width.requires import draws_and_reference, layer_grid
@@ -21,6 +23,12 @@ from wgflow.studies.requirements import observes
 
 _SHOWN = 0.005  # exponents below it print as 0
 _GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of the fluctuations, by theory
+BEST = Claim(
+    "best_law", "low end of the 95% interval of how much worse {other!r} predicts them", ">", "",
+    holds="of the laws {first!r} predicts sizes left out of its fit best",
+    fails="of the laws {first!r} predicts sizes left out of its fit best, but not significantly before {other!r}",
+    unknown="of the laws {first!r} predicts sizes left out of its fit best, by an unknown margin over {other!r}",
+)  # fmt: skip
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
 
@@ -61,50 +69,39 @@ def depth_width(found: list[tuple[Family, list[FamilyFit]]]) -> Result:
         "depth_width": list(rows(found)),
         "depth_width_energy": [row for family, _ in found for row in energies(family)],
     }
-    return Result(_answer(found), caption, lambda: _draw(found), tables)
+    said = [verdict for family, at in found for verdict in verdicts(family, at[-1])]
+    return Result(_answer(found), caption, lambda: _draw(found), tables, said)
 
 
 def _answer(found: Sequence[tuple[Family, list[FamilyFit]]]) -> str:
     out = []
     for family, at in found:
-        last = at[-1]
-        size = "M_l" if family.coupling == "path" else "L M_l"
-        gain = last.gain.exponent
-        out.append(
-            f"{_start(family.coupling)} the outputs' distance to the reference at s = {last.s:g} "
-            f"{_width_said(last.fitted.exponents[1], size)}; {_depth_said(family, last)}; "
-            f"over draws the outputs fluctuate like L{_interval(gain.exponent)} at "
-            f"M_l = {last.gain.width}"
-            + (", so that depth gains nothing there" if gain else "")
-            + f". Of the laws {last.chosen.laws[0]!r} predicts sizes left out of its fit best"
-            + ("." if last.chosen.decided else f", though not for certain before {last.chosen.laws[1]!r}.")
-        )
+        width, depth, gain, law = verdicts(family, at[-1])
+        alone = ""
+        if family.coupling == "path" and at[-1].depth.rate and np.isfinite(at[-1].alone):
+            alone = f", to the reference with all of its paths like L{_power(at[-1].alone)}"
+        out.append(f"{_start(family.coupling)} at s = {at[-1].s:g} {width}; {depth}{alone}; {gain}; {law}.")
     return " ".join([*out, "Intervals cover initial particles, for these data and this reference."])
+
+
+def verdicts(family: Family, found: FamilyFit) -> list[Verdict]:
+    """Claims on width, on depth, on the fluctuation over draws, and on the law that predicts best."""
+    size = "M_l" if family.coupling == "path" else "(L M_l)"
+    exponent, rate = found.fitted.exponents[1], found.depth.rate
+    alone = f"the mean over draws at M_l = {found.depth_width}"
+    if family.coupling == "path":
+        alone = f"to the deepest network of the same {found.depth_width} paths a layer"
+    nearest = min(range(1, len(found.chosen.laws)), key=lambda k: found.chosen.behind[k].low)
+    return [
+        trend(exponent, "the outputs' distance to the reference", f"{size}{_interval(exponent)} in width"),
+        decay(rate, f"that of depth alone ({alone})", f"L{_interval(Interval(*rate[:3]))}"),
+        found.gain.verdict,
+        BEST(found.chosen.behind[nearest].low, 0.0, first=found.chosen.laws[0], other=found.chosen.laws[nearest]),
+    ]
 
 
 def _start(coupling: str) -> str:
     return "With one path through all layers" if coupling == "path" else "With independent layers"
-
-
-def _width_said(exponent: Interval, size: str) -> str:
-    """Dependence of the distance on width; a trend is stated if the exponent's interval excludes 0."""
-    verb, power = trend(exponent.low, exponent.high), f"({size}){_interval(exponent)}"
-    return f"{verb} in width like {power}" if verb else f"shows no significant change with width, {power}"
-
-
-def _depth_said(family: Family, found: FamilyFit) -> str:
-    """The error of depth alone and its rate, in words."""
-    if family.coupling == "path":
-        what = f"the error of depth alone (to the deepest network of the same {found.depth_width} paths a layer)"
-    else:
-        what = f"that of depth alone (the mean over draws at M_l = {found.depth_width})"
-    rate = found.depth.rate
-    if not rate:
-        return f"{what} has no rate ({rate.reason})"
-    text = f"{what} falls like L{_interval(Interval(rate.exponent, rate.low, rate.high))}"
-    if np.isfinite(found.alone):
-        text += f", to the reference with all of its paths like L{_power(found.alone)}"
-    return text
 
 
 def _interval(each: Interval) -> str:
@@ -126,14 +123,12 @@ def _draw(found: Sequence[tuple[Family, list[FamilyFit]]]) -> Figure:
         last = at[-1]
         _over_sizes(left, family, last)
         name, size = ("paths", "M_l") if family.coupling == "path" else ("independent layers", "(L M_l)")
-        exponent = last.fitted.exponents[1]
-        verb = trend(exponent.low, exponent.high)
-        power = f"${size}^{{{_power(exponent.value)[1:]}}}$"
-        left.set_title(f"{name}: error of width {verb} as {power}" if verb else f"{name}: no trend in width")
+        power = _power(last.fitted.exponents[1].value)[1:]
+        left.set_title(f"{name}: error of width ~ ${size}^{{{power}}}$")
         _against_depth(middle, last.depth)
         rate = last.depth.rate
         middle.set(ylabel="error of depth", xlabel=f"{_DEEP} ($M_l$ = {last.depth_width})")
-        middle.set_title(f"error of depth falls as $L^{{-{rate.exponent:.2f}}}$" if rate else "error of depth: no rate")
+        middle.set_title(f"error of depth ~ $L^{{-{rate.exponent:.2f}}}$" if rate else "error of depth: no rate")
         _gained(right, family, last)
     return figure
 
@@ -180,11 +175,7 @@ def _gained(axes: Axes, family: Family, found: FamilyFit) -> None:
         axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
     style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
     axes.set_ylabel("standard deviation over draws")
-    exponent = gain.exponent.exponent
-    steadier = "deeper is steadier" if exponent.value > 0 else "deeper is less steady"
-    said = {"holds": "deeper is not steadier", "refuted": steadier, "undecided": "is deeper steadier? undecided"}
-    shown = f"{{{_power(exponent.value)[1:]}}}"
-    axes.set_title(f"{said[gain.exponent.verdict]}: $L^{shown}$")
+    axes.set_title(f"$L$ from {gain.depths[0]} to {gain.depths[-1]}: fluctuation ÷ {interval(*gain.factor)}")
 
 
 @figure(

@@ -15,10 +15,12 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Claim, Verdict, first_that_holds
 from wgflow.report.figure import cached
 from wgflow.report.member_selection import finished_members, shared_times
+from wgflow.report.wording import interval
 from wgflow.stats import convergence_rates as rates
-from wgflow.stats.convergence_rates import Equivalence, Estimate, Interval, Statistic, estimate, exponent_equivalence
+from wgflow.stats.convergence_rates import Estimate, Interval, Statistic, estimate, exponent_interval
 from wgflow.stats.fit import CrossValidation, LawFit, cross_validate, fit_law
 from wgflow.stats.scaling_laws import Sizes
 from wgflow.study.workspace import Workspace
@@ -104,16 +106,44 @@ class Family(NamedTuple):
         return np.asarray(np.stack([runs[draw].outputs[t] for draw in draws]) - self.reference.outputs[t])
 
 
+STEADIER = Claim(
+    "depth_reduces_fluctuation", "low end of the factor's 95% interval", ">", "",
+    holds="from L = {first} to {last} the fluctuation of the outputs over draws falls by a factor of {factor} at {at}",
+    fails="from L = {first} to {last} the fluctuation of the outputs over draws does not change significantly at {at}: "
+    "it falls by a factor of {factor}",
+    unknown="nothing is known of the fluctuation of the outputs over draws at {at}",
+)  # fmt: skip
+LESS_STEADY = Claim(
+    "depth_increases_fluctuation", "its high end", "<", "",
+    holds="from L = {first} to {last} the fluctuation of the outputs over draws grows at {at}: it falls by a factor of "
+    "{factor}",
+    fails=STEADIER.fails, unknown=STEADIER.unknown,
+)  # fmt: skip
+
+
 class DepthFluctuation(NamedTuple):
     """Standard deviation of the outputs over draws, ``spread`` (n,), against L at one M_l.
 
-    ``exponent`` tests whether it decays with exponent 0.
+    ``exponent`` is r of C L**(-r) with its 95% interval.
     """
 
     depths: tuple[int, ...]
     width: int
     spread: Array
-    exponent: Equivalence
+    exponent: Interval
+
+    @property
+    def factor(self) -> Interval:
+        """Factor by which it falls from the smallest to the largest L according to the power law, with its interval."""
+        with np.errstate(over="ignore"):
+            return Interval(*(float(np.float64(self.depths[-1] / self.depths[0]) ** end) for end in self.exponent))
+
+    @property
+    def verdict(self) -> Verdict:
+        """Whether it falls or grows with L; each is said falsely with a probability of at most 2.5%."""
+        ends = {"first": self.depths[0], "last": self.depths[-1], "at": f"M_l = {self.width}"}
+        said = ends | {"factor": interval(*self.factor)}
+        return first_that_holds([STEADIER(self.factor.low, 1.0, **said), LESS_STEADY(self.factor.high, 1.0, **said)])
 
 
 class FamilyFit(NamedTuple):
@@ -259,12 +289,12 @@ def _products(gaps: Sequence[Array]) -> Array:
 
 
 def _depth_fluctuation(family: Family, t: int, name: str) -> DepthFluctuation:
-    """Fluctuation over draws against L, and whether it is independent of L."""
+    """Fluctuation over draws against L."""
     width = max(family.widths, key=lambda width: (sum(other == width for _, other in family.grid), width))
     at = [depth for depth in family.depths if (depth, width) in family.grid]
     statistic = rates.standard_deviation(_products([family.gaps(depth, width, t, family.draws) for depth in at]))
     seeds = len(family.draws)
-    exponent = exponent_equivalence(at, seeds, statistic, f"{name} gain")
+    exponent = exponent_interval(at, seeds, statistic, f"{name} gain")
     return DepthFluctuation(tuple(at), width, statistic(np.ones((1, seeds)))[0], exponent)
 
 
@@ -281,7 +311,7 @@ def rows(found: Sequence[tuple[Family, Sequence[FamilyFit]]]) -> Iterator[Spec]:
             if np.isfinite(fits.alone):
                 row = {"exponent": fits.alone, "low": None, "high": None, "no_rate": ""}
                 yield common | {"quantity": f"depth, M_l = {family.largest[1]}"} | row
-            yield common | {"quantity": "spread over draws against depth"} | _columns(fits.gain.exponent.exponent)
+            yield common | {"quantity": "spread over draws against depth"} | _columns(fits.gain.exponent)
 
 
 def _columns(exponent: Interval) -> Spec:
