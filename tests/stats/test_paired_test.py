@@ -5,8 +5,8 @@ import itertools
 import numpy as np
 import pytest
 from scipy import stats
+from verdict_checks import made_false, made_true
 
-from wgflow.base.errors import InputError
 from wgflow.stats.paired_test import conclusion, paired_test
 
 
@@ -22,13 +22,15 @@ def test_intervals_and_p_values_against_scipy_and_all_signs(count, rng):
 
 
 def test_verdicts():
-    assert conclusion(paired_test([0] * 6, [-1, -1.1, -0.9, -1, -1.05, -0.95])) == "mean-field is lower"
-    assert "does not confirm" in conclusion(paired_test([0] * 3, [-1, -1.1, -0.9]))
-    assert "not significant" in conclusion(paired_test([0] * 3, [-1, 1, 0.5]))
-    assert "not significant" in conclusion(paired_test([1, 2], [0.9375, 1.9375]))  # no spread
-
-
-@pytest.mark.parametrize(("first", "second"), [([], []), ([1.0], [1.0, 2.0]), ([np.nan, 1.0], [1.0, 2.0])])
-def test_pairs_that_are_none_are_refused(first, second):
-    with pytest.raises(InputError, match="pairs: expected"):
-        paired_test(first, second)
+    better, confirmed = conclusion(paired_test([0] * 6, [-1, -1.1, -0.9, -1, -1.05, -0.95]))
+    assert made_true(better, "mean_field_is_lower").startswith("mean-field is lower (high end of")
+    made_true(confirmed, "signs_confirm")
+    _, doubtful = conclusion(paired_test([0] * 3, [-1, -1.1, -0.9]))
+    assert "does not confirm it (p of the sign flips = 0.25 ≥ 0.05)" in made_false(doubtful, "signs_confirm")
+    made_true(conclusion(paired_test([0] * 6, [1, 1.1, 0.9, 1, 1.05, 0.95])), "vanilla_is_lower")
+    (neither,) = conclusion(paired_test([0] * 3, [-1, 1, 0.5]))
+    assert "not significant" in made_false(neither, "mean_field_is_lower")
+    made_false(neither, "vanilla_is_lower")
+    for first, second in (([1, 2], [0.9375, 1.9375]), ([1], [2])):  # equal differences, and one alone, have no spread
+        (unknown,) = conclusion(paired_test(first, second))
+        assert (unknown.holds, "nothing is said" in unknown.sentence) == (None, True)

@@ -119,7 +119,7 @@ def test_two_parts_are_together_the_larger_cloud(done):
 def test_the_command_says_what_was_found(done):
     folder, out = done
     assert re.search(r"rms of the outputs +2 +N\^-0\.[45]\d", out)
-    assert "At s = 2 the outputs approach those of N = 1024 like N^-0." in out
+    assert "At s = 2 the outputs' distance to those of N = 1024 falls like N^-0." in out
     assert "perceptron" in out
     assert (folder / "rates.csv").read_text().count("\n") == 1 + 5 * 5
     assert (folder / "models.csv").read_text().count("\n") == 1 + 5
@@ -180,7 +180,7 @@ def test_a_study_with_too_little_says_no_rate(tmp_path, monkeypatch, capsys):
     less = ("grid.particles.count=[4, 8, 16]", "grid.seed=[0, 1]", "particles.part=0", "reference.particles.count=128")
     assert run.main(["rates.toml", *options(*less, "figure=convergence_rates", "flow.until=0.5")]) == 0
     out = capsys.readouterr().out
-    assert "without a rate (" in " ".join(out.split())
+    assert "has no rate (" in " ".join(out.split())
     (folder,) = (tmp_path / "runs" / "rates").glob("[0-9a-f]*")
     assert all(row["no_rate"] and row["exponent"] is None for row in summary(folder)["rates"])
 

@@ -14,8 +14,10 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
+from wgflow.base.verdict import Claim, Verdict, first_that_holds
 from wgflow.stats.convergence_rates import student_t
 
+SIGNIFICANT = 0.05  # p-values below it are
 _ALL = 14  # pairs up to which all sign flips are enumerated
 _DRAWN = 2**14  # random sign flips for more pairs
 
@@ -90,9 +92,27 @@ def _p_signs(difference: Array) -> float:
     return float(np.mean(means >= abs(difference.mean()) - 1e-12 * np.abs(difference).max(initial=1e-300)))
 
 
-def conclusion(test: PairedTest) -> str:
-    """Conclusion of a paired comparison of vanilla with mean-field training in words."""
-    if test.low <= 0 <= test.high or test.low == test.high:  # equal differences have no spread
-        return "the difference is not significant"
-    better = f"{'mean-field' if test.difference < 0 else 'vanilla'} is lower"
-    return better + ("" if test.p_signs < 0.05 else ", but the permutation test does not confirm it")
+MEAN_FIELD = Claim(
+    "mean_field_is_lower", "high end of the difference's 95% interval", "<", "",
+    holds="mean-field is lower", fails="the difference is not significant",
+    unknown="without a spread over pairs nothing is said of the difference",
+)  # fmt: skip
+VANILLA = Claim(
+    "vanilla_is_lower", "its low end", ">", "",
+    holds="vanilla is lower", fails=MEAN_FIELD.fails, unknown=MEAN_FIELD.unknown,
+)  # fmt: skip
+SIGNS = Claim(
+    "signs_confirm", "p of the sign flips", "<", "",
+    holds="the permutation test confirms it", fails="the permutation test does not confirm it",
+    unknown="no permutation test was made",
+)  # fmt: skip
+
+
+def conclusion(test: PairedTest) -> list[Verdict]:
+    """Conclusion of a paired comparison of vanilla with mean-field training; if significant, also of the signs.
+
+    Equal differences, such as that of a single pair, have no spread and so no conclusion.
+    """
+    low, high = (test.low, test.high) if test.low < test.high < np.inf else (np.nan, np.nan)
+    found = first_that_holds([MEAN_FIELD(high, 0.0), VANILLA(low, 0.0)])
+    return [found, SIGNS(test.p_signs, SIGNIFICANT)] if found.holds else [found]

@@ -35,4 +35,5 @@ def trend(exponent: Interval, what: str, power: str, reason: str = "its interval
 
 def decay(rate: Rate, what: str, power: str) -> Verdict:
     """Whether a statistic falls with the size at a fitted rate; a rate is fitted only where it does."""
-    return FALLS(rate.tested, 0.0, what=what, power=power if rate else "a power that may be 0", reason=rate.reason)
+    shown = power if rate else rate.reason.removeprefix("no decay: ")
+    return FALLS(rate.tested, 0.0, what=what, power=shown, reason=rate.reason)

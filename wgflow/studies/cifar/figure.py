@@ -13,6 +13,7 @@ from matplotlib.lines import Line2D
 from wgflow.base.types import Array, Spec
 from wgflow.report import style
 from wgflow.report.figure import FILE_ALONE, Plan, Result, TableText, figure
+from wgflow.stats.paired_test import MEAN_FIELD, VANILLA, conclusion
 from wgflow.studies.cifar.reduce import (
     Comparison,
     comparisons,
@@ -79,7 +80,8 @@ def cifar(found: list[Comparison]) -> Result:
         "blocks, a colour a stage; pairs of blocks that changed places from frame to frame, mean over seeds."
     )
     tables = {"cifar": rows(found), "cifar_depths": depth_rows(found)}
-    return Result(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables)
+    said = [verdict for of in found for verdict in conclusion(of.test)]
+    return Result(" ".join(map(sentence, found)), caption, lambda: _draw(found, moved), tables, said)
 
 
 def _draw(found: Sequence[Comparison], moved: Comparison) -> Figure:
@@ -118,13 +120,10 @@ def _differences(axes: Axes, found: Sequence[Comparison]) -> None:
 
 
 def _improved(found: Sequence[Comparison]) -> str:
-    """Number of comparisons in which mean-field networks have significantly fewer or more errors, in words."""
-    counts = {
-        "fewer": sum(comparison.test.high < 0 for comparison in found),
-        "more": sum(comparison.test.low > 0 for comparison in found),
-    }
-    parts = [f"{which} errors in {count}" for which, count in counts.items() if count]
-    return f"Significantly {' and '.join(parts)} of {len(found)}" if parts else "No significant difference"
+    """Number of comparisons in which mean-field networks have significantly fewer errors, and more."""
+    said = [verdict.inequalities[-1].claim for of in found for verdict in conclusion(of.test)[:1] if verdict.holds]
+    fewer, more = (said.count(claim.name) for claim in (MEAN_FIELD, VANILLA))
+    return f"Significant at 95%: fewer errors in {fewer} of {len(found)}, more in {more}"
 
 
 def _course(axes: Axes, of: Comparison) -> None:

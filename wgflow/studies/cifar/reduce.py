@@ -199,7 +199,7 @@ def sentence(of: Comparison) -> str:
     text = (
         f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
         f"{with_sd(row, 'vanilla')}% vanilla, {with_sd(row, 'mean_field')}% mean-field{arm}, difference "
-        f"{_difference(row)}; {conclusion(test)}"
+        f"{_difference(row)}; {', '.join(each.sentence for each in conclusion(test))}"
     )
     text += f"; the paper has {paper[0]:.2f} and {paper[1]:.2f}." if paper else "."
     return text if of.verified else f"{text} The images are a re-encoded copy, not the published files."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 from typing import Literal
 
 import numpy as np
@@ -11,11 +12,13 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, TableText, figure
 from wgflow.report.series_change import Change, change
 from wgflow.report.wording import interval, listed, number
 from wgflow.stats.convergence_rates import Estimate, Rate
+from wgflow.stats.trends import decay
 from wgflow.studies.convergence import baselines
 from wgflow.studies.convergence.baselines import Score
 from wgflow.studies.convergence.reduce import QUANTITIES, Group, groups, rows
@@ -60,7 +63,8 @@ def rates(found: list[Group]) -> Result:
         f"and bias, with 95% intervals, at the last flow time. {_bias_in_words(found)} Lines: fitted C/N^r. Right: "
         "exponents r with 95% intervals at several flow times; grey lines mark 1/2 and 1."
     )
-    return Result(_answer(found), caption, lambda: _draw_rates(found), {"rates": list(rows(found))})
+    said = [verdict for group in found for verdict in verdicts(group)]
+    return Result(_answer(found), caption, lambda: _draw_rates(found), {"rates": list(rows(found))}, said)
 
 
 def _bias_in_words(found: Sequence[Group]) -> str:
@@ -76,29 +80,31 @@ def _answer(found: Sequence[Group]) -> str:
     """Rates at the last s, one sentence for each group."""
     out = []
     for group in found:
-        bias = group.estimates["bias_energy"][-1].rate
-        biased = f"E has a bias {_power(bias)}" if bias else f"the bias of E has no rate ({bias.reason})"
+        outputs, bias = verdicts(group)
         of = f"On {group.label}, at" if group.label else "At"
         energy, reference = group.curves[group.sizes[-1]], group.curves[group.reference]
         mean, limit = (float(np.mean(curve.energy[:, -1])) for curve in (energy, reference))
+        distance = group.estimates["rms_outputs"][-1]
+        ends = " and ".join(f"{number(float(distance.value[k]))} at N = {distance.sizes[k]}" for k in (0, -1))
         out.append(
-            f"{of} s = {group.s[-1]:g} {_outputs_said(group, group.estimates['rms_outputs'][-1])} and {biased}; "
-            f"at N = {group.sizes[-1]} E is {number(mean, '.4g')}, {number(abs(mean - limit), '.1g')} from its "
-            "reference."
+            f"{of} s = {group.s[-1]:g} {outputs.sentence}, {ends}; {bias.sentence}; at N = {group.sizes[-1]} E is "
+            f"{number(mean, '.4g')}, {number(abs(mean - limit), '.1g')} from its reference."
         )
     return " ".join([*out, "Intervals cover initial particles, for these data and this reference."])
 
 
-def _outputs_said(group: Group, found: Estimate) -> str:
-    """Sentence on the outputs' distance to the reference as N grows; a rate is stated only if one was fitted."""
-    if found.rate:
-        return f"the outputs approach those of N = {group.reference} {_power(found.rate)}"
-    ends = " and ".join(f"{number(float(found.value[k]))} at N = {found.sizes[k]}" for k in (0, -1))
-    return f"the outputs' distance to those of N = {group.reference} is {ends}, without a rate ({found.rate.reason})"
+def verdicts(group: Group) -> list[Verdict]:
+    """Claims on the outputs' distance to the reference and on the bias of E at the last s."""
+    what = {
+        "rms_outputs": f"the outputs' distance to those of N = {group.reference}",
+        "bias_energy": "the bias of E",
+    }
+    rates = {name: group.estimates[name][-1].rate for name in what}
+    return [decay(rate, what[name], _power(rate)) for name, rate in rates.items()]
 
 
 def _power(rate: Rate) -> str:
-    return f"like N^-{interval(*rate[:3])}"
+    return f"N^-{interval(*rate[:3])}"
 
 
 def _draw_rates(found: Sequence[Group]) -> Figure:
@@ -184,7 +190,9 @@ def loss(found: list[Group]) -> Result:
         "square over seeds of the difference to the reference's loss at the same flow time."
     )
     text = "; ".join(said)
-    return Result(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found))
+    return Result(
+        f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found), verdicts=[closer(group) for group in found]
+    )
 
 
 def _reference(group: Group, form: str) -> Change:
@@ -193,15 +201,28 @@ def _reference(group: Group, form: str) -> Change:
     return change(curve.s, curve.energy.mean(axis=0), form=form)
 
 
-def _closer(gaps: Sequence[Array]) -> str:
-    """Whether the rms distance to the reference, a series for each N, is smaller at larger N, at how many s."""
+CLOSER = Claim(
+    "larger_is_closer", "largest rms distance to the reference over that of the next smaller N, over all s", "<", "",
+    holds="more particles, closer to N = {reference}, at every s",
+    fails="more particles, closer to N = {reference}, at {share} of all s",
+    unknown="distance to N = {reference}",
+)  # fmt: skip
+
+
+def closer(group: Group) -> Verdict:
+    """Whether the rms distance of E to the reference falls from each N to the next larger one, at all s."""
+    gaps = list(distances(group).values())
     count = min(len(gap) for gap in gaps)
-    ordered = np.all(np.diff([gap[:count] for gap in gaps], axis=0) < 0, axis=0)
-    if ordered.all():
-        return "more particles, closer to the limit, at every $s$"
-    if all(gap[-1] < gaps[0][-1] for gap in gaps[1:]) and gaps[-1][-1] == min(gap[-1] for gap in gaps):
-        return "distance to the limit, least for the largest $N$"
-    return "distance to the limit"
+    with np.errstate(all="ignore"):
+        ratio = np.array([larger[:count] / smaller[:count] for smaller, larger in pairwise(gaps)])
+    return CLOSER.of_all(ratio, 1.0, reference=group.reference, share=f"{np.mean((ratio < 1).all(axis=0)):.0%}")
+
+
+def distances(group: Group) -> dict[int, Array]:
+    """Root mean square over seeds of the difference to the reference's loss along s, by N."""
+    limit = group.curves[group.reference].energy.mean(axis=0)
+    of = {n: curve.energy - limit[: curve.energy.shape[1]] for n, curve in group.curves.items() if n in group.sizes}
+    return {n: np.sqrt((gap**2).mean(axis=0)) for n, gap in of.items()}
 
 
 def _draw_loss(found: Sequence[Group]) -> Figure:
@@ -209,23 +230,21 @@ def _draw_loss(found: Sequence[Group]) -> Figure:
     for row, group in enumerate(found):
         left, right = axes[2 * row : 2 * row + 2]
         colours = dict(zip(group.sizes, style.sequential_colours(len(group.sizes)), strict=True))
-        reference, gaps = group.curves[group.reference], []
+        reference, gaps = group.curves[group.reference], distances(group)
         for n, curve in group.curves.items():
             colour, width = colours.get(n, style.INK), 1.3 if n in colours else 1.8
             left.plot(curve.s, curve.energy.mean(axis=0), color=colour, lw=width)
             if curve.heldout.size:
                 left.plot(curve.s, curve.heldout.mean(axis=0), color=colour, lw=width - 0.2, ls=(0, (4, 2)))
-            if n in colours:
-                gap = curve.energy - reference.energy.mean(axis=0)[: curve.energy.shape[1]]
-                gaps.append(np.sqrt((gap**2).mean(axis=0)))
-                right.plot(curve.s, gaps[-1], color=colour, lw=1.3)
+            if n in gaps:
+                right.plot(curve.s, gaps[n], color=colour, lw=1.3)
         prefix = _prefix(group.label)
         left.set(xlabel="flow time $s$", ylabel="loss $E$")
         if reference.energy.min() >= 0:
             left.set_ylim(0, None)
         left.set_title(f"{prefix}loss {_reference(group, '.2f').brief}")
         right.set(xlabel="flow time $s$", ylabel=f"rms of $E_N - E_{{{group.reference}}}$", yscale="log")
-        right.set_title(f"{prefix}{_closer(gaps)}")
+        right.set_title(f"{prefix}{closer(group).sentence}")
         handles = [Line2D([], [], color=colours.get(n, style.INK), label=str(n)) for n in group.curves]
         right.legend(handles=handles, title="$N$", loc="center left", bbox_to_anchor=(1.0, 0.5))
         looks = {"training": "-", "held out": (0, (4, 2))}

@@ -10,12 +10,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.wording import number
 from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.theory.envelope import Envelope, adjoint_envelope
+from wgflow.theory.envelope import ABOVE, BELOW, Envelope, adjoint_envelope
 from wgflow.trajectory import Trajectory
 
 _CURVES = ("ratio", "lower", "upper", "smooth_lower", "smooth_upper")
@@ -63,14 +64,21 @@ def rows(members: Sequence[Run]) -> list[Spec]:
 
 @figure("envelope", runs)
 def envelope(members: list[Run]) -> Result:
-    """Size of the adjoint along depth and along training, inside the bounds from the blocks' Jacobians."""
+    """Size of the adjoint along depth and along training, with the bounds from the blocks' Jacobians."""
     caption = (
         "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
         "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "
         "c its step; dashed: the continuum's exp(∓2∫J), of which the lower is no bound of a network with finitely many "
         "layers. Top: along depth at the end of training. Bottom: at t = 0, along flow time."
     )
-    return Result(_finding(members), caption, lambda: _draw(members), {"envelope": rows(members)})
+    return Result(_finding(members), caption, lambda: _draw(members), {"envelope": rows(members)}, verdicts(members))
+
+
+def verdicts(members: Sequence[Run]) -> list[Verdict]:
+    """Bounds of the adjoint, each where a curve is nearest to it."""
+    curves = [curve for member in members for curve in member.envelopes]
+    ratio, lower, upper = (np.concatenate([getattr(curve, name) for curve in curves]) for name in _CURVES[:3])
+    return [ABOVE.of_all(ratio, lower, at=""), BELOW.of_all(ratio, upper, at="")]
 
 
 def _finding(members: list[Run]) -> str:
@@ -79,15 +87,14 @@ def _finding(members: list[Run]) -> str:
     finite = ratios[np.isfinite(ratios)]
     if not len(finite):
         return "E|p(t)|^2 has no finite size over E|p(1)|^2 at any depth and flow time drawn."
-    measured = (
-        f"E|p(t)|^2 stays between {finite.min():.2g} and {finite.max():.2g} times E|p(1)|^2 at all depths "
-        "and flow times drawn"
-    )
-    if len(finite) < len(ratios):
-        measured = f"Where it is finite, {measured}"
+    where = "" if len(finite) == len(ratios) else f" where it is finite, at {len(finite)} of {len(ratios)}"
     lower, upper = min(float(end.lower[0]) for end in last), max(float(end.upper[0]) for end in last)
     allowed = f"{lower:.2g} to {upper:.2g}" if np.isfinite(lower + upper) else f"{number(lower)} or more, without limit"
-    return f"{measured}; the blocks' Jacobians would allow {allowed} at the end of training."
+    below, above = verdicts(members)
+    return (
+        f"E|p(t)|^2 is {finite.min():.2g} to {finite.max():.2g} times E|p(1)|^2 at all depths and times drawn{where};"
+        f" the blocks' Jacobians allow {allowed} at t = 0 at the end of training; {below}; {above}."
+    )
 
 
 def _draw(members: list[Run]) -> Figure:

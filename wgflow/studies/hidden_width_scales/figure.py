@@ -8,10 +8,11 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from wgflow.base.errors import InputError
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.series_change import FALLS, change
-from wgflow.report.wording import between, number, share
+from wgflow.report.wording import between, counted, number, share
 from wgflow.studies.hidden_width.figure import whole_states_in_layers
 from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies
@@ -19,6 +20,24 @@ from wgflow.study.grid import RunPlan
 
 _NEAR = 1.5  # factor by which displacements may differ from the line and still be said to follow it
 _FLAT = 1.5  # factor up to which a deviation counts as flat
+FLAT = Claim(
+    "deviation_flat", "change of the deviation over the smaller third of α", "<", "",
+    holds="Randomness flat for small α",
+    fails="Randomness not flat for small α: a factor of {left:.2g}",
+    unknown="Randomness of the outputs",
+)  # fmt: skip
+GROWS = Claim(
+    "deviation_grows", "growth of the deviation from there to the largest controlled α", ">", "",
+    holds="Randomness flat for small α, then {left:.2g} times or more",
+    fails="Randomness flat for small α, then {left:.2g} times",
+    unknown="Growth of the outputs' randomness",
+)  # fmt: skip
+LAZY = Claim(
+    "lazy", "largest factor between the displacement of u and the line", "<", "",
+    holds="Lazy: u moves like 1/α within {left:.2g} times",
+    fails="u moves like 1/α only within {left:.2g} times",
+    unknown="How far u moves",
+)  # fmt: skip
 _DOTTED = (0, (1.5, 1.5))
 
 
@@ -58,7 +77,8 @@ def hidden_width_scales(found: list[Scale]) -> Result:
         "samples, outputs and repeats of the squared error, a line for each α."
     )
     tables = {"scales": list(rows(found))}
-    return Result(_answer(found), caption, lambda: _draw_scales(found, line), tables)
+    said = [flatness(found), laziness(found, line)]
+    return Result(_answer(found), caption, lambda: _draw_scales(found, line), tables, said)
 
 
 def _answer(found: Sequence[Scale]) -> str:
@@ -117,41 +137,44 @@ def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
         panel.set(xscale="log", yscale="log", xlabel="scale of the output layers $\\alpha$")
     left.legend(fontsize=9.5, loc="upper left")
     left.set(ylabel="standard deviation of the outputs")
-    left.set_title(_randomness(found))
+    left.set_title(flatness(found).sentence)
     middle.set(ylabel="rms displacement of an entry of $u$")
-    middle.set_title(_laziness(found, line))
+    middle.set_title(laziness(found, line).sentence)
     right.set(yscale="log", xlabel="flow time $s$", ylabel="squared error")
     right.set_title(_losses(found))
     return figure
 
 
-def _randomness(found: Sequence[Scale]) -> str:
-    """Whether the outputs' deviation is flat over the smaller third of the controlled scales and then grows."""
-    shapes = set()
-    for scale in found:
-        kept = scale.deviation[scale.controlled]
-        if len(kept) < 3 or not (np.isfinite(kept) & (kept > 0)).all():
-            return "Randomness of the outputs"
-        third = kept[len(kept) // 3]
-        flat, grows = max(third / kept[0], kept[0] / third) < _FLAT, kept[-1] > _FLAT * third
-        shapes.add("flat for small $\\alpha$, then growing with it" if flat and grows else
-                   "growing with $\\alpha$" if grows else "not growing with $\\alpha$" if flat else "")  # fmt: skip
-    said = shapes.pop() if len(shapes) == 1 else ""
-    return f"Randomness: {said}" if said else "Randomness of the outputs"
+def flatness(found: Sequence[Scale]) -> Verdict:
+    """Whether for every D the deviation is flat over the smaller third of the controlled scales and then grows.
+
+    It is flat if it changes by a factor below 1.5, and grows if it ends above 1.5 times that.
+    """
+    flat, grows = [], []
+    for kept in (scale.deviation[scale.controlled] for scale in found):
+        usable = len(kept) >= 3 and (np.isfinite(kept) & (kept > 0)).all()
+        third = kept[len(kept) // 3] if usable else np.nan
+        flat.append(max(third / kept[0], kept[0] / third) if usable else np.nan)
+        grows.append(kept[-1] / third if usable else np.nan)
+    if np.isnan(flat).any():
+        return FLAT(np.nan, np.nan)
+    level = FLAT.of_all(flat, _FLAT)
+    if not level.holds:
+        return level
+    growth = GROWS.of_all(grows, _FLAT)
+    return Verdict(growth.sentence, level.inequalities + growth.inequalities)
 
 
-def _laziness(found: Sequence[Scale], line: Guide) -> str:
-    """Whether u moves within a factor of 1.5 like min(1, 1/alpha) at the controlled scales."""
+def laziness(found: Sequence[Scale], line: Guide) -> Verdict:
+    """Whether u moves within a factor of 1.5 like min(1, 1/alpha) at controlled scales, which exceed 1 for all D."""
     with np.errstate(divide="ignore", invalid="ignore"):
         off = [np.abs(np.log(scale.displacement / line.displacement(scale.alpha)))[scale.controlled] for scale in found]
-    large = [scale.alpha[scale.controlled].max(initial=0.0) > 1 for scale in found]
-    lazy = all(large) and all(bool((ratio < np.log(_NEAR)).all()) for ratio in off)
-    return "Lazy for large $\\alpha$: $u$ moves like $1/\\alpha$" if lazy else "How far $u$ moves"
+        factor = np.exp(np.concatenate(off))
+    large = all(scale.alpha[scale.controlled].max(initial=0.0) > 1 for scale in found)
+    return LAZY.of_all(factor if large and not np.isnan(factor).any() else np.nan, _NEAR)
 
 
 def _losses(found: Sequence[Scale]) -> str:
-    """Number of controlled scales at which the loss falls, in words."""
+    """Number of controlled scales at which the loss falls."""
     falls = [change(scale.s, loss).kind == FALLS for scale in found for loss in scale.loss[scale.controlled]]
-    if falls and all(falls):
-        return "The loss falls for every controlled scale"
-    return f"The loss falls for {sum(falls)} of {len(falls)} controlled scales" if any(falls) else "Loss along the flow"
+    return f"Loss falls at {counted(sum(falls), len(falls))} controlled scales" if any(falls) else "Loss along the flow"

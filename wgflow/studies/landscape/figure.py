@@ -11,10 +11,11 @@ from matplotlib.figure import Figure
 
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import undiverged_members
-from wgflow.report.series_change import FALLS, OSCILLATES, change, joint_change
+from wgflow.report.series_change import FALLS, change, joint_change
 from wgflow.report.wording import span
 from wgflow.studies.requirements import varies
 from wgflow.study.workspace import MemberFile, Workspace
@@ -28,6 +29,18 @@ _LOOKS = {  # of a start: description, colour, marker
 }
 _FLOOR = 1e-9  # where a gradient of 0 is drawn
 NEGLIGIBLE = 1e-8  # slopes above minus this count as zero
+DESCENDS = Claim(
+    "certificates_descend", "the flattest of these slopes", "<", "minus what counts as 0",
+    holds="the certificate finds slopes of {span}",
+    fails="the certificate finds descent {where}, which does not exclude it",
+    unknown="the certificate finds no finite slope",
+)  # fmt: skip
+STUCK = Claim(
+    "degenerate_stays_above", "largest E at the end from full support", "<", "least E at the end from other starts",
+    holds="{left:.1g} from full support, else {right:.1g} or more",
+    fails="full support ends at {left:.1g}, others at {right:.1g}",
+    unknown="loss along the flow",
+)  # fmt: skip
 _SEARCH = 32  # starts of a certificate
 
 
@@ -107,39 +120,50 @@ def landscape(found: Landscape) -> Result:
         f"{found.radius:.3g} ({_SEARCH} starts a frame), a line a seed. A dissipation of exactly 0 is drawn at "
         "the foot."
     )
-    return Result(_finding(found.runs), caption, lambda: _draw(found.runs), {"landscape": rows(found.runs)})
+    by_support = [[run for run in found.runs if run.support == kind] for kind in _supports(found.runs)]
+    said = [slopes(chosen) for chosen in by_support] + [ends(found.runs, depth) for depth in _depths(found.runs)]
+    return Result(_finding(found.runs), caption, lambda: _draw(found.runs), {"landscape": rows(found.runs)}, said)
+
+
+def _supports(runs: Sequence[Run]) -> list[str]:
+    """Kinds of start, those with a description first."""
+    there = dict.fromkeys(run.support for run in runs)
+    return sorted(there, key=lambda support: [*_LOOKS, support].index(support))
+
+
+def _depths(runs: Sequence[Run]) -> list[str]:
+    return list(dict.fromkeys(run.depth for run in runs))
 
 
 def _finding(runs: list[Run]) -> str:
     """Outcome for each support, a sentence each."""
     parts = []
-    for support in dict.fromkeys([*_LOOKS, *(run.support for run in runs)]):
+    for support in _supports(runs):
         chosen = [run for run in runs if run.support == support]
         words, *_ = _LOOKS.get(support, (f"support {support}",))
-        if not chosen:
-            continue
         until = span((float(run.s[-1]) for run in chosen), "g")
         rest = [float(run.dissipation[-1]) for run in chosen]
         start = f"from {words}" if support == "full" else f"with {words}"
-        gradient = "is 0 exactly" if all(value == 0 for value in rest) else f"squared is {span(rest, '.1g')}"
         changes = [change(run.s, run.energy) for run in chosen]
         fell = {outcome.kind for outcome in changes} == {FALLS}
         went = f"falls to {span(outcome.last for outcome in changes)}" if fell else joint_change(changes)
         when = f"{'by' if went.startswith(('falls', 'rises')) else 'until'} s = {until}"
-        parts.append(f"{start} E {went} {when}; there the gradient {gradient} and {_slopes(chosen)}")
+        slope = slopes(chosen).sentence
+        parts.append(f"{start} E {went} {when}; there the gradient squared is {span(rest, '.1g')} and {slope}")
     return " ".join(f"{text[:1].upper()}{text[1:]}." for text in parts)
 
 
-def _slopes(chosen: list[Run]) -> str:
-    """Certificates at the ends of several runs, in words."""
-    slope = [float(run.value[-1]) for run in chosen]
-    if not any(value < -NEGLIGIBLE for value in slope):
-        return "the certificate finds no direction of descent"
-    return f"the certificate finds slopes of {span(slope)}"
+def slopes(chosen: Sequence[Run]) -> Verdict:
+    """Whether the certificates at the ends of all of some runs find a slope steeper than what counts as zero."""
+    ends = np.array([run.value[-1] for run in chosen], float)
+    count = int((ends < -NEGLIGIBLE).sum())
+    where = f"in {count} of {len(ends)} runs, {span(ends[ends < -NEGLIGIBLE])}" if count else "in none"
+    ends = np.where(np.isfinite(ends), ends, np.nan)
+    return DESCENDS.of_all(ends, -NEGLIGIBLE, span=span(ends), where=where)
 
 
 def _draw(runs: list[Run]) -> Figure:
-    depths = list(dict.fromkeys(run.depth for run in runs))
+    depths = _depths(runs)
     figure, axes = style.panels(3, width=4.5, height=3.5, rows=len(depths))
     for row, depth in enumerate(depths):
         loss, rest, slope = axes[3 * row : 3 * row + 3]
@@ -147,29 +171,20 @@ def _draw(runs: list[Run]) -> Figure:
         _lines(rest, runs, depth, "dissipation", r"dissipation $\int|\nabla\,\delta E/\delta\rho|^2 d\rho$")
         _lines(slope, runs, depth, "value", r"certificate $-\inf_\nu\langle\delta E/\delta\rho,\,\nu-\rho\rangle$")
         rest.set_yticks([_FLOOR, *10.0 ** np.arange(-6, 1, 2)], ["0", *(f"$10^{{{k}}}$" for k in range(-6, 1, 2))])
-        loss.set_title(f"{depth}: {_verdict(runs, depth)}")
+        loss.set_title(f"{depth}: {ends(runs, depth).sentence}")
         rest.set_title(f"{depth}: has it come to rest?")
         slope.set_title(f"{depth}: is anything left to gain?")
     style.legend(axes[0], loc="lower left", fontsize=9.5)
     return figure
 
 
-def _verdict(runs: list[Run], depth: str) -> str:
+def ends(runs: Sequence[Run], depth: str) -> Verdict:
+    """Whether every run from full support ends below every other run of the scheme."""
     full, others = (
-        [run for run in runs if run.depth == depth and (run.support == "full") == whole] for whole in (True, False)
+        [float(run.energy[-1]) for run in runs if run.depth == depth and (run.support == "full") == whole]
+        for whole in (True, False)
     )
-    fell = {change(run.s, run.energy).kind for run in full} == {FALLS}
-    moving = any(change(run.s, run.energy).kind == OSCILLATES or _falling(run) for run in others)
-    if not full or not others or not fell or moving:
-        return "loss along the flow"
-    highest, least = (pick(float(run.energy[-1]) for run in of) for pick, of in ((max, full), (min, others)))
-    return f"down to {highest:.1g}, or stuck at {least:.1g}" if highest < least else "loss along the flow"
-
-
-def _falling(course: Run) -> bool:
-    """Whether E still falls, by more than a tenth, over the last quarter of s."""
-    late = course.energy[course.s >= 0.75 * course.s[-1]]
-    return bool(late[-1] < 0.9 * late[0])
+    return STUCK(max(full, default=np.nan), min(others, default=np.nan))
 
 
 def _lines(axes: Axes, runs: list[Run], depth: str, name: str, label: str) -> None:
