@@ -84,7 +84,7 @@ def test_the_first_claim_that_holds_is_said_with_all_that_was_checked():
 
 def test_rows_are_json():
     assert RISES(math.inf, 0.0, at="").rows() == [
-        {"claim": "test rises", "sentence": "E rises by inf", "inequality": "slope = inf > 0", "left": "inf",
+        {"claim": "test rises", "sentence": "E rises by inf", "inequality": "slope = ∞ > 0", "left": "∞",
          "relation": ">", "right": 0.0, "holds": True}
     ]  # fmt: skip
 

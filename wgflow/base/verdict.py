@@ -206,7 +206,7 @@ def first_that_holds(verdicts: Sequence[Verdict]) -> Verdict:
 
 
 def _text(number: float, digits: int = 3) -> str:
-    return "unknown" if math.isnan(number) else f"{number:.{digits}g}"
+    return "unknown" if math.isnan(number) else f"{number:.{digits}g}".replace("inf", "∞")
 
 
 def _told_apart(left: float, right: float) -> tuple[str, str]:

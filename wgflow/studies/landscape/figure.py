@@ -184,7 +184,9 @@ def ends(runs: Sequence[Run], depth: str) -> Verdict:
         [float(run.energy[-1]) for run in runs if run.depth == depth and (run.support == "full") == whole]
         for whole in (True, False)
     )
-    return STUCK(max(full, default=np.nan), min(others, default=np.nan))
+    if not full or not others or not np.isfinite(full + others).all():
+        return STUCK(np.nan, np.nan)
+    return STUCK(max(full), min(others))
 
 
 def _lines(axes: Axes, runs: list[Run], depth: str, name: str, label: str) -> None:
