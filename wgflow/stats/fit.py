@@ -77,7 +77,7 @@ class CrossValidation(NamedTuple):
         return all(gap.low > 0 for gap in self.behind[1:])
 
 
-def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> LawFit:
+def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "", log_intervals: bool = False) -> LawFit:
     """Fit a law to squared output errors, with equal weights for all sizes.
 
     Parameters
@@ -90,6 +90,11 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
         Key of :data:`~wgflow.stats.scaling_laws.LAWS`.
     name : str, optional
         Name of the random stream.
+    log_intervals : bool, optional
+        Whether intervals of c1 and c2 are symmetric in their logarithms, value exp(+- t se). For rows whose constants
+        differ by factors: in 250 simulated studies of 12 rows, with constants log-normal (deviations 0.28 and 0.57) as
+        among the draws of the data of the bundled study ``hidden_width``, they covered the two constants of the
+        additive law in 93% and 92%, symmetric ones in 92% and 88%.
 
     Returns
     -------
@@ -117,7 +122,7 @@ def fit_law(squares: Array, sizes: Sizes, law: str = "path", name: str = "") -> 
         drawn = np.array([fit_parameters(rms, sizes, chosen, best) for rms in cell_rms(squares, weight)])
     fitted = predict(best, sizes, chosen)
     residual = float(np.nanmean((np.log(observed) - np.log(fitted)) ** 2))
-    depth, width, *free = _intervals(best, drawn, len(squares))
+    depth, width, *free = _intervals(best, drawn, len(squares), log_intervals)
     if chosen.exponents and len(squares) >= MIN_SEEDS:
         depth, width = _at_the_boundary(
             (depth, width), observed, cell_rms(squares, weight), sizes, chosen, len(squares)
@@ -229,15 +234,19 @@ def _linear(resamples: Array, columns: list[Array], present: NDArray[np.bool_], 
     return np.array(out)
 
 
-def _intervals(best: Array, drawn: Array, seeds: int) -> list[Interval]:
+def _intervals(best: Array, drawn: Array, seeds: int, log_intervals: bool) -> list[Interval]:
     """Intervals of c1, c2 and the fitted exponents."""
     value = np.concatenate([np.exp(best[:2]), best[2:]])
     half = np.full(len(value), np.nan)
     if seeds >= MIN_SEEDS:
         half = half_width(np.concatenate([np.exp(drawn[:, :2]), drawn[:, 2:]], axis=1), seeds)
-    low = value - half
+    low, high = value - half, value + half
     low[:2] = np.maximum(low[:2], 0.0)
-    return intervals(value, low, value + half)
+    if log_intervals and seeds >= MIN_SEEDS:
+        logs = np.maximum(drawn[:, :2], best[:2] + np.log(_VANISHING))  # a constant near 0 has no logarithm to speak of
+        factor = np.exp(half_width(logs, seeds))
+        low[:2], high[:2] = value[:2] / factor, value[:2] * factor
+    return intervals(value, low, high)
 
 
 def cross_validate(

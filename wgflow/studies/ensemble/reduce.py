@@ -82,7 +82,7 @@ class Group(NamedTuple):
     @property
     def members(self) -> int:
         """How many there are."""
-        return self.worst.shape[1]
+        return int(self.worst.shape[1])
 
 
 def groups(work: Workspace) -> list[Group]:

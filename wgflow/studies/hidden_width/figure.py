@@ -182,6 +182,7 @@ def _draw_errors(found: Errors) -> Figure:
     middle.set_title("More width: it stops at $c_2/L$" if _stops(found) else
                      f"More width: {_falls_at(found.letter.rms.T, 'depth')}")  # fmt: skip
     _together(right, found)
+    right.set_ylabel(left.get_ylabel())
     right.set_title("Depth and width traded: $LM$ decides until $c_2/L$" if _holds(found) else
                     "Error against the number of blocks")  # fmt: skip
     for panel in (middle, right):

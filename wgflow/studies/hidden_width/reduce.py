@@ -135,12 +135,17 @@ def errors(work: Workspace) -> Errors:
         initialisations=max(len({seed for seed, *_ in of_data}) for of_data in gaps.values()),
         single=np.array([_constants(of_data, dimension) for _, of_data in sorted(gaps.items())]),
         s=float(limit.s[-1]),
-        letter=fit_law(squares, letter, "additive"),
-        finite=fit_law(squares, finite, "additive"),
-        squared=fit_law(squares, letter, "independent"),
-        deeper=fit_law(squares[:, 1:], replace(letter, depths=depths[1:]), "additive") if len(depths) > 2 else None,
+        letter=fit_law(squares, letter, "additive", log_intervals=True),
+        finite=fit_law(squares, finite, "additive", log_intervals=True),
+        squared=fit_law(squares, letter, "independent", log_intervals=True),
+        deeper=_without_the_first(squares, letter) if len(depths) > 2 else None,
         choice=cross_validate(squares, letter, ("additive", "independent")),
     )
+
+
+def _without_the_first(squares: Array, sizes: Sizes) -> LawFit:
+    """The paper's law fitted without the smallest L."""
+    return fit_law(squares[:, 1:], replace(sizes, depths=sizes.depths[1:]), "additive", log_intervals=True)
 
 
 def _data_draw(run: Run) -> int:

@@ -157,16 +157,20 @@ def rows(found: Sizing) -> Iterator[Spec]:
             probability, low, high = failure_probability(found.model, found.eps, depth, width)
             needed = found.phase.needed[i, j]
             ended, order = found.energies[:, i, j], place.get((depth, width))
-            reached = order is not None and order <= tested.passed
             yield {
                 "layers": depth, "per_layer": width, "particles": depth * width,
                 "mean_energy": float(np.mean(ended[np.isfinite(ended)])) if np.isfinite(ended).any() else None,
                 "seeds": int(found.failures.seeds[i, j]), "failed": int(found.failures.failed[i, j]),
                 "low": float(found.failures.low[i, j]), "high": float(found.failures.high[i, j]),
                 "verdict": str(found.phase.verdict[i, j]), "needed": int(needed) if np.isfinite(needed) else None,
-                "order": None if order is None else order + 1, "passed": order < tested.passed if reached else None,
+                "order": None if order is None else order + 1, "passed": _passed(order, tested.passed),
                 "predicted": float(probability), "predicted_low": float(low), "predicted_high": float(high),
             }  # fmt: skip
+
+
+def _passed(order: int | None, passed: int) -> bool | None:
+    """Whether the size at this place of the test in a fixed order passed, of so many; None if it was not tested."""
+    return None if order is None or order > passed else order < passed
 
 
 def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND) -> Answer:
