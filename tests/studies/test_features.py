@@ -278,6 +278,13 @@ def test_rates_of_a_dnn(make):
     result = figures()["feature_rate"](work)
     assert result.finding.startswith("DNN: at s = 2 ")
     assert "Theorem 33" in result.caption
+    assert "do not hold: |phi'| <= L4 (sup |phi'| = inf for squared)" in result.finding
+    assert "do not hold" not in figures()["feature_rate"].present([last._replace(refuted=())]).finding
+
+
+def test_a_huber_loss_refutes_nothing(make):
+    short = ("network.kind=dnn", "also=[]", "problem.loss=huber", "grid.seed=[0,1,2,3]", "flow.until=1.0")
+    assert features.gaps(make(RATE, *short))[-1].refuted == ()
 
 
 @pytest.mark.parametrize("name", ["feature_rate", "loss_and_particles"])

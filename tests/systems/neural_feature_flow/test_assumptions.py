@@ -168,7 +168,9 @@ def test_assumption_3_by_start():
     assert finding(initial_law(make(), "minimum_norm", "regressed"), outer) == "proved"
 
 
-def test_the_paper_s_own_toy_has_parallel_data():
-    """One input: all points are parallel, and the grid holds x and -x, so that assumptions 2 and 3 fail under tanh."""
+def test_evenly_spaced_points_of_one_input_refute_every_assumption():
+    """They are parallel, and hold x and -x, so that assumptions 2 and 3 fail under tanh; random ones are parallel."""
     network = make(np.linspace(-np.pi, np.pi, 100)[:, None], layers=4)
     assert [each.verdict for each in check(network, "minimum_norm")] == ["fail", "fail", "fail", "fail"]
+    random = make(np.random.default_rng(0).uniform(-np.pi, np.pi, (100, 1)), layers=4)
+    assert [each.verdict for each in check(random, "minimum_norm")] == ["fail", "unknown", "fail", "unknown"]

@@ -42,3 +42,24 @@ def test_observables_and_keys_of_the_page():
         assert name in FeatureNetwork.observables
     for name in re.findall(r"`network\.(\w+) =", PAGE):
         assert name in NetworkTable.model_fields
+
+
+THEOREMS = (Path(__file__).parents[3] / "docs" / "theorems.md").read_text().split("## Fang")[1].split("\n## ")[0]
+ENTRIES = [row.split(" | ") for row in THEOREMS.splitlines() if row.startswith("| ") and "`" in row]
+
+
+def test_the_table_of_theorems_names_what_is_there():
+    """Every function of Fang's table can be imported, and every test of it is one."""
+    root = Path(__file__).parents[2]
+    tests = {name for path in root.rglob("test_*.py") for name in re.findall(r"def (test_\w+)", path.read_text())}
+    assert len(ENTRIES) > 12
+    for *_, functions, named in ENTRIES:
+        for name in re.findall(r"`([a-z]\w*\.\w+)`", functions):
+            module, attribute = name.split(".")
+            study = attribute in ("reduce", "figure")
+            home = f"wgflow.studies.{name}" if study else f"wgflow.systems.neural_feature_flow.{module}"
+            found = importlib.import_module(home)
+            assert study or hasattr(found, attribute), name
+        wanted = re.findall(r"`(test_\w+)`", named)
+        assert wanted
+        assert set(wanted) <= tests, set(wanted) - tests

@@ -87,6 +87,7 @@ def panel(found: Sequence[Run]) -> Iterator[Spec]:
                 key = (one.name, condition.name, condition.finding, condition.reason)
                 labels.setdefault(key, []).append(run.label)
     order = list(dict.fromkeys(key[:2] for key in labels))
-    for key in sorted(labels, key=lambda key: order.index(key[:2])):
-        runs = "all" if len(labels[key]) == len(found) else ", ".join(labels[key])
-        yield dict(zip(("assumption", "condition", "finding", "what was checked"), key, strict=True)) | {"runs": runs}
+    columns = ("assumption", "condition", "finding", "what was checked")
+    for verdict in sorted(labels, key=lambda each: order.index(each[:2])):
+        runs = "all" if len(labels[verdict]) == len(found) else ", ".join(labels[verdict])
+        yield dict(zip(columns, verdict, strict=True)) | {"runs": runs}

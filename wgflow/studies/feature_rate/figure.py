@@ -21,6 +21,7 @@ from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 VARIED = (
     "flow.integrator", "flow.step", "network.method", "network.start", "particles.count", "seed",
 )  # fmt: skip
+
 _QUANTITIES = ("weights", "features", "outputs", "loss", "epsilon")  # one colour each
 
 
@@ -86,15 +87,18 @@ def _rates_said(found: Sequence[Gaps]) -> str:
     text += _falls(last.by_units, "m^-")
     if last.by_rate:
         text += f"; at m = {last.m} it {_falls(last.by_rate, 'eta^')}"
-    largest = last.largest | {"epsilon_1 at the start": found[0].largest["epsilon"]} if last.largest else {}
+    both = [*last.largest.items(), *found[0].largest.items()]
+    largest = {"epsilon_1 at the start" if name == "epsilon" else name: one for name, one in both}
     if largest:
-        sizes = last.largest["loss"].sizes
+        sizes = both[0][1].sizes
         root, log = (f"m^-{envelope(sizes, power):.2f}" for power in (0.5, 1.0))
         text += (
             f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
             f"recorded times {_falls(largest, 'm^-')}; for comparison, √(log m/m) is {root} there and log m/√m {log}"
         )
     text += ". Intervals cover initial weights, for these data"
+    if last.refuted:
+        text += f". The theorem's assumptions do not hold: {', '.join(last.refuted)}"
     least = float(np.min([each.eigenvalue for each in found]))
     if not np.isfinite(least):
         return f"{text}."

@@ -20,6 +20,8 @@ from wgflow.stats import convergence_rates as rates
 from wgflow.stats.convergence_rates import Estimate, estimate
 from wgflow.study.tables import NetworkTable
 from wgflow.study.workspace import Workspace
+from wgflow.systems.neural_feature_flow import assumptions
+from wgflow.systems.neural_feature_flow.system import from_trajectory
 from wgflow.trajectory import Trajectory
 
 
@@ -89,6 +91,8 @@ class Gaps(NamedTuple):
         Least eigenvalue of any layer's Gram matrix, of all networks.
     kind : str
         Of the networks.
+    refuted : tuple of str
+        Conditions of Assumptions 1 and 3 that these data, activations, loss and start refute.
     """
 
     s: float
@@ -98,6 +102,7 @@ class Gaps(NamedTuple):
     m: int
     eigenvalue: float
     kind: str
+    refuted: tuple[str, ...] = ()
 
 
 def gaps(work: Workspace) -> list[Gaps]:
@@ -118,7 +123,11 @@ def gaps(work: Workspace) -> list[Gaps]:
     if not seeds:
         raise InputError(f"{work.folder}: expected a seed whose networks reach the end, got none")
     with Trajectory(work.trajectories()[0]) as trajectory:
-        times = trajectory.series("s")
+        times, network = trajectory.series("s"), from_trajectory(trajectory).network
+    verdicts = (assumptions.bounded_and_smooth(network), assumptions.initial_law(network, "minimum_norm"))
+    refuted = tuple(
+        f"{each.name} ({each.reason})" for one in verdicts for each in one.conditions if each.finding == "refuted"
+    )
     flows = {(run.seed, run.units): run for run in found if run.method == "flow" and run.start != "ideal"}
     out = []
     pairs = [[(by_size[seed, m], references[seed]) for m in sizes] for seed in seeds]
@@ -130,7 +139,7 @@ def gaps(work: Workspace) -> list[Gaps]:
         largest = _largest(whole, t, sizes[: len(whole[0])], f"largest {s!r}", limit)
         by_rate, m = _by_rate(fitted, flows, t, f"rate {s!r}") if t else ({}, 0)  # at the start there is none
         least = min(float(run.eigenvalues[t]) for run in found)
-        out.append(Gaps(float(s), by_units, largest, by_rate, m, least, fitted[0].kind))
+        out.append(Gaps(float(s), by_units, largest, by_rate, m, least, fitted[0].kind, refuted))
     return out
 
 
