@@ -68,7 +68,7 @@ def test_the_lower_bound_is_one(noise):
         least = refinement(energy, rho.moved(theta, rho.tau), seed=seed).least.max()
         failed, best = failed + (least > 6.0), max(best, least)
     assert failed <= 4
-    assert best > (1.0 if noise else 2.0)
+    assert best > 1.0
 
 
 @pytest.mark.parametrize("coupling", ["path", "independent"])

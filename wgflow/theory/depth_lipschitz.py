@@ -15,6 +15,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wgflow.base import rng
 from wgflow.base.errors import InputError
@@ -23,7 +24,7 @@ from wgflow.base.validate import real
 from wgflow.energy import Energy
 from wgflow.model.depth import Gaps, Layers, Shallow
 from wgflow.model.particles import Particles
-from wgflow.theory.assumption import LU, Assumption, Condition, listed, verdict_of
+from wgflow.theory.assumption import LU, Assumption, Condition, Finding, listed, verdict_of
 from wgflow.theory.distances import bounded_lipschitz
 
 _FEWEST, _MOST = 8, 200  # blocks of a slice: fewer end the refinement, more are left out of the distances
@@ -89,7 +90,7 @@ def lipschitz(
     limit = Condition("a finite C", "not checked", f"{at_least}; no finite network bounds it from above")
     conditions = [limit]
     if bound is not None:
-        held = "refuted" if least > bound else "not checked"
+        held: Finding = "refuted" if least > bound else "not checked"
         conditions.append(Condition(f"C <= {bound:g}", held, f"{least:.4g} {'>' if least > bound else '<='} {bound:g}"))
     series = [", ".join(f"{value:.3g}" for value in row) for row in (found.quotient, found.permuted)]
     sentence = f"Fewer than {_FEWEST} blocks in a half of depth. "
@@ -145,7 +146,8 @@ def _parts(energy: Energy, rho: Particles, slices: int) -> Array:
         upper, lower = rho.tau, np.empty(len(rho))
         lower[net.particle] = rho.tau[net.particle] - net.weight
         edges = np.arange(slices + 1)[:, None] / slices
-        return np.maximum(np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1]), 0.0)
+        lengths: Array = np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1])
+        return np.clip(lengths, 0.0, None)
     place = np.minimum((rho.tau * slices).astype(np.int64), slices - 1)
     return np.where(place == np.arange(slices)[:, None], rho.mass, 0.0)
 
@@ -172,7 +174,7 @@ def _distances(theta: Array, part: Array, order: Index) -> Iterator[float]:
             yield math.nan
 
 
-def _apart(along: Array, a: Array, b: Array, half: Array, unit: Index, log: float) -> float:
+def _apart(along: Array, a: Array, b: Array, half: NDArray[np.bool_], unit: Index, log: float) -> float:
     """Lower bound of the distance of two slices, >= 0: a test function of one half on the other, less its error.
 
     The function is one of theta along a direction: ``along`` (N, n) has theta along several.
