@@ -56,7 +56,8 @@ class Model(NamedTuple):
     eta : float
         Parameter of the activation, in the precision of the kernel.
     own : int
-        Address of an activation of the user's, see :mod:`wgflow.kernels.cpu.own_activation`; 0 for a built-in one.
+        Address of an activation with a slope: the user's, see :mod:`wgflow.kernels.cpu.own_activation`, or a built-in
+        one's; 0 for one that is compiled into the kernel.
     keep : int
         1 if the slope of the activation is stored in the forward pass.
     coordinate : int

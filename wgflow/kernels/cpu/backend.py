@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
 from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, OWN, STORED_SLOPES
-from wgflow.kernels.cpu import motion
+from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
 from wgflow.kernels.cpu.grouped import GroupedPasses, Sizes
@@ -82,7 +82,7 @@ class Cpu:
             activation=code,
             loss=LOSS_CODES[problem.loss.name],
             eta=self._dtype.type(problem.activation.parameter or 0.0),
-            own=own.address if own else 0,
+            own=own.address if own else compiled.activation_address(dtype) if code in STORED_SLOPES else 0,
             keep=int(code in STORED_SLOPES),
             coordinate=self._width if getattr(self._block, "coordinate_units", False) else 0,
             lanes=64 // self._dtype.itemsize,

@@ -33,6 +33,15 @@ def ridge_kernels(dtype: str) -> Any:
 
 
 @functools.cache
+def activation_address(dtype: str) -> int:
+    """Address of :func:`wgflow.kernels.cpu.functions.activate_with_slope` for one precision."""
+    with cache.exclusive():
+        from wgflow.kernels.cpu import activation_row
+
+        return activation_row.address(dtype)
+
+
+@functools.cache
 def wide_kernels(dtype: str) -> Any:
     """Functions ``prepare`` and ``wide_pass`` of wide layers for one precision."""
     with cache.exclusive():

@@ -28,8 +28,8 @@ def _regularised_relu(eta, bias, z, out_slope):  # apart from the others: divisi
 
 
 @njit(**LEAF)
-def activate(code, eta, bias, z, out_slope):
-    """Sigma(z + bias) in place of z, one row, and sigma' where it is stored (``STORED_SLOPES``)."""
+def _activate_alone(code, bias, z):
+    """Sigma(z + bias) in place of z, one row, of activations whose value determines the slope."""
     whole_vectors()
     if code == 0:
         for m in range(z.size):
@@ -37,11 +37,17 @@ def activate(code, eta, bias, z, out_slope):
     elif code == 1:
         for m in range(z.size):
             z[m] = tanh(z[m] + bias)
-    elif code == 2:
+    else:
         for m in range(z.size):
             t = z[m] + bias
             z[m] = 0.0 if t <= 0.0 else t
-    elif code == 3:
+
+
+@njit(**LEAF)
+def activate_with_slope(code, eta, bias, z, out_slope):
+    """Sigma(z + bias) in place of z, one row, and sigma', of activations whose slope is stored (``STORED_SLOPES``)."""
+    whole_vectors()
+    if code == 3:
         for m in range(z.size):
             t = z[m] + bias
             t = 0.0 if t <= 0.0 else t
@@ -72,30 +78,42 @@ def activate(code, eta, bias, z, out_slope):
                 out_slope[m] = cos(u)
 
 
+@njit(**LEAF)
+def activate(code, eta, bias, z, out_slope):
+    """Sigma(z + bias) in place of z, one row, and sigma' where it is stored (``STORED_SLOPES``)."""
+    if code <= 2:
+        _activate_alone(code, bias, z)
+    else:
+        activate_with_slope(code, eta, bias, z, out_slope)
+
+
 @intrinsic
-def call_at(typing, address, bias, z, out_slope):
-    """Sigma(z + bias) in place of z, one row, and sigma', by the function at an address."""
+def call_at(typing, address, code, eta, bias, z, out_slope):
+    """:func:`activate_with_slope` by the function at an address, which may ignore the code and eta."""
 
     def generate(context, builder, signature, arguments):
         kinds = signature.args
-        rows = [context.make_array(kinds[i])(context, builder, arguments[i]) for i in (2, 3)]
+        rows = [context.make_array(kinds[i])(context, builder, arguments[i]) for i in (4, 5)]
         count = builder.extract_value(rows[0].shape, 0)
-        given = [rows[0].data, rows[1].data, arguments[1], count]
+        given = [rows[0].data, rows[1].data, *arguments[1:4], count]
         kind = ir.FunctionType(ir.VoidType(), [value.type for value in given])
         builder.call(builder.inttoptr(arguments[0], kind.as_pointer()), given)
         return context.get_dummy_value()
 
-    return types.void(types.int64, bias, z, out_slope), generate
+    return types.void(types.int64, types.int64, eta, bias, z, out_slope), generate
 
 
 @njit(**LEAF)
 def apply(model, bias, z, out_slope):
-    """:func:`activate` with the activation of a model, which may be one of the user's."""
+    """:func:`activate` with the activation of a model, which may be one of the user's.
+
+    Those with a slope are called through a pointer: a network of another activation need not wait until they compile.
+    """
     shift = z.dtype.type(bias)
     if model.own != 0:
-        call_at(model.own, shift, z, out_slope)
+        call_at(model.own, model.activation, model.eta, shift, z, out_slope)
     else:
-        activate(model.activation, model.eta, shift, z, out_slope)
+        _activate_alone(model.activation, shift, z)
 
 
 @njit(**SUM_FLAGS)

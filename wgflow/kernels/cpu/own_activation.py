@@ -21,6 +21,7 @@ from numba.np.numpy_support import carray
 from numpy.typing import NDArray
 from scipy import special
 
+from wgflow.kernels.codes import OWN
 from wgflow.kernels.cpu import elementary
 from wgflow.kernels.cpu.arguments import CompiledActivation, Constant
 from wgflow.kernels.cpu.flags import FLAGS, LEAF
@@ -160,7 +161,7 @@ def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
     pointer = types.CPointer(real)
     h, h_slope = _guarded(_scalar(value)), _guarded(_scalar(slope))
 
-    def row(z_data, slope_data, bias, count):
+    def row(z_data, slope_data, code, eta, bias, count):
         whole_vectors()
         z, out_slope = carray(z_data, count), carray(slope_data, count)
         for m in range(count):
@@ -168,7 +169,7 @@ def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
             out_slope[m] = h_slope(u)
             z[m] = h(u)
 
-    code = cfunc(types.void(pointer, pointer, real, types.int64), **FLAGS)(row)
+    code = cfunc(types.void(pointer, pointer, types.int64, real, real, types.int64), **FLAGS)(row)
     return CompiledActivation(int(code.address or 0), code)
 
 
@@ -326,4 +327,4 @@ def _difference(activation: Activation, code: CompiledActivation, dtype: str) ->
 
 @njit(**FLAGS)
 def _call(address, bias, z, out_slope):
-    call_at(address, bias, z, out_slope)
+    call_at(address, OWN, bias, bias, z, out_slope)
