@@ -320,3 +320,17 @@ def test_tables_whose_rows_go_by_other_labels_are_refused():
             make(x, y)
         make(x, y.loc[x.index])
         make(x, y.to_numpy())
+
+
+def test_shipped_data_are_what_scikit_learn_loads(monkeypatch):
+    """They are read from its files, since importing it takes a second; a version without them is one line."""
+    loaders = pytest.importorskip("sklearn.datasets")
+    for ours, theirs in (
+        (datasets.diabetes(), loaders.load_diabetes(return_X_y=True, scaled=False)),
+        (datasets.digits(), loaders.load_digits(return_X_y=True)),
+    ):
+        np.testing.assert_array_equal(ours[0], theirs[0])
+        label = ours[1][:, 0] if ours[1].shape[1] == 1 else ours[1].argmax(axis=1)
+        np.testing.assert_array_equal(label, theirs[1])
+    with pytest.raises(InputError, match=r"data set digits: expected it in scikit-learn's .*, got no such file"):
+        datasets._shipped("digits", "elsewhere.csv.gz")

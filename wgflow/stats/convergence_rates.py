@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
-from scipy import stats
+from scipy.special import stdtrit
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
@@ -305,7 +305,7 @@ def half_width(drawn: Array, seeds: int, widening: float = 1.0) -> Array:
 
 def student_t(seeds: int) -> float:
     """Quantile of Student's t with S - 1 degrees of freedom for a two-sided 95% interval."""
-    return float(stats.t.ppf(0.5 + LEVEL / 2, seeds - 1))
+    return float(stdtrit(seeds - 1, 0.5 + LEVEL / 2))
 
 
 def bootstrap_weights(seeds: int, name: str, number: int = RESAMPLES) -> Array:

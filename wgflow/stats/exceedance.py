@@ -19,8 +19,7 @@ from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.special import bdtr, bdtrc
-from scipy.stats import beta
+from scipy.special import bdtr, bdtrc, betaincinv
 
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Array, Index
@@ -138,8 +137,8 @@ def clopper_pearson(count: ArrayLike, seeds: ArrayLike, alpha: float = ALPHA) ->
     """Two-sided interval of a probability after ``count`` events in ``seeds`` trials, of the same shape."""
     k, n = np.asarray(count, float), np.asarray(seeds, float)
     with np.errstate(invalid="ignore"):  # quantiles with a parameter 0 are NaN, and not used
-        low = np.where(k > 0, beta.ppf(alpha / 2, k, n - k + 1), 0.0)
-        high = np.where(k < n, beta.ppf(1 - alpha / 2, k + 1, n - k), 1.0)
+        low = np.where(k > 0, betaincinv(k, n - k + 1, alpha / 2), 0.0)
+        high = np.where(k < n, betaincinv(k + 1, n - k, 1 - alpha / 2), 1.0)
     return low, high
 
 
@@ -252,7 +251,7 @@ def detectable(seeds: int, eta: float, power: float = 0.8) -> float:
     if not len(allowed):
         return 0.0
     most = int(allowed[-1])
-    return float(beta.ppf(1.0 - power, most + 1, seeds - most))
+    return float(betaincinv(most + 1, seeds - most, 1.0 - power))
 
 
 def _needed(count: int, seeds: int, eta: float) -> float:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import pkgutil
-from collections.abc import Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Mapping, Sequence
 
 from wgflow import studies
 from wgflow.base.errors import InputError
@@ -18,6 +17,33 @@ from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member, Study, TargetTable
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory.identity import placed
+
+
+class _Figures(Mapping[str, Figure]):
+    """Figures by name; one in a folder of its own name is imported without the others."""
+
+    @functools.cached_property
+    def _all(self) -> dict[str, Figure]:
+        return {name: figure for folder in _folders() for name, figure in _figures_in(folder).items()}
+
+    def __getitem__(self, name: str) -> Figure:
+        own = _figures_in(name) if name in _folders() else {}
+        return own[name] if name in own else self._all[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._all)
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+
+def _folders() -> tuple[str, ...]:
+    return tuple(folder.name for folder in pkgutil.iter_modules(studies.__path__) if folder.ispkg)
+
+
+def _figures_in(folder: str) -> dict[str, Figure]:
+    module = importlib.import_module(f"{studies.__name__}.{folder}.figure")
+    return {value.name: value for value in vars(module).values() if isinstance(value, Figure)}
 
 
 @functools.cache
@@ -35,13 +61,7 @@ def figures() -> Mapping[str, Figure]:
         if (error.name or "").split(".")[0] == "wgflow":
             raise
         raise InputError(f"figure: expected matplotlib, got no such package; {install('study')}") from error
-    modules = [
-        importlib.import_module(f"{studies.__name__}.{folder.name}.figure")
-        for folder in pkgutil.iter_modules(studies.__path__)
-        if folder.ispkg
-    ]
-    found = [value for module in modules for value in vars(module).values() if isinstance(value, Figure)]
-    return MappingProxyType({figure.name: figure for figure in found})
+    return _Figures()
 
 
 def required(
@@ -63,12 +83,13 @@ def required(
     try:
         known = figures()
         for name in names:
-            if name in known:
-                check(known[name], Plan(name, members, target))
+            if (figure := known.get(name)) is not None:
+                check(figure, Plan(name, members, target))
     except InputError as error:
         raise InputError(f"{error}; {otherwise}") from error
     for name in names:
-        check_name("figure", name, (*known, "none"))
+        if name not in known:
+            check_name("figure", name, (*known, "none"))
     return {name: known[name] for name in names}
 
 

@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
-from scipy.stats import binom
+from scipy.special import comb
 
 from wgflow.base.types import Array
 from wgflow.report import style
@@ -174,7 +174,7 @@ def _at_the_end(
 def _paths(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
     _at_the_end(axes, found, colours, lambda last: (np.arange(0.0, len(last.share)), last.share))
     layers, longest = len(found[0].frames[-1].deleted), len(found[0].frames[-1].share) - 1
-    law = binom.pmf(np.arange(longest + 1), layers, 0.5)
+    law = comb(layers, np.arange(longest + 1)) * 0.5**layers
     axes.plot(law, color=style.GREY, ls=_DASHES[1], label=f"binomial({layers}, 1/2)")
     axes.set(xlabel="layers on a path", ylabel="share of the gradient at the input", ylim=(0, None))
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
