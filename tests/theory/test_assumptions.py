@@ -8,6 +8,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.rng import normal
 from wgflow.model.activations import ACTIVATIONS
 from wgflow.model.blocks import Ridge
+from wgflow.model.losses import Squared
 from wgflow.theory import reference_laws
 from wgflow.theory.assumption_checks import check_assumptions
 from wgflow.theory.block_conditions import _suprema
@@ -509,6 +510,15 @@ def test_an_own_loss_is_unknown():
 
     case = problem(loss=Own())
     assert attainable(case, reference_laws.initial_law(case)).verdict == "unknown"
+
+
+def test_of_a_loss_of_your_own_named_squared_nothing_is_known():
+    class Lifted(Squared):
+        def value(self, output, y):
+            return super().value(output, y) + 1.0
+
+    problem = wgflow.Problem.padded([[0.0], [1.0]], [1.0, -1.0], loss=Lifted())
+    assert attainable(problem, reference_laws.initial_law(problem)).verdict == "unknown"
 
 
 def test_a_logistic_loss_does_not_attain_zero():

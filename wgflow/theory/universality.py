@@ -16,6 +16,7 @@ from scipy.special import entr
 from wgflow.base import rng
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
+from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Condition, listed, verdict_of
 from wgflow.theory.density import density
@@ -186,19 +187,20 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
     result = partial(
         Assumption, "zero loss attainable", source=f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
     )
-    if problem.loss.name == "cross_entropy":
+    known = problem.loss.name if type(problem.loss) is type(LOSSES.get(problem.loss.name)) else ""
+    if known == "cross_entropy":
         bound = _entropy_bound(problem)
         sentence = f"The cross-entropy of these targets is at least {bound:.3g}" + (
             "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
         )
         return result("fail", bound, sentence)
-    if problem.loss.name == "logistic":
+    if known == "logistic":
         bound = _logistic_bound(problem)
         sentence = f"The logistic loss of these labels is at least {bound:.3g}" + (
             "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
         )
         return result("fail", bound, sentence)
-    if problem.loss.name != "squared":
+    if known != "squared":
         return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
     bound = lower_bound(problem)
     if bound > 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())):

@@ -78,6 +78,14 @@ def test_infimum():
     assert infimum(Logistic(), np.array([1.0, 0.0])) == pytest.approx(np.log(2) / 2)
 
 
+def test_a_loss_of_your_own_named_squared_is_no_squared_loss():
+    class Squared(Lifted):
+        name = "squared"
+
+    y = np.array([1.0, -2.0, 0.5])
+    assert infimum(Squared(), y) == pytest.approx(np.mean(y**2), abs=1e-12)
+
+
 def test_excess_is_a_mean_and_training_closes_it(twin, rng):
     network = twin.make_network(rng, points=3, inputs=4)
     begin = minimum_norm(network, 60, seed=1)

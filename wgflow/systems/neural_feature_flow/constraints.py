@@ -16,6 +16,7 @@ from numpy.typing import ArrayLike
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Array
 from wgflow.base.validate import real
+from wgflow.model.losses import Squared
 from wgflow.systems.neural_feature_flow.convex import CUT, Point, Strength, check_grid, law, strengths
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.systems.neural_feature_flow.state import Features
@@ -170,7 +171,7 @@ def lower_bound(
 
 def squared(network: Network) -> None:
     """Raise InputError unless the loss is the squared one, the only one whose conjugate is implemented."""
-    if network.loss.name != "squared":
+    if type(network.loss) is not Squared:  # one of the user's of that name neither
         raise InputError(
             f"loss: expected 'squared' for the convex programme, got {describe(network.loss.name)}; `objective` alone "
             "takes any loss"
