@@ -1,4 +1,4 @@
-"""NumPy kernel for user-defined blocks, activations and losses, over blocks of samples on all cores.
+"""NumPy kernel for what is not compiled, such as user-defined blocks, over blocks of samples on all cores.
 
 It evaluates :mod:`wgflow.kernels.reference` for a few hundred samples at a time, so that memory stays bounded, and adds
 the partial sums along a fixed tree.
@@ -33,7 +33,7 @@ class NumpyBlocked:
         self._reference = Reference(problem)
 
     def outputs(self, net: Network, theta: Array, start: Array) -> NDArray[Any]:
-        """Outputs W1 X(1), (M, K)."""
+        """Outputs g(X(1)), (M, K)."""
         parts = self._rows(net, np.arange(len(start)))
         out = np.empty((len(start), len(self._reference.problem.readout)))
 

@@ -29,12 +29,11 @@ def states(problem: Problem, start: NDArray[Any], net: Network, theta: NDArray[A
 def adjoints(
     problem: Problem, tape: list[NDArray[Any]], y: Array, net: Network, theta: NDArray[Any]
 ) -> list[NDArray[Any]]:
-    """p_0, ..., p_L, each (M, D): p_L = W1' dloss, p_k = p_(k+1) + sum_e weight_e p_(k+1) . d_x f(X_k, theta_e).
+    """p_0, ..., p_L, each (M, D): p_L = dloss . grad g, p_k = p_(k+1) + sum_e weight_e p_(k+1) . d_x f(X_k, theta_e).
 
     The exact derivative of the discrete forward pass, one row per sample, not divided by M.
     """
-    p = problem.loss.gradient(tape[-1] @ problem.readout.T, y) @ problem.readout
-    reverse = [p]
+    reverse = [problem.end_adjoint(tape[-1], y)]
     for k in reversed(range(net.layers)):
         p = reverse[-1]
         for e in range(net.first[k], net.first[k + 1]):
@@ -54,8 +53,8 @@ class Reference:
         self.problem, self.threads = problem, 1
 
     def outputs(self, net: Network, theta: NDArray[Any], start: Array) -> NDArray[Any]:
-        """Outputs W1 X(1), (M, K)."""
-        return states(self.problem, start, net, theta)[-1] @ self.problem.readout.T
+        """Outputs g(X(1)), (M, K)."""
+        return self.problem.outputs(states(self.problem, start, net, theta)[-1])
 
     def energy(self, net: Network, theta: NDArray[Any], batch: Index | None = None) -> Any:
         """E = mean over samples of the loss."""
@@ -71,7 +70,7 @@ class Reference:
         y = problem.y[rows]
         tape = states(problem, problem.start()[rows], net, theta)
         p = adjoints(problem, tape, y, net, theta)
-        energy = np.mean(problem.loss.value(tape[-1] @ problem.readout.T, y))
+        energy = np.mean(problem.loss.value(problem.outputs(tape[-1]), y))
         first = np.empty(len(net.particle), tape[-1].dtype)
         slope = np.empty((len(net.particle), theta.shape[1]), tape[-1].dtype)
         for k in range(net.layers):

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from wgflow.base.copies import Copyable
 from wgflow.base.errors import InputError
@@ -16,6 +16,8 @@ from wgflow.base.types import Array, Spec
 from wgflow.base.user_objects import is_builtin, recorded_spec
 from wgflow.base.validate import finite_array
 from wgflow.model import activations, blocks, losses
+from wgflow.model.measuring import Linear, Measuring
+from wgflow.model.measuring import measuring as look_up
 
 TABLES: Mapping[str, Mapping[str, object]] = {  # built-in objects by kind
     "block": blocks.BLOCKS,
@@ -30,7 +32,8 @@ class Problem(Copyable):
     """A regression problem for a deep residual network driven by a measure.
 
     The state starts at X(0) = W2 x, follows dX/dt = int f(X, theta) rho(dtheta, t), and the network's output is
-    W1 X(1); E(rho) is the mean over samples of loss(W1 X(1), y). Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), eq. (1).
+    g(X(1)), which is W1 X(1) unless another measuring function is chosen; E(rho) is the mean over samples of
+    loss(g(X(1)), y). Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508), eq. (1).
 
     Parameters
     ----------
@@ -48,6 +51,9 @@ class Problem(Copyable):
         W1; by default the mean over the state's columns, K = 1.
     loss : str or Loss, optional
         Loss of one sample.
+    measuring : str, dict or Measuring, optional
+        Measuring function g, by name or spec: ``linear``, W1 X(1), or ``hyperbolic``, which computes in NumPy
+        (:mod:`wgflow.model.measuring`).
 
     Raises
     ------
@@ -65,6 +71,7 @@ class Problem(Copyable):
         embed: ArrayLike | None = None,
         readout: ArrayLike | None = None,
         loss: str | losses.Loss = "squared",
+        measuring: str | Spec | Measuring = "linear",
     ) -> None:
         _same_rows(x, y)
         self.x = finite_array("x", x, 2)
@@ -86,6 +93,7 @@ class Problem(Copyable):
         self.block = blocks.block(block)
         self.activation = activations.activation(activation)
         self.loss = losses.loss(loss)
+        self.measuring = look_up(measuring)
         losses.check_targets(self.loss, self.y)
         self._try_own()
         self.groups = self.block.groups(width)
@@ -102,7 +110,7 @@ class Problem(Copyable):
         x, y : array_like
             As for the class.
         **options
-            ``block``, ``activation`` and ``loss`` of the class.
+            ``block``, ``activation``, ``loss`` and ``measuring`` of the class.
         """
         _same_rows(x, y)
         x, y = finite_array("x", x, 2), finite_array("y", y, 2, column=True)
@@ -141,6 +149,24 @@ class Problem(Copyable):
             raise InputError(f"x: expected {self.embed.shape[1]} columns, got {x.shape[1]}")
         return x @ self.embed.T
 
+    def outputs(self, state: NDArray[Any]) -> NDArray[Any]:
+        """g(X(1)), (M, D) to (M, K)."""
+        return self.measuring.value(state, self.readout)
+
+    def end_adjoint(self, state: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
+        """p(1) = dloss . grad g at the final states, (M, D), for targets (M, K): (g(X(1)) - y) grad g if squared."""
+        return self.measuring.pull_back(state, self.readout, self.loss.gradient(self.outputs(state), y))
+
+    def needs_linear(self, what: str) -> None:
+        """Raise InputError if g is not linear, naming what is defined for a linear one alone."""
+        if not self.linear:
+            raise InputError(f"measuring: expected 'linear' for {what}, got {self.measuring.name!r}")
+
+    @property
+    def linear(self) -> bool:
+        """Whether g(X(1)) is W1 X(1)."""
+        return type(self.measuring) is Linear
+
     def _try_own(self) -> None:
         """Test a block and a loss of the user's on a few of the samples."""
         rows = np.unique(np.linspace(0, len(self.x) - 1, _TRIED).astype(int))
@@ -148,19 +174,23 @@ class Problem(Copyable):
         if not is_builtin(self.block):
             blocks.try_out(self.block, self.activation, start)
         if not is_builtin(self.loss):
-            losses.try_out(self.loss, start @ self.readout.T, self.y[rows])
+            losses.try_out(self.loss, self.outputs(start), self.y[rows])
 
     def replace(self, x: ArrayLike, y: ArrayLike) -> Problem:
         """The same problem on other samples, e.g. those held out."""
-        return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss)
+        return Problem(x, y, self.block, self.activation, self.embed, self.readout, self.loss, self.measuring)
 
     def arrays(self) -> dict[str, Array]:
         """Data by name: x, y, embed and readout."""
         return {name: getattr(self, name) for name in ARRAYS}
 
     def spec(self) -> Spec:
-        """Plain JSON: the names, and shape and SHA-256 of each array instead of its data."""
-        return {
+        """Plain JSON: the names, and shape and SHA-256 of each array instead of its data.
+
+        A linear measuring function is left out, as in files older than it.
+        """
+        measured = {} if self.linear else {"measuring": self.measuring.spec()}
+        return measured | {
             "block": recorded_spec(self.block, self.block.spec(), blocks.BLOCKS),
             "activation": activations.recorded_spec(self.activation),
             "loss": recorded_spec(self.loss, {"name": self.loss.name}, losses.LOSSES)["name"],
@@ -197,7 +227,7 @@ class Problem(Copyable):
                 )
         needs_own(spec, own or {}, TABLES)
         parts: dict[str, Any] = {name: spec[name] for name in TABLES} | {name: data[name] for name in spec["data"]}
-        return cls(**parts | dict(own or {}))
+        return cls(**parts | {"measuring": spec.get("measuring", "linear")} | dict(own or {}))
 
 
 def needs_own(

@@ -11,7 +11,7 @@ from wgflow.base.registry import build, name_and_options
 from wgflow.base.validate import real
 from wgflow.flow import integrators
 from wgflow.flow.schedule import Every, schedule
-from wgflow.model import activations, blocks, losses
+from wgflow.model import activations, blocks, losses, measuring
 from wgflow.model.initial_laws import theta_law
 from wgflow.study import formulas
 
@@ -39,6 +39,7 @@ def _check_activation(value: Any) -> None:
 
 Block: TypeAlias = Annotated[Any, _checked(lambda value: build("block", value, blocks.BLOCKS))]
 Activation: TypeAlias = Annotated[Any, _checked(_check_activation)]
+Measuring: TypeAlias = Annotated[Any, _checked(lambda value: build("measuring function", value, measuring.MEASURING))]
 Loss: TypeAlias = Annotated[str, _checked(losses.loss)]
 InitialLaw: TypeAlias = Annotated[Any, _checked(theta_law)]
 Integrator: TypeAlias = Annotated[str, _checked(integrators.integrator)]
@@ -58,6 +59,9 @@ class ProblemTable(Table):
     block: Block = Field("ridge", description="residual block: its name, or a table with name and options")
     activation: Activation = Field("tanh", description="activation inside the block: its name, or a table")
     loss: Loss = Field("squared", description="loss of one sample")
+    measuring: Measuring = Field(
+        "linear", description="measuring function from the final state to the output: its name, or a table"
+    )
 
 
 class DiabetesTable(ProblemTable):

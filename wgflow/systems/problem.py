@@ -48,6 +48,7 @@ def _problems(kind: type[ProblemTable], text: str, known: Digests | None) -> tup
     targets = table.standardise and table.loss == "squared"  # class probabilities stay what they are
     parts = split(x, y, table.heldout, table.split_seed, table.standardise, targets)
     options: dict[str, Any] = {"block": table.block, "activation": table.activation, "loss": table.loss}
+    options["measuring"] = table.measuring
     if table.state == "whole":
         if x.shape[1] != y.shape[1]:
             raise InputError(

@@ -9,6 +9,7 @@ from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.depth_lipschitz import lipschitz
 from wgflow.theory.homogeneity import homogeneity
+from wgflow.theory.measuring_function import measuring_function
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import Law, initial_law
 from wgflow.theory.universality import attainable, universal_kernel
@@ -23,7 +24,7 @@ def check_assumptions(
     start: Particles | None = None,
     start_law: Law | None = None,
 ) -> list[Assumption]:
-    """Check the theorems' seven assumptions, with a verdict each, compared with draws from the initial law.
+    """Check the theorems' eight assumptions, with a verdict each, compared with draws from the initial law.
 
     Parameters
     ----------
@@ -41,7 +42,7 @@ def check_assumptions(
     -------
     list of Assumption
         universal kernel, homogeneity, C^1 limit of H_r, Lipschitz in depth, support in Q_r, isolated critical values,
-        zero loss attainable.
+        zero loss attainable, data and g.
 
     Raises
     ------
@@ -57,4 +58,5 @@ def check_assumptions(
         radius(problem, rho if start is None else start, start_law, seed=seed),
         critical_values(energy, rho, starts=starts, seed=seed),
         attainable(problem, law, seed),
+        measuring_function(problem, seed),
     ]

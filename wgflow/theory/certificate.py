@@ -54,7 +54,7 @@ class Certificate(NamedTuple):
     energy : float
         E(rho).
     convex : bool
-        Whether E is convex in rho: Shallow with a convex loss.
+        Whether E is convex in rho: Shallow with a convex loss of a linear output.
     tolerance : float
         Slopes down to -tolerance count as zero.
     """
@@ -156,7 +156,11 @@ def certificate(
     else:
         raise InputError(f"certificate: expected depth gaps, layers, deposit or shallow, got {scheme.name!r}")
     value = float(weight @ minima.value - energy.weights(rho) @ search.own)
-    convex = isinstance(scheme, Shallow) and isinstance(energy.problem.loss, Squared | CrossEntropy)
+    convex = (
+        isinstance(scheme, Shallow)
+        and energy.problem.linear
+        and isinstance(energy.problem.loss, Squared | CrossEntropy)
+    )
     return Certificate(
         value=value,
         theta=minima.theta,

@@ -135,7 +135,7 @@ def adjoint_envelope(energy: Energy, rho: Particles) -> Envelope:
             square[k] += np.vdot(p, p)
             norm[k] = tape[k].norm(norm[k])
     square, loss = square / len(problem.x), loss / len(problem.x)
-    single = len(problem.readout) == 1 and type(problem.loss) is type(LOSSES["squared"])
+    single = problem.linear and len(problem.readout) == 1 and type(problem.loss) is type(LOSSES["squared"])
     uneven = isinstance(energy.depth, Gaps)
     total = np.append(np.cumsum(norm[::-1])[::-1], 0.0)
     with np.errstate(over="ignore"):  # an infinite upper bound is one

@@ -146,6 +146,7 @@ def remainders(energy: Energy, rho: Particles, alphas: ArrayLike = ALPHAS) -> Re
     if len(scales) < 2 or scales[-1] <= 0:
         raise InputError(f"alphas: expected at least two different block scales > 0, got {np.asarray(alphas).tolist()}")
     problem, net = energy.problem, energy.network(rho)
+    problem.needs_linear("the expansion of outputs")
     exact = Energy(problem, energy.depth, energy.backend, threads=energy.kernel.threads)  # in float64, no regulariser
     expansion = expand(problem, net, rho.theta)
     terms = expansion.terms() @ problem.readout.T  # (4, M, K)
@@ -238,6 +239,7 @@ def shallow_network(net: Network) -> Network:
 def _frozen(energy: Energy, net: Network, own: Array, points: Array) -> Array:
     """Gradients of mean f(x, theta) . p(1) at the points, (Q P,): x = X(0), p(1) of the network given."""
     problem = energy.problem
+    problem.needs_linear("gradients at the frozen state X(0)")
     start = problem.start()
     output = energy.kernel.outputs(net, own, start)
     p = problem.loss.gradient(output, problem.y) @ problem.readout

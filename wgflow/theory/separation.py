@@ -304,7 +304,7 @@ def one_signed_floor(problem: Problem) -> float:
     """
     values = problem.activation.value(np.linspace(-40.0, 40.0, 2001))
     names = (problem.block.name, problem.loss.name)
-    if problem.readout.tolist() != [[1.0]] or names != ("ridge", "squared") or (values < 0).any():
+    if not problem.linear or problem.readout.tolist() != [[1.0]] or names != ("ridge", "squared") or (values < 0).any():
         raise InputError(
             f"problem: expected D = 1, W1 = 1, a ridge block, the squared loss and an activation >= 0, got D = "
             f"{problem.shape[1]}, {problem.block.name}, {problem.loss.name}, {problem.activation.name}"

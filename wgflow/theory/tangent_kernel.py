@@ -235,8 +235,9 @@ class _Case(NamedTuple):
             for k, layer in enumerate(tape):
                 states[rows, k] = x
                 x = x + layer.value
-            residual[rows] = problem.loss.gradient(x @ problem.readout.T, problem.y[rows])
-            v = np.repeat(problem.readout[:, None], len(p), axis=1)  # (K, m, D)
+            residual[rows] = problem.loss.gradient(problem.outputs(x), problem.y[rows])
+            one = np.repeat(np.eye(outputs)[:, None], len(p), axis=1)  # (K, m, K)
+            v = np.stack([problem.measuring.pull_back(x, problem.readout, each) for each in one])  # (K, m, D)
             for k in reversed(range(net.layers)):
                 transport[rows, :, k] = v.swapaxes(0, 1)
                 v = v + tape[k].vjp(v)

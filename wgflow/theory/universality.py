@@ -202,6 +202,8 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
         return result("fail", bound, sentence)
     if known != "squared":
         return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
+    if not problem.linear:
+        return result("unknown", float("nan"), f"Nothing is known of {problem.measuring.name} outputs.")
     bound = lower_bound(problem)
     if bound > 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())):
         why = "equal inputs have different targets, or targets leave the range of the readout"

@@ -25,16 +25,16 @@ from wgflow.model.problem import Problem
 
 
 def compilable(problem: Problem) -> bool:
-    """Whether the compiled kernels know the problem's block, activation and loss."""
+    """Whether the compiled kernels know all of the problem: its block, activation, measuring function and loss."""
     activation = problem.activation
     return activation.builtin and activation.name in ACTIVATION_CODES and compilable_apart_from_activation(problem)
 
 
 def compilable_apart_from_activation(problem: Problem) -> bool:
-    """Whether the compiled kernels know the problem's block and loss."""
+    """Whether the compiled kernels know the problem's block, measuring function and loss."""
     loss = problem.loss
     known = loss.name in LOSS_CODES and type(loss) is type(LOSSES.get(loss.name))
-    return isinstance(problem.block, Unfolding) and known
+    return isinstance(problem.block, Unfolding) and known and problem.linear
 
 
 class Cpu:
