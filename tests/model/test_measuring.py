@@ -130,7 +130,7 @@ def test_the_hypothesis_on_g(rng):
     found, each = findings(case)
     assert (found.verdict, found.number) == ("pass", pytest.approx(size - 0.4))
     assert set(each.values()) == {"proved"}
-    least = float(found.sentence.split("it is ")[1].split(" to ")[0])
+    least = float(found.sentence.split("inf |grad g| = ")[1].split("; ")[1].split(" to ")[0])
     assert found.number <= least * (1 + 1e-2)  # printed with three digits; reached towards -W1
     assert least == pytest.approx(found.number, rel=1e-2)
     found, each = findings(problem(rng, strength=50.0))

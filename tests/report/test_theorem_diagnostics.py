@@ -77,7 +77,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert found.distance[0] == pytest.approx(0.0, abs=1e-6)
     assert found.distance[-1] > 0
     assert (found.certified[0], found.certified[-1], len(found.certified)) == (0.0, 1.0, 9)
-    assert len(found.assumptions) == 7
+    assert len(found.assumptions) == 8
     assert told == sorted(told)
     assert (told[0], told[-1]) == (0.0, 1.0)
     rest = found.residual[-1]

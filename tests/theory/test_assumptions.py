@@ -27,6 +27,7 @@ NAMES = [
     "support in Q_r",
     "isolated critical values",
     "zero loss attainable",
+    "data and g",
 ]
 
 
@@ -39,7 +40,7 @@ def panel(made, name):
     return {each.name: each for each in made}[name]
 
 
-def test_the_panel_has_its_seven_lines():
+def test_the_panel_has_its_eight_lines():
     case = problem()
     for depth, rho in (
         ("gaps", wgflow.Particles.draw(case, 20)),

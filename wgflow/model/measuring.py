@@ -105,6 +105,6 @@ def measuring(choice: str | Spec | Measuring) -> Measuring:
         If the name or an option is unknown.
     """
     if type(choice) in MEASURING.values():
-        return choice
+        return choice  # type: ignore[return-value]
     built: Measuring = build("measuring function", choice, MEASURING)
     return built

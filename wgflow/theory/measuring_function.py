@@ -47,7 +47,7 @@ def measuring_function(problem: Problem, seed: int = 0) -> Assumption:
     number, name = np.nan, "inf |grad g| > 0"
     if outputs == 1:
         number, found = g.least_slope(problem.readout), _slopes(problem, seed)
-        reason = f"inf |grad g| = {number:.3g}; at {len(found)} states it is {found.min():.3g} to {found.max():.3g}"
+        reason = f"inf |grad g| = {number:.3g}; {found.min():.3g} to {found.max():.3g} at {len(found)} states"
         conditions.append(Condition(name, "proved" if number > 0 else "refuted", reason))
     else:
         conditions.append(Condition(name, "not checked", f"of {outputs} outputs"))
