@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
+from threadpoolctl import threadpool_limits
 
 from wgflow.base.types import Array, Frame, Spec
 from wgflow.base.user_objects import is_builtin
@@ -26,6 +27,7 @@ from wgflow.theory.tangent_kernel import (
 )
 
 WHOLE, BY_DEPTH, CONDITIONAL = "2 λ_min(Θ)/M", "2 ∑ₖ λ_min(Θₖ)/M", "2 ∑ₖ λ_min(Kₖ) min s²(Aₖ₊₁)/M"
+_PRODUCTS = 2**31  # of a kernel that is computed at all frames and not at a few
 _CALLS = 2**14  # of a block that takes one sample at a time, for one frame
 
 
@@ -85,8 +87,8 @@ def decay_diagnostics(
     frames : list of Frame
         Frames at which the whole kernel is computed, with recorded energy and dissipation over all samples.
     few : int
-        Number of frames among them at which the kernels of each layer are computed, and the only ones for a block that
-        takes one sample at a time.
+        Number of frames among them at which the kernels of each layer are computed, and the only ones where a kernel is
+        large or the block takes one sample at a time.
     mobility : mapping of str to float
         Of the flow.
     other_terms : list of str
@@ -102,14 +104,19 @@ def decay_diagnostics(
         return decay_bound(formula, s, value, dissipation, bounds)
 
     chosen = [frames[number] for number in evenly_spaced(len(frames), few)]
-    frames = frames if isinstance(energy.problem.block, Unfolding) else chosen
-    kernels = [tangent_kernel(energy, frame.particles, mobility) for frame in frames]
-    whole = compared(WHOLE, frames, [kernel.rate for kernel in kernels])
-    frozen = kernels[0].frozen(whole.s - whole.s[0])
-    if not one_layer_each(energy, frames[0].particles):
+    samples, _, outputs, parameters = energy.problem.shape
+    products = (samples * outputs) ** 2 * len(frames[0].tau) * parameters
+    frames = frames if isinstance(energy.problem.block, Unfolding) and products <= _PRODUCTS else chosen
+    with threadpool_limits(1):  # one thread: the same bits whatever the machine, and small matrices are not slowed down
+        first = tangent_kernel(energy, frames[0].particles, mobility)
+        rates = [tangent_kernel(energy, frame.particles, mobility).rate for frame in frames[1:]]
+        frozen = first.frozen([frame.s - frames[0].s for frame in frames])
+        single = one_layer_each(energy, frames[0].particles)
+        layers = [conditional_kernels(energy, frame.particles, mobility) for frame in chosen if single]
+    whole = compared(WHOLE, frames, [first.rate, *rates])
+    if not single:
         why = f"{energy.depth.name} spreads a particle over several layers, where the bounds by depth are not proved"
-        return DecayDiagnostics(whole, [], frozen, {}, _ranks(kernels[0], None, energy), why, rest)
-    layers = [conditional_kernels(energy, frame.particles, mobility) for frame in chosen]
+        return DecayDiagnostics(whole, [], frozen, {}, _ranks(first, None, energy), why, rest)
     depths = [
         compared(BY_DEPTH, chosen, [each.by_depth for each in layers]),
         compared(CONDITIONAL, chosen, [each.conditional for each in layers]),
@@ -117,7 +124,7 @@ def decay_diagnostics(
     known = not np.isnan(depths[1].bound).any()
     large = "" if known else "a conditional kernel has too many rows, and a part of it gives no lower bound"
     profiles = {"start": layers[0], "end": layers[-1]}
-    return DecayDiagnostics(whole, depths, frozen, profiles, _ranks(kernels[0], layers[0], energy), large, rest)
+    return DecayDiagnostics(whole, depths, frozen, profiles, _ranks(first, layers[0], energy), large, rest)
 
 
 def decay_table(found: DecayDiagnostics) -> list[Spec]:

@@ -22,8 +22,8 @@ from wgflow.trajectory import Trajectory
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
 _SYMBOLS = {
     WHOLE: r"$2\lambda_{\min}(\Theta)/M$",
-    BY_DEPTH: r"$2\sum_k\lambda_{\min}(\Theta_k)/M$",
-    CONDITIONAL: r"$2\sum_k\lambda_{\min}(K_k)s_k^2/M$",
+    BY_DEPTH: r"$2\Sigma_k\lambda_{\min}(\Theta_k)/M$",
+    CONDITIONAL: r"$2\Sigma_k\lambda_{\min}(K_k)s_k^2/M$",
 }
 _HEADINGS = {  # of the page's table; other columns have the names of the file's
     "residual_theta": "residual in θ", "residual_t": "residual in depth", "force_tau": "force in τ of Algorithm 1",
@@ -147,7 +147,7 @@ def _rate(axes: Axes, found: TheoremDiagnostics) -> None:
             axes.plot(bound.s, _positive(bound.bound), color=colour, label=_SYMBOLS[bound.formula])
     axes.set(yscale="log", ylabel="rate of decay")
     axes.set_title(_rated(found))
-    axes.legend()
+    _legend_above(axes)
 
 
 def _rated(found: TheoremDiagnostics) -> str:
@@ -184,7 +184,7 @@ def _kernels(axes: Axes, found: TheoremDiagnostics) -> None:
     axes.set_title("Smallest eigenvalues by layer")
     if axes.lines:
         axes.set(yscale="log", ylabel=r"$\lambda_{\min}$")
-        axes.legend()
+        _legend_above(axes)
     else:
         singular = f"Singular in all layers: {found.decay.ranks}" if found.decay.profiles else found.decay.reason
         style.empty_panel(axes, textwrap.fill(singular, 36))
@@ -237,6 +237,13 @@ def _bounded(found: TheoremDiagnostics) -> str:
     bounds = [one for when, envelope in found.envelopes.items() for one in envelope.verdicts(when)[:2]]
     known = [one.holds for one in bounds if one.holds is not None]
     return f"Adjoint: {counted(sum(known), len(known))} bounds hold" if known else "Adjoint 0 or not finite"
+
+
+def _legend_above(axes: Axes) -> None:
+    """Legend in two columns above the curves of a logarithmic axis."""
+    low, high = axes.get_ylim()
+    axes.set_ylim(low, high * (high / low) ** 0.4)
+    axes.legend(loc="upper left", ncols=2, fontsize="small", columnspacing=1.0)
 
 
 def _positive(values: object) -> Array:
