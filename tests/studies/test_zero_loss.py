@@ -1,12 +1,15 @@
 """The study of zero loss: its starts, what it says of them, and what it refuses."""
 
 import csv
+import json
+import tomllib
 
 import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
 from wgflow.sims import run
+from wgflow.sims.bundled import study_path
 from wgflow.studies.registry import figures
 from wgflow.studies.zero_loss.reduce import RESTING, assumptions, runs
 from wgflow.study import schema
@@ -58,14 +61,40 @@ def test_starts_that_cannot_be_are_refused(tables, message):
         members.build(schema.check_member(SMALL | tables, "test"))
 
 
-@pytest.fixture(scope="module")
-def work(tmp_path_factory):
-    place = tmp_path_factory.mktemp("runs")
-    small = ["grid.seed=[0]", "problem.samples=20", "flow.until=40.0", "particles.per_layer=16"]
-    options = [part for each in small for part in ("--set", each)]
+def small(place, *changes):
+    """The study with changes, in a folder."""
+    options = [part for each in ("grid.seed=[0]", "problem.samples=20", *changes) for part in ("--set", each)]
     assert run.main(["zero_loss", "--out", str(place), "--quiet", *options]) == 0
     (folder,) = place.glob("*/[0-9a-f]*")
     return Workspace(folder)
+
+
+@pytest.fixture(scope="module")
+def work(tmp_path_factory):
+    """The ridge blocks alone."""
+    return small(tmp_path_factory.mktemp("runs"), "flow.until=40.0", "particles.per_layer=16", "also=[]")
+
+
+@pytest.fixture(scope="module")
+def qualifying(tmp_path_factory):
+    """The two other blocks as the study has them, for a short time, beside one ridge block."""
+    study = tomllib.loads(study_path("zero_loss").read_text())
+    short = [
+        {**table, "seed": 0, "flow.until": 4.0, "particles.support": ["full", "one_sided"]} for table in study["also"]
+    ]
+    written = ", ".join(
+        "{" + ", ".join(f"'{key}'={_toml(value)}" for key, value in table.items()) + "}" for table in short
+    )
+    return small(
+        tmp_path_factory.mktemp("runs"), "grid.problem.activation=['relu']", "grid.particles.support=['full']",
+        "flow.until=4.0", "particles.per_layer=16", f"also=[{written}]",
+    )  # fmt: skip
+
+
+def _toml(value):
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{key}={_toml(one)}" for key, one in value.items()) + "}"
+    return json.dumps(value)
 
 
 def test_what_is_said_of_a_member_is_in_its_trajectory(work):
@@ -122,11 +151,48 @@ def test_the_assumptions_that_can_be_assumptions(work):
     for block, lines in panel.items():
         verdicts = {line.name: line.verdict for line in lines}
         assert verdicts["separation"] != "fail"
+        assert verdicts["support in Q_r"] == "fail"  # of a Gaussian
+        assert verdicts["limit-admissible"] == "fail"  # of independent layers
         assert verdicts["universal kernel"] == "pass"
         assert verdicts["homogeneity"] == "fail"  # relu has no Lipschitz slope, the others no bounded d_x fhat
         names = {"homogeneity", "universal kernel", "separation", "isolated critical values"}
+        names |= {"support in Q_r", "limit-admissible"}
         assert set(verdicts) == (names if block == "relu" else names | {"C^1 limit of H_r"})
         assert verdicts.get("C^1 limit of H_r", "fail") == "fail"
+
+
+def test_what_a_proof_needs_is_refuted_for_no_qualifying_block(qualifying):
+    panel = {block: {line.name: line for line in lines} for block, lines in assumptions(qualifying).items()}
+    assert set(panel) == {"relu", "saturated_matrix with gelu", "gaussian_matrix with squared_relu"}
+    for block, lines in panel.items():
+        proved = {name for name in ("homogeneity", "support in Q_r") if lines[name].verdict == "pass"}
+        assert proved == (set() if block == "relu" else {"homogeneity", "support in Q_r"})
+        assert any(line.verdict == "fail" for line in lines.values()) == (block == "relu")
+        assert lines["limit-admissible"].verdict == ("fail" if block == "relu" else "pass")
+    found = {(each.block, each.support): each for each in runs(qualifying)}
+    for block in set(panel) - {"relu"}:
+        assert found[block, "full"].separated
+        assert not found[block, "one_sided"].separated
+        assert found[block, "full"].energy[-1] < 0.5 * found[block, "full"].energy[0]
+    one_sided = found["gaussian_matrix with squared_relu", "one_sided"]
+    assert one_sided.one_sided.all()  # the flow keeps its second term 0
+    assert (one_sided.energy >= one_sided.floor).all()
+    finding = figures()["zero_loss"](qualifying).finding
+    assert (
+        "Where one is refuted, relu (homogeneity, support in Q_r, limit-admissible), it is zero in 0 of 1." in finding
+    )
+    assert "Where no hypothesis that was checked is refuted, saturated_matrix with gelu; gaussian_matrix" in finding
+
+
+def test_the_starts_of_qualifying_blocks_are_within_their_bounds(qualifying):
+    for path in qualifying.trajectories():
+        with Trajectory(path) as trajectory:
+            theta, block = trajectory[0].theta, trajectory.energy().problem.block.name
+            support = trajectory.parameters["study"]["particles"]["support"]
+        if (block, support) == ("saturated_matrix", "full"):
+            assert np.abs(theta[:, 0]).max() <= 2.0
+        if block == "gaussian_matrix":
+            assert np.linalg.norm(theta, axis=1).max() <= 2.0
 
 
 def test_the_figure_states_its_finding(work):

@@ -155,7 +155,8 @@ class ParticlesTable(Table):
         "full",
         description="full: as drawn; point: all particles like the first one drawn; origin: all parameters 0; "
         "one_layer: as drawn in the layer of t0, like the first one drawn in all others, under depth layers; "
-        "one_sided: the first column of a made sqrt(2) |theta|, so that all blocks push one way",
+        "one_sided: the first column of a made sqrt(2) |theta|, or the second term of gaussian_matrix 0, so that all "
+        "blocks push one way",
     )
     t0: float | None = Field(
         None, ge=0, le=1, description="depth of the layer as drawn under support = one_layer, 0.5 if left out"

@@ -18,7 +18,7 @@ from wgflow.flow.operators import Operator
 from wgflow.flow.stepsize import STEP_RULES
 from wgflow.kernels.auto import Choice, choose_backend
 from wgflow.kernels.cpu.grouped import memory
-from wgflow.model.blocks import Unfolding
+from wgflow.model.blocks import GaussianMatrix, Unfolding
 from wgflow.model.depth import depth as build_depth
 from wgflow.model.particles import Particles, scales
 from wgflow.model.problem import Problem
@@ -200,13 +200,18 @@ def _one_layer(rho: Particles, member: Member) -> Particles:
 
 
 def _one_sided(problem: Problem, rho: Particles) -> Particles:
-    """First column of a made sqrt(2) |theta|, so that a_1 > |(w, b)| with room to spare."""
-    if "a" not in problem.groups:
+    """First column of a made sqrt(2) |theta|, so that a_1 > |(w, b)| with room to spare; no term of the other sign."""
+    theta, groups = rho.theta.copy(), problem.groups
+    if isinstance(problem.block, GaussianMatrix) and problem.block.signed:
+        for name in groups.keys() & {"U", "c"}:
+            theta[:, groups[name]] = 0.0
+    elif "a" in groups:
+        theta[:, groups["a"].start] = np.sqrt(2.0) * np.linalg.norm(theta, axis=1)
+    else:
         raise InputError(
-            f"particles.support: expected a block with a group 'a' for 'one_sided', got {problem.block.name}; use ridge"
+            f"particles.support: expected a block with a group 'a', or a signed gaussian_matrix, for 'one_sided', got "
+            f"{problem.block.name}; use ridge"
         )
-    theta = rho.theta.copy()
-    theta[:, problem.groups["a"].start] = np.sqrt(2.0) * np.linalg.norm(theta, axis=1)
     return Particles(theta, rho.tau)
 
 

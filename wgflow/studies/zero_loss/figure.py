@@ -61,7 +61,7 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
         f"a limit if there is one. Of what else they assume: {_checks(panel)}."
     )
     tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
-    return Result(_finding(found), caption, lambda: _draw(found), tables)
+    return Result(_finding(found, panel), caption, lambda: _draw(found), tables)
 
 
 def _checks(panel: dict[str, list[Assumption]]) -> str:
@@ -75,17 +75,17 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
     return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts separated"
 
 
-def _finding(found: list[Run]) -> str:
-    """Outcome of the starts with the property and, block by block, of those without."""
+def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
+    """Outcome of the starts with the property, by what was refuted for their block, and of those without."""
     having, lacking = ([run for run in found if run.separated == is_so] for is_so in (True, False))
     sentences = []
     if having:
-        zero = sum(run.zero for run in having)
         sentences.append(
             f"From starts that do not refute separation at t0 = {span(run.t0 for run in having)} E is "
             f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, zero in "
-            f"{zero} of {len(having)} runs, {_falling(having)}."
+            f"{sum(run.zero for run in having)} of {len(having)} runs, {_falling(having)}."
         )
+        sentences += _by_hypotheses(having, panel)
     if lacking:
         blocks = dict.fromkeys(run.block for run in lacking)
         ends = (_without([run for run in lacking if run.block == block], block) for block in blocks)
@@ -93,6 +93,20 @@ def _finding(found: list[Run]) -> str:
         if any(run.zero for run in lacking) and all(run.zero for run in having):
             sentences.append("It is enough here, and not needed.")
     return " ".join(sentences)
+
+
+def _by_hypotheses(having: list[Run], panel: dict[str, list[Assumption]]) -> list[str]:
+    """Separated runs of blocks for which no hypothesis was refuted, and of those for which one was."""
+    refuted = {block: [line.name for line in lines if line.verdict == "fail"] for block, lines in panel.items()}
+    sentences = []
+    for names, said in ((False, "no hypothesis that was checked is refuted"), (True, "one is refuted")):
+        runs = [run for run in having if run.block in refuted and bool(refuted[run.block]) == names]
+        if runs:
+            blocks = dict.fromkeys(run.block for run in runs)
+            listed = (f"{block} ({', '.join(refuted[block])})" if names else block for block in blocks)
+            zero = sum(run.zero for run in runs)
+            sentences.append(f"Where {said}, {'; '.join(listed)}, it is zero in {zero} of {len(runs)}.")
+    return sentences
 
 
 def _falling(runs: list[Run]) -> str:

@@ -15,17 +15,20 @@ import numpy as np
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
+from wgflow.model.blocks import GaussianMatrix
 from wgflow.model.problem import Problem
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
+from wgflow.stats.limit_admissibility import limit_admissible
 from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
-from wgflow.systems.residual import initial_scale
-from wgflow.theory import reference_laws
+from wgflow.systems.residual import law_of_start
+from wgflow.theory.admissibility import radius
 from wgflow.theory.assumption import Assumption
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.radial_limit import radial_limit
+from wgflow.theory.reference_laws import InitialLaw
 from wgflow.theory.separation import Kind, Separation, SeparationEstimator, at_depth, kind, one_signed_floor, separation
 from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
@@ -52,7 +55,7 @@ class Run(NamedTuple):
     empty, floor : float
         E of the network without blocks, and least E while all blocks push one way, nan where no bound is known.
     one_sided : ndarray (F,), bool
-        Whether all a have one sign, in all layers; False where the block has no column a.
+        Whether all a have one sign, in all layers, or one term of gaussian_matrix is 0; False for other blocks.
     at, separation : ndarray (A,), list of Separation
         Flow times at which separation at t0 was measured, and what it was, with r0 of the start plus the displacement
         of theta_[1] since.
@@ -115,7 +118,8 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
     for file in undiverged_members(work):
         with Trajectory(file.path) as trajectory:
             energy = trajectory.energy()
-            name, (_, t0, law) = _block(energy.problem), _start(trajectory, energy.problem)
+            name, member = _block(energy.problem), Member.of(trajectory.parameters["study"])
+            _, t0, law = _start(member, energy.problem)
             if name in panel:
                 continue
             separated = separation(energy, trajectory[0].particles, t0, law)
@@ -124,6 +128,8 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
                     homogeneity(energy.problem),
                     universal_kernel(energy.problem, law),
                     separated,
+                    radius(energy.problem, trajectory[0].particles, law),
+                    limit_admissible(law, member.layers, member.per_layer, member.particles.coupling),
                     critical_values(energy, trajectory[-1].particles, t0, starts),
                 ]
                 if kind(energy.problem) != "2-homogeneous":
@@ -170,7 +176,8 @@ def assumption_rows(panel: dict[str, list[Assumption]]) -> list[Spec]:
 def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator]) -> Run:
     with Trajectory(file.path) as trajectory:
         energy = trajectory.energy()
-        problem, (support, t0, law) = energy.problem, _start(trajectory, energy.problem)
+        problem = energy.problem
+        support, t0, law = _start(Member.of(trajectory.parameters["study"]), problem)
         if support not in STARTS:
             raise InputError(f"particles.support: expected one of {', '.join(STARTS)}, got {support}")
         frames = [trajectory[k] for k in evenly_spaced(len(trajectory), _MEASURED)]
@@ -196,11 +203,10 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
         )
 
 
-def _start(trajectory: Trajectory, problem: Problem) -> tuple[str, float, reference_laws.Law]:
+def _start(member: Member, problem: Problem) -> tuple[str, float, InitialLaw]:
     """Kind of start, t0, and the law of a start with full support."""
-    member = Member.of(trajectory.parameters["study"])
-    start, law = member.particles, reference_laws.initial_law(problem, initial_scale(problem, member))
-    return start.support, 0.5 if start.t0 is None else float(start.t0), law
+    start = member.particles
+    return start.support, 0.5 if start.t0 is None else float(start.t0), law_of_start(problem, member)
 
 
 def _block(problem: Problem) -> str:
@@ -216,6 +222,8 @@ def _floor(problem: Problem) -> float:
 
 
 def _one_sided(problem: Problem, theta: Array) -> bool:
+    if isinstance(problem.block, GaussianMatrix) and problem.block.signed:
+        return any(not half.any() for half in np.split(theta, 2, axis=1))
     if "a" not in problem.groups:
         return False
     a = theta[:, problem.groups["a"]]
