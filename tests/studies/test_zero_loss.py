@@ -156,7 +156,7 @@ def test_the_assumptions_that_can_be_assumptions(work):
         assert verdicts["universal kernel"] == "pass"
         assert verdicts["homogeneity"] == "fail"  # relu has no Lipschitz slope, the others no bounded d_x fhat
         names = {"homogeneity", "universal kernel", "separation", "isolated critical values"}
-        names |= {"support in Q_r", "limit-admissible"}
+        names |= {"support in Q_r", "limit-admissible", "separation of the law"}
         assert set(verdicts) == (names if block == "relu" else names | {"C^1 limit of H_r"})
         assert verdicts.get("C^1 limit of H_r", "fail") == "fail"
 
@@ -165,6 +165,7 @@ def test_what_a_proof_needs_is_refuted_for_no_qualifying_block(qualifying):
     panel = {block: {line.name: line for line in lines} for block, lines in assumptions(qualifying).items()}
     assert set(panel) == {"relu", "saturated_matrix with gelu", "gaussian_matrix with squared_relu"}
     for block, lines in panel.items():
+        assert lines["separation of the law"].verdict == "pass"
         proved = {name for name in ("homogeneity", "support in Q_r") if lines[name].verdict == "pass"}
         assert proved == (set() if block == "relu" else {"homogeneity", "support in Q_r"})
         assert any(line.verdict == "fail" for line in lines.values()) == (block == "relu")

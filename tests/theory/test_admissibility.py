@@ -6,7 +6,11 @@ from scipy import stats
 
 import wgflow
 from wgflow.base.errors import InputError
+from wgflow.sims.bundled import study_path
 from wgflow.stats.limit_admissibility import limit_admissible
+from wgflow.study import grid, schema
+from wgflow.systems.problem import problems
+from wgflow.systems.residual import law_of_start
 from wgflow.theory.admissibility import process_moments, radius
 from wgflow.theory.reference_laws import initial_law
 
@@ -159,3 +163,20 @@ def test_the_first_inequality_is_certain_for_a_bounded_law():
 def test_what_cannot_be_is_refused(options, message):
     with pytest.raises(InputError, match=message):
         limit_admissible(initial_law(problem()), 2, 4, **options)
+
+
+@pytest.mark.parametrize("study", ["depth_width", "zero_loss"])
+def test_studies_of_these_theorems_start_within_a_bound(study):
+    """For a ridge block all of theta, since its second derivatives in x are bounded by no function of a alone."""
+    loaded, _ = schema.load(study_path(study), {})
+    plans = [plan for plan in grid.expand(loaded) if plan.member.particles.law != "gaussian"]
+    assert plans
+    for member in {plan.member.particles.model_dump_json(): plan.member for plan in plans}.values():
+        case, _ = problems(member)
+        law = law_of_start(case, member)
+        found = radius(case, wgflow.Particles.draw(case, 8, member.seed, law=law.theta), law)
+        assert found.verdict == "pass"
+        if case.block.name != "saturated_matrix":
+            assert all(one.finding == "proved" for one in found.conditions)
+    if study == "depth_width":
+        assert len(plans) == len(grid.expand(loaded))

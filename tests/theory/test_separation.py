@@ -12,7 +12,16 @@ from scipy.spatial import ConvexHull
 
 import wgflow
 from wgflow.base.errors import InputError
-from wgflow.theory.separation import SeparationEstimator, at_depth, kind, one_signed_floor, separation, surrounds
+from wgflow.theory.reference_laws import initial_law
+from wgflow.theory.separation import (
+    SeparationEstimator,
+    at_depth,
+    kind,
+    one_signed_floor,
+    separation,
+    separation_of_law,
+    surrounds,
+)
 
 X = np.linspace(-3.0, 3.0, 15)[:, None]
 
@@ -323,3 +332,33 @@ def test_relu_keeps_the_balance_that_keeps_the_sign(activation, kept):
         balance.append(frame.theta[:, 0] ** 2 - frame.theta[:, 1] ** 2 - frame.theta[:, 2] ** 2)
     change = np.abs(balance[-1] - balance[0]).max()
     assert (change < 1e-3) == kept
+
+
+@pytest.mark.parametrize(
+    ("block", "activation", "law", "scale", "verdict"),
+    [
+        ("ridge", "relu", "gaussian", {}, "pass"),
+        ("ridge", "relu", {"name": "ball", "bound": 2.0}, {}, "pass"),
+        ("ridge", "relu", {"name": "sphere", "bound": 2.0}, {}, "pass"),
+        ("ridge", "relu", {"name": "sphere", "bound": 2.0, "groups": ["a"]}, {}, "fail"),  # planes {a = 2}, {a = -2}
+        ("ridge", "relu", {"name": "truncated", "bound": 2.0, "groups": ["a"]}, {}, "pass"),
+        ("ridge", "relu", "gaussian", {"b": 0.0}, "fail"),
+        ("ridge", "tanh", "gaussian", {}, "pass"),
+        ("ridge", "tanh", "gaussian", {"a": 0.0}, "pass"),  # the plane {a = 0}
+        ("ridge", "tanh", "gaussian", {"w": 0.0}, "fail"),
+        ("ridge", "tanh", {"name": "truncated", "bound": 2.0, "groups": ["a"]}, {}, "pass"),
+        ("ridge", "tanh", {"name": "sphere", "bound": 2.0, "groups": ["a"]}, {}, "pass"),
+        ("ridge", "tanh", {"name": "truncated", "bound": 2.0}, {}, "fail"),
+        ("ridge", "tanh", {"name": "ball", "bound": 2.0, "groups": ["w", "b"]}, {}, "fail"),
+    ],
+)
+def test_separation_of_a_law_in_closed_form(block, activation, law, scale, verdict):
+    case = wgflow.Problem(np.linspace(-1, 1, 5)[:, None], np.zeros(5), block=block, activation=activation)
+    found = separation_of_law(initial_law(case, scale, law))
+    assert found.verdict == verdict
+    assert f"law {law if isinstance(law, str) else law['name']}" in found.sentence
+
+
+def test_a_vector_is_no_number_for_the_separation_of_a_law():
+    case = wgflow.Problem(np.eye(2), np.zeros(2), activation="tanh")
+    assert separation_of_law(initial_law(case)).verdict == "unknown"

@@ -27,11 +27,12 @@ from wgflow.base.types import Array, Index
 from wgflow.base.validate import finite_array, real, refuse_masked, whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Depth
+from wgflow.model.initial_laws import Sphere
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, Assumption, Verdict
+from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdict, listed, verdict_of
 from wgflow.theory.homogeneity import linear_groups
-from wgflow.theory.reference_laws import IidComparison, Law, compare_with_iid, draws, initial_law
+from wgflow.theory.reference_laws import IidComparison, InitialLaw, Law, compare_with_iid, draws, initial_law
 from wgflow.theory.support import CoverageReference, directions
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
@@ -288,6 +289,37 @@ def separation(
     )
     theorem = "6.1" if measured.kind == "2-homogeneous" else "6.2"
     return Assumption("separation", measured.verdict, measured.covered.value, sentence, f"{DING}, Theorem {theorem}")
+
+
+def separation_of_law(law: InitialLaw) -> Assumption:
+    """Separation property of an initial law, in closed form; the sample's is that of :func:`separation`.
+
+    ``number`` is 1 if it is proved, 0 if refuted, NaN if not checked. With all scales positive, a Gaussian has full
+    support; a ball contains a neighbourhood of 0, and a sphere in all columns surrounds it. Of {-r0} x R^(k-1) and
+    {r0} x R^(k-1) a support separates if it holds some c x R^(k-1), and does not if theta_[2] is bounded. A scale of 0
+    leaves a hyperplane, which a path can go around in two dimensions or more.
+    """
+    problem, theta = law.problem, law.theta
+    inside, flat = theta.columns(problem), bool((law.spread == 0).any())
+    which, sphere = kind(problem), isinstance(theta, Sphere)
+    if which == "2-homogeneous":
+        name = "the law separates r_a S^(k-1) from r_b S^(k-1) for some r_a < r_b (Theorem 6.1)"
+        holds: bool | None = not flat and (bool(inside.all()) or not sphere)
+        reason = "it holds a neighbourhood of 0, or surrounds it" if holds else "a path stays off its support"
+    else:
+        name = "the law separates {-r0} x R^(k-1) from {r0} x R^(k-1) for some r0 (Theorem 6.2)"
+        columns = _linear(problem)
+        others = np.delete(np.arange(len(inside)), columns)
+        free = not (inside[others].any() or (law.spread[others] == 0).any())
+        holds = free if len(columns) == 1 else None
+        reason = "theta_[2] has full support given theta_[1]" if free else "theta_[2] is bounded: a path goes around"
+        if holds is None:
+            reason = f"theta_[1] has {len(columns)} columns"
+    finding: Finding = "not checked" if holds is None else "proved" if holds else "refuted"
+    condition = Condition(name, finding, f"law {theta.name}: {reason}")
+    number = float("nan") if holds is None else float(holds)
+    said = listed([condition])
+    return Assumption("separation of the law", verdict_of([condition]), number, said, DING, (condition,))
 
 
 def one_signed_floor(problem: Problem) -> float:

@@ -52,8 +52,8 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     caption = (
         "Above, E along the flow, a line a seed; filled markers start from particles at t0 that do not refute the "
         f"separation property, open ones from others. An end below the dotted line, {ZERO:g} of E without blocks, is "
-        f"counted as zero if E still falls faster than s^-{RESTING:g}. Dashed, the least E while all a have one "
-        "sign. Below, the fraction of directions (2-homogeneous) or inner parameters (partially "
+        f"counted as zero if E still falls faster than s^-{RESTING:g}. Dashed, the least E while all blocks push "
+        "one way. Below, the fraction of directions (2-homogeneous) or inner parameters (partially "
         "1-homogeneous) of fresh draws that have a particle "
         "near them at t0, of those with |θ₁| ≤ r0 (partially 1-homogeneous), r0 the median of the law plus the "
         "displacement since; in grey two standard deviations about as many iid draws. Particles gather along s; that "
@@ -61,7 +61,7 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
         f"a limit if there is one. Of what else they assume: {_checks(panel)}."
     )
     tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
-    return Result(_finding(found, panel), caption, lambda: _draw(found), tables)
+    return Result(_finding(found, panel), caption, lambda: _draw(found, panel), tables)
 
 
 def _checks(panel: dict[str, list[Assumption]]) -> str:
@@ -139,21 +139,21 @@ def _without(runs: list[Run], block: str) -> str:
     return f"of {len(runs)} runs with {block} {', '.join(said)}"
 
 
-def _draw(found: list[Run]) -> Figure:
+def _draw(found: list[Run], panel: dict[str, list[Assumption]]) -> Figure:
     blocks = list(dict.fromkeys(run.block for run in found))
     figure, axes = style.panels(len(blocks), width=4.9, height=3.7, rows=2)
     energies = np.concatenate([run.energy[np.isfinite(run.energy)] for run in found])
     low, high = (energies.min(), energies.max()) if len(energies) else (1.0, 1.0)
     for k, block in enumerate(blocks):
         runs = [run for run in found if run.block == block]
-        _losses(axes[k], runs, block)
+        _losses(axes[k], runs, f"{block}: does $E$ reach 0?\n{runs[0].kind}{_count(panel.get(block, []))}")
         axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
     style.legend(axes[0], loc="lower left", fontsize=9)
     return figure
 
 
-def _losses(axes: Axes, runs: list[Run], block: str) -> None:
+def _losses(axes: Axes, runs: list[Run], title: str) -> None:
     _lines(axes, runs, lambda run: (run.s, run.energy))
     floor, empty = runs[0].floor, runs[0].empty
     axes.axhline(ZERO * empty, color=style.INK, lw=0.8, ls=":")
@@ -165,7 +165,13 @@ def _losses(axes: Axes, runs: list[Run], block: str) -> None:
     axes.annotate("", (0.97, 0.0), (0.97, 0.1), "axes fraction", arrowprops=arrow)
     axes.text(0.95, 0.02, "0, promised of a limit", **(_right(axes) | {"transform": axes.transAxes}))
     axes.set(yscale="log", ylabel="loss $E$")
-    axes.set_title(f"does $E$ reach 0?\n{block}, {runs[0].kind}")
+    axes.set_title(title)
+
+
+def _count(lines: list[Assumption]) -> str:
+    """Number of hypotheses refuted, in a clause for a title; nothing where none was checked."""
+    refuted = sum(line.verdict == "fail" for line in lines)
+    return f"; refuted: {counted(refuted, len(lines))} hypotheses" if lines else ""
 
 
 def _covered(axes: Axes, runs: list[Run]) -> None:

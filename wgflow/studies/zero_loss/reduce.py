@@ -29,7 +29,16 @@ from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import InitialLaw
-from wgflow.theory.separation import Kind, Separation, SeparationEstimator, at_depth, kind, one_signed_floor, separation
+from wgflow.theory.separation import (
+    Kind,
+    Separation,
+    SeparationEstimator,
+    at_depth,
+    kind,
+    one_signed_floor,
+    separation,
+    separation_of_law,
+)
 from wgflow.theory.universality import universal_kernel
 from wgflow.trajectory import Trajectory
 
@@ -127,6 +136,7 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
                 panel[name] = [
                     homogeneity(energy.problem),
                     universal_kernel(energy.problem, law),
+                    separation_of_law(law),
                     separated,
                     radius(energy.problem, trajectory[0].particles, law),
                     limit_admissible(law, member.layers, member.per_layer, member.particles.coupling),
