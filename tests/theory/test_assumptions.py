@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from verdict_checks import made_false, made_true
 
 import wgflow
 from wgflow.base.errors import InputError
@@ -335,6 +336,7 @@ def test_h_r_of_tanh_steepens_like_r():
         largest = np.abs(np.diff(h) / np.diff(angle)).max()
         assert 0.4 * largest < slope < 1.02 * largest
     assert slopes[-1] > 20 * slopes[1]
+    made_true(found.verdicts, "h_r_grows")
 
 
 @pytest.mark.parametrize("activation", ["tanh", "gelu"])
@@ -349,7 +351,7 @@ def test_h_r_of_saturated_weights_converges(activation):
 def test_what_no_growth_says_and_what_has_no_h_r():
     energy, rho = line("relu", "saturated_matrix")
     assert radial_limit(energy, rho).verdict == "unknown"
-    assert "proves nothing" in radial_limit(energy, rho).sentence
+    assert "proves nothing" in made_false(radial_limit(energy, rho).verdicts, "h_r_grows")
     energy, rho = line("tanh", "matrix")
     assert "does not apply" in radial_limit(energy, rho).sentence
     with pytest.raises(InputError, match="t0"):
@@ -429,7 +431,11 @@ def test_critical_values_of_the_first_variation():
     assert ends[0] <= value.min()
     assert ends[-1] >= value.max()
     assert ends[0] == pytest.approx(value.min(), rel=0.3)
-    assert critical_values(energy, rho, starts=20, iterations=3).verdict == "unknown"
+    made_true(found.verdicts, "critical_values_agree")
+    assert critical_values(energy, rho, starts=20, iterations=3).verdicts[0].holds is None
+    kinked = wgflow.Energy(problem(40, activation="relu"))  # agreement of a search is no proof
+    assert [critical_values(kinked, rho, starts=n).verdict for n in (20, 2)] == ["unknown"] * 2
+    made_false(critical_values(energy, rho, starts=2).verdicts, "critical_values_agree")
     with pytest.raises(InputError, match="t0"):
         critical_values(energy, rho, 1.5)
 
@@ -442,6 +448,10 @@ def test_distinct_inputs_can_be_fitted():
     found = attainable(case, reference_laws.initial_law(case))
     assert found.verdict == "pass"
     assert found.number < 1e-20
+    made_true(found.verdicts, "features_fit_targets")
+    made_false(found.verdicts, "loss_bounded_above_zero")
+    part = attainable(problem(1100, activation="relu"), reference_laws.initial_law(case))
+    assert (part.verdict, "1024 of 1100 samples" in part.sentence) == ("unknown", True)
 
 
 def test_random_features_leave_the_least_squares_residual():
@@ -455,6 +465,7 @@ def test_random_features_leave_the_least_squares_residual():
     found = attainable(case, law)
     assert found.verdict == "unknown"
     assert found.number == pytest.approx(left @ left / (target @ target), rel=1e-6)
+    made_false(found.verdicts, "features_fit_targets")
 
 
 def test_equal_inputs_with_other_targets_fail_by_the_bound():
@@ -463,6 +474,7 @@ def test_equal_inputs_with_other_targets_fail_by_the_bound():
     found = attainable(case, reference_laws.initial_law(case))
     assert found.verdict == "fail"
     assert found.number == pytest.approx(0.5 * (1 + 1 + 0) / 3)
+    made_true(found.verdicts, "loss_bounded_above_zero")
     energy = wgflow.Energy(case, "shallow")
     for seed in range(5):  # no network is below it
         assert energy(wgflow.Particles.draw(case, 9, seed)) >= found.number

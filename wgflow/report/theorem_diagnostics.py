@@ -83,7 +83,8 @@ class TheoremDiagnostics(NamedTuple):
     def verdicts(self) -> list[Verdict]:
         """Claims at the start and the end, with the inequalities that decided them."""
         bounds = [one for when, envelope in self.envelopes.items() for one in envelope.verdicts(when)]
-        return [self.certificates[-1].verdict, *bounds, *self.decay.verdicts]
+        assumed = [verdict for assumption in self.assumptions for verdict in assumption.verdicts]
+        return [self.certificates[-1].verdict, *assumed, *bounds, *self.decay.verdicts]
 
     @property
     def verdict(self) -> str:

@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
+from wgflow.base.verdict import Verdict as DecidedClaim
+
 Verdict: TypeAlias = Literal["pass", "fail", "unknown"]
 Finding: TypeAlias = Literal["proved", "refuted", "not checked"]
 
@@ -54,6 +56,8 @@ class Assumption:
         The theorem with this assumption.
     conditions : tuple of Condition
         Its conditions one by one, where it has several.
+    verdicts : tuple of wgflow.base.verdict.Verdict
+        Claims in the sentence that inequalities decided.
     """
 
     name: str
@@ -62,6 +66,7 @@ class Assumption:
     sentence: str
     source: str
     conditions: tuple[Condition, ...] = ()
+    verdicts: tuple[DecidedClaim, ...] = ()
 
 
 def verdict_of(conditions: Sequence[Condition]) -> Verdict:

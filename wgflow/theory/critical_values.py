@@ -16,13 +16,23 @@ from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import real, whole
+from wgflow.base.verdict import Claim
 from wgflow.energy import Energy
+from wgflow.model.blocks import BLOCKS
 from wgflow.model.particles import Particles
-from wgflow.theory.assumption import DING, Assumption, Verdict
+from wgflow.model.regularisers import REGULARISERS
+from wgflow.theory.assumption import DING, Assumption, Condition, listed, verdict_of
+from wgflow.theory.regularity_classes import regularity_class
 
 Field: TypeAlias = Callable[[Array], tuple[Array, Array]]  # points (Q, P) -> values (Q,), gradients (Q, P)
 
 _FLAT = 1e-6  # points with a gradient below this fraction of those at the starts are critical
+AGREE = Claim(
+    "critical_values_agree", "starts that ended at a value found more than once", ">", "half of those that converged",
+    holds="The values found look isolated, which proves nothing",
+    fails="Too few starts agree to say more",
+    unknown="Most starts did not converge",
+)  # fmt: skip
 _SAME = 1e-6  # critical values nearer than this fraction of the largest are equal
 
 
@@ -85,9 +95,9 @@ def critical_values(
     Returns
     -------
     Assumption
-        ``number`` counts the distinct values. ``pass`` if most starts converged, most of them to a value that another
-        start reached too; else ``unknown``, as for activations with kinks, where gradients jump. It never fails: no
-        computation shows that values fill an interval.
+        ``number`` counts the distinct values found. ``pass`` in closed form only: an analytic function on the compact
+        sphere has finitely many critical values. Otherwise ``unknown``, whatever the search found, since no search
+        shows that values are isolated, nor that they fill an interval.
     """
     starts = whole("starts", starts, least=2)
     if not 0 <= real("t0", t0) <= 1:
@@ -99,15 +109,25 @@ def critical_values(
 
     ends = extrema(field, rng.normal(seed, "sard", (starts, rho.theta.shape[1])), iterations)
     converged, shared = int(ends.number.sum()), int(ends.number[ends.number > 1].sum())
-    good = 2 * converged > starts and 2 * shared > converged
+    agree = AGREE(shared, 0.5 * converged if 2 * converged > starts else np.nan)
+    conditions = (_finitely_many(energy),)
     sentence = (
         f"At t0 = {t0:g}, {converged} of {starts} starts of descent and ascent on |theta| = 1 converged, to "
-        f"{len(ends.value)} distinct values; {shared} ended at a value found more than once. "
-        f"{'The values look isolated' if good else 'Too few agree to say more'}; saddles are not looked for."
+        f"{len(ends.value)} distinct values. {agree}; saddles are not looked for. {listed(conditions)}"
     )
-    verdict: Verdict = "pass" if good else "unknown"
-    source = f"{DING}, Theorem 6.1, Sard-type regularity"
-    return Assumption("isolated critical values", verdict, float(len(ends.value)), sentence, source)
+    source, name = f"{DING}, Theorem 6.1, Sard-type regularity", "isolated critical values"
+    return Assumption(name, verdict_of(conditions), float(len(ends.value)), sentence, source, conditions, (agree,))
+
+
+def _finitely_many(energy: Energy) -> Condition:
+    """Finitely many critical values in closed form: dE/drho(., t0) is analytic where block and regulariser are."""
+    problem, name = energy.problem, "finitely many critical values"
+    known = regularity_class(problem.activation)
+    plain = energy.regulariser is None or type(energy.regulariser) in REGULARISERS.values()
+    if known is not None and known.analytic and type(problem.block) in BLOCKS.values() and plain:
+        reason = f"{problem.activation.name} is analytic, so dE/drho is analytic on the compact sphere |theta| = 1"
+        return Condition(name, "proved", reason)
+    return Condition(name, "not checked", "block, activation or regulariser is not known to be analytic")
 
 
 def _descend(field: Field, points: Array, sign: Array, calls: int) -> tuple[Array, Array, Array, float]:

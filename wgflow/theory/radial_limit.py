@@ -16,6 +16,7 @@ from wgflow.base.errors import InputError, describe
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array
 from wgflow.base.validate import real
+from wgflow.base.verdict import Claim
 from wgflow.energy import Energy
 from wgflow.model.blocks import SaturatedMatrix
 from wgflow.model.particles import Particles
@@ -26,6 +27,14 @@ from wgflow.theory.regularity_classes import regularity_class
 _RADII = (1e1, 1e2, 1e3, 1e4)
 _GROWS = 0.25  # power of r from which a supremum counts as growing, over the last two decades
 _PAIRS, _HALVINGS = 64, 12
+_ROUNDING = 1e-12
+
+GROWS = Claim(
+    "h_r_grows", "growth of max |H_r| or max |grad H_r| from r = 100 to 10000", ">", "100^(1/4)",
+    holds="It grows as far as r was followed, without a sign of a limit",
+    fails="No such growth was found, which proves nothing",
+    unknown="Its size is unknown",
+)  # fmt: skip
 
 
 def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0) -> Assumption:
@@ -85,14 +94,14 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     known = regularity_class(problem.activation)
     if type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
         return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
-    if any(_grows(one) for one in (size, slope)):
-        return result("fail", change[-1], f"{sentence}: growing, so that there is no limit.")
-    return result("unknown", change[-1], f"{sentence}. No growth was found, which proves nothing.")
+    growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
+    return result("fail" if growth.holds else "unknown", change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
 
 
-def _grows(suprema: list[float]) -> bool:
-    factor: float = (_RADII[-1] / _RADII[1]) ** _GROWS
-    return suprema[-1] > max(suprema[1] * factor, 1e-12)
+def _growth(suprema: list[float]) -> float:
+    """Factor by which suprema grow from r = 100 to 10**4; 0 if the last is below rounding."""
+    with np.errstate(divide="ignore"):
+        return float(np.float64(suprema[-1]) / suprema[1]) if suprema[-1] > _ROUNDING else 0.0
 
 
 def _steep(function: Callable[[Array], Array], drawn: Array) -> Array:

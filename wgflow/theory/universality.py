@@ -16,6 +16,7 @@ from scipy.special import entr
 from wgflow.base import rng
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
+from wgflow.base.verdict import Claim
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Condition, listed, verdict_of
@@ -27,6 +28,19 @@ _FRESH = 64  # points besides the data
 _AT_ONCE = 2**22  # numbers of features in memory
 _MATRIX_ROWS, _FITTED = 512, 1024  # rows of the matrix-valued kernel, and of the fit to the targets, at most
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
+
+ABOVE_ZERO = Claim(
+    "loss_bounded_above_zero", "lower bound of E", ">", "rounding",
+    holds="For every network E ≥ {left:.3g}: equal inputs have different targets, or targets leave the readout's range",
+    fails="Equal inputs and the range of the readout give no positive lower bound of E",
+    unknown="The lower bound of E is not a number",
+)  # fmt: skip
+FITS = Claim(
+    "features_fit_targets", "squared residual over squared targets", "<=", "rounding",
+    holds="{features} random features in one layer fit the targets at {where}",
+    fails="{features} random features in one layer leave {left:.2g} of the squared targets at {where}",
+    unknown="The residual at {where} is not a number",
+)  # fmt: skip
 
 
 class Spectrum(NamedTuple):
@@ -183,6 +197,7 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
     -------
     Assumption
         ``number`` is the lower bound of E where it is positive, else the squared residual over the squared targets.
+        ``pass`` only if all samples were fitted.
     """
     result = partial(
         Assumption, "zero loss attainable", source=f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
@@ -205,9 +220,9 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
     if not problem.linear:
         return result("unknown", float("nan"), f"Nothing is known of {problem.measuring.name} outputs.")
     bound = lower_bound(problem)
-    if bound > 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())):
-        why = "equal inputs have different targets, or targets leave the range of the readout"
-        return result("fail", bound, f"E >= {bound:.3g} for every network: {why}.")
+    above = ABOVE_ZERO(bound, 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())))
+    if above.holds:
+        return result("fail", bound, f"{above}.", verdicts=(above,))
     outputs = problem.shape[2]
     rows = chosen(problem, max(1, _FITTED // outputs), seed)
     matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
@@ -218,13 +233,17 @@ def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
     missed = target - inside @ (inside.T @ target)
     total = float(target @ target)
     residual = float(missed @ missed) / total if total > 0 else 0.0
-    sentence = (
-        f"{2 * outputs * len(rows)} random features leave {residual:.2g} of the squared targets at {len(rows)} of "
-        f"{len(problem.x)} samples (rank {eigenvalues.rank} of {eigenvalues.size})."
-    )
-    if residual <= 1e-20 and not linear_groups(problem, seed):
-        return result("unknown", residual, f"{sentence} But no parameter group sets their signs, and masses are >= 0.")
-    return result("pass" if residual <= 1e-20 else "unknown", residual, sentence)
+    where = f"{len(rows)} of {len(problem.x)} samples (rank {eigenvalues.rank} of {eigenvalues.size})"
+    fit = FITS(residual, 1e-20, features=2 * outputs * len(rows), where=where)
+    if fit.holds and not linear_groups(problem, seed):
+        return result(
+            "unknown",
+            residual,
+            f"{fit}. But no parameter group sets their signs, and masses are >= 0.",
+            verdicts=(fit,),
+        )
+    whole_set = len(rows) == len(problem.x)
+    return result("pass" if fit.holds and whole_set else "unknown", residual, f"{fit}.", verdicts=(above, fit))
 
 
 def lower_bound(problem: Problem) -> float:
