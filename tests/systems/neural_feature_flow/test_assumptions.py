@@ -158,6 +158,12 @@ def test_assumption_2_is_never_proved():
     assert "sup |h2| is infinite for relu" in strong_universal(make(h2="relu")).sentence
 
 
+def test_assumption_2_is_not_searched_with_hardly_more_draws_than_points(rng):
+    """As many draws as points give an eigenvalue near 0 whatever the truth is."""
+    found = strong_universal(make(rng.normal(size=(257, 300))))
+    assert (found.verdict, "not searched: 257 points" in found.sentence) == ("unknown", True)
+
+
 def test_assumption_3_by_start():
     full = "p has full support"
     assert finding(initial_law(make(), "standard"), full) == "refuted"

@@ -23,6 +23,7 @@ FANG = "Fang, Lee, Yang and Zhang (COLT 2021)"
 _EPS = float(np.finfo(float).eps)
 _NEAR = 1e-12  # distance of |cos| from the largest within which pairs are compared by their angle
 _DRAWS, _TRIALS, _ROUNDS = 1024, 2, 6  # of the search for Assumption 2's smallest eigenvalue
+_MOST_POINTS = 256  # for which it is made: draws must be many more
 _ZERO = 1e-20  # eigenvalues up to this are those of a bisection's rounding
 _OWN = "of your own: its bounds are unknown"
 _ODD = ("tanh", "sin", "linear")
@@ -193,6 +194,9 @@ def strong_universal(network: Network, seed: int = 0) -> Assumption:
     reach = math.inf if known is None else (network.layers - 1) * known.value
     if not math.isfinite(reach):
         why = f"no bound C_B: sup |h2| is {'unknown' if known is None else 'infinite'} for {network.h2.name}"
+        return _assumption(name, [Condition(condition, "not checked", why)], math.nan, source)
+    if network.points > _MOST_POINTS:
+        why = f"not searched: {network.points} points, more than {_MOST_POINTS}"
         return _assumption(name, [Condition(condition, "not checked", why)], math.nan, source)
     tried = strong_universality(network, reach, _DRAWS, _TRIALS, _ROUNDS, seed)
     least = f"at most {tried.smallest:.2g} (standard error {tried.error:.1g})"
