@@ -99,7 +99,8 @@ class Huber:
     def gradient(self, output: NDArray[Any], y: NDArray[Any]) -> NDArray[Any]:
         """Residual output - y, cut off at -1 and 1, (M, K)."""
         residual = output - y
-        return np.where(np.abs(residual.real) <= 1, residual, np.sign(residual.real))
+        out: NDArray[Any] = np.where(np.abs(residual.real) <= 1, residual, np.sign(residual.real))
+        return out
 
     def check(self, y: NDArray[Any]) -> None:
         """Accept any finite targets."""
