@@ -4,11 +4,13 @@ import json
 
 import numpy as np
 import pytest
+from verdict_checks import made_false, made_true
 
 import wgflow
 from wgflow.report import style
 from wgflow.sims import run
 from wgflow.studies.registry import figures
+from wgflow.studies.sizing.figure import verdict
 from wgflow.studies.sizing.reduce import summarise
 from wgflow.study.workspace import Workspace
 
@@ -86,6 +88,8 @@ def test_another_target_runs_nothing_again(folder, capsys):
     summary = json.loads((made(folder).folder / "summary.json").read_text())
     assert "No network on the grid is shown to meet" in summary["findings"][0]
     assert "no size meets it at this s" in summary["findings"][0]
+    said = made_false([verdict(summarise(made(folder)))], "target_met")
+    assert said.endswith("(p-value = 1 > level = 0.05)")
 
 
 def test_the_smallest_is_the_last_of_the_sequence(folder):
@@ -98,6 +102,7 @@ def test_the_smallest_is_the_last_of_the_sequence(folder):
         smallest = layers, width
     assert found.phase.smallest == smallest is not None
     drawing = figures()["sizing"](made(folder))
+    assert f"has L = {smallest[0]}, M_l = {smallest[1]}, " in made_true(drawing.verdicts, "target_met")
     assert f"has L = {smallest[0]}, M_l = {smallest[1]}, " in drawing.finding
     assert "at most 5% of studies name a size that does not meet it" in drawing.finding
     assert f"with a probability of {1 - 0.8 ** (1 / 14):.2g}." in drawing.finding

@@ -238,7 +238,7 @@ def sequence_test(rates: FailureRates, sizes: Sizes, eta: float) -> SequenceTest
     """Test sizes along :func:`order_of_testing`, each at 5%, until one is not shown to meet P(E > eps) <= eta."""
     order = [cell for cell in order_of_testing(sizes) if rates.seeds[cell]]
     p = np.array([bdtr(float(rates.failed[cell]), int(rates.seeds[cell]), eta) for cell in order])
-    passed = next((k for k, cell in enumerate(order) if not rates.upper[cell] <= eta), len(order))
+    passed = next((k for k, chance in enumerate(p) if not chance <= ALPHA), len(order))
     return SequenceTest(tuple((sizes.depths[i], sizes.widths[j]) for i, j in order), p, passed)
 
 

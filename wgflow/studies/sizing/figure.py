@@ -13,6 +13,7 @@ from matplotlib.patheffects import withStroke
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Plan, Result, TableText, figure
 from wgflow.stats.exceedance import ALPHA, FAILS, MEETS, UNDECIDED, detectable, min_seeds, monotonicity_violations
@@ -22,6 +23,15 @@ from wgflow.studies.sizing.reduce import NO_TARGET, Sizing, rows, summarise
 
 _COLOUR = {MEETS: style.COLOURS[2], FAILS: style.COLOURS[1], UNDECIDED: style.GREY}
 _RISES = 0.05  # p-value below which a larger network that fails more often is mentioned
+
+
+MET = Claim(
+    "target_met", "p-value", "<=", "level",
+    holds="the smallest network shown to meet {target} has L = {depth}, M_l = {width}, {depth_times_width} particles",
+    fails="no network on the grid is shown to meet {target}: the first in the fixed order of testing, L = {depth}, "
+    "M_l = {width}, is not",
+    unknown="no network was tested for {target}",
+)  # fmt: skip
 
 
 def grid_and_one_coupling(plan: Plan) -> None:
@@ -94,13 +104,12 @@ def sizing(found: Sizing) -> Result:
         "95% intervals, one colour for each L, and the model: E normal in the "
         f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
     )
-    return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))})
+    return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))}, [verdict(found)])
 
 
 def _answer(found: Sizing) -> str:
     """Observation, prediction and the theorem's bound, in words."""
-    target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
-    seen = _tested(found, target)
+    seen = _tested(found)
     predicted = found.answer.text
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
     more = "".join(
@@ -111,30 +120,33 @@ def _answer(found: Sizing) -> str:
     return f"{seen} {predicted[0].upper()}{predicted[1:]}.{bound}{more}"
 
 
-def _tested(found: Sizing, target: str) -> str:
-    """Smallest size shown to meet the target, with the error rate of the test that names it, and its power."""
+def verdict(found: Sizing) -> Verdict:
+    """Whether a network is shown to meet the target, by the p-value of the last to pass or, if none did, the first."""
     tested = found.phase.tested
+    place = max(tested.passed - 1, 0)
+    depth, width = tested.order[place]
+    target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
+    return MET(float(tested.p[place]), ALPHA, target=target, depth=depth, width=width, depth_times_width=depth * width)
+
+
+def _tested(found: Sizing) -> str:
+    """Smallest size shown to meet the target, with the error rate of the test that names it, and its power."""
+    tested, decided = found.phase.tested, str(verdict(found))
     seeds = len(found.energies)
-    stopped = f" ({_missed(found, tested.stopped)})" if tested.stopped else ""
+    said = f"{decided[0].upper()}{decided[1:]}; {_missed(found, tested.smallest or tested.order[0])}."
     if tested.smallest:
-        depth, width = tested.smallest
-        said = (
-            f"The smallest network shown to meet {target} has L = {depth}, M_l = {width}, {depth * width} particles "
-            f"({_missed(found, tested.smallest)}). It is the last to pass of {len(tested.order)} sizes tested in a "
-            f"fixed order from L = {tested.order[0][0]}, M_l = {tested.order[0][1]} down"
+        said += (
+            f" It is the last to pass of {len(tested.order)} sizes tested in a fixed order from L = "
+            f"{tested.order[0][0]}, M_l = {tested.order[0][1]} down"
         )
         if tested.stopped:
-            said += f", the first not to pass being L = {tested.stopped[0]}, M_l = {tested.stopped[1]}{stopped}"
+            stopped = f"L = {tested.stopped[0]}, M_l = {tested.stopped[1]} ({_missed(found, tested.stopped)})"
+            said += f", the first not to pass being {stopped}"
         said += f": for a target set before the runs, at most {ALPHA:.0%} of studies name a size that does not meet it."
     else:
-        assert tested.stopped is not None
-        i, j = _place(found, tested.stopped)
-        said = (
-            f"No network on the grid is shown to meet {target}: the first in the fixed order of testing, L = "
-            f"{tested.stopped[0]}, M_l = {tested.stopped[1]}, is not{stopped}."
-        )
-        if found.phase.verdict[i, j] == UNDECIDED and np.isfinite(found.phase.needed[i, j]):
-            said += f" About {int(found.phase.needed[i, j])} seeds would decide."
+        first = _place(found, tested.order[0])
+        if found.phase.verdict[first] == UNDECIDED and np.isfinite(found.phase.needed[first]):
+            said += f" About {int(found.phase.needed[first])} seeds would decide."
     within = detectable(seeds, found.eta)
     said += " Probabilities are over initial particles, for these data."
     return f"{said} With {seeds} seeds a size passes in 80% of studies if it misses with a probability of {within:.2g}."
