@@ -648,3 +648,21 @@ def test_titles_fit_into_their_panels():
     assert title.get_window_extent().x1 <= right.get_tightbbox().x0
     assert "N = 1024" in title.get_text()
     assert right.get_title(loc="left") == "short"
+
+
+def test_a_gap_to_a_lower_bound_is_an_upper_bound(monkeypatch):
+    drawing, _ = drawn(monkeypatch, "feature_flow", "falling")
+    assert re.search(
+        r"is at most \S+ above the convex optimum at the start and at most \S+ at the end", drawing.finding
+    )
+
+
+def test_the_title_of_degeneracy_is_the_power_that_was_fitted(monkeypatch):
+    """No limit is claimed: spreads that rise, fall or stay get their exponent, equal units none."""
+    m = np.array([8.0, 16, 32, 64, 128])
+    for power in (-1.5, -0.1, 0.0, 0.3):
+        first = np.ones((4, 1, 1)) * (m**power)[:, None]
+        spread = Spread("dnn", "standard", (8, 16, 32, 64, 128), first, 2 * first)
+        figure = style.draw_styled(figures()["degeneracy"].present([spread]))
+        (title,) = {axes.get_title(loc="left") for axes in figure.axes} - {""}
+        assert title.endswith(f"$m^{{{power:.1f}}}$, trained $m^{{{power:.1f}}}$")

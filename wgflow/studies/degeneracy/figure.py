@@ -150,7 +150,7 @@ def _powers(spread: Spread) -> str:
     slopes = [_slope(falls(spread, layer, at)) for at in (False, True)]
     if not np.isfinite(slopes).all():
         return "some units are equal"
-    first, last = (f"m^{{{slope:.1f}}}" for slope in slopes)
+    first, last = (f"m^{{{round(slope, 1) + 0.0:.1f}}}" for slope in slopes)
     return f"${first}$, trained ${last}$"
 
 
