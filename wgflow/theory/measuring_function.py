@@ -28,7 +28,8 @@ def measuring_function(problem: Problem, seed: int = 0) -> Assumption:
         Numbers listed with it are of |grad g| at random states of size 1 to 10**4, towards -W1 too.
     """
     outputs, g = problem.shape[2], problem.measuring
-    samples = f"{len(problem.x)} samples"
+    size_x, size_y = (float(norms(values).max()) for values in (problem.x, problem.y))
+    samples = f"{len(problem.x)} samples, |x| <= {size_x:.3g}, |y| <= {size_y:.3g}"
     conditions = [
         Condition("mu has compact support and y is bounded", "proved", samples),
         Condition(
@@ -45,7 +46,10 @@ def measuring_function(problem: Problem, seed: int = 0) -> Assumption:
         reason = f"constants {size:.3g} and {g.strength * np.sqrt(outputs):.3g}"
         conditions.append(Condition("g and grad g Lipschitz", "proved", reason))
     number, name = np.nan, "inf |grad g| > 0"
-    if outputs == 1:
+    if outputs == 1 and type(g) is Linear:
+        number = g.least_slope(problem.readout)
+        conditions.append(Condition(name, "proved" if number > 0 else "refuted", f"|grad g| = |W1| = {number:.3g}"))
+    elif outputs == 1:
         number, found = g.least_slope(problem.readout), _slopes(problem, seed)
         reason = f"inf |grad g| = {number:.3g}; {found.min():.3g} to {found.max():.3g} at {len(found)} states"
         conditions.append(Condition(name, "proved" if number > 0 else "refuted", reason))
