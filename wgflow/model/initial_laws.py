@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import ClassVar, TypeAlias
 
 import numpy as np
+from numpy.typing import NDArray
 from scipy.special import gammainc, gammaincinv
 
 from wgflow.base import rng
@@ -39,7 +40,7 @@ class Gaussian(Options):
 
     name: ClassVar[str] = "gaussian"
 
-    def columns(self, problem: Problem) -> Array:
+    def columns(self, problem: Problem) -> NDArray[np.bool_]:
         """Whether the law bounds a column, (P,), bool."""
         return np.zeros(problem.shape[3], bool)
 
@@ -81,7 +82,7 @@ class _Bounded(Options):
         """Plain JSON of name and options."""
         return {"name": self.name, "bound": self.bound, "groups": None if self.groups is None else list(self.groups)}
 
-    def columns(self, problem: Problem) -> Array:
+    def columns(self, problem: Problem) -> NDArray[np.bool_]:
         """Whether the law bounds a column, (P,), bool; raises InputError for a group that the block has not."""
         inside = np.zeros(problem.shape[3], bool)
         for name in problem.groups if self.groups is None else self.groups:
@@ -115,7 +116,7 @@ class Truncated(_Bounded):
         """T of |z| in a number of dimensions."""
         half = 0.5 * dimension
         quantile = gammainc(half, 0.5 * size**2) * gammainc(half, 0.5 * self.bound**2)
-        return np.minimum(np.sqrt(2.0 * gammaincinv(half, quantile)), self.bound)
+        return np.asarray(np.minimum(np.sqrt(2.0 * gammaincinv(half, quantile)), self.bound))
 
 
 @dataclass(frozen=True)
