@@ -50,6 +50,7 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, coverage by the particles at t0 below; a column for each block."""
     found, panel = reduced
     caption = (
+        "A column for each block, with the number of checked hypotheses that are refuted. "
         "Above, E along the flow, a line a seed; filled markers start from particles at t0 that do not refute the "
         f"separation property, open ones from others. An end below the dotted line, {ZERO:g} of E without blocks, is "
         f"counted as zero if E still falls faster than s^-{RESTING:g}. Dashed, the least E while all blocks push "
@@ -146,7 +147,7 @@ def _draw(found: list[Run], panel: dict[str, list[Assumption]]) -> Figure:
     low, high = (energies.min(), energies.max()) if len(energies) else (1.0, 1.0)
     for k, block in enumerate(blocks):
         runs = [run for run in found if run.block == block]
-        _losses(axes[k], runs, f"{block}: does $E$ reach 0?\n{runs[0].kind}{_count(panel.get(block, []))}")
+        _losses(axes[k], runs, f"{block}\n{runs[0].kind}{_count(panel.get(block, []))}")
         axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
     style.legend(axes[0], loc="lower left", fontsize=9)
@@ -171,7 +172,7 @@ def _losses(axes: Axes, runs: list[Run], title: str) -> None:
 def _count(lines: list[Assumption]) -> str:
     """Number of hypotheses refuted, in a clause for a title; nothing where none was checked."""
     refuted = sum(line.verdict == "fail" for line in lines)
-    return f"; refuted: {counted(refuted, len(lines))} hypotheses" if lines else ""
+    return f"; {counted(refuted, len(lines))} refuted" if lines else ""
 
 
 def _covered(axes: Axes, runs: list[Run]) -> None:
