@@ -109,6 +109,21 @@ STUDIES = {
         ),
         ("feature_rate",),
     ),
+    "feature_rate_dnn": Small(
+        (
+            "grid.particles.count=[32, 64, 128, 256]",
+            "grid.seed=[0, 1, 2, 3]",
+            f"also=[{{'particles.count'=64, 'flow.step'=[0.0625, 0.25, 0.5]}}, {FLOW_TOO}]",
+            "reference.particles.count=512",
+            "flow.until=2.0",
+            "flow.every=1.0",
+        ),
+        ("feature_rate",),
+    ),
+    "feature_convergence": Small(
+        ("particles.count=16", "flow.until=8.0", "flow.every=0.5"),
+        ("feature_convergence",),
+    ),
     "degeneracy": Small(
         ("grid.particles.count=[16, 32, 64, 128]", "flow.until=1.0", "flow.every=1.0", "problem.samples=20"),
         ("degeneracy",),
@@ -116,6 +131,10 @@ STUDIES = {
     "feature_digits": Small(
         ("grid.particles.count=[6, 12]", "flow.until=2.0", "flow.every=1.0"),
         ("feature_flow", "loss_and_particles"),
+    ),
+    "regularised": Small(
+        ("particles.per_layer=4", "grid.seed=[0]", "problem.samples=20", "flow.until=10.0"),
+        ("regularised",),
     ),
     "escape": Small(
         ("flow.until=10.0", "grid.seed=[0]", "problem.samples=20", "particles.count=8"),
@@ -129,7 +148,9 @@ STUDIES = {
         (
             "grid.depth.layers=[1, 2, 4, 8]",
             "grid.particles.per_layer=[1, 2, 4, 8]",
-            "grid.seed=[0, 1, 2, 3]",
+            "grid.seed=[0]",
+            "also=[{seed=1, problem.seed=1}, {seed=2, problem.seed=2}, {seed=3, problem.seed=3}]",
+            "reference.problem.seed=[0, 1, 2, 3]",
             "reference.depth.layers=32",
             "reference.particles.per_layer=32",
             "flow.until=20.0",
