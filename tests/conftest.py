@@ -96,6 +96,36 @@ def activation(request):
 STEP = 1e-30  # imaginary part of a complex step; its square is nothing
 
 
+def shape(name, layers, u):
+    """Weights of Deposit's layers at u = L tau - 1/2, complex: a quadratic spline made from the averages g_k of layers.
+
+    Its coefficients are g_k less a sixth of their second difference; averages of layers outside are those of the
+    quadratic with the averages of the three outer layers.
+    """
+    if layers == 1:
+        return {0: 1.0 + 0 * u}
+    if name == "hat" or layers == 2:
+        k = min(max(int(np.floor(u.real)), 0), layers - 2)
+        return {k: 1 - (u - k), k + 1: u - k}
+
+    def averages(nodes):  # of 1, u, u**2 in these layers
+        edges, power = np.array(nodes)[:, None] - 0.5, np.arange(1, 4)
+        return ((edges + 1) ** power - edges**power) / power
+
+    extended = np.zeros((layers + 4, layers))  # rows: layers -2..L+1
+    extended[2:-2] = np.eye(layers)
+    extended[:2, :3] = averages([-2, -1]) @ np.linalg.inv(averages([0, 1, 2]))
+    extended[-2:, -3:] = averages([layers, layers + 1]) @ np.linalg.inv(averages([layers - 3, layers - 2, layers - 1]))
+    coefficients = extended[1:-1] - np.diff(extended, 2, axis=0) / 6  # of layers -1..L
+    out = {}
+    for k, row in enumerate(coefficients, start=-1):
+        d = (u - k) * np.sign((u - k).real)
+        spline = 0.75 - d**2 if d.real < 0.5 else 0.5 * (1.5 - d) ** 2 if d.real < 1.5 else 0.0
+        for node in np.flatnonzero(row * (spline != 0)):
+            out[node] = out.get(node, 0) + row[node] * spline
+    return out
+
+
 def network(spec, tau, mass):
     """The layers of a scheme, written down again from the definitions; tau and mass may be complex."""
     count, real = len(tau), np.real(tau)
@@ -110,16 +140,8 @@ def network(spec, tau, mass):
         if spec["name"] == "layers":
             entries[min(int(real[i] * layers), layers - 1)].append((i, mass[i]))
             continue
-        u = layers * tau[i] - 0.5
-        if spec.get("shape") == "hat":
-            k = int(np.floor(u.real))
-            shares = {k: 1 - (u - k), k + 1: u - k}
-        else:
-            k = int(np.rint(u.real))
-            r = u - k
-            shares = {k - 1: 0.5 * (0.5 - r) ** 2, k: 0.75 - r**2, k + 1: 0.5 * (0.5 + r) ** 2}
-        for node, share in shares.items():
-            entries[min(max(node, 0), layers - 1)].append((i, mass[i] * share))
+        for node, share in shape(spec.get("shape"), layers, layers * tau[i] - 0.5).items():
+            entries[node].append((i, mass[i] * share))
     first = np.cumsum([0] + [len(layer) for layer in entries])
     flat = [entry for layer in entries for entry in layer]
     return Network(first, np.array([i for i, _ in flat], int), np.array([w for _, w in flat]))

@@ -380,7 +380,7 @@ def heavy(self, rho, t):
 
 
 def still(self, rho, t):
-    return Deposit.sample(self, rho, t)._replace(slope=np.zeros((len(t), 3)))
+    return Deposit.sample(self, rho, t)._replace(slope=np.zeros((len(t), 5)))
 
 
 DEPTHS_REFUSED = {

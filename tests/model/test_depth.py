@@ -57,13 +57,17 @@ def test_bad_choices(choice, words):
 
 @pytest.mark.parametrize("shape", ["spline", "hat"])
 @given(t=st.floats(0, 1), layers=st.integers(1, 12))
-def test_deposit_is_a_partition_of_unity(shape, t, layers):
+def test_deposit_conserves_mass_and_mean_depth(shape, t, layers):
+    """Weights have sum 1 and, for two layers and more, the particle's depth as their mean; slopes likewise."""
     scheme = wgflow.Deposit(layers, shape)
     at = scheme.sample(None, np.array([t]))
-    assert (at.weight >= 0).all()
-    assert at.weight.sum() == pytest.approx(1.0, abs=1e-15)
+    assert at.weight.sum() == pytest.approx(1.0, abs=1e-14)
     assert at.slope.sum() == pytest.approx(0.0, abs=1e-12)
     assert ((at.layer >= 0) & (at.layer < layers)).all()
+    if layers > 1:
+        centres = (at.layer + 0.5) / layers
+        assert (centres * at.weight).sum() == pytest.approx(t, abs=1e-14)
+        assert (centres * at.slope).sum() == pytest.approx(1.0, abs=1e-12)
 
 
 def nodes(scheme, t):
@@ -75,28 +79,44 @@ def nodes(scheme, t):
     return out
 
 
-def test_spline_is_the_quadratic_b_spline_and_c1():
-    """Against the closed form of the B-spline; its slope has no jumps, the hat's has."""
-    scheme = wgflow.Deposit(6)
-    t = np.linspace(0, 1, 1201)
-    distance = np.abs(6 * t[:, None] - 0.5 - np.arange(-1, 7))  # with a node beyond each end, clipped to it
-    spline = np.where(distance < 0.5, 0.75 - distance**2, np.where(distance < 1.5, 0.5 * (1.5 - distance) ** 2, 0))
-    expected = spline[:, 1:-1].copy()
-    expected[:, 0] += spline[:, 0]
-    expected[:, -1] += spline[:, -1]
-    np.testing.assert_allclose(nodes(scheme, t), expected, atol=1e-14)
-    steps = np.diff(nodes(scheme, t), axis=0) / np.diff(t)[:, None]
-    assert np.abs(np.diff(steps, axis=0)).max() < 6**2 * (t[1] - t[0]) * 3  # no jump of the slope
-    rough = np.diff(nodes(wgflow.Deposit(6, "hat"), t), axis=0) / np.diff(t)[:, None]
-    assert np.abs(np.diff(rough, axis=0)).max() > 5.9  # the hat has jumps of 2 L or L
+@pytest.mark.parametrize("layers", [1, 2, 3, 4, 5, 9])
+def test_every_layer_has_the_same_share_of_uniform_mass(layers):
+    """int S_k dtau = 1/L, so that X_k lies at depth k/L; by Gauss's rule on each half layer, exact for cubics."""
+    points, weights = np.polynomial.legendre.leggauss(3)
+    edges = np.arange(2 * layers) / (2 * layers)
+    t = (edges[:, None] + (points + 1) / (4 * layers)).ravel()
+    shares = np.tile(weights, len(edges)) / (4 * layers) @ nodes(wgflow.Deposit(layers), t)
+    np.testing.assert_allclose(shares, 1 / layers, rtol=0, atol=1e-15)
 
 
-def test_slopes_vanish_at_the_ends():
-    at = wgflow.Deposit(5).sample(None, np.array([0.0, 1.0]))
-    for q in (0, 1):
-        merged = np.zeros(5)
-        np.add.at(merged, at.layer[q], at.slope[q])
-        np.testing.assert_allclose(merged, 0, atol=1e-13)
+@pytest.mark.parametrize("layers", [3, 4, 5, 9])
+def test_spline_recovers_quadratics_from_their_averages(layers):
+    """In all of [0, 1], with their slopes."""
+    scheme, t = wgflow.Deposit(layers), np.linspace(0, 1, 201)
+    k, at = np.arange(layers), scheme.sample(None, t)
+    averages = ((k + 1) ** 3 - k**3) / (3 * layers**2)  # of t**2
+    np.testing.assert_allclose(nodes(scheme, t) @ averages, t**2, rtol=0, atol=1e-14)
+    np.testing.assert_allclose((at.slope * averages[at.layer]).sum(axis=1), 2 * t, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("layers", [3, 4, 6])
+def test_spline_is_c1_and_the_hat_is_not(layers):
+    """At the layers' centres and boundaries, where its pieces may meet."""
+    joints = np.arange(1, 2 * layers) / (2 * layers)
+
+    def jumps(scheme, values):
+        sides = []
+        for side in (-1e-9, 1e-9):
+            at = scheme.sample(None, joints + side)
+            sides.append(np.zeros((len(joints), layers)))
+            for r in range(at.layer.shape[1]):
+                np.add.at(sides[-1], (np.arange(len(joints)), at.layer[:, r]), getattr(at, values)[:, r])
+        return np.abs(sides[1] - sides[0]).max()
+
+    assert jumps(wgflow.Deposit(layers), "weight") < 1e-7
+    assert jumps(wgflow.Deposit(layers), "slope") < 1e-6
+    assert jumps(wgflow.Deposit(layers, "hat"), "weight") < 1e-7
+    assert jumps(wgflow.Deposit(layers, "hat"), "slope") > layers
 
 
 def test_layers_are_half_open_intervals():

@@ -95,7 +95,7 @@ class DepositLayers(DeviceLayers):
 
     def __init__(self, launcher: Launcher, count: int, parameters: int, scheme: Deposit, mass: Any) -> None:
         super().__init__(launcher, count, parameters)
-        self._mass, self._layers, self._reach = mass, scheme.layers, 2 if scheme.shape == "hat" else 3
+        self._mass, self._layers, self._reach = mass, scheme.layers, scheme.reach
         self._entries = entries = count * self._reach
         empty = launcher.device.empty
         self.first = np.zeros(self._layers + 1, np.int64)

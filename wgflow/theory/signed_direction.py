@@ -26,9 +26,9 @@ class SignedDirection(NamedTuple):
         <dE/drho, nu>, about -mean |p(t)|**2 where ``residual`` is small.
     residual : float
         mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 / mean |p(t)|**2, the part of the adjoint outside the span of the
-        features, in [0, 1].
+        features, in [0, 1]; under Deposit means over the layers k that t sees, with weights |S_k(t)|.
     adjoint : float
-        mean |p(t)|**2 over the samples (and, under Deposit, over the layers that t sees).
+        mean |p(t)|**2 over the samples; under Deposit sum_k S_k(t) mean |p_(k+1)|**2, its interpolant.
     t : float
         The depth.
     theta, weight : ndarray (Q, P), (Q,)
@@ -61,7 +61,8 @@ def signed_direction(
 
     c minimises mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 + lambda |c|**2 under sum_j c_j = 0. With the Gram matrix
     G_ij = mean f_i . f_j and g_j = mean f_j . p the solution is c = -A^-1 (g - mu 1), A = G + lambda, and
-    g . c = -c' A c <= 0.
+    g . c = -c' A c <= 0. Under Deposit the fit is at all layers that t sees; as S_k may be negative, <dE/drho, nu> is
+    then below 0 where the residual is small and sum_k S_k mean |p_(k+1)|**2 is positive.
 
     Parameters
     ----------
@@ -93,29 +94,35 @@ def signed_direction(
     features = whole("features", features, 2)
     regularisation = real("regularisation", regularisation, above=0.0)
     theta = Particles.draw(energy.problem, features, seed).theta
-    gram, along, adjoint, samples = np.zeros((features, features)), np.zeros(features), 0.0, len(energy.problem.x)
+    gram, along, samples = np.zeros((features, features)), np.zeros(features), len(energy.problem.x)
+    adjoint, square, total = 0.0, 0.0, 0.0
     for x, p, weight in states_and_adjoints(energy, rho, t):
-        root = np.sqrt(weight)[:, None]
+        size = np.abs(weight)
+        root = np.sqrt(size)[:, None]
         for low in range(0, len(x), step := max(1, _FLOATS // (features * x.shape[1]))):
             part = slice(low, low + step)
             values = (energy.problem.block.forward(x[part], row, energy.problem.activation) for row in theta)
             block = np.stack([(root[part] * value).ravel() for value in values])
             gram += block @ block.T / samples
             along += block @ (root[part] * p[part]).ravel() / samples
-        adjoint += float(weight @ np.einsum("md,md->m", p, p)) / samples
+        squares = np.einsum("md,md->m", p, p)
+        adjoint += float(weight @ squares) / samples
+        square += float(size @ squares) / samples
+        total += float(size.sum()) / samples
+    gram, along, square = gram / total, along / total, square / total  # means over the layers with weights |S_k|
     ridge = regularisation * max(float(np.trace(gram)) / features, 1e-300)
     solved = np.linalg.solve(gram + ridge * np.eye(features), np.column_stack([along, np.ones(features)]))
     coefficients = -(solved[:, 0] - solved[:, 1] * (solved[:, 0].sum() / solved[:, 1].sum()))
     value = float(coefficients @ energy.first_variation(rho, theta, np.full(features, float(t)), s))
-    remainder = float(coefficients @ gram @ coefficients + 2 * coefficients @ along + adjoint)
-    return SignedDirection(value, remainder / adjoint if adjoint > 0 else 0.0, adjoint, float(t), theta, coefficients)
+    remainder = float(coefficients @ gram @ coefficients + 2 * coefficients @ along + square)
+    return SignedDirection(value, remainder / square if square > 0 else 0.0, adjoint, float(t), theta, coefficients)
 
 
 def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tuple[Array, Array, Array]]:
     """States X_k and adjoints p_(k+1) in dE/drho at depth t, in blocks of samples.
 
     dE/drho(theta, t) = mean_m sum_k S_k(t) f(X_k, theta) . p_(k+1), so under Deposit every sample occurs once for
-    each layer k with S_k(t) > 0, with that weight.
+    each layer k with S_k(t) != 0, with that weight, which may be negative.
 
     Parameters
     ----------
@@ -138,6 +145,6 @@ def states_and_adjoints(energy: Energy, rho: Particles, t: float) -> Iterator[tu
         tape = reference.states(problem, start[rows], net, rho.theta)
         p = reference.adjoints(problem, tape, problem.y[rows], net, rho.theta)
         for layer, weight in zip(stencil.layer[0], stencil.weight[0], strict=True):
-            if weight > 0:
+            if weight != 0:
                 after = min(int(layer) + 1, net.layers)  # past the last layer, X(1) and p(1)
                 yield tape[layer], p[after], np.full(len(p[after]), weight)

@@ -61,18 +61,42 @@ KERNEL continue_gaps(Int count, const double* tau, const Int* before, Int* order
     }
 }
 
-// Layers, weights S_k(tau) and slopes S_k'(tau) of the shape function, `reach` of them a particle: 3 with the quadratic
-// spline, 2 with the hat (wgflow.model.depth.Deposit).
+// Three weights less a sixth of their second difference, on five layers; those of ghost layers folded into the three outer
+// ones. The middle of the five lies `low` layers inside the first and `high` inside the last.
+DEVICE void deposit_shares(double a, double b, double c, Int low, Int high, double* shares) {
+    shares[0] = -a / 6.0, shares[4] = -c / 6.0;
+    shares[1] = (8.0 * a - b) / 6.0, shares[2] = (8.0 * b - (a + c)) / 6.0, shares[3] = (8.0 * c - b) / 6.0;
+    for (int end = 0; end < 2; ++end) {
+        const Int inside = end ? high : low;
+        double *outer = shares + (end ? 4 : 0), *next = shares + (end ? 3 : 1), *far = shares + (end ? 1 : 3);
+        double* last = shares + (end ? 0 : 4);
+        if (inside == 0) {
+            const double two = *outer, one = *next;
+            shares[2] += 6.0 * two + 3.0 * one, *far -= 8.0 * two + 3.0 * one, *last += 3.0 * two + one;
+            *outer = 0.0, *next = 0.0;
+        } else if (inside == 1) {
+            const double one = *outer;
+            *next += 3.0 * one, shares[2] -= 3.0 * one, *far += one, *outer = 0.0;
+        }
+    }
+}
+
+// Layers, weights S_k(tau) and slopes S_k'(tau) of the shape function, `reach` of them a particle: 5 with the spline, 2
+// with the hat and with two layers or one (wgflow.model.depth.Deposit).
 KERNEL deposit_stencil(Int count, Int layers, Int reach, const double* tau, Int* layer, double* share, double* slope) {
     EACH(i, count) {
-        const double u = (double)layers * tau[i] - 0.5;
-        const double k = reach == 2 ? floor(u) : rint(u);  // rint: half to even, as NumPy
-        const double r = u - k;
-        const double shares[3] = {reach == 2 ? 1.0 - r : 0.5 * ((0.5 - r) * (0.5 - r)),
-                                  reach == 2 ? r : 0.75 - r * r, 0.5 * ((0.5 + r) * (0.5 + r))};
-        const double slopes[3] = {reach == 2 ? -1.0 : r - 0.5, reach == 2 ? 1.0 : -2.0 * r, r + 0.5};
+        const double u = (double)layers * tau[i] - 0.5, nearest = reach == 2 ? floor(u) : rint(u);  // half to even
+        const Int last = reach == 5 ? layers - 1 : layers > 2 ? layers - 2 : 0;
+        const Int k = nearest < 0.0 ? 0 : nearest > (double)last ? last : (Int)nearest;
+        const double r = u - (double)k;
+        double shares[5] = {1.0 - r, r, 0.0, 0.0, 0.0}, slopes[5] = {-1.0, 1.0, 0.0, 0.0, 0.0};
+        if (reach == 5) {
+            deposit_shares(0.5 * ((0.5 - r) * (0.5 - r)), 0.75 - r * r, 0.5 * ((0.5 + r) * (0.5 + r)), k, last - k,
+                           shares);
+            deposit_shares(r - 0.5, -2.0 * r, r + 0.5, k, last - k, slopes);
+        }
         for (Int c = 0; c < reach; ++c) {
-            const Int at = (Int)k + c - (reach == 2 ? 0 : 1);
+            const Int at = k + c - (reach == 5 ? 2 : 0);
             layer[i * reach + c] = at < 0 ? 0 : at < layers ? at : layers - 1;
             share[i * reach + c] = shares[c];
             slope[i * reach + c] = slopes[c] * (double)layers;
