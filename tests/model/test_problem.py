@@ -119,6 +119,18 @@ def test_sine():
         sine(samples=0)
 
 
+def test_random_inputs_of_the_sine_are_uniform():
+    x, y = sine(samples=4000, seed=1, spacing="random")
+    np.testing.assert_array_equal(y, np.sin(x))
+    # Kolmogorov's bound: P(sup |F_n - F| > d) <= 2 exp(-2 n d^2), 1e-9 here
+    places = np.sort(x[:, 0]) / (2 * np.pi) + 0.5
+    assert np.abs(places - (np.arange(4000) + 0.5) / 4000).max() < 0.052
+    assert np.abs(np.corrcoef(x[:-1, 0], x[1:, 0])[0, 1]) < 0.1  # six standard deviations
+    assert not np.array_equal(x, sine(samples=4000, seed=2, spacing="random")[0])
+    with pytest.raises(InputError, match="unknown spacing 'odd'"):
+        sine(spacing="odd")
+
+
 @pytest.mark.parametrize("heldout", [-0.1, 1.0, float("nan")])
 def test_bad_split(heldout):
     with pytest.raises(InputError, match="heldout: expected a fraction"):

@@ -20,6 +20,7 @@ import numpy as np
 from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
 from wgflow.base.extras import install
+from wgflow.base.registry import check_name
 from wgflow.base.scaling import column_spread
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import finite_array, real, whole
@@ -127,21 +128,26 @@ def from_file(path: str | Path, known: Digests | None = None) -> tuple[Array, Ar
     return finite_array(f"{path}: x", x, 2), finite_array(f"{path}: y", y, 2, column=True)
 
 
-def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: int = 0) -> tuple[Array, Array]:
+def sine(
+    samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: int = 0, spacing: str = "even"
+) -> tuple[Array, Array]:
     """One-dimensional curve y = sin(frequency x) + noise on [-pi, pi].
 
-    With frequency 1 and no noise, the target of the toy problem in Fang, Lee, Yang and Zhang (COLT 2021), appendix F.
+    With frequency 1 and no noise, the target of the toy problem in Fang, Lee, Yang and Zhang (COLT 2021), appendix F,
+    whose inputs are independent and uniform: spacing "random".
 
     Parameters
     ----------
     samples : int
-        M >= 1, inputs equally spaced.
+        M >= 1.
     frequency : float
         Finite.
     noise : float
         Standard deviation of the Gaussian noise on y, >= 0.
     seed : int
-        Seed of the noise.
+        Seed of the noise and of random inputs.
+    spacing : {"even", "random"}
+        Inputs equally spaced, or drawn independently and uniformly from [-pi, pi].
 
     Returns
     -------
@@ -150,11 +156,14 @@ def sine(samples: int = 200, frequency: float = 1.0, noise: float = 0.0, seed: i
     Raises
     ------
     InputError
-        If samples < 1, noise < 0, or a number is not finite.
+        If samples < 1, noise < 0, a number is not finite, or the spacing is unknown.
     """
     samples = whole("samples", samples)
     frequency, noise = real("frequency", frequency), real("noise", noise, least=0.0)
-    x = np.pi * (2 * (np.arange(samples) + 0.5) / samples - 1)[:, None]
+    check_name("spacing", spacing, ("even", "random"))
+    even: Array = (np.arange(samples)[:, None] + 0.5) / samples
+    places = even if spacing == "even" else rng.uniform(seed, "sine inputs", (samples, 1))
+    x = np.pi * (2 * places - 1)
     return x, np.sin(frequency * x) + noise * rng.normal(seed, "sine noise", (samples, 1))
 
 

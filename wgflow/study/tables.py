@@ -86,6 +86,9 @@ class SineTable(ProblemTable):
     frequency: float = 1.0
     noise: float = Field(0.0, ge=0)
     seed: int = Field(0, ge=0)
+    spacing: Literal["even", "random"] = Field(
+        "even", description="inputs equally spaced, or independent and uniform on [-pi, pi]"
+    )
 
 
 class TeacherTable(ProblemTable):
