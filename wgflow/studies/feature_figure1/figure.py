@@ -87,7 +87,7 @@ def figure_1(found: list[Run]) -> Result:
     verdicts = said(found, beside)
     caption = (
         "Left and middle: (1/N) Σ |y′ − y|² along t = kη of scaled gradient descent, a line for each setting of σ₁, C₃ "
-        "and η; coloured by η; full: the widest, dashed: smaller m. Right: median for 900 ≤ t ≤ 1000. Black "
+        "and η; coloured by η; full: the widest, dashed: smaller m. Right: median over 900 ≤ t ≤ 1000, by η. Black "
         "marks and lines: values read off Figure 1 of Fang, Lee, Yang and Zhang (2021), circle m = 30, diamonds "
         f"m = 1000, within a factor of {ACCURACY:g}; σ₁, C₃ and η are not printed there."
     )
