@@ -21,7 +21,7 @@ _HOME = {
     "energy": ("Energy",),
     "flow.flow": ("Flow",),
     "model.blocks": ("check_block",),
-    "model.depth": ("Deposit", "Gaps", "Layers", "Shallow"),
+    "model.depth": ("Deposit", "Gaps", "Intervals", "Layers", "Shallow"),
     "model.particles": ("Particles",),
     "model.problem": ("Problem",),
     "trajectory": ("Trajectory",),
@@ -32,6 +32,7 @@ __all__ = [
     "Flow",
     "Frame",
     "Gaps",
+    "Intervals",
     "Layers",
     "Particles",
     "Problem",
@@ -46,7 +47,7 @@ if TYPE_CHECKING:
     from wgflow.energy import Energy
     from wgflow.flow.flow import Flow
     from wgflow.model.blocks import check_block
-    from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+    from wgflow.model.depth import Deposit, Gaps, Intervals, Layers, Shallow
     from wgflow.model.particles import Particles
     from wgflow.model.problem import Problem
     from wgflow.trajectory import Trajectory

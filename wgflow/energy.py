@@ -219,6 +219,12 @@ class Energy(Copyable):
         """
         return self.first_variation_gradient(rho, theta, t, s)[0]
 
+    def pairings(self, rho: Particles, s: float = 0.0) -> Array:
+        """dE/drho of each particle, (N,): at its depth, or the mean over the interval of depth in which it acts."""
+        particle, t, share = self.depth.points(rho)
+        value = self.first_variation(rho, rho.theta[particle], t, s)
+        return np.bincount(particle, share * value, minlength=len(rho))
+
     def first_variation_gradient(
         self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0
     ) -> tuple[Array, Array, Array]:

@@ -187,6 +187,14 @@ class DepositTable(Table):
     shape: Literal["spline", "hat"] = Field("spline", description="hat is a negative control")
 
 
+class IntervalsTable(Table):
+    """Lu et al.: blocks as indicators of intervals of depth, of widths of their own, which may overlap."""
+
+    name: Literal["intervals"]
+    layers: int = Field(ge=1, description="L")
+    width: float = Field(1.0, ge=0, description="width of a block's interval over its mass")
+
+
 class ShallowTable(Table):
     """Two-layer limit of the same measure."""
 
@@ -302,4 +310,6 @@ class FlowTable(Table):
     )
 
 
-DepthChoice: TypeAlias = Annotated[GapsTable | LayersTable | DepositTable | ShallowTable, Field(discriminator="name")]
+DepthChoice: TypeAlias = Annotated[
+    GapsTable | LayersTable | DepositTable | IntervalsTable | ShallowTable, Field(discriminator="name")
+]

@@ -18,7 +18,7 @@ from wgflow.base.types import Array, Index
 from wgflow.base.validate import real, whole
 from wgflow.base.verdict import Claim, Verdict
 from wgflow.energy import Energy
-from wgflow.model.depth import Deposit, Gaps, Layers, Shallow
+from wgflow.model.depth import Deposit, Gaps, Intervals, Layers, Shallow
 from wgflow.model.losses import CrossEntropy, Squared
 from wgflow.model.particles import Particles
 from wgflow.theory.minimise_first_variation import Minima, minimise_first_variation
@@ -42,7 +42,7 @@ class Certificate(NamedTuple):
         <dE/drho, nu - rho> of the best nu: an upper bound of the infimum over |theta| <= R, and an exact slope,
         E(rho + lambda (nu - rho)) = E(rho) + lambda value + o(lambda), even if the search missed the infimum.
     theta, t, weight : ndarray (A, P), (A,), (A,)
-        Atoms of nu: one under Deposit and Shallow (where t means nothing), one a layer under Gaps and
+        Atoms of nu: one under Deposit, Intervals and Shallow (where t means nothing), one a layer under Gaps and
         Layers. The weights add up to those of rho.
     radius, starts : float, int
         R, and starts of the search at each depth.
@@ -111,7 +111,8 @@ def certificate(
 ) -> Certificate:
     """Search for inf_nu <dE/drho, nu - rho> over measures nu on |theta| <= R that the scheme admits.
 
-    Deposit: mass(rho) min_(theta, t) dE/drho - <dE/drho, rho>. Shallow: the same without t. Gaps and Layers, whose
+    Deposit and Intervals: mass(rho) min_(theta, t) dE/drho - <dE/drho, rho>, nu at one depth, which is no interval but
+    the limit of several of one theta. Shallow: the same without t. Gaps and Layers, whose
     time marginal is fixed: sum over layers of weight_k min_theta dE/drho(theta, t_k) - <dE/drho, rho>, the integral
     over depth, under Gaps up to the last particle's.
 
@@ -137,7 +138,7 @@ def certificate(
     Raises
     ------
     InputError
-        If the scheme is not one of the four, or a number is out of range.
+        If the scheme is not a built-in one, or a number is out of range.
 
     Notes
     -----
@@ -147,14 +148,14 @@ def certificate(
     radius = _radius(radius, rho)
     starts, depths, steps = whole("starts", starts, 3), whole("depths", depths), whole("steps", steps)
     tolerance = real("tolerance", tolerance, least=0.0)
-    search = _Search(energy, rho, energy.first_variation(rho, rho.theta, rho.tau, s), radius, starts, steps, seed, s)
+    search = _Search(energy, rho, energy.pairings(rho, s), radius, starts, steps, seed, s)
     scheme = energy.depth
     if isinstance(scheme, Gaps | Layers):
         minima, weight, minimised = _in_layers(search, depths)
-    elif isinstance(scheme, Deposit | Shallow):
+    elif isinstance(scheme, Deposit | Intervals | Shallow):
         minima, weight, minimised = _joint(search), np.array([rho.mass.sum()]), 1
     else:
-        raise InputError(f"certificate: expected depth gaps, layers, deposit or shallow, got {scheme.name!r}")
+        raise InputError(f"certificate: expected depth gaps, layers, deposit, intervals or shallow, got {scheme.name!r}")
     value = float(weight @ minima.value - energy.weights(rho) @ search.own)
     convex = (
         isinstance(scheme, Shallow)
@@ -198,7 +199,7 @@ def _joint(search: _Search) -> Minima:
     best = np.argsort(search.own, kind="stable")[: search.starts // 3]
     theta, t = _starts(search, best)
     t[: len(best)] = search.rho.tau[best]
-    return search.minimise(theta, t, np.zeros(len(t), np.int64), isinstance(search.energy.depth, Deposit))
+    return search.minimise(theta, t, np.zeros(len(t), np.int64), isinstance(search.energy.depth, Deposit | Intervals))
 
 
 def _in_layers(search: _Search, depths: int) -> tuple[Minima, Array, int]:

@@ -22,7 +22,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import real
 from wgflow.energy import Energy
-from wgflow.model.depth import Gaps, Layers, Shallow
+from wgflow.model.depth import Gaps, Intervals, Layers, Shallow
 from wgflow.model.particles import Particles
 from wgflow.theory.assumption import LU, Assumption, Condition, Finding, listed, verdict_of
 from wgflow.theory.distances import bounded_lipschitz
@@ -140,14 +140,20 @@ def refinement(energy: Energy, rho: Particles, error: float = 0.05, seed: int = 
 
 
 def _parts(energy: Energy, rho: Particles, slices: int) -> Array:
-    """Mass of each block in each slice, (J, N): under Gaps the part of its interval in it."""
+    """Mass of each block in each slice, (J, N): under Gaps and Intervals the part of its interval in it."""
+    edges = np.arange(slices + 1)[:, None] / slices
     if isinstance(energy.depth, Gaps):
         net = energy.network(rho)
         upper, lower = rho.tau, np.empty(len(rho))
         lower[net.particle] = rho.tau[net.particle] - net.weight
-        edges = np.arange(slices + 1)[:, None] / slices
         lengths: Array = np.minimum(upper, edges[1:]) - np.maximum(lower, edges[:-1])
         return np.clip(lengths, 0.0, None)
+    if isinstance(energy.depth, Intervals):
+        start, width = energy.depth.ends(rho)
+        part = np.clip((edges - start) / np.where(width > 0, width, 1.0), 0.0, 1.0)
+        above = np.where(width > 0, part, start < edges)  # share of each block above an edge
+        above[-1] = 1.0
+        return np.asarray(rho.mass * np.diff(above, axis=0))
     place = np.minimum((rho.tau * slices).astype(np.int64), slices - 1)
     return np.where(place == np.arange(slices)[:, None], rho.mass, 0.0)
 

@@ -19,13 +19,16 @@ from wgflow.model.depth.base import Depth, Network, Stencil, Transpose
 from wgflow.model.depth.check import try_out
 from wgflow.model.depth.deposit import Deposit, Layers, Shallow
 from wgflow.model.depth.gaps import Gaps, switches
+from wgflow.model.depth.intervals import Intervals
 
 __all__ = [
-    "DEPTHS", "Deposit", "Depth", "Gaps", "Layers", "Network", "Shallow", "Stencil", "Transpose", "depth", "switches",
-    "try_out",
+    "DEPTHS", "Deposit", "Depth", "Gaps", "Intervals", "Layers", "Network", "Shallow", "Stencil", "Transpose", "depth",
+    "switches", "try_out",
 ]  # fmt: skip
 
-DEPTHS: dict[str, type[Any]] = {"gaps": Gaps, "layers": Layers, "deposit": Deposit, "shallow": Shallow}
+DEPTHS: dict[str, type[Any]] = {
+    scheme.name: scheme for scheme in (Gaps, Layers, Deposit, Intervals, Shallow)
+}
 
 
 def depth(choice: str | Spec | Depth) -> Depth:

@@ -106,6 +106,13 @@ class Depth(Options, ABC):
         """Factors 1/kappa_i in the dissipation v_tau,i**2 / kappa_i, (N,); zero where tau never moves."""
         return np.zeros(len(rho))
 
+    def points(self, rho: Particles) -> tuple[Index, Array, Array]:
+        """Points of the measure in depth: of each its particle, its depth, and its share of the particle.
+
+        By default tau of each particle. Integrals over rho of what is smooth between layers are sums over these points.
+        """
+        return np.arange(len(rho)), rho.tau, np.ones(len(rho))
+
     def order(self, rho: Particles) -> Index | None:
         """Order of the particles in depth if E depends on it, else None."""
         return None

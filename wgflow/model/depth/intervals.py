@@ -1,0 +1,138 @@
+"""Blocks that act over intervals of depth of widths of their own, which may overlap: the slides' parametrisation."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, NamedTuple
+
+import numpy as np
+
+from wgflow.base.types import Array, Index
+from wgflow.base.validate import real, whole
+from wgflow.model.depth.base import Network, Stencil, Transpose
+from wgflow.model.depth.deposit import Deposit, DepositionScheme
+from wgflow.model.particles import Particles
+
+_NODES = np.array([0.5 - 0.15**0.5, 0.5, 0.5 + 0.15**0.5])  # Gauss, exact for polynomials of degree 5
+_SHARES = np.array([5.0, 8.0, 5.0]) / 18
+
+
+@dataclass(frozen=True)
+class Intervals(DepositionScheme):
+    """Particles as indicators: rho = sum_i delta_(theta_i) 1_[a_i, a_i + w_i](t), in L layers.
+
+    The parametrisation of the slides of Lu, Ma, Lu, Lu and Ying (arXiv:2003.05508): block i acts at all depths from a_i
+    to a_i + w_i, with as many others as act there. Its mass is its width, w_i = mass_i, and tau_i in [0, 1] is its
+    place among the intervals of that width: a_i = (1 - w_i) tau_i, so that none leaves [0, 1]. A particle is the
+    measure of :class:`Deposit`'s particles that are spread evenly over its interval,
+
+        weight_(i,k) = mass_i (1/w_i) int_(a_i)^(a_i + w_i) S_k(t) dt,
+
+    with the spline S_k of ``Deposit(L)``, whose energy this therefore is, and so is dE/drho = sum_k S_k(t) g_k. E is
+    C^2 in tau, also where ends of intervals cross, and never jumps.
+
+    Parameters
+    ----------
+    layers : int
+        L >= 1; several layers in each width, if what an interval does is to be resolved.
+    width : float, optional
+        w_i = min(1, width mass_i), >= 0; the height of the indicator is 1/width then. 0 is ``Deposit(L)``.
+
+    Notes
+    -----
+    Blocks move as wholes, theta by the mean of -d_theta dE/drho over the interval, and both its ends by
+    -(h(a + w) - h(a))/w, the mean of -d_t dE/drho, where h(t) = dE/drho(theta, t); the steepest descent in the
+    Wasserstein metric among such motions. Widths are fixed. Ends that move apart (velocities h(a) and -h(a + w) of a and
+    a + w, as mass) would need a width for each particle beside theta and tau, with a <= a + w as a second boundary, in
+    the state of a flow, its error estimate, and the trajectory format.
+    """
+
+    layers: int
+    width: float = 1.0
+    name: ClassVar[str] = "intervals"
+    boundaries: ClassVar[tuple[str, ...]] = ("clip", "reflect")
+
+    def _check_options(self) -> None:
+        whole("layers", self.layers)
+        real("width", self.width, least=0.0)
+
+    def ends(self, rho: Particles) -> tuple[Array, Array]:
+        """Start and width of each interval, (N,)."""
+        width = np.minimum(1.0, self.width * rho.mass)
+        return (1.0 - width) * rho.tau, width
+
+    def sample(self, rho: Particles, t: Array) -> Stencil:
+        """Stencil of the first variation: that of ``Deposit(L)``."""
+        return Deposit(self.layers).sample(rho, t)
+
+    def points(self, rho: Particles) -> tuple[Index, Array, Array]:
+        """Three Gauss points in each layer of each interval, exact where the integrand is a quintic in each layer."""
+        start, width = self.ends(rho)
+        first = np.minimum((start * self.layers).astype(np.int64), self.layers - 1)
+        last = np.clip(np.ceil((start + width) * self.layers).astype(np.int64) - 1, first, self.layers - 1)
+        particle, layer = _ranges(first, last)
+        # Cuts in units of the width, so that the shares of a narrow interval have sum 1 to rounding.
+        by = np.where(width > 0, width, 1.0)[particle]
+        low, high = (((layer + k) / self.layers - start[particle]) / by for k in (0, 1))
+        low = np.where(layer == first[particle], 0.0, np.clip(low, 0.0, 1.0))
+        high = np.where(layer == last[particle], 1.0, np.clip(high, 0.0, 1.0))
+        share = high - low
+        inside = low[:, None] + share[:, None] * _NODES
+        t = start[particle, None] + width[particle, None] * inside
+        return np.repeat(particle, len(_NODES)), t.ravel(), np.outer(share, _SHARES).ravel()
+
+    def network(self, rho: Particles) -> Network:
+        """Layers with each particle's mass spread over its interval, one entry for a particle in a layer."""
+        self._check(rho)
+        entries = self._entries(rho)
+        return Network(entries.first, entries.particle, rho.mass[entries.particle] * entries.share)
+
+    def velocity(self, rho: Particles, net: Network, value: Array, slope: Array) -> tuple[Array, Array]:
+        """v_theta = -sum_k c_k d_theta g and v_tau = -sum_k c'_k g / (1 - w), c_k the mean of S_k over the interval."""
+        by_theta, by_tau, _ = self.transpose(rho, net)
+        own = np.argsort(net.particle, kind="stable")
+        starts = np.searchsorted(net.particle[own], np.arange(len(rho)))
+        v_theta = np.add.reduceat((by_theta[:, None] * slope)[own], starts, axis=0)
+        return -v_theta, -np.add.reduceat((by_tau * value)[own], starts)
+
+    def transpose(self, rho: Particles, net: Network) -> Transpose:
+        """Factors c_k and c'_k / (1 - w)."""
+        entries, room = self._entries(rho), 1.0 - self.ends(rho)[1]
+        per_room = np.divide(1.0, room, out=np.zeros_like(room), where=room > 0)
+        return Transpose(entries.share, entries.slope * per_room[entries.particle], False)
+
+    def inverse_tau_mobility(self, rho: Particles) -> Array:
+        """mass (1 - w)**2: the interval moves by (1 - w) v_tau, with kappa = 1/mass as for theta."""
+        return np.asarray(rho.mass * (1.0 - self.ends(rho)[1]) ** 2)
+
+    def _entries(self, rho: Particles) -> _Entries:
+        particle, t, share = self.points(rho)
+        stencil = self.sample(rho, t)
+        starts = np.searchsorted(particle, np.arange(len(rho)))
+        lowest = np.minimum.reduceat(stencil.layer.min(axis=1), starts)
+        highest = np.maximum.reduceat(stencil.layer.max(axis=1), starts)
+        owner, layer = _ranges(lowest, highest)
+        place = (np.searchsorted(owner, np.arange(len(rho))) - lowest)[particle, None] + stencil.layer
+        means = [
+            np.bincount(place.ravel(), (share[:, None] * each).ravel(), minlength=len(owner))
+            for each in (stencil.weight, stencil.slope)
+        ]
+        order = np.argsort(layer, kind="stable")
+        first = np.searchsorted(layer[order], np.arange(self.layers + 1))
+        return _Entries(first, owner[order], means[0][order], means[1][order])
+
+
+class _Entries(NamedTuple):
+    """Bounds of the layers (L + 1,); particle of each entry (E,), mean over its interval of the S_k and of its slope."""
+
+    first: Index
+    particle: Index
+    share: Array
+    slope: Array
+
+
+def _ranges(first: Index, last: Index) -> tuple[Index, Index]:
+    """Row i and number k for all first_i <= k <= last_i, in order."""
+    counts = last - first + 1
+    row = np.repeat(np.arange(len(first)), counts)
+    return row, np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts - first, counts)
