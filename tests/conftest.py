@@ -4,6 +4,7 @@ import os
 import subprocess
 import sys
 import time
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -126,8 +127,33 @@ def shape(name, layers, u):
     return out
 
 
+def spread(spec, tau, mass):
+    """Particle, depth and share of points that stand for intervals under Deposit: four Gauss points in each layer."""
+    nodes, shares = np.polynomial.legendre.leggauss(4)
+    out = []
+    for i, (place, weight) in enumerate(zip(tau, mass, strict=True)):
+        width = spec.get("width", 1.0) * weight
+        width = width if np.real(width) < 1 else 1.0
+        ends = [(1 - width) * place, (1 - width) * place + width]
+        edges = [k / spec["layers"] for k in range(1, spec["layers"])]
+        cuts = [ends[0], *(edge for edge in edges if np.real(ends[0]) < edge < np.real(ends[1])), ends[1]]
+        if width == 0:
+            out.append((i, place, 1.0))
+        for a, b in pairwise(cuts) if width != 0 else ():
+            out += [
+                (i, (a + b) / 2 + (b - a) / 2 * x, share / 2 * (b - a) / width)
+                for x, share in zip(nodes, shares, strict=True)
+            ]
+    particle, t, share = (np.array(column) for column in zip(*out, strict=True))
+    return particle.astype(int), t, share
+
+
 def network(spec, tau, mass):
     """The layers of a scheme, written down again from the definitions; tau and mass may be complex."""
+    if spec["name"] == "intervals":
+        particle, t, share = spread(spec, tau, mass)
+        net = network({"name": "deposit", "layers": spec["layers"]}, t, mass[particle] * share)
+        return net._replace(particle=particle[net.particle])
     count, real = len(tau), np.real(tau)
     if spec["name"] == "gaps":
         order = np.argsort(real, kind="stable")
@@ -171,6 +197,16 @@ def by_complex_step():
 @pytest.fixture(scope="session")
 def defined_energy():
     return complex_energy
+
+
+@pytest.fixture(scope="session")
+def defined_network():
+    return network
+
+
+@pytest.fixture(scope="session")
+def defined_spread():
+    return spread
 
 
 SCHEMES = [

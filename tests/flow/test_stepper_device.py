@@ -24,7 +24,7 @@ from wgflow.flow.stepsize import Constant
 from wgflow.kernels.gpu import device as devices
 from wgflow.kernels.gpu.backend import Gpu
 from wgflow.kernels.gpu.cuda import source
-from wgflow.model.depth import Deposit, Gaps, switches
+from wgflow.model.depth import Deposit, Gaps, Intervals, switches
 from wgflow.model.regularisers import Quadratic
 from wgflow.trajectory import TrajectoryWriter
 
@@ -575,11 +575,12 @@ class OwnTerm(Quadratic):
     ("options", "named"),
     [
         ({"depth": OwnDeposit(4)}, "depth scheme 'deposit'"),
+        ({"depth": Intervals(4)}, "depth scheme 'intervals'"),
         ({"step": OwnRule(0.1)}, "step rule 'constant'"),
         ({"regulariser": OwnTerm()}, "regulariser 'quadratic'"),
         ({"ingredients": [lambda rho, move: rho]}, "operator '<lambda>'"),
     ],
-    ids=["depth", "rule", "regulariser", "operator"],
+    ids=["depth", "intervals", "rule", "regulariser", "operator"],
 )
 def test_what_is_not_built_in_runs_on_the_host_and_is_said_once(options, named, case, caplog):
     problem, rho = case(particles=6)

@@ -17,7 +17,10 @@ from wgflow.kernels.cpu import grouped as cpu
 from wgflow.kernels.select import select
 from wgflow.model.activations import ACTIVATIONS
 
-DEPTHS = {"gaps": wgflow.Gaps(), "layers": wgflow.Layers(3), "deposit": wgflow.Deposit(4), "shallow": wgflow.Shallow()}
+DEPTHS = {
+    "gaps": wgflow.Gaps(), "layers": wgflow.Layers(3), "deposit": wgflow.Deposit(4), "intervals": wgflow.Intervals(4),
+    "shallow": wgflow.Shallow(),
+}  # fmt: skip
 
 
 def draw(seed, particles, samples, width, block="ridge", activation="tanh", outputs=2):

@@ -8,7 +8,10 @@ from wgflow.flow.integrators import EULER, combine
 from wgflow.kernels.cpu import motion
 from wgflow.model.particles import confine, project
 
-SCHEMES = [wgflow.Gaps(), wgflow.Layers(4), wgflow.Shallow(), wgflow.Deposit(5), wgflow.Deposit(3, shape="hat")]
+SCHEMES = [
+    wgflow.Gaps(), wgflow.Layers(4), wgflow.Shallow(), wgflow.Deposit(5), wgflow.Deposit(3, shape="hat"),
+    wgflow.Intervals(9),
+]  # fmt: skip
 
 
 def setting(scheme, count=12, parameters=7, seed=0):

@@ -208,7 +208,7 @@ def test_time_spent_goes_on_counting(study, tmp_path):
     assert Workspace(folder).seconds_spent() == 42
 
 
-@pytest.mark.parametrize("depth", ["gaps", "deposit", "layers", "shallow"])
+@pytest.mark.parametrize("depth", ["gaps", "deposit", "intervals", "layers", "shallow"])
 @pytest.mark.parametrize(
     ("integrator", "step", "chance"),
     [
@@ -227,7 +227,7 @@ def test_n_steps_and_n_more_are_2n_steps(tmp_path, depth, integrator, step, chan
 
     rng = np.random.default_rng(3)
     problem = wgflow.Problem.padded(rng.normal(size=(150, 2)), rng.normal(size=150), activation="gelu")
-    spec = {"name": depth} | ({"layers": 3} if depth in ("deposit", "layers") else {})
+    spec = {"name": depth} | ({"layers": 3} if depth in ("deposit", "intervals", "layers") else {})
     noise = {"name": "langevin", "temperature": 0.01, "decay": 0.1, "seed": 5}
     rho = wgflow.Particles.draw_layers(problem, 3, 4, seed=1)
     path = tmp_path / "run.h5"
@@ -237,7 +237,7 @@ def test_n_steps_and_n_more_are_2n_steps(tmp_path, depth, integrator, step, chan
             wgflow.Energy(problem, spec, threads=threads),
             integrator,
             step,
-            boundary="reflect" if depth in ("gaps", "deposit") else "clip",
+            boundary="reflect" if depth in ("gaps", "deposit", "intervals") else "clip",
             ingredients=[noise] if chance in ("noise", "both") else [],
             batch=40 if chance in ("batch", "both") else None,
             seed=7,

@@ -45,7 +45,10 @@ def test_smaller_blocks_give_shorter_paths():
     assert np.abs(found.share - stats.binom.pmf(np.arange(10), 9, 0.5)).max() > 0.05
 
 
-@pytest.mark.parametrize("scheme", ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}])
+@pytest.mark.parametrize(
+    "scheme",
+    ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}, {"name": "intervals", "layers": 5}],
+)
 @pytest.mark.parametrize("block", ["ridge", "matrix"])
 def test_path_lengths_are_sums_over_subsets_of_layers(scheme, block):
     """Every choice of layers, its Jacobians multiplied in order: by complex steps of the definition's adjoint."""
@@ -90,7 +93,10 @@ def test_no_gradient_has_no_path_lengths():
     assert np.isnan(path_lengths(wgflow.Energy(problem), rho).share).all()
 
 
-@pytest.mark.parametrize("scheme", ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}])
+@pytest.mark.parametrize(
+    "scheme",
+    ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}, {"name": "intervals", "layers": 5}],
+)
 def test_deletion_is_a_network_without_those_entries(scheme):
     energy, rho = build(scheme)
     net = energy.depth.network(rho)
@@ -127,7 +133,10 @@ def test_the_order_of_commuting_blocks_does_not_matter():
     assert np.abs(other.energy - other.base).max() > 1e-4 * other.base
 
 
-@pytest.mark.parametrize("scheme", ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}])
+@pytest.mark.parametrize(
+    "scheme",
+    ["gaps", {"name": "layers", "layers": 3}, {"name": "deposit", "layers": 5}, {"name": "intervals", "layers": 5}],
+)
 def test_reordered_layers_keep_their_entries(scheme):
     energy, rho = build(scheme)
     net = energy.depth.network(rho)

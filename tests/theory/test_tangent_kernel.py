@@ -7,8 +7,11 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.theory.tangent_kernel import conditional_kernels, not_proved, tangent_kernel
 
-SCHEMES = [{"name": "gaps"}, {"name": "deposit", "layers": 4}, {"name": "layers", "layers": 3}, {"name": "shallow"}]
-IN_ONE_LAYER = [spec for spec in SCHEMES if spec["name"] != "deposit"]
+SCHEMES = [
+    {"name": "gaps"}, {"name": "deposit", "layers": 4}, {"name": "intervals", "layers": 8},
+    {"name": "layers", "layers": 3}, {"name": "shallow"},
+]  # fmt: skip
+IN_ONE_LAYER = [spec for spec in SCHEMES if spec["name"] not in ("deposit", "intervals")]
 STEP = 1e-30
 
 
