@@ -15,6 +15,7 @@ from wgflow.model.depth import Network
 from wgflow.model.depth.check import _try
 from wgflow.theory.certificate import certificate
 from wgflow.theory.depth_lipschitz import _parts
+from wgflow.theory.separation import at_depth
 from wgflow.theory.stationarity import balance, residual
 
 STEP = 1e-30
@@ -306,6 +307,12 @@ def test_mass_in_slices_of_depth(case):
         expected = [np.mean(fine.astype(int) == k, axis=0) * rho.mass for k in range(4)]
         np.testing.assert_allclose(part, expected, atol=1e-4)
         np.testing.assert_allclose(part.sum(axis=0), rho.mass, rtol=1e-12)
+
+
+def test_blocks_at_a_depth_are_those_whose_middle_is_there():
+    rho = wgflow.Particles(np.zeros((4, 3)), [0.0, 0.4, 0.6, 1.0])
+    depth = wgflow.Intervals(4)  # middles 1/8, 17/40, 23/40, 7/8
+    assert [at_depth(depth, rho, t).tolist() for t in (0.0, 0.3, 0.6, 1.0)] == [[0], [1], [2], [3]]
 
 
 def test_options():

@@ -155,7 +155,9 @@ def certificate(
     elif isinstance(scheme, Deposit | Intervals | Shallow):
         minima, weight, minimised = _joint(search), np.array([rho.mass.sum()]), 1
     else:
-        raise InputError(f"certificate: expected depth gaps, layers, deposit, intervals or shallow, got {scheme.name!r}")
+        raise InputError(
+            f"certificate: expected depth gaps, layers, deposit, intervals or shallow, got {scheme.name!r}"
+        )
     value = float(weight @ minima.value - energy.weights(rho) @ search.own)
     convex = (
         isinstance(scheme, Shallow)

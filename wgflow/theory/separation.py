@@ -26,7 +26,7 @@ from wgflow.base.scaling import column_spread, norms
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import finite_array, real, refuse_masked, whole
 from wgflow.energy import Energy
-from wgflow.model.depth import Deposit, Depth, Layers
+from wgflow.model.depth import Deposit, Depth, Intervals, Layers
 from wgflow.model.initial_laws import Sphere
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
@@ -236,12 +236,14 @@ def surrounds(points: Array) -> bool:
 def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
     """Rows (n,) of the particles with mass in the layer of depth t0, possibly none; InputError for t0 outside [0, 1].
 
-    A particle that the scheme deposits on several layers counts for the one in which its depth lies.
+    A particle that the scheme deposits on several layers counts for the one in which its depth, or the middle of its interval, lies.
     """
     if not 0 <= real("t0", t0) <= 1:
         raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")
-    slices = Layers(depth.layers) if isinstance(depth, Deposit) else depth
-    place, own = (slices.sample(rho, t).layer[:, 0] for t in (np.array([t0]), rho.tau))
+    slices = Layers(depth.layers) if isinstance(depth, Deposit | Intervals) else depth
+    particle, t, share = depth.points(rho)
+    middle = np.minimum(np.bincount(particle, share * t, minlength=len(rho)), 1.0)
+    place, own = (slices.sample(rho, each).layer[:, 0] for each in (np.array([t0]), middle))
     return np.flatnonzero((own == place) & (rho.mass > 0))
 
 

@@ -28,7 +28,7 @@ class SignedDirection(NamedTuple):
         mean |sum_j c_j f(X(t), theta_j) + p(t)|**2 / mean |p(t)|**2, the part of the adjoint outside the span of the
         features, in [0, 1]; under Deposit means over the layers k that t sees, with weights |S_k(t)|.
     adjoint : float
-        mean |p(t)|**2 over the samples; under Deposit sum_k S_k(t) mean |p_(k+1)|**2, its interpolant.
+        mean |p(t)|**2 over the samples; under Deposit and Intervals sum_k S_k(t) mean |p_(k+1)|**2, its interpolant.
     t : float
         The depth.
     theta, weight : ndarray (Q, P), (Q,)

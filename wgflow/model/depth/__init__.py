@@ -26,9 +26,7 @@ __all__ = [
     "switches", "try_out",
 ]  # fmt: skip
 
-DEPTHS: dict[str, type[Any]] = {
-    scheme.name: scheme for scheme in (Gaps, Layers, Deposit, Intervals, Shallow)
-}
+DEPTHS: dict[str, type[Any]] = {scheme.name: scheme for scheme in (Gaps, Layers, Deposit, Intervals, Shallow)}
 
 
 def depth(choice: str | Spec | Depth) -> Depth:

@@ -34,17 +34,44 @@ class Intervals(DepositionScheme):
     Parameters
     ----------
     layers : int
-        L >= 1; several layers in each width, if what an interval does is to be resolved.
+        L >= 1. E tends to the limit of N blocks for any; the velocity in depth only with many blocks to a layer, or
+        many that overlap, see the notes.
     width : float, optional
         w_i = min(1, width mass_i), >= 0; the height of the indicator is 1/width then. 0 is ``Deposit(L)``.
 
     Notes
     -----
-    Blocks move as wholes, theta by the mean of -d_theta dE/drho over the interval, and both its ends by
-    -(h(a + w) - h(a))/w, the mean of -d_t dE/drho, where h(t) = dE/drho(theta, t); the steepest descent in the
-    Wasserstein metric among such motions. Widths are fixed. Ends that move apart (velocities h(a) and -h(a + w) of a and
-    a + w, as mass) would need a width for each particle beside theta and tau, with a <= a + w as a second boundary, in
-    the state of a flow, its error estimate, and the trajectory format.
+    Blocks move as wholes: theta by the mean of -d_theta dE/drho over the interval, and both its ends by
+    -(h(a + w) - h(a))/w, the mean of -d_t dE/drho, where h(t) = dE/drho(theta, t). That is the steepest descent in the
+    Wasserstein metric among such motions; at tau = 0 and 1 the interval touches a wall, and may leave it again. Widths
+    are fixed. Ends that move apart, with velocities h(a) of a and -h(a + w) of a + w, would need a width for each
+    particle beside theta and tau, with w >= 0 and a + w <= 1 as boundaries, in the state of a flow, its metric and
+    error estimate, and the trajectory format.
+
+    Euler steps between the 2 N sorted ends would be another discretisation, whose grid moves with the particles. Its E
+    is continuous but has kinks where ends cross (derived): with A and C active before and after the crossing and
+    H(S) = sum_S mean f(X, theta) . p there, the derivatives in tau from the two sides differ by
+    (G_A - H(A)) + (G_C - H(C)), G the sums of g in the two layers. That is of the order 1/N of their lengths, as is
+    dE/dtau itself, so that its velocity in depth does not converge.
+
+    Root mean square errors over 8 draws of E and of the velocity in depth (which is 0.11), for N blocks on two smooth
+    curves at random depths (``tests/model/test_intervals.py``):
+
+    ============================  ========  ========  ========  ========  ========  ========
+    N                             32: E     128: E    512: E    32: v     128: v    512: v
+    ============================  ========  ========  ========  ========  ========  ========
+    Gaps                          0.036     0.016     0.0096    0.116     0.113     0.113
+    Deposit(N)                    0.0035    0.00039   0.000093  0.143     0.129     0.126
+    Intervals(N)                  0.0032    0.00037   0.000088  0.095     0.092     0.089
+    Intervals(4 N)                0.0027    0.00029   0.000047  0.098     0.091     0.091
+    Deposit(N / 8)                0.0095    0.0018    0.00047   0.078     0.020     0.009
+    Intervals(N / 8)              0.0093    0.0018    0.00047   0.078     0.020     0.009
+    Intervals(4 N, sqrt(N))       0.0059    0.0015    0.00034   0.012     0.007     0.004
+    ============================  ========  ========  ========  ========  ========  ========
+
+    A block feels only those that share its layers or overlap it. With widths 1/N in fine layers these are one or two
+    whatever N, and v does not converge, which is a property of that measure and not of the layers; it does with N/L or
+    ``width`` growing.
     """
 
     layers: int
