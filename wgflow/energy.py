@@ -223,7 +223,7 @@ class Energy(Copyable):
         """dE/drho of each particle, (N,): at its depth, or the mean over the interval of depth in which it acts."""
         particle, t, share = self.depth.points(rho)
         value = self.first_variation(rho, rho.theta[particle], t, s)
-        return np.bincount(particle, share * value, minlength=len(rho))
+        return np.bincount(particle, share * value, minlength=len(rho)).astype(np.float64)
 
     def first_variation_gradient(
         self, rho: Particles, theta: ArrayLike, t: ArrayLike, s: float = 0.0

@@ -111,8 +111,8 @@ def certificate(
 ) -> Certificate:
     """Search for inf_nu <dE/drho, nu - rho> over measures nu on |theta| <= R that the scheme admits.
 
-    Deposit and Intervals: mass(rho) min_(theta, t) dE/drho - <dE/drho, rho>, nu at one depth, which is no interval but
-    the limit of several of one theta. Shallow: the same without t. Gaps and Layers, whose
+    Deposit and Intervals: mass(rho) min_(theta, t) dE/drho - <dE/drho, rho>, nu one point,
+    which under Intervals is no block but a measure. Shallow: the same without t. Gaps and Layers, whose
     time marginal is fixed: sum over layers of weight_k min_theta dE/drho(theta, t_k) - <dE/drho, rho>, the integral
     over depth, under Gaps up to the last particle's.
 

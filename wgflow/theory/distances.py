@@ -78,8 +78,8 @@ def distance(
     Parameters
     ----------
     a, b : Particles
-        Of equal total mass. Under ``Gaps`` depth is integrated by gaps: pass these as the masses if that is meant. Under
-        ``Intervals`` a block is a point here, at its tau.
+        Of equal total mass. Under ``Gaps`` depth is integrated by gaps: pass these as the masses if that is meant. A
+        block of ``Intervals`` is a point here, at its tau.
     method : {"exact", "sliced"}, optional
         W2, for up to 10000 points each, by an assignment for equally many equal masses and otherwise by the network
         simplex of POT; or another, smaller distance, at any size. W2**2 is exact to rounding of the largest squared

@@ -129,7 +129,7 @@ class Intervals(DepositionScheme):
         return Transpose(entries.share, entries.slope * per_room[entries.particle], False)
 
     def inverse_tau_mobility(self, rho: Particles) -> Array:
-        """mass (1 - w)**2: the interval moves by (1 - w) v_tau, with kappa = 1/mass as for theta."""
+        """Mass (1 - w)**2: the interval moves by (1 - w) v_tau, with kappa = 1/mass as for theta."""
         return np.asarray(rho.mass * (1.0 - self.ends(rho)[1]) ** 2)
 
     def _entries(self, rho: Particles) -> _Entries:
@@ -141,7 +141,7 @@ class Intervals(DepositionScheme):
         owner, layer = _ranges(lowest, highest)
         place = (np.searchsorted(owner, np.arange(len(rho))) - lowest)[particle, None] + stencil.layer
         means = [
-            np.bincount(place.ravel(), (share[:, None] * each).ravel(), minlength=len(owner))
+            np.bincount(place.ravel(), (share[:, None] * each).ravel(), minlength=len(owner)).astype(np.float64)
             for each in (stencil.weight, stencil.slope)
         ]
         order = np.argsort(layer, kind="stable")
@@ -150,7 +150,7 @@ class Intervals(DepositionScheme):
 
 
 class _Entries(NamedTuple):
-    """Bounds of the layers (L + 1,); particle of each entry (E,), mean over its interval of the S_k and of its slope."""
+    """Bounds of the layers (L + 1,); of each entry (E,) the particle, and the means of S_k and S_k' over its interval."""
 
     first: Index
     particle: Index
