@@ -236,8 +236,8 @@ def surrounds(points: Array) -> bool:
 def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
     """Rows (n,) of the particles with mass in the layer of depth t0, possibly none; InputError for t0 outside [0, 1].
 
-    A particle that the scheme deposits on several layers counts for the one in which its depth lies, or the middle of its
-    interval.
+    A particle that the scheme deposits on several layers counts for the one in which its depth lies, or the middle of
+    its interval.
     """
     if not 0 <= real("t0", t0) <= 1:
         raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")

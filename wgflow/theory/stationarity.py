@@ -28,8 +28,9 @@ class Residual(NamedTuple):
         constant in t inside every layer and under Shallow everywhere, so it is 0.
     force : float
         sum_i v_tau,i**2 / kappa_i of the scheme's motion in depth, >= 0. Under Deposit the same as ``t``; under
-        Intervals, where blocks move as wholes by the mean of d_t dE/drho, at most that. Under Gaps it is that of Algorithm 1, which moves the boundary of two neighbours by their difference g_l - g_(l+1): not a
-        derivative of dE/drho, it need not vanish where ``theta`` and ``t`` do.
+        Intervals, where blocks move as wholes by the mean of d_t dE/drho, at most that. Under Gaps it is that of
+        Algorithm 1, which moves the boundary of two neighbours by their difference g_l - g_(l+1): not a derivative of
+        dE/drho, it need not vanish where ``theta`` and ``t`` do.
     """
 
     theta: float
@@ -46,7 +47,8 @@ def residual(energy: Energy, rho: Particles, s: float = 0.0, boundary: str = "cl
     """Stationarity residual int |grad dE/drho|**2 drho.
 
     It is the Wasserstein flow's dissipation under Deposit, Layers and Shallow, and bounds it under Intervals. Under
-    Gaps the integral runs over the gaps, while Algorithm 1 with masses m_i moves theta by -(gap/m) grad and so dissipates gap/m times as much.
+    Gaps the integral runs over the gaps, while Algorithm 1 with masses m_i moves theta by -(gap/m) grad and so
+    dissipates gap/m times as much.
 
     Parameters
     ----------

@@ -150,7 +150,7 @@ class Intervals(DepositionScheme):
 
 
 class _Entries(NamedTuple):
-    """Bounds of the layers (L + 1,); of each entry (E,) the particle, and the means of S_k and S_k' over its interval."""
+    """Bounds of the layers (L + 1,); particle of each entry (E,), and means of S_k and of S_k' over its interval."""
 
     first: Index
     particle: Index
