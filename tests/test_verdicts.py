@@ -62,6 +62,7 @@ def test_an_outcome_follows_from_the_numbers():
 def test_rounding_is_no_violation():
     assert BOUNDED(1.0 + 1e-10, 1.0).holds
     assert BOUNDED(1.0 + 1e-8, 1.0).holds is False
+    assert BOUNDED(1.0 + 1e-10, 1.0).checked == "ratio = 1 ≤ bound = 1"
     assert not RISES(0.0, 0.0, at="").holds
 
 

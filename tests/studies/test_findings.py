@@ -73,7 +73,7 @@ WENT_UP = ("rising", "exploding", "flat", "unsettled")
 CUT = ("nan", "lost", "one frame", "diverged")
 SAYS_IT_FELL = re.compile(
     r"\b(falls (from|to|in width|as|like|with|at (every|\d)|for)|falling there (like|in (all|\d))|approach(es)?\b|"
-    r"closer to the limit|down to|grows? nearer|E is .* zero in [1-9])",
+    r"closer to the limit|down to|grows? nearer|every run ends below|E is .* zero \(.*\) in [1-9])",
     re.IGNORECASE,
 )
 NO_NUMBER = re.compile(r"(?<![a-zA-Z_\\])(nan|NaN|inf|Inf|None)(?![a-zA-Z])")

@@ -142,6 +142,14 @@ def test_verdicts_are_made_false_by_another_networks_bounds():
     assert "E|p(t)|^2 < Q E" in made_false(doubled.verdicts(), "adjoint_above_loss")
 
 
+def test_the_equality_at_the_end_is_not_what_is_printed():
+    """At t = 1 ratio and bounds are equal whatever the network is: a verdict shows the nearest pair before it."""
+    found = adjoint_envelope(*scalar([1, -1, 1, -1]))
+    for verdict, end in zip(found.verdicts(), (1.0, 1.0, found.end), strict=True):
+        assert verdict.holds
+        assert verdict.inequalities[0].left != pytest.approx(end)
+
+
 def test_the_loss_bounds_the_adjoint_with_the_constant_that_is_printed():
     """Q E at the depths, and the form |p| >= c E of the slides: with c = (Q/E)^(1/2) here, and not for a larger E."""
     energy, rho = scalar([-1, 1, -1, 1])

@@ -72,7 +72,10 @@ class Inequality:
         of = f"{self.of} = " if self.of else ""
         if holds is None:
             return f"{self.what} = {_text(self.left)}, to be {_SIGNS[self.relation]} {of}{_text(self.right)}"
-        left, right = _told_apart(self.left, self.right)
+        if self.rounding and math.isclose(self.left, self.right, rel_tol=self.rounding):
+            left, right = _text(self.left), _text(self.right)  # more digits could show the opposite
+        else:
+            left, right = _told_apart(self.left, self.right)
         return f"{self.what} = {left} {_SIGNS[self.relation if holds else _OPPOSITE[self.relation]]} {of}{right}"
 
 

@@ -83,9 +83,10 @@ class Envelope(NamedTuple):
     loss: float
 
     def verdicts(self, when: str = "") -> list[Verdict]:
-        """Whether the adjoint lies above its lower bound, below its upper bound, and above Q E, at all depths.
+        """Whether the adjoint lies above its lower bound, below its upper bound, and above Q E, at all depths t < 1.
 
-        The first two hold for every network, so that they check the computation; the third is a claim about E.
+        The first two hold for every network, so that they check the computation; the third is a claim about E. At t = 1
+        all three are equalities, of which one would always be the nearest to its bound.
 
         Parameters
         ----------
@@ -96,10 +97,11 @@ class Envelope(NamedTuple):
         loss = np.nan if self.end_by_loss is None else self.end_by_loss
         factor = loss / self.loss if self.loss > 0 else np.nan
         least, most = factor * self.lower.min(), factor * self.lower.max()
+        ratio, lower, upper = self.ratio[:-1], self.lower[:-1], self.upper[:-1]
         return [
-            ABOVE.of_all(self.ratio, self.lower, at=at),
-            BELOW.of_all(self.ratio, self.upper, at=at),
-            BY_LOSS.of_all(self.ratio * self.end, self.lower * loss, at=at, least=least, most=most),
+            ABOVE.of_all(ratio, lower, at=at),
+            BELOW.of_all(ratio, upper, at=at),
+            BY_LOSS.of_all(ratio * self.end, lower * loss, at=at, least=least, most=most),
         ]
 
 

@@ -40,15 +40,15 @@ _FLOOR = 1e-8  # of its largest value, below which a term is not drawn
 
 BOUND = Claim(
     "second_moment_bound", "√∫|θ|²dρ(s)", "<=", "√∫|θ|²dρ(0) + √(s (E_0(0) − E_s(s)))",
-    holds="second moments keep the flow's bound throughout",
+    holds="second moments stay below the flow's bound at every recorded frame",
     fails="second moments exceed the flow's bound: steps are too long to follow the flow",
     unknown="second moments were not compared with the flow's bound",
     rounding=_ROUNDING,
 )  # fmt: skip
 LOWER = Claim(
     "decaying_term_lowers_moments", "largest ∫|θ|²dρ of a run with a term that decays", "<", "without a term",
-    holds="the decaying term keeps the second moment below that without it for every seed",
-    fails="the decaying term does not keep the second moment below that without it",
+    holds="the largest second moment of a run is smaller with the decaying term than without it, for every seed",
+    fails="the largest second moment of a run is not smaller with the decaying term for every seed",
     unknown="no run with a decaying term has one without it to compare with",
 )  # fmt: skip
 FADES = Claim(
@@ -59,8 +59,8 @@ FADES = Claim(
 )  # fmt: skip
 TO_ZERO = Claim(
     "loss_falls_to_share", "largest loss at the end over that at the start {which}", "<=", "",
-    holds="{which} every loss falls below {right:.0%} of its start",
-    fails="{which} not every loss falls below {right:.0%} of its start",
+    holds="{which} the loss of every run ends below {right:.0%} of its start",
+    fails="{which} the loss of some run ends above {right:.0%} of its start",
     unknown="{which} no loss is known",
 )  # fmt: skip
 

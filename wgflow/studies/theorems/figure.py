@@ -214,7 +214,7 @@ def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
     axes.plot(found.certified[some], drawn[some], "o", color=_GREEN, label="direction of descent found")
     if (~some).any():
         axes.plot(found.certified[~some], drawn[~some], "o", mfc=style.PAPER, mec=_GREEN, label="none found")
-    axes.set(yscale="log", ylabel=r"$-\inf_\nu\langle\delta E/\delta\rho, \nu-\rho\rangle$")
+    axes.set(yscale="log", ylabel=r"$-\langle\delta E/\delta\rho, \nu-\rho\rangle$, best $\nu$ found")
     last = found.certificates[-1]
     axes.set_title(f"Descent certificate, R = {last.radius:.3g}, {last.starts} starts")
     axes.legend()

@@ -83,7 +83,8 @@ def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
     if having:
         sentences.append(
             f"From starts that do not refute separation at t0 = {span(run.t0 for run in having)} E is "
-            f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, zero in "
+            f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, "
+            f"zero (at most {ZERO:g} of E without blocks, and falling) in "
             f"{sum(run.zero for run in having)} of {len(having)} runs, {_falling(having)}."
         )
         sentences += _by_hypotheses(having, panel)
@@ -92,7 +93,7 @@ def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
         ends = (_without([run for run in lacking if run.block == block], block) for block in blocks)
         sentences.append(f"Without the property: {'; '.join(ends)}.")
         if any(run.zero for run in lacking) and all(run.zero for run in having):
-            sentences.append("It is enough here, and not needed.")
+            sentences.append("In these runs every start with the property goes to zero, and so do some without it.")
     return " ".join(sentences)
 
 
