@@ -132,6 +132,17 @@ STUDIES = {
         ("grid.particles.count=[6, 12]", "flow.until=2.0", "flow.every=1.0"),
         ("feature_flow", "loss_and_particles"),
     ),
+    "feature_figure1": Small(
+        (
+            "grid.particles.count=[6, 12]",
+            "grid.network.outer=[1.0]",
+            "grid.flow.step=[0.2, 0.5]",
+            "also=[]",
+            "flow.until=20.0",
+            "flow.every=2.0",
+        ),
+        ("feature_figure1",),
+    ),
     "regularised": Small(
         ("particles.per_layer=4", "grid.seed=[0]", "problem.samples=20", "flow.until=10.0"),
         ("regularised",),
@@ -141,7 +152,7 @@ STUDIES = {
         ("escape",),
     ),
     "zero_loss": Small(
-        ("flow.until=20.0", "grid.seed=[0]", "problem.samples=10", "particles.per_layer=8"),
+        ("flow.until=20.0", "grid.seed=[0]", "problem.samples=10", "particles.per_layer=8", "also=[]"),
         ("zero_loss",),
     ),
     "hidden_width": Small(
