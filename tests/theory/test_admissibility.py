@@ -52,6 +52,15 @@ def test_a_gaussian_start_is_refuted_though_its_sample_is_bounded():
     assert radius(case, rho, law, bound=largest).verdict == "fail"
 
 
+def test_a_probability_below_all_numbers_is_not_printed_as_zero():
+    case = problem()
+    rho, law = drawn(case, "gaussian")
+    found = radius(case, wgflow.Particles(np.full_like(rho.theta, 60.0), rho.tau), law)
+    exponent = int(stats.norm.logsf(60.0) // np.log(10))
+    assert f">= 1e{exponent} > 0" in found.sentence
+    assert ">= 0 > 0" not in found.sentence
+
+
 def test_bounded_laws_pass_and_a_particle_beyond_fails():
     case = problem()
     rho, law = drawn(case, {"name": "truncated", "bound": 2.0, "groups": ["a"]}, {"a": 0.5, "b": 7.0})
@@ -148,6 +157,14 @@ def test_verdicts_follow_from_exact_intervals():
         assert found.verdict == wanted
         verdicts.add(wanted)
     assert verdicts == {"pass", "fail", "unknown"}
+
+
+def test_a_sphere_of_radius_c4_is_within_it_up_to_rounding():
+    """|theta|**2 = C4 for every particle at every depth, computed as a few units in the last place more."""
+    law = initial_law(problem(), {"a": 1.0, "w": 1.0, "b": 1.0}, {"name": "sphere", "bound": 1.1})
+    sentence = limit_admissible(law, 8, 8, c4=1.1**2, seeds=20).sentence
+    assert "20 of 20 seeds" in sentence.split("; ")[0]
+    assert "it is 1 here" in sentence
 
 
 def test_the_first_inequality_is_certain_for_a_bounded_law():

@@ -348,6 +348,15 @@ def test_h_r_of_saturated_weights_converges(activation):
     assert "growing" not in found.sentence
 
 
+def test_h_r_of_a_regularised_energy_grows_with_the_regulariser():
+    """With |theta|**2 in E, dE/drho(1, r theta) has r**2 in it, saturated weights or not."""
+    energy, rho = line("tanh", "saturated_matrix")
+    energy = wgflow.Energy(energy.problem, regulariser={"name": "quadratic", "strength": 0.1})
+    found = radial_limit(energy, rho)
+    assert found.verdict == "fail"
+    made_true(found.verdicts, "h_r_grows")
+
+
 def test_what_no_growth_says_and_what_has_no_h_r():
     energy, rho = line("relu", "saturated_matrix")
     assert radial_limit(energy, rho).verdict == "unknown"

@@ -25,6 +25,7 @@ from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.reference_laws import InitialLaw
 
 _PILOT, _FIRST = 20, 2**32  # seeds behind the default C4, and the first of them
+_ROUNDING = 1e-12  # relative, of the left sides: a law on a sphere has |theta|**2 = C4 with C4 its square radius
 
 
 def limit_admissible(
@@ -70,7 +71,8 @@ def limit_admissible(
         raise InputError(f"eta: expected a probability with 0 < eta < 1, got {eta:g}")
     c4 = _default(law, count, coupling) if c4 is None else real("c4", c4, above=0.0)
     moments = [process_moments(law, layers, count, seed, coupling) for seed in range(seeds)]
-    held = np.array([(one.largest <= c4, one.roughness <= c4) for one in moments]).sum(axis=0)
+    most = c4 * (1 + _ROUNDING)
+    held = np.array([(one.largest <= most, one.roughness <= most) for one in moments]).sum(axis=0)
     low, high = clopper_pearson(held, seeds)
     names = ("sup_t (1/M) sum |theta_m(t)|**2 <= C4", f"depth integral <= C4/L**2 = {c4 / layers**2:.3g}")
     parts = [_said(name, int(k), seeds, a, b, 1 - eta) for name, k, a, b in zip(names, held, low, high, strict=True)]

@@ -20,7 +20,7 @@ import math
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import ndtr
+from scipy.special import log_ndtr, ndtr
 
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Index
@@ -109,8 +109,9 @@ def _support(name: str, law: Law | None, columns: Index, largest: float, decides
     free = columns[~law.theta.columns(law.problem)[columns]]
     spread = float(law.spread[free].max())
     beyond = float(2 * ndtr(-largest / spread))
+    least = f"{beyond:.2g}" if beyond > 0 else f"1e{math.floor(log_ndtr(-largest / spread) / math.log(10))}"
     reason = (
-        f"Gaussian columns of standard deviation {spread:.3g}: P(size > {largest:.4g}) >= {beyond:.2g} > 0, and so > 0 "
+        f"Gaussian columns of standard deviation {spread:.3g}: P(size > {largest:.4g}) >= {least} > 0, and so > 0 "
         "for every bound"
     )
     return Condition(name, "refuted", reason, decides)

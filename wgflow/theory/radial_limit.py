@@ -54,8 +54,8 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     Assumption
         ``number`` is the largest difference of gradients between r = 10**4 and 10**3. ``fail`` if max |H_r| or
         max |grad H_r| grows at least like r**(1/4) from 100 to 10**4. ``pass`` only in closed form, for a block with
-        saturated inner weights and an activation with a continuous slope. A vector theta_[1] is taken as
-        (1, ..., 1)/sqrt(n); the theorem has a number.
+        saturated inner weights and an activation with a continuous slope, without a regulariser, which is part of
+        dE/drho and may grow. A vector theta_[1] is taken as (1, ..., 1)/sqrt(n); the theorem has a number.
     """
     result = partial(Assumption, "C^1 limit of H_r", source=f"{DING}, Theorem 6.2, limit of H_r")
     if not 0 <= real("t0", t0) <= 1:
@@ -92,7 +92,8 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
         f"max |H_r| is {size[0]:.2g} to {size[-1]:.2g}; grad H_r changes by up to {change[-1]:.2g} in the last decade"
     )
     known = regularity_class(problem.activation)
-    if type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
+    plain = energy.regulariser is None
+    if plain and type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
         return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
     growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
     return result("fail" if growth.holds else "unknown", change[-1], f"{sentence}. {growth}.", verdicts=(growth,))

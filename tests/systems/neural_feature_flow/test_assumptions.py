@@ -97,6 +97,15 @@ def test_smallest_angle_is_the_least_over_pairs(rng):
     assert found.cosine == pytest.approx(np.cos(found.angle), rel=1e-12)
 
 
+@pytest.mark.parametrize("size", [1e-200, 1e200])
+def test_angles_do_not_depend_on_the_size_of_inputs(size):
+    """Squares of these numbers are 0 or infinite."""
+    apart = smallest_angle(size * np.array([[1.0, 0.0], [1.0, 1.0], [-2.0, 0.5]]))
+    assert apart.angle == pytest.approx(np.arctan(0.25), rel=1e-12)
+    assert apart.pair == (0, 2)
+    assert smallest_angle(size * np.array([[1.0, 2.0], [2.0, 4.0]])).angle < 1e-15
+
+
 def test_small_angles_are_not_lost_to_rounding():
     """1e-9 rad has a cosine of 1 - 5e-19, which is 1 in double precision."""
     network = make([[1.0, 0.0], [0.0, 1.0], [-2.0, 2e-9]])

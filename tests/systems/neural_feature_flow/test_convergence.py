@@ -45,6 +45,18 @@ def test_paths_that_settle_are_not_proved_to():
     assert "no contradiction" in found.sentence
 
 
+def test_rounding_of_a_path_at_rest_is_no_motion():
+    """The last digit goes on to change, by as much in every window."""
+    last_digit = lambda s: 1.0 + 2**-52 * (np.arange(len(s)) % 3)  # noqa: E731
+    assert findings(last_digit, last_digit) == ["not checked", "not checked"]
+
+
+def test_infinity_is_refuted():
+    with np.errstate(invalid="ignore"):
+        found = convergence(along(lambda s: np.where(s < 60, 0.0, np.inf), settles), CONVEX)
+    assert found.conditions[1].finding == "refuted"
+
+
 def test_nan_is_refuted():
     found = convergence(along(lambda s: np.where(s < 60, 0.0, np.nan), settles), CONVEX)
     assert found.conditions[1].finding == "refuted"

@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 import numpy as np
 
+from wgflow.base.scaling import largest, unit
 from wgflow.base.types import Array
 from wgflow.model.activations import Activation
 from wgflow.model.losses import LOSSES, Loss
@@ -93,19 +94,20 @@ def smallest_angle(x: Array) -> Nearest | None:
     count, inputs = x.shape
     if count < 2:
         return None
+    x = x / unit(largest(x, 1))[:, None]
     size = np.linalg.norm(x, axis=1)
     rounding = (inputs + 4) * _EPS
     if not size.all():
         zero = int(np.argmin(size))
         return Nearest(0.0, 1.0, rounding, (zero, int(zero == 0)))
-    unit = x / size[:, None]
-    product = unit @ unit.T
+    line = x / size[:, None]
+    product = line @ line.T
     cosine = np.triu(np.abs(product), 1)
     first, second = np.nonzero(cosine >= cosine.max() - _NEAR)
     kept = first < second
     first, second = first[kept], second[kept]
     sign = np.where(product[first, second] < 0, -1.0, 1.0)
-    chord = np.linalg.norm(unit[first] - sign[:, None] * unit[second], axis=1)
+    chord = np.linalg.norm(line[first] - sign[:, None] * line[second], axis=1)
     least = int(np.argmin(chord))
     pair = int(first[least]), int(second[least])
     return Nearest(float(2 * np.arcsin(chord[least] / 2)), float(min(1.0, cosine[pair])), rounding, pair)

@@ -20,6 +20,7 @@ from wgflow.systems.neural_feature_flow.assumptions import FANG
 from wgflow.theory.assumption import Assumption, Condition, listed, verdict_of
 
 _MOST = 8  # windows
+_ROUNDING = 64 * float(np.finfo(float).eps)  # of the largest entry: changes up to it count as 0
 
 
 class Window(NamedTuple):
@@ -67,8 +68,8 @@ def windows(s: Array, beta: Sequence[Array] | Array, outer: Sequence[Array] | Ar
         if start >= end:
             break
         with np.errstate(invalid="ignore"):  # a run may end in infinities
-            farthest = [np.abs(beta[t] - beta[end]).max(axis=1) for t in range(start, end)]
-            moved = [np.abs(outer[t] - outer[end]) for t in range(start, end)]
+            farthest = [_change(beta[t], beta[end]).max(axis=1) for t in range(start, end)]
+            moved = [_change(outer[t], outer[end]) for t in range(start, end)]
         out.append(
             Window(
                 float(s[start]),
@@ -79,6 +80,12 @@ def windows(s: Array, beta: Sequence[Array] | Array, outer: Sequence[Array] | Ar
         )
         end = start
     return out[::-1]
+
+
+def _change(then: Array, end: Array) -> Array:
+    """|then - end| entry by entry, 0 where it is no more than rounding."""
+    change = np.abs(then - end)
+    return np.where(np.isfinite(change) & (change <= _ROUNDING * np.abs(end).max()), 0.0, change)
 
 
 def convergence(found: Sequence[Window], convex: Condition) -> Assumption:
