@@ -7,7 +7,7 @@ from verdict_checks import made_false, made_true
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.base.rng import normal
-from wgflow.model.activations import ACTIVATIONS
+from wgflow.model.activations import ACTIVATIONS, Activation
 from wgflow.model.blocks import Ridge
 from wgflow.model.losses import Squared
 from wgflow.theory import reference_laws
@@ -117,6 +117,21 @@ def test_fresh_points_refute_an_own_block_that_spans_few_functions(activation, v
     assert found.verdict == verdict
     assert ("rank 4 < 67, by a spectrum that ends at once" in found.sentence) == (verdict == "fail")
     assert ("not refuted at these points" in found.sentence) == (verdict == "unknown")
+
+
+@pytest.mark.parametrize(
+    "dead",
+    [
+        pytest.param(lambda z: np.clip(z, -20, 20), id="clip"),
+        pytest.param(lambda z: np.sign(z) * np.maximum(np.abs(z) - 20, 0), id="shrink"),
+    ],
+)
+def test_an_own_activation_that_bends_far_out_is_not_refuted(dead):
+    """Neither is a polynomial, so both are universal (Leshno); near 0 they span 4 and 0 functions."""
+    case = problem(3, activation=Activation("far", dead, lambda z: (np.abs(dead(z + 1e-3) - dead(z)) > 0) * 1.0))
+    found = universal_kernel(case, reference_laws.initial_law(case))
+    assert found.verdict == "unknown"
+    assert "with parameters up to 1000 times as large" in found.sentence
 
 
 def test_repeated_inputs_say_nothing_of_a_kernel():
@@ -346,6 +361,14 @@ def test_h_r_of_saturated_weights_converges(activation):
     assert found.verdict == "pass"
     assert found.number < 1e-2
     assert "growing" not in found.sentence
+
+
+def test_growth_refutes_no_activation_of_the_users():
+    """It may be bounded beyond the largest r; of the built-in ones it is known that they are not."""
+    own = Activation("mine", ACTIVATIONS["tanh"].value, ACTIVATIONS["tanh"].slope)
+    found = radial_limit(*line(own))
+    assert found.verdict == "unknown"
+    made_true(found.verdicts, "h_r_grows")
 
 
 def test_h_r_of_a_regularised_energy_grows_with_the_regulariser():

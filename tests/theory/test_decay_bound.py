@@ -69,6 +69,17 @@ def test_one_part_in_a_thousand_is_seen(line):
     made_true(above.verdicts, "decay_rate_above_bound")
 
 
+def test_frames_far_apart_decide_nothing_where_the_trapezoid_rule_errs():
+    """E = 1/(1 + s) has exactly m = 1/(1 + s), whose integral the rule overestimates; five times E is refuted."""
+    s = np.arange(0.0, 10.0, 2.0)
+    exact = decay_bound(NAME, s, 1 / (1 + s), 1 / (1 + s) ** 2, 1 / (1 + s))
+    assert (exact.energy[1:] > exact.predicted[1:]).all()
+    assert not exact.exceeded.any()
+    assert [verdict.holds for verdict in exact.verdicts] == [True, True, None]
+    far = decay_bound(NAME, s, np.append(1.0, 5 / (1 + s[1:])), 5 / (1 + s) ** 2, 1 / (1 + s))
+    made_false(far.verdicts, "energy_below_predicted_decay")
+
+
 @pytest.mark.parametrize("scheme", [{"name": "layers", "layers": 3}, {"name": "deposit", "layers": 4}])
 def test_flows_decay_at_least_as_fast_as_predicted(case, scheme):
     """With motion in depth (Deposit) and without (Layers); ten times the bound is a claim that fails."""

@@ -15,12 +15,13 @@ from wgflow.base import rng
 from wgflow.base.errors import InputError, describe
 from wgflow.base.scaling import norms
 from wgflow.base.types import Array
+from wgflow.base.user_objects import is_builtin
 from wgflow.base.validate import real
 from wgflow.base.verdict import Claim
 from wgflow.energy import Energy
 from wgflow.model.blocks import SaturatedMatrix
 from wgflow.model.particles import Particles
-from wgflow.theory.assumption import DING, Assumption
+from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.regularity_classes import regularity_class
 
@@ -53,9 +54,10 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     -------
     Assumption
         ``number`` is the largest difference of gradients between r = 10**4 and 10**3. ``fail`` if max |H_r| or
-        max |grad H_r| grows at least like r**(1/4) from 100 to 10**4. ``pass`` only in closed form, for a block with
-        saturated inner weights and an activation with a continuous slope, without a regulariser, which is part of
-        dE/drho and may grow. A vector theta_[1] is taken as (1, ..., 1)/sqrt(n); the theorem has a number.
+        max |grad H_r| grows at least like r**(1/4) from 100 to 10**4; ``unknown`` then for a block or an activation of
+        the user's, which may be bounded farther out. ``pass`` only in closed form, for a block with saturated inner
+        weights and an activation with a continuous slope, without a regulariser, which is part of dE/drho and may grow.
+        A vector theta_[1] is taken as (1, ..., 1)/sqrt(n); the theorem has a number.
     """
     result = partial(Assumption, "C^1 limit of H_r", source=f"{DING}, Theorem 6.2, limit of H_r")
     if not 0 <= real("t0", t0) <= 1:
@@ -96,7 +98,10 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     if plain and type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
         return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
     growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
-    return result("fail" if growth.holds else "unknown", change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
+    # An own function may be bounded beyond the largest r that was tried.
+    ours = problem.activation.builtin and is_builtin(problem.block)
+    verdict: Verdict = "fail" if growth.holds and ours else "unknown"
+    return result(verdict, change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
 
 
 def _growth(suprema: list[float]) -> float:

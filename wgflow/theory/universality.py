@@ -19,7 +19,7 @@ from wgflow.base.validate import whole
 from wgflow.base.verdict import Claim
 from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption, Condition, listed, verdict_of
+from wgflow.theory.assumption import DING, LU, Assumption, Condition, Finding, listed, verdict_of
 from wgflow.theory.density import density
 from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference_laws import Law, draws
@@ -28,6 +28,7 @@ _FRESH = 64  # points besides the data
 _AT_ONCE = 2**22  # numbers of features in memory
 _MATRIX_ROWS, _FITTED = 512, 1024  # rows of the matrix-valued kernel, and of the fit to the targets, at most
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
+_FAR = 1e3  # largest factor on parameters that are tried before a block of the user's is refuted
 
 ABOVE_ZERO = Claim(
     "loss_bounded_above_zero", "lower bound of E", ">", "rounding",
@@ -136,7 +137,8 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     -------
     Assumption
         ``number`` is the smallest eigenvalue of the scalar kernel over its largest. ``pass`` and ``fail`` in closed
-        form (:func:`wgflow.theory.density.density`); where there is none, ``fail`` if a spectrum ends.
+        form (:func:`wgflow.theory.density.density`); where there is none, ``fail`` if a spectrum ends, and still does
+        with parameters up to a thousand times as large.
     """
     source = f"{LU}, assumption of a universal kernel; {DING}, section 5"
     x, width = problem.start(), problem.shape[1]
@@ -157,9 +159,16 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
         sentence += f" {len(x) - len(distinct)} inputs repeat others."
     conditions: tuple[Condition, ...] = (density(problem),)
     if conditions[0].finding == "not checked" and (scalar.ends or matrix.ends):
-        ended = scalar if scalar.ends else matrix
+        ended, points_, kind, rows = (scalar, many, "scalar", 1) if scalar.ends else (matrix, few, "matrix", width)
+        # A function of the user's may be 0 or linear near 0 and span everything beyond.
+        far = law_seed(2 * rows * len(points_))
+        far = far * np.geomspace(1.0, _FAR, len(far))[:, None]
+        wider = spectrum(np.linalg.eigvalsh(_gram(problem, far, points_, kind)))
         reason = f"rank {ended.rank} < {ended.size}, by a spectrum that ends at once"
-        conditions += (Condition("spans more functions than there are points", "refuted", reason),)
+        finding: Finding = "refuted" if wider.ends and wider.rank <= ended.rank else "not checked"
+        if finding == "not checked":
+            reason += f", but rank {wider.rank} with parameters up to {_FAR:g} times as large"
+        conditions += (Condition("spans more functions than there are points", finding, reason),)
     elif conditions[0].finding == "refuted":
         pass
     elif scalar.rank == scalar.size and matrix.rank == matrix.size:
