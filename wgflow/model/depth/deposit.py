@@ -167,8 +167,8 @@ class Deposit(DepositionScheme):
     it the curvature of E in tau between 6 and -9 times the right one. A C^1 cubic on four is stiffer in tau: its second
     derivative, applied to values that alternate from layer to layer, is up to 14 L**2, against 6.7 L**2 here and
     4 L**2 for the B-spline. So steps may have to be shorter than with the B-spline: with Euler steps of 0.1 E rose in
-    some runs of ``landscape`` and ``escape``; with 0.05 in none of ``landscape``, but in 10 of the 24 of ``escape``, all of
-    them with births or birth-death.
+    some runs of ``landscape`` and ``escape``; with 0.05 in none of ``landscape``, but in 10 of the 24 of ``escape``,
+    all of them with births or birth-death.
     """
 
     layers: int
