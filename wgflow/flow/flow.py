@@ -223,8 +223,8 @@ class Flow(Copyable):
             if clock.done:
                 return
             begin = False
-            if stepper.farthest and (coming := clock.coming(stepper.farthest)):
-                for _ in range(stepper.leap(coming, h)):
+            if stepper.most_at_once and (coming := clock.coming(stepper.most_at_once)):
+                for _ in range(stepper.several(coming, h)):
                     clock.tick(h)
                     yield clock.step, clock.s
             try:

@@ -107,7 +107,7 @@ class HostStepper:
     """
 
     lookahead = 0  # events (steps or frames) for which the loop may go on before it yields a frame that was begun
-    farthest = 0  # steps of a leap at most; with 0 it is never called
+    most_at_once = 0  # steps that `several` takes at most; with 0 it is never called
 
     def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         self._dynamics, self._rho, self._switched = dynamics, rho, switched
@@ -159,7 +159,7 @@ class HostStepper:
             self._good = State(at, rho, whole[0], dissipation, self._switched, self._account(at, whole[0]))
         self._at, self._used = at, used
 
-    def leap(self, times: list[float], h: float) -> int:
+    def several(self, times: list[float], h: float) -> int:
         """Take steps of length h that end at these flow times without a frame; returns how many were taken."""
         return 0
 
@@ -334,7 +334,7 @@ def make_stepper(
     balance : EnergyBalance
         Balance of the steps so far, which is continued if the flow has one.
     """
-    from wgflow.flow import stepper_in_place, stepper_leap
+    from wgflow.flow import stepper_in_place, stepper_several
     from wgflow.flow.stepper_device import DeviceStepper, unsupported
 
     gpu: Any = dynamics.energy.kernel
@@ -346,6 +346,6 @@ def make_stepper(
     if stepper_in_place.suits(dynamics, rho):
         with contextlib.suppress(LookupError):
             return stepper_in_place.InPlaceStepper(dynamics, rho, switched, balance)
-    if stepper_leap.suits(dynamics):
-        return stepper_leap.LeapingStepper(dynamics, rho, switched, balance)
+    if stepper_several.suits(dynamics):
+        return stepper_several.SeveralStepper(dynamics, rho, switched, balance)
     return HostStepper(dynamics, rho, switched, balance)

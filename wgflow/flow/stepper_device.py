@@ -47,7 +47,7 @@ class DeviceStepper:
     """
 
     lookahead = 8  # steps that are started while a frame is copied and used
-    farthest = 0
+    most_at_once = 0
 
     def __init__(
         self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance, gpu: DeviceKernel
@@ -89,7 +89,7 @@ class DeviceStepper:
             self._evaluate(self._rows, keep=0)
         self._frames.visit(at, self._current)
 
-    def leap(self, times: list[float], h: float) -> int:
+    def several(self, times: list[float], h: float) -> int:
         """Take no steps: they are queued one by one."""
         return 0
 

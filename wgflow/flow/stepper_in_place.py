@@ -24,7 +24,7 @@ from wgflow.model.depth import Layers, Shallow
 from wgflow.model.particles import Particles
 
 if TYPE_CHECKING:
-    from wgflow.kernels.cpu.leap import Moves
+    from wgflow.kernels.cpu.several_steps import Moves
 
 
 def suits(dynamics: Dynamics, rho: Particles) -> bool:
@@ -58,7 +58,7 @@ class InPlaceStepper:
         if move is None:
             raise LookupError
         self._move: Moves = move
-        self.farthest = move.most if move.most > 1 else 0
+        self.most_at_once = move.most if move.most > 1 else 0
         self._rounding = ROUNDING[dynamics.energy.dtype]
         self._before: tuple[float, float] | None = None  # energy and dissipation at the start of the last step
         self._good: Frame | None = None
@@ -78,12 +78,12 @@ class InPlaceStepper:
             self._good = Frame(at.step, at.s, *state, energy, dissipation, self._switched, at.h, balance=self._balance)
             self._times = [at.s]
 
-    def leap(self, times: list[float], h: float) -> int:
+    def several(self, times: list[float], h: float) -> int:
         """Take the steps that end at these flow times; returns how many were taken."""
         before = self._theta.copy()
         states = self._moved(len(times))
         if not np.isfinite(states).all():  # single steps find where the flow diverges
-            self._theta[:], self.farthest = before, 0
+            self._theta[:], self.most_at_once = before, 0
             return 0
         for (energy, dissipation), s in zip(states, times, strict=True):
             self._account(energy, dissipation, s)

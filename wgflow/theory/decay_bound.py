@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from scipy.integrate import cumulative_trapezoid
 
 from wgflow.base.errors import InputError
@@ -83,12 +83,12 @@ class DecayBound(NamedTuple):
         return np.asarray(self.energy[0] * np.exp(-np.append(0.0, np.cumsum(lesser * np.diff(self.s)))))
 
     @property
-    def violated(self) -> Array:
+    def violated(self) -> NDArray[np.bool_]:
         """Frames at which dissipation/E < m, (F,)."""
         return _beyond(self.bound, self.measured)
 
     @property
-    def exceeded(self) -> Array:
+    def exceeded(self) -> NDArray[np.bool_]:
         """Frames at which E is above :attr:`least_decay`, (F,)."""
         return _beyond(self.energy, self.least_decay)
 
@@ -140,6 +140,6 @@ def decay_bound(formula: str, s: ArrayLike, energy: ArrayLike, dissipation: Arra
     return DecayBound(formula, s, energy, dissipation, values)
 
 
-def _beyond(small: Array, large: Array) -> Array:
+def _beyond(small: Array, large: Array) -> NDArray[np.bool_]:
     """Where the first is larger than the second, up to rounding; not where either is NaN."""
     return np.asarray((small > large) & ~np.isclose(small, large, rtol=_ROUNDING, atol=0.0))

@@ -14,7 +14,7 @@ from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
 from wgflow.kernels.cpu.grouped import GroupedPasses, Sizes
-from wgflow.kernels.cpu.leap import Leap, Motion, Moves, most_steps
+from wgflow.kernels.cpu.several_steps import Motion, Moves, SeveralSteps, most_steps
 from wgflow.kernels.cpu.threads import available_threads
 from wgflow.kernels.cpu.wide import WidePasses, in_order, moves_well, suits
 from wgflow.model.blocks import Ridge, Unfolding
@@ -132,7 +132,7 @@ class Cpu:
         mover = self._wide.mover(net, theta, self._samples, factor)
         return Moves(mover, self._steps_at_most(net) if mover.at_once else 1, self._mean_losses)
 
-    def leap(self, rho: Particles, net: Network, transpose: Transpose, motion: Motion) -> Leap | None:
+    def several_steps(self, rho: Particles, net: Network, transpose: Transpose, motion: Motion) -> SeveralSteps | None:
         """Steps of a flow, many in one call, with the bits of single ones; None where calls take little of the time.
 
         Parameters
@@ -148,7 +148,7 @@ class Cpu:
             return None
         most = self._steps_at_most(net)
         serial = self._grouped.serial(net, rho.theta.shape[1], self._samples) if most > 1 else None
-        return None if serial is None else Leap(rho, net, transpose, motion, *serial, most, self._mean_losses)
+        return None if serial is None else SeveralSteps(rho, net, transpose, motion, *serial, most, self._mean_losses)
 
     def _steps_at_most(self, net: Network) -> int:
         """Steps of one call at most."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 import wgflow
 from wgflow.base.errors import DivergenceError, InputError
-from wgflow.flow import stepper_in_place, stepper_leap
+from wgflow.flow import stepper_in_place, stepper_several
 from wgflow.flow.clock import StepClock
 from wgflow.model.activations import Activation
 
@@ -27,13 +27,13 @@ def network(seed, depth, count, samples, width, outputs, activation="tanh", dtyp
     return energy, wgflow.Particles.draw(problem, count, seed, tau="uniform")
 
 
-def frames(flow, rho, leaps, on_step=None):
+def frames(flow, rho, at_once, on_step=None):
     """Frames up to an error, the error's words, and the steps that were taken together."""
     together, found = [], []
     with pytest.MonkeyPatch.context() as patch:
-        for stepper in (stepper_leap.LeapingStepper, stepper_in_place.InPlaceStepper):
-            patch.setattr(stepper, "leap", counted(stepper.leap, together))
-        if not leaps:
+        for stepper in (stepper_several.SeveralStepper, stepper_in_place.InPlaceStepper):
+            patch.setattr(stepper, "several", counted(stepper.several, together))
+        if not at_once:
             patch.setattr(StepClock, "coming", lambda clock, most: [])
         try:
             found.extend(flow.run(rho, STEPS * flow.rule.first, STEPS // 2 * flow.rule.first, on_step))
@@ -42,9 +42,9 @@ def frames(flow, rho, leaps, on_step=None):
     return found, "", together
 
 
-def counted(leap, together):
+def counted(several, together):
     def counting(stepper, times, h):
-        taken = leap(stepper, times, h)
+        taken = several(stepper, times, h)
         together.append(taken)
         return taken
 
@@ -79,16 +79,16 @@ def test_frames_and_errors_are_those_of_single_steps(seed, depth, size, activati
     boundary = boundary if depth == "gaps" else "clip"
     flow = wgflow.Flow(energy, step=step, mobility=mobility, boundary=boundary)
     told = [[], []]
-    leaping, why, together = frames(flow, rho, True, lambda *at: told[0].append(at))
+    several, why, together = frames(flow, rho, True, lambda *at: told[0].append(at))
     single, reason, none = frames(flow, rho, False, lambda *at: told[1].append(at))
-    assert together, "this flow does not leap"
+    assert together, "this flow takes single steps"
     assert not any(none)
     assert (why, told[0]) == (reason, told[1])
-    assert len(leaping) == len(single)
-    assert all(map(same, leaping, single))
+    assert len(several) == len(single)
+    assert all(map(same, several, single))
 
 
-def test_a_leap_goes_up_to_the_last_step_before_a_frame():
+def test_several_steps_go_up_to_the_last_step_before_a_frame():
     energy, rho = network(0, "gaps", 16, 32, 1, 1)
     _, _, together = frames(wgflow.Flow(energy, step=0.01), rho, True)
     assert together == [STEPS // 2 - 1] * 2
@@ -117,11 +117,11 @@ def test_other_flows_take_single_steps(options, why):
     energy, rho = network(0, "gaps", 16, 32, 1, 1)
     flow = wgflow.Flow(energy, **({"step": 0.01} | options))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(stepper_leap.LeapingStepper, "leap", None)
+        patch.setattr(stepper_several.SeveralStepper, "several", None)
         assert len(list(flow.run(rho, 0.4, 0.2))) == 3, why
 
 
-def test_own_activation_whose_constant_changes_is_refused_after_a_leap():
+def test_own_activation_whose_constant_changes_is_refused_after_several_steps():
     energy, rho = network(0, "gaps", 16, 32, 1, 1)
     activation = Activation("bent", bent, bent_slope)
     problem = wgflow.Problem(energy.problem.x, energy.problem.y, activation=activation, readout=energy.problem.readout)

@@ -13,13 +13,13 @@ from wgflow.kernels.cpu.wide import Mover
 from wgflow.model.depth import Network, Transpose
 from wgflow.model.particles import Particles
 
-_MOST = 256  # steps of a leap at most
-_WORK = 2**22  # units times samples times D of a leap at most
+_MOST = 256  # steps of one call at most
+_WORK = 2**22  # units times samples times D of one call at most
 _OUTPUTS = 2**20
 
 
 def most_steps(entries: int, width: int, samples: int, outputs: int) -> int:
-    """Steps of a leap at most, so that it takes about 10 ms and 8 MB of outputs; 1 where it would not pay."""
+    """Steps of one call at most, so that it takes about 10 ms and 8 MB of outputs; 1 where it would not pay."""
     return max(1, min(_MOST, _WORK // (entries * samples * width), _OUTPUTS // (samples * outputs)))
 
 
@@ -76,7 +76,7 @@ class Motion(NamedTuple):
     mobility: tuple[Array, float] | None
 
 
-class Landing(NamedTuple):
+class StepsTaken(NamedTuple):
     """State after some steps, and what was met on the way.
 
     Attributes
@@ -99,7 +99,7 @@ class Landing(NamedTuple):
     switched: Index
 
 
-class Leap:
+class SeveralSteps:
     """Euler steps of one flow, many in one call.
 
     Parameters
@@ -151,7 +151,7 @@ class Leap:
             ),
         )  # fmt: skip
 
-    def __call__(self, rho: Particles, v_theta: Array, v_tau: Array, steps: int) -> Landing | None:
+    def __call__(self, rho: Particles, v_theta: Array, v_tau: Array, steps: int) -> StepsTaken | None:
         """Take steps from a measure and its velocity; None if a place would not be finite."""
         for array, value in zip(
             (self._theta, self._tau, self._v_theta, self._v_tau), (rho.theta, rho.tau, v_theta, v_tau), strict=True
@@ -169,4 +169,4 @@ class Leap:
             order.setflags(write=False)
         arrived = rho.moved(self._theta.copy(), tau, free=rho.free, fresh=True, order=order)
         energies = self._mean_losses(outputs.astype(np.float64, copy=False))
-        return Landing(arrived, self._v_theta.copy(), self._v_tau.copy(), energies, dissipations, switched)
+        return StepsTaken(arrived, self._v_theta.copy(), self._v_tau.copy(), energies, dissipations, switched)
