@@ -20,8 +20,7 @@ samples = 30
 count = 16
 tau = "uniform"
 [depth]
-name = "deposit"
-layers = 4
+name = "shallow"
 [flow]
 until = 24.0
 every = 2.0

@@ -181,8 +181,9 @@ class GroupedPasses:
     def _division(self, slots: int, rows: int, samples: int, gradient: bool, several: bool) -> Division:
         """Division for these numbers of slots, tape rows and samples, and groups of several layers or none."""
         sizes, keep = self._sizes, self._model.keep if gradient else 0
-        panels, matrix = (slots // _ROWS, sizes.padded + sizes.group, _ROWS), (slots, sizes.padded)
-        columns = sizes.columns - (0 if several else sizes.group)  # T is needed by such groups alone
+        triangle = sizes.group if several else 0  # columns that such groups alone need
+        panels, matrix = (slots // _ROWS, sizes.padded + triangle, _ROWS), (slots, sizes.padded)
+        columns = sizes.columns - sizes.group + triangle
         partial = slots * columns if gradient else 1
         plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
         return Division(
