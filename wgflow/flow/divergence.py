@@ -9,7 +9,7 @@ from wgflow.base.types import Frame
 
 
 class Moment(NamedTuple):
-    """Where a flow is: steps taken since the start, flow time, and step length to try next."""
+    """Position of a flow: steps taken since the start, flow time, and the step length to try next."""
 
     step: int
     s: float

@@ -52,7 +52,7 @@ class Gaussian(Options):
 
 @dataclass(frozen=True)
 class _Bounded(Options):
-    """Law whose columns of some groups, divided by their scales, lie in a ball.
+    """Initial law under which the parameters of some groups, divided by their scales, lie in a ball.
 
     Parameters
     ----------

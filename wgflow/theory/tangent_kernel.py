@@ -207,7 +207,7 @@ def conditional_kernels(
 
 
 class _Case(NamedTuple):
-    """States, transports and entries of a network at a measure."""
+    """Forward states, adjoint transport matrices and entries of the network of a measure."""
 
     problem: Problem
     net: Network

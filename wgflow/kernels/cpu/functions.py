@@ -29,7 +29,7 @@ def _regularised_relu(eta, bias, z, out_slope):  # apart from the others: divisi
 
 @njit(**LEAF)
 def _activate_alone(code, bias, z):
-    """Sigma(z + bias) in place of z, one row, of activations whose value determines the slope."""
+    """Activate one row in place, sigma(z + bias), for activations whose slope follows from the value."""
     whole_vectors()
     if code == 0:
         for m in range(z.size):
@@ -45,7 +45,7 @@ def _activate_alone(code, bias, z):
 
 @njit(**LEAF)
 def activate_with_slope(code, eta, bias, z, out_slope):
-    """Sigma(z + bias) in place of z, one row, and sigma', of activations whose slope is stored (``STORED_SLOPES``)."""
+    """Activate one row in place, sigma(z + bias), and write its slope, for activations in ``STORED_SLOPES``."""
     whole_vectors()
     if code == 3:
         for m in range(z.size):

@@ -100,7 +100,7 @@ class StepsTaken(NamedTuple):
 
 
 class SeveralSteps:
-    """Euler steps of one flow, many in one call.
+    """Several Euler steps of a flow in one call.
 
     Parameters
     ----------
@@ -152,7 +152,7 @@ class SeveralSteps:
         )  # fmt: skip
 
     def __call__(self, rho: Particles, v_theta: Array, v_tau: Array, steps: int) -> StepsTaken | None:
-        """Take steps from a measure and its velocity; None if a place would not be finite."""
+        """Take Euler steps from a measure with a given velocity; None if a parameter or a depth overflows."""
         for array, value in zip(
             (self._theta, self._tau, self._v_theta, self._v_tau), (rho.theta, rho.tau, v_theta, v_tau), strict=True
         ):

@@ -54,7 +54,7 @@ class Gaps(Depth):
         return Network(_one_each(len(rho)), order, gaps)
 
     def continued(self, rho: Particles, order: Index) -> Network:
-        """Layers in that order, whose gaps may be negative."""
+        """Layers of the particles in the given order; gaps may then be negative."""
         return self.network(rho, order)
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
