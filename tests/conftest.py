@@ -100,11 +100,20 @@ STEP = 1e-30  # imaginary part of a complex step; its square is nothing
 def shape(name, layers, u):
     """Weights of Deposit's layers at u = L tau - 1/2, complex: a quadratic spline made from the averages g_k of layers.
 
-    Its coefficients are g_k less a sixth of their second difference; averages of layers outside are those of the
-    quadratic with the averages of the three outer layers.
+    Clipped, its coefficients are the g_k, outside those of the outermost layers. Otherwise they are g_k less a sixth of
+    their second difference; averages of layers outside are those of the quadratic with the averages of the three outer
+    layers.
     """
+
+    def spline(k):
+        d = (u - k) * np.sign((u - k).real)
+        return 0.75 - d**2 if d.real < 0.5 else 0.5 * (1.5 - d) ** 2 if d.real < 1.5 else 0.0 * d
+
     if layers == 1:
         return {0: 1.0 + 0 * u}
+    if name == "clipped":
+        outer = [sum(map(spline, nodes)) for nodes in ([-2, -1, 0], [layers - 1, layers, layers + 1])]
+        return {0: outer[0], layers - 1: outer[1]} | {k: spline(k) for k in range(1, layers - 1)}
     if name == "hat" or layers == 2:
         k = min(max(int(np.floor(u.real)), 0), layers - 2)
         return {k: 1 - (u - k), k + 1: u - k}
@@ -120,10 +129,8 @@ def shape(name, layers, u):
     coefficients = extended[1:-1] - np.diff(extended, 2, axis=0) / 6  # of layers -1..L
     out = {}
     for k, row in enumerate(coefficients, start=-1):
-        d = (u - k) * np.sign((u - k).real)
-        spline = 0.75 - d**2 if d.real < 0.5 else 0.5 * (1.5 - d) ** 2 if d.real < 1.5 else 0.0
-        for node in np.flatnonzero(row * (spline != 0)):
-            out[node] = out.get(node, 0) + row[node] * spline
+        for node in np.flatnonzero(row * (spline(k) != 0)):
+            out[node] = out.get(node, 0) + row[node] * spline(k)
     return out
 
 
@@ -213,6 +220,7 @@ SCHEMES = [
     {"name": "gaps"},
     {"name": "layers", "layers": 3},
     {"name": "deposit", "layers": 4, "shape": "spline"},
+    {"name": "deposit", "layers": 4, "shape": "clipped"},
     {"name": "deposit", "layers": 4, "shape": "hat"},
     {"name": "shallow"},
 ]

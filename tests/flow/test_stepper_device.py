@@ -116,7 +116,7 @@ def test_order_of_more_particles_than_a_block_reads_together(current, count, rng
 @given(
     tau=st.lists(st.one_of(st.floats(0, 1), st.integers(0, 24).map(lambda k: k / 24)), min_size=1, max_size=40),
     layers=st.integers(1, 12),
-    shape=st.sampled_from(["spline", "hat"]),
+    shape=st.sampled_from(["spline", "clipped", "hat"]),
     way=st.sampled_from(WAYS),
 )
 def test_deposit_is_numpys_bit_for_bit(tau, layers, shape, way):
@@ -134,7 +134,7 @@ def check_deposit(device, tau, scheme):
 
 
 @pytest.mark.parametrize("way", WAYS, ids=str)
-@pytest.mark.parametrize("scheme", [Deposit(7), Deposit(300, "hat"), Deposit(1)], ids=str)
+@pytest.mark.parametrize("scheme", [Deposit(7), Deposit(7, "clipped"), Deposit(300, "hat"), Deposit(1)], ids=str)
 def test_deposit_of_many_runs_of_entries(way, scheme, rng):
     check_deposit(HostDevice(**way), rng.uniform(size=400), scheme)
 
@@ -182,6 +182,7 @@ SCHEMES = [
     {"name": "gaps"},
     {"name": "layers", "layers": 3},
     {"name": "deposit", "layers": 4},
+    {"name": "deposit", "layers": 4, "shape": "clipped"},
     {"name": "deposit", "layers": 4, "shape": "hat"},
     {"name": "shallow"},
 ]
@@ -457,7 +458,7 @@ def crossed(depth, steps, **options):
     return (found[1] - found[0]).tolist()
 
 
-@pytest.mark.parametrize("depth", [SCHEMES[0], SCHEMES[1], SCHEMES[4]], ids=lambda spec: spec["name"])
+@pytest.mark.parametrize("depth", [SCHEMES[0], SCHEMES[1], SCHEMES[-1]], ids=lambda spec: spec["name"])
 def test_between_frames_nothing_crosses(depth):
     assert crossed(depth, 60, integrator="heun") == [0, 0, 0, 0]
     assert crossed(depth, 140) == [0, 2, 0, 2 * device_status.LENGTH * 8]  # the status, every 64 steps

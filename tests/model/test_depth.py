@@ -34,6 +34,7 @@ def test_registry():
         {"name": "gaps"},
         {"name": "shallow"},
         {"name": "layers", "layers": 3},
+        {"name": "deposit", "layers": 4, "shape": "clipped"},
         {"name": "deposit", "layers": 4, "shape": "hat"},
     ):
         assert depth(spec).spec() == spec

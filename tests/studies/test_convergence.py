@@ -30,13 +30,14 @@ tau = "uniform"
 [depth]
 name = "deposit"
 layers = 4
+shape = "clipped"
 [flow]
 step = 0.25
 until = 2.0
 every = 0.5
 [grid]
 "particles.count" = [8, 16, 32, 64, 128]
-seed = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15]
+seed = [0, 1, 2, 3, 4, 5, 6, 7]
 "particles.part" = [0, 1]
 [reference]
 "particles.count" = 1024
@@ -98,7 +99,7 @@ def test_estimates_are_what_they_say(done):
     assert last["rms_outputs"].value[1] == pytest.approx(distance / correction, rel=1e-10)
     spread = np.std([energies[key] for key in mine], ddof=1)
     assert last["spread_energy"].value[1] == pytest.approx(spread, rel=1e-10)
-    gaps = [(energies[n, s, 0] + energies[n, s, 1]) / 2 - energies[2 * n, s, 0] for s in range(16)]
+    gaps = [(energies[n, s, 0] + energies[n, s, 1]) / 2 - energies[2 * n, s, 0] for s in range(8)]
     assert last["bias_energy"].value[1] == pytest.approx(np.mean(gaps), rel=1e-10)
     assert group.coupled
 

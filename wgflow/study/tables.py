@@ -184,7 +184,9 @@ class DepositTable(Table):
 
     name: Literal["deposit"]
     layers: int = Field(ge=1, description="L")
-    shape: Literal["spline", "hat"] = Field("spline", description="hat is a negative control")
+    shape: Literal["spline", "clipped", "hat"] = Field(
+        "spline", description="clipped stops at tau = 0 and 1, and allows longer steps; hat is a negative control"
+    )
 
 
 class IntervalsTable(Table):

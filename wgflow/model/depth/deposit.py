@@ -122,7 +122,10 @@ class Deposit(DepositionScheme):
     ----------
     layers : int
         L >= 1. Two layers are interpolated linearly; one leaves E independent of tau.
-    shape : {"spline", "hat"}, optional
+    shape : {"spline", "clipped", "hat"}, optional
+        ``clipped`` is the B-spline alone, on three layers, those outside counted as the outermost. Its weights are >= 0
+        and steps may be longer, but its slope is 0 at tau = 0 and 1, where particles stop, and falls to that within
+        half a layer.
         ``hat``, piecewise linear (cloud-in-cell), is a negative control: E has kinks at the layers, which are its
         minima, and the flow oscillates about them.
 
@@ -178,25 +181,28 @@ class Deposit(DepositionScheme):
 
     def _check_options(self) -> None:
         whole("layers", self.layers)
-        check_name("shape of deposit", self.shape, ("spline", "hat"))
+        check_name("shape of deposit", self.shape, ("spline", "clipped", "hat"))
 
     @property
     def reach(self) -> int:
         """Number of layers in a stencil."""
+        if self.shape == "clipped":
+            return 3
         return 2 if self.shape == "hat" or self.layers <= 2 else 5
 
     def sample(self, rho: Particles, t: Array) -> Stencil:
         """Layers, weights and slopes of the shape function at t."""
         u = self.layers * np.asarray(t) - 0.5
-        if self.reach == 2:
+        if self.shape == "clipped":
+            k, offsets = np.rint(u), [-1, 0, 1]
+            weights, slopes = _spline(u - k)
+        elif self.reach == 2:
             k = np.clip(np.floor(u), 0, max(self.layers - 2, 0))
             x, one = u - k, np.ones_like(u)
             offsets, weights, slopes = [0, 1], [1.0 - x, x], [-one, one]
         else:
             k, offsets = np.clip(np.rint(u), 0, self.layers - 1), [-2, -1, 0, 1, 2]
-            r = u - k
-            weights = _sharpened(0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2)
-            slopes = _sharpened(r - 0.5, -2.0 * r, r + 0.5)
+            weights, slopes = (_sharpened(*shares) for shares in _spline(u - k))
             for shares in (weights, slopes):
                 _fold(shares, k)
                 _fold(shares[::-1], self.layers - 1 - k)
@@ -206,6 +212,11 @@ class Deposit(DepositionScheme):
     def inverse_tau_mobility(self, rho: Particles) -> Array:
         """The masses: kappa = 1/mass, as for theta."""
         return rho.mass
+
+
+def _spline(r: Array) -> tuple[list[Array], list[Array]]:
+    """The quadratic B-spline at three layers, and its slope, at a distance r from the middle one."""
+    return [0.5 * (0.5 - r) ** 2, 0.75 - r**2, 0.5 * (0.5 + r) ** 2], [r - 0.5, -2.0 * r, r + 0.5]
 
 
 def _sharpened(a: Array, b: Array, c: Array) -> list[Array]:

@@ -82,21 +82,24 @@ DEVICE void deposit_shares(double a, double b, double c, Int low, Int high, doub
 }
 
 // Layers, weights S_k(tau) and slopes S_k'(tau) of the shape function, `reach` of them a particle: 5 with the spline, 2
-// with the hat and with two layers or one (wgflow.model.depth.Deposit).
+// with the hat and with two layers or one, 3 with the spline whose outer layers are clipped (wgflow.model.depth.Deposit).
 KERNEL deposit_stencil(Int count, Int layers, Int reach, const double* tau, Int* layer, double* share, double* slope) {
     EACH(i, count) {
         const double u = (double)layers * tau[i] - 0.5, nearest = reach == 2 ? floor(u) : rint(u);  // half to even
         const Int last = reach == 5 ? layers - 1 : layers > 2 ? layers - 2 : 0;
-        const Int k = nearest < 0.0 ? 0 : nearest > (double)last ? last : (Int)nearest;
+        const Int k = reach == 3 ? (Int)nearest : nearest < 0.0 ? 0 : nearest > (double)last ? last : (Int)nearest;
         const double r = u - (double)k;
         double shares[5] = {1.0 - r, r, 0.0, 0.0, 0.0}, slopes[5] = {-1.0, 1.0, 0.0, 0.0, 0.0};
+        if (reach != 2) {
+            shares[0] = 0.5 * ((0.5 - r) * (0.5 - r)), shares[1] = 0.75 - r * r, shares[2] = 0.5 * ((0.5 + r) * (0.5 + r));
+            slopes[0] = r - 0.5, slopes[1] = -2.0 * r, slopes[2] = r + 0.5;
+        }
         if (reach == 5) {
-            deposit_shares(0.5 * ((0.5 - r) * (0.5 - r)), 0.75 - r * r, 0.5 * ((0.5 + r) * (0.5 + r)), k, last - k,
-                           shares);
-            deposit_shares(r - 0.5, -2.0 * r, r + 0.5, k, last - k, slopes);
+            deposit_shares(shares[0], shares[1], shares[2], k, last - k, shares);
+            deposit_shares(slopes[0], slopes[1], slopes[2], k, last - k, slopes);
         }
         for (Int c = 0; c < reach; ++c) {
-            const Int at = k + c - (reach == 5 ? 2 : 0);
+            const Int at = k + c - reach / 2 + (reach == 2 ? 1 : 0);
             layer[i * reach + c] = at < 0 ? 0 : at < layers ? at : layers - 1;
             share[i * reach + c] = shares[c];
             slope[i * reach + c] = slopes[c] * (double)layers;
