@@ -1,37 +1,30 @@
-"""What a study will take, and ``--dry-run`` prints: time from a calibration of a second, memory and disk from sizes."""
+"""What a study will take: time from a calibration of a second, memory and disk from sizes."""
 
 from __future__ import annotations
 
 import contextlib
-import heapq
 import json
 import math
 import time
 from collections.abc import Callable, Collection, Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
-
-from rich.table import Table
+from typing import Any, NamedTuple
 
 from wgflow.base.errors import DivergenceError
-from wgflow.base.terminal import console, printable
 from wgflow.report.figure import Figure
-from wgflow.sims import run_member, trial
+from wgflow.sims import sweep_scaling, trial
 from wgflow.study.grid import RunPlan
 from wgflow.study.schema import Member
 from wgflow.systems.members import system_of
 from wgflow.systems.protocol import Setup
 from wgflow.trajectory.schema import INLINE
 
-if TYPE_CHECKING:
-    from wgflow.sims.preparation import StudyRun
-
-_SHOWN = 30  # members listed at most
-_START = 1.3  # seconds a process takes to start and import, kernels on disk
-_BASE = 180 * 2**20  # bytes a process has before its first member
+BASE = 180 * 2**20  # bytes a process has before its first member
 _RECORD = 5e-5  # seconds to record a frame, and
 _RECORD_BYTE = 1e-9  # for each byte of it
 _OPEN = 0.02  # seconds to make and finish a trajectory file
-_STRUCTURE = 40 * 2**10  # bytes of a file beside its numbers
+_STRUCTURE = 48 * 2**10  # bytes of a file beside its frames, and
+_OBSERVABLE = 2 * 2**10  # for each observable in it
+_ROW = 172  # bytes of a frame beside particles and observables: step, s, energy, dissipation, digest, ...
 _TIMED = 16  # kinds of members that are timed at most
 _BUDGET = 1.0  # seconds the calibration may take, the first call of each kernel aside
 
@@ -87,59 +80,12 @@ def member_seconds(planned: Sequence[RunPlan], sizes: Sequence[Size], threads: i
 def total(
     seconds: Sequence[float], sizes: Sequence[Size], jobs: int, figures: Collection[Figure]
 ) -> tuple[float, int, int]:
-    """Seconds from start to end, memory of all processes at their largest, and bytes of the run folder.
-
-    The longest members go first, each to the process that is free first.
-    """
-    free = [_START if jobs > 1 else 0.0] * jobs
-    for longest in sorted(seconds, reverse=True):
-        heapq.heapreplace(free, free[0] + longest)
+    """Seconds from start to end, memory of all processes at their largest, and bytes of the run folder."""
+    start = sweep_scaling.START if jobs > 1 else 0.0
     drawing = sum(figure.seconds for figure in figures) + _OPEN * len(sizes)
-    memory = _BASE * (jobs + (jobs > 1)) + sum(sorted((size.memory for size in sizes), reverse=True)[:jobs])
-    return max(free) + drawing, memory, sum(size.disk for size in sizes) + 2**20 * len(figures)
-
-
-def dry_run(run: StudyRun) -> None:
-    """Print the time, memory and disk that a run is expected to take."""
-    planned, sizes = run.planned, run.sizes
-    seconds = member_seconds(planned, sizes, run.threads, run.chosen.backend)
-    left = [1.0 if run.options.fresh else run_member.share_left(run.work, plan) for plan in planned]
-    ahead = [whole * share for whole, share in zip(seconds, left, strict=True)]
-    duration, memory, disk = total(ahead, sizes, run.jobs, run.draw.values())
-    table = Table("member", "N", "steps", "frames", "seconds", "MiB", box=None, pad_edge=False)
-    shown = list(zip(planned, sizes, seconds, strict=True))
-    if len(shown) > _SHOWN:  # the first, and the longest
-        shown = shown[: _SHOWN // 2] + sorted(shown[_SHOWN // 2 :], key=lambda row: -row[2])[: _SHOWN // 2]
-    for plan, size, whole in shown:
-        row = (size.particles, plan.steps, plan.frames, f"{whole:.2f}", f"{size.disk / 2**20:.2f}")
-        table.add_row(printable(plan.label) or "the only one", *map(str, row))
-    out = console()
-    out.print(table)
-    if len(shown) < len(planned):
-        out.print(f"... and {len(planned) - len(shown)} more")
-    side_by_side = f", {run.jobs} side by side" if run.jobs > 1 else ""
-    begun = sum(share < 1 for share in left)
-    of_them = f"{begun} of them there in whole or in part, " if begun else ""
-    out.print(
-        f"{_counted(len(planned), 'member')}{side_by_side}, {_counted(run.threads, 'thread')} each: {of_them}about "
-        f"{_duration_in_words(duration)}, {memory / 2**20:.0f} MiB of memory, "
-        f"{disk / 2**20:.1f} MiB on disk, into {printable(str(run.work.folder))}; nothing was written",
-        soft_wrap=True,
-    )
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
-
-
-def _duration_in_words(seconds: float) -> str:
-    """Duration in words: 42 s, 3 min 20 s, 2 h 5 min."""
-    whole = max(1, round(seconds))
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s"
-    return f"{whole // 3600} h {whole % 3600 // 60} min"
+    memory = BASE * (jobs + (jobs > 1)) + sum(sorted((size.memory for size in sizes), reverse=True)[:jobs])
+    disk = sum(size.disk for size in sizes) + 2**20 * len(figures)
+    return sweep_scaling.makespan(seconds, jobs, start) + drawing, memory, disk
 
 
 def _kind(planned: RunPlan) -> str:
@@ -215,9 +161,14 @@ def size(planned: RunPlan, setup: Setup, threads: int) -> Size:
     system, member, names = setup.system, planned.member, planned.member.observables
     problems = [setup.energy.problem, *([setup.heldout.problem] if setup.heldout else [])]
     samples = [sum(array.nbytes for array in problem.arrays().values()) for problem in problems]
-    beside = _STRUCTURE + int(sum(size for size in samples if size <= INLINE)) + system.bytes_beside(setup)
+    beside = (
+        _STRUCTURE
+        + _OBSERVABLE * len(names)
+        + int(sum(size for size in samples if size <= INLINE))
+        + system.bytes_beside(setup)
+    )
     numbers = 8 * len(setup.start) * (int(setup.energy.problem.shape[3]) + 2)
-    frame = sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
+    frame = _ROW + sum(8 * math.prod(shape) for shape in setup.shapes(names).values())
     frame += numbers if member.record == "particles" else 0
-    memory = system.memory(setup, threads) + 12 * numbers
+    memory = system.memory(setup, threads) + 12 * numbers + 2 * sum(samples)  # as given, and as states at depth 0
     return Size(system.work(setup, member), frame, planned.frames * frame + beside, memory, len(setup.start))

@@ -41,12 +41,12 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
 
         show(json.dumps(schema(), indent=2))
         return DONE
-    from wgflow.sims import forecast, preparation, run_study
+    from wgflow.sims import dry_run, preparation, run_study
 
     run = preparation.prepare(options)
     if options.dry_run:
         preparation.print_backend(run.chosen, options.quiet)
-        forecast.dry_run(run)
+        dry_run.dry_run(run)
         return DONE
     outcomes = run_study.run_study(run, running)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE

@@ -1,0 +1,99 @@
+"""Time of a sweep on any number of workers, and how many of them are worth having."""
+
+from __future__ import annotations
+
+import heapq
+from collections.abc import Sequence
+from typing import NamedTuple
+
+WORTH = 0.5  # efficiency from which on workers are worth having
+START = 1.3  # seconds a process takes to start and import, kernels on disk
+HAND_OUT = 0.01  # seconds that the client spends on a member: to hand it out, and to take its answer
+SHARED_DISK = 1e9  # bytes per second that all workers together write to a shared disk; assumed
+
+_LIMITS = {
+    "longest": "the longest member limits it",
+    "start": "the start of processes limits it",
+    "client": "handing out members limits it",
+    "disk": "writing to a shared disk limits it",
+}
+_ALL = "there are no more members"
+
+
+class SweepForecast(NamedTuple):
+    """Forecast of a sweep.
+
+    Attributes
+    ----------
+    workers : int
+        Worker processes.
+    seconds : float
+        From start to end.
+    efficiency : float
+        Sum of all members' seconds over workers * seconds, in [0, 1].
+    """
+
+    workers: int
+    seconds: float
+    efficiency: float
+
+
+def makespan(seconds: Sequence[float], workers: int, start: float = 0.0) -> float:
+    """Time until all members have ended, the longest first, each on the worker that is free first."""
+    free = [start] * workers
+    for longest in sorted(seconds, reverse=True):
+        heapq.heapreplace(free, free[0] + longest)
+    return max(free)
+
+
+def sweep(seconds: Sequence[float], disk: float, workers: int) -> SweepForecast:
+    """Forecast of a sweep on so many workers.
+
+    Parameters
+    ----------
+    seconds : sequence of float
+        Time of each member on one worker.
+    disk : float
+        Bytes that all members write.
+    workers : int
+        At least 1; one is this process, which need not be started.
+    """
+    whole = sum(seconds)
+    if workers == 1:
+        return SweepForecast(1, whole, 1.0)
+    bound = _bounds(seconds, disk)
+    duration = bound["start"] + max(makespan(seconds, workers), bound["client"], bound["disk"])
+    return SweepForecast(workers, duration, whole / (workers * duration))
+
+
+def worthwhile(seconds: Sequence[float], disk: float) -> tuple[SweepForecast, str]:
+    """Forecast on as many workers as have an efficiency of at least one half, and what limits a larger number.
+
+    Members take sum / workers + longest at most, so that up to sum / longest workers only their start, the client and
+    the disk cost efficiency; from 2 sum / longest on it is below one half. The number is found by bisection.
+
+    Parameters
+    ----------
+    seconds, disk : optional
+        As for :func:`sweep`; members that take no time, being there, need no worker.
+    """
+    left = [each for each in seconds if each > 0]
+    low, high = 1, len(left) + 1
+    while high - low > 1:
+        middle = (low + high) // 2
+        if sweep(left, disk, middle).efficiency >= WORTH:
+            low = middle
+        else:
+            high = middle
+    bound = _bounds(left, disk)
+    return sweep(left, disk, low), _ALL if low >= len(left) else _LIMITS[max(bound, key=bound.__getitem__)]
+
+
+def _bounds(seconds: Sequence[float], disk: float) -> dict[str, float]:
+    """Seconds that no number of workers shortens, by what takes them."""
+    return {
+        "longest": max(seconds, default=0.0),
+        "start": START,
+        "client": HAND_OUT * len(seconds),
+        "disk": disk / SHARED_DISK,
+    }
