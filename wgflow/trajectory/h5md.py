@@ -5,12 +5,13 @@ HDF5 never writes to the disk, so a full disk is an ordinary error; pages of fut
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple
 
 import h5py
 import numpy as np
@@ -22,6 +23,7 @@ from wgflow.trajectory import layout, schema
 from wgflow.trajectory.layout import Place
 
 _PAGE = 2**16
+_SMALL = 2**20  # bytes of constants up to which the structure of a file is kept for the next one
 
 
 def create(
@@ -47,14 +49,48 @@ def create(
         Documents and constant arrays, by path.
     """
     constants = {f"{schema.GROUP}/id": np.arange(particles), **arrays}
-    filled = schema.elements(observables)
+    small = sum(values.nbytes for values in constants.values()) <= _SMALL
+    make = _blank if small else _blank.__wrapped__
+    kinds = tuple((name, values.dtype.str, values.shape) for name, values in constants.items())
+    blank = make(frames, particles, width, tuple(observables.items()), kinds)
+    places = dict(blank.places)
+    with path.open("wb") as out:
+        blank.image.write_to(out)
+        for name, values in constants.items():
+            content = values.tobytes()
+            places[name] = places[name]._replace(sha256=hashlib.sha256(content).hexdigest())
+            if content:
+                out.seek(places[name].offset)
+                out.write(content)
+        layout.seal(out, places, blank.image.length, blank.start)
+
+
+class _Blank(NamedTuple):
+    """A file whose constants are zeros: its bytes, its places without digests, and the size of the block in front."""
+
+    image: Image
+    places: Mapping[str, Place]
+    start: int
+
+
+@functools.lru_cache(maxsize=16)  # the files of a study are alike but for their constants and the length of a document
+def _blank(
+    frames: int,
+    particles: int,
+    width: int,
+    observables: tuple[tuple[str, tuple[int, ...]], ...],
+    kinds: tuple[tuple[str, str, tuple[int, ...]], ...],
+) -> _Blank:
+    """File for constants of these paths, types and shapes; its structure does not depend on their values."""
+    constants = {path: np.zeros(shape, dtype) for path, dtype, shape in kinds}
+    filled = schema.elements(dict(observables))
     letters = {element.path: element.shape for element in (*filled, *schema.STATIC)}
-    lengths = schema.lengths(frames, particles, width, observables)
+    lengths = schema.lengths(frames, particles, width, dict(observables))
     shapes = {element.path: tuple(lengths[letter] for letter in element.shape) for element in filled}
     lengths |= {letter: n for path, a in constants.items() for letter, n in zip(letters[path], a.shape, strict=True)}
     longest = 1000 + sum(len(json.dumps(path)) + 160 for path in letters)
     start = max(layout.LEAST_BLOCK, 1 << longest.bit_length())
-    image, places = Image(), {}
+    image = Image()
     with h5py.File(image, "w", userblock_size=start) as file:
         preamble(file, width)
         datasets = {
@@ -64,12 +100,8 @@ def create(
         for group in (file[f"{schema.GROUP}/mass"], *file["observables"].values()):
             group["step"], group["time"] = datasets[schema.STEP], datasets[schema.TIME]
         _name_dimensions(file, datasets, letters, lengths)
-        for name, data in datasets.items():
-            digest = hashlib.sha256(constants[name].tobytes()).hexdigest() if name in constants else ""
-            places[name] = Place(data.dtype, data.shape, data.id.get_offset() or 0, digest)
-    with path.open("wb") as out:
-        image.write_to(out)
-        layout.seal(out, places, image.length, start)
+        places = {name: Place(data.dtype, data.shape, data.id.get_offset() or 0) for name, data in datasets.items()}
+    return _Blank(image, places, start)
 
 
 def places_in(path: str) -> str:
