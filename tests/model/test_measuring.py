@@ -144,6 +144,27 @@ def test_the_hypothesis_on_g(rng):
         assert (found.verdict, each[name]) == ("fail", "refuted")
 
 
+def test_a_gradient_that_may_vanish_up_to_rounding_is_not_decided(rng):
+    """inf |grad g| = max(|W1| - c, 0): where |W1| of three columns is c up to rounding, nothing is decided."""
+    readout = rng.normal(size=(1, 3))
+    size = float(np.linalg.norm(readout))
+    ulp = np.spacing(size)
+    unknown = "not checked"
+    for steps, finding in ((0, unknown), (4, unknown), (-4, unknown), (64, "refuted"), (-64, "proved")):
+        g = {"name": "hyperbolic", "strength": size + steps * ulp}
+        case = wgflow.Problem(rng.normal(size=(4, 3)), np.ones(4), readout=readout, measuring=g)
+        assert findings(case)[1]["inf |grad g| > 0"] == finding
+    for strength, finding in ((0.6, "refuted"), (np.nextafter(0.6, 0), "proved")):  # |W1| of one column is exact
+        g = {"name": "hyperbolic", "strength": strength}
+        case = wgflow.Problem(rng.normal(size=(4, 1)), np.ones(4), readout=[[0.6]], measuring=g)
+        assert findings(case)[1]["inf |grad g| > 0"] == finding
+
+
+def test_a_readout_whose_squares_underflow_is_not_zero(rng):
+    case = wgflow.Problem(rng.normal(size=(4, 3)), np.ones(4), readout=1e-200 * np.ones((1, 3)))
+    assert findings(case)[1]["inf |grad g| > 0"] == "proved"
+
+
 def test_a_zero_of_grad_g_is_a_zero_of_the_velocity():
     """Where inf |grad g| > 0 fails, a network may be stationary with E > 0: grad g = 0 at the only state."""
     z = 0.75  # strength z/sqrt(1 + z^2) = 0.6 = -W1

@@ -12,6 +12,7 @@ from wgflow.study import grid, schema
 from wgflow.systems.problem import problems
 from wgflow.systems.residual import law_of_start
 from wgflow.theory.admissibility import process_moments, radius
+from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.reference_laws import initial_law
 
 
@@ -95,6 +96,38 @@ def test_a_block_without_a_linear_group_is_held_to_all_of_theta():
     assert radius(case, *drawn(case, "gaussian")).verdict == "fail"
     assert radius(case, *drawn(case, {"name": "truncated", "bound": 3.0})).verdict == "pass"
     assert radius(case, *drawn(case, {"name": "truncated", "bound": 3.0, "groups": ["W"]})).verdict == "fail"
+
+
+LINEAR_TWICE = {"name": "ridge", "bias": False}  # with the linear activation linear in a and in w
+
+
+def test_theta_1_is_the_first_group_in_which_f_is_linear():
+    """|theta_1| is |a|: a law that bounds a alone is within R, whatever w is."""
+    case = problem(block=LINEAR_TWICE, activation="linear")
+    rho, law = drawn(case, {"name": "truncated", "bound": 2.0, "groups": ["a"]})
+    found = radius(case, rho, law)
+    assert found.verdict == "pass"
+    assert found.number == np.abs(rho.theta[:, 0]).max()
+    assert "over a, as" in found.sentence
+
+
+def test_theta_1_of_every_block(block, activation):
+    case = problem(2, block=block, activation=activation)
+    rho = wgflow.Particles(np.arange(1.0, 1 + 2 * case.shape[3]).reshape(2, -1), [0.2, 0.7])
+    first = next(iter(case.groups)) if leading_group(case) else None
+    assert leading_group(case) == first
+    columns = slice(None) if first is None else case.groups[first]
+    assert radius(case, rho).number == pytest.approx(np.linalg.norm(rho.theta[1, columns]))
+
+
+def test_a_sphere_in_single_precision_is_within_its_radius():
+    case = problem(block="gaussian_matrix", activation="squared_relu")
+    rho, law = drawn(case, {"name": "sphere", "bound": 1.1})
+    single = wgflow.Particles(rho.theta.astype(np.float32), rho.tau)
+    assert np.linalg.norm(single.theta, axis=1).max() > 1.1 * (1 + 1e-9)
+    assert radius(case, single, law).verdict == radius(case, rho, law).verdict == "pass"
+    assert radius(case, wgflow.Particles(1.00001 * rho.theta, rho.tau), law).verdict == "fail"
+    assert radius(case, single, law, bound=1.1).verdict == "fail"  # a bound of one's own is meant as it is
 
 
 # --- Definition E.1

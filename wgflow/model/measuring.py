@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base.registry import Options, build
+from wgflow.base.scaling import norms
 from wgflow.base.types import Array, Spec
 from wgflow.base.validate import real
 
@@ -54,7 +55,7 @@ class Linear(Options):
 
     def least_slope(self, readout: Array) -> float:
         """|W1|."""
-        return float(np.linalg.norm(readout))
+        return float(norms(readout.reshape(1, -1))[0])
 
 
 @dataclass(frozen=True)
@@ -90,7 +91,7 @@ class Hyperbolic(Options):
 
     def least_slope(self, readout: Array) -> float:
         """max(|W1| - strength, 0)."""
-        return max(float(np.linalg.norm(readout)) - self.strength, 0.0)
+        return max(float(norms(readout.reshape(1, -1))[0]) - self.strength, 0.0)
 
 
 MEASURING: dict[str, type[Any]] = {"linear": Linear, "hyperbolic": Hyperbolic}

@@ -29,12 +29,13 @@ from wgflow.model.initial_laws import standard_layers
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, LU, Assumption, Condition, Finding, listed, verdict_of
-from wgflow.theory.homogeneity import linear_groups
+from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.reference_laws import InitialLaw, Law
 
 _NODES = 4  # depths in each layer, by Gauss-Legendre: the integral is right to 1e-6 at L = 1, and better beyond
 _STEPS = 32  # of the grid of depths over which the supremum is taken, beside the nodes: right to 0.2%
 _ROUNDING = 1e-12
+_SINGLE = 2.0**-22  # relative, of particles of the law that were rounded to 32 bits
 
 
 class ProcessMoments(NamedTuple):
@@ -67,7 +68,8 @@ def radius(
     bound : float, optional
         R > 0 that the particles are held to; by default that of the law.
     seed : int, optional
-        Seed of the test by which theta_[1] is found: the groups in which f is linear, all of theta if there are none.
+        Seed of the test by which theta_[1] is found: the first group in which f is linear
+        (:func:`wgflow.theory.homogeneity.leading_group`), all of theta if there is none.
 
     Returns
     -------
@@ -76,23 +78,23 @@ def radius(
         support is bounded and the particles are within, ``fail`` if it is unbounded or a particle lies beyond R,
         ``unknown`` if the law is not known in closed form.
     """
-    theta, groups = rho.theta[rho.mass > 0], linear_groups(problem, seed)
+    theta, group = rho.theta[rho.mass > 0], leading_group(problem, seed)
     every = np.arange(problem.shape[3])
-    columns = np.concatenate([every[problem.groups[name]] for name in groups]) if groups else every
-    name = "|theta_[1]|" if groups else "|theta|"
+    columns = every if group is None else every[problem.groups[group]]
+    name = "|theta|" if group is None else "|theta_[1]|"
     largest = float(norms(theta[:, columns]).max(initial=0.0))
     bound = None if bound is None else real("bound", bound, above=0.0)
     conditions = [_support(f"{name} <= R on the support (Theorem 5.1)", law, columns, largest)]
-    if groups:
+    if group is not None:
         whole_size = float(norms(theta).max(initial=0.0))
         conditions.append(_support("|theta(t0)| < r (Definition 4.2)", law, every, whole_size, decides=False))
     limit = law.bound(columns) if bound is None and isinstance(law, InitialLaw) else bound
     if limit is not None and math.isfinite(limit):
-        inside = largest <= limit * (1 + _ROUNDING)
+        inside = largest <= limit * (1 + (_ROUNDING if bound is not None else _SINGLE))
         sign = "<=" if inside else ">"
         finding: Finding = "proved" if inside else "refuted"
         conditions.append(Condition(f"{name} <= R of the particles", finding, f"{largest:.4g} {sign} {limit:.4g}"))
-    where = f" over {', '.join(groups)}" if groups else ""
+    where = "" if group is None else f" over {group}"
     drawn = f"The {len(theta)} particles have max {name} = {largest:.4g}{where}, as any sample has one."
     sentence = f"{drawn} {listed(conditions)}"
     source = f"{LU}, nested sets Q_r; {DING}, Definition 4.2 and Theorem 5.1"

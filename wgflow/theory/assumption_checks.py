@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from wgflow.energy import Energy
+from wgflow.model.depth import Shallow
 from wgflow.model.particles import Particles
 from wgflow.theory.admissibility import radius
 from wgflow.theory.assumption import Assumption
+from wgflow.theory.attainability import attainable
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.depth_lipschitz import lipschitz
 from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.measuring_function import measuring_function
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import Law, initial_law
-from wgflow.theory.universality import attainable, universal_kernel
+from wgflow.theory.universality import universal_kernel
 
 
 def check_assumptions(
@@ -57,6 +59,6 @@ def check_assumptions(
         lipschitz(energy, rho, seed=seed),
         radius(problem, rho if start is None else start, start_law, seed=seed),
         critical_values(energy, rho, starts=starts, seed=seed),
-        attainable(problem, law, seed),
+        attainable(problem, law, seed, flow=not isinstance(energy.depth, Shallow)),
         measuring_function(problem, seed),
     ]

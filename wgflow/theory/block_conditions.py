@@ -2,7 +2,8 @@
 
 Theorem 6.2 writes f = theta_[1] fhat(x, theta_[2]) with a number theta_[1], and wants fhat bounded and Lipschitz with a
 Lipschitz differential on B_r x R^(k-1) for every r (assumption 6.2.2). Theorem 6.1 wants f(x, c theta) = c**2 f(x,
-theta). Assumption 4.1 adds |f| <= C (|theta|**2 + 1)(|x| + 1) and two derivatives.
+theta). Assumption 4.1 adds |f| <= C (|theta|**2 + 1)(|x| + 1), |d_theta f| <= C (|theta| + 1) for |x| <= r, and two
+derivatives. Of a block or activation of the user's nothing is proved, and refuted by an equation that fails alone.
 
 Two parts of the print are listed without deciding. Theorem 6.1 prints c in R; the paper's own examples have c > 0. And
 no block satisfies C^2, 2-homogeneity and the universal kernel: second derivatives of a 2-homogeneous f are constant on
@@ -22,12 +23,14 @@ from wgflow.base.scaling import norms
 from wgflow.base.types import Array
 from wgflow.model.blocks import BLOCKS, GaussianMatrix, Ridge, SaturatedMatrix, ScaledMatrix, TwoLayer
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import Condition
+from wgflow.theory.assumption import Condition, Finding
+from wgflow.theory.derivative_growth import derivative_growth
 from wgflow.theory.regularity_classes import jump, regularity_class
 
 _GROWS = 0.25  # power of the radius from which a supremum counts as growing, over two decades
 _NEAR, _FAR = 1e2, 1e4  # radii at which suprema are compared
 _PAIRS, _HALVINGS, _SAMPLES = 24, 24, 64
+CONTRADICTS = 1e-3  # relative defect from which an equation is refuted, whatever the precision of a block of the user's
 
 
 def partially_homogeneous_conditions(
@@ -37,17 +40,17 @@ def partially_homogeneous_conditions(
     block, known = problem.block, regularity_class(problem.activation)
     columns = problem.groups[group]
     size = columns.stop - columns.start
-    number = Condition(
-        "theta_[1] is a number", "proved" if size == 1 else "refuted", f"the dimension of {group} is {size}"
-    )
-    saturated = type(block) is SaturatedMatrix and known is not None
+    saturated, own = type(block) is SaturatedMatrix and known is not None, _own(problem)
+    one_dimensional: Finding = "proved" if size == 1 else "not checked" if own else "refuted"  # an own f may use one
+    number = Condition("theta_[1] is a number", one_dimensional, f"the dimension of {group} is {size}")
     within = f"|(S(W), S(b))| < {block.bound:g}" if isinstance(block, SaturatedMatrix) else ""
     value, slope, change = _suprema(problem, columns, seed)
     if saturated:
         bounded = Condition("fhat bounded", "proved", within)
         lipschitz = Condition("fhat Lipschitz", "proved", within)
     else:
-        bounded, lipschitz = _growth("fhat bounded", "|fhat|", value), _growth("fhat Lipschitz", "|d_x fhat|", slope)
+        bounded = _growth("fhat bounded", "|fhat|", value, own)
+        lipschitz = _growth("fhat Lipschitz", "|d_x fhat|", slope, own)
         if type(block) in (Ridge, ScaledMatrix) and known is not None and known.bounded:
             bounded = Condition("fhat bounded", "proved", f"{known.low:g} <= sigma <= {known.high:g}")
     if saturated and known is not None and known.smoothness > 0:
@@ -55,8 +58,9 @@ def partially_homogeneous_conditions(
     else:
         differential = _lipschitz_slope("differential of fhat Lipschitz", problem)
         if differential.finding != "refuted":
-            differential = _growth("differential of fhat Lipschitz", "|change of d_x fhat|/|change of x|", change)
-    return homogeneity, number, bounded, lipschitz, differential, _twice_differentiable(problem, decides=True)
+            differential = _growth(differential.name, "|change of d_x fhat|/|change of x|", change, own)
+    smooth = _twice_differentiable(problem, decides=True)
+    return homogeneity, number, bounded, lipschitz, differential, derivative_growth(problem, seed), smooth
 
 
 def homogeneous_conditions(
@@ -72,20 +76,26 @@ def homogeneous_conditions(
     if linear:
         condition = Condition(growth, "proved", "|f| <= C (|theta|**2 + 1)(|x| + 1) from its formula")
     else:
-        condition = _growth(growth, "|f|/(|x| + 1)", _growth_in_x(problem, seed), "|x|")
+        condition = _growth(growth, "|f|/(|x| + 1)", _growth_in_x(problem, seed), _own(problem), "|x|")
     smooth = _lipschitz_slope("d_theta f Lipschitz", problem)
     signs = Condition(
         "f(x, c theta) = c**2 f(x, theta) for c < 0 too, as printed",
-        "refuted" if even > 1e-10 else homogeneity.finding,
+        "refuted" if even > CONTRADICTS else homogeneity.finding,
         f"defect {even:.2g} at c = -1",
         decides=False,
     )
-    return homogeneity, condition, smooth, signs, _twice_differentiable(problem, decides=False)
+    twice = _twice_differentiable(problem, decides=False)
+    return homogeneity, condition, smooth, derivative_growth(problem, seed), signs, twice
+
+
+def _own(problem: Problem) -> bool:
+    """Whether the block or the activation is the user's."""
+    return regularity_class(problem.activation) is None or type(problem.block) not in BLOCKS.values()
 
 
 def _twice_differentiable(problem: Problem, decides: bool) -> Condition:
     name, known = "f in C^2", regularity_class(problem.activation)
-    if known is None or type(problem.block) not in BLOCKS.values():
+    if known is None or _own(problem):
         return Condition(name, "not checked", "an activation or block of your own", decides)
     if known.smoothness > 1:
         return Condition(name, "proved", f"{problem.activation.name} is", decides)
@@ -95,7 +105,7 @@ def _twice_differentiable(problem: Problem, decides: bool) -> Condition:
 def _lipschitz_slope(name: str, problem: Problem) -> Condition:
     """Whether the slope of the activation jumps; if not, a 2-homogeneous built-in block has a Lipschitz derivative."""
     known = regularity_class(problem.activation)
-    if known is None or type(problem.block) not in BLOCKS.values():
+    if known is None or _own(problem):
         return Condition(name, "not checked", "an activation or block of your own")
     if known.smoothness == 0:
         return Condition(name, "refuted", _jump(problem))
@@ -110,11 +120,16 @@ def _jump(problem: Problem) -> str:
     return f"sigma{chr(39) * order} jumps by {size:.3g} > 0 at z = {known.kink:g}"
 
 
-def _growth(name: str, what: str, found: tuple[float, float], radius: str = "|theta_[2]|") -> Condition:
-    """Refute a bound by a supremum that grows at least like a fourth root of the radius from 100 to 10**4."""
+def _growth(name: str, what: str, found: tuple[float, float], own: bool, radius: str = "|theta_[2]|") -> Condition:
+    """Refute a bound by a supremum that grows at least like a fourth root of the radius from 100 to 10**4.
+
+    A function of the user's may be bounded beyond any radius that is tried: of it the numbers are said, and no more.
+    """
     near, far = found
     said = f"{what} is {near:.3g} at {radius} = {_NEAR:g} and {far:.3g} at {_FAR:g}"
     grows = far > near * (_FAR / _NEAR) ** _GROWS and far > 1e-12
+    if grows and own:
+        return Condition(name, "not checked", f"{said}, growing there; of your own, and not known farther out")
     return Condition(
         name, "refuted" if grows else "not checked", f"{said}, {'growing' if grows else 'no growth found'}"
     )

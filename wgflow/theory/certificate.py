@@ -162,7 +162,7 @@ def certificate(
     convex = (
         isinstance(scheme, Shallow)
         and energy.problem.linear
-        and isinstance(energy.problem.loss, Squared | CrossEntropy)
+        and type(energy.problem.loss) in (Squared, CrossEntropy)  # a subclass may be anything
     )
     return Certificate(
         value=value,

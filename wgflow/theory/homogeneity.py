@@ -16,7 +16,7 @@ from wgflow.base import rng
 from wgflow.model.blocks import BLOCKS
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdict, listed, verdict_of
-from wgflow.theory.block_conditions import homogeneous_conditions, partially_homogeneous_conditions
+from wgflow.theory.block_conditions import CONTRADICTS, homogeneous_conditions, partially_homogeneous_conditions
 
 _FACTORS = (0.5, 2.0, 3.0)
 _DEGREES = (1, 2, 3)  # tried where none is declared
@@ -40,6 +40,16 @@ def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
     )
 
 
+def leading_group(problem: Problem, seed: int = 0) -> str | None:
+    """The group that is theta_[1] of f = theta_[1] fhat(x, theta_[2]): the first of a single number, else the first.
+
+    A bias-free linear ridge unit is linear in a and in w, and theta_[1] is one of them. None if there is no such group.
+    """
+    groups = linear_groups(problem, seed)
+    numbers = [name for name in groups if problem.groups[name].stop - problem.groups[name].start == 1]
+    return next(iter([*numbers, *groups]), None)
+
+
 def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     """Check what Theorems 6.1 and 6.2 ask of the block, homogeneity, growth and smoothness, condition by condition.
 
@@ -47,33 +57,47 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     -------
     Assumption
         ``number`` is the relative defect of the degree, or of the group in which f is linear. ``pass`` if all deciding
-        conditions of one theorem are proved, ``fail`` if each theorem has one that is refuted, else ``unknown``.
+        conditions of one theorem are proved, ``fail`` if each theorem has one that is refuted, else ``unknown``. Of a
+        block or activation of the user's nothing is proved by numbers, and no bound is refuted by them: it fails only
+        by an equation that it declares and breaks.
     """
     result = partial(Assumption, "homogeneity", source=f"{DING}, Theorems 6.1 and 6.2")
     block = problem.block
     name = f"{block.name} with {problem.activation.name}"
     declared = block.degree(problem.activation)
     builtin = type(block) in BLOCKS.values() and problem.activation.builtin
-    groups = linear_groups(problem, seed)
+    group = leading_group(problem, seed)
     candidates = _DEGREES if declared is None else (declared,)
     defects = {degree: defect(problem, degree, seed) for degree in candidates}
-    degree = min(defects, key=defects.__getitem__)
+    degree = min(defects, key=lambda each: (defects[each] > _TOLERANCE, each != 2, defects[each]))
     observed = defects[degree] <= _TOLERANCE
     if declared is not None and not observed:
-        return result("fail", defects[degree], f"{name} says it is {declared}-homogeneous and is not.")
+        verdict: Verdict = "fail" if defects[degree] > CONTRADICTS else "unknown"
+        said = "is not" if verdict == "fail" else "is not up to rounding"
+        return result(
+            verdict,
+            defects[degree],
+            f"{name} says it is {declared}-homogeneous and {said}: {_beyond(defects[degree])}.",
+        )
     proved: Finding = "proved" if builtin else "not checked"
     theorems: dict[str, tuple[float, tuple[Condition, ...]]] = {}
     if observed and degree == 2:
         even = _defect(problem, slice(None), (-1.0,), 2, seed)
         one = Condition("f(x, c theta) = c**2 f(x, theta) for c > 0", proved, _within(defects[2]))
         theorems["6.1"] = defects[2], homogeneous_conditions(problem, one, even, seed)
-    if groups:
-        linear = _defect(problem, problem.groups[groups[0]], (-1.0, *_FACTORS), 1, seed)
-        one = Condition(f"f linear in {groups[0]}", proved, _within(linear))
-        theorems["6.2"] = linear, partially_homogeneous_conditions(problem, groups[0], one, seed)
+    if group is not None:
+        linear = _defect(problem, problem.groups[group], (-1.0, *_FACTORS), 1, seed)
+        one = Condition(f"f linear in {group}", proved, _within(linear))
+        theorems["6.2"] = linear, partially_homogeneous_conditions(problem, group, one, seed)
     overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
     if not theorems:
-        return result("fail", defects[degree], f"{name} is {overall} and linear in no parameter group.")
+        # Of a block of the user's another split of theta may be linear, or a defect may be its own rounding.
+        said = "" if builtin else "; of your own, other splits of theta were not tried"
+        return result(
+            "fail" if builtin else "unknown",
+            defects[degree],
+            f"{name} is {overall} and linear in no parameter group{said} ({_beyond(defects[degree])}).",
+        )
     order: tuple[Verdict, ...] = ("pass", "unknown", "fail")
     verdict = min((verdict_of(conditions) for _, conditions in theorems.values()), key=order.index)
     parts = [f"Theorem {theorem}: {listed(conditions)}" for theorem, (_, conditions) in theorems.items()]
@@ -82,6 +106,10 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     )
     number = next(iter(theorems.values()))[0]
     return result(verdict, number, f"{name} is {overall}. {' '.join(parts)}", conditions=conditions)
+
+
+def _beyond(defect: float) -> str:
+    return f"defect {defect:.2g} > {_TOLERANCE:g}" if defect > _TOLERANCE else _within(defect)
 
 
 def _within(defect: float) -> str:

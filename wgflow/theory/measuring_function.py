@@ -13,9 +13,10 @@ from wgflow.base.scaling import norms
 from wgflow.model.losses import LOSSES
 from wgflow.model.measuring import Hyperbolic, Linear
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, Assumption, Condition, listed, verdict_of
+from wgflow.theory.assumption import DING, Assumption, Condition, Finding, listed, verdict_of
 
 _STATES, _RADII = 64, (1.0, 1e2, 1e4)
+_ULPS = 8  # of |W1|, within which rounding may have made it larger or smaller than the strength
 
 
 def measuring_function(problem: Problem, seed: int = 0) -> Assumption:
@@ -49,10 +50,16 @@ def measuring_function(problem: Problem, seed: int = 0) -> Assumption:
     if outputs == 1 and type(g) is Linear:
         number = g.least_slope(problem.readout)
         conditions.append(Condition(name, "proved" if number > 0 else "refuted", f"|grad g| = |W1| = {number:.3g}"))
-    elif outputs == 1:
+    elif outputs == 1 and type(g) is Hyperbolic:
         number, found = g.least_slope(problem.readout), _slopes(problem, seed)
         reason = f"inf |grad g| = {number:.3g}; {found.min():.3g} to {found.max():.3g} at {len(found)} states"
-        conditions.append(Condition(name, "proved" if number > 0 else "refuted", reason))
+        size = float(norms(problem.readout)[0])
+        finding: Finding = "proved" if size > g.strength else "refuted"
+        if (
+            problem.shape[1] > 1 and abs(size - g.strength) <= _ULPS * np.finfo(float).eps * size
+        ):  # not |W1| of a number
+            finding, reason = "not checked", f"|W1| = {size:.17g} is the strength {g.strength:.17g} up to rounding"
+        conditions.append(Condition(name, finding, reason))
     else:
         conditions.append(Condition(name, "not checked", f"of {outputs} outputs"))
     verdict = verdict_of(conditions)

@@ -22,7 +22,7 @@ from wgflow.energy import Energy
 from wgflow.model.blocks import SaturatedMatrix
 from wgflow.model.particles import Particles
 from wgflow.theory.assumption import DING, Assumption, Verdict
-from wgflow.theory.homogeneity import linear_groups
+from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.regularity_classes import regularity_class
 
 _RADII = (1e1, 1e2, 1e3, 1e4)
@@ -54,20 +54,21 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     -------
     Assumption
         ``number`` is the largest difference of gradients between r = 10**4 and 10**3. ``fail`` if max |H_r| or
-        max |grad H_r| grows at least like r**(1/4) from 100 to 10**4; ``unknown`` then for a block or an activation of
-        the user's, which may be bounded farther out. ``pass`` only in closed form, for a block with saturated inner
-        weights and an activation with a continuous slope, without a regulariser, which is part of dE/drho and may grow.
+        max |grad H_r| grows at least like r**(1/4) from 100 to 10**4; ``unknown`` then for a block, an activation or a
+        regulariser of the user's, which may be bounded farther out. ``pass`` only in closed form, for a block with
+        saturated inner weights and an activation with a continuous slope, without a regulariser, which is part of
+        dE/drho and may grow.
         A vector theta_[1] is taken as (1, ..., 1)/sqrt(n); the theorem has a number.
     """
     result = partial(Assumption, "C^1 limit of H_r", source=f"{DING}, Theorem 6.2, limit of H_r")
     if not 0 <= real("t0", t0) <= 1:
         raise InputError(f"t0: expected a depth in [0, 1], got {describe(t0)}")
     problem = energy.problem
-    groups = linear_groups(problem, seed)
+    group = leading_group(problem, seed)
     inner = np.ones(problem.shape[3], bool)
-    if groups:
-        inner[problem.groups[groups[0]]] = False
-    if not groups or not inner.any():
+    if group is not None:
+        inner[problem.groups[group]] = False
+    if group is None or not inner.any():
         return result("unknown", 0.0, "f = theta_[1] fhat(x, theta_[2]) does not hold: Theorem 6.2 does not apply.")
 
     def at(directions: Array, r: float) -> tuple[Array, Array]:
@@ -99,7 +100,7 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
         return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
     growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
     # An own function may be bounded beyond the largest r that was tried.
-    ours = problem.activation.builtin and is_builtin(problem.block)
+    ours = problem.activation.builtin and is_builtin(problem.block) and (plain or is_builtin(energy.regulariser))
     verdict: Verdict = "fail" if growth.holds and ours else "unknown"
     return result(verdict, change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
 

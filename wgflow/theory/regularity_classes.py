@@ -38,6 +38,22 @@ class RegularityClass(NamedTuple):
         return math.isfinite(self.low) and math.isfinite(self.high)
 
 
+class Suprema(NamedTuple):
+    """Suprema of |h|, |h'| and the Lipschitz constant of h', infinite where there is none."""
+
+    value: float
+    slope: float
+    bend: float
+
+
+_SUPREMA = {
+    "linear": Suprema(math.inf, 1.0, 0.0),
+    "tanh": Suprema(1.0, 1.0, 4 / (3 * math.sqrt(3))),
+    "relu": Suprema(math.inf, 1.0, math.inf),
+    "squared_relu": Suprema(math.inf, math.inf, 2.0),
+    "gelu": Suprema(math.inf, 0.5 * (1 + math.erf(1)) + math.exp(-1) / math.sqrt(math.pi), math.sqrt(2 / math.pi)),
+    "sin": Suprema(1.0, 1.0, 1.0),
+}
 _INFINITE = math.inf
 _CLASSES = {
     "linear": RegularityClass(-_INFINITE, _INFINITE, analytic=True, polynomial=True),
@@ -58,7 +74,17 @@ def regularity_class(activation: Activation) -> RegularityClass | None:
     return _CLASSES.get(activation.name)
 
 
-def jump(activation: Activation, kink: float, order: int, h: float = 1e-6) -> float:
-    """Jump of the derivative of order 1 or 2 at a kink, from slopes at distance h to both sides."""
+def suprema(activation: Activation) -> Suprema | None:
+    """Suprema of a built-in activation in closed form; None for one of the user's."""
+    if regularity_class(activation) is None:
+        return None
+    if activation.name == "regularised_relu" and activation.parameter is not None:
+        return Suprema(math.inf, 1.0, 1 / (2 * activation.parameter))
+    return _SUPREMA[activation.name]
+
+
+def jump(activation: Activation, kink: float, order: int) -> float:
+    """Jump of the derivative of order 1 or 2 at a kink, from slopes at 10**-6 of its size to both sides."""
+    h = 1e-6 * (abs(kink) or 1.0)
     below, at, above = activation.slope(np.array([kink - h, kink, kink + h]))
     return float(above - below if order == 1 else (above - 2 * at + below) / h)

@@ -3,20 +3,26 @@
 Global convergence asks of the start, at one depth t0 alone, that every path between two sets meets its support: the
 spheres r_a S^(k-1) and r_b S^(k-1) for 2-homogeneous blocks (Ding, Chen, Li and Wright, arXiv:2110.02926, Theorem 6.1),
 {-r0} x R^(k-1) and {r0} x R^(k-1) for f = theta_[1] fhat(x, theta_[2]) with a number theta_[1] (Theorem 6.2). The flow
-keeps it (Lemma H.2). No finite set separates anything in more than one dimension, so what is measured is the straight
-paths: rays from the origin, segments along theta_[1] from -r0 to r0. All of them meet the support exactly if its
-*shadow* is everything, which separation needs: theta/|theta|, or theta_[2] of the points with |theta_[1]| <= r0. A
-support that meets each straight path once, continuously, has both. Shadows of N particles are compared with those of N
-independent draws. The measures are derived here.
+keeps it (Lemma H.2). It is a property of the support of a law, and proved or refuted in closed form for the initial
+laws (:func:`separation_of_law`).
 
-The theorem asks for some r0, and a verdict is for one r0. The half-space theta_[1] >= 2 separates for r0 > 2 and not
-for r0 < 2; the cone theta_[1] >= |theta_[2]| for no r0.
+No finite set separates anything in more than one dimension, so that N particles never have the property. What is
+measured of them is the straight paths: rays from the origin, segments along theta_[1] from -r0 to r0. All of them meet
+the support exactly if its *shadow* is everything: theta/|theta|, or theta_[2] of the points with |theta_[1]| <= r0.
+Separation needs a full shadow and is more: theta_[1] = 0.3 sign(theta_[2]) has one, and a path passes between its two
+halves. Shadows of N particles are compared with those of N independent draws of a law. They never prove separation;
+they refute that the particles are draws of that law where they leave a half-space empty that its draws do not. The
+measures are derived here.
+
+The theorem asks for some r0, and shadows are those for one r0. The half-space theta_[1] >= 2 separates for r0 > 2 and
+not for r0 < 2; the cone theta_[1] >= |theta_[2]| for no r0, with a full shadow at r0 = infinity.
 """
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 import numpy as np
 from scipy.optimize import nnls
@@ -31,7 +37,7 @@ from wgflow.model.initial_laws import Sphere
 from wgflow.model.particles import Particles
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdict, listed, verdict_of
-from wgflow.theory.homogeneity import linear_groups
+from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.reference_laws import IidComparison, InitialLaw, Law, compare_with_iid, draws, initial_law
 from wgflow.theory.support import CoverageReference, directions
 
@@ -59,6 +65,11 @@ class Separation:
         (|theta_[1]| if it is a vector), r0 being at least its size.
     surrounds : bool
         Whether the shadows lie in no closed half-space: no v != 0 has v . x <= 0 for all of them. Separation needs it.
+    lacking : bool
+        Whether the shadows leave a half-space empty that no iid ensemble leaves empty, or span fewer dimensions than
+        every iid ensemble: of iid draws the case with probability 1/(ensembles + 1) at most.
+    lacking_for_all : bool
+        The same of the shadows of all particles, whatever their |theta_[1]|, and so for every r0.
     r0 : float
         Bound of |theta_[1]| of the particles that cast a shadow; infinite for the first kind.
     inside : int
@@ -72,15 +83,15 @@ class Separation:
     low: float
     high: float
     surrounds: bool
+    lacking: bool
+    lacking_for_all: bool
     r0: float
     inside: int
 
     @property
     def verdict(self) -> Verdict:
-        """Fail if a half-space is empty, pass if no iid ensemble has a larger hole, else unknown."""
-        if not self.surrounds:
-            return "fail"
-        return "pass" if self.hole.value <= self.largest_iid else "unknown"
+        """Fail if the shadows lack what those of the law have, for this r0; else unknown, never pass."""
+        return "fail" if self.lacking else "unknown"
 
 
 class SeparationEstimator:
@@ -132,6 +143,7 @@ class SeparationEstimator:
             self.r0 = float(np.median(np.abs(self._size(fresh_draws)))) if r0 is None else real("r0", r0, above=0.0)
         points = self._raw(fresh_draws)
         iid = [self._raw(self._within(theta, self.r0)) for theta in ensembles_of_law]
+        self._extent, self._extent_for_all = _extent(iid), _extent([self._raw(theta) for theta in ensembles_of_law])
         iid = [shadow for shadow in iid if len(shadow)]
         if not len(points) or len(iid) < 2:
             raise InputError(
@@ -162,6 +174,8 @@ class SeparationEstimator:
             float(size.min()),
             float(size.max()),
             surrounds(shadow),
+            _lacks(shadow, self._extent),
+            _lacks(self._raw(theta), self._extent_for_all),
             r0,
             len(inside),
         )
@@ -203,11 +217,34 @@ class SeparationEstimator:
         return float(np.degrees(2 * np.arcsin(min(1.0, distance / 2)))) if self.kind == "2-homogeneous" else distance
 
 
+class _Extent(NamedTuple):
+    """Least extent of the shadows of several ensembles: whether all of them surround the origin; fewest dimensions."""
+
+    surrounds: bool
+    dimensions: int
+
+
+def _extent(shadows: Sequence[Array]) -> _Extent:
+    return _Extent(all(map(surrounds, shadows)), min(map(_dimensions, shadows)))
+
+
+def _lacks(shadow: Array, least: _Extent) -> bool:
+    return bool((least.surrounds and not surrounds(shadow)) or _dimensions(shadow) < least.dimensions)
+
+
+def _dimensions(points: Array) -> int:
+    """Dimensions that points (N, d) span, up to rounding."""
+    if not points.size:
+        return 0
+    sizes = np.linalg.svd(points, compute_uv=False)
+    return int(np.count_nonzero(sizes > _TOLERANCE * sizes[0]))
+
+
 def kind(problem: Problem) -> Kind:
     """Tell which theorem covers the block, 6.1 before 6.2; raises InputError if neither does."""
     if problem.block.degree(problem.activation) == 2:
         return "2-homogeneous"
-    if linear_groups(problem):
+    if leading_group(problem) is not None:
         return "partially 1-homogeneous"
     raise InputError(
         f"block: expected one that is 2-homogeneous or linear in a parameter group, as Theorems 6.1 and 6.2 ask, got "
@@ -251,7 +288,7 @@ def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
 def separation(
     energy: Energy, rho: Particles, t0: float = 0.5, law: Law | None = None, r0: float | None = None
 ) -> Assumption:
-    """Check whether the particles at depth t0 are consistent with the separation property.
+    """Check whether the particles at depth t0 contradict the separation property; they never prove it.
 
     Parameters
     ----------
@@ -265,9 +302,10 @@ def separation(
     Returns
     -------
     Assumption
-        ``number`` is the fraction of the shadow covered. ``fail`` if a closed half-space of shadows is empty, which
-        excludes the property for these points and this r0; ``pass`` if no iid ensemble leaves a larger hole (another
-        iid one does with probability 1/20); ``unknown`` in between, as for particles that gathered along the flow.
+        ``number`` is the fraction of the shadow covered. ``fail`` if the shadows lack a half-space, or a dimension,
+        that those of as many draws of the law have, for the r0 given or else for every r0: of draws of the law the
+        case with probability 1/20 at most. Otherwise ``unknown``: finitely many particles separate nothing, and a law
+        without the property can have the shadow of one that has it.
 
     Raises
     ------
@@ -283,14 +321,25 @@ def separation(
     which = f"{len(rows)} particles"
     if measured.r0 < np.inf:
         which = f"{measured.inside} of {len(rows)} particles, those with |theta_[1]| <= r0 = {measured.r0:.3g},"
+    lacking = measured.lacking_for_all if r0 is None else measured.lacking
+    name = "their law has the separation property" + ("" if r0 is None else f" for r0 = {measured.r0:.3g}")
+    reason = "finitely many particles separate nothing, and a law without the property can have these shadows"
+    if lacking:
+        reason = (
+            "their shadows lack a half-space or a dimension, as of draws of the reference law those of none of "
+            f"{_ENSEMBLES} ensembles do, p <= {1 / (_ENSEMBLES + 1):g}"
+        )
+    condition = Condition(name, "refuted" if lacking else "not checked", reason)
     sentence = (
         f"At t0 = {t0:g} the shadows of {which} cover {measured.covered.value:.2f} of the law's "
         f"(iid {measured.covered.iid:.2f}); the largest hole is {measured.hole.value:.3g}{unit} "
-        f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {_ENSEMBLES} clouds); "
-        f"{'no half-space is' if measured.surrounds else 'a half-space is'} empty."
+        f"(iid {measured.hole.iid:.3g}, at most {measured.largest_iid:.3g} in {_ENSEMBLES} ensembles); "
+        f"{'no half-space is' if measured.surrounds else 'a half-space is'} empty. {listed([condition])}"
     )
     theorem = "6.1" if measured.kind == "2-homogeneous" else "6.2"
-    return Assumption("separation", measured.verdict, measured.covered.value, sentence, f"{DING}, Theorem {theorem}")
+    source = f"{DING}, Theorem {theorem}"
+    verdict = verdict_of([condition])
+    return Assumption("separation", verdict, measured.covered.value, sentence, source, (condition,))
 
 
 def separation_of_law(law: InitialLaw) -> Assumption:
@@ -350,6 +399,6 @@ def one_signed_floor(problem: Problem) -> float:
 
 
 def _linear(problem: Problem) -> Index:
-    """Columns of theta_[1]: of the first group in which f is linear, if any."""
-    groups = linear_groups(problem)
-    return np.arange(problem.shape[3])[problem.groups[groups[0]]] if groups else np.empty(0, np.int64)
+    """Columns of theta_[1], if any."""
+    group = leading_group(problem)
+    return np.empty(0, np.int64) if group is None else np.arange(problem.shape[3])[problem.groups[group]]

@@ -1,4 +1,4 @@
-"""Whether the block can express enough: the universal kernel's Gram matrix, and the attainability of zero loss.
+"""Whether the block can express enough: the universal kernel, in closed form and by its Gram matrix.
 
 The landscape theorems ask that {int f(x, theta) drho} is dense in the continuous functions. At finitely many points
 that implies that K(x, x') = int f(x, theta) f(x', theta)^T drho_0(theta), over a reference law rho_0, has a Gram
@@ -11,37 +11,20 @@ from functools import partial
 from typing import NamedTuple
 
 import numpy as np
-from scipy.special import entr
 
 from wgflow.base import rng
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
-from wgflow.base.verdict import Claim
-from wgflow.model.losses import LOSSES
 from wgflow.model.problem import Problem
-from wgflow.theory.assumption import DING, LU, Assumption, Condition, Finding, listed, verdict_of
+from wgflow.theory.assumption import DING, LU, Assumption, Condition, listed, verdict_of
 from wgflow.theory.density import density
-from wgflow.theory.homogeneity import linear_groups
 from wgflow.theory.reference_laws import Law, draws
 
 _FRESH = 64  # points besides the data
 _AT_ONCE = 2**22  # numbers of features in memory
-_MATRIX_ROWS, _FITTED = 512, 1024  # rows of the matrix-valued kernel, and of the fit to the targets, at most
+_MATRIX_ROWS = 512  # rows of the matrix-valued kernel, at most
 _SPAN_ENDS = 1e6  # a spectrum that falls by this in one step ends there; a smooth kernel's decays
-_FAR = 1e3  # largest factor on parameters that are tried before a block of the user's is refuted
-
-ABOVE_ZERO = Claim(
-    "loss_bounded_above_zero", "lower bound of E", ">", "rounding",
-    holds="For every network E ≥ {left:.3g}: equal inputs have different targets, or targets leave the readout's range",
-    fails="Equal inputs and the range of the readout give no positive lower bound of E",
-    unknown="The lower bound of E is not a number",
-)  # fmt: skip
-FITS = Claim(
-    "features_fit_targets", "squared residual over squared targets", "<=", "rounding",
-    holds="{features} random features in one layer fit the targets at {where}",
-    fails="{features} random features in one layer leave {left:.2g} of the squared targets at {where}",
-    unknown="The residual at {where} is not a number",
-)  # fmt: skip
+_FAR = 1e3  # largest factor on parameters that are tried of a block of the user's
 
 
 class Spectrum(NamedTuple):
@@ -118,8 +101,8 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     """Whether int f(x, theta) drho can approximate every continuous function: in closed form, and by Gram matrices.
 
     Gram matrices of the scalar kernel and, on fewer points, of the matrix-valued one, at distinct inputs X(0) and at 64
-    fresh Gaussian points with their mean and spread. Full rank is necessary and proves nothing; a spectrum that ends at
-    once refutes the assumption, up to rounding.
+    fresh Gaussian points with their mean and spread. Full rank is necessary and proves nothing. A spectrum that ends at
+    once shows that the parameters drawn span few functions; others of a block of the user's may span more.
 
     Parameters
     ----------
@@ -137,8 +120,8 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     -------
     Assumption
         ``number`` is the smallest eigenvalue of the scalar kernel over its largest. ``pass`` and ``fail`` in closed
-        form (:func:`wgflow.theory.density.density`); where there is none, ``fail`` if a spectrum ends, and still does
-        with parameters up to a thousand times as large.
+        form only (:func:`wgflow.theory.density.density`); where there is none, ``unknown``, with what was observed if a
+        spectrum ends, also with parameters up to a thousand times as large.
     """
     source = f"{LU}, assumption of a universal kernel; {DING}, section 5"
     x, width = problem.start(), problem.shape[1]
@@ -160,15 +143,14 @@ def universal_kernel(problem: Problem, law: Law, seed: int = 0, samples: int = 1
     conditions: tuple[Condition, ...] = (density(problem),)
     if conditions[0].finding == "not checked" and (scalar.ends or matrix.ends):
         ended, points_, kind, rows = (scalar, many, "scalar", 1) if scalar.ends else (matrix, few, "matrix", width)
-        # A function of the user's may be 0 or linear near 0 and span everything beyond.
+        # A function of the user's may be 0 or linear up to any radius and span everything beyond.
         far = law_seed(2 * rows * len(points_))
         far = far * np.geomspace(1.0, _FAR, len(far))[:, None]
         wider = spectrum(np.linalg.eigvalsh(_gram(problem, far, points_, kind)))
         reason = f"rank {ended.rank} < {ended.size}, by a spectrum that ends at once"
-        finding: Finding = "refuted" if wider.ends and wider.rank <= ended.rank else "not checked"
-        if finding == "not checked":
-            reason += f", but rank {wider.rank} with parameters up to {_FAR:g} times as large"
-        conditions += (Condition("spans more functions than there are points", finding, reason),)
+        also = "the same" if wider.ends and wider.rank <= ended.rank else f"but rank {wider.rank}"
+        reason += f", {also} with parameters up to {_FAR:g} times as large"
+        conditions += (Condition("spans more functions than there are points", "not checked", reason),)
     elif conditions[0].finding == "refuted":
         pass
     elif scalar.rank == scalar.size and matrix.rank == matrix.size:
@@ -190,78 +172,6 @@ def _points(distinct: Array, count: int, fresh: int, seed: int) -> Array:
     return np.concatenate([distinct[order], distinct.mean(axis=0) + spread * drawn])
 
 
-def attainable(problem: Problem, law: Law, seed: int = 0) -> Assumption:
-    """Whether some measure has zero loss: equal inputs with other targets, and a fit by random features.
-
-    Outputs lie in the range of W1 and are equal for equal inputs, so E >= mean_m |y_m - Pi ybar|**2 / 2 with ybar the
-    mean target of the inputs equal to x_m and Pi the projection onto that range. At most 1024 numbers m K are fitted by
-    least squares with twice as many features W1 f(X(0), theta_j), the network to first order in its blocks.
-
-    Parameters
-    ----------
-    problem, law, seed
-        As for :func:`universal_kernel`.
-
-    Returns
-    -------
-    Assumption
-        ``number`` is the lower bound of E where it is positive, else the squared residual over the squared targets.
-        ``pass`` only if all samples were fitted.
-    """
-    result = partial(
-        Assumption, "zero loss attainable", source=f"{LU}, and {DING}, Theorem 6.1: their conclusion E = 0"
-    )
-    known = problem.loss.name if type(problem.loss) is type(LOSSES.get(problem.loss.name)) else ""
-    if known == "cross_entropy":
-        bound = _entropy_bound(problem)
-        sentence = f"The cross-entropy of these targets is at least {bound:.3g}" + (
-            "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
-        )
-        return result("fail", bound, sentence)
-    if known == "logistic":
-        bound = _logistic_bound(problem)
-        sentence = f"The logistic loss of these labels is at least {bound:.3g}" + (
-            "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
-        )
-        return result("fail", bound, sentence)
-    if known != "squared":
-        return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
-    if not problem.linear:
-        return result("unknown", float("nan"), f"Nothing is known of {problem.measuring.name} outputs.")
-    bound = lower_bound(problem)
-    above = ABOVE_ZERO(bound, 1e-24 * max(1.0, float((problem.y**2).sum(axis=1).mean())))
-    if above.holds:
-        return result("fail", bound, f"{above}.", verdicts=(above,))
-    outputs = problem.shape[2]
-    rows = chosen(problem, max(1, _FITTED // outputs), seed)
-    matrix = gram(problem, _theta(law, 2 * outputs * len(rows), seed), rows, "output")
-    values, vectors = np.linalg.eigh(matrix)
-    eigenvalues = spectrum(values)
-    target = (problem.y - problem.start() @ problem.readout.T)[rows].ravel()
-    inside = vectors[:, len(values) - eigenvalues.rank :]
-    missed = target - inside @ (inside.T @ target)
-    total = float(target @ target)
-    residual = float(missed @ missed) / total if total > 0 else 0.0
-    where = f"{len(rows)} of {len(problem.x)} samples (rank {eigenvalues.rank} of {eigenvalues.size})"
-    fit = FITS(residual, 1e-20, features=2 * outputs * len(rows), where=where)
-    if fit.holds and not linear_groups(problem, seed):
-        return result(
-            "unknown",
-            residual,
-            f"{fit}. But no parameter group sets their signs, and masses are >= 0.",
-            verdicts=(fit,),
-        )
-    whole_set = len(rows) == len(problem.x)
-    return result("pass" if fit.holds and whole_set else "unknown", residual, f"{fit}.", verdicts=(above, fit))
-
-
-def lower_bound(problem: Problem) -> float:
-    """Lower bound of E under the squared loss: mean_m |y_m - Pi ybar_m|**2 / 2, see :func:`attainable`."""
-    mean, group = _mean_targets(problem)
-    onto = problem.readout @ np.linalg.pinv(problem.readout)
-    return float(0.5 * ((problem.y - mean[group] @ onto.T) ** 2).sum(axis=1).mean())
-
-
 def chosen(problem: Problem, count: int, seed: int) -> Index:
     """All samples, or ``count`` of them at random, in increasing order."""
     total = len(problem.x)
@@ -272,26 +182,3 @@ def chosen(problem: Problem, count: int, seed: int) -> Index:
 
 def _theta(law: Law, count: int, seed: int) -> Array:
     return draws(law, count, seed, 1, "features")[0][0]
-
-
-def _entropy_bound(problem: Problem) -> float:
-    """Mean entropy of the mean target of equal inputs, below which no cross-entropy falls."""
-    mean, group = _mean_targets(problem)
-    inside = np.where(mean > 0, mean, 1.0)
-    return float(-(mean * np.log(inside)).sum(axis=1) @ np.bincount(group) / len(group))
-
-
-def _logistic_bound(problem: Problem) -> float:
-    """Mean over samples of the binary entropies of equal inputs' labels, below which no logistic loss falls."""
-    mean, group = _mean_targets(problem)
-    entropy = entr(0.5 * (1 + mean)) + entr(0.5 * (1 - mean))
-    return float(entropy.sum(axis=1) @ np.bincount(group) / len(group))
-
-
-def _mean_targets(problem: Problem) -> tuple[Array, Index]:
-    """Mean target of each group of equal inputs, and the group of each sample."""
-    _, group = np.unique(problem.start(), axis=0, return_inverse=True)
-    group = group.ravel()
-    sums = np.zeros((group.max() + 1, problem.y.shape[1]))
-    np.add.at(sums, group, problem.y)
-    return sums / np.bincount(group)[:, None], group

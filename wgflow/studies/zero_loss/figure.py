@@ -50,16 +50,16 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
     """Loss along s above, coverage by the particles at t0 below; a column for each block."""
     found, panel = reduced
     caption = (
-        "A column for each block, with the number of checked hypotheses that are refuted. "
-        "Above, E along the flow, a line a seed; filled markers start from particles at t0 that do not refute the "
-        f"separation property, open ones from others. An end below the dotted line, {ZERO:g} of E without blocks, is "
-        f"counted as zero if E still falls faster than s^-{RESTING:g}. Dashed, the least E while all blocks push "
-        "one way. Below, the fraction of directions (2-homogeneous) or inner parameters (partially "
-        "1-homogeneous) of fresh draws that have a particle "
-        "near them at t0, of those with |θ₁| ≤ r0 (partially 1-homogeneous), r0 the median of the law plus the "
-        "displacement since; in grey two standard deviations about as many iid draws. Particles gather along s; that "
-        "the law behind them keeps the property is Lemma H.2. Theorems 6.1 and 6.2 (arXiv:2110.02926) promise E = 0 of "
-        f"a limit if there is one. Of what else they assume: {_checks(panel)}."
+        "A column for each block, with the number of checked hypotheses that are refuted. Above, E along the flow, a "
+        "line a seed; filled markers start at t0 from a law whose separation property is not refuted in closed form, "
+        f"open ones from others. An end below the dotted line, {ZERO:g} of E without blocks, is counted as zero if E "
+        f"still falls faster than s^-{RESTING:g}. Dashed, the least E while all blocks push one way. Below, the "
+        "fraction of directions (2-homogeneous) or inner parameters (partially 1-homogeneous) of fresh draws that have "
+        "a particle near them at t0, of those with |θ₁| ≤ r0 (partially 1-homogeneous), r0 the median of the law plus "
+        "the displacement since; in grey two standard deviations about as many iid draws. Finitely many particles "
+        "separate nothing, and gather along s; that the law behind them keeps the property is Lemma H.2. Theorems 6.1 "
+        "and 6.2 (arXiv:2110.02926) promise E = 0 of a limit if there is one. Of what else they assume: "
+        f"{_checks(panel)}."
     )
     tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
     return Result(_finding(found, panel), caption, lambda: _draw(found, panel), tables)
@@ -73,7 +73,7 @@ def _checks(panel: dict[str, list[Assumption]]) -> str:
             by.setdefault((line.name, line.verdict), []).append(block)
     said = {"pass": "passes", "fail": "fails", "unknown": "stays open"}
     parts = [f"{name} {said[verdict]} for {', '.join(blocks)}" for (name, verdict), blocks in by.items()]
-    return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts separated"
+    return "; ".join(parts) if parts else "nothing was checked, for want of a member that starts from the law at t0"
 
 
 def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
@@ -82,7 +82,7 @@ def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
     sentences = []
     if having:
         sentences.append(
-            f"From starts that do not refute separation at t0 = {span(run.t0 for run in having)} E is "
+            f"From starts whose separation at t0 = {span(run.t0 for run in having)} is not refuted E is "
             f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, "
             f"zero (at most {ZERO:g} of E without blocks, and falling) in "
             f"{sum(run.zero for run in having)} of {len(having)} runs, {_falling(having)}."

@@ -24,7 +24,7 @@ from wgflow.study.schema import Member
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.systems.residual import law_of_start
 from wgflow.theory.admissibility import radius
-from wgflow.theory.assumption import Assumption
+from wgflow.theory.assumption import DING, Assumption, Condition, listed, verdict_of
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
 from wgflow.theory.radial_limit import radial_limit
@@ -44,7 +44,13 @@ from wgflow.trajectory import Trajectory
 
 ZERO = 1e-3  # of the loss without blocks: an end below it that still falls counts as zero
 RESTING = 0.1  # -d log E / d log s below which E is stationary
-STARTS = ("full", "one_layer", "point", "origin", "one_sided")
+OF_THE_LAW = ("full", "one_layer")  # starts whose particles at t0 are draws of the law
+_LACK = {  # other starts: what their support at t0 is, around which a path goes
+    "point": "one point",
+    "origin": "the point 0",
+    "one_sided": "a cone theta_[1] > |theta_[2]|, passed at |theta_[2]| > r0, or the plane where a term is 0",
+}
+STARTS = (*OF_THE_LAW, *_LACK)
 _MEASURED = 25  # frames at which separation at t0 is measured
 
 
@@ -57,6 +63,8 @@ class Run(NamedTuple):
         Activation and, unless it is ridge, block; kind of start, and its seed; homogeneity that a theorem covers.
     t0 : float
         Depth at which the property is looked for.
+    separates : Assumption
+        The separation property of the start's support at t0, in closed form.
     s, energy : ndarray (F,)
         Flow time and loss.
     rate : float
@@ -75,6 +83,7 @@ class Run(NamedTuple):
     seed: str
     kind: Kind
     t0: float
+    separates: Assumption
     s: Array
     energy: Array
     rate: float
@@ -86,12 +95,8 @@ class Run(NamedTuple):
 
     @property
     def separated(self) -> bool:
-        """Whether its particles at t0 do not refute the property at the start, for r0 of the law it was drawn from.
-
-        Gaussians have full support. A point separates nothing. ``one_sided`` is a cone about one direction: it leaves
-        directions out, and it lies in no |theta_[1]| <= r0, so that paths at |theta_[2]| > r0 pass it by.
-        """
-        return self.separation[0].verdict != "fail"
+        """Whether the support of the start at t0 has the property, or nothing refutes it, in closed form."""
+        return self.separates.verdict != "fail"
 
     @property
     def falls(self) -> bool:
@@ -117,9 +122,10 @@ def runs(work: Workspace) -> list[Run]:
 
 
 def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]]:
-    """Checks of the theorems' assumptions for each block, on the first run whose start does not refute separation.
+    """Checks of the theorems' assumptions for each block, on the first run whose start at t0 is the law's.
 
-    Homogeneity, with growth and smoothness, and the universal kernel of the problem; separation at the start, at t0; at
+    Homogeneity, with growth and smoothness, and the universal kernel of the problem; separation of the law, and what
+    the particles at t0 say of it; at
     the end, which stands for the limit of the flow, the Sard proxy (Theorem 6.1's form of it, for both kinds) and the
     limit of H_r (Theorem 6.2). That the flow converges is not among them.
     """
@@ -128,16 +134,13 @@ def assumptions(work: Workspace, starts: int = 24) -> dict[str, list[Assumption]
         with Trajectory(file.path) as trajectory:
             energy = trajectory.energy()
             name, member = _block(energy.problem), Member.of(trajectory.parameters["study"])
-            _, t0, law = _start(member, energy.problem)
-            if name in panel:
-                continue
-            separated = separation(energy, trajectory[0].particles, t0, law)
-            if separated.verdict != "fail":
+            support, t0, law = _start(member, energy.problem)
+            if name not in panel and support in OF_THE_LAW:
                 panel[name] = [
                     homogeneity(energy.problem),
                     universal_kernel(energy.problem, law),
                     separation_of_law(law),
-                    separated,
+                    separation(energy, trajectory[0].particles, t0, law),
                     radius(energy.problem, trajectory[0].particles, law),
                     limit_admissible(law, member.layers, member.per_layer, member.particles.coupling),
                     critical_values(energy, trajectory[-1].particles, t0, starts),
@@ -163,6 +166,7 @@ def rows(found: Sequence[Run]) -> list[Spec]:
         }
         | {
             "r0_start": _finite(run.separation[0].r0), "r0_end": _finite(run.separation[-1].r0),
+            "property_start": run.separates.verdict,
             "covered_iid": run.separation[0].covered.iid, "hole_iid": run.separation[0].hole.iid,
             "verdict_start": run.separation[0].verdict, "verdict_end": run.separation[-1].verdict,
         }
@@ -202,6 +206,7 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
             str(file.values.get("seed", "")),
             estimators[key].kind,
             t0,
+            separation_of_law(law) if support in OF_THE_LAW else _lacks(support),
             s,
             loss,
             float(s[-1] * dissipation[-1] / loss[-1]) if loss[-1] > 0 else 0.0,
@@ -217,6 +222,13 @@ def _start(member: Member, problem: Problem) -> tuple[str, float, InitialLaw]:
     """Kind of start, t0, and the law of a start with full support."""
     start = member.particles
     return start.support, 0.5 if start.t0 is None else float(start.t0), law_of_start(problem, member)
+
+
+def _lacks(support: str) -> Assumption:
+    """Separation property of the starts that lack it."""
+    condition = Condition("the start separates (Theorems 6.1 and 6.2)", "refuted", f"its support is {_LACK[support]}")
+    verdict, said = verdict_of([condition]), listed([condition])
+    return Assumption("separation of the start", verdict, 0.0, said, DING, (condition,))
 
 
 def _block(problem: Problem) -> str:

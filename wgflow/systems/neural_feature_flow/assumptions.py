@@ -13,12 +13,11 @@ import numpy as np
 
 from wgflow.base.scaling import largest, unit
 from wgflow.base.types import Array
-from wgflow.model.activations import Activation
 from wgflow.model.losses import LOSSES, Loss
 from wgflow.systems.neural_feature_flow.gram import strong_universality
 from wgflow.systems.neural_feature_flow.network import Network
 from wgflow.theory.assumption import Assumption, Condition, Finding, listed, verdict_of
-from wgflow.theory.regularity_classes import regularity_class
+from wgflow.theory.regularity_classes import suprema
 
 FANG = "Fang, Lee, Yang and Zhang (COLT 2021)"
 _EPS = float(np.finfo(float).eps)
@@ -30,22 +29,6 @@ _OWN = "of your own: its bounds are unknown"
 _ODD = ("tanh", "sin", "linear")
 
 
-class Bounds(NamedTuple):
-    """Suprema of |h|, |h'| and the Lipschitz constant of h', infinite where there is none."""
-
-    value: float
-    slope: float
-    bend: float
-
-
-_BOUNDS = {
-    "linear": Bounds(math.inf, 1.0, 0.0),
-    "tanh": Bounds(1.0, 1.0, 4 / (3 * math.sqrt(3))),
-    "relu": Bounds(math.inf, 1.0, math.inf),
-    "squared_relu": Bounds(math.inf, math.inf, 2.0),
-    "gelu": Bounds(math.inf, 0.5 * (1 + math.erf(1)) + math.exp(-1) / math.sqrt(math.pi), math.sqrt(2 / math.pi)),
-    "sin": Bounds(1.0, 1.0, 1.0),
-}
 _LOSS_BOUNDS = {  # |phi'| and the Lipschitz constant of phi', in the output
     "squared": (math.inf, 1.0),
     "huber": (1.0, 1.0),
@@ -70,15 +53,6 @@ class Nearest(NamedTuple):
     cosine: float
     rounding: float
     pair: tuple[int, int]
-
-
-def bounds(h: Activation) -> Bounds | None:
-    """Suprema of a built-in activation in closed form; None for one of the user's."""
-    if regularity_class(h) is None:
-        return None
-    if h.name == "regularised_relu" and h.parameter is not None:
-        return Bounds(math.inf, 1.0, 1 / (2 * h.parameter))
-    return _BOUNDS[h.name]
 
 
 def loss_bounds(loss: Loss) -> tuple[float, float] | None:
@@ -118,7 +92,7 @@ def bounded_and_smooth(network: Network) -> Assumption:
     units = {"h1": network.h1} | ({"h2": network.h2} if network.skip else {})
     conditions = []
     for name, h in units.items():
-        known = bounds(h)
+        known = suprema(h)
         parts = (("|{0}| <= L1", "sup |{0}|"), ("|{0}'| <= L2", "sup |{0}'|"), ("{0}' L3-Lipschitz", "sup |{0}''|"))
         for k, (text, what) in enumerate(parts):
             conditions.append(_supremum(text.format(name), what.format(name), known and known[k], h.name))
@@ -192,7 +166,7 @@ def strong_universal(network: Network, seed: int = 0) -> Assumption:
     if exact:
         found = Condition(condition, "refuted", f"0 at f2 = 0: {exact}")
         return _assumption(name, [found], 0.0, source)
-    known = bounds(network.h2)
+    known = suprema(network.h2)
     reach = math.inf if known is None else (network.layers - 1) * known.value
     if not math.isfinite(reach):
         why = f"no bound C_B: sup |h2| is {'unknown' if known is None else 'infinite'} for {network.h2.name}"
@@ -220,7 +194,7 @@ def initial_law(network: Network, start: str, last: str = "constant") -> Assumpt
     if start == "standard":
         conditions = [Condition(full, "refuted", "alpha_l = O(m^(-1/2)): its limit law is a point mass at 0")]
         return _assumption(name, conditions, math.nan, source)
-    exact, known = dependence(network), bounds(network.h1)
+    exact, known = dependence(network), suprema(network.h1)
     conditions = [
         Condition("(v_l, p) feasible", "proved", "alpha_l ~ N(0, sigma^2 K_(l-1)) lies in the range of K_(l-1)"),
         Condition("p sub-Gaussian", "proved", "p is Gaussian"),
