@@ -157,7 +157,8 @@ def _necessary(problem: Problem, flow: bool) -> list[tuple[Condition, DecidedCla
     reasons += [] if equal else ["some targets differ by no more than rounding"]
     reasons += [] if inside else ["in the range up to rounding"]
     finding: Finding = "not checked" if reasons else "proved"
-    out = [(Condition(name, finding, "; ".join([f"{len(first)} distinct inputs", *reasons])), above)]
+    seen = Condition(name, finding, "; ".join([f"{len(first)} distinct inputs", *reasons]))
+    out: list[tuple[Condition, DecidedClaim | None]] = [(seen, above)]
     if not problem.linear:
         unknown = f"nothing is known of the values of {problem.measuring.name} outputs"
         return [*out, (Condition("g takes the targets' values", "not checked", unknown), None)]
@@ -203,7 +204,7 @@ def _apart(problem: Problem, distinct: int) -> bool:
     if distinct < 2 or (np.count_nonzero(problem.embed, axis=1) <= 1).all():
         return True
     error = 4 * problem.x.shape[1] * _EPS * float((np.abs(problem.x) @ np.abs(problem.embed).T).max())
-    return smallest_distance(np.unique(problem.start(), axis=0)) > error
+    return bool(smallest_distance(np.unique(problem.start(), axis=0)) > error)
 
 
 def _rank(matrix: Array) -> int:

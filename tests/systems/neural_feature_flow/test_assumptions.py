@@ -7,7 +7,6 @@ from wgflow.model.activations import ACTIVATIONS, Activation, activation
 from wgflow.model.losses import LOSSES, Squared
 from wgflow.systems.neural_feature_flow.assumptions import (
     bounded_and_smooth,
-    bounds,
     check,
     convex_loss,
     dependence,
@@ -19,6 +18,7 @@ from wgflow.systems.neural_feature_flow.assumptions import (
 )
 from wgflow.systems.neural_feature_flow.gram import mean_gram
 from wgflow.systems.neural_feature_flow.network import Network
+from wgflow.theory.regularity_classes import suprema
 
 
 def make(x=((1.0, 0.3), (-0.4, 1.1)), **options):
@@ -39,7 +39,7 @@ def test_closed_bounds_are_the_suprema(name):
     z = np.linspace(-30, 30, 600_001)
     step = z[1] - z[0]
     seen = np.abs(h.value(z)).max(), np.abs(h.slope(z)).max(), np.abs(np.diff(h.slope(z))).max() / step
-    for number, supremum in zip(seen, bounds(h), strict=True):
+    for number, supremum in zip(seen, suprema(h), strict=True):
         if np.isinf(supremum):
             assert number > 25
         else:
