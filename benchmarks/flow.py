@@ -27,6 +27,7 @@ STEPS, TURNS, STEP = 20, 9, 1e-3
 def step(threads: int | None = None) -> dict[str, float | None]:
     """Seconds of an Euler step and of its parts, in turns; N, M, D = 1000, 1024, 16 under Gaps.
 
+    Steps of this size are taken one by one, so that the times between two calls of ``on_step`` are those of steps.
     ``kernel`` is the energy with its gradient, ``evaluation`` Energy.velocity, ``step`` a step of Flow.run without
     frames, ``frame`` one with a frame after it, ``recorded`` one whose frame is appended to a file.
     """

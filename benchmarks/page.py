@@ -15,7 +15,7 @@ import numpy as np
 import step_page
 import targets
 from cases import Case
-from programs import PEAK, PROGRAMS
+from programs import PEAK, PROGRAMS, TOGETHER
 from step_page import ratio, time_label
 from targets import share
 
@@ -73,8 +73,9 @@ METHOD = """## Method
   triangles inside groups; both weigh more the smaller D is.
 - **Memory** is the peak of a process during its first call, minus what it held with its libraries and data before;
   compiling, or loading compiled kernels, is included.
-- **Steps** are timed between two calls of `on_step`, far from frames: a step has an evaluation, the move, its checks
-  and the count of exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their
+- **Steps** are timed together, at most {together} without a frame between them, and divided by their number: small
+  problems take several steps in one compiled call. A step has an evaluation, the move, its checks and the count of
+  exchanges. The NumPy step computes the energy and moves all particles, and under `Gaps` their
   depths; it passes blocks of samples through the network, of the size that is fastest or fits in memory.
 - **A flow's step** is timed in turns with bare calls of the kernel at the flow's first measure, in one process. The
   file is written to the system's temporary folder.
@@ -114,7 +115,7 @@ def markdown(results: dict[str, Any]) -> str:
     docs = Path(__file__).parents[1] / "docs"
     parts.append(gpu_page.section(gpu_page.load(docs), gpu_page.load(docs, "benchmarks_gpu_code")))
     parts.append(LIMITS)
-    parts.append(METHOD.format(share=turns.SHARE, warm=turns.WARM, pause=turns.PAUSE, peers=peers))
+    parts.append(METHOD.format(share=turns.SHARE, warm=turns.WARM, pause=turns.PAUSE, together=TOGETHER, peers=peers))
     return "\n".join(parts)
 
 

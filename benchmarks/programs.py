@@ -24,6 +24,7 @@ THREADS = (
 )  # of wgflow; set by turns.py, with those of other libraries
 CLOCK = time.process_time if THREADS == 1 else time.perf_counter  # CPU seconds are disturbed less by other processes
 STEP = 1e-3  # flow time of one step; short, so that the particles stay where the first evaluation was checked
+TOGETHER = 50  # steps between two frames at most
 
 
 class Program(NamedTuple):
@@ -99,23 +100,32 @@ def own_activation(case: Case) -> Program:
 
 
 def flow_step(case: Case) -> Program:
-    """Wgflow: one step of Flow.run, Euler, between two calls of on_step."""
+    """Wgflow: one step of Flow.run, Euler: the mean of those between two frames."""
     problem, rho, depth = measure(case)
     flow = wgflow.Flow(wgflow.Energy(problem, depth, threads=THREADS), step=STEP)
     order = depth.network(rho).particle
 
     def times(calls: int) -> list[float]:
-        ends: list[float] = []
-        until = (calls + 1) * STEP
-        for _ in flow.run(rho, until, every=until, on_step=lambda step, s: ends.append(CLOCK())):
-            pass
-        return list(np.diff(ends))
+        counts = [len(part) for part in np.array_split(np.arange(calls), -(-calls // TOGETHER))]
+        return [each for count in counts for each in [seconds_of_steps(flow, rho, count) / count] * count]
 
     def result(frames: list[wgflow.base.types.Frame]) -> Result:
         before, after = frames
         return before.energy, ((after.theta - before.theta) / STEP)[order], None
 
     return Program(lambda: list(flow.run(rho, STEP)), result, times)
+
+
+def seconds_of_steps(flow: wgflow.Flow, rho: wgflow.Particles, count: int) -> float:
+    """Seconds of a number of steps between two frames.
+
+    A flow may take several steps in one compiled call, and then tells ``on_step`` of all of them at once: only the
+    first and the last enclose all the work.
+    """
+    until, times = count * flow.rule.length, list[float]()
+    for _ in flow.run(rho, until, every=until, on_step=lambda step, s: times.append(CLOCK())):
+        pass
+    return times[-1] - times[0]
 
 
 def numpy_step(case: Case) -> Program:

@@ -1,6 +1,7 @@
 """NumPy twins of the benchmarks take wgflow's steps, and a target that is missed is shown as missed."""
 
 import json
+import time
 from itertools import pairwise
 from pathlib import Path
 
@@ -52,6 +53,18 @@ def test_programs_agree_with_an_evaluation(name):
     expected = by_theta if name == "own_activation" else -len(by_theta) * by_theta  # a step gives the velocity
     np.testing.assert_allclose(moved, expected, atol=1e-9 * np.abs(expected).max())
     assert len(other.clock(3)) == 3
+
+
+def test_median_step_is_one_of_those_that_the_run_took():
+    import cases
+    import programs
+
+    step = programs.flow_step(cases.Case("gaps", 256, 256, 4))
+    step.clock(20)  # compiled
+    began = time.perf_counter()
+    spent = step.clock(100)
+    took = time.perf_counter() - began
+    assert 0.2 * took < 100 * np.median(spent) < 1.2 * took  # preparing a run is most of the rest
 
 
 def timings(**medians):
