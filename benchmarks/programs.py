@@ -117,15 +117,17 @@ def flow_step(case: Case) -> Program:
 
 
 def seconds_of_steps(flow: wgflow.Flow, rho: wgflow.Particles, count: int) -> float:
-    """Seconds of a number of steps between two frames.
+    """Seconds of a number of evaluations with the moves around them, without the frames at both ends.
 
-    A flow may take several steps in one compiled call, and then tells ``on_step`` of all of them at once: only the
-    first and the last enclose all the work.
+    A flow may take several steps in one compiled call, and tells ``on_step`` of all of them when it is over: only the
+    first frame and the last step enclose all the work. After the last step nothing is evaluated but for its frame.
     """
-    until, times = count * flow.rule.length, list[float]()
-    for _ in flow.run(rho, until, every=until, on_step=lambda step, s: times.append(CLOCK())):
-        pass
-    return times[-1] - times[0]
+    until, ends = (count + 1) * flow.rule.length, list[float]()
+    frames = iter(flow.run(rho, until, every=until, on_step=lambda step, s: ends.append(CLOCK())))
+    next(frames)
+    began = CLOCK()
+    next(frames)
+    return ends[-1] - began
 
 
 def numpy_step(case: Case) -> Program:
