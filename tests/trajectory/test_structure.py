@@ -1,9 +1,13 @@
 """The structure of a file, made once for files that differ in the values of their constants alone."""
 
+import hashlib
+import re
+
 import h5py
 import numpy as np
+import pytest
 
-from wgflow.trajectory import h5md, schema
+from wgflow.trajectory import h5md, layout, schema
 
 
 def constants(seed, document=b'{"seed": 3}', samples=5):
@@ -51,3 +55,27 @@ def test_the_structure_of_a_file_with_many_samples_is_not_kept(tmp_path, monkeyp
     assert h5md._blank.cache_info().currsize == 0
     monkeypatch.setattr(h5md, "_SMALL", 2**20)
     assert made(tmp_path / "run.h5", many) == written
+
+
+def test_files_that_are_alike_keep_digests_of_their_own(tmp_path):
+    layout._structure.cache_clear()
+    for seed in (1, 2):
+        made(tmp_path / "run.h5", arrays := constants(seed))
+        with layout.opened(tmp_path / "run.h5") as file:
+            places = layout.read(file).places
+        for path, values in arrays.items():
+            assert places[path].sha256 == hashlib.sha256(values.tobytes()).hexdigest()
+    assert layout._structure.cache_info().misses == 1
+
+
+def test_a_front_that_lists_a_dataset_twice_is_refused(tmp_path):
+    path = tmp_path / "run.h5"
+    made(path, constants(1))
+    with layout.opened(path) as file:
+        block, size = file.read(2**14), path.stat().st_size
+    start = int(block.split(b"\n")[1].split(b" ")[1])
+    text = block[:start].split(b"\n", 2)[2]
+    assert layout._parsed(text, size, start).places
+    entry = re.search(rb'\["parameters/data/x"[^"]*"[^"]*"[^"]*"[0-9a-f]{64}"\]', text)[0]
+    with pytest.raises(ValueError, match="listed twice"):
+        layout._parsed(text.replace(entry, entry + b"," + entry), size, start)

@@ -11,7 +11,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
 from wgflow.base.types import Array
 from wgflow.report.wording import span
-from wgflow.study.schema import Member
+from wgflow.study.schema import Member, has_reached
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
 
@@ -70,7 +70,7 @@ def particle_count(trajectory: Trajectory) -> int:
 def reached_end(trajectory: Trajectory) -> bool:
     """Whether a member's last frame is at the end of its flow time; otherwise it diverged or was stopped."""
     s = trajectory.series("s")
-    return len(s) > 0 and Member.of(trajectory.parameters["study"]).reached(s[-1])
+    return len(s) > 0 and has_reached(trajectory.parameters["study"]["flow"]["until"], s[-1])
 
 
 def diverged(trajectory: Trajectory) -> bool:

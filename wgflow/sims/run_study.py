@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import time
 from importlib import metadata
 
 from rich.progress import Progress
@@ -23,6 +24,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.systems.members import systems_of
 from wgflow.trajectory import Trajectory, identity
 
+_SHOWN_EVERY = 0.05  # seconds between updates of the progress bar
 _REPAIRED = " (rename a repaired copy to the name of its member to continue from it)"
 
 
@@ -164,10 +166,16 @@ def _run_members(
         if file.restart:
             say(file.restart)
 
+    ahead, shown = 0.0, time.monotonic()
+
     def advance(number: int, s: float) -> None:
+        nonlocal ahead, shown
         if s > done[number]:
-            progress.advance(bar, loads[number] * (s - done[number]))
+            ahead += loads[number] * (s - done[number])
             done[number] = s
+            if (now := time.monotonic()) - shown > _SHOWN_EVERY:  # a step may be shorter than telling the bar of it
+                progress.advance(bar, ahead)
+                ahead, shown = 0.0, now
 
     order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
     queue = [

@@ -88,7 +88,7 @@ class Member(Table):
 
     def reached(self, s: float) -> bool:
         """Whether the run has come to its end at flow time s, up to rounding."""
-        return bool(s >= self.flow.until * (1 - 1e-12))
+        return has_reached(self.flow.until, s)
 
     @property
     def samples(self) -> ProblemTable:
@@ -102,6 +102,11 @@ class Member(Table):
         if isinstance(self.problem, ImagesTable):
             raise InputError(f"problem.name: expected vectors, got images {self.problem.name!r}")
         return self.problem
+
+
+def has_reached(until: float, s: float) -> bool:
+    """Whether a run up to flow time ``until`` has come to its end at s, up to rounding."""
+    return bool(s >= until * (1 - 1e-12))
 
 
 class TargetTable(Table):

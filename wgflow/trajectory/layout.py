@@ -12,6 +12,8 @@ used afterwards: the metadata of a running file never change, those of a damaged
 
 from __future__ import annotations
 
+import copy
+import functools
 import hashlib
 import io
 import itertools
@@ -20,7 +22,7 @@ import math
 import operator
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO, NamedTuple
 
@@ -38,6 +40,8 @@ _MOST_WIDTH = 2**23  # numbers of one particle
 _MOST_DOCUMENT = 16 * 2**20
 _PIECE = 2**20
 _HEX = 64
+_MARK = "0"  # in place of a digest
+_DIGEST, _NO_DIGEST = re.compile(rb',"([0-9a-f]{64})"\]'), f',"{_MARK}"]'.encode()
 SEALED = len(schema.MAGIC) + _HEX  # bytes at the front that identify a file
 
 
@@ -145,6 +149,16 @@ class Layout:
                 fits = len(place.shape) == len(element.shape) and place.dtype.str.startswith(kind)
                 _require(fits, f"{element.path}: expected {element.dtype}, got {place.dtype.str} {place.shape}")
 
+    def with_digests(self, digests: Sequence[str]) -> Layout:
+        """Layout of a file that is alike, with its digests in the order of the places marked."""
+        out, following = copy.copy(self), iter(digests)
+        out.places = {
+            path: place._replace(sha256=next(following, _MARK)) if place.sha256 == _MARK else place
+            for path, place in self.places.items()
+        }
+        _require(next(following, None) is None, "a dataset that is listed twice")
+        return out
+
     def document(self, file: io.FileIO, name: str) -> Spec:
         """Parse a document stored with a run.
 
@@ -201,18 +215,12 @@ def read(file: io.FileIO, sealed: bool = True) -> Layout:
         length = int(start)
         _require(LEAST_BLOCK <= length <= min(_MOST_BLOCK, size), "no length of the block in front")
         block = read_at(file, 0, length)
-        text = json.loads(block[len(schema.MAGIC) + _HEX + 1 :].split(b"\n", 1)[1].decode("ascii"))
-        version = [int(part) for part in text["version"]]
-        if version[0] != schema.MODULE_VERSION[0]:
-            raise TrajectoryError(
-                f"{path}: expected format version {schema.MODULE_VERSION[0]}.x, got {version[0]}.{version[-1]}; "
-                "use the wgflow that wrote it"
-            )
-        _require(text["size"] == size, f"expected {text['size']} bytes, got {size}")
-        layout = from_json(text["places"], size, length, (version[0], version[1]))
+        layout = _parsed(bytes(block[len(schema.MAGIC) + _HEX + 1 :]).split(b"\n", 1)[1], size, length)
         _require(not sealed or _sum(file, block, layout) == seal, "data outside the frames have changed")
     except TrajectoryError:
         raise
+    except _AnotherVersionError as error:
+        raise TrajectoryError(f"{path}: {error}") from error
     except (ValueError, TypeError, KeyError, IndexError, AttributeError, OverflowError, RecursionError) as error:
         raise TrajectoryError(
             f"{path}: damaged or made before format version {schema.MODULE_VERSION[0]} "
@@ -220,6 +228,30 @@ def read(file: io.FileIO, sealed: bool = True) -> Layout:
             "wgflow repair FILE copies the undamaged frames"
         ) from error
     return layout
+
+
+class _AnotherVersionError(Exception):
+    """A file of another major version of the format."""
+
+
+def _parsed(text: bytes, size: int, start: int) -> Layout:
+    """Layout of a file of some bytes from the text in front; :func:`_structure` knows it from files that are alike."""
+    digests = [found.decode("ascii") for found in _DIGEST.findall(text)]
+    return _structure(_DIGEST.sub(_NO_DIGEST, text.strip()), size, start).with_digests(digests)
+
+
+@functools.lru_cache(maxsize=64)  # the files of a study differ in digests alone
+def _structure(text: bytes, size: int, start: int) -> Layout:
+    """Layout of a file from the text in front, digests marked."""
+    content = json.loads(text.decode("ascii"))
+    version = [int(part) for part in content["version"]]
+    if version[0] != schema.MODULE_VERSION[0]:
+        raise _AnotherVersionError(
+            f"expected format version {schema.MODULE_VERSION[0]}.x, got {version[0]}.{version[-1]}; "
+            "use the wgflow that wrote it"
+        )
+    _require(content["size"] == size, f"expected {content['size']} bytes, got {size}")
+    return from_json(content["places"], size, start, (version[0], version[1]))
 
 
 def from_json(listed: list[Any], size: int, start: int = 0, version: tuple[int, int] = schema.MODULE_VERSION) -> Layout:
@@ -239,14 +271,14 @@ def seal(file: BinaryIO, places: Mapping[str, Place], size: int, start: int) -> 
     """
     listed = [[path, place.dtype.str, place.shape, place.offset, place.sha256] for path, place in places.items()]
     text = json.dumps({"version": schema.MODULE_VERSION, "size": size, "places": listed}, separators=(",", ":"))
-    block = schema.MAGIC + b"0" * _HEX + f" {start}\n{text}\n".encode("ascii")
-    block = block.ljust(start, b" ")
+    written = f"{text}\n".encode("ascii")
+    block = (schema.MAGIC + b"0" * _HEX + f" {start}\n".encode("ascii") + written).ljust(start, b" ")
     _require(len(block) == start, "names too long for the block in front")
     file.seek(0)
     file.write(block)
     file.flush()
     with open(file.name, "rb", buffering=0) as raw:
-        seal = _sum(raw, block, Layout(places, size, start))
+        seal = _sum(raw, block, _parsed(written, size, start))
     file.seek(len(schema.MAGIC))
     file.write(seal.encode("ascii"))
     file.flush()
