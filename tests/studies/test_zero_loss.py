@@ -15,7 +15,7 @@ from wgflow.studies.zero_loss.reduce import RESTING, assumptions, runs
 from wgflow.study import schema
 from wgflow.study.workspace import Workspace
 from wgflow.systems import members
-from wgflow.theory.separation import one_signed_floor
+from wgflow.theory.one_signed_floor import one_signed_floor
 from wgflow.trajectory import Trajectory
 
 LINE = {"name": "sine", "samples": 12, "frequency": 0.4, "standardise": False, "state": "identity"}

@@ -15,7 +15,7 @@ from wgflow.theory.block_conditions import _suprema
 from wgflow.theory.critical_values import critical_values, extrema
 from wgflow.theory.density import density
 from wgflow.theory.derivative_growth import derivative_growth, observed
-from wgflow.theory.homogeneity import defect, homogeneity, linear_groups
+from wgflow.theory.homogeneity import _defect, defect, homogeneity, linear_groups
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.regularity_classes import jump, regularity_class
 from wgflow.theory.universality import chosen, gram, spectrum, universal_kernel
@@ -269,6 +269,30 @@ def test_homogeneity_of_pairs(block, activation, width, verdict, groups):
     assert found.number < 1e-12 or verdict == "fail"
     assert bool(found.conditions) == (": " in found.sentence)
     assert all(one.reason in found.sentence for one in found.conditions)
+
+
+def test_linear_groups_of_the_formulas_are_those_that_are_observed(block, activation):
+    """A group is linear if its own block, of which nothing is known, is seen to be: with and without a bias."""
+    for bias in (True, False):
+        case = problem(width=2, block=dict(block_spec(block), bias=bias), activation=activation)
+        seen = tuple(
+            name for name, part in case.groups.items() if _defect(case, part, (-1.0, 0.5, 2.0, 3.0), 1, 0) <= 1e-10
+        )
+        assert linear_groups(case) == seen
+
+
+@pytest.mark.parametrize("block", ["ridge", "matrix", {"name": "gaussian_matrix", "radius": 1e-8}])
+def test_states_at_which_f_vanishes_prove_no_homogeneity(block):
+    """tanh(w . 0) = 0 and a Gaussian of radius 10**-8 are linear, and 2-homogeneous, in everything."""
+    spec = dict(block_spec(block), bias=False)
+    found = homogeneity(wgflow.Problem(np.zeros((3, 2)), np.ones(3), block=spec, activation="tanh"))
+    assert found.verdict == "fail"
+    assert "not homogeneous in theta" in found.sentence
+    assert not any("6.1" in one.name for one in found.conditions)
+
+
+def block_spec(block):
+    return block if isinstance(block, dict) else {"name": block}
 
 
 def findings(case):

@@ -13,12 +13,13 @@ from scipy.spatial import ConvexHull
 
 import wgflow
 from wgflow.base.errors import InputError
+from wgflow.model.activations import Activation
+from wgflow.theory.one_signed_floor import one_signed_floor
 from wgflow.theory.reference_laws import initial_law
 from wgflow.theory.separation import (
     SeparationEstimator,
     at_depth,
     kind,
-    one_signed_floor,
     separation,
     separation_of_law,
     surrounds,
@@ -365,6 +366,19 @@ def test_both_signs_get_below_the_floor_and_other_problems_have_none():
     for other in (line("tanh"), wgflow.Problem.padded(X, X, activation="relu"), wgflow.Problem(X, X, block="matrix")):
         with pytest.raises(InputError, match="problem: expected D = 1"):
             one_signed_floor(other)
+
+
+def test_an_own_activation_has_no_floor():
+    """relu, but z + 50 below -50: with a > 0 alone it pushes both ways, and has less than the floor of relu."""
+    own = Activation(
+        "mine",
+        lambda z: np.where(z < -50, z + 50, np.where(z > 0, z, 0.0)),
+        lambda z: ((z < -50) | (z > 0)) * 1.0,
+    )
+    case, rho = line(own), wgflow.Particles([[0.01, -60.0, 0.0]], [0.5])
+    assert wgflow.Energy(case, "shallow")(rho) < 0.5 * one_signed_floor(line("relu"))
+    with pytest.raises(InputError, match=r"built-in activation >= 0, got .* mine"):
+        one_signed_floor(case)
 
 
 @pytest.mark.parametrize(("activation", "kept"), [("relu", True), ("regularised_relu", False)])

@@ -13,7 +13,8 @@ from functools import partial
 import numpy as np
 
 from wgflow.base import rng
-from wgflow.model.blocks import BLOCKS
+from wgflow.base.types import Array
+from wgflow.model.blocks import BLOCKS, GaussianMatrix, Matrix, SaturatedMatrix
 from wgflow.model.problem import Problem
 from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdict, listed, verdict_of
 from wgflow.theory.block_conditions import CONTRADICTS, homogeneous_conditions, partially_homogeneous_conditions
@@ -21,23 +22,38 @@ from wgflow.theory.block_conditions import CONTRADICTS, homogeneous_conditions, 
 _FACTORS = (0.5, 2.0, 3.0)
 _DEGREES = (1, 2, 3)  # tried where none is declared
 _TOLERANCE = 1e-10
-_TRIES, _SAMPLES = 8, 64
+_TRIES, _SAMPLES, _STATES = 8, 64, 8
 
 
 def defect(problem: Problem, degree: int, seed: int = 0) -> float:
     """Largest |f(x, c theta) - c**k f(x, theta)| over c in {1/2, 2, 3}, relative to c**k max |f|, k the degree.
 
-    Over up to 64 samples at X(0) and 8 draws of theta of order one, with this seed.
+    Over up to 64 samples at X(0), 8 random states and 8 draws of theta of order one, with this seed.
     """
     return _defect(problem, slice(None), _FACTORS, degree, seed)
 
 
 def linear_groups(problem: Problem, seed: int = 0) -> tuple[str, ...]:
-    """Parameter groups in which f is observed to be linear, such as a of the ridge block and V of the two-layer one."""
+    """Parameter groups in which f is linear, such as a of the ridge block and V of the two-layer one.
+
+    By their formulas for the built-in blocks; for one of the user's as observed.
+    """
+    block, names = problem.block, tuple(problem.groups)
+    if _builtin(problem):
+        plain = problem.activation.name == "linear" and not block.bias  # type: ignore[attr-defined]
+        if isinstance(block, SaturatedMatrix):
+            return names[:1]
+        if isinstance(block, Matrix) or (isinstance(block, GaussianMatrix) and not block.signed):
+            return names if plain else ()
+        return () if isinstance(block, GaussianMatrix) else names[: 2 if plain else 1]
     factors = (-1.0, *_FACTORS)
     return tuple(
         name for name, columns in problem.groups.items() if _defect(problem, columns, factors, 1, seed) <= _TOLERANCE
     )
+
+
+def _builtin(problem: Problem) -> bool:
+    return type(problem.block) in BLOCKS.values() and problem.activation.builtin
 
 
 def leading_group(problem: Problem, seed: int = 0) -> str | None:
@@ -65,12 +81,12 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     block = problem.block
     name = f"{block.name} with {problem.activation.name}"
     declared = block.degree(problem.activation)
-    builtin = type(block) in BLOCKS.values() and problem.activation.builtin
+    builtin = _builtin(problem)
     group = leading_group(problem, seed)
     candidates = _DEGREES if declared is None else (declared,)
     defects = {degree: defect(problem, degree, seed) for degree in candidates}
     degree = min(defects, key=lambda each: (defects[each] > _TOLERANCE, each != 2, defects[each]))
-    observed = defects[degree] <= _TOLERANCE
+    observed = defects[degree] <= _TOLERANCE and (declared is not None or not builtin)
     if declared is not None and not observed:
         verdict: Verdict = "fail" if defects[degree] > CONTRADICTS else "unknown"
         said = "is not" if verdict == "fail" else "is not up to rounding"
@@ -117,7 +133,12 @@ def _within(defect: float) -> str:
 
 
 def _defect(problem: Problem, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:
-    x = problem.start()[:_SAMPLES]
+    """The larger of the defects at X(0), where f may vanish for all theta, and at random states of size one."""
+    drawn = rng.normal(seed, "homogeneity, states", (_STATES, problem.shape[1]))
+    return max(_defect_at(problem, x, columns, factors, degree, seed) for x in (problem.start()[:_SAMPLES], drawn))
+
+
+def _defect_at(problem: Problem, x: Array, columns: slice, factors: tuple[float, ...], degree: int, seed: int) -> float:
     worst = 0.0
     for theta in rng.normal(seed, "homogeneity", (_TRIES, problem.shape[3])):
         value = problem.block.forward(x, theta, problem.activation)

@@ -106,6 +106,13 @@ def test_angles_do_not_depend_on_the_size_of_inputs(size):
     assert smallest_angle(size * np.array([[1.0, 2.0], [2.0, 4.0]])).angle < 1e-15
 
 
+def test_an_angle_below_rounding_is_neither_proved_nor_refuted():
+    """(1, 1e-17) and (1, 0) are not parallel; 3 (0.1, 0.3) in floating point is not on the line of (0.1, 0.3)."""
+    for rows in ([[1.0, 1e-17], [1.0, 0.0]], [[0.1, 0.3], [3 * 0.1, 3 * 0.3]]):
+        assert finding(non_parallel(make(rows)), "no two inputs are parallel") == "not checked"
+    assert finding(non_parallel(make([[0.1, 0.3], [-0.2, -0.6]])), "no two inputs are parallel") == "refuted"
+
+
 def test_small_angles_are_not_lost_to_rounding():
     """1e-9 rad has a cosine of 1 - 5e-19, which is 1 in double precision."""
     network = make([[1.0, 0.0], [0.0, 1.0], [-2.0, 2e-9]])
@@ -115,7 +122,7 @@ def test_small_angles_are_not_lost_to_rounding():
 
 
 @pytest.mark.parametrize(
-    "x", [[[1.0, 0.3], [0.2, 1.0], [-3.0, -0.9]], [[1.0], [2.0]], [[1.0, 0.3], [0.0, 0.0]], [[1.0, 0.1], [1.0, 0.1]]]
+    "x", [[[1.0, 0.3], [0.2, 1.0], [-2.0, -0.6]], [[1.0], [2.0]], [[1.0, 0.3], [0.0, 0.0]], [[1.0, 0.1], [1.0, 0.1]]]
 )
 def test_parallel_inputs_refute_lemma_3(x):
     found = non_parallel(make(x))

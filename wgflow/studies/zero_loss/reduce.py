@@ -27,6 +27,7 @@ from wgflow.theory.admissibility import radius
 from wgflow.theory.assumption import DING, Assumption, Condition, listed, verdict_of
 from wgflow.theory.critical_values import critical_values
 from wgflow.theory.homogeneity import homogeneity
+from wgflow.theory.one_signed_floor import one_signed_floor
 from wgflow.theory.radial_limit import radial_limit
 from wgflow.theory.reference_laws import InitialLaw
 from wgflow.theory.separation import (
@@ -35,7 +36,6 @@ from wgflow.theory.separation import (
     SeparationEstimator,
     at_depth,
     kind,
-    one_signed_floor,
     separation,
     separation_of_law,
 )

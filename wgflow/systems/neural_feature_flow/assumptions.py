@@ -7,6 +7,7 @@ eigenvalues neither prove nor refute that a smallest eigenvalue is positive.
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 from typing import NamedTuple
 
 import numpy as np
@@ -124,7 +125,11 @@ def non_parallel(network: Network) -> Assumption:
             if apart
             else f"rows {i} and {j} make an angle of 0 up to rounding ({nearest.angle:.1g} <= {nearest.rounding:.1g})"
         )
-        data = Condition("no two inputs are parallel", "proved" if apart else "refuted", reason)
+        data = Condition(
+            "no two inputs are parallel",
+            "proved" if apart else "refuted" if _parallel(network.x[i], network.x[j]) else "not checked",
+            reason,
+        )
     power = network.h1.builtin and network.h1.name in ("relu", "squared_relu")
     h1 = Condition(
         "h1 in a class of Lemma 3",
@@ -133,6 +138,13 @@ def non_parallel(network: Network) -> Assumption:
     )
     number = math.nan if nearest is None else nearest.angle
     return _assumption("Lemma 3: non-parallel data (sufficient for Assumption 2)", [data, h1], number, "Lemma 3")
+
+
+def _parallel(x: Array, y: Array) -> bool:
+    """Whether two inputs are parallel, exactly: rationals have no rounding."""
+    a, b = ([Fraction(float(entry)) for entry in row] for row in (x, y))
+    k = next((k for k, entry in enumerate(a) if entry), None)
+    return k is None or all(a[k] * right == b[k] * left for left, right in zip(a, b, strict=True))
 
 
 def dependence(network: Network) -> str:
