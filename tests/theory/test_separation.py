@@ -22,8 +22,8 @@ from wgflow.theory.separation import (
     kind,
     separation,
     separation_of_law,
-    surrounds,
 )
+from wgflow.theory.surrounding import surrounds
 
 X = np.linspace(-3.0, 3.0, 15)[:, None]
 

@@ -20,17 +20,15 @@ not for r0 < 2; the cone theta_[1] >= |theta_[2]| for no r0, with a full shadow 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
-from scipy.optimize import nnls
 
 from wgflow.base.errors import InputError, describe
 from wgflow.base.scaling import column_spread, norms
 from wgflow.base.types import Array, Index
-from wgflow.base.validate import finite_array, real, refuse_masked, whole
+from wgflow.base.validate import finite_array, real, whole
 from wgflow.energy import Energy
 from wgflow.model.depth import Deposit, Depth, Intervals, Layers
 from wgflow.model.initial_laws import Sphere
@@ -40,10 +38,10 @@ from wgflow.theory.assumption import DING, Assumption, Condition, Finding, Verdi
 from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.reference_laws import IidComparison, InitialLaw, Law, compare_with_iid, draws, initial_law
 from wgflow.theory.support import CoverageReference, directions
+from wgflow.theory.surrounding import extent, lacks, surrounds
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _ENSEMBLES = 19
-_TOLERANCE = 1e-9  # of the points' size: what counts as a positive combination of them that vanishes
 
 
 @dataclass(frozen=True)
@@ -143,7 +141,7 @@ class SeparationEstimator:
             self.r0 = float(np.median(np.abs(self._size(fresh_draws)))) if r0 is None else real("r0", r0, above=0.0)
         points = self._raw(fresh_draws)
         iid = [self._raw(self._within(theta, self.r0)) for theta in ensembles_of_law]
-        self._extent, self._extent_for_all = _extent(iid), _extent([self._raw(theta) for theta in ensembles_of_law])
+        self._extent, self._extent_for_all = extent(iid), extent([self._raw(theta) for theta in ensembles_of_law])
         iid = [shadow for shadow in iid if len(shadow)]
         if not len(points) or len(iid) < 2:
             raise InputError(
@@ -174,8 +172,8 @@ class SeparationEstimator:
             float(size.min()),
             float(size.max()),
             surrounds(shadow),
-            _lacks(shadow, self._extent),
-            _lacks(self._raw(theta), self._extent_for_all),
+            lacks(shadow, self._extent),
+            lacks(self._raw(theta), self._extent_for_all),
             r0,
             len(inside),
         )
@@ -217,29 +215,6 @@ class SeparationEstimator:
         return float(np.degrees(2 * np.arcsin(min(1.0, distance / 2)))) if self.kind == "2-homogeneous" else distance
 
 
-class _Extent(NamedTuple):
-    """Least extent of the shadows of several ensembles: whether all of them surround the origin; fewest dimensions."""
-
-    surrounds: bool
-    dimensions: int
-
-
-def _extent(shadows: Sequence[Array]) -> _Extent:
-    return _Extent(all(map(surrounds, shadows)), min(map(_dimensions, shadows)))
-
-
-def _lacks(shadow: Array, least: _Extent) -> bool:
-    return bool((least.surrounds and not surrounds(shadow)) or _dimensions(shadow) < least.dimensions)
-
-
-def _dimensions(points: Array) -> int:
-    """Dimensions that points (N, d) span, up to rounding."""
-    if not points.size:
-        return 0
-    sizes = np.linalg.svd(points, compute_uv=False)
-    return int(np.count_nonzero(sizes > _TOLERANCE * sizes[0]))
-
-
 def kind(problem: Problem) -> Kind:
     """Tell which theorem covers the block, 6.1 before 6.2; raises InputError if neither does."""
     if problem.block.degree(problem.activation) == 2:
@@ -250,24 +225,6 @@ def kind(problem: Problem) -> Kind:
         f"block: expected one that is 2-homogeneous or linear in a parameter group, as Theorems 6.1 and 6.2 ask, got "
         f"{problem.block.name} with {problem.activation.name}; use ridge, say"
     )
-
-
-def surrounds(points: Array) -> bool:
-    """Whether points (N, d) lie in no closed half-space v . x <= 0, v != 0.
-
-    That is so exactly if they span R^d and some positive weights have sum_i weight_i x_i = 0 (Stiemke's lemma), which a
-    non-negative least squares problem decides. Independent points of a symmetric law in general position do with
-    probability 1 - 2**(1 - N) sum_(j < d) binom(N - 1, j) (Wendel 1962).
-    """
-    refuse_masked("points", points)
-    points = np.asarray(points)
-    if len(points) <= points.shape[1]:
-        return False
-    sizes = np.linalg.svd(points, compute_uv=False)
-    if sizes[-1] <= _TOLERANCE * sizes[0]:
-        return False
-    _, residual = nnls(points.T, -points.sum(axis=0), maxiter=100 * len(points))  # weights 1 + its solution
-    return bool(residual <= _TOLERANCE * np.abs(points).sum())
 
 
 def at_depth(depth: Depth, rho: Particles, t0: float) -> Index:
