@@ -139,6 +139,8 @@ class Wide(NamedTuple):
         Whether values (1), or values and slopes (2), are kept from the forward pass; otherwise they are computed again.
     move : int
         1 if the units are moved instead of their gradients written.
+    by_sample : int
+        1 if the sums of a piece lie by sample, (M, D), which takes fewer vectors than (D, M) where D is the longer.
     """
 
     first: Index
@@ -152,6 +154,7 @@ class Wide(NamedTuple):
     pieces: int
     keep: int
     move: int
+    by_sample: int
 
 
 class Shared(NamedTuple):
@@ -170,7 +173,7 @@ class Shared(NamedTuple):
     outputs : ndarray (K', M')
         Outputs, then the gradients of the losses.
     parts : ndarray (pieces, M D)
-        Sums of the pieces.
+        Sums of the pieces, by sample or by coordinate.
     tape : ndarray (keep, E M)
         Values and slopes of all units, where they are kept.
     factor : ndarray (8 P,)

@@ -172,7 +172,7 @@ class _Types:
 
         row, matrix, cube = self.real[::1], self.real[:, ::1], self.real[:, :, ::1]
         return (
-            self.group(arguments.Wide, int64[::1], int64[::1], row, row, *[int64] * 7),
+            self.group(arguments.Wide, int64[::1], int64[::1], row, row, *[int64] * 8),
             self.group(arguments.Shared, int64, matrix, matrix, cube, matrix, matrix, matrix, row, matrix),
             self.group(arguments.Work, matrix, row),
         )

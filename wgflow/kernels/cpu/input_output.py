@@ -45,21 +45,18 @@ def read(tape, state, transposed, low, high, columns, scratch, out_output):
 
 
 @njit(**LEAF)
-def _loss_gradient(loss, output, target, out_residual, m):
-    """Gradient of one sample's loss in its K outputs, into column m."""
-    if loss == 0:
-        for k in range(output.size):
-            out_residual[k, m] = output[k] - target[k]
-        return
-    top, mass, weights = output[0], 0.0, 0.0
-    for k in range(output.size):
-        top = output[k] if output[k] > top else top
-    for k in range(output.size):
-        out_residual[k, m] = math.exp(output[k] - top)
-        mass += out_residual[k, m]
-        weights += target[k]
-    for k in range(output.size):
-        out_residual[k, m] = out_residual[k, m] * weights / mass - target[k]
+def _cross_entropy(output, target, m, out_residual, column):
+    """Gradient of one sample's cross-entropy in its K outputs, into a column."""
+    outputs = output.shape[1]
+    top, mass, weights = output[m, 0], 0.0, 0.0
+    for k in range(outputs):
+        top = output[m, k] if output[m, k] > top else top
+    for k in range(outputs):
+        out_residual[k, column] = math.exp(output[m, k] - top)
+        mass += out_residual[k, column]
+        weights += target[m, k]
+    for k in range(outputs):
+        out_residual[k, column] = out_residual[k, column] * weights / mass - target[m, k]
 
 
 @njit(**LEAF)
@@ -69,6 +66,12 @@ def output_gradient(model, target, low, high, columns, output, scratch, out_adjo
     for k in range(outputs):
         for m in range(columns):
             scratch[k, m] = 0.0
-    for m in range(high - low):
-        _loss_gradient(model.loss, output[low + m], target[low + m], scratch, m)
+    # Rows of `output` and `target` as arrays of their own would cost more than what is done with them.
+    if model.loss == 0:
+        for k in range(output.shape[1]):
+            for m in range(high - low):
+                scratch[k, m] = output[low + m, k] - target[low + m, k]
+    else:
+        for m in range(high - low):
+            _cross_entropy(output, target, low + m, scratch, m)
     multiply(model.readout, ZERO, width, width, outputs, scratch, ZERO, columns, scratch, ZERO, ZERO, out_adjoint, ZERO)

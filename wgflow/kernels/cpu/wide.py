@@ -95,7 +95,9 @@ class WidePasses:
             known = self._known = net, asked, self._layout(net, *asked)
         (tile, pieces, keep), even, height, threads, shapes = known[2]
         weight, data = net.weight.astype(self._dtype, copy=False), units.astype(self._dtype, copy=False)
-        sizes = self._width, parameters, count, tile, pieces, keep, int(move)
+        lanes, width = self._model.lanes, self._width
+        by_sample = int(count * _up(width, lanes) < width * _up(count, lanes))
+        sizes = width, parameters, count, tile, pieces, keep, int(move), by_sample
         wide = Wide(net.first, even, weight, _writable(data), *sizes)
         model = self._model if gradient else self._alone
         return _Plan(wide, model, samples, height, self._outputs, self._precision, threads, shapes)

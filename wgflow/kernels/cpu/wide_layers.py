@@ -88,10 +88,21 @@ def _values(net, model, shared, begin, count, k, values, slopes):
 
 
 @njit(**LEAF)
+def _add_to_part(net, rows, place, count, piece, sums):
+    """Add to a piece's sums the rows of a tile, (count, M), times D parameters of each unit, the first at ``place``."""
+    width, samples, parameters = net.width, net.samples, net.parameters
+    out = piece * samples * width
+    if net.by_sample:
+        product(rows, ZERO, ONE, samples, samples, count, net.units, place, parameters, width, ONE, sums, out, width)
+    else:
+        product(net.units, place, ONE, parameters, width, count, rows, ZERO, samples, samples, ONE, sums, out, samples)
+
+
+@njit(**LEAF)
 def _forward_piece(net, model, shared, work, k, piece):
     """Sum of c h a over the units of a piece, (M, D); without c where all units of the layer share one."""
     low, high = _units(net.first, k, piece, net.pieces)
-    even, width, samples, parameters = net.even[k], net.width, net.samples, net.parameters
+    even, samples, parameters = net.even[k], net.samples, net.parameters
     sums = shared.parts.reshape(-1)
     _clear(shared.parts[piece])
     for begin in range(low, high, net.tile):
@@ -101,8 +112,7 @@ def _forward_piece(net, model, shared, work, k, piece):
         if not even:
             _weighted(net.weight, begin, count, samples, values, work.values[2])
             values = work.values[2, : count * samples]
-        place, out = begin * parameters, piece * samples * width
-        product(values, ZERO, ONE, samples, samples, count, net.units, place, parameters, width, ONE, sums, out, width)
+        _add_to_part(net, values, begin * parameters, count, piece, sums)
 
 
 @njit(**LEAF)
@@ -143,22 +153,7 @@ def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
         )
         if not even:
             _weighted(net.weight, begin, count, samples, q, q)
-        product(
-            q,
-            ZERO,
-            ONE,
-            samples,
-            samples,
-            count,
-            net.units,
-            place + width,
-            parameters,
-            width,
-            ONE,
-            sums,
-            piece * samples * width,
-            width,
-        )
+        _add_to_part(net, q, place + width, count, piece, sums)
         if net.move:
             move(work.gradient, size, shared.factor, net.units, place, shared.squares[piece])
 
@@ -178,34 +173,51 @@ def _sum_pieces(net, shared, k):
 @njit(**LEAF)
 def _load(net, samples, shared):
     """State at depth 0. Unused columns repeat the last sample, so that they are finite if it is."""
-    states = shared.states
+    states, count = shared.states, net.samples
     for d in range(shared.height):
-        for m in range(states.shape[1]):
-            last = min(m, net.samples - 1)
-            states[d, m] = samples.start[d, last] if d < net.width else 1.0 if d == net.width else 0.0
+        if d < net.width:
+            for m in range(count):
+                states[d, m] = samples.start[d, m]
+            for m in range(count, states.shape[1]):
+                states[d, m] = samples.start[d, count - 1]
+        else:
+            value = 1.0 if d == net.width else 0.0
+            for m in range(states.shape[1]):
+                states[d, m] = value
 
 
 @njit(**LEAF)
 def _next_state(net, shared, k):
     """State after layer k from the sums of its pieces."""
-    states, row, width = shared.states, k * shared.height, net.width
-    weight = _sum_pieces(net, shared, k)
+    states, row, count = shared.states, k * shared.height, net.samples
+    weight, sums, by_coordinate, by_sample = _sum_pieces(net, shared, k), shared.parts[0], *_strides(net)
     for d in range(shared.height):
-        for m in range(states.shape[1]):
-            below = states[row + d, m]
-            if d < width:
-                below += weight * shared.parts[0, min(m, net.samples - 1) * width + d]
-            states[row + shared.height + d, m] = below
+        after, last = row + shared.height + d, states[row + d, count - 1]
+        if d < net.width:
+            for m in range(count):
+                states[after, m] = states[row + d, m] + weight * sums[d * by_coordinate + m * by_sample]
+            last = states[after, count - 1]
+        else:
+            for m in range(count):
+                states[after, m] = last
+        for m in range(count, states.shape[1]):
+            states[after, m] = last
 
 
 @njit(**LEAF)
 def _next_adjoint(net, shared, k):
     """Adjoint before layer k from the sums of its pieces."""
-    adjoint, width = shared.adjoint, net.width
-    weight = _sum_pieces(net, shared, k)
-    for d in range(width):
+    adjoint, sums = shared.adjoint, shared.parts[0]
+    weight, by_coordinate, by_sample = _sum_pieces(net, shared, k), *_strides(net)
+    for d in range(net.width):
         for m in range(net.samples):
-            adjoint[d, m] += weight * shared.parts[0, m * width + d]
+            adjoint[d, m] += weight * sums[d * by_coordinate + m * by_sample]
+
+
+@njit(**LEAF)
+def _strides(net):
+    """Steps from one coordinate and from one sample to the next in the sums of a piece."""
+    return (1, net.width) if net.by_sample else (net.samples, 1)
 
 
 @njit(**LEAF)
@@ -213,8 +225,9 @@ def _turn(net, shared, k):
     """Adjoint after layer k and state before it, with the row of ones, by sample."""
     states, row = shared.states, k * shared.height
     for m in range(net.samples):
-        for d in range(shared.height):
-            shared.across[0, m, d] = shared.adjoint[d, m] if d < net.width else 0.0
+        for d in range(net.width):
+            shared.across[0, m, d] = shared.adjoint[d, m]
+        for d in range(net.width + 1):
             shared.across[1, m, d] = states[row + d, m]
 
 
