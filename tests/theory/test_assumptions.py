@@ -496,6 +496,16 @@ def test_growth_refutes_no_activation_of_the_users():
     made_true(found.verdicts, "h_r_grows")
 
 
+def test_weights_that_saturate_beyond_the_largest_r_are_not_refuted():
+    """H_r of bound 10**8 grows like r up to there, and no farther; with |theta|**2 in E it grows on."""
+    energy, rho = line("relu", {"name": "saturated_matrix", "bound": 1e8})
+    for strength, verdict in ((None, "unknown"), (0.0, "unknown"), (0.1, "fail")):
+        regulariser = None if strength is None else {"name": "quadratic", "strength": strength}
+        found = radial_limit(wgflow.Energy(energy.problem, regulariser=regulariser), rho)
+        assert found.verdict == verdict
+        made_true(found.verdicts, "h_r_grows")
+
+
 def test_growth_of_an_own_regulariser_refutes_nothing():
     """It may be bounded beyond the largest r, as |theta|**2/(1 + |theta|**2/10**16) is."""
 

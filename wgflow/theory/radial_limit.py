@@ -21,6 +21,7 @@ from wgflow.base.verdict import Claim
 from wgflow.energy import Energy
 from wgflow.model.blocks import SaturatedMatrix
 from wgflow.model.particles import Particles
+from wgflow.model.regularisers import Quadratic
 from wgflow.theory.assumption import DING, Assumption, Verdict
 from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.regularity_classes import regularity_class
@@ -99,10 +100,23 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     if plain and type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
         return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
     growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
-    # An own function may be bounded beyond the largest r that was tried.
-    ours = problem.activation.builtin and is_builtin(problem.block) and (plain or is_builtin(energy.regulariser))
-    verdict: Verdict = "fail" if growth.holds and ours else "unknown"
+    verdict: Verdict = "fail" if growth.holds and _keeps_growing(energy) else "unknown"
     return result(verdict, change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
+
+
+def _keeps_growing(energy: Energy) -> bool:
+    """Whether what grows up to r = 10**4 is known to grow on: a function may be bounded beyond the largest r tried.
+
+    Not one of the user's, nor saturated weights, whose bound may be larger; but |theta|**2 beside them does.
+    """
+    problem, regulariser = energy.problem, energy.regulariser
+    own = not (
+        problem.activation.builtin
+        and is_builtin(problem.block)
+        and (regulariser is None or type(regulariser) is Quadratic)
+    )
+    squares = type(regulariser) is Quadratic and regulariser.strength > 0
+    return not own and (squares or type(problem.block) is not SaturatedMatrix)
 
 
 def _growth(suprema: list[float]) -> float:
