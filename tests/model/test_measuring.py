@@ -160,6 +160,15 @@ def test_a_gradient_that_may_vanish_up_to_rounding_is_not_decided(rng):
         assert findings(case)[1]["inf |grad g| > 0"] == finding
 
 
+def test_a_loss_of_your_own_may_be_the_squared_one(rng):
+    class Own(type(LOSSES["squared"])):
+        pass
+
+    found, each = findings(problem(rng, loss=Own()))
+    assert (found.verdict, each["squared loss"]) == ("unknown", "not checked")
+    assert "the loss is squared, of your own" in found.sentence
+
+
 def test_a_readout_whose_squares_underflow_is_not_zero(rng):
     case = wgflow.Problem(rng.normal(size=(4, 3)), np.ones(4), readout=1e-200 * np.ones((1, 3)))
     assert findings(case)[1]["inf |grad g| > 0"] == "proved"

@@ -137,6 +137,16 @@ def test_rounding_of_means_and_projections_refutes_nothing():
     assert verdict(deficient.replace(np.eye(2), np.zeros((2, 2)))) == "pass"
 
 
+def test_a_large_readout_without_full_rank_is_not_decided(rng):
+    """40 x 40 numbers are not eliminated exactly; whether they are one-to-one is then not known."""
+    readout = rng.normal(size=(40, 39)) @ rng.normal(size=(39, 40))
+    case = wgflow.Problem(np.eye(40)[:3], np.zeros((3, 40)), readout=readout)
+    found = attainable(case, reference_laws.initial_law(case))
+    assert found.verdict == "unknown"
+    assert "whether W1 is one-to-one is not seen up to rounding" in found.sentence
+    assert verdict(wgflow.Problem(np.eye(40)[:3], np.zeros((3, 39)), readout=readout[:39])) == "pass"
+
+
 def test_inputs_that_the_embedding_makes_equal():
     equal = wgflow.Problem([[1.0, 0.0], [0.0, 1.0]], [1.0, 2.0], embed=[[1.0, 1.0], [2.0, 2.0]])
     assert refuted(equal) == ["equal inputs have equal targets, in the range of W1"]

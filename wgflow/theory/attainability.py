@@ -38,6 +38,7 @@ from wgflow.theory.reference_laws import Law, draws
 from wgflow.theory.universality import chosen, gram, spectrum
 
 _FITTED = 1024  # rows of the fit to the targets, at most
+_ELIMINATED = 2**10  # numbers of a matrix whose rank is found by exact elimination, at most
 _EPS = float(np.finfo(np.float64).eps)
 
 ABOVE_ZERO = Claim(
@@ -169,7 +170,10 @@ def _one_to_one(problem: Problem, first: Array, told: bool, rounding: float) -> 
     """Whether a flow, one-to-one and on a line increasing, can have the targets (G, K) of the distinct X(0)."""
     width = problem.shape[1]
     name = "distinct inputs can have distinct end states" + (", in the order of X(0)" if width == 1 else "")
-    if _rank(problem.readout) < width and (width > 1 or not problem.readout.any()):
+    rank = min(len(problem.readout), width - 1) if len(problem.readout) < width else _rank(problem.readout)
+    if rank is None:
+        return Condition(name, "not checked", "whether W1 is one-to-one is not seen up to rounding"), None
+    if rank < width:
         return Condition(name, "proved", "W1 is not one-to-one, so that end states of one target may differ"), None
     if type(problem.block) not in BLOCKS.values() or not problem.activation.builtin or not told:
         reason = "a block or activation of your own may not be Lipschitz in X" if told else "X(0) agree up to rounding"
@@ -207,11 +211,13 @@ def _apart(problem: Problem, distinct: int) -> bool:
     return bool(smallest_distance(np.unique(problem.start(), axis=0)) > error)
 
 
-def _rank(matrix: Array) -> int:
-    """Rank of a matrix of floats: by singular values if it is full, else by exact elimination."""
-    rank = int(np.linalg.matrix_rank(matrix)) if matrix.size else 0
-    if rank == min(matrix.shape):
+def _rank(matrix: Array) -> int | None:
+    """Rank of a matrix of floats: by singular values if it is full, else by exact elimination; None if that is long."""
+    rank = int(np.linalg.matrix_rank(matrix))
+    if rank == min(matrix.shape) or not matrix.any():
         return rank
+    if matrix.size > _ELIMINATED:
+        return None
     rows = [[Fraction(float(entry)) for entry in row] for row in matrix]
     rank = 0
     for column in range(matrix.shape[1]):
