@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import NamedTuple
 
 # Largest change of E that may be rounding, relative to E or to its change so far, by precision.
@@ -68,19 +69,45 @@ class EnergyBalance(NamedTuple):
         rounding : float
             Of :data:`ROUNDING`, for the precision of E.
         """
-        change = end - start - explicit
-        defect = abs(change + dissipated)
-        allowed = rounding * max(abs(start), abs(end), self.descent)
-        # Positional, since this runs at every step; the device has the same rule in particles.cu.
-        sums = self.steps + 1, self.descent + abs(change), self.dissipated + dissipated
-        if switched:
-            apart = self.switched + 1, self.at_switches + defect, self.risen_at_switches + max(change, 0.0)
-            return EnergyBalance(*sums, *self[3:8], *apart)
-        rose = self.rises, self.rise, self.rise_s, self.risen
-        if change > allowed:
-            largest = (change, s) if change > self.rise else (self.rise, self.rise_s)
-            rose = self.rises + 1, *largest, self.risen + change
-        return EnergyBalance(*sums, self.defect + defect, *rose, *self[8:])
+        return self.after_steps(start, [(end, explicit, dissipated, s, switched)], rounding)
+
+    def after_steps(
+        self, start: float, steps: Iterable[tuple[float, float, float, float, bool]], rounding: float
+    ) -> EnergyBalance:
+        """Balance after some more steps, with the bits of one after the other.
+
+        Parameters
+        ----------
+        start : float
+            E before the first.
+        steps : iterable of tuple
+            ``end``, ``explicit``, ``dissipated``, ``s`` and ``switched`` of each, as in :meth:`after`.
+        rounding : float
+            Of :data:`ROUNDING`, for the precision of E.
+        """
+        # One name for each sum, since this runs at every step; the device has the same rule in particles.cu.
+        count, descent, total, defects, rises, rise, rise_s, risen, switches, at_switches, risen_at_switches = self
+        for end, explicit, dissipated, s, switched in steps:
+            change = end - start - explicit
+            defect = abs(change + dissipated)
+            if switched:
+                switches += 1
+                at_switches += defect
+                risen_at_switches += max(change, 0.0)
+            else:
+                defects += defect
+                if change > rounding * max(abs(start), abs(end), descent):
+                    rises += 1
+                    risen += change
+                    if change > rise:
+                        rise, rise_s = change, s
+            count += 1
+            descent += abs(change)
+            total += dissipated
+            start = end
+        return EnergyBalance(
+            count, descent, total, defects, rises, rise, rise_s, risen, switches, at_switches, risen_at_switches
+        )
 
     @property
     def relative(self) -> float:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -71,7 +72,7 @@ class InPlaceStepper:
         # The sum of squares overflows before the velocity does, and the parameters have moved by then.
         if not (math.isfinite(energy) and (math.isfinite(dissipation) or np.isfinite(self._theta).all())):
             raise self._diverged(at)
-        self._account(energy, dissipation, at.s)
+        self._account([(energy, dissipation)], [at.s])
         if theta is not None:
             theta.setflags(write=False)
             state = (theta, self._start.tau, self._start.mass)
@@ -85,8 +86,7 @@ class InPlaceStepper:
         if not np.isfinite(states).all():  # single steps find where the flow diverges
             self._theta[:], self.most_at_once = before, 0
             return 0
-        for (energy, dissipation), s in zip(states, times, strict=True):
-            self._account(energy, dissipation, s)
+        self._account(states, times)
         return len(times)
 
     def _moved(self, steps: int) -> list[tuple[float, float]]:
@@ -96,13 +96,16 @@ class InPlaceStepper:
             dissipations = [float(self._start.mass[0] * (self._mobility @ row)) for row in squares]
         return list(zip(energies.tolist(), dissipations, strict=True))
 
-    def _account(self, energy: float, dissipation: float, s: float) -> None:
-        """Energy balance up to the state at this flow time."""
-        if self._before is not None:
-            start, dissipated = self._before[0], self._length * self._before[1]
-            self._balance = self._balance.after(start, energy, 0.0, dissipated, s, False, self._rounding)
-        self._before = energy, dissipation
-        self._times.append(s)
+    def _account(self, states: list[tuple[float, float]], times: list[float]) -> None:
+        """Energy balance up to the last of these states, energy and dissipation, at these flow times."""
+        before, *after = states if self._before is None else [self._before, *states]
+        if after:
+            lost = (self._length * dissipation for _, dissipation in (before, *after))
+            ends = (energy for energy, _ in after)
+            steps = zip(ends, repeat(0.0), lost, times[-len(after) :], repeat(False), strict=False)
+            self._balance = self._balance.after_steps(before[0], steps, self._rounding)
+        self._before = states[-1]
+        self._times += times
 
     def frame(self) -> Callable[[], Frame]:
         """Begin a frame of the state evaluated last."""

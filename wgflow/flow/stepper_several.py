@@ -5,6 +5,7 @@ States, energies and frames have the bits of single steps; only ``on_step`` is t
 
 from __future__ import annotations
 
+from itertools import repeat
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -58,11 +59,12 @@ class SeveralStepper(HostStepper):
             self.most_at_once = 0  # single steps find where the flow diverges
             return 0
         energies, dissipations, counts = (array.tolist() for array in taken[3:])
-        before, rate, balance = self._state.energy, self._state.dissipation, self._balance
-        for energy, dissipation, s, switched in zip(energies, dissipations, times, counts, strict=True):
-            if balance is not None:
-                balance = balance.after(before, energy, 0.0, h * rate, s, switched > 0, self._rounding)
-            before, rate = energy, dissipation
+        lost = [h * rate for rate in (self._state.dissipation, *dissipations[:-1])]
+        balance = self._balance
+        if balance is not None:
+            steps = zip(energies, repeat(0.0), lost, times, (count > 0 for count in counts), strict=False)
+            balance = balance.after_steps(self._state.energy, steps, self._rounding)
+        before, rate = energies[-1], dissipations[-1]
         self._switched += sum(counts)
         self._at = at = Moment(self._at.step + len(times), times[-1], h)
         self._rho, self._balance, self._taken = taken.rho, balance, None
