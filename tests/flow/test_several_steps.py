@@ -34,7 +34,7 @@ def frames(flow, rho, at_once, on_step=None):
         for stepper in (stepper_several.SeveralStepper, stepper_in_place.InPlaceStepper):
             patch.setattr(stepper, "several", counted(stepper.several, together))
         if not at_once:
-            patch.setattr(StepClock, "coming", lambda clock, most: [])
+            patch.setattr(StepClock, "coming", lambda clock, most, onto: [])
         try:
             found.extend(flow.run(rho, STEPS * flow.rule.first, STEPS // 2 * flow.rule.first, on_step))
         except DivergenceError as error:
@@ -88,10 +88,10 @@ def test_frames_and_errors_are_those_of_single_steps(seed, depth, size, activati
     assert all(map(same, several, single))
 
 
-def test_several_steps_go_up_to_the_last_step_before_a_frame():
+def test_several_steps_end_at_frames():
     energy, rho = network(0, "gaps", 16, 32, 1, 1)
     _, _, together = frames(wgflow.Flow(energy, step=0.01), rho, True)
-    assert together == [STEPS // 2 - 1] * 2
+    assert together == [STEPS // 2] * 2
 
 
 def test_bits_do_not_depend_on_threads():

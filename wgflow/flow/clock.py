@@ -46,13 +46,16 @@ class StepClock:
         """Whether the last step has been taken."""
         return self.step >= self._last
 
-    def coming(self, most: int) -> list[float]:
-        """Flow times after the next steps, at most this many, up to the last one before a frame or the end."""
-        steps, last = list[float](), min(self.step + most, self._last - 1)
+    def coming(self, most: int, onto: bool) -> list[float]:
+        """Flow times after the next steps, at most this many, up to the next frame or the end, with it if ``onto``."""
+        steps, last = list[float](), min(self.step + most, self._last - (not onto))
         for step in range(self.step + 1, last + 1):
-            if step in self.frames:
+            due = step in self.frames
+            if due and not onto:
                 break
             steps.append(self._origin + step * self._h)
+            if due:
+                break
         return steps
 
     def reach(self, h: float) -> float:
@@ -103,7 +106,7 @@ class EventClock:
         """Whether s has reached the end."""
         return self.s >= self._until
 
-    def coming(self, most: int) -> list[float]:
+    def coming(self, most: int, onto: bool) -> list[float]:
         """Return nothing: the length of a step is known only when the one before has been taken."""
         return []
 

@@ -223,10 +223,13 @@ class Flow(Copyable):
             if clock.done:
                 return
             begin = False
-            if stepper.most_at_once and (coming := clock.coming(stepper.most_at_once)):
-                for _ in range(stepper.several(coming, h)):
+            if stepper.most_at_once and (coming := clock.coming(stepper.most_at_once, stepper.onto_frames)):
+                together = stepper.several(coming, h)
+                for _ in range(together):
                     clock.tick(h)
                     yield clock.step, clock.s
+                if together and stepper.onto_frames:
+                    continue
             try:
                 taken = stepper.advance(clock.reach(h))
             except DescentError as error:  # of a rule, which knows neither

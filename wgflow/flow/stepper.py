@@ -108,6 +108,7 @@ class HostStepper:
 
     lookahead = 0  # events (steps or frames) for which the loop may go on before it yields a frame that was begun
     most_at_once = 0  # steps that `several` takes at most; with 0 it is never called
+    onto_frames = False  # whether `several` may end at a frame, and evaluates the state it ends at
 
     def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         self._dynamics, self._rho, self._switched = dynamics, rho, switched
@@ -160,7 +161,7 @@ class HostStepper:
         self._at, self._used = at, used
 
     def several(self, times: list[float], h: float) -> int:
-        """Take steps of length h that end at these flow times without a frame; returns how many were taken."""
+        """Take steps of length h that end at these flow times; returns how many were taken."""
         return 0
 
     def frame(self) -> Callable[[], Frame]:

@@ -47,6 +47,7 @@ class InPlaceStepper:
     """
 
     lookahead = 0
+    onto_frames = False
 
     def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         self._dynamics, self._start, self._balance, self._switched = dynamics, rho, balance, switched

@@ -38,10 +38,16 @@ class SeveralStepper(HostStepper):
     """A HostStepper that can take several steps at once; arguments are the same."""
 
     most_at_once = 256
+    onto_frames = True
 
     def __init__(self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance) -> None:
         super().__init__(dynamics, rho, switched, balance)
         self._several: SeveralSteps | None = None
+
+    def evaluate(self, at: Moment, record: bool, last: bool) -> None:
+        """Compute the velocity and the energy at the state, unless :meth:`several` has led there."""
+        if self._good is None or self._good.at != at:
+            super().evaluate(at, record, last)
 
     def several(self, times: list[float], h: float) -> int:
         """Take steps of length h that end at these flow times; returns how many were taken."""
