@@ -190,7 +190,8 @@ def _load(net, samples, shared):
 def _next_state(net, shared, k):
     """State after layer k from the sums of its pieces."""
     states, row, count = shared.states, k * shared.height, net.samples
-    weight, sums, by_coordinate, by_sample = _sum_pieces(net, shared, k), shared.parts[0], *_strides(net)
+    weight, sums = _sum_pieces(net, shared, k), shared.parts[0]
+    by_coordinate, by_sample = _strides(net)
     for d in range(shared.height):
         after, last = row + shared.height + d, states[row + d, count - 1]
         if d < net.width:
@@ -208,7 +209,8 @@ def _next_state(net, shared, k):
 def _next_adjoint(net, shared, k):
     """Adjoint before layer k from the sums of its pieces."""
     adjoint, sums = shared.adjoint, shared.parts[0]
-    weight, by_coordinate, by_sample = _sum_pieces(net, shared, k), *_strides(net)
+    weight = _sum_pieces(net, shared, k)
+    by_coordinate, by_sample = _strides(net)
     for d in range(net.width):
         for m in range(net.samples):
             adjoint[d, m] += weight * sums[d * by_coordinate + m * by_sample]
