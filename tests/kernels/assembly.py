@@ -12,24 +12,24 @@ from llvmlite import binding
 
 numba.config.CPU_FEATURES = "+avx512f" if sys.argv[1] == "wide" else ""
 from wgflow.kernels.cpu import functions, matmul_tiles  # noqa: E402
-from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS  # noqa: E402
+from wgflow.kernels.cpu.flags import LEAF  # noqa: E402
 
 numba.config.CPU_FEATURES = None
 
-ROW, ROWS, N, X = numba.float64[::1], numba.float64[:, ::1], numba.int64, numba.float64
+N, X = numba.int64, numba.float64
+ROW, ROWS, CUBE = X[::1], X[:, ::1], X[:, :, ::1]
 HOT = {
-    "activate": (functions.activate, numba.void(N, X, X, ROW, ROW)),
-    "pull_back": (functions.pull_back, numba.types.UniTuple(X, 2)(N, ROW, ROW, ROW)),
+    "activate": (functions.activate, numba.void(N, X, ROW, ROW)),
+    "pull_back": (functions.pull_back, numba.void(N, ROW, ROW, ROW)),
     "multiply": (matmul_tiles.multiply, numba.void(ROWS, *[N] * 4, ROWS, N, N, ROWS, N, N, ROWS, N)),
-    "correlate": (matmul_tiles.correlate, numba.void(ROWS, N, N, ROWS, *[N] * 3, ROWS, N, N)),
+    "correlate": (matmul_tiles.correlate, numba.void(ROWS, N, ROWS, *[N] * 4, CUBE, N, N)),
 }
 VECTORS = {"512": r"\bzmm\d", "256": r"\bymm\d", "128": r"\bxmm\d|\bv\d+\.2d"}
 
 
 def code(function, signature):
     """The function in LLVM's language, not yet optimised (NUMBA_OPT=0), without the machine it was made on."""
-    flags = SUM_FLAGS if function is functions.pull_back else LEAF
-    compiled = numba.njit(signature, **flags)(function.py_func)
+    compiled = numba.njit(signature, **LEAF)(function.py_func)
     text = compiled.inspect_llvm(compiled.signatures[0])
     return re.sub(r"^target .*$", "", text, flags=re.MULTILINE)
 

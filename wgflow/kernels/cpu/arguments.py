@@ -49,8 +49,8 @@ class Model(NamedTuple):
 
     Attributes
     ----------
-    readout, transposed : ndarray (K', D'), (D', K')
-        W1 and its transpose, padded with zeros to multiples of ROWS.
+    readout, transposed : ndarray (K, D), (D, K)
+        W1 and its transpose.
     activation, loss : int
         Codes; a loss below 0 asks for the outputs alone.
     eta : float
@@ -84,12 +84,10 @@ class Stack(NamedTuple):
     ----------
     groups : ndarray (groups, 8), int64
         Table by :func:`wgflow.kernels.cpu.groups.plan_groups`.
-    w, a : ndarray (slots / 4, D' + G, 4)
-        Columns [w | c (w . a)] and [a | c (w . a)], four slots to a panel.
-    cw, ca : ndarray (slots, D')
+    w, a : ndarray (slots / 4, D + 1 + G, 4), (slots / 4, D + G, 4)
+        Columns [w | b | c (w . a)], without b where units have none, and [a | c (w . a)], four slots to a panel.
+    cw, ca : ndarray (slots, D)
         Rows c w, in the order of r, and c a.
-    bias : ndarray (slots,)
-        b.
     """
 
     groups: Index
@@ -97,7 +95,6 @@ class Stack(NamedTuple):
     a: NDArray[Any]
     cw: NDArray[Any]
     ca: NDArray[Any]
-    bias: NDArray[Any]
 
 
 class Scratch(NamedTuple):
@@ -109,8 +106,8 @@ class Scratch(NamedTuple):
         States and values of the groups; ``block`` is the number of samples that pass through the network together.
     slope : ndarray (slots or 1, block)
         Slopes of the activation, where they are kept.
-    adjoints : ndarray (2, D' + G + K', block)
-        p before and after a layer.
+    adjoints : ndarray (2, rows, block)
+        p before and after a layer, each followed by r of a group.
     """
 
     tape: NDArray[Any]
@@ -170,7 +167,7 @@ class Shared(NamedTuple):
         Adjoint after the layer at work.
     across : ndarray (2, M, height)
         That adjoint and the state before the layer, by sample.
-    outputs : ndarray (K', M')
+    outputs : ndarray (K, M')
         Outputs, then the gradients of the losses.
     parts : ndarray (pieces, M D)
         Sums of the pieces, by sample or by coordinate.

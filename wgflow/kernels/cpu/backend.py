@@ -13,7 +13,7 @@ from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, OWN, STORED_SLOPE
 from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
-from wgflow.kernels.cpu.grouped import GroupedPasses, Sizes
+from wgflow.kernels.cpu.grouped import GroupedPasses
 from wgflow.kernels.cpu.several_steps import Motion, Moves, SeveralSteps, most_steps
 from wgflow.kernels.cpu.threads import available_threads
 from wgflow.kernels.cpu.wide import WidePasses, in_order, moves_well, suits
@@ -72,9 +72,7 @@ class Cpu:
         self._plain = (type(self._block).unfold, type(self._block).fold) == (Ridge.unfold, Ridge.fold)
         self._samples = Samples(self._writable(problem.start().T), self._writable(problem.y))
         outputs = len(problem.readout)
-        sizes = Sizes.of(self._width, outputs)
-        readout = np.zeros((sizes.outputs, sizes.padded), self._dtype)
-        readout[:outputs, : self._width] = problem.readout
+        readout = np.array(problem.readout, self._dtype, order="C")
         code = OWN if own else ACTIVATION_CODES[problem.activation.name]
         self._model = Model(
             readout,

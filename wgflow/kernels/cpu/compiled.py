@@ -19,15 +19,15 @@ def ridge_kernels(dtype: str) -> Any:
         from wgflow.kernels.cpu import evaluate, groups
 
         types = _Types(dtype)
-        row, matrix, cube = types.real[::1], types.real[:, ::1], types.real[:, :, ::1]
+        matrix, cube, parts = types.real[:, ::1], types.real[:, :, ::1], types.real[:, :, :, ::1]
         index, weight, units = types.read_only(int64, 1), types.read_only(float64, 1), types.read_only(float64, 2)
         model = (matrix, matrix, int64, int64, types.real, *[int64] * 4)
         return _compile({
             groups.plan_groups: void(index, int64, int64, int64, int64, int64[:, ::1], int64[::1]),
             evaluate.evaluate: void(
                 *[int64] * 6, index, index, weight, units, int64, matrix, matrix, *model,
-                int64[:, ::1], cube, cube, matrix, matrix, row, matrix, matrix, cube,
-                cube, matrix, float64[::1], float64[:, ::1],
+                int64[:, ::1], cube, cube, matrix, matrix, matrix, matrix, cube,
+                parts, matrix, float64[::1], float64[:, ::1],
             ),
         })  # fmt: skip
 
@@ -111,25 +111,12 @@ def step_kernels(dtype: str) -> Any:
         from wgflow.kernels.cpu.flags import EXACT
 
         real = _Types(dtype).real
-        row, matrix, cube = real[::1], real[:, ::1], real[:, :, ::1]
+        matrix, cube, parts = real[:, ::1], real[:, :, ::1], real[:, :, :, ::1]
         numbers, index, place = float64[::1], int64[::1], float64[:, ::1]
         start = int64, matrix, matrix, matrix, matrix, int64, int64, real, *[int64] * 4
         model = (
-            *start,
-            int64[:, ::1],
-            cube,
-            cube,
-            matrix,
-            matrix,
-            row,
-            matrix,
-            matrix,
-            cube,
-            cube,
-            matrix,
-            numbers,
-            place,
-        )
+            *start, int64[:, ::1], cube, cube, matrix, matrix, matrix, matrix, cube, parts, matrix, numbers, place
+        )  # fmt: skip
         kinds: list[Any] = [
             [int64] * 4, int64, bool_, bool_, bool_, float64, [index, index, numbers], model, [numbers, numbers, bool_],
             [numbers] * 5, [place, numbers, place, numbers], [*[numbers] * 7, index, bool_[::1]],

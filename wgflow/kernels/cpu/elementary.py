@@ -14,6 +14,8 @@ from numba.extending import intrinsic, overload
 from wgflow.kernels.cpu.flags import FLAGS, LEAF
 
 _ROUND = 6755399441055744.0  # 1.5 * 2**52: adding it leaves the nearest integer in the low bits of the mantissa
+_ROUND_BIASED = _ROUND + 1023.0  # the same for that integer plus an exponent's bias
+_SIGN, _SIGN32 = np.int64(-(2**63)), np.int32(-(2**31))
 _LOG2_E = 1.4426950408889634
 _LN2_HIGH, _LN2_LOW = 0.6931471803691238, 1.9082149292705877e-10  # Cody and Waite's split of log 2
 
@@ -46,8 +48,8 @@ def tanh64(x):
     """
     y = 2.0 * abs(x)
     y = 44.0 if y > 44.0 else y  # tanh rounds to 1 beyond; written so that NaN passes
-    shifted = y * _LOG2_E + _ROUND
-    k = shifted - _ROUND
+    shifted = y * _LOG2_E + _ROUND_BIASED
+    k = shifted - _ROUND_BIASED
     r = (y - k * _LN2_HIGH) - k * _LN2_LOW
     q = 1.0 / 6227020800.0
     q = q * r + 1.0 / 479001600.0
@@ -62,18 +64,18 @@ def tanh64(x):
     q = q * r + 1.0 / 6.0
     q = q * r + 0.5
     q = q * r * r + r  # expm1(r)
-    two_k = _double_from_bits((_bits_of_double(shifted) << 52) + (1023 << 52))
+    two_k = _double_from_bits(_bits_of_double(shifted) << 52)
     e = two_k * q + (two_k - 1.0)
     t = e / (e + 2.0)
-    return t if x > 0.0 else -t
+    return _double_from_bits(_bits_of_double(t) | (_bits_of_double(x) & _SIGN))
 
 
 # The same in float32: constants of that type, or every operation would be done in double.
 _HALF, _ONE, _TWO, _LIMIT = np.float32(0.5), np.float32(1.0), np.float32(2.0), np.float32(20.0)
-_ROUND32, _LOG2_E32 = np.float32(12582912.0), np.float32(_LOG2_E)
+_ROUND32, _LOG2_E32 = np.float32(12582912.0 + 127.0), np.float32(_LOG2_E)  # with the bias
 _LN2_HIGH32, _LN2_LOW32 = np.float32(0.693359375), np.float32(-2.12194440e-4)
 _C7, _C6, _C5, _C4, _C3 = (np.float32(1.0 / math.factorial(k)) for k in (7, 6, 5, 4, 3))
-_EXPONENT, _BIAS = np.int32(23), np.int32(127 << 23)
+_EXPONENT = np.int32(23)
 
 
 @njit(inline="always", **FLAGS)
@@ -90,10 +92,10 @@ def tanh32(x):
     q = q * r + _C3
     q = q * r + _HALF
     q = q * r * r + r
-    two_k = _single_from_bits(np.int32((_bits_of_single(shifted) << _EXPONENT) + _BIAS))
+    two_k = _single_from_bits(np.int32(_bits_of_single(shifted) << _EXPONENT))
     e = two_k * q + (two_k - _ONE)
     t = e / (e + _TWO)
-    return t if x > np.float32(0.0) else -t
+    return _single_from_bits(np.int32(_bits_of_single(t) | (_bits_of_single(x) & _SIGN32)))
 
 
 # Polynomials with the smallest error at Chebyshev's points. erf(x) / x in x^2 on |x| <= 1, within 2e-17 of its size;

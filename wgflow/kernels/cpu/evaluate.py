@@ -25,7 +25,7 @@ def evaluate(
     stages, begin, end, low, high, chunk,
     first, particle, weight, units, width,
     start, target, readout, transposed, activation, loss, eta, own, keep, coordinate, lanes,
-    table, w, a, cw, ca, bias, tape, slope, adjoints,
+    table, w, a, cw, ca, tape, slope, adjoints,
     parts, out_output, out_first, out_slope,
 ):  # fmt: skip
     """Stack groups begin..end-1; pass samples low..high-1, of one chunk; finish the gradients of these groups.
@@ -34,7 +34,7 @@ def evaluate(
     :class:`wgflow.model.depth.Network` and of :mod:`wgflow.kernels.cpu.arguments`, the partial sums of all chunks,
     and outputs, (M, K), g_e, (E,), and d_theta g_e, (E, P).
     """
-    stack = Stack(table, w, a, cw, ca, bias)
+    stack = Stack(table, w, a, cw, ca)
     if stages & STACK:
         _stack_parameters(first, particle, weight, units, width, begin, end, stack)
     if stages & PASS:

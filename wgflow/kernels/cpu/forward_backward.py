@@ -2,19 +2,21 @@
 
 Samples are processed in blocks that stay in cache. Within a block the state is (D, samples), so that a vector register
 holds one coordinate of several samples, and the groups of :mod:`wgflow.kernels.cpu.groups` are applied in sequence, as
-matrix products. The tape stores, for each group, its state X_start (one for all pieces of a wide layer) followed by
-its values h: nothing is computed twice, gradients are exact for the stored states, and memory does not depend on M.
+matrix products. The tape stores, for each group, its state X_start (one for all pieces of a wide layer), a row of ones
+where units have a bias, and its values h: nothing is computed twice, gradients are exact for the stored states, and
+memory does not depend on M.
 """
 
 from __future__ import annotations
 
 from numba import njit
 
-from wgflow.kernels.cpu.flags import LEAF
+from wgflow.kernels.cpu.flags import LEAF, SUM_FLAGS
 from wgflow.kernels.cpu.functions import apply, pull_back
 from wgflow.kernels.cpu.groups import CLOSES, COUNT, ENTRY, FLAG, NEXT, OPENS, SLOT, SLOTS, STATE, TRIANGLE, VALUE
 from wgflow.kernels.cpu.input_output import clear, load, output_gradient, read
 from wgflow.kernels.cpu.matmul_tiles import ONE, ROWS, ZERO, correlate, multiply
+from wgflow.kernels.cpu.vectors import flat
 
 
 @njit(**LEAF)
@@ -45,24 +47,40 @@ def _gather_units(group, i, width, columns, out_adjoint, r):
             out_adjoint[r + j, m] = out_adjoint[d, m] if there else 0.0
 
 
+@njit(**SUM_FLAGS)
+def _add_along(group, i, width, columns, h, r, slot, out_parts):
+    """Sums of h q of four such units, which are g, to the derivatives in those elements of a that are 1."""
+    for j in range(ROWS):
+        total = h.dtype.type(0)
+        for m in range(columns):
+            total += h[group[VALUE] + i + j, m] * r[j, m]
+        out_parts[(slot + i) // ROWS, (group[ENTRY] + i + j) % width, j] += total
+
+
 @njit(**LEAF)
 def _forward_group(group, stack, model, columns, scratch):
     """H of a group from its X_start, and X_end (the sum so far, for a piece of a wide layer)."""
     w, ca, tape = stack.w, stack.ca, scratch.tape
-    width, inner = ca.shape[1], w.shape[1]
+    width, inner, block = ca.shape[1], w.shape[1], tape.shape[1]
+    height = width + inner - stack.a.shape[1]  # of [X; 1], or X if there is no bias
     slot, slots, state, value, into = group[SLOT], group[SLOTS], group[STATE], group[VALUE], group[NEXT]
     triangle = group[FLAG] & TRIANGLE
+    if height > width:
+        for m in range(columns):
+            tape[state + width, m] = 1.0
+    step = ONE if triangle or columns < block else ROWS  # rows that are activated together
+    size = columns if step == 1 else ROWS * block
+    values, slopes = flat(tape), flat(scratch.slope)
     for i in range(0, slots, ROWS):
-        known = width + i if triangle else width  # rows of [X; h] that these z depend on
+        known = height + i if triangle else height  # rows of [X; 1; h] that these z depend on
         place = (slot + i) * inner
         multiply(w, place, ROWS, ROWS, known, tape, state, columns, tape, ZERO, ZERO, tape, value + i)
-        for j in range(i, i + ROWS):
-            z = tape[value + j, :columns]
-            if triangle:
-                for k in range(i, j):
-                    _add_scaled(w[(slot + i) // ROWS, width + k, j - i], tape[value + k], z)
-            kept = slot + j if model.keep else 0
-            apply(model, stack.bias[slot + j], z, scratch.slope[kept])
+        for j in range(0, ROWS, step):
+            z = value + i + j
+            if triangle and j > 0:
+                multiply(w, place + known * ROWS + j, ROWS, ONE, j, tape, z - j, columns, tape, z, ONE, tape, z)
+            kept = (slot + i + j) * block if model.keep else 0
+            apply(model, values[z * block : z * block + size], slopes[kept : kept + size])
     if model.coordinate > 0:
         _scatter_units(group, ca, model.coordinate, columns, tape)
         return
@@ -71,33 +89,40 @@ def _forward_group(group, stack, model, columns, scratch):
 
 
 @njit(**LEAF)
-def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint, out_parts):
-    """From p_end, the first rows of ``adjoint``, to p_start in ``out_adjoint``, adding to the sums of the group."""
+def _backward_group(group, stack, model, columns, scratch, adjoint, out_adjoint, add, out_parts):
+    """From p_end, the first rows of ``adjoint``, to p_start in ``out_adjoint``, and the sums of the group.
+
+    They are added to those of other samples in ``out_parts`` if ``add``.
+    """
     a, cw, tape = stack.a, stack.cw, scratch.tape
-    width, inner, column = cw.shape[1], a.shape[1], out_parts.shape[1] - 2
-    slot, slots, state, value = group[SLOT], group[SLOTS], group[STATE], group[VALUE]
+    width, inner, block = cw.shape[1], a.shape[1], tape.shape[1]
+    height = width + stack.w.shape[1] - inner
+    slot, slots, state, first = group[SLOT], group[SLOTS], group[STATE], group[VALUE]
     triangle = group[FLAG] & TRIANGLE
+    step = ONE if triangle or columns < block else ROWS
+    size = columns if step == 1 else ROWS * block
+    values, slopes, adjoints = flat(tape), flat(scratch.slope), flat(adjoint)
     for i in range(slots - ROWS, -1, -ROWS):
         r = width + slots - ROWS - i
         known = r if triangle else width
-        place = (slot + i) * inner
+        place, panel = (slot + i) * inner, (slot + i) // ROWS
         if model.coordinate > 0:
             _gather_units(group, i, model.coordinate, columns, adjoint, r)
+            _add_along(group, i, model.coordinate, columns, tape, adjoint[r:], slot, out_parts)
         else:
             multiply(a, place, ROWS, ROWS, known, adjoint, ZERO, columns, adjoint, ZERO, ZERO, adjoint, r)
-        for j in range(ROWS - 1, -1, -1):
-            q, h, row = adjoint[r + j, :columns], tape[value + i + j, :columns], slot + i + j
-            if triangle:
-                for k in range(j + 1, ROWS):
-                    _add_scaled(a[(slot + i) // ROWS, r + k, j], adjoint[r + k], q)
-            along, sum_ = pull_back(model.activation, h, scratch.slope[row if model.keep else 0], q)
-            out_parts[row, column] += along
-            out_parts[row, column + 1] += sum_
-        correlate(adjoint, r, ROWS, tape, state, width, columns, out_parts, slot + i, width)
+            correlate(tape, first + i, adjoint, ZERO, width, columns, add, out_parts, panel, ZERO)
+        for j in range(ROWS - step, -1, -step):
+            q, h = r + j, first + i + j
+            if triangle and j + 1 < ROWS:
+                later = place + (q + 1) * ROWS + j
+                multiply(a, later, ROWS, ONE, ROWS - 1 - j, adjoint, q + 1, columns, adjoint, q, ONE, adjoint, q)
+            kept = (slot + i + j) * block if model.keep else 0
+            value, slope = values[h * block : h * block + size], slopes[kept : kept + size]
+            pull_back(model.activation, value, slope, adjoints[q * block : q * block + size])
+        correlate(adjoint, r, tape, state, height, columns, add, out_parts, panel, width)
         if triangle:
-            correlate(tape, value + i, ROWS, adjoint, width, slots - i, columns, out_parts, slot + i, 2 * width)
-    if model.coordinate == 0:
-        correlate(tape, value, slots, adjoint, ZERO, width, columns, out_parts, slot, ZERO)
+            correlate(tape, first + i, adjoint, width, slots - i, columns, add, out_parts, panel, width + height)
     if group[STATE] > 0:  # the adjoint before the first layer is not needed
         base = adjoint if group[FLAG] & CLOSES else out_adjoint
         multiply(cw, slot * width, width, width, slots, adjoint, width, columns, base, ZERO, ONE, out_adjoint, ZERO)
@@ -112,8 +137,8 @@ def ridge_pass(samples, model, stack, low, high, scratch, out_output, out_parts)
     """
     groups, tape, adjoints = stack.groups, scratch.tape, scratch.adjoints
     block, lanes = tape.shape[1], model.lanes
-    if model.loss >= 0:
-        clear(out_parts)
+    if model.loss >= 0 and model.coordinate > 0:
+        clear(flat(out_parts))
     for begin in range(low, high, block):
         end = min(begin + block, high)
         columns = (end - begin + lanes - 1) // lanes * lanes
@@ -128,6 +153,6 @@ def ridge_pass(samples, model, stack, low, high, scratch, out_output, out_parts)
         output_gradient(model, samples.target, begin, end, columns, out_output, adjoints[1], adjoints[0])
         near, far = adjoints[0], adjoints[1]
         for g in range(groups.shape[0] - 1, -1, -1):
-            _backward_group(groups[g], stack, model, columns, scratch, near, far, out_parts)
+            _backward_group(groups[g], stack, model, columns, scratch, near, far, begin - low, out_parts)
             if groups[g, FLAG] & OPENS:
                 near, far = far, near

@@ -19,7 +19,7 @@ _SERIAL = 300_000  # operations below which a second thread costs more than it s
 _TINY = 2**18  # units times samples times D up to which steps without calls from Python gain more than threads do
 _GROUPS = 16  # groups that one thread takes at a time, to stack parameters or to sum over the chunks
 _PIECE = 64  # entries of a piece of one wide layer at most; a piece has no triangle
-_ROWS = 4  # row counts are padded to multiples of it, as in the compiled tiles
+_ROWS = 4  # slots of a group are padded to a multiple of it, as in the compiled tiles
 _FLAG, _TRIANGLE = 7, 1  # as in wgflow.kernels.cpu.groups, which imports the compiler
 _STACK, _PASS, _FINISH = 1, 2, 4  # stages, as in wgflow.kernels.cpu.evaluate, which imports the compiler
 
@@ -31,34 +31,6 @@ def group_size(width: int) -> int:
     mean fewer passes over state and adjoint, and a shorter tape.
     """
     return 8 if width <= 8 else 16 if width <= 32 else 32
-
-
-class Sizes(NamedTuple):
-    """Sizes of one evaluation's arrays, which depend on D and K alone.
-
-    Attributes
-    ----------
-    padded, outputs : int
-        D and K, rounded up to a multiple of 4.
-    group : int
-        Largest number of entries of a group.
-    columns : int
-        Columns of the partial sums: [d_a | d_w | T | g | d_b].
-    inner : int
-        Rows of one block's adjoints: p, then r of a group.
-    """
-
-    padded: int
-    outputs: int
-    group: int
-    columns: int
-    inner: int
-
-    @classmethod
-    def of(cls, width: int, outputs: int) -> Sizes:
-        """Sizes for a state of width D and K outputs."""
-        padded, group, outputs = _padded(width), group_size(width), _padded(outputs)
-        return cls(padded, outputs, group, 2 * padded + group + 2, max(padded + _PIECE, outputs))
 
 
 class Division(NamedTuple):
@@ -88,12 +60,17 @@ def memory(entries: int, samples: int, width: int, outputs: int, threads: int) -
     samples, width, outputs, threads : int
         M, D, K and the number of threads.
     """
-    sizes = Sizes.of(width, outputs)
-    rows = 2 * entries + entries * sizes.padded // sizes.group
-    plan = divide(samples, entries * width, entries * sizes.columns, rows)
-    stack = entries * (4 * sizes.padded + 2 * sizes.group + 9)
-    tape = (rows + 2 * sizes.inner) * plan.block * min(threads, plan.chunks)
-    return 8 * (stack + entries * sizes.columns * plan.chunks + tape + entries * (2 * width + 2))
+    group = group_size(width)
+    rows, columns = 2 * entries + entries * (width + 1) // group, 2 * width + 1 + group
+    plan = divide(samples, entries * width, entries * columns, rows)
+    stack = entries * (4 * width + 1 + 2 * group + 8)
+    tape = (rows + 2 * _inner(width, outputs)) * plan.block * min(threads, plan.chunks)
+    return 8 * (stack + entries * columns * plan.chunks + tape + entries * (2 * width + 2))
+
+
+def _inner(width: int, outputs: int) -> int:
+    """Rows of one block's adjoints: p, then r of a group."""
+    return max(width + _PIECE, outputs)
 
 
 class GroupedPasses:
@@ -111,8 +88,7 @@ class GroupedPasses:
 
     def __init__(self, model: Model, width: int, outputs: int, threads: int) -> None:
         self._model, self._width, self._outputs, self._threads = model, width, outputs, threads
-        self._dtype, self._sizes = model.readout.dtype, Sizes.of(width, outputs)
-        self._precision = self._dtype.name
+        self._dtype, self._precision = model.readout.dtype, model.readout.dtype.name
         self._stacks, self._parts, self._scratch = (BufferPool(self._dtype) for _ in range(3))
         self._alone = model._replace(loss=-1, keep=0)  # for the outputs alone
         self._divide = functools.lru_cache(16)(self._division)  # by sizes, which seldom change
@@ -131,7 +107,7 @@ class GroupedPasses:
         None if several threads are worth waking.
         """
         count, entries = samples.start.shape[1], len(net.particle)
-        table, division = self._plan(net, count, True)
+        table, division = self._plan(net, parameters, count, True)
         if self._threads > 1 and entries * count * self._width > _TINY:
             return None
         arrays = BufferPool(self._dtype).lend((*division.stack, *division.scratch, *division.parts)).arrays
@@ -141,7 +117,7 @@ class GroupedPasses:
     def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
         """Stack the parameters, pass all chunks of samples, each with its own partial sums, and add these up."""
         count, model = samples.start.shape[1], self._model if gradient else self._alone
-        table, division = self._plan(net, count, gradient)
+        table, division = self._plan(net, units.shape[1], count, gradient)
         kernel, chunks, groups = compiled.ridge_kernels(self._precision).evaluate, division.chunks, len(table)
         output, entries = np.empty((count, self._outputs), self._dtype), len(net.particle) if gradient else 0
         first, slope = np.empty(entries), np.empty((entries, units.shape[1]))
@@ -159,7 +135,8 @@ class GroupedPasses:
         if chunks.chunks == 1 and (self._threads == 1 or size <= _SERIAL):
             evaluate(_STACK | _PASS | (_FINISH if gradient else 0), 0, groups, 0, count)
         else:
-            share = _GROUPS if size > _SERIAL else groups  # at a time, to stack parameters or to add up
+            alone = self._threads == 1 or size <= _SERIAL
+            share = groups if alone else _GROUPS  # at a time, to stack parameters or to add up
             run_ranges(lambda low, high: evaluate(_STACK, low, high, 0, 0), groups, share, self._threads)
             run_ranges(lambda low, high: evaluate(_PASS, 0, 0, low, high), count, chunks.size, self._threads)
             if gradient:
@@ -168,31 +145,29 @@ class GroupedPasses:
         self._parts.give_back(parts)
         return output.astype(np.float64, copy=False), first, slope
 
-    def _plan(self, net: Network, samples: int, gradient: bool) -> tuple[Index, Division]:
-        """Table of groups, and division of the evaluation."""
+    def _plan(self, net: Network, parameters: int, samples: int, gradient: bool) -> tuple[Index, Division]:
+        """Table of groups, and division of the evaluation, for units of so many parameters."""
         groups, counts = np.empty((len(net.particle), 8), np.int64), np.empty(3, np.int64)
-        size = 1 if self._model.coordinate else self._sizes.group  # units of different particles are never joined
+        size = 1 if self._model.coordinate else group_size(self._width)  # units of several particles are never joined
         kernels = compiled.ridge_kernels(self._precision)
-        kernels.plan_groups(net.first, size, _PIECE, self._sizes.padded, gradient, groups, counts)
+        kernels.plan_groups(net.first, size, _PIECE, parameters - self._width, gradient, groups, counts)
         count, slots, rows = counts.tolist()
         several = bool((groups[:count, _FLAG] & _TRIANGLE).any())
-        return groups[:count], self._divide(slots, rows, samples, gradient, several)
+        return groups[:count], self._divide(parameters, slots, rows, samples, gradient, several)
 
-    def _division(self, slots: int, rows: int, samples: int, gradient: bool, several: bool) -> Division:
+    def _division(
+        self, parameters: int, slots: int, rows: int, samples: int, gradient: bool, several: bool
+    ) -> Division:
         """Division for these numbers of slots, tape rows and samples, and groups of several layers or none."""
-        sizes, keep = self._sizes, self._model.keep if gradient else 0
-        triangle = sizes.group if several else 0  # columns that such groups alone need
-        panels, matrix = (slots // _ROWS, sizes.padded + triangle, _ROWS), (slots, sizes.padded)
-        columns = sizes.columns - sizes.group + triangle
+        width, keep = self._width, self._model.keep if gradient else 0
+        triangle = group_size(width) if several else 0  # columns that such groups alone need
+        panels, matrix = slots // _ROWS, (slots, width)
+        columns, inner = parameters + triangle, _inner(width, self._outputs)
         partial = slots * columns if gradient else 1
-        plan = divide(samples, slots * self._width, partial, rows + keep * slots, self._model.lanes)
+        plan = divide(samples, slots * width, partial, rows + keep * slots, self._model.lanes)
         return Division(
             plan,
-            stack=(panels, panels, matrix, matrix, (slots,)),
-            parts=((plan.chunks, slots, columns) if gradient else (plan.chunks, 1, 1),),
-            scratch=((rows, plan.block), (slots if keep else 1, plan.block), (2, sizes.inner, plan.block)),
+            stack=((panels, columns - width, _ROWS), (panels, width + triangle, _ROWS), matrix, matrix),
+            parts=((plan.chunks, panels, columns, _ROWS) if gradient else (plan.chunks, 1, 1, _ROWS),),
+            scratch=((rows, plan.block), (slots if keep else 1, plan.block), (2, inner, plan.block)),
         )
-
-
-def _padded(count: int) -> int:
-    return -(-count // _ROWS) * _ROWS

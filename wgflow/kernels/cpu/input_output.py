@@ -7,36 +7,31 @@ import math
 from numba import njit
 
 from wgflow.kernels.cpu.flags import LEAF
-from wgflow.kernels.cpu.matmul_tiles import ROWS, ZERO, multiply
+from wgflow.kernels.cpu.matmul_tiles import ZERO, multiply
 
 
 # Array expressions such as `out_rows[:] = 0` would cost a second of compilation each; loops do not.
 @njit(**LEAF)
-def clear(out_rows):
+def clear(out_row):
     """Set all elements to 0."""
-    for i in range(out_rows.shape[0]):
-        for m in range(out_rows.shape[1]):
-            out_rows[i, m] = 0.0
+    for m in range(out_row.size):
+        out_row[m] = 0.0
 
 
 @njit(**LEAF)
 def load(start, low, high, columns, out_state):
-    """Copy samples low..high-1 into the first rows of a block, with zeros in rows up to a multiple of ROWS.
+    """Copy samples low..high-1 into the first rows of a block.
 
     Unused lanes repeat the last sample, so that they are finite if it is.
     """
-    width = start.shape[0]
-    for d in range(width):
+    for d in range(start.shape[0]):
         for m in range(columns):
             out_state[d, m] = start[d, min(low + m, high - 1)]
-    for d in range(width, (width + ROWS - 1) // ROWS * ROWS):
-        for m in range(columns):
-            out_state[d, m] = 0.0
 
 
 @njit(**LEAF)
 def read(tape, state, transposed, low, high, columns, scratch, out_output):
-    """Outputs W1 X of samples low..high-1, into rows of (M, K); ``scratch`` has at least K' rows."""
+    """Outputs W1 X of samples low..high-1, into rows of (M, K); ``scratch`` has at least K rows."""
     width, outputs = transposed.shape
     multiply(transposed, ZERO, outputs, outputs, width, tape, state, columns, tape, ZERO, ZERO, scratch, ZERO)
     for m in range(high - low):
@@ -66,7 +61,6 @@ def output_gradient(model, target, low, high, columns, output, scratch, out_adjo
     for k in range(outputs):
         for m in range(columns):
             scratch[k, m] = 0.0
-    # Rows of `output` and `target` as arrays of their own would cost more than what is done with them.
     if model.loss == 0:
         for k in range(output.shape[1]):
             for m in range(high - low):

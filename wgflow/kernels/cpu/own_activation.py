@@ -24,7 +24,7 @@ from scipy import special
 from wgflow.kernels.codes import OWN
 from wgflow.kernels.cpu import elementary
 from wgflow.kernels.cpu.arguments import CompiledActivation, Constant
-from wgflow.kernels.cpu.flags import FLAGS, LEAF
+from wgflow.kernels.cpu.flags import COUNTED, FLAGS, LEAF
 from wgflow.kernels.cpu.functions import call_at
 from wgflow.kernels.cpu.vectors import whole_vectors
 from wgflow.model.activations import Activation, ComplexStep
@@ -161,22 +161,22 @@ def _compile(value: Any, slope: Any, dtype: str) -> CompiledActivation:
     pointer = types.CPointer(real)
     h, h_slope = _guarded(_scalar(value)), _guarded(_scalar(slope))
 
-    def row(z_data, slope_data, code, eta, bias, count):
+    def row(z_data, slope_data, code, eta, count):
         whole_vectors()
         z, out_slope = carray(z_data, count), carray(slope_data, count)
         for m in range(count):
-            u = z[m] + bias
+            u = z[m]
             out_slope[m] = h_slope(u)
             z[m] = h(u)
 
-    code = cfunc(types.void(pointer, pointer, types.int64, real, real, types.int64), **FLAGS)(row)
+    code = cfunc(types.void(pointer, pointer, types.int64, real, types.int64), **FLAGS | COUNTED)(row)
     return CompiledActivation(int(code.address or 0), code)
 
 
 def _guarded(function: Any) -> Any:
     """The function, NaN where it raises an error: a row has nobody to raise it to."""
 
-    @njit(forceinline=True, **LEAF)
+    @njit(forceinline=True, **LEAF | COUNTED)
     def guarded(z):
         try:
             return function(z)
@@ -200,7 +200,7 @@ def _scalar(function: Any) -> Any:
 
 
 def _jit(function: Any) -> Any:
-    return njit(forceinline=True, **LEAF)(function)
+    return njit(forceinline=True, **LEAF | COUNTED)(function)
 
 
 def _rebuilt(function: Any) -> FunctionType:
@@ -326,5 +326,5 @@ def _difference(activation: Activation, code: CompiledActivation, dtype: str) ->
 
 
 @njit(**FLAGS)
-def _call(address, bias, z, out_slope):
-    call_at(address, OWN, bias, bias, z, out_slope)
+def _call(address, eta, z, out_slope):
+    call_at(address, OWN, eta, z, out_slope)

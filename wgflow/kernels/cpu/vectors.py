@@ -12,6 +12,7 @@ from llvmlite import binding, ir
 from numba import config, njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
+from numba.np.arrayobj import populate_array
 
 from wgflow.kernels.cpu.flags import LEAF
 
@@ -39,6 +40,21 @@ def whole_vectors(typing):
         return context.get_dummy_value()
 
     return types.void(), generate
+
+
+@intrinsic
+def flat(typing, array):
+    """All elements of a contiguous array as one row; unlike ``reshape`` without a call."""
+    row = array.copy(ndim=1)
+
+    def generate(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        given = context.make_array(signature.args[0])(context, builder, arguments[0])
+        made, size = context.make_array(row)(context, builder), given.itemsize
+        shape, strides = [given.nitems], [size]
+        populate_array(made, given.data, shape, strides, size, given.meminfo, given.parent)
+        return made._getvalue()
+
+    return row(array), generate
 
 
 class Emitter:

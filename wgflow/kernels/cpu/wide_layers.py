@@ -14,25 +14,12 @@ from __future__ import annotations
 from numba import njit
 
 from wgflow.kernels.cpu.flags import LEAF
-from wgflow.kernels.cpu.functions import apply
-from wgflow.kernels.cpu.input_output import output_gradient, read
+from wgflow.kernels.cpu.functions import apply, pull_back
+from wgflow.kernels.cpu.input_output import clear, output_gradient, read
 from wgflow.kernels.cpu.matmul_tiles import ONE, ZERO
 from wgflow.kernels.cpu.strided_tiles import move, product
 from wgflow.kernels.cpu.turns import close, draw, finish, wait
-
-
-@njit(**LEAF)
-def _pull_back(code, value, slope, q):
-    """R = q sigma' in place of q, with sigma' from the value where that is enough."""
-    if code == 1:
-        for m in range(q.size):
-            q[m] -= value[m] * value[m] * q[m]
-    elif code == 2:
-        for m in range(q.size):
-            q[m] = 0.0 if value[m] <= 0.0 else q[m]
-    elif code != 0:
-        for m in range(q.size):
-            q[m] *= slope[m]
+from wgflow.kernels.cpu.vectors import flat
 
 
 @njit(**LEAF)
@@ -51,12 +38,6 @@ def _weighted(weight, low, count, samples, rows, out_rows):
     for e in range(count):
         for m in range(e * samples, (e + 1) * samples):
             out_rows[m] = rows[m] * weight[low + e]
-
-
-@njit(**LEAF)
-def _clear(out_row):
-    for m in range(out_row.size):
-        out_row[m] = 0.0
 
 
 @njit(**LEAF)
@@ -80,11 +61,11 @@ def _values(net, model, shared, begin, count, k, values, slopes):
     """H of a tile of units at the state of layer k, (count, M), and the slopes that are stored."""
     place, row = begin * net.parameters + net.width, shared.states.shape[1]
     state, inner = k * shared.height * row, net.parameters - net.width
-    states, samples = shared.states.reshape(-1), net.samples
+    states, samples = flat(shared.states), net.samples
     product(
         net.units, place, net.parameters, ONE, count, inner, states, state, row, samples, ZERO, values, ZERO, samples
     )
-    apply(model, 0.0, values, slopes)
+    apply(model, values, slopes)
 
 
 @njit(**LEAF)
@@ -103,8 +84,8 @@ def _forward_piece(net, model, shared, work, k, piece):
     """Sum of c h a over the units of a piece, (M, D); without c where all units of the layer share one."""
     low, high = _units(net.first, k, piece, net.pieces)
     even, samples, parameters = net.even[k], net.samples, net.parameters
-    sums = shared.parts.reshape(-1)
-    _clear(shared.parts[piece])
+    sums = flat(shared.parts)
+    clear(shared.parts[piece])
     for begin in range(low, high, net.tile):
         count = min(net.tile, high - begin)
         values, slopes = _tile(net, shared, work, begin, count)
@@ -120,9 +101,9 @@ def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
     """Sum of c r w over the units of a piece, (M, D), and the gradients of these units, or their move."""
     low, high = _units(net.first, k, piece, net.pieces)
     even, width, samples, parameters = net.even[k], net.width, net.samples, net.parameters
-    adjoint, across, sums = shared.adjoint.reshape(-1), shared.across.reshape(-1), shared.parts.reshape(-1)
+    adjoint, across, sums = flat(shared.adjoint), flat(shared.across), flat(shared.parts)
     row, height, inner = shared.adjoint.shape[1], shared.height, parameters - width
-    _clear(shared.parts[piece])
+    clear(shared.parts[piece])
     for begin in range(low, high, net.tile):
         count = min(net.tile, high - begin)
         place, size, q = begin * parameters, count * parameters, work.values[2, : count * samples]
@@ -133,7 +114,7 @@ def _backward_piece(net, model, shared, work, k, piece, out_first, out_slope):
         gradient, at = (work.gradient, ZERO) if net.move else (out_slope, place)
         if not net.move:
             _first_variation(values, q, samples, out_first[begin : begin + count])
-        _pull_back(model.activation, values, slopes, q)
+        pull_back(model.activation, values, slopes, q)
         product(values, ZERO, samples, ONE, count, samples, across, ZERO, height, width, ZERO, gradient, at, parameters)
         product(
             q,
@@ -287,4 +268,4 @@ def prepare(net, samples, shared, counters):
     for i in range(counters.size):
         counters[i] = 0
     for piece in range(shared.squares.shape[0]):
-        _clear(shared.squares[piece])
+        clear(shared.squares[piece])
