@@ -15,7 +15,7 @@ from wgflow.kernels.cpu.functions import activate as in_place
 @njit(**LEAF)
 def _value_and_slope(code, eta, out_h, out_slope):
     """Sigma(z) in place of z, one row, and sigma' for every activation."""
-    in_place(code, eta, 0.0, out_h, out_slope)
+    in_place(code, eta, out_h, out_slope)
     if code == 0:
         for n in range(out_h.size):
             out_slope[n] = 1.0
