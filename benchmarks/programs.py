@@ -16,6 +16,7 @@ from cases import Arrays, Case, arrays, measure
 from twins import twin
 
 import wgflow
+from wgflow.kernels.codes import ACTIVATION_CODES
 from wgflow.model import activations
 
 Result = tuple[float, np.ndarray, np.ndarray | None]
@@ -308,6 +309,24 @@ def sgemm(case: Case) -> Program:
     return _product("float32")
 
 
+def tanh(case: Case) -> Program:
+    """Wgflow's tanh of :data:`VALUES` numbers in float64, in rows that stay in cache, on one thread."""
+    from numba import njit
+
+    from wgflow.kernels.cpu.functions import activate
+
+    del case
+    row = np.linspace(-3.0, 3.0, 2**12)
+    tanh_code = ACTIVATION_CODES["tanh"]
+
+    @njit
+    def rows(row, times):
+        for _ in range(times):
+            activate(tanh_code, 0.0, row, row)
+
+    return Program(lambda: rows(row, VALUES // row.size), lambda _: (float(row[0]), row, None))
+
+
 PROGRAMS: dict[str, tuple[str, Callable[[Case], Program]]] = {
     "wgflow": ("wgflow", own),
     "wgflow32": ("wgflow, float32", single),
@@ -320,8 +339,10 @@ PROGRAMS: dict[str, tuple[str, Callable[[Case], Program]]] = {
     "reference": ("wgflow's reference, NumPy", reference),
     "dgemm": ("dgemm", dgemm),
     "sgemm": ("sgemm", sgemm),
+    "tanh": ("tanh", tanh),
     "own_activation": ("wgflow, own activation", own_activation),
     "flow_step": ("wgflow, step", flow_step),
     "numpy_step": ("NumPy, step by hand", numpy_step),
 }
 PEAK = 2 * 2048**3  # flops of dgemm and sgemm
+VALUES = 2**22  # numbers of tanh

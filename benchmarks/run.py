@@ -33,6 +33,7 @@ TORCH = ["torch", "torch_compiled"]
 SOLVERS = ["diffrax", "torchdiffeq"]
 OWN, PEAKS = ["wgflow", "wgflow32"], ["dgemm", "sgemm"]
 STEPS, ACTIVATIONS = ["flow_step", "numpy_step"], ["wgflow", "own_activation"]
+ARITHMETIC = ["dgemm", "tanh"]  # what a step consists of
 NEEDS = {"jax": "jax", "jax_remat": "jax", "torch": "torch", "torch_compiled": "torch"} | {
     name: name for name in SOLVERS
 }
@@ -137,7 +138,7 @@ def alone(script: str, *arguments: str) -> Any:
 
 PARTS: dict[str, Callable[[], Any]] = {  # of the results
     "table": lambda: table(CASES),
-    "steps": lambda: by_threads(list(targets.STEPS), STEPS),
+    "steps": lambda: by_threads(list(targets.STEPS), STEPS + ARITHMETIC),
     "samples": lambda: {
         name: table([(case, STEPS) for case in cases], 3, threads=1, peaks=()) for name, cases in SAMPLES.items()
     },
@@ -157,7 +158,11 @@ def main() -> None:
     options = parser.parse_args()
     if options.quick:
         small = [Case("gaps", 16, 32, 1), Case("shallow", 6, 100, 2)]
-        print(page.markdown({"machine": machine(), "table": table(QUICK, 2), "steps": by_threads(small, STEPS, 2)}))
+        print(
+            page.markdown(
+                {"machine": machine(), "table": table(QUICK, 2), "steps": by_threads(small, STEPS + ARITHMETIC, 2)}
+            )
+        )
         return
     if options.only:
         results = {name: PARTS[name]() for name in options.only}

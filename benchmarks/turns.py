@@ -134,7 +134,7 @@ def _timing(times: list[float], first: dict[str, Any], difference: float) -> Tim
 
 
 def _difference(folder: str, first: str, name: str) -> float:
-    if name in ("dgemm", "sgemm"):
+    if name in ("dgemm", "sgemm", "tanh"):
         return 0.0
     with np.load(f"{folder}/{first}.npz") as own, np.load(f"{folder}/{name}.npz") as other:
         found = [abs(float(own["energy"] - other["energy"])) / max(1.0, abs(float(own["energy"])))]

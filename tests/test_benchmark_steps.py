@@ -1,5 +1,6 @@
 """NumPy twins of the benchmarks take wgflow's steps, and a target that is missed is shown as missed."""
 
+import copy
 import json
 import time
 from itertools import pairwise
@@ -79,8 +80,8 @@ def results():
     import run
     import targets
 
-    steps = [{"case": case._asdict(), "threads": 1, "timings": timings(flow_step=1e-5, numpy_step=1e-4)}
-             for case in targets.STEPS]  # fmt: skip
+    step = timings(flow_step=1e-5, numpy_step=1e-4, dgemm=0.1, tanh=4e-3)
+    steps = [{"case": case._asdict(), "threads": 1, "timings": copy.deepcopy(step)} for case in targets.STEPS]
     activation = [{"case": case._asdict(), "threads": 1, "timings": timings(wgflow=1e-3, own_activation=1.1e-3)}
                   for case in targets.ACTIVATIONS]  # fmt: skip
     samples = {name: [{"case": case._asdict(), "threads": 1, "timings": timings(flow_step=1e-3, numpy_step=2e-3)}
@@ -105,6 +106,33 @@ def test_targets_that_are_missed_are_shown_as_missed(results):
     assert targets.section(results).count("**no**") == len(missed) == 4
     for name, part in results.items():
         assert page.SECTIONS[name](part).startswith("## ")
+
+
+def test_arithmetic_of_a_step(results):
+    """12 N M D flops at 2 2048^3 / 0.1 s, and N M tanh at 2^22 / 4 ms: 3.49 and 4.77 ms for N M = 5e6, D = 10."""
+    import cases
+    import step_page
+
+    case = cases.Case("layers", 5000, 1000, 10, layers=50, plain=True)
+    times = results["steps"][0]["timings"]
+    products, tanh = 6e8 / (2 * 2048**3 / 0.1), 5e6 / 2**22 * 4e-3
+    assert step_page.arithmetic(case, times, 1) == pytest.approx(products + tanh)
+    assert step_page.arithmetic(case, times, 2) == pytest.approx(products + tanh / 2)
+    row = next(line for line in step_page.steps(results["steps"]).splitlines() if "50 of 100" in line)
+    assert row.endswith(f"| {1e3 * (products + tanh):.3g} ms | {1e-4 / (products + tanh):.2g}× |")
+
+
+def test_tanh_is_of_as_many_numbers_as_is_said():
+    import cases
+    import programs
+
+    timed = programs.tanh(cases.Case("gaps", 2, 2, 2))
+    timed.run()
+    _, row, _ = timed.result(None)
+    expected = np.linspace(-3.0, 3.0, row.size)
+    for _ in range(programs.VALUES // row.size):
+        expected = np.tanh(expected)
+    np.testing.assert_allclose(row, expected, rtol=1e-12)
 
 
 def test_figure_of_sample_curves(results):
