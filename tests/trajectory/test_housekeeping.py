@@ -408,13 +408,13 @@ def test_points_in_three_dimensions_have_the_masses_of_their_frame(run, write, m
 
 def test_a_file_removed_as_soon_as_it_is_there_is_lost(run, monkeypatch):
     create, _, path, _ = run
-    sweep = writer_module.remove_drafts
+    begin = writer_module.TrajectoryWriter.__init__
 
-    def remove(place):
+    def remove(writer, place, **options):
         place.unlink()
-        sweep(place)
+        begin(writer, place, **options)
 
-    monkeypatch.setattr(writer_module, "remove_drafts", remove)
+    monkeypatch.setattr(writer_module.TrajectoryWriter, "__init__", remove)
     with pytest.raises(LostError, match=r"run\.h5: removed while it was written; the same command runs"):
         create()
     assert not path.exists()
@@ -428,3 +428,18 @@ def test_what_is_no_file_is_one_line(path, words):
     with pytest.raises((InputError, TrajectoryError), match=words) as caught:
         wgflow.Trajectory(path)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_a_new_file_takes_no_longer_among_many_unless_a_writer_was_killed(run, monkeypatch):
+    create, _, path, _ = run
+    swept, sweep = [], writer_module.remove_drafts
+    monkeypatch.setattr(writer_module, "remove_drafts", lambda place: (swept.append(place), sweep(place)))
+    create().close()
+    assert not swept
+    draft, lock = path.with_name(f".{path.name}.4711.new"), path.with_name(f".{path.name}.lock")
+    draft.write_bytes(b"half a file")
+    lock.touch()  # as the writer of the draft leaves it
+    create().close()
+    assert swept == [path]
+    assert not draft.exists()
+    assert not lock.exists()

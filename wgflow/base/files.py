@@ -60,12 +60,16 @@ def lock(file: BinaryIO, wait: bool = False) -> bool:
 
 
 @contextlib.contextmanager
-def alone(path: Path) -> Iterator[None]:
-    """Exclude other writers of a file or raise TrajectoryError; the lock is another file, which readers never touch."""
+def alone(path: Path) -> Iterator[bool]:
+    """Exclude other writers of a file or raise TrajectoryError; the lock is another file, which readers never touch.
+
+    Tells whether the lock file was there already: a writer that was killed leaves it, and perhaps a draft.
+    """
     name = path.with_name(f".{path.name}.lock")
+    left = name.exists()
     with _locked(name, path):
         try:
-            yield
+            yield left
         finally:
             name.unlink(missing_ok=True)
 

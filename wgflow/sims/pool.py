@@ -27,6 +27,7 @@ from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
 
 _ENOUGH = 8  # members from which starting processes pays
+_LOOK_EVERY = 0.09  # seconds between looks at how far the members in other processes are
 
 
 class Task(NamedTuple):
@@ -205,11 +206,16 @@ def _side_by_side(
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
     work = _Work(functools.partial(getattr, stop, "value"), functools.partial(operator.setitem, reached), deadline)
 
+    looked = 0.0
+
     def tick() -> None:
-        for task in tasks:
-            advance(task.number, reached[task.number])
+        nonlocal looked
         if caught:
             stop.value = True
+        if (now := time.monotonic()) - looked > _LOOK_EVERY:  # not at every answer of thousands
+            looked = now
+            for task in tasks:
+                advance(task.number, reached[task.number])
 
     try:
         with contextlib.closing(workers.share_out(work, tasks, jobs, tasks[0].threads, stop, tick)) as answers:

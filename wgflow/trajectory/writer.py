@@ -44,12 +44,13 @@ class TrajectoryWriter:
         them again.
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, swept: bool = False) -> None:
         self.path = Path(path).resolve()  # one lock however the file is called
         self._lock = contextlib.ExitStack()
         self._lock.enter_context(alone(self.path))
         try:
-            remove_drafts(self.path)
+            if not swept:
+                remove_drafts(self.path)
             self._open()
             self._drop_damaged()
         except BaseException:
@@ -112,10 +113,13 @@ class TrajectoryWriter:
         capacity, particles = whole("capacity", capacity), whole("particles", particles, least=0)
         shapes, path = new_file.observable_shapes(observables), Path(path).resolve()
         documents = {"flow": flow, "study": study, "provenance": provenance}
-        with alone(path), atomic_write(path) as draft:
-            new_file.create(draft, energy, particles, documents, heldout, shapes, capacity)
+        with alone(path) as left:
+            if left:  # otherwise there are no drafts, and looking for them would take longer the more files there are
+                remove_drafts(path)
+            with atomic_write(path) as draft:
+                new_file.create(draft, energy, particles, documents, heldout, shapes, capacity)
         try:
-            return cls(path)
+            return cls(path, swept=True)
         except TrajectoryError as error:
             if path.exists():
                 raise
