@@ -9,6 +9,7 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.kernels.reference import Reference
 from wgflow.model.depth import Network
+from wgflow.model.losses import Squared
 from wgflow.theory.certificate import certificate
 from wgflow.theory.signed_direction import signed_direction, states_and_adjoints
 
@@ -352,3 +353,17 @@ def test_particles_without_mass_set_no_radius(rng):
     rho = wgflow.Particles(theta, np.full(4, 0.5), [0.5, 0.3, 0.2, 0.0])
     found = certificate(wgflow.Energy(problem, "shallow", backend="reference"), rho, starts=3, steps=1)
     assert found.radius == 2 * np.linalg.norm(theta[:3], axis=1).max()
+
+
+def test_a_loss_of_your_own_is_not_taken_to_be_convex():
+    """cos is not, whatever class it is derived from."""
+
+    class Wave(Squared):
+        def value(self, output, y):
+            return 1 - np.cos(output - y).sum(axis=1)
+
+        def gradient(self, output, y):
+            return np.sin(output - y)
+
+    for loss, convex in (("squared", True), (Wave(), False)):
+        assert certificate(*make({"name": "shallow"}, loss=loss), RADIUS, starts=3, steps=2).convex == convex

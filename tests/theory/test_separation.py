@@ -226,15 +226,13 @@ def test_few_particles_are_not_refuted_by_their_number():
 
 
 @pytest.mark.parametrize("seed", range(6))
-def test_a_cone_passes_for_no_r0_that_leaves_half_of_its_particles_out(seed):
+def test_draws_of_the_law_are_refuted_for_no_r0(seed):
+    """Half-spaces of 40 of 400 draws in two dimensions: one is empty with probability 1e-10 (Wendel)."""
     rho = wgflow.Particles.draw(line("tanh"), 400, seed=seed)
-    cone = rho.theta.copy()
-    cone[:, 0] = np.sqrt(2) * np.linalg.norm(cone, axis=1)
     energy = wgflow.Energy(line("tanh"), "shallow")
     for part in (0.1, 0.25, 0.5):
-        r0 = float(np.quantile(cone[:, 0], part))
-        assert separation(energy, rho.moved(cone, rho.tau), r0=r0).verdict != "pass"
-        assert separation(energy, rho, r0=r0).verdict != "fail"
+        r0 = float(np.quantile(np.abs(rho.theta[:, 0]), part))
+        assert separation(energy, rho, r0=r0).verdict == "unknown"
 
 
 def test_the_panels_line():
