@@ -356,8 +356,11 @@ def test_what_is_linear_in_no_group_of_an_own_block_is_not_refuted():
         def groups(self, width):
             return {"all": slice(0, 2 * width)}
 
-    found = homogeneity(problem(width=1, activation="tanh", block=OneGroup(bias=False)))
+    case = problem(width=1, activation="tanh", block=OneGroup(bias=False))
+    found = homogeneity(case)
     assert found.verdict == "unknown"
+    limit = radial_limit(wgflow.Energy(case), wgflow.Particles.draw(case, 4))
+    assert "is not known to hold of a block of your own" in limit.sentence
     assert "of your own, other splits of theta were not tried" in found.sentence
 
 
@@ -545,7 +548,7 @@ def test_what_no_growth_says_and_what_has_no_h_r():
     assert radial_limit(energy, rho).verdict == "unknown"
     assert "proves nothing" in made_false(radial_limit(energy, rho).verdicts, "h_r_grows")
     energy, rho = line("tanh", "matrix")
-    assert "does not apply" in radial_limit(energy, rho).sentence
+    assert "does not hold: Theorem 6.2 is not checked" in radial_limit(energy, rho).sentence
     with pytest.raises(InputError, match="t0"):
         radial_limit(energy, rho, 1.5)
 

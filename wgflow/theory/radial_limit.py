@@ -70,7 +70,8 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     if group is not None:
         inner[problem.groups[group]] = False
     if group is None or not inner.any():
-        return result("unknown", 0.0, "f = theta_[1] fhat(x, theta_[2]) does not hold: Theorem 6.2 does not apply.")
+        holds = "does not hold" if is_builtin(problem.block) else "is not known to hold of a block of your own"
+        return result("unknown", 0.0, f"f = theta_[1] fhat(x, theta_[2]) {holds}: Theorem 6.2 is not checked.")
 
     def at(directions: Array, r: float) -> tuple[Array, Array]:
         """H_r (Q,) and its tangential gradient (Q, k - 1)."""
