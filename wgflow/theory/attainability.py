@@ -208,7 +208,13 @@ def _apart(problem: Problem, distinct: int) -> bool:
     if distinct < 2 or (np.count_nonzero(problem.embed, axis=1) <= 1).all():
         return True
     error = 4 * problem.x.shape[1] * _EPS * float((np.abs(problem.x) @ np.abs(problem.embed).T).max())
-    return bool(smallest_distance(np.unique(problem.start(), axis=0)) > error)
+    states = np.unique(problem.start(), axis=0)
+    along = np.ones(states.shape[1]) / np.sqrt(
+        states.shape[1]
+    )  # distances along a line are no larger, and quickly seen
+    if np.diff(np.sort(states @ along)).min() > 4 * error:
+        return True
+    return bool(smallest_distance(states) > error)
 
 
 def _rank(matrix: Array) -> int | None:
