@@ -15,6 +15,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Index, Spec, Velocity
 from wgflow.base.user_objects import is_builtin, recorded_spec
 from wgflow.base.validate import check_instance, finite_array, numbers
+from wgflow.kernels.ranks import Ranks
 from wgflow.kernels.select import select
 from wgflow.model import depth as depths
 from wgflow.model import regularisers
@@ -45,6 +46,10 @@ class Energy(Copyable):
         A term int r(theta, s) rho added to the loss, which may depend on flow time s.
     threads : int, optional
         Threads of the kernels, >= 1; all cores by default. Results do not depend on it.
+    comm : mpi4py.MPI.Intracomm, optional
+        Processes that share the samples of every evaluation (extra ``mpi``), each with its share of the host's cores;
+        results do not depend on how many there are. All of them make the same calls with the same arguments, as when a
+        Flow runs on all of them; :meth:`predict` computes on the calling process alone. A copy of an energy has none.
 
     Raises
     ------
@@ -68,6 +73,7 @@ class Energy(Copyable):
         dtype: str = "float64",
         threads: int | None = None,
         regulariser: Regulariser | str | Spec | None = None,
+        comm: Any = None,
     ) -> None:
         check_instance("problem", problem, Problem)
         self.problem = problem
@@ -76,7 +82,7 @@ class Energy(Copyable):
         self.regulariser = None if regulariser is None else regularisers.regulariser(regulariser)
         if self.regulariser is not None:
             regularisers.try_out(self.regulariser, problem.shape[3])
-        self.kernel = select(backend, problem, threads, dtype)
+        self.kernel = select(backend, problem, threads, dtype, None if comm is None else Ranks(comm))
         self._threads, self._columns, self._own_depth = threads, problem.shape[3], not is_builtin(self.depth)
         self._last: tuple[Array, Array, Network, Depth] | None = None  # what the last evaluation was of
 
@@ -96,6 +102,10 @@ class Energy(Copyable):
     def backend(self) -> str:
         """Name of the backend in use."""
         return self.kernel.name
+
+    def distribute(self, ranks: Ranks) -> None:
+        """Share evaluations with other processes from now on; raises BackendError if the kernel cannot."""
+        self.kernel = select(self.backend, self.problem, self._threads, self.dtype, ranks)
 
     @property
     def motion(self) -> Any:
@@ -250,7 +260,7 @@ class Energy(Copyable):
             stencil = self.depth.sample(rho, points.tau[part])
             count, reach = stencil.layer.shape
             query = np.repeat(np.arange(count), reach)
-            net, entry = _with_queries(network, stencil.layer.ravel(), len(rho) + query)
+            net, entry = network.with_queries(stencil.layer.ravel(), len(rho) + query)
             both = np.concatenate([rho.theta, points.theta[part]])
             _, first, slope = self._gradient(net, both, None, s)
             first, slope = first[entry].reshape(count, reach), slope[entry].reshape(count, reach, -1)
@@ -349,20 +359,3 @@ class Energy(Copyable):
         if rows.min() < 0 or rows.max() >= samples:
             raise InputError(f"batch: expected rows in 0..{samples - 1}, got {rows.min()}..{rows.max()}")
         return rows.astype(np.int64)
-
-
-def _with_queries(net: Network, layer: Index, particle: Index) -> tuple[Network, Index]:
-    """Network with an additional entry of weight 0 in the layer of each query, and the indices of those entries.
-
-    An entry without weight changes nothing, and the kernel's g_e there is the first variation. Queries at layer L, one
-    past the last, form an additional layer, whose X and p are X(1) and p(1).
-    """
-    counts = np.append(np.diff(net.first), 0)
-    owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), layer])
-    place = np.argsort(owner, kind="stable")  # a layer's entries precede its queries
-    both = np.concatenate([net.particle, particle])[place]
-    weight = np.concatenate([net.weight, np.zeros(len(layer))])[place]
-    first = np.concatenate([[0], np.cumsum(counts + np.bincount(layer, minlength=len(counts)))])
-    entry = np.empty(len(owner), np.int64)
-    entry[place] = np.arange(len(owner))
-    return Network(first, both, weight), entry[len(net.particle) :]

@@ -14,6 +14,8 @@ from wgflow.base.registry import check_name
 from wgflow.base.types import Array, Index
 from wgflow.base.validate import whole
 from wgflow.kernels.codes import NOT_COMPILED
+from wgflow.kernels.cpu.arguments import CompiledActivation
+from wgflow.kernels.ranks import Ranks
 from wgflow.model.depth import Network
 from wgflow.model.problem import Problem
 
@@ -38,7 +40,9 @@ class Kernel(Protocol):
         """E, the first variation g_e at every entry, (E,), and its theta gradient, (E, P)."""
 
 
-def select(backend: str, problem: Problem, threads: int | None = None, dtype: str = "float64") -> Kernel:
+def select(
+    backend: str, problem: Problem, threads: int | None = None, dtype: str = "float64", ranks: Ranks | None = None
+) -> Kernel:
     """Kernel of a backend for a problem.
 
     Parameters
@@ -55,6 +59,8 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         Number of threads, >= 1; all cores of the process by default.
     dtype : {"float64", "float32"}, optional
         Precision; only compiled kernels support float32.
+    ranks : Ranks, optional
+        Processes that share evaluations by the compiled kernels of ``cpu``; for ``auto`` that is the backend then.
 
     Raises
     ------
@@ -67,6 +73,19 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         threads = whole("threads", threads)
     check_name("dtype", dtype, DTYPES)
     check_name("backend", backend, CHOICES)
+    if ranks is None or ranks.size == 1:
+        return _select(backend, problem, threads, dtype, None)
+    kernel = _select("cpu" if backend == "auto" else backend, problem, threads, dtype, ranks)
+    if not hasattr(kernel, "ranks"):
+        raise BackendError(
+            f"comm: expected the compiled kernels of backend 'cpu', whose samples processes can share, got backend "
+            f"{backend!r} for {problem!r}; leave comm out to run on one process"
+        )
+    return kernel
+
+
+def _select(backend: str, problem: Problem, threads: int | None, dtype: str, ranks: Ranks | None) -> Kernel:
+    """Kernel of a backend, for several processes if it can be."""
     if backend == "auto":
         from wgflow.kernels import auto
 
@@ -78,25 +97,34 @@ def select(backend: str, problem: Problem, threads: int | None = None, dtype: st
         return Reference(problem, threads)
     if backend == "cpu":
         from wgflow.kernels import cache
-        from wgflow.kernels.cpu.backend import Cpu, compilable, compilable_apart_from_activation
+        from wgflow.kernels.cpu.backend import compilable, compilable_apart_from_activation
         from wgflow.kernels.numpy_blocked import NumpyBlocked
 
         if compilable(problem) and cache.compiles():
-            return Cpu(problem, threads, dtype)
+            return _compiled(problem, threads, dtype, None, ranks)
         if compilable(problem):
             _only_double(dtype, "without Numba's compiler (NUMBA_DISABLE_JIT=1) backend 'cpu'")
-            return select("reference", problem, threads)
+            return _select("reference", problem, threads, dtype, None)
         if compilable_apart_from_activation(problem) and cache.compiles():
             from wgflow.kernels.cpu.own_activation import compiled_activation
 
             own = compiled_activation(problem.activation, dtype)
             if own is not None:
-                return Cpu(problem, threads, dtype, own)
+                return _compiled(problem, threads, dtype, own, ranks)
         _only_double(dtype, NOT_COMPILED)
         return NumpyBlocked(problem, threads)
     from wgflow.kernels.gpu.backend import Gpu
 
     return Gpu(problem, dtype)
+
+
+def _compiled(
+    problem: Problem, threads: int | None, dtype: str, own: CompiledActivation | None, ranks: Ranks | None
+) -> Kernel:
+    from wgflow.kernels.cpu.backend import Cpu
+    from wgflow.kernels.cpu.sharded import ShardedCpu
+
+    return Cpu(problem, threads, dtype, own) if ranks is None else ShardedCpu(problem, ranks, threads, dtype, own)
 
 
 def _only_double(dtype: str, what: str) -> None:

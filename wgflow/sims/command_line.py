@@ -36,6 +36,9 @@ def parser() -> Parser:
     )
     make.add_argument("--threads", default=None, metavar="N", help="threads of each (default: its share of the cores)")
     make.add_argument(
+        "--mpi", action="store_true", help="under mpirun: divide the samples of each member among its processes"
+    )
+    make.add_argument(
         "--walltime", default=None, metavar="T", help="stop after this long, e.g. 90s, 30m, 2h; resumable"
     )
     again = make.add_mutually_exclusive_group()

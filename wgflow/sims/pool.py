@@ -19,6 +19,7 @@ from typing import NamedTuple
 
 from wgflow.base.environment import one_thread
 from wgflow.base.types import Spec
+from wgflow.kernels.ranks import Ranks
 from wgflow.model import data_files
 from wgflow.sims import trial, workers
 from wgflow.sims.run_member import Outcome, run_member
@@ -47,6 +48,8 @@ class Task(NamedTuple):
         Their threads.
     provenance, document : dict
         Documents stored with the trajectory: what makes it, and what it is to hold.
+    ranks : Ranks or None
+        Processes that share its evaluations.
     """
 
     number: int
@@ -56,6 +59,7 @@ class Task(NamedTuple):
     threads: int
     provenance: Spec
     document: Spec
+    ranks: Ranks | None = None
 
 
 def split_cores(
@@ -153,10 +157,13 @@ class _Work:
         in_worker = multiprocessing.parent_process() is not None  # its parent has given the warnings
         try:  # data, observables and projections are products too; the kernels have threads of their own
             with one_thread(), warned_once(already=in_worker):
+                setup = trial.take(planned.member, task.backend, task.threads)
+                if task.ranks is not None:
+                    setup.energy.distribute(task.ranks)
                 outcome = run_member(
                     Workspace(task.folder),
                     planned,
-                    trial.take(planned.member, task.backend, task.threads),
+                    setup,
                     study=task.document,
                     provenance=task.provenance,
                     advance=functools.partial(self.advance, task.number),

@@ -7,11 +7,13 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from wgflow.base.errors import InputError
 from wgflow.base.registry import check_name
 from wgflow.base.terminal import console
 from wgflow.base.types import Spec
 from wgflow.kernels.auto import Choice
 from wgflow.kernels.cpu.threads import available_threads
+from wgflow.kernels.ranks import Ranks
 from wgflow.kernels.select import CHOICES
 from wgflow.report.figure import Figure
 from wgflow.sims import forecast, pool, trial
@@ -79,12 +81,15 @@ def prepare(options: argparse.Namespace) -> StudyRun:
     check_name("backend", options.backend, CHOICES)
     threads = None if options.threads is None else positive("--threads", options.threads)
     jobs = None if options.jobs is None else positive("--jobs", options.jobs)
+    ranks: Ranks | None = options.ranks
+    if options.mpi:
+        ask_for_ranks_alone(options)
     deadline = None if options.walltime is None else time.monotonic() + duration(options.walltime)
     overrides = dict(key_value(text, override_value) for text in options.overrides)
     study, content = load(study_path(options.study), overrides)
     planned = grid.expand(study)
     draw = registry.required(study.figure, planned, study.target)
-    chosen = choose_backend(planned, options.backend)
+    chosen = choose_backend(planned, "cpu" if options.backend == "auto" and ranks else options.backend)
     if chosen.backend == "gpu" and jobs is None:
         jobs = 1  # there is one device; processes that share it wait for one another
     fixed = max(filter(None, (system_of(plan.member).threads(plan.member) for plan in planned)), default=None)
@@ -94,18 +99,42 @@ def prepare(options: argparse.Namespace) -> StudyRun:
             options.quiet,
         )
     enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
-    jobs, threads = pool.split_cores(len(planned), available_threads(), jobs, fixed or threads, **enough)
+    cores = available_threads() if ranks is None else ranks.threads
+    jobs = 1 if options.mpi else jobs
+    jobs, threads = pool.split_cores(len(planned), cores, jobs, fixed or threads, **enough)
 
-    def cost(plan: RunPlan, setup: Setup) -> tuple[Size, Spec]:
+    def cost(plan: RunPlan, setup: Setup) -> tuple[Size, Spec, int]:
         device = setup.system.device(setup)
         kernels = {"backend": setup.energy.backend} | ({"device": device} if device else {})
-        return forecast.size(plan, setup, threads), kernels
+        chunks = setup.system.chunks(setup, plan.member) if ranks else 0
+        if ranks and not chunks:
+            raise InputError(
+                f"--mpi: expected measures of built-in blocks, losses and activations on backend cpu, whose samples "
+                f"processes can share, got others in study {study.name!r}; use --jobs, or one process, instead"
+            )
+        return forecast.size(plan, setup, threads), kernels, chunks
 
     costs = trial.each(planned, chosen.backend, threads, cost)
-    sizes, kernels = [size for size, _ in costs], costs[0][1]
+    sizes, kernels, most = [size for size, *_ in costs], costs[0][1], max(chunks for *_, chunks in costs)
+    if ranks and most < ranks.size:
+        note(
+            f"--mpi: the samples make at most {most} {'chunks' if most > 1 else 'chunk'}; {ranks.size - most} of the "
+            f"{ranks.size} ranks have nothing to do",
+            options.quiet,
+        )
     written = documents([plan.member for plan in planned])
     work = Workspace.of(options.out, study.name, content)
     return StudyRun(options, study, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline)
+
+
+def ask_for_ranks_alone(options: argparse.Namespace) -> None:
+    """Refuse options that share out work in another way beside --mpi."""
+    for name in ("jobs", "cluster"):
+        if getattr(options, name, None) is not None:
+            raise InputError(
+                f"--{name}: expected no such option with --mpi, whose ranks all work at one member at a time; drop one "
+                "of the two"
+            )
 
 
 def choose_backend(plans: Sequence[RunPlan], backend: str) -> Choice:

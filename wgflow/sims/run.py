@@ -5,19 +5,35 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from wgflow.base.errors import LostError, StudyError, WgflowError
 from wgflow.base.exit_codes import BAD_INPUT, DISK, DIVERGED, DONE, INTERRUPTED, REQUEUE
 from wgflow.base.terminal import execute, explain, say, show
+from wgflow.sims import ranks
 from wgflow.sims.bundled import show_studies, studies_folder
 from wgflow.sims.command_line import parser
 from wgflow.sims.signals import Stop, terminated, warned_once
 
+if TYPE_CHECKING:
+    from wgflow.kernels.ranks import Ranks
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command and return its exit code."""
+    asked = ranks.asked_for(sys.argv[1:] if argv is None else argv)
+    return ranks.on_all(lambda together: _execute(argv, together)) if asked else _execute(argv, None)
+
+
+def _execute(argv: Sequence[str] | None, together: Ranks | None) -> int:
+    """Run the command in this process, which other ranks may serve."""
     running = [False]  # set once the workspace is being written: an OSError before that is bad input
-    return execute(parser(), lambda options: _run(options, running), argv, lambda error: _explain(error, running[0]))
+
+    def body(options: argparse.Namespace) -> int:
+        options.ranks = together
+        return _run(options, running)
+
+    return execute(parser(), body, argv, lambda error: _explain(error, running[0]))
 
 
 def _run(options: argparse.Namespace, running: list[bool]) -> int:

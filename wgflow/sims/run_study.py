@@ -40,6 +40,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     """
     options, study, work, planned, kernels = run.options, run.study, run.work, run.planned, run.kernels
     made_by = provenance(kernels["backend"], run.threads) | kernels | {"jobs": run.jobs}
+    if options.ranks is not None:
+        made_by |= {"ranks": options.ranks.size}
     for system in systems_of(plan.member for plan in planned):
         made_by["packages"] |= {name: metadata.version(name) for name in system.packages}
     listed = [_listed(plan, holds) for plan, holds in zip(planned, run.documents, strict=True)]
@@ -179,7 +181,10 @@ def _run_members(
 
     order = sorted(range(len(planned)), key=lambda k: -loads[k] * until[k])
     queue = [
-        pool.Task(k, work.folder, planned[k], run.chosen.backend, run.threads, made_by, run.documents[k]) for k in order
+        pool.Task(
+            k, work.folder, planned[k], run.chosen.backend, run.threads, made_by, run.documents[k], run.options.ranks
+        )
+        for k in order
     ]
     left = sum(not plan.member.reached(s) for plan, s in zip(planned, done, strict=True))
     outcomes: dict[int, Outcome] = {}

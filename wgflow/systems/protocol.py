@@ -135,6 +135,10 @@ class System(Protocol):
         """Bytes of a step at its largest."""
         ...
 
+    def chunks(self, setup: Setup, member: Member) -> int:
+        """Chunks of samples of a step that processes can share; 0 if they cannot."""
+        return 0
+
     def probe(self, setup: Setup, budget: float) -> tuple[float, float] | None:
         """Seconds of a step and of a frame, measured in about so many seconds; None to have steps of the flow timed."""
         return None

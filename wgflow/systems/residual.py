@@ -17,6 +17,7 @@ from wgflow.flow.flow import Flow
 from wgflow.flow.operators import Operator
 from wgflow.flow.stepsize import STEP_RULES
 from wgflow.kernels.auto import Choice, choose_backend
+from wgflow.kernels.cpu.backend import Cpu
 from wgflow.kernels.cpu.grouped import memory
 from wgflow.model.blocks import GaussianMatrix, Unfolding
 from wgflow.model.depth import depth as build_depth
@@ -139,6 +140,12 @@ class ResidualMeasure(System):
         entries, block = len(setup.energy.depth.network(setup.start).particle), setup.energy.problem.block
         units = block.units(width) if isinstance(block, Unfolding) else 1
         return memory(units * entries, samples, width, outputs, threads)
+
+    def chunks(self, setup: Setup, member: Member) -> int:
+        """Chunks of samples of a step that processes can share; 0 where they are not passed by compiled kernels."""
+        energy, samples = setup.energy, member.flow.batch or len(setup.energy.problem.x)
+        count: int = energy.kernel.chunks(energy.network(setup.start), samples) if isinstance(energy.kernel, Cpu) else 0
+        return count
 
     def same_for_all_seeds(self, setup: Setup) -> bool:
         """Whether a start drawn with another seed is finite too."""

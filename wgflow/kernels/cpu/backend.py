@@ -13,6 +13,7 @@ from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, OWN, STORED_SLOPE
 from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
+from wgflow.kernels.cpu.chunks import mean
 from wgflow.kernels.cpu.grouped import GroupedPasses
 from wgflow.kernels.cpu.several_steps import Motion, Moves, SeveralSteps, most_steps
 from wgflow.kernels.cpu.threads import available_threads
@@ -70,6 +71,7 @@ class Cpu:
         self._units = self._block.units(self._width)
         # Columns [a | w | b] or [a | w], unless somebody overrides what the ridge block makes of them.
         self._plain = (type(self._block).unfold, type(self._block).fold) == (Ridge.unfold, Ridge.fold)
+        self._columns = self._unit_parameters(np.zeros((1, problem.shape[3]))).shape[1]
         self._samples = Samples(self._writable(problem.start().T), self._writable(problem.y))
         outputs = len(problem.readout)
         readout = np.array(problem.readout, self._dtype, order="C")
@@ -102,11 +104,14 @@ class Cpu:
         self._check_own()
         samples = self._rows(batch)
         net, units = self._unfold(net, theta)
-        if self._is_wide(net, samples):
-            output, first, slope = self._wide.gradient(net, units, samples)
-            return self._folded(output, first, slope, batch)
-        output, first, slope = self._grouped.gradient(net, units, samples)
-        return self._folded(output, first, slope, batch)
+        passes = self._wide if self._is_wide(net, samples.start.shape[1]) else self._grouped
+        output, first, slope = passes.gradient(net, units, samples)
+        return self._mean_loss(output, batch), *self._by_particle(first, slope)
+
+    def chunks(self, net: Network, samples: int, gradient: bool = True) -> int:
+        """Chunks of so many samples in an evaluation of a network, whose sums are independent; 1 in wide layers."""
+        net = self._units_of(net)
+        return 1 if self._is_wide(net, samples) else self._grouped.chunks(net, self._columns, samples, gradient)
 
     def mover(self, net: Network, theta: Array, factor: Array) -> Moves | None:
         """What moves parameters in place by factor, (P,), times d_theta g_e.
@@ -142,7 +147,7 @@ class Cpu:
         motion : Motion
             How it moves.
         """
-        if not self._plain or self._model.coordinate or self._is_wide(net, self._samples):
+        if not self._plain or self._model.coordinate or self._is_wide(net, self._samples.start.shape[1]):
             return None
         most = self._steps_at_most(net)
         serial = self._grouped.serial(net, rho.theta.shape[1], self._samples) if most > 1 else None
@@ -158,29 +163,28 @@ class Cpu:
         self._check_own()
         steps, samples, _ = outputs.shape
         losses = self.problem.loss.value(outputs.reshape(steps * samples, -1), np.tile(self.problem.y, (steps, 1)))
-        energies: Array = np.add.reduce(losses.reshape(steps, samples), axis=1) / samples
-        return energies
+        return mean(losses.reshape(steps, samples))
 
     def _check_own(self) -> None:
         """Compiled code of an activation of the user's must not be older than what it reads."""
         if self._own is not None:
             self._own.check()
 
-    def _is_wide(self, net: Network, samples: Samples) -> bool:
+    def _is_wide(self, net: Network, samples: int) -> bool:
         """Whether the units of a network, rather than the samples, should fill vectors and threads."""
-        return not self._model.coordinate and suits(net, samples.start.shape[1])
+        return not self._model.coordinate and suits(net, samples)
 
-    def _folded(self, output: Array, first: Array, slope: Array, batch: Index | None) -> tuple[float, Array, Array]:
-        """Energy, and gradients by particle instead of by unit."""
+    def _by_particle(self, first: Array, slope: Array) -> tuple[Array, Array]:
+        """Gradients by particle instead of by unit."""
         if self._units > 1:
             first = first.reshape(-1, self._units).sum(axis=1)
-        return self._mean_loss(output, batch), first, slope if self._plain else self._block.fold(slope, self._width)
+        return first, slope if self._plain else self._block.fold(slope, self._width)
 
     def _outputs(self, net: Network, theta: Array, start: NDArray[Any]) -> Array:
         self._check_own()
         net, units = self._unfold(net, theta)
         samples = Samples(start, np.empty((1, 1), self._dtype))
-        if self._is_wide(net, samples):
+        if self._is_wide(net, start.shape[1]):
             return self._wide.outputs(net, units, samples).astype(np.float64, copy=False)
         return self._grouped.outputs(net, units, samples)
 
@@ -195,7 +199,7 @@ class Cpu:
 
     def _mean_loss(self, output: Array, batch: Index | None) -> float:
         y = self.problem.y if batch is None else self.problem.y[batch]
-        return float(np.add.reduce(self.problem.loss.value(output, y)) / len(output))
+        return float(mean(self.problem.loss.value(output, y)))
 
     def _unfold(self, net: Network, theta: Array) -> tuple[Network, Array]:
         """Network of ridge units: each entry becomes the H units of its particle, in one layer."""
@@ -204,8 +208,16 @@ class Cpu:
                 f"depth scheme: expected {net.first[-1]} entries of particles 0..{len(theta) - 1}, got "
                 f"{len(net.particle)} with {len(net.weight)} weights, up to particle {net.particle.max()}"
             )
-        units = np.ascontiguousarray(theta if self._plain else self._block.unfold(theta, self._width))
+        units = np.ascontiguousarray(self._unit_parameters(theta))
+        return self._units_of(net), units
+
+    def _unit_parameters(self, theta: Array) -> Array:
+        """Parameters of the units of the particles."""
+        return theta if self._plain else self._block.unfold(theta, self._width)
+
+    def _units_of(self, net: Network) -> Network:
+        """Network of the units of the particles."""
         if self._units == 1:
-            return net, units
+            return net
         particle = (net.particle[:, None] * self._units + np.arange(self._units)).ravel()
-        return Network(net.first * self._units, particle, np.repeat(net.weight, self._units)), units
+        return Network(net.first * self._units, particle, np.repeat(net.weight, self._units))

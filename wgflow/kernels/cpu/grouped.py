@@ -6,6 +6,7 @@ import functools
 from typing import Any, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from wgflow.base.types import Array, Index
 from wgflow.kernels.cpu import compiled
@@ -114,6 +115,10 @@ class GroupedPasses:
         results = np.empty((count, self._outputs), self._dtype), np.empty(entries), np.empty((entries, parameters))
         return division.chunks.size, (self._width, *samples, *self._model, table, *arrays, *results)
 
+    def chunks(self, net: Network, parameters: int, samples: int, gradient: bool = True) -> int:
+        """Number of chunks of an evaluation of so many samples, for units of so many parameters."""
+        return self._plan(net, parameters, samples, gradient)[1].chunks.chunks
+
     def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
         """Stack the parameters, pass all chunks of samples, each with its own partial sums, and add these up."""
         count, model = samples.start.shape[1], self._model if gradient else self._alone
@@ -121,29 +126,44 @@ class GroupedPasses:
         kernel, chunks, groups = compiled.ridge_kernels(self._precision).evaluate, division.chunks, len(table)
         output, entries = np.empty((count, self._outputs), self._dtype), len(net.particle) if gradient else 0
         first, slope = np.empty(entries), np.empty((entries, units.shape[1]))
-        stack, parts = self._stacks.lend(division.stack), self._parts.lend(division.parts)
+        owned = self._owned(chunks, count)
+        begin, end = owned.start * chunks.size, min(owned.stop * chunks.size, count)
+        stack, lent = self._stacks.lend(division.stack), self._parts.lend(((len(owned), *division.parts[0][1:]),))
+        (parts,) = lent.arrays
 
-        def evaluate(stages: int, begin: int, end: int, low: int, high: int) -> None:
+        def evaluate(stages: int, first_group: int, last_group: int, low: int, high: int, parts: NDArray[Any]) -> None:
             scratch = self._scratch.lend(division.scratch)
             kernel(
-                stages, begin, end, low, high, low // chunks.size, *net, units, self._width, *samples, *model,
-                table, *stack.arrays, *scratch.arrays, *parts.arrays, output, first, slope,
+                stages, first_group, last_group, low, high, low // chunks.size - owned.start, *net, units, self._width,
+                *samples, *model, table, *stack.arrays, *scratch.arrays, parts, output, first, slope,
             )  # fmt: skip
             self._scratch.give_back(scratch)
 
-        size = parts.arrays[0].size if gradient else stack.arrays[0].size
+        size = parts.size if gradient else stack.arrays[0].size
         if chunks.chunks == 1 and (self._threads == 1 or size <= _SERIAL):
-            evaluate(_STACK | _PASS | (_FINISH if gradient else 0), 0, groups, 0, count)
+            evaluate(_STACK | _PASS | (_FINISH if gradient else 0), 0, groups, 0, count, parts)
         else:
             alone = self._threads == 1 or size <= _SERIAL
             share = groups if alone else _GROUPS  # at a time, to stack parameters or to add up
-            run_ranges(lambda low, high: evaluate(_STACK, low, high, 0, 0), groups, share, self._threads)
-            run_ranges(lambda low, high: evaluate(_PASS, 0, 0, low, high), count, chunks.size, self._threads)
-            if gradient:
-                run_ranges(lambda low, high: evaluate(_FINISH, low, high, 0, 0), groups, share, self._threads)
+            run_ranges(lambda low, high: evaluate(_STACK, low, high, 0, 0, parts), groups, share, self._threads)
+            run_ranges(
+                lambda low, high: evaluate(_PASS, 0, 0, begin + low, begin + high, parts),
+                end - begin, chunks.size, self._threads,
+            )  # fmt: skip
+            total = self._summed(parts, chunks.chunks) if gradient else None
+            if total is not None:
+                run_ranges(lambda low, high: evaluate(_FINISH, low, high, 0, 0, total), groups, share, self._threads)
         self._stacks.give_back(stack)
-        self._parts.give_back(parts)
+        self._parts.give_back(lent)
         return output.astype(np.float64, copy=False), first, slope
+
+    def _owned(self, chunks: Chunks, samples: int) -> range:
+        """Chunks that this process passes: all of them."""
+        return range(chunks.chunks)
+
+    def _summed(self, parts: NDArray[Any], chunks: int) -> NDArray[Any] | None:
+        """Partial sums from which the gradients are finished, with the last sums over chunks: those of all chunks."""
+        return parts
 
     def _plan(self, net: Network, parameters: int, samples: int, gradient: bool) -> tuple[Index, Division]:
         """Table of groups, and division of the evaluation, for units of so many parameters."""

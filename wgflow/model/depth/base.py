@@ -35,6 +35,22 @@ class Network(NamedTuple):
         """Number of layers L."""
         return len(self.first) - 1
 
+    def with_queries(self, layer: Index, particle: Index) -> tuple[Network, Index]:
+        """Network with an additional entry of weight 0 in the layer of each query, and the indices of those entries.
+
+        An entry without weight changes nothing, and the kernel's g_e there is the first variation. Queries at layer L,
+        one past the last, form an additional layer, whose X and p are X(1) and p(1).
+        """
+        counts = np.append(np.diff(self.first), 0)
+        owner = np.concatenate([np.repeat(np.arange(len(counts)), counts), layer])
+        place = np.argsort(owner, kind="stable")  # a layer's entries precede its queries
+        both = np.concatenate([self.particle, particle])[place]
+        weight = np.concatenate([self.weight, np.zeros(len(layer))])[place]
+        first = np.concatenate([[0], np.cumsum(counts + np.bincount(layer, minlength=len(counts)))])
+        entry = np.empty(len(owner), np.int64)
+        entry[place] = np.arange(len(owner))
+        return Network(first, both, weight), entry[len(self.particle) :]
+
 
 class Stencil(NamedTuple):
     """Interpolation in depth: the R layers whose first variations are combined at each of Q depths.
