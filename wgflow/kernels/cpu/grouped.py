@@ -120,7 +120,7 @@ class GroupedPasses:
         return self._plan(net, parameters, samples, gradient)[1].chunks.chunks
 
     def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
-        """Stack the parameters, pass all chunks of samples, each with its own partial sums, and add these up."""
+        """Stack the parameters, pass the chunks of samples, each with its own partial sums, and add these up."""
         count, model = samples.start.shape[1], self._model if gradient else self._alone
         table, division = self._plan(net, units.shape[1], count, gradient)
         kernel, chunks, groups = compiled.ridge_kernels(self._precision).evaluate, division.chunks, len(table)
@@ -155,7 +155,7 @@ class GroupedPasses:
                 run_ranges(lambda low, high: evaluate(_FINISH, low, high, 0, 0, total), groups, share, self._threads)
         self._stacks.give_back(stack)
         self._parts.give_back(lent)
-        return output.astype(np.float64, copy=False), first, slope
+        return output[begin:end].astype(np.float64, copy=False), first, slope
 
     def _owned(self, chunks: Chunks, samples: int) -> range:
         """Chunks that this process passes: all of them."""

@@ -134,11 +134,11 @@ class ShardedCpu(Cpu):
             )
 
     def _mean_over_ranks(self, output: Array, batch: Index | None) -> Array:
-        """E on rank 0, (1,), from the outputs of all ranks."""
+        """E on rank 0, (1,), from the outputs at the samples of each rank."""
         ranks, count, rows = self.ranks, self._count(batch), self._sharded.rows
         y = self.problem.y if batch is None else self.problem.y[batch]
         own = rows[ranks.rank]
-        losses = self.problem.loss.value(output[own], y[own]) if own.stop > own.start else np.empty(0)
+        losses = self.problem.loss.value(output, y[own]) if len(output) else np.empty(0)
         lengths = [len(summands(np.empty(each.stop - each.start), count)) for each in rows]
         gathered = ranks.gather(summands(losses, count), lengths)
         return np.atleast_1d(np.add.reduce(np.concatenate([np.empty(0), *gathered])) / count)
