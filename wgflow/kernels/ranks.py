@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from wgflow.base.errors import InputError, describe
+from wgflow.base.types import Array
 
 _TAG = 7411
 _SPIN = 0.002  # seconds for which a rank polls without a pause; later it sleeps for
@@ -104,14 +105,14 @@ class Ranks:
             stride *= 2
         return parts[0] if self.rank == 0 else None
 
-    def gather(self, numbers: NDArray[np.float64], lengths: Sequence[int]) -> list[NDArray[np.float64]]:
+    def gather(self, numbers: Array, lengths: Sequence[int]) -> list[Array]:
         """Numbers of all ranks, on rank 0, which knows how many each has; on the others nothing."""
         if self.rank:
             self._send(numbers, 0)
             return []
         return [numbers, *(self._received(length, rank) for rank, length in enumerate(lengths) if rank)]
 
-    def broadcast(self, numbers: NDArray[np.float64]) -> None:
+    def broadcast(self, numbers: Array) -> None:
         """Overwrite an array with that of rank 0."""
         self._wait(self._comm.Ibcast(numbers, 0))
 
@@ -144,7 +145,7 @@ class Ranks:
         self._wait(self._comm.Ibcast(data, 0))
         return data
 
-    def _received(self, length: int, rank: int) -> NDArray[np.float64]:
+    def _received(self, length: int, rank: int) -> Array:
         numbers = np.empty(length)
         self._receive(numbers, rank)
         return numbers

@@ -9,6 +9,7 @@ need no other rank: where all ranks run the program they repeat them.
 from __future__ import annotations
 
 import zlib
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -44,7 +45,7 @@ class ShardedPasses(GroupedPasses):
         self.rows = [slice(own.start * chunks.size, min(own.stop * chunks.size, samples)) for own in shares]
         return shares[self._ranks.rank]
 
-    def _summed(self, parts: NDArray[np.float64], chunks: int) -> NDArray[np.float64] | None:
+    def _summed(self, parts: NDArray[Any], chunks: int) -> NDArray[Any] | None:
         total = self._ranks.tree_sum(parts, chunks)
         return None if total is None else total[None]
 
