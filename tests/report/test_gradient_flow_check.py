@@ -3,6 +3,7 @@
 import json
 
 import pytest
+from verdict_checks import made_false, made_true
 
 from wgflow.base.energy_balance import EMPTY
 from wgflow.cli import runs
@@ -42,6 +43,10 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
         "try flow.step = 0.2."
     )
     assert summary["warnings"] == [said]
+    assert summary["findings"][0].startswith("1 of 2 runs did not follow the gradient flow")  # before what was found
+    assert len(summary["findings"]) == 2
+    checked = [row for row in summary["verdicts"] if row["claim"] == "gradient_flow_followed"]
+    assert [row["holds"] for row in checked] == [False]
     assert coarse["balance_defect"] > 0.05 > fine["balance_defect"] > 0
     assert said in capsys.readouterr().out.splitlines()
     page = (folder / "report.html").read_text()
@@ -49,12 +54,17 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
     assert runs.watch([str(folder), "--once"]) == 0
     assert said in " ".join(capsys.readouterr().out.split())
     work = Workspace(folder)
-    assert gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged")) == []
+    verdict, said_of_them = gradient_flow_check.check(work, dict.fromkeys(("step=2.0", "step=0.1"), "diverged"))
+    assert (verdict.holds, said_of_them) == (None, [])
     monkeypatch.setattr(gradient_flow_check, "_TOLERANCE", 1e-9)
     monkeypatch.setattr(gradient_flow_check, "_SHOWN", 1)
-    worst, rest = gradient_flow_check.warnings(work, dict.fromkeys(("step=2.0", "step=0.1"), "finished"))
+    statuses = dict.fromkeys(("step=2.0", "step=0.1"), "finished")
+    verdict, (worst, rest) = gradient_flow_check.check(work, statuses)
+    assert made_false(verdict, "gradient_flow_followed").startswith("2 of 2 runs")
     assert worst == said
     assert rest == "1 more of 2 runs likewise; see balance_defect in summary.csv."
+    monkeypatch.setattr(gradient_flow_check, "_TOLERANCE", 1.0)
+    assert made_true(gradient_flow_check.check(work, statuses)[0], "gradient_flow_followed")
 
 
 class Told:

@@ -19,6 +19,7 @@ from wgflow.report import style
 from wgflow.report.decay_diagnostics import decay_diagnostics, decay_table
 from wgflow.report.member_selection import evenly_spaced
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
+from wgflow.report.wording import typeset
 from wgflow.sims import run
 from wgflow.studies.theorems.figure import panel, rows, theorems
 from wgflow.study.workspace import Workspace
@@ -89,7 +90,7 @@ def test_numbers_are_those_of_the_theory_at_each_frame(short):
     assert f"the support score is {100 * found.support[-1].ratio:.0f}% compared with" in found.verdict
     assert f"E = {frames[-1].energy:.3g}" in found.verdict
     drawn = theorems.present((found, "run"))
-    assert drawn.finding == found.verdict
+    assert drawn.finding.endswith(typeset(found.verdict))
     assert len(drawn.draw().axes) == 8
     table = rows(found)
     assert [row["s"] for row in table] == found.s.tolist()

@@ -1,3 +1,4 @@
+import re
 import shutil
 import subprocess
 import sys
@@ -39,6 +40,25 @@ def test_settings_of_matplotlib_are_left_alone(runs):
     figure = style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"])))
     style.svg(figure)
     assert dict(mpl.rcParams) == before
+
+
+def test_a_narrow_page_has_the_panels_in_one_column(runs):
+    """As wide as a panel, with all of them, and with names of its own, since both are in one page."""
+    result = figures()["switching"](Workspace(runs["order_switching"]))
+    drawn = style.draw_styled(result)
+    wide, narrow = style.for_page(result, drawn)
+    width = {name: float(re.search(r'width="([\d.]+)pt"', text)[1]) for name, text in (("w", wide), ("n", narrow))}
+    assert width["w"] == pytest.approx(3 * 4.9 * 72)
+    assert width["n"] == pytest.approx(4.4 * 72)
+    one = style.draw_styled(result, narrow=True)
+    assert [axes.get_gridspec().ncols for axes in one.axes] == [1] * len(drawn.axes)
+    titles = [[axes.get_title(loc="left").replace("\n", " ") for axes in each.axes] for each in (one, drawn)]
+    assert titles[0] == titles[1]
+    clips = [set(re.findall(r'<clipPath id="(\w+)"', text)) for text in (wide, narrow)]
+    assert all(clips)
+    assert not clips[0] & clips[1]
+    page = (runs["order_switching"] / "report.html").read_text()
+    assert page.count('<div class="on-wide">') == page.count('<div class="on-narrow">') == 1
 
 
 def test_a_users_settings_change_no_figure(runs, tmp_path):

@@ -112,10 +112,13 @@ def test_too_few_starts_and_steps_are_seen(scheme):
     short = certificate(energy, rho, RADIUS, starts=3, steps=1)
     assert short.value > expected + 1e-3
     assert short.converged < len(short.weight)
-    assert "had not converged" in str(short.verdict)
+    assert "so far" in str(short.verdict)
+    short_of = len(short.weight) - short.converged
+    assert f"ran out of steps at {short_of} of its" in made_false(short.searched, "certificate_converged")
     full = certificate(energy, rho, RADIUS, steps=1000)
     assert full.converged == len(full.weight)
-    assert "had not converged" not in str(full.verdict)
+    assert "so far" not in str(full.verdict)
+    made_true(full.searched, "certificate_converged")
 
 
 def test_a_wrong_first_variation_is_seen(scheme, monkeypatch):

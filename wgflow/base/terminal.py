@@ -28,7 +28,11 @@ if TYPE_CHECKING:
 
 _WIDE = 200  # columns where output goes to a file: a table takes what it needs and nothing is cut off
 _NARROW = 40  # columns below which a table is no longer legible; a terminal as narrow as that breaks its lines
-_IN_ASCII = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {"…": "...", "±": "+-", "≤": "<=", "≥": ">=", "→": "->"}
+_IN_ASCII = dict(zip("−–—×·│└─", "---x.|+-", strict=True)) | {
+    "…": "...", "±": "+-", "≤": "<=", "≥": ">=", "≠": "!=", "→": "->", "√": "sqrt", "∫": "int", "∞": "inf", "∇": "grad",
+    "⟨": "<", "⟩": ">", "ö": "oe",
+}  # fmt: skip
+_RAISED = re.compile("[⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+")
 
 
 class Parser(argparse.ArgumentParser):
@@ -212,6 +216,7 @@ def _put(text: str, stream: Any) -> None:
     try:
         text.encode(encoding, getattr(stream, "errors", None) or "strict")
     except UnicodeEncodeError:
+        text = _RAISED.sub(lambda found: "^" + unicodedata.normalize("NFKC", found[0]), text)
         text = "".join(_in_encoding(character, encoding) for character in text)
     try:
         stream.write(text)

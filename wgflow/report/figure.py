@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 from wgflow.base.types import Spec
 from wgflow.base.verdict import Verdict
+from wgflow.report.wording import typeset
 from wgflow.study.workspace import Workspace
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class Result(NamedTuple):
         Numbers behind it, by file name; rows of plain JSON.
     verdicts : sequence of Verdict
         Claims behind the finding and the titles, with the inequalities that decided them.
+    conditions : sequence of Verdict
+        Claims that the finding rests on. The sentences of those that fail, or are undecided, come before it.
     """
 
     finding: str
@@ -43,6 +46,7 @@ class Result(NamedTuple):
     draw: Callable[[], mpl.Figure]
     tables: Mapping[str, list[Spec]] = MappingProxyType({})
     verdicts: Sequence[Verdict] = ()
+    conditions: Sequence[Verdict] = ()
 
 
 class TableText(NamedTuple):
@@ -123,8 +127,34 @@ class Figure:
 def figure(
     name: str, reduce: Callable[[Workspace], _Reduced], **options: Any
 ) -> Callable[[Callable[[_Reduced], Result]], Figure]:
-    """Make a :class:`Figure` of the decorated function, which presents the reduced numbers; options are its fields."""
-    return lambda present: Figure(name, reduce, present, **options)
+    """Make a :class:`Figure` of the decorated function, which presents the reduced numbers; options are its fields.
+
+    Its sentences are typeset, and the finding begins with what it rests on and does not hold.
+    """
+
+    def made(present: Callable[[_Reduced], Result]) -> Figure:
+        @functools.wraps(present)
+        def finished(reduced: _Reduced) -> Result:
+            return _finished(present(reduced))
+
+        return Figure(name, reduce, finished, **options)
+
+    return made
+
+
+def _finished(result: Result) -> Result:
+    """Result with its doubts up front, typeset."""
+    doubts = [as_sentence(each) for each in result.conditions if not each.holds]
+    return result._replace(
+        finding=typeset(" ".join([*doubts, result.finding])),
+        caption=typeset(result.caption),
+        verdicts=[*result.conditions, *result.verdicts],
+    )
+
+
+def as_sentence(verdict: Verdict) -> str:
+    """What a verdict says as a sentence of its own."""
+    return f"{verdict.sentence[:1].upper()}{verdict.sentence[1:]}."
 
 
 def cached(reduce: Callable[[Workspace], _Reduced]) -> Callable[[Workspace], _Reduced]:

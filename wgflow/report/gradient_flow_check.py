@@ -8,6 +8,7 @@ from typing import Any
 
 from wgflow.base.energy_balance import EnergyBalance
 from wgflow.base.types import Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.flow.integrators import EULER, INTEGRATORS
 from wgflow.report.member_selection import opened
 from wgflow.study.workspace import Workspace
@@ -20,6 +21,13 @@ _SHOWN = 3  # members with a warning of their own
 COLUMNS = (
     "balance_defect", "energy_rises", "largest_rise", "largest_rise_s", "switch_steps", "balance_at_switches",
     "risen_at_switches",
+)  # fmt: skip
+
+FOLLOWED = Claim(
+    "gradient_flow_followed", "runs that departed from it", "<=", "",
+    holds="every run followed the gradient flow",
+    fails="{left:.0f} of {total} runs did not follow the gradient flow, so that findings are about the steps they took",
+    unknown="whether runs followed the gradient flow was not recorded",
 )  # fmt: skip
 
 
@@ -43,8 +51,8 @@ def balance_columns(trajectory: Trajectory) -> Spec:
     return dict(zip(COLUMNS, numbers, strict=False))
 
 
-def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
-    """Warnings about members that did not follow the gradient flow, the largest departure first.
+def check(work: Workspace, statuses: Mapping[str, str]) -> tuple[Verdict, list[str]]:
+    """Whether all members followed the gradient flow, and warnings about those that did not, the worst first.
 
     Parameters
     ----------
@@ -53,15 +61,18 @@ def warnings(work: Workspace, statuses: Mapping[str, str]) -> list[str]:
     statuses : mapping of str to str
         Status of each member by label; diverged members are reported elsewhere and left out.
     """
-    warned = []
+    warned, total = [], 0
     for member, trajectory in opened(work):
-        text = diagnosis(trajectory) if statuses.get(member.label) != "diverged" else ""
-        if text and (balance := trajectory.balance):
+        if statuses.get(member.label) == "diverged" or not (balance := trajectory.balance):
+            continue
+        total += 1
+        if text := diagnosis(trajectory):
             warned.append((_departure(balance), f"{member.label or work.study['name']}: {text}"))
     lines = [line for _, line in sorted(warned, key=lambda entry: -entry[0])]
+    verdict = FOLLOWED(len(warned) if total else math.nan, 0.0, total=total)
     if (more := len(lines) - _SHOWN) > 0:
         lines[_SHOWN:] = [f"{more} more of {len(statuses)} runs likewise; see balance_defect in summary.csv."]
-    return lines
+    return verdict, lines
 
 
 def diagnosis(trajectory: Trajectory) -> str:

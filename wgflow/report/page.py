@@ -22,7 +22,7 @@ _OPEN_ROWS = 40  # rows beyond which a table is collapsed
 def build_page(
     study: Spec,
     findings: Sequence[str],
-    figures: Sequence[tuple[str, str]],
+    figures: Sequence[tuple[str, str, str]],
     tables: Mapping[str, Sequence[Spec]],
     provenance: Spec,
     notes: Sequence[str] = (),
@@ -36,8 +36,8 @@ def build_page(
         The resolved study.
     findings : sequence of str
         Answers to its question, one sentence each.
-    figures : sequence of (str, str)
-        SVG elements from :func:`wgflow.report.style.svg`, and their captions.
+    figures : sequence of (str, str, str)
+        SVG elements from :func:`wgflow.report.style.for_page`, and their captions.
     tables : mapping of str to sequence of dict
         Rows of plain JSON by heading.
     provenance : dict
@@ -64,7 +64,8 @@ def build_page(
         question=_text(study["question"] or study["name"]),
         answer="".join(f"<p>{prose(sentence)}</p>" for sentence in answer),
         figures="\n".join(
-            f"<figure>\n{svg}\n<figcaption>{prose(caption)}</figcaption></figure>" for svg, caption in figures
+            f"<figure>\n{_drawing(wide, narrow)}\n<figcaption>{prose(caption)}</figcaption></figure>"
+            for wide, narrow, caption in figures
         ),
         animation=animation,
         tables="\n".join(_section(heading, rows, prose) for heading, rows in tables.items() if rows),
@@ -79,6 +80,11 @@ def _text(text: object) -> str:
     return html.escape(str(text))
 
 
+def _drawing(wide: str, narrow: str) -> str:
+    """A figure's elements, of which the style sheet shows the one that fits."""
+    return f'<div class="on-wide">{wide}</div>\n<div class="on-narrow">{narrow}</div>' if narrow else wide
+
+
 def _quoted(study: Spec) -> list[str]:
     """Labels and grid values that contain "^", such as paths, and must not be set as powers; the longest first."""
     members = study.get("members", [])
@@ -88,13 +94,13 @@ def _quoted(study: Spec) -> list[str]:
 
 
 def _prose(text: str, quoted: Sequence[str]) -> str:
-    """Text with powers such as N^-0.49 as superscripts, except in quotations from the study."""
+    """Text with powers such as N^−0.49 as superscripts, except in quotations from the study."""
     parts = re.split("(" + "|".join(map(re.escape, quoted)) + ")", text) if quoted else [text]
     return "".join(_text(part) if part in quoted else _powers(_text(part)) for part in parts)
 
 
 def _powers(text: str) -> str:
-    return re.sub(r"\^(-?)(r|\d+(?:\.\d+)?)", lambda match: f"<sup>{'−' * bool(match[1])}{match[2]}</sup>", text)
+    return re.sub(r"\^([-−]?)(r|\d+(?:\.\d+)?)", lambda match: f"<sup>{'−' * bool(match[1])}{match[2]}</sup>", text)
 
 
 def _section(heading: str, rows: Sequence[Spec], prose: Callable[[str], str]) -> str:

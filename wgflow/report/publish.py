@@ -14,9 +14,10 @@ import numpy as np
 from wgflow.base.errors import InputError, WorkspaceError
 from wgflow.base.types import Spec
 from wgflow.report import gradient_flow_check, summary
-from wgflow.report.figure import Figure
+from wgflow.report.figure import Figure, as_sentence
 from wgflow.report.member_selection import describe_unfinished, reached_end, representative
 from wgflow.report.theorem_diagnostics import theorem_diagnostics
+from wgflow.report.wording import typeset
 from wgflow.studies import registry
 from wgflow.study.workspace import MemberFile, Workspace
 from wgflow.trajectory import Trajectory
@@ -62,8 +63,14 @@ def publish(
     progress("summary")
     rows = summary.rows(work, statuses)
     tables: dict[str, list[Spec]] = {}
-    verdicts: list[Spec] = []
-    findings, figures, images = [], [], []
+    followed, warnings = gradient_flow_check.check(work, statuses)
+    verdicts: list[Spec] = [{"figure": ""} | row for row in followed.rows() if followed.holds is not None]
+    # a reader of the first line alone is not to miss what the others rest on
+    findings = [
+        *filter(None, [describe_unfinished(work)]),
+        *([as_sentence(followed)] if followed.holds is False else []),
+    ]
+    figures, images = [], []
     work.write_json("summary.json", {"study": study["name"], "members": rows, "provenance": provenance})
     work.write_csv("summary.csv", rows)
     for name, of in draw.items():
@@ -81,10 +88,9 @@ def publish(
         verdicts += [{"figure": name} | row for verdict in result.verdicts for row in verdict.rows()]
         figure = style.draw_styled(result)
         images += style.save(figure, work.folder / name)
-        figures.append((style.svg(figure), result.caption))
-    findings += filter(None, [describe_unfinished(work)])
+        figures.append((*style.for_page(result, figure), result.caption))
+    findings, warnings = [typeset(text) for text in findings], [typeset(text) for text in warnings]
     tables |= {summary.VERDICTS: verdicts} if verdicts else {}
-    warnings = gradient_flow_check.warnings(work, statuses)
     content = {"study": study["name"], "question": study["question"], "findings": findings, "warnings": warnings}
     content |= {**tables, "members": rows}
     work.write_json("summary.json", content | {"provenance": provenance})
@@ -132,7 +138,7 @@ def add_theorems(
     draw = {"theorems": dataclasses.replace(known["theorems"], reduce=lambda work: (found, path.stem))}
     draw |= {name: known[name] for name in work.study["figure"] if name in known and name not in draw}
     publish(work, draw, statuses, provenance, notes, lambda what: progress(what, 1.0))
-    return found.verdict
+    return known["theorems"].present((found, path.stem)).finding
 
 
 def recorded_outcome(work: Workspace) -> tuple[dict[str, str], Spec, list[str]]:

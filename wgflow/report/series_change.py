@@ -9,7 +9,8 @@ from typing import NamedTuple
 import numpy as np
 
 from wgflow.base.types import Array
-from wgflow.report.wording import between, listed, number, span
+from wgflow.base.verdict import Claim, Verdict, first_that_holds
+from wgflow.report.wording import listed, number, span
 
 _LAST_PART = 0.25  # of flow time, over which oscillations are looked for
 _SWING = 0.2  # of its change or its level: smaller swings are no oscillation
@@ -17,6 +18,24 @@ _NEGLIGIBLE = 0.01  # of the first value: smaller swings are no oscillation, how
 _PEAK = 0.1  # fraction by which a maximum exceeds both ends if it is reported
 
 FALLS, RISES, STAYS, OSCILLATES, DIVERGES, UNKNOWN = "falls", "rises", "stays", "oscillates", "diverges", "unknown"
+
+CUT_OFF = Claim(
+    "course_diverges", "runs that diverge", ">", "",
+    holds="{subject} diverges{rest}", fails="{subject} stays finite", unknown="{subject} is unknown",
+)  # fmt: skip
+SWINGS = Claim(
+    "course_oscillates", "up and down over the last quarter of s", ">", "what passes for noise",
+    holds="{subject} oscillates{rest}", fails="{subject} does not oscillate", unknown="{subject} is unknown",
+)  # fmt: skip
+GOES_DOWN = Claim(
+    "course_falls", "{subject} at the end", "<", "at the start",
+    holds="{subject} falls{rest}", fails="{subject} does not fall", unknown="{subject} is unknown",
+)  # fmt: skip
+GOES_UP = Claim(
+    "course_rises", "{subject} at the end", ">", "at the start",
+    holds="{subject} rises{rest}", fails="{subject} stays{rest}", unknown="{subject}{rest}",
+)  # fmt: skip
+_KINDS = {CUT_OFF.name: DIVERGES, SWINGS.name: OSCILLATES, GOES_DOWN.name: FALLS, GOES_UP.name: RISES}
 
 
 class Change(NamedTuple):
@@ -38,6 +57,8 @@ class Change(NamedTuple):
         Flow time of the last finite value; the smallest and the largest for several series.
     form : str
         Format of the numbers.
+    swing, noise : float
+        Smaller of its largest rise and largest fall over the last quarter of s, and the least that counts.
     """
 
     kind: str
@@ -49,6 +70,8 @@ class Change(NamedTuple):
     peak_s: float
     ends: tuple[float, float]
     form: str = ".2g"
+    swing: float = math.nan
+    noise: float = math.nan
 
     def __str__(self) -> str:
         """Predicate: "falls from 0.52 to 0.01"."""
@@ -56,30 +79,37 @@ class Change(NamedTuple):
 
     def predicate(self, where: str = "") -> str:
         """Predicate, with the runs it holds for after the verb: "oscillates in 1 of 2 runs (...)"."""
+        return _predicate([self], self.rest(where))
+
+    def rest(self, where: str = "") -> str:
+        """What follows the verb."""
         if not math.isfinite(self.first):
-            return f"{self.brief}{where}"
+            return f" {'has' if self.kind == UNKNOWN else 'with'} no finite value{where}"
         if self.kind in (DIVERGES, OSCILLATES):
             start, low, high = (number(value, self.form) for value in (self.first, self.low, self.high))
             late = f"last {number(self.last, self.form)}" if self.kind == DIVERGES else ""
             late = late or f"between {low} and {high} over the last quarter"
-            return f"{self._verb}{where} (from {start}, {late})"
+            return f"{self.numbers * (self.kind == DIVERGES)}{where} (from {start}, {late})"
         peak = f" (with a peak of {number(self.peak, self.form)} at s = {self.peak_s:g})"
-        return f"{self.brief}{where}" + (peak if math.isfinite(self.peak) else "")
+        return f"{self.numbers}{where}" + (peak if math.isfinite(self.peak) else "")
 
     @property
     def brief(self) -> str:
         """Short form for a title."""
         if not math.isfinite(self.first):
             return "has no finite value"
-        if self.kind == OSCILLATES:
-            return f"oscillates: {span((self.low, self.high), self.form)}"
-        if self.kind == UNKNOWN:
-            return f"is {number(self.first, self.form)} at s = {self.ends[0]:g}, the only frame"
-        return self._verb if self.kind == DIVERGES else between(self.first, self.last, self.form)
+        return _predicate([self], self.numbers)
 
     @property
-    def _verb(self) -> str:
-        return f"diverges after s = {span(self.ends, 'g')}" if self.kind == DIVERGES else self.kind
+    def numbers(self) -> str:
+        """What follows the verb in a title."""
+        first, last = number(self.first, self.form), number(self.last, self.form)
+        return {
+            DIVERGES: f" after s = {span(self.ends, 'g')}",
+            OSCILLATES: f": {span((self.low, self.high), self.form)}",
+            STAYS: f" at {first}",
+            UNKNOWN: f" is {first} at s = {self.ends[0]:g}, the only frame",
+        }.get(self.kind, f" from {first} to {last}")
 
 
 def change(s: Array, values: Array, diverged: bool = False, form: str = ".2g") -> Change:
@@ -98,32 +128,80 @@ def change(s: Array, values: Array, diverged: bool = False, form: str = ".2g") -
     if not finite.any():
         nan = math.nan
         return Change(DIVERGES if diverged else UNKNOWN, nan, nan, nan, nan, nan, nan, (nan, nan), form)
-    diverged = diverged or not finite[-1]
+    kind = DIVERGES if diverged or not finite[-1] else UNKNOWN
     s, values = np.asarray(s, float)[finite], np.asarray(values, float)[finite]
     first, last, end = float(values[0]), float(values[-1]), float(s[-1])
     late = values[s >= end - _LAST_PART * (end - s[0])]
     top, scale = int(np.argmax(values)), max(abs(first), abs(last))
     peaked = values[top] - max(first, last) > _PEAK * scale
     peak, peak_s = (float(values[top]), float(s[top])) if peaked else (math.nan, math.nan)
-    kind = STAYS if number(first, form) == number(last, form) else FALLS if last < first else RISES
-    if diverged:
-        kind = DIVERGES
-    elif len(values) == 1:
-        kind = UNKNOWN
-    elif _oscillates(late, first, last):
-        kind = OSCILLATES
-    return Change(kind, first, last, float(late.min()), float(late.max()), peak, peak_s, (end, end), form)
+    swing, noise = _swing(late, first, last)
+    found = Change(
+        kind, first, last, float(late.min()), float(late.max()), peak, peak_s, (end, end), form, swing, noise
+    )
+    if kind == DIVERGES or len(values) == 1:
+        return found
+    decided = _verdict([found._replace(kind="")], "", "")
+    return found._replace(kind=_KINDS[decided.inequalities[-1].claim] if decided.holds else STAYS)
 
 
-def _oscillates(late: Array, first: float, last: float) -> bool:
-    """Whether the swings of a series over its last part are large compared with its change or its level."""
+def _swing(late: Array, first: float, last: float) -> tuple[float, float]:
+    """How far a series goes up and down over its last part, and what is small compared with its change or its level."""
     with np.errstate(over="ignore"):
         rise = float((late - np.minimum.accumulate(late)).max())
         fall = float((np.maximum.accumulate(late) - late).max())
-        swing = min(rise, fall)
         by_change = _SWING * max(abs(first - last), abs(last))
         by_end = max(abs(last), _NEGLIGIBLE * abs(first))
-    return swing > min(by_change, by_end)
+    return min(rise, fall), min(by_change, by_end)
+
+
+def _verdict(same: Sequence[Change], subject: str, rest: str) -> Verdict:
+    """What series of one kind do, decided by that of them which is nearest to doing something else."""
+    lost = sum(change.kind == DIVERGES for change in same)
+    known = [change for change in same if change.kind != UNKNOWN]
+    last, first = ([_printed(getattr(change, end), change.form) for change in known] for end in ("last", "first"))
+    said = {"subject": subject, "rest": rest}
+    return first_that_holds(
+        [
+            CUT_OFF(lost, 0.0, **said),
+            SWINGS.of_all([change.swing for change in known], [change.noise for change in known], **said),
+            GOES_DOWN.of_all(last, first, **said),
+            GOES_UP.of_all(last, first, **said),
+        ]
+    )
+
+
+def _predicate(same: Sequence[Change], rest: str) -> str:
+    return _verdict(same, "", rest).sentence.strip()
+
+
+def _printed(value: float, form: str) -> float:
+    """Value as it is printed, so that what prints alike is equal."""
+    return float(number(value, form)) if math.isfinite(value) else math.nan
+
+
+def courses(subject: str, changes: Sequence[Change]) -> list[Verdict]:
+    """Sentences on several series, one for each kind of change, with the inequalities that decided its verb.
+
+    Parameters
+    ----------
+    subject : str
+        Subject of the sentences: "the loss".
+    changes : sequence of Change
+        Of the runs.
+    """
+    kinds = _by_kind(changes)
+    where = "" if len(kinds) == 1 else f" in {{}} of {len(changes)} runs"
+    return [_verdict(same, subject, _mean(same).rest(where.format(len(same)))) for same in kinds.values()]
+
+
+def shift(subject: str, first: float, last: float, form: str = ".2g") -> Verdict:
+    """Whether a number that is measured twice falls, rises or stays, as it is printed."""
+    before, after = number(first, form), number(last, form)
+    ends = (_printed(last, form), _printed(first, form))
+    rest = f" goes from {before} to {after}" if math.isnan(sum(ends)) else f" from {before} to {after}"
+    said = {"subject": subject, "rest": f" at {before}" if ends[0] == ends[1] else rest}
+    return first_that_holds([GOES_DOWN(*ends, **said), GOES_UP(*ends, **said)])
 
 
 def joint_change(changes: Sequence[Change]) -> str:
@@ -133,17 +211,18 @@ def joint_change(changes: Sequence[Change]) -> str:
     """
     kinds = _by_kind(changes)
     if len(kinds) == 1:
-        return str(_mean(changes))
+        return _predicate(changes, _mean(changes).rest())
     first, *others = kinds.values()
-    parts = [_mean(first).predicate(f" in {len(first)} of {len(changes)} runs")]
-    return listed(parts + [_mean(same).predicate(f" in {len(same)}") for same in others])
+    parts = [_predicate(first, _mean(first).rest(f" in {len(first)} of {len(changes)} runs"))]
+    return listed(parts + [_predicate(same, _mean(same).rest(f" in {len(same)}")) for same in others])
 
 
 def joint_change_brief(changes: Sequence[Change]) -> str:
     """Short form of :func:`joint_change` for a title."""
     kinds = _by_kind(changes)
     if len(kinds) == 1:
-        return _mean(changes).brief
+        mean = _mean(changes)
+        return mean.brief if len(changes) == 1 or not math.isfinite(mean.first) else _predicate(changes, mean.numbers)
     verbs = {STAYS: "stays the same", UNKNOWN: "has one frame"}
     return ", ".join(f"{verbs.get(kind, kind)} in {len(same)}" for kind, same in kinds.items())
 
@@ -161,6 +240,7 @@ def _mean(changes: Sequence[Change]) -> Change:
         min((change.low for change in changes if math.isfinite(change.low)), default=math.nan),
         max((change.high for change in changes if math.isfinite(change.high)), default=math.nan),
         highest.peak, highest.peak_s, (min(ends), max(ends)) if ends else (math.nan, math.nan), changes[0].form,
+        min(change.swing for change in changes), max(change.noise for change in changes),
     )  # fmt: skip
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
 import io
 import re
 import textwrap
@@ -19,11 +20,13 @@ from wgflow.report.matplotlib_import import mpl
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
+from matplotlib.legend import Legend
 from matplotlib.text import Text
 from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 from wgflow.base.terminal import printable
 from wgflow.report.figure import Result
+from wgflow.report.wording import typeset
 
 # Okabe and Ito's palette, in the order in which series are drawn.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
@@ -64,6 +67,8 @@ _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "
 }
 
 
+_one_column = contextvars.ContextVar("one column", default=False)  # of panels, for a narrow page
+_COLUMN = 4.4, 3.7  # largest width and height of a panel there, in inches: a screen of 390 px sets text at 12 px
 _SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, and so are the links in them
 
 
@@ -77,7 +82,9 @@ def styled() -> Iterator[None]:
 
 @styled()
 def panels(count: int, width: float = 5.4, height: float = 4.1, rows: int = 1) -> tuple[Figure, list[Axes]]:
-    """Figure with ``rows`` rows of ``count`` panels, and the panels in row-major order."""
+    """Figure with ``rows`` rows of ``count`` panels, and the panels in row-major order; below each other if narrow."""
+    if _one_column.get():
+        count, rows, width, height = 1, rows * count, min(width, _COLUMN[0]), min(height, _COLUMN[1])
     figure = Figure(figsize=(width * count, height * rows), layout="constrained")
     FigureCanvasAgg(figure)  # no window or display needed, and the caller's backend stays unchanged
     return figure, list(figure.subplots(rows, count, squeeze=False).ravel())
@@ -133,13 +140,21 @@ def empty_panel(axes: Axes, why: str) -> Figure:
     return figure
 
 
-def draw_styled(result: Result) -> Figure:
-    """Draw a figure in the project's style, ready to be saved in several formats."""
-    with styled():
-        figure = result.draw()
+def draw_styled(result: Result, narrow: bool = False) -> Figure:
+    """Draw a figure in the project's style, ready to be saved in several formats; narrow: its panels in one column."""
+    before = _one_column.set(narrow)
+    try:
+        with styled():
+            figure = result.draw()
+    finally:
+        _one_column.reset(before)
+    for below in figure.legends if narrow else ():
+        below.set_ncols(2)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
+    for text in _texts(figure):
+        text.set_text(typeset(text.get_text()))
     return figure
 
 
@@ -154,12 +169,32 @@ def save(figure: Figure, path: str | Path) -> list[str]:
     return [path.name + ".png", path.name + ".pdf"]
 
 
+def _texts(figure: Figure) -> Iterator[Text]:
+    """Titles, labels, notes and legends of a figure, all but its ticks."""
+    legends: list[Legend] = [*figure.legends]
+    for axes in figure.axes:
+        yield from (child for child in axes.get_children() if isinstance(child, Text))
+        yield from (axes.xaxis.label, axes.yaxis.label)
+        legends += filter(None, [axes.get_legend()])
+    for each in legends:
+        yield from (each.get_title(), *each.get_texts())
+
+
+def for_page(result: Result, figure: Figure) -> tuple[str, str]:
+    """SVG elements of a figure for a wide and for a narrow page, the latter empty if the panels are one column."""
+    specification = figure.axes[0].get_gridspec() if figure.axes else None
+    if specification is None or specification.ncols == 1:
+        return svg(figure), ""
+    return svg(figure), svg(draw_styled(result, narrow=True), salt="narrow")
+
+
 @styled()
-def svg(figure: Figure) -> str:
-    """Figure as an SVG element for the page, its colours defined by :func:`style_sheet`."""
+def svg(figure: Figure, salt: str = "") -> str:
+    """Figure as an SVG element for the page, its colours defined by :func:`style_sheet`; names differ with the salt."""
     _lay_out(figure)
     buffer = io.StringIO()
-    figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
+    with mpl.rc_context({"svg.hashsalt": _RC["svg.hashsalt"] + salt}):
+        figure.savefig(buffer, format="svg", transparent=True, metadata=dict.fromkeys(_SVG_METADATA))
     text = buffer.getvalue()
     text = text[text.index("<svg") :]
     variables = {colour.lower(): f"var({_name(colour)})" for colour in _DARK}

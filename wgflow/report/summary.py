@@ -173,7 +173,7 @@ def _cells(row: Spec, short: Mapping[str, str]) -> dict[str, str]:
     for key, value in row.items():
         if key.endswith("_first"):
             name = key.removesuffix("_first")
-            cells[name] = f"{_cell(value)} -> {_cell(row[name + '_last'])}"
+            cells[name] = f"{_cell(value)} → {_cell(row[name + '_last'])}"
         elif key not in _HIDDEN and not key.endswith("_last"):
             cells[short[key]] = _cell(value)
     return cells

@@ -1,8 +1,17 @@
-"""Numbers in words: estimates with intervals, ranges, percentages, changes."""
+"""Numbers in words: estimates with intervals, ranges, percentages, changes; and how sentences are typeset.
+
+The rule for all that is read rather than parsed (findings, captions, titles, legends, verdicts, tables on a page and in
+a terminal): the signs of mathematics, not their stand-ins in ASCII. A minus is "−" and not a hyphen, comparisons are
+"≤", "≥" and "≠", a product of numbers has "×", powers of ten are written out ("3.8×10⁻⁶"), ranges say "to". Code writes
+whatever is convenient; :func:`typeset` is the one place where it becomes type, and :mod:`wgflow.report.figure` and
+:mod:`wgflow.report.style` call it for every figure. Files that programs read (CSV, numbers in JSON), commands, study
+keys with their values, and error messages stay as they are, to be parsed, copied and searched for.
+"""
 
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Sequence
 
 from wgflow.study.labels import word
@@ -10,23 +19,32 @@ from wgflow.study.labels import word
 _LONG = 1e5  # from here on numbers with fixed digits are written in scientific notation
 _TIMES = 10.0  # from here on ratios are written as multiples, not in per cent
 
+_SIGNS = {"<=": "≤", ">=": "≥", "!=": "≠", "->": "→", "+-": "±", "**": "^", " - ": " − "}
+_SIGN = re.compile("|".join(map(re.escape, _SIGNS)))
+# Formulas of Matplotlib, code, keys of a study with their values, labels such as count=16 stay as they are.
+_QUOTED = re.compile(r"(\$[^$]*\$|`[^`]*`|\w+(?:\.\w+)+ = \S+|[\w.]+=[^\s=]\S*)")
+_MINUS = re.compile(r"(?<![\w)\]}./])-(?=[\d.∞√(])")
+_PRODUCT = re.compile(r"(?<=\d) x (?=\d)")
+_SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?)0*(\d+)(?!\w)")
+_NUMBER = re.compile(r"(\w+\^)?-?\d+(\.\d+)?(e[+-]?\d+)?")
+_RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
-def between(first: float, last: float, form: str = ".2g") -> str:
-    """Change of a number: "falls from 0.52 to 0.01", "rises from ...", "stays at ..."."""
-    if not (math.isfinite(first) and math.isfinite(last)):
-        return f"goes from {number(first, form)} to {number(last, form)}"
-    before, after = number(first, form), number(last, form)
-    if before == after:
-        return f"stays at {before}"
-    return f"{'falls' if last < first else 'rises'} from {before} to {after}"
+
+def typeset(text: str) -> str:
+    """Text with the signs of mathematics for their stand-ins in ASCII, except in formulas, code and study keys."""
+    parts = _QUOTED.split(text)
+    return "".join(part if place % 2 else _typeset(part) for place, part in enumerate(parts))
 
 
-def relative(ratio: float) -> str:
-    """Relative change, from the ratio of new to old: "rises by 3%", "falls by 12%", "does not change"."""
-    if not math.isfinite(ratio):
-        return "is not finite"
-    text = share(abs(ratio - 1.0))
-    return "does not change" if text == "0%" else f"{'rises' if ratio > 1 else 'falls'} by {text}"
+def _typeset(text: str) -> str:
+    text = _SIGN.sub(lambda found: _SIGNS[found[0]], text)
+    text = _SCIENTIFIC.sub(_power_of_ten, text)
+    return _PRODUCT.sub(" × ", _MINUS.sub("−", text))
+
+
+def _power_of_ten(found: re.Match[str]) -> str:
+    power = "10" + f"{found[2].strip('+')}{found[3]}".translate(_RAISED)
+    return power if found[1] == "1" else f"{found[1]}×{power}"
 
 
 def share(value: float, digits: int = 0) -> str:
@@ -75,7 +93,12 @@ def counted(count: int, total: int) -> str:
 
 
 def cell(value: object, digits: int) -> str:
-    """Entry of a table, numbers to so many digits; empty for None and what is not finite."""
+    """Typeset entry of a table, numbers to so many digits; empty for None and what is not finite.
+
+    Of texts those with spaces are sentences, some are numbers or powers, and the others labels and values of a study.
+    """
     if isinstance(value, float):
-        return f"{value:.{digits}g}" if math.isfinite(value) else ""
+        return typeset(f"{value:.{digits}g}") if math.isfinite(value) else ""
+    if isinstance(value, str) and (" " in value or _NUMBER.fullmatch(value)):
+        return typeset(value)
     return "" if value is None else word(value)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from wgflow.base.verdict import Claim, Verdict, first_that_holds
 from wgflow.stats.convergence_rates import Interval, Rate
+from wgflow.stats.fit import CrossValidation
 
 FALLS = Claim(
     "power_law_falls", "low end of the 95% interval of its exponent", ">", "",
@@ -16,6 +17,13 @@ GROWS = Claim(
     holds="{what} grows like {power}",
     fails="{what} shows no significant trend, {power}",
     unknown="{what} has no rate ({reason})",
+)  # fmt: skip
+
+BEST = Claim(
+    "best_law", "low end of the 95% interval of how much worse {other!r} predicts them", ">", "",
+    holds="of the laws {first!r} predicts sizes left out of its fit best",
+    fails="of the laws {first!r} predicts sizes left out of its fit best, but not significantly before {other!r}",
+    unknown="of the laws {first!r} predicts sizes left out of its fit best, by an unknown margin over {other!r}",
 )  # fmt: skip
 
 
@@ -37,3 +45,9 @@ def decay(rate: Rate, what: str, power: str) -> Verdict:
     """Whether a statistic falls with the size at a fitted rate; a rate is fitted only where it does."""
     shown = power if rate else rate.reason.removeprefix("no decay: ")
     return FALLS(rate.tested, 0.0, what=what, power=shown, reason=rate.reason)
+
+
+def best_law(found: CrossValidation) -> Verdict:
+    """Whether the law that predicts best does so significantly before the one that comes nearest to it."""
+    nearest = min(range(1, len(found.laws)), key=lambda k: found.behind[k].low)
+    return BEST(found.behind[nearest].low, 0.0, first=found.laws[0], other=found.laws[nearest])

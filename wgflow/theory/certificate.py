@@ -27,9 +27,16 @@ _FAR = 2.0  # radius of the default ball in units of the largest |theta_i|
 
 DESCENT = Claim(
     "descent_direction", "slope ⟨δE/δρ, ν − ρ⟩ of the best ν found", "<", "minus the tolerance",
-    holds="the steepest slope found is {left:.2g}, {search}",
-    fails="no descent direction below {least:.2g} was found {search}, which does not exclude one",
+    holds="the steepest slope found {so_far}is {left:.2g}, {search}",
+    fails="no descent direction below {least:.2g} was found {so_far}{search}, which does not exclude one",
     unknown="no finite slope was found {search}",
+)  # fmt: skip
+SEARCHED = Claim(
+    "certificate_converged", "minima of the search that converged", ">=", "minima",
+    holds="the search for a direction of descent converged at all of its {right:.0f} minima",
+    fails="the search for a direction of descent ran out of steps at {short} of its {right:.0f} minima: "
+    "a steeper one may have been missed",
+    unknown="whether the search for a direction of descent converged is not known",
 )  # fmt: skip
 
 
@@ -89,13 +96,18 @@ class Certificate(NamedTuple):
     def verdict(self) -> Verdict:
         """Whether a direction of descent was found."""
         search = f"from {self.starts} starts" + (f" at each of {self.depths} depths" if self.depths > 1 else "")
-        if self.converged < len(self.weight):
-            search += f" ({len(self.weight) - self.converged} of the {len(self.weight)} minima had not converged)"
+        so_far = "" if self.searched.holds else "so far "
         search += f", within radius {self.radius:.3g}; E = {self.energy:.3g}"
         if self.convex and math.isfinite(self.value):
             search += f", above the least on that ball by at most {self.gap:.2g} if the minimum found is global"
         slope = self.value if math.isfinite(self.value) else math.nan
-        return DESCENT(slope, -self.tolerance, least=min(self.value, 0.0), search=search)
+        return DESCENT(slope, -self.tolerance, least=min(self.value, 0.0), search=search, so_far=so_far)
+
+    @property
+    def searched(self) -> Verdict:
+        """Whether the search converged, without which the slope is only what it had reached."""
+        minima = len(self.weight)
+        return SEARCHED(self.converged, minima, short=minima - self.converged)
 
 
 def certificate(

@@ -14,8 +14,8 @@ from matplotlib.lines import Line2D
 from wgflow.base.types import Array, Spec
 from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
-from wgflow.report.figure import Result, TableText, figure
-from wgflow.report.series_change import Change, change
+from wgflow.report.figure import Result, TableText, as_sentence, figure
+from wgflow.report.series_change import Change, change, courses
 from wgflow.report.wording import interval, listed, number
 from wgflow.stats.convergence_rates import Estimate, Rate
 from wgflow.stats.trends import decay
@@ -142,7 +142,7 @@ def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["
         bars = [value[positive] - np.minimum(low, value)[positive], (high - value)[positive]]
         word = QUANTITIES[name].split(" of ")[0]
         rate = found.rate
-        label = f"{word}: r = {rate.exponent:.2f} ({rate.low:.2f}–{rate.high:.2f})" if rate else f"{word}: no rate"
+        label = f"{word}: r = {rate.exponent:.2f} ({rate.low:.2f} to {rate.high:.2f})" if rate else f"{word}: no rate"
         axes.errorbar(
             n[positive], value[positive], bars, fmt=marker, color=colour, ms=5, lw=1.1, capsize=2.5, label=label
         )
@@ -179,20 +179,20 @@ def _along_s(axes: Axes, group: Group) -> None:
 @figure("convergence_loss", groups, needs=(sizes_and_reference,))
 def loss(found: list[Group]) -> Result:
     """Loss along s for every N, and its distance to the reference's."""
-    said = []
+    said, verdicts = [], [closer(group) for group in found]
     for group in found:
         held = group.curves[group.reference].heldout
         also = f" (held out: {number(float(held[:, -1].mean()), '.3g')})" if held.size else ""
-        of = f"on {group.label}" if group.label else "here"
-        said.append(f"{of} the loss of N = {group.reference} {_reference(group, '.3g')}{also}")
+        of = f"on {group.label} " if group.label else ""
+        (went,) = courses(f"{of}the loss of N = {group.reference}", [_reference(group, ".3g")])
+        said.append(f"{went.sentence}{also}")
+        verdicts.append(went)
     caption = (
         "Left: loss along flow time, mean over seeds, one colour for each N; held-out loss dashed. Right: root mean "
         "square over seeds of the difference to the reference's loss at the same flow time."
     )
     text = "; ".join(said)
-    return Result(
-        f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found), verdicts=[closer(group) for group in found]
-    )
+    return Result(f"{text[0].upper()}{text[1:]}.", caption, lambda: _draw_loss(found), verdicts=verdicts)
 
 
 def _reference(group: Group, form: str) -> Change:
@@ -259,26 +259,36 @@ def scores_in_words(rows: Sequence[Spec]) -> list[Spec]:
 
 @figure(
     "convergence_models", baselines.scores, needs=(sizes_and_reference, heldout_and_sklearn), seconds=16.0,
-    tables={"models": TableText("Beside other models", scores_in_words)},
+    tables={"models": TableText("Compared with other models", scores_in_words)},
 )  # fmt: skip
 def models(found: list[tuple[str, list[Score]]]) -> Result:
     """Training and held-out loss compared with other models."""
-    said = []
-    for label, scores in found:
-        key, measure = _measure(scores)
-        best, least = _best(scores, key)
-        of = f"On {label} the" if label else "The"
-        said.append(
-            f"{of} {scores[0].model} has a held-out {measure} of {number(getattr(scores[0], key), '.3g')}; the best "
-            f"other model, {best}, {number(least, '.3g')}."
-        )
+    said = [beats(label, scores) for label, scores in found]
     rows = [{"group": label} | score._asdict() for label, scores in found for score in scores]
     caption = (
         "Training (open) and held-out (filled) loss, for classes the fraction of wrong ones. Ridge regression, kernel "
         "ridge and the perceptron come from scikit-learn, tuned on the training samples; the perceptron has as many "
         "parameters as the network of the largest fitted N."
     )
-    return Result(" ".join(said), caption, lambda: _draw_models(found), {"models": rows})
+    return Result(" ".join(map(as_sentence, said)), caption, lambda: _draw_models(found), {"models": rows}, said)
+
+
+BEATS = Claim(
+    "network_beats_models", "held-out {measure} of the network", "<", "of the best other model",
+    holds="{of} {model} has a lower held-out {measure} than any other model: {ours}, the best of them, "
+    "{best}, {theirs}",
+    fails="{of} {model} has a held-out {measure} of {ours}, no lower than that of {best}: {theirs}",
+    unknown="{of} {model} has a held-out {measure} of {ours}; the best other model, {best}, {theirs}",
+)  # fmt: skip
+
+
+def beats(label: str, scores: Sequence[Score]) -> Verdict:
+    """Whether the network has a lower held-out loss or error rate than all other models."""
+    key, measure = _measure(scores)
+    best, least = _best(scores, key)
+    ours, of = float(getattr(scores[0], key)), f"on {label} the" if label else "the"
+    about = {"of": of, "model": scores[0].model, "measure": measure, "best": best}
+    return BEATS(ours, least, ours=number(ours, ".3g"), theirs=number(least, ".3g"), **about)
 
 
 def _best(scores: Sequence[Score], key: str) -> tuple[str, float]:

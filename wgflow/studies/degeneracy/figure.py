@@ -14,6 +14,7 @@ from matplotlib.figure import Figure
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import finished_members
@@ -26,6 +27,24 @@ from wgflow.study.workspace import Workspace
 from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
 _STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm weights", "ideal": "ideal particles"}
+
+_SHOWN = 0.005  # exponents below it print as 0
+APPROACH = Claim(
+    "units_approach", "low end of the 95% interval of the slowest layer's exponent", ">", "what prints as 0",
+    holds="the units of every layer from 2 to {last} approach each other as m grows: their spread goes like {powers}",
+    fails="the units of layers 2 to {last} do not all come closer as m grows: their spread goes like {powers}",
+    unknown="whether the units of layers 2 to {last} come closer as m grows is not known: their spread goes like "
+    "{powers}",
+)  # fmt: skip
+SEPARATES = Claim(
+    "training_separates_units", "least spread of a seed after training", ">", "at the start",
+    holds="training moves the closest units apart in every seed: at m = {m} the spread of the layer with the least is "
+    "{first} over {seeds} seeds, and {after} after training",
+    fails="training does not move the closest units apart in every seed: at m = {m} the spread of the layer with the "
+    "least is {first} over {seeds} seeds, and {after} after training",
+    unknown="at m = {m} the spread of the layer with the least is {first} over {seeds} seeds, and {after} after "
+    "training",
+)  # fmt: skip
 
 
 class Spread(NamedTuple):
@@ -101,25 +120,40 @@ def degeneracy(found: list[Spread]) -> Result:
     """Largest difference of two units' features against m, layer by layer, for two starts."""
     caption = (
         "Largest difference of two units' features over units and training points, mean over seeds, layer by layer "
-        "from the second on; full: at the start, open: after training. Grey: m^(-1/2). Titles: the last layer's "
+        "from the second on; full: at the start, open: after training. Grey: m^(−1/2). Titles: the last layer's "
         "power of m by least squares at the start and after training. Fang, Lee, Yang and Zhang (2021), Proposition 1."
     )
-    return Result(_degenerate_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": list(rows(found))})
+    said = [verdict for spread in found for verdict in verdicts(spread)]
+    return Result(_said(found), caption, lambda: _draw_degeneracy(found), {"degeneracy": list(rows(found))}, said)
 
 
-def _degenerate_said(found: Sequence[Spread]) -> str:
+def _said(found: Sequence[Spread]) -> str:
     out = []
     for spread in found:
-        laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
-        powers = [f"m^-{interval(*rate[:3])}" if rate else f"no fitted power ({rate.reason})" for rate in laws]
-        ends = [at[:, -1].min(axis=1) for at in (spread.first, spread.last)]  # least of the layers, for each seed
+        at_start, trained = (verdict.sentence for verdict in verdicts(spread))
         out.append(
             f"{KIND_NAMES[spread.kind]} from {_STARTS[spread.start]}, m = {spread.units[0]} to {spread.units[-1]}: at "
-            f"the start the spread of units of layers 2 to {1 + len(powers)} goes like {', '.join(powers)}; at "
-            f"m = {spread.units[-1]} that of the layer with the least is {span(ends[0])} over {len(ends[0])} seeds, "
-            f"and {span(ends[1])} after training."
+            f"the start {at_start}; {trained}."
         )
     return " ".join([*out, "Intervals cover initial weights, for these data."])
+
+
+def verdicts(spread: Spread) -> list[Verdict]:
+    """Whether at the start units come closer as m grows in every layer, and whether training moves them apart.
+
+    Where every layer's 95% interval is asked to exclude 0, the error is at most that of one of them.
+    """
+    laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
+    powers = [f"m^-{interval(*rate[:3])}" if rate else f"no fitted power ({rate.reason})" for rate in laws]
+    tested = np.array([rate.tested for rate in laws])
+    slowest = np.nan if np.isnan(tested).any() and not (tested <= _SHOWN).any() else np.nanmin(tested)
+    ends = [at[:, -1].min(axis=1) for at in (spread.first, spread.last)]  # least of the layers, for each seed
+    about = {"m": spread.units[-1], "seeds": len(ends[0]), "first": span(ends[0]), "after": span(ends[1])}
+    known = np.isfinite(ends).all()
+    return [
+        APPROACH(slowest, _SHOWN, last=1 + len(powers), powers=", ".join(powers)),
+        SEPARATES.of_all(ends[1] if known else np.nan, ends[0], **about),
+    ]
 
 
 def _draw_degeneracy(found: Sequence[Spread]) -> Figure:

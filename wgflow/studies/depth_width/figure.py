@@ -15,7 +15,7 @@ from wgflow.report import style
 from wgflow.report.figure import FILE_ALONE, Result, TableText, figure
 from wgflow.report.wording import interval, number
 from wgflow.stats.convergence_rates import Estimate, Interval
-from wgflow.stats.trends import decay, trend
+from wgflow.stats.trends import best_law, decay, trend
 from wgflow.studies.depth_width.particle_distances import particle_distances
 from wgflow.studies.depth_width.reduce import Family, FamilyFit, energies, laws, rows
 from wgflow.studies.depth_width.requires import draws_and_reference, layer_grid
@@ -23,11 +23,14 @@ from wgflow.studies.requirements import observes
 
 _SHOWN = 0.005  # exponents below it print as 0
 _GAIN = {"path": 0.0, "independent": 0.5}  # exponent in L of the fluctuations, by theory
-BEST = Claim(
-    "best_law", "low end of the 95% interval of how much worse {other!r} predicts them", ">", "",
-    holds="of the laws {first!r} predicts sizes left out of its fit best",
-    fails="of the laws {first!r} predicts sizes left out of its fit best, but not significantly before {other!r}",
-    unknown="of the laws {first!r} predicts sizes left out of its fit best, by an unknown margin over {other!r}",
+NEARER = Claim(
+    "larger_network_nearer", "distance of {largest} per parameter", "<", "of {smallest}",
+    holds="the particles of L, M_l = {largest} end nearer to themselves in the reference than those of {smallest}: "
+    "{large} against {small} per parameter",
+    fails="the particles of L, M_l = {largest} end no nearer to themselves in the reference than those of {smallest}: "
+    "{large} against {small} per parameter",
+    unknown="how far the particles of L, M_l = {largest} and {smallest} end from themselves in the reference is not "
+    "known",
 )  # fmt: skip
 _WIDE, _DEEP = "particles of a layer $M_l$", "layers $L$"
 
@@ -91,12 +94,11 @@ def verdicts(family: Family, found: FamilyFit) -> list[Verdict]:
     alone = f"the mean over draws at M_l = {found.depth_width}"
     if family.coupling == "path":
         alone = f"to the deepest network of the same {found.depth_width} paths a layer"
-    nearest = min(range(1, len(found.chosen.laws)), key=lambda k: found.chosen.behind[k].low)
     return [
         trend(exponent, "the outputs' distance to the reference", f"{size}{_interval(exponent)} in width"),
         decay(rate, f"that of depth alone ({alone})", f"L{_interval(Interval(*rate[:3]))}"),
         found.gain.verdict,
-        BEST(found.chosen.behind[nearest].low, 0.0, first=found.chosen.laws[0], other=found.chosen.laws[nearest]),
+        best_law(found.chosen),
     ]
 
 
@@ -194,24 +196,30 @@ def distances(rows: list[Spec]) -> Result:
         "of a layer, at the last flow time and the largest d1 of all recorded ones, a lower bound of d2, which is the "
         "supremum over all flow times."
     )
-    return Result(_finding_of_distances(rows), caption, lambda: _draw_distances(rows), {"depth_width_clouds": rows})
+    said = list(verdicts_of_distances(rows).values())
+    tables = {"depth_width_clouds": rows}
+    return Result(_finding_of_distances(rows), caption, lambda: _draw_distances(rows), tables, said)
+
+
+def verdicts_of_distances(rows: Sequence[Spec]) -> dict[str, Verdict]:
+    """Whether the particles of the largest network end nearer to the reference's than the smallest's, by coupling."""
+    out = {}
+    for coupling in dict.fromkeys(row["coupling"] for row in rows):
+        near = [row for row in rows if row["coupling"] == coupling and "coupled" in row]
+        if near:
+            largest, smallest = (end(near, key=lambda row: row["layers"] * row["per_layer"]) for end in (max, min))
+            names = {"largest": _name(largest), "smallest": _name(smallest)}
+            numbers = {"large": number(largest["coupled"]), "small": number(smallest["coupled"])}
+            out[coupling] = NEARER(largest["coupled"], smallest["coupled"], **names, **numbers)
+    return out
 
 
 def _finding_of_distances(rows: Sequence[Spec]) -> str:
     out = []
-    for coupling in dict.fromkeys(row["coupling"] for row in rows):
-        mine = [row for row in rows if row["coupling"] == coupling]
-        near = [row for row in mine if "coupled" in row]
-        if not near:
-            continue
-        largest, smallest = (end(near, key=lambda row: row["layers"] * row["per_layer"]) for end in (max, min))
-        holder = mine[0].get("holder")
-        out.append(
-            f"{_start(coupling)} training leaves the particles of L, M_l = {_name(smallest)} a distance of "
-            f"{number(smallest['coupled'])} per parameter from themselves in the reference, those of {_name(largest)} "
-            f"{number(largest['coupled'])}"
-            + (f"; along depth the reference's have a Hölder exponent of {holder:.2f}." if holder is not None else ".")
-        )
+    for coupling, verdict in verdicts_of_distances(rows).items():
+        holder = next(row for row in rows if row["coupling"] == coupling).get("holder")
+        smooth = f"; along depth the reference's have a Hölder exponent of {holder:.2f}" if holder is not None else ""
+        out.append(f"{_start(coupling)} {verdict.sentence}{smooth}.")
     return " ".join(out) or "No network is a sub-sample of the reference, so its particles have no twins there."
 
 

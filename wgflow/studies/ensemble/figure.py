@@ -14,9 +14,10 @@ from matplotlib.ticker import MaxNLocator
 from scipy.special import comb
 
 from wgflow.base.types import Array
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
-from wgflow.report.figure import Result, figure
-from wgflow.report.wording import number, relative, share
+from wgflow.report.figure import Result, as_sentence, figure
+from wgflow.report.wording import number, share
 from wgflow.studies.ensemble.reduce import DEPTHS, SCALES, SWAPS, Group, Measured, groups, rows
 from wgflow.studies.requirements import of_members, unmet
 from wgflow.study.grid import RunPlan
@@ -25,6 +26,34 @@ from wgflow.theory.expansion import ALPHAS, ORDERS
 _DASHES = ("-", (0, (5, 2)), (0, (1.5, 1.5)))  # of three kinds of line in one colour
 _MARKERS = ("o", "s", "^", "D", "v", "P")
 _NEAR = 0.2  # of the exponent q + 1: tolerance within which order q is said to have it
+
+POWERS = Claim(
+    "expansion_orders", "largest distance of the slopes in α from 2, 3 and 4", "<", "",
+    holds="orders 1, 2 and 3 of the ensemble expansion leave what they should of the trained network{scope}: {powers}",
+    fails="orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}, not the powers 2, "
+    "3 and 4",
+    unknown="orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}",
+)  # fmt: skip
+DEPARTS = Claim(
+    "training_departs_from_shallow", "what the shallow network misses of the outputs after training", ">", "before",
+    holds="{label}: training moves the outputs away from those of the shallow network, which misses {first} of them at "
+    "the start and {last} at the end, third order {third}",
+    fails="{label}: training does not move the outputs away from those of the shallow network, which misses {first} of "
+    "them at the start and {last} at the end, third order {third}",
+    unknown="{label}: what the shallow network misses of the outputs is not known",
+)  # fmt: skip
+DELETION = Claim(
+    "deletion_raises_loss", "least E of a run without the layer whose deletion raises it most, over E", ">", "",
+    holds="without the layer whose deletion raises it most E rises{each}: it changes by {change}",
+    fails="without the layer whose deletion raises it most E does not rise{each}: it changes by {change}",
+    unknown="without the layer that matters most E is not finite in {lost} runs",
+)  # fmt: skip
+EXCHANGE = Claim(
+    "exchange_raises_loss", "mean E after the exchanges over E", ">", "",
+    holds="after {swaps} exchanges of layers it rises by {share} on average",
+    fails="after {swaps} exchanges of layers it does not rise on average: {share}",
+    unknown="after {swaps} exchanges of layers it is not finite",
+)  # fmt: skip
 
 
 @of_members
@@ -47,11 +76,12 @@ def ensemble(found: list[Group]) -> Result:
         "slopes at the end over α = 0.05 to 0.4, order 3 without its Hessian term among them. Top middle: the same at "
         "α = 1 along flow time. Top right: cosine between the θ-gradients of the deep and the shallow first variation, "
         "at the particles' θ, along depth. Bottom left: the gradient at the input by the number of layers its paths "
-        "pass, beside the binomial law of blocks that are not small. Bottom middle and right: E without one layer, and "
-        "after exchanging layers at random, over E; trained networks. Curves are means over seeds; E and the outputs "
-        "are those of the training samples."
+        "pass, compared with the binomial law of blocks that are not small. Bottom middle and right: E without one "
+        "layer, and after exchanging layers at random, over E; trained networks. Curves are means over seeds; E and "
+        "the outputs are those of the training samples."
     )
-    return Result(_finding(found), caption, lambda: _draw(found), {"ensemble": list(rows(found))})
+    said = [_orders(_middle(found)), *(verdict for group in found for verdict in verdicts(group))]
+    return Result(_finding(found), caption, lambda: _draw(found), {"ensemble": list(rows(found))}, said)
 
 
 def _middle(found: Sequence[Group]) -> Group:
@@ -59,18 +89,34 @@ def _middle(found: Sequence[Group]) -> Group:
 
 
 def _finding(found: Sequence[Group]) -> str:
-    middle = _middle(found)
-    scope = f" ({middle.label})" if middle.label else ""
-    parts = [f"Orders 1, 2 and 3 of the ensemble expansion leave {_powers(middle)} of the trained network{scope}."]
+    parts = [as_sentence(_orders(_middle(found)))]
     for group in found:
-        first, last = group.frames[0], group.frames[-1]
-        parts.append(
-            f"{group.label or 'At full size'}: the shallow network misses {share(first.left[1, 0], 1)} of the outputs "
-            f"at the start and {share(last.left[1, 0], 1)} at the end, third order {share(last.left[3, 0], 1)}; "
-            f"{_deletion(group.worst[-1])}, after {SWAPS[-1]} exchanges of layers it "
-            f"{relative(float(last.permuted[-1]))} on average."
-        )
+        text = "; ".join(verdict.sentence for verdict in verdicts(group))
+        parts.append(f"{text[:1].upper()}{text[1:]}.")
     return " ".join(parts)
+
+
+def verdicts(group: Group) -> list[Verdict]:
+    """Whether training moves away from the shallow network, and whether deleting and exchanging layers raises E."""
+    first, last = group.frames[0], group.frames[-1]
+    misses = [share(value, 1) for value in (first.left[1, 0], last.left[1, 0], last.left[3, 0])]
+    about = {"label": group.label or "at full size"} | dict(zip(("first", "last", "third"), misses, strict=True))
+    exchanged = float(last.permuted[-1])
+    known = exchanged if np.isfinite(exchanged) else np.nan
+    return [
+        DEPARTS(last.left[1, 0], first.left[1, 0], **about),
+        _deletion(group.worst[-1]),
+        EXCHANGE(known, 1.0, swaps=SWAPS[-1], share=_signed(exchanged - 1)),
+    ]
+
+
+def _orders(group: Group) -> Verdict:
+    """Whether orders 1 to 3 leave powers 2 to 4 of alpha."""
+    slopes = group.frames[-1].slope[1:]
+    scope = f" ({group.label})" if group.label else ""
+    off = np.abs(slopes - np.arange(2.0, 2.0 + len(slopes)))
+    worst = float(off.max()) if np.isfinite(off).all() else np.nan
+    return POWERS(worst, _NEAR, scope=scope, powers=_powers(group))
 
 
 def _powers(group: Group) -> str:
@@ -81,14 +127,18 @@ def _powers(group: Group) -> str:
     return ", ".join(f"α^{slope:.2f}" if np.isfinite(slope) else "no power" for slope in slopes)
 
 
-def _deletion(worst: Array) -> str:
+def _deletion(worst: Array) -> Verdict:
     """Change of E without the layer whose deletion raises it most, as a range over members (S,)."""
-    runs = f" over {len(worst)} runs" if len(worst) > 1 else ""
-    if not np.isfinite(worst).all():
-        return f"without the layer that matters most E is not finite in {int((~np.isfinite(worst)).sum())} of its runs"
-    ends = [f"{'−' if change < 0 else '+'}{share(abs(change), 1)}" for change in (worst.min() - 1, worst.max() - 1)]
-    change = ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}"
-    return f"without the layer whose deletion raises it most E changes by {change}{runs}"
+    each, lost = " in every run" * (len(worst) > 1), int((~np.isfinite(worst)).sum())
+    ends = [_signed(change) for change in (worst.min() - 1, worst.max() - 1)]
+    change = (ends[0] if ends[0] == ends[1] else f"{ends[0]} to {ends[1]}") + (
+        f" over {len(worst)} runs" if len(worst) > 1 else ""
+    )
+    return DELETION(np.nan if lost else worst.min(), 1.0, each=each, change=change, lost=f"{lost} of {len(worst)}")
+
+
+def _signed(change: float) -> str:
+    return f"{'−' if change < 0 else '+'}{share(abs(change), 1)}"
 
 
 def _draw(found: Sequence[Group]) -> Figure:
@@ -132,8 +182,7 @@ def _remainders(axes: Axes, group: Group) -> None:
     axes.set_xticks([*ALPHAS, 1.0], [f"{alpha:g}" for alpha in (*ALPHAS, 1.0)])
     axes.minorticks_off()
     axes.legend(handles=handles, fontsize=9, loc="lower right")
-    expected = np.abs(last.slope[1:] - np.arange(2.0, 2.0 + len(last.slope[1:]))) < _NEAR
-    title = "Order $q$ leaves $\\alpha^{q+1}$" if expected.all() else "What orders 1 to 3 leave"
+    title = "Order $q$ leaves $\\alpha^{q+1}$" if _orders(group).holds else "What orders 1 to 3 leave"
     axes.set_title(title + (f" ({style.literal(group.label)})" if group.label else ""))
 
 

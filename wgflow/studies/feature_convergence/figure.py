@@ -8,12 +8,30 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Plan, Result, TableText, figure
+from wgflow.report.series_change import change, courses, joint_change
 from wgflow.report.wording import listed, number
 from wgflow.studies.feature_convergence.reduce import Run, panel, rows, runs
 from wgflow.studies.requirements import observes, unmet
 from wgflow.theory.assumption import Finding
+
+_ROUNDING = 1e-12
+SETTLE = Claim(
+    "top_features_settle", "largest change of β_L over the last doubling window", "<", "over the one before",
+    holds="β_L changes less from s = {low:g} to {high:g} than over the window before, by up to {now} after "
+    "{before}, and v_(L+1) by {outer} on average",
+    fails="β_L changes no less from s = {low:g} to {high:g} than over the window before, by up to {now} after "
+    "{before}, and v_(L+1) by {outer} on average",
+    unknown="whether β_L settles is not known",
+)  # fmt: skip
+INDEPENDENT = Claim(
+    "top_features_independent", "least eigenvalue of the top features' Gram matrix", ">", "rounding",
+    holds="no eigenvalue of the top features' Gram matrix is below {left:.2g} at the {times} times recorded",
+    fails="the top features' Gram matrix is singular up to rounding at some of the {times} times recorded",
+    unknown="no eigenvalue of the top features' Gram matrix is known",
+)  # fmt: skip
 
 
 def resnets(plan: Plan) -> None:
@@ -42,7 +60,8 @@ def feature_convergence(found: list[Run]) -> Result:
         "those over p from below."
     )
     tables = {"feature_convergence": list(rows(found)), "feature_assumptions": list(panel(found))}
-    return Result(_said(found), caption, lambda: _draw(found), tables)
+    said = [verdict for run in found for verdict in verdicts(run)]
+    return Result(_said(found), caption, lambda: _draw(found), tables, said)
 
 
 def _said(found: Sequence[Run]) -> str:
@@ -52,17 +71,30 @@ def _said(found: Sequence[Run]) -> str:
 
 
 def _of_run(run: Run) -> str:
-    text = f"{run.label}: at s = {run.s[-1]:g} the loss is {number(float(run.gap[-1]))} above its infimum"
-    text += " (the run diverged afterwards)" if run.diverged else ""
-    if run.windows:
-        last = run.windows[-1]
-        text += (
-            f"; from s = {last.low:g} to {last.high:g} β_L changes by up to {number(last.beta)} and v_(L+1) by up to "
-            f"{number(last.outer)} on average"
-        )
-    text += f"; no eigenvalue of the top features' Gram matrix is below {number(float(run.eigenvalue.min()))} at the "
+    went = joint_change([change(run.s, run.gap, run.diverged)])
+    settle, independent = verdicts(run)[-2:]
+    text = f"{_subject(run)} {went} by s = {run.s[-1]:g}"
+    text += f"; {settle.sentence}" * (settle.holds is not None) + f"; {independent.sentence}. "
     refuted = _conditions(run, "refuted")
-    return text + f"{len(run.s)} times recorded. " + (f"Refuted: {listed(refuted)}." if refuted else "Nothing refuted.")
+    return text + (f"Refuted: {listed(refuted)}." if refuted else "Nothing refuted.")
+
+
+def _subject(run: Run) -> str:
+    return f"{run.label}: the loss above its infimum"
+
+
+def verdicts(run: Run) -> list[Verdict]:
+    """What the loss above its infimum does, whether top features settle, and whether they stay independent."""
+    settle = SETTLE(np.nan, np.nan)
+    if len(run.windows) > 1:
+        before, last = run.windows[-2:]
+        about = {"low": last.low, "high": last.high, "outer": number(last.outer)}
+        settle = SETTLE(last.beta, before.beta, now=number(last.beta), before=number(before.beta), **about)
+    least = float(run.eigenvalue.min())
+    return [
+        *courses(_subject(run), [change(run.s, run.gap, run.diverged)]), settle,
+        INDEPENDENT(least, _ROUNDING, times=len(run.s)),
+    ]  # fmt: skip
 
 
 def _conditions(run: Run, finding: Finding) -> list[str]:

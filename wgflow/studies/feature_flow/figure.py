@@ -8,15 +8,49 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
-from wgflow.report.figure import Result, figure
-from wgflow.report.series_change import change
+from wgflow.report.figure import Result, as_sentence, figure
+from wgflow.report.series_change import change, courses
 from wgflow.report.wording import number
-from wgflow.studies.feature_flow.reduce import STRENGTH, Bounded, FlowAndDescent, Run, feature_flow, row, together
+from wgflow.studies.feature_flow.reduce import (
+    DETACHED,
+    STRENGTH,
+    Bounded,
+    FlowAndDescent,
+    Run,
+    apart,
+    feature_flow,
+    row,
+)  # fmt: skip
 from wgflow.studies.requirements import observes, only_varies
 from wgflow.systems.neural_feature_flow.network import KIND_NAMES
 
 _DASH = {"resnet": "-", "dnn": (0, (4, 2))}
+_NEAR = 0.2  # of the smaller of two losses
+
+RESOLVED = Claim(
+    "flow_resolved", "largest distance of its features from those of its weights, over the units' spread", "<=", "",
+    holds="the flow of the {kind} of m = {units} is resolved: its features stay those of its weights within {left:.1g} "
+    "of the units' spread",
+    fails="the flow of the {kind} of m = {units} is resolved {until}, where its features leave its weights (smaller "
+    "steps go on)",
+    unknown="whether the flow of the {kind} of m = {units} is resolved is not known",
+)  # fmt: skip
+TOGETHER = Claim(
+    "descent_follows_flow", "largest difference of the two losses over the smaller", "<=", "",
+    holds="gradient descent and the flow stay within a fifth of each other until s = {until}, the end",
+    fails="gradient descent and the flow {until}",
+    unknown="gradient descent and the flow have no common frame",
+)  # fmt: skip
+NEARER = Claim(
+    "convex_gap_shrinks", "bound of the gap at the end", "<", "at the start",
+    holds="on its own features the {kind} of m = {units} comes nearer to the convex optimum: it is at most {first} "
+    "above it at the start and at most {last} at the end (regularisers of strength {strength:g})",
+    fails="on its own features the {kind} of m = {units} comes no nearer to the convex optimum: it is at most {first} "
+    "above it at the start and at most {last} at the end (regularisers of strength {strength:g})",
+    unknown="how far the {kind} of m = {units} is from the convex optimum on its own features is not known",
+)  # fmt: skip
 
 
 @figure(
@@ -38,48 +72,65 @@ def flow_and_descent(reduced: FlowAndDescent) -> Result:
         "Right: largest difference of two units' features in each layer of the widest network. Fang, Lee, Yang and "
         "Zhang (2021), Algorithms 1 and 3, Definition 2."
     )
-    said, table = _said(found) + _bounds_said(reduced.bounded), [row(run) for run in found]
-    return Result(said, caption, lambda: _draw(found), {"feature_flow": table})
-
-
-def _how_resolved(flow: Run) -> str:
-    until, least = flow.resolved, flow.spread.min(axis=1)
-    share = float(np.max(flow.defect / np.where(least > 0, least, np.inf)))
-    if until < flow.s[-1] or not (least > 0).all():
-        if not until > flow.s[0]:
-            return "the flow not being resolved"
-        where = "where its features leave its weights (smaller steps go on)"
-        return f"the flow being resolved until s = {until:g} only, {where}"
-    return f"the flow's features staying those of its weights within {share:.1g} of the units' spread"
-
-
-def _bounds_said(found: Sequence[Bounded]) -> str:
-    return "".join(
-        f" On its own features the {KIND_NAMES[net.kind]} of m = {net.units} is at most {number(net.gap[0])} "
-        f"above the convex optimum at the start and at most {number(net.gap[1])} at the end (regularisers of strength "
-        f"{STRENGTH:g})."
-        for net in found
-    )
-
-
-def _said(found: Sequence[Run]) -> str:
-    out = []
+    table, resolved, said = [row(run) for run in found], [], []
     for kind in dict.fromkeys(run.kind for run in found):
-        largest = max(run.units for run in found if run.kind == kind)
-        same = {run.method: run for run in found if (run.kind, run.units) == (kind, largest)}
-        one = same.get("descent", next(iter(same.values())))
-        text = (
-            f"With m = {largest} the {KIND_NAMES[kind]}'s loss {change(one.s, one.energy, one.diverged)} "
-            f"by s = {one.s[-1]:g}" + (f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else "")
-        )
-        if {"descent", "flow"} <= set(same):
-            until = together(one.s, same["descent"].energy, same["flow"].energy)
-            near = "differ by more than a fifth from the start"
-            if until is not None:
-                near = f"stay within a fifth of each other until s = {until:g}"
-            text += f", {_how_resolved(same['flow'])}; gradient descent and the flow {near}"
-        out.append(text + ".")
-    return " ".join(out)
+        one, flow = _widest(found, kind)
+        said.append(verdicts(one, flow))
+        resolved += [is_resolved(flow)] if flow else []
+    said.append([nearer(net) for net in reduced.bounded])
+    every = [verdict for part in said for verdict in part]
+    return Result(_said(found, said), caption, lambda: _draw(found), {"feature_flow": table}, every, resolved)
+
+
+def _widest(found: Sequence[Run], kind: str) -> tuple[Run, Run | None]:
+    """Networks of a kind with the most units: by descent if there is one, and by the flow if both are there."""
+    largest = max(run.units for run in found if run.kind == kind)
+    same = {run.method: run for run in found if (run.kind, run.units) == (kind, largest)}
+    one = same.get("descent", next(iter(same.values())))
+    return one, same["flow"] if {"descent", "flow"} <= set(same) else None
+
+
+def is_resolved(flow: Run) -> Verdict:
+    """Whether the features of a flow stay those of its weights, up to the end."""
+    least, until = flow.spread.min(axis=1), flow.resolved
+    with np.errstate(divide="ignore", invalid="ignore"):
+        ratio = np.where(least > 0, flow.defect / least, np.inf)
+    when = f"until s = {until:g} only" if until > flow.s[0] else "at no time"
+    worst = float(np.where(np.isnan(ratio), np.inf, ratio).max())
+    return RESOLVED(worst, DETACHED, kind=KIND_NAMES[flow.kind], units=flow.units, until=when)
+
+
+def verdicts(one: Run, flow: Run | None) -> list[Verdict]:
+    """What the loss of a network does, and whether gradient descent and the flow stay together."""
+    subject = f"with m = {one.units} the {KIND_NAMES[one.kind]}'s loss"
+    out = courses(subject, [change(one.s, one.energy, one.diverged)])
+    if flow is None:
+        return out
+    difference = apart(one.energy, flow.energy)
+    near = np.flatnonzero(difference > _NEAR)
+    until = f"{one.s[len(difference) - 1]:g}"
+    if len(near):
+        until = "differ by more than a fifth from the start"
+        if near[0]:
+            until = f"stay within a fifth of each other until s = {one.s[near[0] - 1]:g} only"
+    return [*out, TOGETHER(float(difference.max(initial=0.0)), _NEAR, until=until)]
+
+
+def nearer(net: Bounded) -> Verdict:
+    """Whether a network comes nearer to the optimum over its own features."""
+    first, last = (number(gap) for gap in net.gap)
+    about = {"kind": KIND_NAMES[net.kind], "units": net.units, "strength": STRENGTH, "first": first, "last": last}
+    return NEARER(float(net.gap[1]), float(net.gap[0]), **about)
+
+
+def _said(found: Sequence[Run], said: Sequence[Sequence[Verdict]]) -> str:
+    out = []
+    for kind, (went, *follows) in zip(dict.fromkeys(run.kind for run in found), said, strict=False):
+        one, _ = _widest(found, kind)
+        heldout = f" (held out: {one.heldout:.2g})" if np.isfinite(one.heldout) else ""
+        text = "; ".join([f"{went.sentence} by s = {one.s[-1]:g}{heldout}", *(each.sentence for each in follows)])
+        out.append(f"{text[:1].upper()}{text[1:]}.")
+    return " ".join([*out, *map(as_sentence, said[-1])])
 
 
 def _draw(found: Sequence[Run]) -> Figure:

@@ -19,7 +19,7 @@ from wgflow.trajectory import Trajectory
 
 STRENGTH = 1e-4  # of the convex programme's regularisers
 _SMALL = 60  # units up to which it is solved in a second
-_DETACHED = 0.02  # defect over spread of units from which on the flow counts as not resolved
+DETACHED = 0.02  # defect over spread of units from which on the flow counts as not resolved
 
 
 class Run(NamedTuple):
@@ -53,7 +53,7 @@ class Run(NamedTuple):
     @property
     def resolved(self) -> float:
         """Flow time up to which features are those of their weights: a defect below 2% of the units' spread."""
-        off = ~(self.defect <= _DETACHED * self.spread.min(axis=1))  # NaN is not resolved
+        off = ~(self.defect <= DETACHED * self.spread.min(axis=1))  # NaN is not resolved
         return float(self.s[max(0, int(np.argmax(off)) - 1)] if off.any() else self.s[-1])
 
 
@@ -113,14 +113,13 @@ def _bounded(kind: str, trajectory: Trajectory) -> Bounded:
     return Bounded(kind, system.units, np.array([frame.s for frame in ends]), np.array(gaps))
 
 
-def together(s: Array, one: Array, other: Array) -> float | None:
-    """Flow time up to which two losses (F,) stay within a fifth of each other; None if they never are."""
+def apart(one: Array, other: Array) -> Array:
+    """Difference of two losses over the smaller of them, at their common frames; infinite where one is no number."""
     count = min(len(one), len(other))  # one may have diverged
-    s, one, other = s[:count], one[:count], other[:count]
-    apart = ~(np.abs(one - other) <= 0.2 * np.minimum(one, other))  # NaN is near to nothing
-    if apart[0]:
-        return None
-    return float(s[int(np.argmax(apart)) - 1] if apart.any() else s[-1])
+    one, other = one[:count], other[:count]
+    with np.errstate(divide="ignore", invalid="ignore"):
+        difference = np.where(one == other, 0.0, np.abs(one - other) / np.minimum(one, other))
+    return np.where(np.isnan(difference), np.inf, difference)
 
 
 def row(run: Run) -> Spec:

@@ -9,10 +9,12 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.types import Spec
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
-from wgflow.report.figure import Plan, Result, figure
+from wgflow.report.figure import Plan, Result, TableText, as_sentence, figure
 from wgflow.report.wording import interval
 from wgflow.stats.convergence_rates import Estimate
+from wgflow.stats.trends import decay
 from wgflow.studies.feature_rate.reduce import Gaps, envelope, gaps, rows
 from wgflow.studies.requirements import observes, only_varies, unmet
 from wgflow.study.tables import NetworkTable
@@ -23,6 +25,14 @@ VARIED = (
 )  # fmt: skip
 
 _QUANTITIES = ("weights", "features", "outputs", "loss", "epsilon")  # one colour each
+_ROUNDING = 1e-12
+
+GRAM = Claim(
+    "gram_matrices_positive", "least eigenvalue of a layer's Gram matrix at the recorded times", ">", "rounding",
+    holds="no layer's Gram matrix has an eigenvalue below {left:.2g} at the recorded times",
+    fails="some layer's Gram matrix is singular up to rounding at a recorded time",
+    unknown="the eigenvalues of the layers' Gram matrices were not recorded",
+)  # fmt: skip
 
 
 def networks(plan: Plan) -> None:
@@ -60,15 +70,21 @@ def _architecture(network: NetworkTable | None) -> Spec:
     return network.model_dump(exclude={"method", "start"}) if network else {}
 
 
+def rows_in_words(rows: Sequence[Spec]) -> list[Spec]:
+    """Rows with the symbol of the quantity that has one."""
+    return [row | {"quantity": "ε₁"} if row.get("quantity") == "epsilon" else row for row in rows]
+
+
 @figure(
     "feature_rate", gaps, system="neural_feature_flow", particles=False,
     needs=(observes("units", "outputs"), only_varies(*VARIED), networks, references),
+    tables={"feature_rate": TableText("Exponents in m and η", rows_in_words)},
 )  # fmt: skip
 def feature_rate(found: list[Gaps]) -> Result:
     """Distance of gradient descent to the flow against m and against the learning rate, with exponents."""
     theory = {
-        "resnet": "Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7: the largest distances are O(m^-1/2 + eta)",
-        "dnn": "Fang, Lee, Yang and Zhang 2021, Theorem 33, for the loss alone: O(m^-1/2 + eta)",
+        "resnet": "Fang, Lee, Yang and Zhang 2021, Theorems 6 and 7: the largest distances are O(m^(-1/2) + η)",
+        "dnn": "Fang, Lee, Yang and Zhang 2021, Theorem 33, for the loss alone: O(m^(-1/2) + η)",
     }[found[-1].kind]
     caption = (
         f"{KIND_NAMES[found[-1].kind]}. Left: root mean squares over seeds, units and points with 95% intervals at the "
@@ -78,7 +94,8 @@ def feature_rate(found: list[Gaps]) -> Result:
         "whose units are all on file. Right: root mean squares against the flow of the same m units, by learning "
         f"rate. Theory ({theory}, up to logarithms)."
     )
-    return Result(_rates_said(found), caption, lambda: _draw_rates(found), {"feature_rate": list(rows(found))})
+    tables = {"feature_rate": list(rows(found))}
+    return Result(_rates_said(found), caption, lambda: _draw_rates(found), tables, verdicts(found))
 
 
 def _rates_said(found: Sequence[Gaps]) -> str:
@@ -86,11 +103,10 @@ def _rates_said(found: Sequence[Gaps]) -> str:
     text = f"{KIND_NAMES[last.kind]}: at s = {last.s:g} the rms distance of gradient descent to the flow "
     text += _falls(last.by_units, "m^-")
     if last.by_rate:
-        text += f"; at m = {last.m} it {_falls(last.by_rate, 'eta^')}"
-    both = [*last.largest.items(), *found[0].largest.items()]
-    largest = {"epsilon_1 at the start" if name == "epsilon" else name: one for name, one in both}
+        text += f"; at m = {last.m} it {_falls(last.by_rate, 'η^')}"
+    largest = _largest(found)
     if largest:
-        sizes = both[0][1].sizes
+        sizes = next(iter(largest.values())).sizes
         root, log = (f"m^-{envelope(sizes, power):.2f}" for power in (0.5, 1.0))
         text += (
             f". From m = {sizes[0]:g} to {sizes[-1]:g} the largest distance over units, points and {len(found)} "
@@ -99,10 +115,32 @@ def _rates_said(found: Sequence[Gaps]) -> str:
     text += ". Intervals cover initial weights, for these data"
     if last.refuted:
         text += f". The theorem's assumptions do not hold: {', '.join(last.refuted)}"
+    gram = _gram(found)
+    return f"{text}." if gram.holds is None else f"{text}. {as_sentence(gram)}"
+
+
+def verdicts(found: Sequence[Gaps]) -> list[Verdict]:
+    """Whether each distance falls with m, and with the learning rate, and whether Gram matrices stay regular."""
+    last, out = found[-1], []
+    for what, each, letter in (
+        ("rms distance in {} to the flow", last.by_units, "m^-"),
+        (f"rms distance in {{}} to the flow at m = {last.m}", last.by_rate, "η^"),
+        ("largest distance in {} to the flow", _largest(found), "m^-"),
+    ):
+        for name, one in each.items():
+            out.append(decay(one.rate, f"the {what.format(name)}", f"{letter}{interval(*one.rate[:3])}"))
+    return [*out, _gram(found)]
+
+
+def _gram(found: Sequence[Gaps]) -> Verdict:
     least = float(np.min([each.eigenvalue for each in found]))
-    if not np.isfinite(least):
-        return f"{text}."
-    return f"{text}. No layer's Gram matrix has an eigenvalue below {least:.2g} at the recorded times."
+    return GRAM(least if np.isfinite(least) else np.nan, _ROUNDING)
+
+
+def _largest(found: Sequence[Gaps]) -> dict[str, Estimate]:
+    """Largest distances at the last time, and at the first one."""
+    both = [*found[-1].largest.items(), *found[0].largest.items()]
+    return {"ε₁ at the start" if name == "epsilon" else name: one for name, one in both}
 
 
 def _falls(found: dict[str, Estimate], letter: str) -> str:
@@ -144,7 +182,8 @@ def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, gu
     for name, one in found.items():
         n, colour = np.array(one.sizes, float), style.COLOURS[_QUANTITIES.index(name)]
         bars = [np.clip(np.nan_to_num(one.value - one.low), 0, 0.95 * one.value), np.nan_to_num(one.high - one.value)]
-        text = f"{name}: {one.rate.exponent:.2f}" if one.rate else f"{name}: no rate"
+        shown = "ε₁" if name == "epsilon" else name
+        text = f"{shown}: {one.rate.exponent:.2f}" if one.rate else f"{shown}: no rate"
         axes.errorbar(n, one.value, bars, fmt="o", color=colour, ms=4.5, lw=1.0, capsize=2.5, label=text)
         if one.rate:
             axes.plot(n, one.rate.constant * n**-one.rate.exponent, color=colour, lw=1.2)

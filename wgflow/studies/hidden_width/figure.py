@@ -7,12 +7,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.errors import InputError
-from wgflow.base.types import Array
 from wgflow.report import style
-from wgflow.report.figure import Plan, Result, figure
+from wgflow.report.figure import Plan, Result, as_sentence, figure
 from wgflow.report.member_selection import evenly_spaced
-from wgflow.report.wording import between, interval, share, span
+from wgflow.report.wording import interval, share, span
 from wgflow.stats.convergence_rates import MIN_SEEDS, Interval
+from wgflow.stats.trends import best_law
+from wgflow.studies.hidden_width import claims
 from wgflow.studies.hidden_width.reduce import HAND_FIT, Errors, data_rows, error_rows, errors, law_rows
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies, unmet
 from wgflow.study.grid import RunPlan
@@ -22,7 +23,6 @@ _VARIED = ("depth.layers", "particles.per_layer", "seed", _DATA)
 _LEAST = {"depth.layers": 2, "particles.per_layer": 2}  # values, enough to fit two constants
 _SHOWN = 4  # curves in a panel at most
 _LEGIBLE = 60  # points of a line
-_NEAR, _FAR = 1.5, 3.0  # factors by which a law may miss the errors in the mean, and at any size
 _DASHED, _DOTTED = (0, (5, 2)), (0, (1.5, 1.5))
 
 
@@ -109,25 +109,18 @@ def hidden_width(found: Errors) -> Result:
         "reference's own error in the law, too."
     )
     tables = {"errors": list(error_rows(found)), "law": list(law_rows(found)), "data": list(data_rows(found))}
-    return Result(_finding(found), caption, lambda: _draw_errors(found), tables)
+    return Result(_finding(found), caption, lambda: _draw_errors(found), tables, claims.verdicts(found))
 
 
 def _finding(found: Errors) -> str:
-    sizes, law, root = found.sizes, found.letter, found.sizes.dimension**0.5
-    ratio = law.rms / law.predicted
-    there = np.argwhere(np.isfinite(law.rms))
-    least, most = ((sizes.depths[i], sizes.widths[j]) for i, j in (there[0], there[-1]))
-    deeper = f"; without L = {sizes.depths[0]}, c2 = {_estimate(found.deeper.depth)}" if found.deeper else ""
+    root = found.sizes.dimension**0.5
+    deeper = f"; without L = {found.sizes.depths[0]}, c2 = {_estimate(found.deeper.depth)}" if found.deeper else ""
     off = dict(zip(found.choice.laws, np.expm1(np.sqrt(found.choice.score)), strict=True))
-    sure = "" if found.choice.decided else ", which these draws do not tell apart"
-    ends = between(float(law.rms[tuple(there[0])]), float(law.rms[tuple(there[-1])]))
     return (
-        f"From (L, M) = {least} to {most} the rms output error {ends}. The law c1 √(D/(LM)) + c2/L fits it with c1 = "
-        f"{_estimate(law.width)} and c2 = {_estimate(law.depth)}, "
-        f"within a factor of {np.nanmax(np.maximum(ratio, 1 / ratio)):.2g} at every size and of "
-        f"{np.exp(law.residual**0.5):.2g} in the mean{deeper}. It predicts sizes left out of the fit to "
-        f"{share(off['additive'])}, its terms added in squares predict them to {share(off['independent'])}{sure}: then "
-        f"c1 = {_estimate(found.squared.width, root)} and c2 = {_estimate(found.squared.depth)}. {_covered(found)} "
+        f"{as_sentence(claims.shrinks(found))} {as_sentence(claims.near(found))[:-1]}{deeper}. It predicts sizes left "
+        f"out of the fit to {share(off['additive'])}, its terms added in squares predict them to "
+        f"{share(off['independent'])}: {best_law(found.choice).sentence}. In squares c1 = "
+        f"{_estimate(found.squared.width, root)} and c2 = {_estimate(found.squared.depth)}. {_covered(found)} "
         f"{_by_hand(found)}"
     )
 
@@ -149,21 +142,12 @@ def _covered(found: Errors) -> str:
 
 def _by_hand(found: Errors) -> str:
     """The constants of the paper's code compared with the fit."""
-    letter = found.letter
-    there = np.isfinite(letter.rms)
-    by_hand = found.by_hand(*found.sizes.grid)
-    factor = np.exp(np.sqrt(np.mean(np.log(letter.rms[there] / by_hand[there]) ** 2)))
-    inside = [
-        name
-        for name, constant, of_paper in zip(("c1", "c2"), (letter.width, letter.depth), HAND_FIT, strict=True)
-        if constant.low <= of_paper <= constant.high
-    ]
-    within = "both inside these intervals" if len(inside) == 2 else (
-        f"of which {inside[0]} alone is inside its interval" if inside else "both outside these intervals"
-    )  # fmt: skip
+    rms = found.letter.rms
+    there = np.isfinite(rms)
+    factor = np.exp(np.sqrt(np.mean(np.log(rms[there] / found.by_hand(*found.sizes.grid)[there]) ** 2)))
+    inside = " and ".join(verdict.sentence for verdict in claims.by_hand(found))
     return (
-        f"The constants set by hand in the paper's code for its own data, c1 = {HAND_FIT[0]} and c2 = {HAND_FIT[1]}, "
-        f"{within if np.isfinite(letter.width.low) else 'have no interval to compare with'}, miss these errors by a "
+        f"Of the constants set by hand in the paper's code for its own data {inside}; they miss these errors by a "
         f"factor of {factor:.2g} in the mean."
     )
 
@@ -176,15 +160,13 @@ def _draw_errors(found: Errors) -> Figure:
     figure, (left, middle, right, constants) = style.panels(2, width=5.6, rows=2)
     _curves(left, found, along_depth=True)
     left.set(xlabel="depth $L$", ylabel=f"rms of $h - h_{{ref}}$ at $s = {found.s:g}$")
-    left.set_title(f"More depth: {_falls_at(found.letter.rms, 'width')}")
+    left.set_title(f"More depth: {claims.along(found.letter.rms, 'width').sentence}")
     _curves(middle, found, along_depth=False)
     middle.set_xlabel("width $M$")
-    middle.set_title("More width: it stops at $c_2/L$" if _stops(found) else
-                     f"More width: {_falls_at(found.letter.rms.T, 'depth')}")  # fmt: skip
+    middle.set_title(f"More width: {claims.stops(found).sentence}")
     _together(right, found)
     right.set_ylabel(left.get_ylabel())
-    right.set_title("Depth and width traded: $LM$ decides until $c_2/L$" if _holds(found) else
-                    "Error against the number of blocks")  # fmt: skip
+    right.set_title(claims.traded(found).sentence)
     for panel in (middle, right):
         panel.set_ylim(left.get_ylim())
     _constants(constants, found)
@@ -203,40 +185,8 @@ def _constants(axes: Axes, found: Errors) -> None:
     )  # fmt: skip
     axes.plot(*HAND_FIT, "X", ms=10, color=style.GREY, label="the paper's, by hand")
     axes.set(xlabel="$c_1$", ylabel="$c_2$", xlim=(0, None), ylim=(0, 1.25 * axes.get_ylim()[1]))  # room for the legend
-    axes.set_title("Constants: the draw of the data matters" if _data_matters(found) else "Constants of the law")
+    axes.set_title(claims.data_matters(found).sentence)
     axes.legend(fontsize=9.5, loc="upper left")
-
-
-def _data_matters(found: Errors) -> bool:
-    """Whether both constants differ by a factor of 1.5 between single draws of the data."""
-    single = found.single[np.isfinite(found.single).all(axis=1)]
-    return len(single) > 1 and bool((single.max(axis=0) > _NEAR * single.min(axis=0)).all())
-
-
-def _falling(rms: Array) -> list[bool]:
-    """Whether the last is below the first, for each column of errors (n, m) that has two."""
-    columns = [column[np.isfinite(column)] for column in rms.T]
-    return [bool(column[-1] < column[0]) for column in columns if len(column) > 1]
-
-
-def _falls_at(rms: Array, of: str) -> str:
-    """At how many of the columns of errors, (n, m), the last is below the first."""
-    falls = _falling(rms)
-    if falls and all(falls):
-        return f"the error falls at every {of}"
-    return f"the error falls at {sum(falls)} of {len(falls)} {of}s" if any(falls) else f"the error falls at no {of}"
-
-
-def _holds(found: Errors) -> bool:
-    """Whether both terms of the law are significant, and it is near the errors in the mean."""
-    law = found.letter
-    return bool(law.depth.low > 0 and law.width.low > 0 and np.exp(law.residual**0.5) < _NEAR)
-
-
-def _stops(found: Errors) -> bool:
-    """Whether more width lowers every error, and none far below the law's term of depth."""
-    term = found.letter.depth.value / np.array(found.sizes.depths, float)[:, None]
-    return _holds(found) and all(_falling(found.letter.rms.T)) and bool(np.nanmin(found.letter.rms / term) > 1 / _FAR)
 
 
 def _curves(axes: Axes, found: Errors, along_depth: bool) -> None:

@@ -11,8 +11,8 @@ from wgflow.base.errors import InputError
 from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
-from wgflow.report.series_change import FALLS, change
-from wgflow.report.wording import between, counted, number, share
+from wgflow.report.series_change import FALLS, change, shift
+from wgflow.report.wording import counted, number, share
 from wgflow.studies.hidden_width.figure import whole_states_in_layers
 from wgflow.studies.hidden_width_scales.reduce import Guide, Scale, guide, rows, scales
 from wgflow.studies.requirements import at_least, observes, of_members, only_varies
@@ -77,7 +77,7 @@ def hidden_width_scales(found: list[Scale]) -> Result:
         "samples, outputs and repeats of the squared error, a line for each α."
     )
     tables = {"scales": list(rows(found))}
-    said = [flatness(found), laziness(found, line)]
+    said = [*map(spread, found), flatness(found), laziness(found, line)]
     return Result(_answer(found), caption, lambda: _draw_scales(found, line), tables, said)
 
 
@@ -88,15 +88,24 @@ def _answer(found: Sequence[Scale]) -> str:
         kept = np.flatnonzero(scale.controlled | ~scale.controlled.any())
         first, last = kept[0], kept[-1]
         sentences.append(
-            f"D = {scale.dimension}: the outputs' standard deviation "
-            f"{between(float(scale.deviation[first]), float(scale.deviation[last]))} from "
-            f"α = {scale.alpha[first]:.2g} to {scale.alpha[last]:.2g}, while u moves by "
+            f"{spread(scale).sentence}, while u moves by "
             f"{number(scale.displacement[first])} and {number(scale.displacement[last])} an entry, "
             f"{share(scale.displacement[first] / scale.dimension**0.5)} and "
             f"{share(scale.displacement[last] / scale.dimension**0.5)} of its initial size"
         )
     drawn = " One draw of the data for each D: other data would move these numbers."
     return "; ".join(sentences) + "." + _across(found) + drawn
+
+
+def spread(scale: Scale) -> Verdict:
+    """Whether the outputs' standard deviation rises or falls from the smallest controlled scale to the largest."""
+    kept = np.flatnonzero(scale.controlled | ~scale.controlled.any())
+    first, last = kept[0], kept[-1]
+    subject = (
+        f"D = {scale.dimension}: from α = {scale.alpha[first]:.2g} to {scale.alpha[last]:.2g} the outputs' standard "
+        "deviation"
+    )
+    return shift(subject, float(scale.deviation[first]), float(scale.deviation[last]))
 
 
 def _across(found: Sequence[Scale]) -> str:

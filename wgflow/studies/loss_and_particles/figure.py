@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -12,11 +13,12 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 
 from wgflow.base.types import Array
+from wgflow.base.verdict import Verdict
 from wgflow.model.projections import principal_directions
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import diverged
-from wgflow.report.series_change import Change, change, joint_change, joint_change_brief
+from wgflow.report.series_change import Change, change, courses, joint_change, joint_change_brief
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
@@ -59,8 +61,8 @@ def loss_and_particles(found: list[Run]) -> Result:
         "Loss along flow time, and the paths of one run's particles in depth and in the first principal component of θ."
     )
     if _cut(found):
-        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are out of sight."
-    return Result(_finding(found), caption, lambda: _draw(found))
+        caption += f" Losses above {_SIGHT:g} (1 + E at the start) are not drawn."
+    return Result(_finding(found), caption, lambda: _draw(found), verdicts=verdicts(found))
 
 
 def _drawable(values: Array) -> Array:
@@ -74,12 +76,22 @@ def _cut(runs: list[Run]) -> bool:
 
 def _finding(runs: list[Run]) -> str:
     """Change of the loss at the largest N, and at other N where it differs."""
+    text = "; ".join(f"{subject} {joint_change(changes)}" for subject, changes in _told(runs).items())
+    return f"{text[:1].upper()}{text[1:]}."
+
+
+def verdicts(runs: Sequence[Run]) -> list[Verdict]:
+    """What the loss does at the sizes that the finding names."""
+    return [verdict for subject, changes in _told(runs).items() for verdict in courses(subject, changes)]
+
+
+def _told(runs: Sequence[Run]) -> dict[str, list[Change]]:
+    """Changes of the loss at the largest N, and at those where the kinds of change differ from it, by subject."""
     sizes = sorted({run.size for run in runs}, reverse=True)
     changes = {size: [run.change for run in runs if run.size == size] for size in sizes}
     usual = {outcome.kind for outcome in changes[sizes[0]]}
-    parts = [f"At N = {sizes[0]} the loss {joint_change(changes[sizes[0]])}"]
-    parts += [f"at N = {n} it {joint_change(changes[n])}" for n in sizes[1:] if {e.kind for e in changes[n]} != usual]
-    return f"{'; '.join(parts)}."
+    told = [size for size in sizes if size == sizes[0] or {each.kind for each in changes[size]} != usual]
+    return {f"at N = {size} the loss": changes[size] for size in told}
 
 
 def _draw(runs: list[Run]) -> Figure:

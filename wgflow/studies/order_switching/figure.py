@@ -10,6 +10,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from wgflow.base.types import Array
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.switch_jumps import Switching, order_switching
@@ -18,6 +19,21 @@ from wgflow.studies.requirements import of_members, unmet
 from wgflow.study.grid import RunPlan
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
+
+BELOW = Claim(
+    "jumps_below_descent", "largest sum of a run's jumps over its descent", "<", "",
+    holds="the jumps of every run add up to less than its descent: to {runs} of it, in the median over the runs of one "
+    "N to {medians}",
+    fails="the jumps of some run add up to its descent or more: to {runs} of it, in the median over the runs of one N "
+    "to {medians}",
+    unknown="no run has a descent to compare its jumps with",
+)  # fmt: skip
+DESCENDS = Claim(
+    "switching_runs_descend", "runs whose E never falls below its start", "<=", "",
+    holds="in every run E falls below its start",
+    fails="in {left:.0f} of {total} runs E never falls below its start",
+    unknown="there are no runs",
+)  # fmt: skip
 
 
 class Run(NamedTuple):
@@ -79,22 +95,20 @@ def switching(found: list[Run]) -> Result:
     if not len(everything):
         why = "no single pair of particles changed places"
         return Result(f"In this run {why}.", "", lambda: style.empty_panel(style.panels(1)[1][0], why))
+    below, descends = verdicts(found)
     finding = (
         f"As one pair of blocks changes places E jumps by {np.median(everything):.1g} in the median and up to "
-        f"{everything.max():.1g}; {_shares_said(found)}."
+        f"{everything.max():.1g}; {below.sentence}" + ("." if descends.holds else f"; {descends.sentence}.")
     )
-    return Result(finding, caption, lambda: _draw(found))
+    return Result(finding, caption, lambda: _draw(found), verdicts=[below, descends])
 
 
-def _shares_said(found: list[Run]) -> str:
-    """Sums of the jumps over all runs, their medians over seeds, and the number of runs that never descend."""
-    shares, flat = _medians(found), sum(np.isnan(run.share) for run in found)
-    never = f"in {flat} of {len(found)} runs E never falls below its start" if flat else ""
-    if not shares:
-        return never
-    runs = _range([run.share for run in found if np.isfinite(run.share)])
-    said = f"the jumps of a run add up to {runs} of its descent, in the median over the runs of one N to "
-    return "; ".join(filter(None, [said + _range(shares.values()), never]))
+def verdicts(found: list[Run]) -> list[Verdict]:
+    """Whether the jumps of each run add up to less than its descent, and whether each run has one."""
+    shares = [run.share for run in found if np.isfinite(run.share)]
+    medians = _range(_medians(found).values()) if shares else ""
+    below = BELOW.of_all(shares, 1.0, runs=_range(shares) if shares else "", medians=medians)
+    return [below, DESCENDS(len(found) - len(shares) if found else np.nan, 0.0, total=len(found))]
 
 
 def _range(shares: Collection[float]) -> str:

@@ -15,7 +15,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Spec
 from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
-from wgflow.report.figure import Plan, Result, TableText, figure
+from wgflow.report.figure import Plan, Result, TableText, as_sentence, figure
 from wgflow.stats.exceedance import ALPHA, FAILS, MEETS, UNDECIDED, detectable, min_seeds, monotonicity_violations
 from wgflow.stats.extrapolation import MIN_LEVELS, failure_probability
 from wgflow.studies.depth_width.requires import AXES, by_coupling, by_size, layer_grid, sides
@@ -31,6 +31,14 @@ MET = Claim(
     fails="no network on the grid is shown to meet {target}: the first in the fixed order of testing, L = {depth}, "
     "M_l = {width}, is not",
     unknown="no network was tested for {target}",
+)  # fmt: skip
+
+MONOTONE = Claim(
+    "larger_fails_more_often", "p-value, corrected for all neighbouring sizes", "<", "",
+    holds="L = {larger[0]}, M_l = {larger[1]} fails more often than L = {smaller[0]}, M_l = {smaller[1]} "
+    "(p = {left:.2g})",
+    fails="no network fails significantly more often than a smaller neighbour",
+    unknown="networks of neighbouring sizes were not compared",
 )  # fmt: skip
 
 
@@ -85,7 +93,7 @@ def _in_sequence(row: Spec) -> str:
 
 
 def _more_seeds(row: Spec) -> str:
-    return f" ({row['needed']} seeds)" if row["needed"] else " (at eta)"
+    return f" ({row['needed']} seeds)" if row["needed"] else " (at η)"
 
 
 @figure(
@@ -96,15 +104,16 @@ def sizing(found: Sizing) -> Result:
     """Failure probabilities over L and M_l against the target, and the smallest size that meets it."""
     law = "M_l" if found.model.coupling == "path" else "L M_l"
     caption = (
-        f"Left: networks of every size over {len(found.energies)} seeds, how many end above eps, and what the "
+        f"Left: networks of every size over {len(found.energies)} seeds, how many end above ε, and what the "
         "Clopper-Pearson bounds (95%) say of each size alone, which errs at 5% each; dashed: sizes tested one after "
         "the other from the largest down, until one is not shown to meet the target (cross), which errs at 5% "
-        "altogether; solid: where the fitted model puts the probability eta; dotted: sizes of as many particles as the "
-        "smallest shown to meet it. Right: probability of ending above eps with "
+        "altogether; solid: where the fitted model puts the probability η; dotted: sizes of as many particles as the "
+        "smallest shown to meet it. Right: probability of ending above ε with "
         "95% intervals, one colour for each L, and the model: E normal in the "
         f"{found.model.scale} scale with mean E_inf + a/L + b/{law} and variance c^2/{law}."
     )
-    return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))}, [verdict(found)])
+    said = [verdict(found), *monotone(found)]
+    return Result(_answer(found), caption, lambda: _draw(found), {"sizing": list(rows(found))}, said)
 
 
 def _answer(found: Sizing) -> str:
@@ -112,12 +121,15 @@ def _answer(found: Sizing) -> str:
     seen = _tested(found)
     predicted = found.answer.text
     bound = f" The theorem's form, {found.bound.text}." if found.bound else ""
-    more = "".join(
-        f" {odd.larger} fails more often than {odd.smaller} (p = {odd.p:.2g})."
-        for odd in monotonicity_violations(found.energies, found.sizes, found.eps)
-        if odd.p < _RISES
-    )
+    more = "".join(f" {as_sentence(odd)}" for odd in monotone(found) if odd.holds)
     return f"{seen} {predicted[0].upper()}{predicted[1:]}.{bound}{more}"
+
+
+def monotone(found: Sizing) -> list[Verdict]:
+    """Larger networks that fail significantly more often than a smaller neighbour, or that there are none."""
+    odd = monotonicity_violations(found.energies, found.sizes, found.eps)
+    said = [MONOTONE(each.p, _RISES, larger=each.larger, smaller=each.smaller) for each in odd]
+    return [each for each in said if each.holds] or [MONOTONE(min((each.p for each in odd), default=1.0), _RISES)]
 
 
 def verdict(found: Sizing) -> Verdict:
@@ -125,7 +137,7 @@ def verdict(found: Sizing) -> Verdict:
     tested = found.phase.tested
     place = max(tested.passed - 1, 0)
     depth, width = tested.order[place]
-    target = f"P(E > {found.eps:g}) <= {found.eta:g} at s = {found.s:g}"
+    target = f"P(E > {found.eps:g}) ≤ {found.eta:g} at s = {found.s:g}"
     return MET(float(tested.p[place]), ALPHA, target=target, depth=depth, width=width, depth_times_width=depth * width)
 
 
@@ -149,7 +161,7 @@ def _tested(found: Sizing) -> str:
             said += f" About {int(found.phase.needed[first])} seeds would decide."
     within = detectable(seeds, found.eta)
     said += " Probabilities are over initial particles, for these data."
-    return f"{said} With {seeds} seeds a size passes in 80% of studies if it misses with a probability of {within:.2g}."
+    return f"{said} With {seeds} seeds a size passes in 80% of studies if its own probability is {within:.2g}."
 
 
 def _place(found: Sizing, size: tuple[int, int]) -> tuple[int, int]:

@@ -206,7 +206,7 @@ def smallest(model: EnergyModel, eps: float, eta: float, beyond: float = BEYOND)
         return Answer(None, None, text)
     if model.limit.low > level:
         text = f"by the law of E fitted {_fitted(model)} no size meets it at this s: it puts the limit of E at "
-        return Answer(None, None, f"{text}{interval(*model.limit, '.4g')}, above eps = {level:g}")
+        return Answer(None, None, f"{text}{interval(*model.limit, '.4g')}, above ε = {level:g}")
     depths, widths = (_candidates(axis, beyond) for axis in (model.sizes.depths, model.sizes.widths))
     value, low_end, high_end = failure_probability(model, level, depths[:, None], widths[None, :])
     found = []
@@ -224,11 +224,11 @@ def _sentence(predicted: Size | None, certain: Size | None, model: EnergyModel, 
     if predicted is None:
         limit = interval(*model.limit, ".4g")
         return (
-            f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, eps = {eps:g}"
+            f"no size within a factor {beyond:g} of the grid is predicted to meet it; E tends to {limit}, ε = {eps:g}"
         )
     return (
         f"if the law of E fitted {_fitted(model)} holds, the smallest predicted to meet it, a point estimate, is "
-        f"{predicted}; the smallest with the whole 95% interval of its probability below eta is {certain or 'none'}"
+        f"{predicted}; the smallest with the whole 95% interval of its probability below η is {certain or 'none'}"
     )
 
 
@@ -278,8 +278,8 @@ def sufficient(model: EnergyModel, eps: float, eta: float) -> Bound | None:
     width = max(1, math.ceil(effective if model.coupling == "path" else effective / depth))
     name = "M_l" if model.coupling == "path" else "L M_l"
     text = (
-        f"a sufficient bound, not the size needed: L >= {deep:.3g}/delta and {name} >= {wide:.3g}/(delta^2 eta) with "
-        f"delta = eps - E_inf = {shown} give L = {depth}, M_l = {width}"
+        f"a sufficient bound, not the size needed: L ≥ {deep:.3g}/δ and {name} ≥ {wide:.3g}/(δ² η) with "
+        f"δ = ε − E_inf = {shown} give L = {depth}, M_l = {width}"
     )
     return Bound(delta, deep, wide, depth, width, text)
 

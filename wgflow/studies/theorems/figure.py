@@ -70,7 +70,8 @@ def theorems(reduced: tuple[TheoremDiagnostics, str]) -> Result:
         "bounds, the continuum's dashed."
     )
     tables = {"theorems": rows(found), "decay": decay_table(found.decay), "assumptions": panel(found)}
-    return Result(found.verdict, caption, lambda: _draw(found), tables, found.verdicts)
+    searched = [found.certificates[-1].searched]
+    return Result(found.verdict, caption, lambda: _draw(found), tables, found.verdicts, searched)
 
 
 def rows(found: TheoremDiagnostics) -> list[Spec]:
