@@ -18,7 +18,11 @@ from wgflow.report.wording import cell, typeset
         ("the slope is -0.3 <= -1e-06", "the slope is −0.3 ≤ −10⁻⁶"),
         ("falls like N^-0.49 (-0.51 to -0.47)", "falls like N^−0.49 (−0.51 to −0.47)"),
         ("3.80e-06, 2e+21, 1e5 and 1e-12.", "3.80×10⁻⁶, 2×10²¹, 10⁵ and 10⁻¹²."),
-        ("power of 1/L - 1/L_ref, |theta|**2 >= 0", "power of 1/L − 1/L_ref, |theta|^2 ≥ 0"),
+        ("6.6e+02, 2.20e-02, 1e+04, -5e-04 and 1e+05", "660, 0.0220, 10000, −0.0005 and 10⁵"),
+        ("-0.00 to -0.001, m^-0.00, -0, -0.5", "0.00 to −0.001, m^0.00, 0, −0.5"),
+        ("lambda_min(f2) >= lambda, |phi'| = inf in l_inf(p), beta_L", "λ_min(f2) ≥ λ, |φ'| = ∞ in l_∞(p), β_L"),
+        ("tau = 1 beside particles.tau=uniform, infimum", "τ = 1 beside particles.tau=uniform, infimum"),
+        ("power of 1/L - 1/L_ref, |theta|**2 >= 0", "power of 1/L − 1/L_ref, |θ|^2 ≥ 0"),
         ("from m^(-1/2) -> 0 +- 0.1, a != b, 3 x 4", "from m^(−1/2) → 0 ± 0.1, a ≠ b, 3 × 4"),
         ("mean-field, one-sided, 2-homogeneous, Frank-Wolfe", "mean-field, one-sided, 2-homogeneous, Frank-Wolfe"),
         ("resnext29_8x64d of arXiv:2003.05508 on 2026-11-28", "resnext29_8x64d of arXiv:2003.05508 on 2026-11-28"),
@@ -59,12 +63,12 @@ def probe(drift):
 
 
 def test_a_condition_that_fails_comes_before_the_finding():
-    assert probe.present(0.0).finding == "E is −10⁻³."
-    assert probe.present(-1.0).finding == "E is −10⁻³."
+    assert probe.present(0.0).finding == "E is −0.001."
+    assert probe.present(-1.0).finding == "E is −0.001."
     doubtful = probe.present(2.5)
-    assert doubtful.finding == "It drifts by 2.5. E is −10⁻³."
+    assert doubtful.finding == "It drifts by 2.5. E is −0.001."
     assert [each.holds for each in doubtful.verdicts] == [False]
-    assert probe.present(math.nan).finding == "Drift is unknown. E is −10⁻³."
+    assert probe.present(math.nan).finding == "Drift is unknown. E is −0.001."
 
 
 def test_titles_and_legends_are_typeset():

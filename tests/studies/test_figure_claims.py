@@ -247,8 +247,8 @@ def test_ensembles_are_what_their_numbers_say():
     made_false(down, "training_departs_from_shallow")
     assert "changes by +4.0% to +5.0% over 2 runs" in made_true(up, "deletion_raises_loss")
     assert "does not rise in every run" in made_false(down, "deletion_raises_loss")
-    assert "it rises by +50.0% on average" in made_true(up, "exchange_raises_loss")
-    assert "it does not rise on average: −20.0%" in made_false(down, "exchange_raises_loss")
+    assert "E changes by +50.0% on average: it rises" in made_true(up, "exchange_raises_loss")
+    assert "E changes by −20.0% on average: it does not rise" in made_false(down, "exchange_raises_loss")
     assert "not finite in 1 of 2 runs" in ensemble.verdicts(group(worst=(np.nan, 1.0)))[1].sentence
 
 

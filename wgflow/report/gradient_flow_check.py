@@ -26,7 +26,7 @@ COLUMNS = (
 FOLLOWED = Claim(
     "gradient_flow_followed", "runs that departed from it", "<=", "",
     holds="every run followed the gradient flow",
-    fails="{left:.0f} of {total} runs did not follow the gradient flow, so that findings are about the steps they took",
+    fails="{left:.0f} of {total} runs departed from the gradient flow: what is found is true of the steps they took",
     unknown="whether runs followed the gradient flow was not recorded",
 )  # fmt: skip
 

@@ -18,11 +18,12 @@ from wgflow.report.matplotlib_import import mpl
 
 # isort: split
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
 from matplotlib.text import Text
-from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullLocator
 
 from wgflow.base.terminal import printable
 from wgflow.report.figure import Result
@@ -69,6 +70,7 @@ _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "
 
 _one_column = contextvars.ContextVar("one column", default=False)  # of panels, for a narrow page
 _COLUMN = 4.4, 3.7  # largest width and height of a panel there, in inches: a screen of 390 px sets text at 12 px
+_SUBS = {1.0: (1.0, 2.0, 5.0), 0.6: (1.0, 2.0, 3.0, 5.0, 7.0), 0.0: ()}  # ticks by decades; none: at equal distances
 _SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, and so are the links in them
 
 
@@ -118,14 +120,6 @@ def flow_time_axis(axes: Axes, last: float) -> None:
     axes.set(xlabel="flow time $s$", xlim=(-0.05, 1.1 * last))
 
 
-def log_ticks(axes: Axes) -> None:
-    """Set a logarithmic vertical axis with plain numbers at 1, 2 and 5 times powers of ten."""
-    axes.set_yscale("log")
-    axes.yaxis.set_major_locator(LogLocator(subs=(1.0, 2.0, 5.0), numticks=12))
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, place: f"{value:g}"))
-    axes.yaxis.set_minor_locator(NullLocator())
-
-
 def legend(axes: Axes, **options: Any) -> None:
     """Add a legend with one entry for each label, that of the first of several artists."""
     handles, labels = axes.get_legend_handles_labels()
@@ -133,7 +127,8 @@ def legend(axes: Axes, **options: Any) -> None:
 
 
 def empty_panel(axes: Axes, why: str) -> Figure:
-    """Write the reason into an empty panel, and return its figure."""
+    """Write the reason into an empty panel, without axes, and return its figure."""
+    axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes)
     figure = axes.get_figure(root=True)
     assert figure is not None
@@ -153,6 +148,8 @@ def draw_styled(result: Result, narrow: bool = False) -> Figure:
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
+        elif axis.get_scale() == "log" and isinstance(axis.get_major_formatter(), LogFormatterSciNotation):
+            _short_log_ticks(axis)
     for text in _texts(figure):
         text.set_text(typeset(text.get_text()))
     return figure
@@ -167,6 +164,18 @@ def save(figure: Figure, path: str | Path) -> list[str]:
         metadata = {"CreationDate": None} if suffix == ".pdf" else None  # reproducible files
         figure.savefig(path.with_name(path.name + suffix), metadata=metadata)
     return [path.name + ".png", path.name + ".pdf"]
+
+
+def _short_log_ticks(axis: Axis) -> None:
+    """Ticks of a logarithmic axis of less than two decades at round numbers, in place of multiples of powers of ten."""
+    low, high = axis.axes.get_xlim() if axis.axis_name == "x" else axis.axes.get_ylim()
+    decades = abs(np.log10(high / low)) if min(low, high) > 0 else np.inf
+    if decades >= 2:
+        return
+    subs = next(subs for least, subs in _SUBS.items() if decades >= least)
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12) if subs else MaxNLocator(5))
+    axis.set_major_formatter(FuncFormatter(lambda value, place: typeset(f"{value:g}")))
+    axis.set_minor_locator(NullLocator())
 
 
 def _texts(figure: Figure) -> Iterator[Text]:

@@ -2,10 +2,11 @@
 
 The rule for all that is read rather than parsed (findings, captions, titles, legends, verdicts, tables on a page and in
 a terminal): the signs of mathematics, not their stand-ins in ASCII. A minus is "−" and not a hyphen, comparisons are
-"≤", "≥" and "≠", a product of numbers has "×", powers of ten are written out ("3.8×10⁻⁶"), ranges say "to". Code writes
-whatever is convenient; :func:`typeset` is the one place where it becomes type, and :mod:`wgflow.report.figure` and
-:mod:`wgflow.report.style` call it for every figure. Files that programs read (CSV, numbers in JSON), commands, study
-keys with their values, and error messages stay as they are, to be parsed, copied and searched for.
+"≤", "≥" and "≠", a product of numbers has "×", letters are Greek, powers of ten are raised ("3.8×10⁻⁶"), ranges say
+"to". Code writes whatever is convenient; :func:`typeset` is the one place where it becomes type, and
+:mod:`wgflow.report.figure` and :mod:`wgflow.report.style` call it for every figure. Files that programs read (CSV,
+numbers in JSON), commands, study keys with their values, and error messages stay as they are, to be parsed, copied and
+searched for.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterable, Sequence
+from decimal import Decimal
 
 from wgflow.study.labels import word
 
@@ -26,7 +28,15 @@ _QUOTED = re.compile(r"(\$[^$]*\$|`[^`]*`|\w+(?:\.\w+)+ = \S+|[\w.]+=[^\s=]\S*)"
 _MINUS = re.compile(r"(?<![\w)\]}./])-(?=[\d.∞√(])")
 _PRODUCT = re.compile(r"(?<=\d) x (?=\d)")
 _SCIENTIFIC = re.compile(r"(?<![\w.])(\d+(?:\.\d+)?)e([+-]?)0*(\d+)(?!\w)")
+_NO_SIGN = re.compile(r"−(?=0(?:\.0+)?(?![\d.×]))")  # of what is 0 to the digits printed
+_INFINITY = re.compile(r"(?<![A-Za-z])inf(?![A-Za-z_])(?!\.\w)")
+_LETTERS = {
+    "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
+    "nu": "ν", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ",
+}  # fmt: skip
+_LETTER = re.compile(rf"(?<![\w.=/])(?:{'|'.join(_LETTERS)})(?![A-Za-z0-9=/-]|\.\w)")
 _NUMBER = re.compile(r"(\w+\^)?-?\d+(\.\d+)?(e[+-]?\d+)?")
+_WRITTEN_OUT = 4  # powers of ten up to which numbers are: 660 and 0.022
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")
 
 
@@ -39,10 +49,13 @@ def typeset(text: str) -> str:
 def _typeset(text: str) -> str:
     text = _SIGN.sub(lambda found: _SIGNS[found[0]], text)
     text = _SCIENTIFIC.sub(_power_of_ten, text)
-    return _PRODUCT.sub(" × ", _MINUS.sub("−", text))
+    text = _PRODUCT.sub(" × ", _MINUS.sub("−", text))
+    return _INFINITY.sub("∞", _LETTER.sub(lambda found: _LETTERS[found[0]], _NO_SIGN.sub("", text)))
 
 
 def _power_of_ten(found: re.Match[str]) -> str:
+    if abs(int(found[3])) <= _WRITTEN_OUT:
+        return f"{Decimal(found[0]):f}"
     power = "10" + f"{found[2].strip('+')}{found[3]}".translate(_RAISED)
     return power if found[1] == "1" else f"{found[1]}×{power}"
 

@@ -25,24 +25,24 @@ from wgflow.theory.layer_jacobians import tapes
 _ROUNDING = 1e-9  # relative tolerance of bounds that hold exactly
 
 ABOVE = Claim(
-    "adjoint_above_lower_bound", "E|p(t)|^2/E|p(1)|^2{at} where nearest to its lower bound", ">=", "Π(1 − cJ)^2",
+    "adjoint_above_lower_bound", "E|p(t)|²/E|p(1)|²{at} where nearest to its lower bound", ">=", "Π(1 − cJ)²",
     holds="the adjoint stays above its lower bound",
     fails="the adjoint falls below its lower bound",
     unknown="the adjoint is 0 or not finite, so that its lower bound says nothing",
     rounding=_ROUNDING,
 )  # fmt: skip
 BELOW = Claim(
-    "adjoint_below_upper_bound", "E|p(t)|^2/E|p(1)|^2{at} where nearest to its upper bound", "<=", "Π(1 + cJ)^2",
+    "adjoint_below_upper_bound", "E|p(t)|²/E|p(1)|²{at} where nearest to its upper bound", "<=", "Π(1 + cJ)²",
     holds="the adjoint stays below its upper bound",
     fails="the adjoint exceeds its upper bound",
     unknown="the adjoint is 0 or not finite, so that its upper bound says nothing",
     rounding=_ROUNDING,
 )  # fmt: skip
 BY_LOSS = Claim(
-    "adjoint_above_loss", "E|p(t)|^2{at} where nearest to its bound by the loss", ">=", "Q E",
-    holds="the loss bounds the adjoint from below, E|p(t)|^2 ≥ Q E, Q from {least:.2g} to {most:.2g}",
-    fails="the adjoint is smaller than the loss allows, E|p(t)|^2 < Q E",
-    unknown="E|p(1)|^2 = 2|W1|^2 E holds for one output and the squared loss alone, so that the loss gives no bound",
+    "adjoint_above_loss", "E|p(t)|²{at} where nearest to its bound by the loss", ">=", "Q E",
+    holds="the loss bounds the adjoint from below, E|p(t)|² ≥ Q E, Q from {least:.2g} to {most:.2g}",
+    fails="the adjoint is smaller than the loss allows, E|p(t)|² < Q E",
+    unknown="E|p(1)|² = 2|W1|² E holds for one output and the squared loss alone, so that the loss gives no bound",
     rounding=_ROUNDING,
 )  # fmt: skip
 

@@ -132,7 +132,7 @@ def _course(axes: Axes, of: Comparison) -> None:
             axes.plot(of.s[1:], curve[1:], color=colour, lw=0.7, alpha=0.45)
         axes.plot(of.s[1:], errors.mean(axis=0)[1:], color=colour, lw=2, label=name)
     axes.set(xlabel="epoch $s$", ylabel="test error (%)")
-    style.log_ticks(axes)
+    axes.set_yscale("log")
     axes.legend()
     ends = of.vanilla[:, -1].mean(), of.mean_field[:, -1].mean()
     axes.set_title(f"{of.network}: {ends[0]:.2f}% and {ends[1]:.2f}% at the end")

@@ -157,8 +157,8 @@ def _against_n(axes: Axes, group: Group, names: Sequence[str], legend: Literal["
 
 def _along_s(axes: Axes, group: Group) -> None:
     """Exponents with intervals at the stated flow times."""
-    for level in _THEORY:
-        axes.axhline(level, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
+    for level, label in zip(_THEORY, ("1/2 and 1, theory", None), strict=True):
+        axes.axhline(level, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1, label=label)
     step = (group.s[-1] - group.s[0]) or 1.0
     for k, (name, estimates) in enumerate(group.estimates.items()):
         colour, marker = _LOOK[name]
@@ -322,7 +322,7 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
         panel.set_yticks(place, [score.model for score in scores])
         panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
-        panel.margins(x=0.12)
+        panel.margins(x=0.18)
         ours, theirs = (number(value, form) for value in (heldout[0], _best(scores, key)[1]))
         panel.set_title(f"{_prefix(label)}held out {ours}, best other {theirs}")
     return figure

@@ -31,9 +31,9 @@ _STARTS = {"standard": "weights of variance 1", "minimum_norm": "minimum-norm we
 _SHOWN = 0.005  # exponents below it print as 0
 APPROACH = Claim(
     "units_approach", "low end of the 95% interval of the slowest layer's exponent", ">", "what prints as 0",
-    holds="the units of every layer from 2 to {last} approach each other as m grows: their spread goes like {powers}",
-    fails="the units of layers 2 to {last} do not all come closer as m grows: their spread goes like {powers}",
-    unknown="whether the units of layers 2 to {last} come closer as m grows is not known: their spread goes like "
+    holds="the units of every layer from 2 to {last} approach each other as m grows; spread, layer by layer: {powers}",
+    fails="the units of layers 2 to {last} do not all come closer as m grows; spread, layer by layer: {powers}",
+    unknown="whether the units of layers 2 to {last} come closer as m grows is not known; spread, layer by layer: "
     "{powers}",
 )  # fmt: skip
 SEPARATES = Claim(
@@ -144,7 +144,7 @@ def verdicts(spread: Spread) -> list[Verdict]:
     Where every layer's 95% interval is asked to exclude 0, the error is at most that of one of them.
     """
     laws = [falls(spread, layer).rate for layer in range(spread.first.shape[2])]
-    powers = [f"m^-{interval(*rate[:3])}" if rate else f"no fitted power ({rate.reason})" for rate in laws]
+    powers = [f"m^-{interval(*rate[:3])}" if rate else rate.reason for rate in laws]
     tested = np.array([rate.tested for rate in laws])
     slowest = np.nan if np.isnan(tested).any() and not (tested <= _SHOWN).any() else np.nanmin(tested)
     ends = [at[:, -1].min(axis=1) for at in (spread.first, spread.last)]  # least of the layers, for each seed
@@ -169,8 +169,10 @@ def _draw_degeneracy(found: Sequence[Spread]) -> Figure:
             panel.plot(n, spread.first.mean(axis=0)[:, k], "o-", color=shade, ms=4.5, lw=1.2, label=f"layer {k + 2}")
             panel.plot(n, spread.last.mean(axis=0)[:, k], "o", color=shade, ms=4.5, mfc="none")
         begin = spread.first.mean(axis=0)[0].max()
-        panel.plot(n, begin * (n / n[0]) ** -0.5, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1)
-        style.log_ticks(panel)
+        guide = begin * (n / n[0]) ** -0.5
+        panel.plot(n, guide, color=style.GREY, lw=1.0, ls=(0, (4, 3)), zorder=1, label="$m^{-1/2}$")
+        panel.plot([], [], "o", color=style.GREY, ms=4.5, mfc="none", label="trained")
+        panel.set_yscale("log")
         style.particle_axis(panel, spread.units, "units of a layer $m$")
         panel.set_ylabel("largest difference of two units")
         panel.set_title(f"{KIND_NAMES[kind]}, {_STARTS[start]}: {_powers(spread)}")

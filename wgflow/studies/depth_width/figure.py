@@ -142,7 +142,7 @@ def _over_sizes(axes: Axes, family: Family, found: FamilyFit) -> None:
     for k, (depth, colour) in enumerate(zip(sizes.depths, colours, strict=True)):
         axes.plot(sizes.widths, fit.rms[k], "o", color=colour, ms=4.5, label=str(depth))
         axes.plot(sizes.widths, fit.predicted[k], color=colour, lw=1.2)
-    style.log_ticks(axes)
+    axes.set_yscale("log")
     style.particle_axis(axes, sizes.widths, _WIDE)
     axes.set_ylabel("rms distance of the outputs")
     axes.legend(title="$L$", ncols=2, fontsize=9, loc="lower left", handletextpad=0.1, columnspacing=0.8)
@@ -153,12 +153,19 @@ def _against_depth(axes: Axes, found: Estimate) -> None:
     n, value, colour = np.array(found.sizes, float), found.value, style.COLOURS[0]
     low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)
     bars = [value - np.minimum(low, value), np.nan_to_num(found.high - value)]
-    axes.errorbar(n, value, bars, fmt="o", color=colour, ms=5, lw=1.1, capsize=2.5, zorder=3)
+    there = value > 0
+    look = {"fmt": "o", "color": colour, "ms": 5, "lw": 1.1, "capsize": 2.5, "zorder": 3}
+    axes.errorbar(n[there], value[there], [each[there] for each in bars], **look)
+    if not there.all():  # what is not above 0 has no place on a logarithmic axis, but the end of its interval has
+        ends = np.where(np.isfinite(found.high), found.high, np.nan)[~there]
+        axes.plot(n[~there], ends, "v", color=colour, ms=5, mfc="none", label="upper end, estimate ≤ 0")
+        axes.legend(fontsize=9)
     if found.rate:
         axes.plot(n, found.rate.constant * n**-found.rate.exponent, color=colour, lw=1.3)
     axes.plot(n, value[0] * n[0] / n, color=style.GREY, lw=1.2, ls=(0, (4, 3)), zorder=1)
-    axes.annotate("$1/L$", (n[1], value[0] * n[0] / n[1]), (-26, -12), textcoords="offset points", color=style.GREY)
-    style.log_ticks(axes)
+    if value[0] > 0:
+        axes.annotate("$1/L$", (n[1], value[0] * n[0] / n[1]), (-26, -12), textcoords="offset points", color=style.GREY)
+    axes.set_yscale("log")
     style.particle_axis(axes, found.sizes, _DEEP)
 
 
@@ -172,7 +179,7 @@ def _gained(axes: Axes, family: Family, found: FamilyFit) -> None:
     place = (n[1], guide[1]) if power else (n[0], guide[0])
     axes.annotate(text, place, (-30, -16) if power else (0, 8), textcoords="offset points", color=style.GREY)
     axes.plot(n, gain.spread, "o", color=style.COLOURS[1], ms=5)
-    style.log_ticks(axes)
+    axes.set_yscale("log")
     if np.isfinite(gain.spread).all():
         axes.set_ylim(min(gain.spread.min(), guide.min()) / 2, gain.spread.max() * 2)
     style.particle_axis(axes, gain.depths, f"{_DEEP} ($M_l$ = {gain.width})")
@@ -246,15 +253,19 @@ def _draw_distances(rows: Sequence[Spec]) -> Figure:
         right.plot(depths, values, "o-", color=colour, ms=4.5, lw=1.2)
     for axes in (left, middle):
         axes.set_ylabel("distance per parameter")
-        style.log_ticks(axes)
-    right.set(xscale="log", yscale="log", xlabel=_DEEP, ylabel=r"$L\,(E|\theta_{l+1}-\theta_l|^2)^{1/2}$")
+        axes.set_yscale("log")
+    style.particle_axis(right, [row["layers"] for row in rows if "lipschitz" in row], _DEEP)
+    right.set(yscale="log", ylabel=r"$L\,(E|\theta_{l+1}-\theta_l|^2)^{1/2}$")
     left.set_title("Do wider networks move as the limit does?")
     middle.set_title("Does depth bring particles nearer?")
     right.set_title("Do particles run smoothly through depth?")
     named = [Line2D([], [], color=style.COLOURS[k], label=each) for k, each in enumerate(couplings)]
     kinds = {"o": "same particles", "^": "clouds ($W_2$)"}
-    markers = [Line2D([], [], color=style.GREY, marker=marker, ls="", label=kind) for marker, kind in kinds.items()]
-    left.legend(handles=[*named, *markers])
+    markers = [
+        Line2D([], [], color=style.GREY, marker=marker, mfc="none", ls="", label=kind) for marker, kind in kinds.items()
+    ]
+    guide = Line2D([], [], color=style.GREY, lw=1.0, ls=(0, (4, 3)), label="power −1/2")
+    left.legend(handles=[*named, *markers, guide], fontsize=9.5)
     right.legend(handles=named)
     return figure
 

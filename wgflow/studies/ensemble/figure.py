@@ -29,30 +29,31 @@ _NEAR = 0.2  # of the exponent q + 1: tolerance within which order q is said to 
 
 POWERS = Claim(
     "expansion_orders", "largest distance of the slopes in α from 2, 3 and 4", "<", "",
-    holds="orders 1, 2 and 3 of the ensemble expansion leave what they should of the trained network{scope}: {powers}",
+    holds="orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}: the powers "
+    "2, 3 and 4 within {right:g}",
     fails="orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}, not the powers 2, "
     "3 and 4",
     unknown="orders 1, 2 and 3 of the ensemble expansion leave {powers} of the trained network{scope}",
 )  # fmt: skip
 DEPARTS = Claim(
     "training_departs_from_shallow", "what the shallow network misses of the outputs after training", ">", "before",
-    holds="{label}: training moves the outputs away from those of the shallow network, which misses {first} of them at "
+    holds="{label} training moves the outputs away from those of the shallow network, which misses {first} of them at "
     "the start and {last} at the end, third order {third}",
-    fails="{label}: training does not move the outputs away from those of the shallow network, which misses {first} of "
+    fails="{label} training does not move the outputs away from those of the shallow network, which misses {first} of "
     "them at the start and {last} at the end, third order {third}",
-    unknown="{label}: what the shallow network misses of the outputs is not known",
+    unknown="{label} what the shallow network misses of the outputs is not known",
 )  # fmt: skip
 DELETION = Claim(
     "deletion_raises_loss", "least E of a run without the layer whose deletion raises it most, over E", ">", "",
-    holds="without the layer whose deletion raises it most E rises{each}: it changes by {change}",
-    fails="without the layer whose deletion raises it most E does not rise{each}: it changes by {change}",
+    holds="without the layer whose deletion raises it most E changes by {change}: it rises{each}",
+    fails="without the layer whose deletion raises it most E changes by {change}: it does not rise{each}",
     unknown="without the layer that matters most E is not finite in {lost} runs",
 )  # fmt: skip
 EXCHANGE = Claim(
     "exchange_raises_loss", "mean E after the exchanges over E", ">", "",
-    holds="after {swaps} exchanges of layers it rises by {share} on average",
-    fails="after {swaps} exchanges of layers it does not rise on average: {share}",
-    unknown="after {swaps} exchanges of layers it is not finite",
+    holds="after {swaps} exchanges of layers E changes by {share} on average: it rises",
+    fails="after {swaps} exchanges of layers E changes by {share} on average: it does not rise",
+    unknown="after {swaps} exchanges of layers E is not finite",
 )  # fmt: skip
 
 
@@ -100,7 +101,9 @@ def verdicts(group: Group) -> list[Verdict]:
     """Whether training moves away from the shallow network, and whether deleting and exchanging layers raises E."""
     first, last = group.frames[0], group.frames[-1]
     misses = [share(value, 1) for value in (first.left[1, 0], last.left[1, 0], last.left[3, 0])]
-    about = {"label": group.label or "at full size"} | dict(zip(("first", "last", "third"), misses, strict=True))
+    about = {"label": f"with {group.label}" if group.label else "at full size"} | dict(
+        zip(("first", "last", "third"), misses, strict=True)
+    )
     exchanged = float(last.permuted[-1])
     known = exchanged if np.isfinite(exchanged) else np.nan
     return [
@@ -206,7 +209,7 @@ def _gradients(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> N
             axes.plot(DEPTHS, cosine, color=colours[group.label], ls=ls)
     low, _ = axes.get_ylim()
     bottom = low - 0.35 * (1 - low)  # room for the legend
-    axes.set_yticks([tick for tick in np.arange(-1.0, 1.1, 0.25) if tick >= low])
+    axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.set(xlabel="depth $t$", ylabel="cosine", xlim=(0, 1), ylim=(bottom, 1.03))
     _kinds(axes, ["trained, deep residual", "trained, shallow residual", "at the start"], loc="lower left")
     axes.set_title("Deep against shallow gradients")
@@ -240,8 +243,15 @@ def _deleted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> Non
     axes.set_title("One layer taken out")
 
 
+def _by_order(last: Measured) -> tuple[Array, Array]:
+    """Kendall's tau of the orders from their own on, and E in them over E."""
+    kendall, energy = np.append(1.0, last.kendall), np.append(1.0, last.permuted)
+    place = np.argsort(-kendall, kind="stable")
+    return kendall[place], energy[place]
+
+
 def _permuted(axes: Axes, found: Sequence[Group], colours: dict[str, str]) -> None:
-    _at_the_end(axes, found, colours, lambda last: (np.append(1.0, last.kendall), np.append(1.0, last.permuted)))
+    _at_the_end(axes, found, colours, _by_order)
     axes.axhline(1.0, color=style.GREY, lw=0.9)
     axes.set(xlabel=r"Kendall's $\tau$ of the orders (1: own, 0: random)", ylabel="$E$ in that order / $E$")
     axes.invert_xaxis()

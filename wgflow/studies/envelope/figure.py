@@ -66,7 +66,7 @@ def rows(members: Sequence[Run]) -> list[Spec]:
 def envelope(members: list[Run]) -> Result:
     """Size of the adjoint along depth and along training, with the bounds from the blocks' Jacobians."""
     caption = (
-        "E|p(t)|^2 / E|p(1)|^2, the expectation over samples (line), between the bounds Π(1 − c J)^2 and Π(1 + c J)^2 "
+        "E|p(t)|² / E|p(1)|², the expectation over samples (line), between the bounds Π(1 − c J)² and Π(1 + c J)² "
         "over the layers above (band), J being the largest over samples of the spectral norm of a layer's Jacobian and "
         "c its step; dashed: the continuum's exp(∓2∫J), of which the lower is no bound of a network with finitely many "
         "layers. Top: along depth at the end of training. Bottom: at t = 0, along flow time."
@@ -86,13 +86,13 @@ def _finding(members: list[Run]) -> str:
     last = [member.envelopes[-1] for member in members]
     finite = ratios[np.isfinite(ratios)]
     if not len(finite):
-        return "E|p(t)|^2 has no finite size over E|p(1)|^2 at any depth and flow time drawn."
+        return "E|p(t)|² has no finite size over E|p(1)|² at any depth and flow time drawn."
     where = "" if len(finite) == len(ratios) else f" where it is finite, at {len(finite)} of {len(ratios)}"
     lower, upper = min(float(end.lower[0]) for end in last), max(float(end.upper[0]) for end in last)
     allowed = f"{lower:.2g} to {upper:.2g}" if np.isfinite(lower + upper) else f"{number(lower)} or more, without limit"
     below, above = verdicts(members)
     return (
-        f"E|p(t)|^2 is {finite.min():.2g} to {finite.max():.2g} times E|p(1)|^2 at all depths and times drawn{where};"
+        f"E|p(t)|² is {finite.min():.2g} to {finite.max():.2g} times E|p(1)|² at all depths and times drawn{where};"
         f" the blocks' Jacobians allow {allowed} at t = 0 at the end of training; {below}; {above}."
     )
 

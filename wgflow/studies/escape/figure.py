@@ -133,7 +133,7 @@ def _draw(runs: list[Run]) -> Figure:
     colours = dict(zip(_transports(runs), itertools.cycle((style.GREY, *style.COLOURS)), strict=False))
     for panel, support in zip(axes, supports, strict=False):
         _losses(panel, runs, support, colours)
-    style.legend(axes[0], loc="lower left", fontsize=9.5)
+    style.legend(axes[0], loc="upper right", fontsize=9.5)
     _fits(axes[-1], runs, supports, colours)
     return figure
 
@@ -143,7 +143,7 @@ def _losses(axes: Axes, runs: list[Run], support: str, colours: dict[str, str]) 
         for run in _chosen(runs, transport, support):
             wide = 3.2 if transport == NAMES["none"] else 1.3  # visible below lines that coincide with it
             axes.plot(run.s, run.energy, color=colour, lw=wide, alpha=0.8, label=transport)
-    axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":")
+    axes.axhline(EPSILON, color=style.INK, lw=0.8, ls=":", label=f"$E = {EPSILON:g}$")
     axes.set(yscale="log", xlabel="flow time $s$", ylabel="loss $E$")
     axes.set_title(_SUPPORTS.get(support, support))
 
@@ -162,11 +162,11 @@ def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, s
     axes.axhline(top / 1.18, color=style.GREY, lw=0.8, ls="--")
     axes.set(yscale="log", ylabel=f"flow time to $E \\leq$ {EPSILON:g}")
     axes.set_xticks(range(len(colours)), list(colours))
-    axes.text(len(colours) - 0.5, top, "never", ha="right", va="center", color=style.GREY)
+    axes.text(len(colours) - 0.5, top * 1.08, "never", ha="right", va="bottom", color=style.GREY)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < top]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()
-    axes.set_ylim(min(least, top) / 1.8, top * 1.25)
+    axes.set_ylim(min(least, top) / 1.8, top * 1.6)
     style.legend(axes, loc="lower left", fontsize=9.5)
     axes.set_title(f"time to $E \\leq$ {EPSILON:g}")
     axes.grid(axis="x", visible=False)

@@ -117,11 +117,14 @@ def _draw(found: Sequence[Run]) -> Figure:
         right.plot(run.s[later], np.maximum(run.gap[later], 1e-16), color=colour, lw=1.4, label=run.label)
     changes = [change for run in found for window in run.windows for change in (window.beta, window.outer)]
     if changes and min(changes) > 0:  # NaN is not
-        style.log_ticks(left)
+        left.set_yscale("log")
     style.particle_axis(left, sorted({window.high for run in found for window in run.windows}))
-    left.set(xlabel="end $S$ of the window $[S/2, S]$", ylabel="largest change")
+    left.set(xlabel="end $S$ of the window $[S/2, S]$", ylabel="change within the window")
     middle.set(xlabel="flow time $s$", ylabel=r"smallest eigenvalue of $\hat K_L$")
-    if all((run.eigenvalue > 0).all() for run in found):
+    if not any((run.eigenvalue > _ROUNDING).any() for run in found):
+        middle.clear()
+        style.empty_panel(middle, "$\\hat K_L$ is singular up to rounding\nat all recorded times")
+    elif all((run.eigenvalue > 0).all() for run in found):
         middle.set_yscale("log")
     right.set(xlabel="flow time $s$", ylabel="loss above its infimum", xscale="log", yscale="log")
     left.set_title("Do the top features converge?")

@@ -190,7 +190,7 @@ def _powers(axes: Axes, found: dict[str, Estimate], label: str, power: float, gu
     first = next(iter(found.values()))
     n = np.array(first.sizes, float)
     axes.plot(n, 1.6 * first.value[0] * (n / n[0]) ** -power, color=style.GREY, lw=1.1, ls=(0, (4, 3)), label=guide)
-    style.log_ticks(axes)
+    axes.set_yscale("log")
     style.particle_axis(axes, first.sizes, label)
     axes.set_ylabel("rms distance")
     axes.legend(fontsize=9.5, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.16), columnspacing=1.0)

@@ -137,6 +137,8 @@ def _loss_with_jumps(axes: Axes, run: Run) -> None:
     at = np.searchsorted(s, jumps.s)
     for sign, marker, colour, word in ((1, "^", style.COLOURS[1], "up"), (-1, "v", style.COLOURS[0], "down")):
         chosen = np.sign(jumps.jump) == sign
+        if not chosen.any():
+            continue
         label = f"{chosen.sum()} jumps {word}, {np.abs(jumps.jump[chosen]).sum():.2g} in all"
         size = 6 + 40 * np.sqrt(np.abs(jumps.jump[chosen]) / np.abs(jumps.jump).max())
         axes.scatter(jumps.s[chosen], energy[at[chosen]], marker=marker, s=size, color=colour, label=label, zorder=3)

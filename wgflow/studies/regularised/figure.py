@@ -192,12 +192,21 @@ def _draw(runs: Sequence[Run]) -> Figure:
             np.sqrt(run.moment[0]) + np.sqrt(run.s * np.maximum(run.energy[0] - run.energy, 0)) for run in decaying
         ]
         longest = int(np.argmax([root.max() for root in roots]))
-        moment.plot(decaying[longest].s, roots[longest] ** 2, "--", color=style.GREY, lw=1.2, label="bound")
+        moment.plot(
+            decaying[longest].s,
+            roots[longest] ** 2,
+            "--",
+            color=style.GREY,
+            lw=1.2,
+            label="bound with a term that decays",
+        )
     for axes in (loss, moment, term):
         axes.set_yscale("log")
     if (largest := max((float(run.term.max()) for run in runs), default=0.0)) > 0:
         term.set_ylim(_FLOOR * largest, 3 * largest)
     style.legend(loss, loc="lower left", fontsize=9.5)
+    if decaying:
+        moment.legend(handles=moment.lines[-1:], loc="upper left", fontsize=9.5)
     return figure
 
 

@@ -161,7 +161,7 @@ def _tested(found: Sizing) -> str:
             said += f" About {int(found.phase.needed[first])} seeds would decide."
     within = detectable(seeds, found.eta)
     said += " Probabilities are over initial particles, for these data."
-    return f"{said} With {seeds} seeds a size passes in 80% of studies if its own probability is {within:.2g}."
+    return f"{said} With {seeds} seeds a size passes in 80% of studies if P(E > ε) is {within:.2g}."
 
 
 def _place(found: Sizing, size: tuple[int, int]) -> tuple[int, int]:
@@ -205,9 +205,11 @@ def _draw_diagram(axes: Axes, found: Sizing) -> None:
     walked = np.array([_place(found, size) for size in tested.order[: tested.passed + 1]])
     axes.plot(*walked.T, color=style.GREY, lw=1.3, ls=(0, (4, 2)), zorder=2)
     if tested.stopped:
-        axes.plot(*walked[-1], marker="x", ms=22, color=style.GREY, mew=1.1, alpha=0.7, zorder=2)
+        axes.plot(*walked[-1], marker="x", ms=22, color=style.GREY, mew=1.1, alpha=0.7, zorder=2, ls="")
     handles = [Line2D([], [], color=style.INK, label=f"predicted probability {found.eta:g}")]
     handles.append(Line2D([], [], color=style.GREY, lw=1.3, ls=(0, (4, 2)), label="order of testing"))
+    if tested.stopped:
+        handles.append(Line2D([], [], color=style.GREY, marker="x", ms=9, ls="", label="first not shown to meet"))
     handles += [
         Line2D([], [], color=colour, alpha=0.4, marker="s", ms=9, ls="", label=verdict)
         for verdict, colour in _COLOUR.items()
@@ -221,6 +223,7 @@ def _draw_diagram(axes: Axes, found: Sizing) -> None:
         handles.append(
             Line2D([], [], color=style.INK, marker="s", mfc="none", ms=9, ls="", label="smallest shown to meet")
         )
+        handles.append(Line2D([], [], color=style.GREY, lw=1.1, ls=(0, (1, 2)), label="as many particles"))
     axes.grid(visible=False)
     axes.set(xlabel="layers $L$", ylabel="particles of a layer $M_l$")
     axes.set_xticks(range(len(sizes.depths)), list(map(str, sizes.depths)))
@@ -243,7 +246,8 @@ def _draw_columns(axes: Axes, found: Sizing) -> None:
             x, rate, [rate - low, high - rate], fmt="o", color=colour, ms=4.5, lw=0.9, capsize=2, label=str(depth)
         )
     axes.axhline(found.eta, color=style.GREY, lw=1.1, ls=(0, (4, 3)), zorder=1)
-    axes.annotate(r"$\eta$", (sizes.widths[-1], found.eta), (10, -4), textcoords="offset points", color=style.GREY)
+    axes.annotate(r"$\eta$", (0.01, found.eta), (0, 3), xycoords=axes.get_yaxis_transform(), textcoords="offset points",
+                  color=style.GREY)  # fmt: skip
     style.particle_axis(axes, sizes.widths, "particles of a layer $M_l$")
     axes.set(ylabel=f"$P(E > {found.eps:g})$", ylim=(-0.03, 1.03))
     axes.set_title("How does the risk change with width and depth?")

@@ -20,6 +20,7 @@ from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
 
 _BLUE, _ORANGE, _GREEN = style.COLOURS[:3]
+_LEAST = 1e-12  # of the adjoint's panel
 _SYMBOLS = {
     WHOLE: r"$2\lambda_{\min}(\Theta)/M$",
     BY_DEPTH: r"$2\Sigma_k\lambda_{\min}(\Theta_k)/M$",
@@ -222,13 +223,20 @@ def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
 
 
 def _adjoint(axes: Axes, found: TheoremDiagnostics) -> None:
+    drawn: list[Array] = []
     for (name, envelope), colour in zip(found.envelopes.items(), (_ORANGE, _BLUE), strict=True):
-        lower, upper = np.clip(envelope.lower, 1e-12, None), np.clip(envelope.upper, None, 1e12)  # the axis has no 0
+        lower, upper = np.clip(envelope.lower, _LEAST, None), np.clip(envelope.upper, None, 1 / _LEAST)  # no 0 there
         axes.fill_between(envelope.t, lower, upper, color=colour, alpha=0.15, lw=0)
         for bound in (envelope.smooth_lower, envelope.smooth_upper):
-            axes.plot(envelope.t, np.clip(bound, 1e-12, 1e12), color=colour, lw=0.9, ls="--")
+            axes.plot(envelope.t, np.clip(bound, _LEAST, 1 / _LEAST), color=colour, lw=0.9, ls="--")
         axes.plot(envelope.t, envelope.ratio, color=colour, label=name)
+        drawn += [
+            each[np.isfinite(each) & (each > 0)] for each in (envelope.ratio, envelope.lower, envelope.smooth_lower)
+        ]
+    least = min((float(each.min()) for each in drawn if len(each)), default=_LEAST)
     axes.set(yscale="log", xlabel="depth $t$", ylabel=r"$E|p(t)|^2/E|p(1)|^2$")
+    axes.set_ylim(bottom=max(least / 2, _LEAST))  # a lower bound of 0 ends at the axis
+    axes.plot([], [], color=style.GREY, lw=0.9, ls="--", label="continuum")
     axes.set_title(_bounded(found))
     axes.legend()
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.patches import Patch
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
@@ -152,7 +153,10 @@ def _draw(found: list[Run], panel: dict[str, list[Assumption]]) -> Figure:
         _losses(axes[k], runs, f"{block}\n{runs[0].kind}{_count(panel.get(block, []))}")
         axes[k].set_ylim(0.1 * max(low, 1e-12), 3 * min(max(high, 1e-12), 1e300))
         _covered(axes[len(blocks) + k], runs)
-    style.legend(axes[0], loc="lower left", fontsize=9)
+    handles, labels = axes[0].get_legend_handles_labels()
+    once = [handles[labels.index(label)] for label in dict.fromkeys(labels)]
+    band = Patch(color=style.GREY, alpha=0.25, lw=0, label="iid draws, ± 2 standard deviations")
+    figure.legend(handles=[*once, band], loc="outside lower center", ncols=6, fontsize=9.5)
     return figure
 
 
@@ -162,7 +166,7 @@ def _losses(axes: Axes, runs: list[Run], title: str) -> None:
     axes.axhline(ZERO * empty, color=style.INK, lw=0.8, ls=":")
     if np.isfinite(floor):
         axes.axhline(floor, color=style.INK, lw=1.0, ls="--")
-        axes.text(0.99, floor / 1.15, "least $E$ of one sign", **(_right(axes) | {"va": "top"}))
+        axes.text(0.99, floor / 1.3, "least $E$ of one sign", **(_right(axes) | {"va": "top"}))
     axes.text(0.01, ZERO * empty * 1.15, "counts as zero", **(_right(axes) | {"ha": "left"}))
     arrow = {"arrowstyle": "->", "color": style.GREY}
     axes.annotate("", (0.97, 0.0), (0.97, 0.1), "axes fraction", arrowprops=arrow)
