@@ -143,8 +143,10 @@ def draw_styled(result: Result, narrow: bool = False) -> Figure:
             figure = result.draw()
     finally:
         _one_column.reset(before)
-    for below in figure.legends if narrow else ():
-        below.set_ncols(2)
+    for below in list(figure.legends) if narrow else ():
+        below.remove()
+        handles: list[Any] = [*below.legend_handles]
+        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
