@@ -222,12 +222,12 @@ def test_the_law_is_the_nearest_in_logarithms(killed):
 
 
 def test_the_page_says_what_was_found(killed):
-    said = json.loads((killed / "summary.json").read_text())["findings"]
+    said = json.loads((killed / "summary.json").read_text())["findings"][1:]  # after the doubt
     found = hidden_width.errors(Workspace(killed))
     assert f"c1 = {found.letter.width.value:.3g}" in said[0]
     assert f"c1 = {min(found.single[:, 0]):.2g} to {max(found.single[:, 0]):.2g} and c2 = " in said[0]
     assert "Intervals cover the draw of the data and of initial weights (4 draws, 2 of each)" in said[0]
-    assert "c1 = 0.22 and c2 = 0.15" in said[0]
+    assert "c1 = 0.22 is " in said[0]
     assert [row["data"] for row in rows(killed, "data")] == [*(f"draw {k}" for k in range(4)), "the paper's, by hand"]
     assert (killed / "hidden_width.png").stat().st_size > 10_000
     assert "hidden_width" in (killed / "report.html").read_text()

@@ -82,12 +82,12 @@ def test_another_target_runs_nothing_again(folder, capsys):
     before = {path: path.stat().st_mtime_ns for path in made(folder).folder.glob("members/*.h5")}
     assert command(folder, "target.eps=0.5", "target.eta=0.25") == 0
     summary = json.loads((made(folder).folder / "summary.json").read_text())
-    assert "P(E > 0.5) <= 0.25 at s = 20" in summary["findings"][0]
+    assert "P(E > 0.5) ≤ 0.25 at s = 20" in summary["findings"][1]
     assert {path: path.stat().st_mtime_ns for path in made(folder).folder.glob("members/*.h5")} == before
     assert command(folder, "target.eps=1e-9") == 0
     summary = json.loads((made(folder).folder / "summary.json").read_text())
-    assert "No network on the grid is shown to meet" in summary["findings"][0]
-    assert "no size meets it at this s" in summary["findings"][0]
+    assert "No network on the grid is shown to meet" in summary["findings"][1]
+    assert "no size meets it at this s" in summary["findings"][1]
     said = made_false([verdict(summarise(made(folder)))], "target_met")
     assert said.endswith("(p-value = 1 > level = 0.05)")
 
@@ -105,7 +105,7 @@ def test_the_smallest_is_the_last_of_the_sequence(folder):
     assert f"has L = {smallest[0]}, M_l = {smallest[1]}, " in made_true(drawing.verdicts, "target_met")
     assert f"has L = {smallest[0]}, M_l = {smallest[1]}, " in drawing.finding
     assert "at most 5% of studies name a size that does not meet it" in drawing.finding
-    assert f"with a probability of {1 - 0.8 ** (1 / 14):.2g}." in drawing.finding
+    assert f"if P(E > ε) is {1 - 0.8 ** (1 / 14):.2g}." in drawing.finding
     table = json.loads((made(folder).folder / "summary.json").read_text())["sizing"]
     passed = [row for row in sorted(table, key=lambda row: row["order"] or 99) if row["passed"]]
     assert (passed[-1]["layers"], passed[-1]["per_layer"]) == smallest
