@@ -229,7 +229,7 @@ def test_units_become_one_and_minimum_norm_prevents_it(make):
     assert all(each.rate.exponent > 0.8 for each in powers["standard"])  # layer 4: m**(-3/2) in the limit
     assert not any(each.rate for each in powers["minimum_norm"])  # the negative control
     assert found["standard"].first.shape == (4, 4, 3)
-    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][-1]
     assert "DNN from weights of variance 1" in finding
 
 
@@ -253,7 +253,7 @@ def test_theorem_8_along_runs(make):
     refuted = [[c.name for one in run.verdicts[:4] for c in one.conditions if c.finding == "refuted"]
                for run in (squared, logistic)]  # fmt: skip
     assert refuted == [["|phi'| <= L4"], []]
-    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][-1]
     said = finding.split("loss=logistic")
     assert "|φ'| ≤ L4 (Assumption 1)" in said[0]
     assert "|φ'|" not in said[1]
@@ -307,7 +307,7 @@ def test_the_flow_and_descent_in_one_figure(make):
         text, "also=[]", "reference={}", "record=particles",
         "grid={'network.method'=['descent','flow'],'network.kind'=['resnet','dnn']}",
     )  # fmt: skip
-    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][-1]
     assert "gradient descent and the flow" in finding
 
 
@@ -371,7 +371,7 @@ def test_a_flow_that_leaves_its_weights_is_said(make):
     text = text.replace('figure = "feature_rate"', 'figure = "feature_flow"')
     grid = "grid={'network.method'=['descent','flow']}"
     work = make(text, "also=[]", "reference={}", grid, "flow.step=1.0", "flow.until=40.0", "flow.every=1.0")
-    finding = json.loads((work.folder / "summary.json").read_text())["findings"][0]
+    finding = json.loads((work.folder / "summary.json").read_text())["findings"][-1]
     assert finding.startswith("The flow of the ")
     assert "is resolved until s = " in finding
     small = make(text, "also=[]", "reference={}", grid, "flow.step=0.03125", "flow.until=2.0", "flow.every=1.0")
