@@ -43,7 +43,7 @@ def test_a_coarse_run_is_said_on_the_terminal_in_the_summary_and_on_the_page(tmp
         "try flow.step = 0.2."
     )
     assert summary["warnings"] == [said]
-    assert summary["findings"][0].startswith("1 of 2 runs departed from the gradient flow")  # before what was found
+    assert summary["findings"][0].startswith("1 of 2 runs left the gradient flow")  # before what was found
     assert len(summary["findings"]) == 2
     checked = [row for row in summary["verdicts"] if row["claim"] == "gradient_flow_followed"]
     assert [row["holds"] for row in checked] == [False]

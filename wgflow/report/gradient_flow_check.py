@@ -24,9 +24,9 @@ COLUMNS = (
 )  # fmt: skip
 
 FOLLOWED = Claim(
-    "gradient_flow_followed", "runs that departed from it", "<=", "",
+    "gradient_flow_followed", "runs that left it", "<=", "",
     holds="every run followed the gradient flow",
-    fails="{left:.0f} of {total} runs departed from the gradient flow: what is found is true of the steps they took",
+    fails="{left:.0f} of {total} runs left the gradient flow: findings are about the steps they took",
     unknown="whether runs followed the gradient flow was not recorded",
 )  # fmt: skip
 

@@ -71,6 +71,7 @@ _RC: Any = {key: value for key, value in mpl.rcParamsDefault.items() if key != "
 _one_column = contextvars.ContextVar("one column", default=False)  # of panels, for a narrow page
 _COLUMN = 4.4, 3.7  # largest width and height of a panel there, in inches: a screen of 390 px sets text at 12 px
 _SUBS = {1.0: (1.0, 2.0, 5.0), 0.6: (1.0, 2.0, 3.0, 5.0, 7.0), 0.0: ()}  # ticks by decades; none: at equal distances
+_WRAPS = 3  # of titles, whose letters differ in width
 _SVG_METADATA = ("Date", "Creator", "Format", "Type")  # left out, and so are the links in them
 
 
@@ -141,12 +142,12 @@ def draw_styled(result: Result, narrow: bool = False) -> Figure:
     try:
         with styled():
             figure = result.draw()
+            for below in list(figure.legends) if narrow else ():
+                below.remove()
+                handles: list[Any] = [*below.legend_handles]
+                figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=8, handlelength=1.5)
     finally:
         _one_column.reset(before)
-    for below in list(figure.legends) if narrow else ():
-        below.remove()
-        handles: list[Any] = [*below.legend_handles]
-        figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9)
     for axis in (axis for axes in figure.axes for axis in (axes.xaxis, axes.yaxis)):
         if axis.get_scale() == "log" and not np.isfinite(axis.get_minpos()):  # no data, hence no ticks
             (axis.axes.set_xscale if axis.axis_name == "x" else axis.axes.set_yscale)("linear")
@@ -226,7 +227,9 @@ def _lay_out(figure: Figure) -> None:
     """Fix the layout once for all formats, with titles wrapped that are too long for their panel."""
     if figure.get_layout_engine() is not None:
         figure.draw_without_rendering()
-        if any([_break_title(figure, axes) for axes in figure.axes]):
+        for _ in range(_WRAPS):
+            if not any([_break_title(figure, axes) for axes in figure.axes]):
+                break
             figure.draw_without_rendering()
         figure.set_layout_engine("none")
 
@@ -247,7 +250,7 @@ def _break_title(figure: Figure, axes: Axes) -> bool:
     if extent.width <= room:
         return False
     whole = re.sub(r"\$[^$]*\$", lambda formula: formula[0].replace(" ", "\0"), text).replace(" = ", "\0=\0")
-    letters = max(8, int(len(text) * room / extent.width) - 1)
+    letters = max(8, int(max(map(len, text.split("\n"))) * room / extent.width) - 1)
     lines = textwrap.wrap(whole, letters, break_long_words=False, break_on_hyphens=False)
     axes.set_title("\n".join(lines).replace("\0", " "))
     return True
