@@ -60,7 +60,7 @@ def test_a_study_from_file_to_figure(study, tmp_path, capsys):
     assert max(map(len, out[: out.index("At N = ")].splitlines())) <= 80  # the table; findings are sentences
     place = folder(tmp_path)
     assert {path.name for path in place.iterdir()} == {
-        ".lock", "events.jsonl", "study.json", "members", "summary.json", "summary.csv", "report.html",
+        ".lock", "events.jsonl", "study.json", "members", "summary.json", "summary.csv", "verdicts.csv", "report.html",
         "loss_and_particles.png", "loss_and_particles.pdf",
     }  # fmt: skip
     assert (place / "loss_and_particles.png").read_bytes().startswith(b"\x89PNG")
