@@ -22,24 +22,25 @@ def test_makespan_keeps_its_bounds():
         assert least * (1 - 1e-12) <= found <= (sum(seconds) / workers + max(seconds)) * (1 + 1e-12)
 
 
-def test_workers_worth_having_are_the_last_of_half_efficiency():
+def test_workers_worth_having_are_the_fewest_as_fast_as_the_last_of_half_efficiency():
     rng = np.random.default_rng(1)
     for spread in (0.1, 1.0, 2.0):
         seconds = (100 * rng.lognormal(sigma=spread, size=60)).tolist()
         best, _ = sweep_scaling.worthwhile(seconds, 0.0)
+        tried = [sweep_scaling.sweep(seconds, 0.0, workers) for workers in range(1, 61)]
+        largest = [each for each in tried if each.efficiency >= 0.5][-1]
         assert best.efficiency >= 0.5
-        assert best.workers == 60 or sweep_scaling.sweep(seconds, 0.0, best.workers + 1).efficiency < 0.5
-        assert best.workers >= sum(seconds) / max(seconds) / 2  # start-up is small here
+        assert best.seconds <= 1.01 * largest.seconds < tried[best.workers - 2].seconds
 
 
 @pytest.mark.parametrize(
     ("seconds", "disk", "workers", "limit"),
     [
         ([100.0] * 40, 0.0, 40, "there are no more members"),
-        ([100.0] * 40 + [1000.0], 0.0, 9, "the longest member limits it"),
+        ([100.0] * 40 + [1000.0], 0.0, 5, "the longest member limits it"),
         ([0.1] * 40, 0.0, 2, "the start of processes limits it"),
-        ([1.0] * 1000, 0.0, 176, "handing out members limits it"),
-        ([10.0] * 1000, 1e12, 19, "writing to a shared disk limits it"),
+        ([1.0] * 1000, 0.0, 100, "handing out members limits it"),
+        ([10.0] * 1000, 1e12, 10, "writing to a shared disk limits it"),
         ([], 0.0, 1, "there are no more members"),
         ([0.0, 0.0], 0.0, 1, "there are no more members"),  # all there
     ],
@@ -54,7 +55,7 @@ def test_of_ten_thousand_members_the_number_is_found_soon(monkeypatch):
     sweep = sweep_scaling.sweep
     monkeypatch.setattr(sweep_scaling, "sweep", lambda *each: calls.append(each) or sweep(*each))
     assert sweep_scaling.worthwhile([60.0] * 10_000, 0.0)[0].workers > 1000
-    assert len(calls) < 20
+    assert len(calls) < 40
 
 
 def test_sentence_follows_its_inputs():
@@ -67,6 +68,6 @@ def test_sentence_follows_its_inputs():
         "Workers (--cluster): up to 40 of 1 thread and 181 MiB are worth having: about 1 min 41 s instead of "
         "1 h 6 min, efficiency 99%; beyond that there are no more members"
     )
-    assert "up to 9 of" in said([100.0] * 40 + [1000.0])
+    assert "up to 5 of" in said([100.0] * 40 + [1000.0])
     assert "of 4 threads and 280 MiB" in said([100.0] * 40, 100 * 2**20, 4)
     assert said([0.1]) == "Workers (--cluster): one of 1 thread and 181 MiB is enough; there are no more members"

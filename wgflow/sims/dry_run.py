@@ -9,17 +9,23 @@ from collections.abc import Sequence
 from rich.table import Table
 
 from wgflow.base.terminal import console, printable
-from wgflow.sims import forecast, run_member, sweep_scaling
+from wgflow.energy import Energy
+from wgflow.flow.integrators import integrator
+from wgflow.sims import forecast, rank_scaling, run_member, sweep_scaling, trial
 from wgflow.sims.forecast import Size
+from wgflow.sims.interconnect import ETHERNET, INFINIBAND, Interconnect
 from wgflow.sims.preparation import StudyRun
+from wgflow.sims.rank_scaling import Evaluation
 from wgflow.study.grid import RunPlan
 
 _SHOWN = 30  # members listed at most
+_BUDGET = 0.5  # seconds for timing evaluations of the longest member
 
 
 def dry_run(run: StudyRun) -> None:
     """Print the time, memory and disk that a run is expected to take, here and on a cluster."""
     planned, sizes = run.planned, run.sizes
+    place, evaluation = _longest(run)
     seconds = forecast.member_seconds(planned, sizes, run.threads, run.chosen.backend)
     left = [1.0 if run.options.fresh else run_member.share_left(run.work, plan) for plan in planned]
     ahead = [whole * share for whole, share in zip(seconds, left, strict=True)]
@@ -29,6 +35,11 @@ def dry_run(run: StudyRun) -> None:
     if len(planned) > _SHOWN:
         out.print(f"... and {len(planned) - _SHOWN} more")
     out.print(sweep_line(ahead, left, sizes, run.threads), soft_wrap=True)
+    if evaluation is not None:
+        stages = len(integrator(planned[place].member.flow.integrator).b)
+        memory_of_rank = forecast.BASE + sizes[place].memory
+        longest = seconds[place], planned[place].steps * stages
+        out.print(rank_line(*longest, evaluation, memory_of_rank, run.threads), soft_wrap=True)
     side_by_side = f", {run.jobs} side by side" if run.jobs > 1 else ""
     begun = sum(share < 1 for share in left)
     of_them = f"{begun} of them there in whole or in part, " if begun else ""
@@ -66,6 +77,54 @@ def sweep_line(seconds: Sequence[float], left: Sequence[float], sizes: Sequence[
     )
 
 
+def rank_line(
+    seconds: float,
+    evaluations: int,
+    one: Evaluation,
+    memory: int,
+    threads: int,
+    networks: tuple[Interconnect, Interconnect] = (INFINIBAND, ETHERNET),
+) -> str:
+    """Sentence about the ranks that a run is worth.
+
+    Parameters
+    ----------
+    seconds, evaluations : float, int
+        Time of the run on one rank, and evaluations of the gradient in it.
+    one : Evaluation
+        Cost of one.
+    memory, threads : int
+        Bytes and threads of a rank, which holds all particles and all samples.
+    networks : pair of Interconnect, optional
+        A fast network between ranks and a slow one.
+    """
+    fast, slow = networks
+    best, limit = rank_scaling.worthwhile(seconds, evaluations, one, threads, fast)
+    other, _ = rank_scaling.worthwhile(seconds, evaluations, one, threads, slow)
+    start = f"Ranks (--mpi) for the longest member, {_briefly(seconds)} on one:"
+    each = f"of {counted(threads, 'thread')} and {_mebibytes(memory)}"
+    if best.ranks == 1:
+        return f"{start} one {each} is enough over {fast}; {limit}"
+    return (
+        f"{start} up to {best.ranks} {each} are worth having over {fast}: about {_briefly(best.seconds)}, efficiency "
+        f"{best.efficiency:.0%}; beyond that {limit}; over {slow} up to {other.ranks}: about {_briefly(other.seconds)}"
+    )
+
+
+def _longest(run: StudyRun) -> tuple[int, Evaluation | None]:
+    """Place of the member with the most work, and cost of its evaluations if ranks can share them."""
+    work = [size.work * plan.member.flow.until for size, plan in zip(run.sizes, run.planned, strict=True)]
+    place = work.index(max(work))
+    if run.chosen.backend != "cpu":
+        return place, None
+    member = run.planned[place].member
+    setup = trial.look(member, run.chosen.backend, run.threads)
+    if not isinstance(setup.energy, Energy):
+        return place, None
+    samples = member.flow.batch or setup.energy.problem.shape[0]
+    return place, rank_scaling.calibrate(setup.energy, setup.start, samples, run.threads, _BUDGET)
+
+
 def counted(number: int, noun: str) -> str:
     """Number with its noun."""
     return f"{number} {noun}{'' if number == 1 else 's'}"
@@ -79,6 +138,11 @@ def in_words(seconds: float) -> str:
     if whole < 3600:
         return f"{whole // 60} min {whole % 60} s"
     return f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def _briefly(seconds: float) -> str:
+    """Duration in words, with two digits where a second is much of it."""
+    return f"{seconds:.2g} s" if seconds < 9.95 else in_words(seconds)
 
 
 def _too_much(memory: int) -> str:

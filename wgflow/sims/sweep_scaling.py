@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import heapq
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 WORTH = 0.5  # efficiency from which on workers are worth having
+AS_FAST = 0.01  # share of the time by which fewer workers may be slower and count as equally fast
 START = 1.3  # seconds a process takes to start and import, kernels on disk
 HAND_OUT = 0.01  # seconds that the client spends on a member: to hand it out, and to take its answer
 SHARED_DISK = 1e9  # bytes per second that all workers together write to a shared disk; assumed
@@ -67,10 +68,11 @@ def sweep(seconds: Sequence[float], disk: float, workers: int) -> SweepForecast:
 
 
 def worthwhile(seconds: Sequence[float], disk: float) -> tuple[SweepForecast, str]:
-    """Forecast on as many workers as have an efficiency of at least one half, and what limits a larger number.
+    """Forecast on the workers that are worth having, and what limits a larger number.
 
-    Members take sum / workers + longest at most, so that up to sum / longest workers only their start, the client and
-    the disk cost efficiency; from 2 sum / longest on it is below one half. The number is found by bisection.
+    These are the fewest that are as fast as the largest number with an efficiency of at least one half. Members take
+    sum / workers + longest at most, so that up to sum / longest workers only their start, the client and the disk cost
+    efficiency; from 2 sum / longest on it is below one half. Both numbers are found by bisection.
 
     Parameters
     ----------
@@ -78,15 +80,23 @@ def worthwhile(seconds: Sequence[float], disk: float) -> tuple[SweepForecast, st
         As for :func:`sweep`; members that take no time, being there, need no worker.
     """
     left = [each for each in seconds if each > 0]
-    low, high = 1, len(left) + 1
+    most = max(len(left), 1)
+    if sweep(left, disk, most).efficiency < WORTH:  # it rises where members divide evenly: all of them come first
+        most = _last(lambda workers: sweep(left, disk, workers).efficiency >= WORTH, most)
+    soon = sweep(left, disk, most).seconds * (1 + AS_FAST)
+    fewest = _last(lambda workers: sweep(left, disk, workers).seconds > soon, most) + 1
+    bound = _bounds(left, disk)
+    limit = _ALL if most >= len(left) else _LIMITS[max(bound, key=bound.__getitem__)]
+    return sweep(left, disk, fewest), limit
+
+
+def _last(holds: Callable[[int], bool], end: int) -> int:
+    """Last number below ``end`` up to which something holds; 0 if it does not for 1."""
+    low, high = 0, end
     while high - low > 1:
         middle = (low + high) // 2
-        if sweep(left, disk, middle).efficiency >= WORTH:
-            low = middle
-        else:
-            high = middle
-    bound = _bounds(left, disk)
-    return sweep(left, disk, low), _ALL if low >= len(left) else _LIMITS[max(bound, key=bound.__getitem__)]
+        low, high = (middle, high) if holds(middle) else (low, middle)
+    return low
 
 
 def _bounds(seconds: Sequence[float], disk: float) -> dict[str, float]:

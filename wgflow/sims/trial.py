@@ -65,6 +65,13 @@ def take(member: Member, backend: str, threads: int | None) -> Setup:
     return _kept.pop(_key(member, backend, threads), None) or members.build(member, backend, threads)
 
 
+def look(member: Member, backend: str, threads: int | None) -> Setup:
+    """Objects of a member as :func:`take` gives them, which the next :func:`take` gives again."""
+    setup = take(member, backend, threads)
+    _kept[_key(member, backend, threads)] = setup
+    return setup
+
+
 def _key(member: Member, backend: str, threads: int | None) -> tuple[object, ...]:
     return member.model_dump_json(), member.data, backend, threads
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, cast
 
 import numpy as np
@@ -13,7 +14,7 @@ from wgflow.kernels.codes import ACTIVATION_CODES, LOSS_CODES, OWN, STORED_SLOPE
 from wgflow.kernels.cpu import compiled, motion
 from wgflow.kernels.cpu.arguments import CompiledActivation, Model, Samples
 from wgflow.kernels.cpu.buffers import keep_freed_memory
-from wgflow.kernels.cpu.chunks import mean
+from wgflow.kernels.cpu.chunks import Chunks, mean
 from wgflow.kernels.cpu.grouped import GroupedPasses
 from wgflow.kernels.cpu.several_steps import Motion, Moves, SeveralSteps, most_steps
 from wgflow.kernels.cpu.threads import available_threads
@@ -112,6 +113,13 @@ class Cpu:
         """Chunks of so many samples in an evaluation of a network, whose sums are independent; 1 in wide layers."""
         net = self._units_of(net)
         return 1 if self._is_wide(net, samples) else self._grouped.chunks(net, self._columns, samples, gradient)
+
+    def division(self, net: Network, samples: int) -> tuple[Chunks, int]:
+        """Chunks of an evaluation with gradients of so many samples, and bytes of the partial sums of one of them."""
+        if self._is_wide(net, samples):  # whose units are divided instead
+            return Chunks(1, samples, samples), 0
+        plan = self._grouped.division(self._units_of(net), self._columns, samples)
+        return plan.chunks, math.prod(plan.parts[0][1:]) * self._dtype.itemsize
 
     def mover(self, net: Network, theta: Array, factor: Array) -> Moves | None:
         """What moves parameters in place by factor, (P,), times d_theta g_e.

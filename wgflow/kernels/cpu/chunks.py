@@ -94,6 +94,11 @@ def summands(losses: Array, samples: int) -> Array:
     return np.concatenate([parts, np.add.reduce(rest, axis=-1)[..., None]], axis=-1) if rest.size else parts
 
 
+def summand_count(samples: int) -> int:
+    """Number of the :func:`summands` of so many losses."""
+    return samples if samples <= _FEW else -(-samples // _GRAIN)
+
+
 def mean(losses: Array) -> Array:
     """Mean over the last axis of losses, (..., M), in a fixed order."""
     samples = losses.shape[-1]

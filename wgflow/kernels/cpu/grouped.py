@@ -119,6 +119,10 @@ class GroupedPasses:
         """Number of chunks of an evaluation of so many samples, for units of so many parameters."""
         return self._plan(net, parameters, samples, gradient)[1].chunks.chunks
 
+    def division(self, net: Network, parameters: int, samples: int) -> Division:
+        """Division of an evaluation with gradients of so many samples."""
+        return self._plan(net, parameters, samples, True)[1]
+
     def _run(self, net: Network, units: Array, samples: Samples, gradient: bool) -> tuple[Array, Array, Array]:
         """Stack the parameters, pass the chunks of samples, each with its own partial sums, and add these up."""
         count, model = samples.start.shape[1], self._model if gradient else self._alone
