@@ -5,11 +5,13 @@ import sys
 from pathlib import Path
 
 import matplotlib as mpl
+import numpy as np
 import pytest
 
 from wgflow.base.errors import InputError
 from wgflow.report import style
 from wgflow.sims import run
+from wgflow.studies.loss_and_particles import figure as losses
 from wgflow.studies.registry import figures
 from wgflow.study.workspace import Workspace
 
@@ -33,6 +35,20 @@ def test_the_command_redraws_the_runners_figure_from_trajectories_alone(runs, st
     subprocess.run([sys.executable, "-m", "wgflow", "figure", figure, str(bare)], check=True, capture_output=True)
     for suffix in ("png", "pdf"):
         assert (bare / f"{figure}.{suffix}").read_bytes() == (runs[study] / f"{figure}.{suffix}").read_bytes()
+
+
+def test_losses_of_many_runs_are_one_artist_a_size_within_the_same_axes(runs, monkeypatch):
+    def drawn(most):
+        monkeypatch.setattr(losses, "_LINES", most)
+        left = style.draw_styled(figures()["loss_and_particles"](Workspace(runs["quickstart"]))).axes[0]
+        curves = [path for artist in left.collections for path in artist.get_paths()]
+        return [line.get_xydata() for line in left.lines], [path.vertices for path in curves], left.axis()
+
+    lines, none, limits = drawn(64)
+    some, curves, same = drawn(1)  # of two sizes, each with a loss and a held-out loss
+    assert (len(lines), len(none), len(some), len(curves)) == (4, 0, 2, 2)
+    assert same == limits
+    assert all(map(np.array_equal, lines, some + curves))
 
 
 def test_settings_of_matplotlib_are_left_alone(runs):

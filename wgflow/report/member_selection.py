@@ -43,8 +43,8 @@ def representative(work: Workspace, label: str | None = None, most: int | None =
     InputError
         If no member has two frames, or none has that label.
     """
-    members = {member.label: member.path for member in work.members()}
     if label is not None:
+        members = {member.label: member.path for member in work.members()}
         names = members | {path.stem: path for path in members.values()}
         check_name("member", label, names)
         return names[label]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -24,6 +24,7 @@ from wgflow.trajectory import Trajectory
 
 _DASH = (0, (4, 2))  # of held-out losses
 _LOGARITHMIC = 0.05  # fraction below which a fallen loss is drawn on a logarithmic axis
+_LINES = 64  # runs drawn one by one, which the legend keeps clear of
 _LEGIBLE = 64  # particles whose paths can still be told apart in one panel
 _SIGHT = 1e3  # losses above so many times 1 + E at the start are not drawn
 
@@ -98,10 +99,15 @@ def _draw(runs: list[Run]) -> Figure:
     figure, (left, right) = style.panels(2)
     sizes = sorted({run.size for run in runs})
     colour = {size: style.COLOURS[i % len(style.COLOURS)] for i, size in enumerate(sizes)}
-    for run in runs:
+    for run in runs[:_LINES]:
         left.plot(run.s, _drawable(run.energy), color=colour[run.size], lw=1.3)
         if run.heldout is not None:
             left.plot(run.s, _drawable(run.heldout), color=colour[run.size], lw=1.1, ls=_DASH, alpha=0.8)
+    for size in sizes:
+        others = [run for run in runs[_LINES:] if run.size == size]
+        _draw_together(left, [(run.s, run.energy) for run in others], color=colour[size], lw=1.3)
+        heldout = [(run.s, run.heldout) for run in others if run.heldout is not None]
+        _draw_together(left, heldout, color=colour[size], lw=1.1, ls=[_DASH], alpha=0.8)
     largest = [run.change for run in runs if run.size == sizes[-1]]
     first, last = (np.mean([getattr(outcome, end) for outcome in largest]) for end in ("first", "last"))
     left.set(xlabel="flow time $s$", ylabel="loss $E$")
@@ -123,6 +129,14 @@ def _draw(runs: list[Run]) -> Figure:
     with Trajectory(max((run.path for run in runs if run.size == shown), key=_depth_travelled)) as trajectory:
         paths(right, trajectory)
     return figure
+
+
+def _draw_together(axes: Axes, series: Sequence[tuple[Array, Array]], **style: Any) -> None:
+    """Draw losses along s as one artist."""
+    if series:
+        curves = [np.column_stack([s, _drawable(values)]) for s, values in series]
+        axes.add_collection(LineCollection(curves, joinstyle="round", **style))
+        axes.autoscale_view()
 
 
 def paths(axes: Axes, trajectory: Trajectory) -> None:
