@@ -26,10 +26,15 @@ def environment(changed: Mapping[str, str]) -> Iterator[None]:
 
 
 @functools.cache
-def _blas() -> ThreadpoolController:
+def _pools() -> ThreadpoolController:
     return ThreadpoolController()
 
 
 def one_thread() -> Any:
     """Limit BLAS to one thread: the order of its sums depends on how many there are."""
-    return _blas().limit(limits=1, user_api="blas")
+    return _pools().limit(limits=1, user_api="blas")
+
+
+def openmp_threads(count: int) -> Any:
+    """Limit OpenMP, which other libraries compute with, to so many threads."""
+    return _pools().limit(limits=count, user_api="openmp")

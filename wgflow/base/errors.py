@@ -46,6 +46,10 @@ class TrajectoryError(WgflowError, OSError):
     """A trajectory file that is damaged, foreign, or of another version."""
 
 
+class BusyError(TrajectoryError):
+    """A trajectory file that another process is writing."""
+
+
 class WorkspaceError(WgflowError, OSError):
     """A run folder that cannot be used: locked by another process, or written by something else."""
 

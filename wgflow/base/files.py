@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from wgflow.base.errors import TrajectoryError
+from wgflow.base.errors import BusyError
 
 _LONGEST = 150  # characters of a label in a file's name
 # Labels that a file name keeps unchanged, also where case is folded; other names end in the label's digest.
@@ -61,7 +61,7 @@ def lock(file: BinaryIO, wait: bool = False) -> bool:
 
 @contextlib.contextmanager
 def alone(path: Path) -> Iterator[bool]:
-    """Exclude other writers of a file or raise TrajectoryError; the lock is another file, which readers never touch.
+    """Exclude other writers of a file or raise BusyError; the lock is another file, which readers never touch.
 
     Tells whether the lock file was there already: a writer that was killed leaves it, and perhaps a draft.
     """
@@ -83,7 +83,7 @@ def _locked(name: Path, path: Path) -> BinaryIO:
                 return file
         except BlockingIOError as error:
             file.close()
-            raise TrajectoryError(f"{path}: another process is writing this file; wait for it to end") from error
+            raise BusyError(f"{path}: another process is writing this file; wait for it to end") from error
         with contextlib.suppress(FileNotFoundError):
             if os.path.samestat(name.stat(), os.fstat(file.fileno())):
                 return file

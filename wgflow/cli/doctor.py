@@ -29,6 +29,7 @@ OPTIONAL = {  # package: the extra that brings it
     "POT": "ot",
     "cvxpy": "convex",
     "torch": "cifar",
+    "distributed": "cluster",
 }
 AGREEMENT = 1e-12  # relative, of float64 kernels with their definition
 

@@ -34,6 +34,12 @@ def parser() -> Parser:
     make.add_argument(
         "--jobs", default=None, metavar="N", help="members run side by side (default: one a core from 8 members on)"
     )
+    make.add_argument(
+        "--cluster",
+        default=None,
+        metavar="WHERE",
+        help="run members on a Dask cluster: local:N, tcp://HOST:PORT, tls://HOST:PORT or file:SCHEDULER.json",
+    )
     make.add_argument("--threads", default=None, metavar="N", help="threads of each (default: its share of the cores)")
     make.add_argument(
         "--mpi", action="store_true", help="under mpirun: divide the samples of each member among its processes"

@@ -96,6 +96,7 @@ def run_all(
     advance: Callable[[int, float], None],
     caught: list[int],
     deadline: float | None = None,
+    elsewhere: Callable[..., Generator[tuple[Task, Outcome | None], None, None]] | None = None,
 ) -> Generator[tuple[Task, Outcome], None, None]:
     """Run members and yield each as it ends.
 
@@ -111,6 +112,8 @@ def run_all(
         Signals received; the run stops when there is one.
     deadline : float, optional
         ``time.monotonic()`` at which to stop, once a frame has been committed.
+    elsewhere : callable, optional
+        Runs members on a cluster: called with tasks, ``advance``, ``caught`` and ``deadline``.
 
     Raises
     ------
@@ -119,8 +122,10 @@ def run_all(
     OSError
         If the disk is lost, or a process is killed from outside.
     """
-    if jobs == 1:
-        work = _Work(lambda: bool(caught), advance, deadline)
+    if elsewhere is not None:
+        answers = elsewhere(tasks, advance, caught, deadline)
+    elif jobs == 1:
+        work = Work(lambda: bool(caught), advance, deadline)
         answers = ((task, work(task)) for task in tasks)
     else:
         answers = _side_by_side(tasks, jobs, advance, caught, deadline)
@@ -139,8 +144,16 @@ class _Interrupted(BaseException):
     """A run is to stop between two steps."""
 
 
-class _Work:
-    """What a process, this one or a worker, does with a task; nothing comes of it if it was stopped before its end."""
+class Work:
+    """What a process, this one or a worker, does with a task; nothing comes of it if it was stopped before its end.
+
+    Parameters
+    ----------
+    stopping : callable
+        Whether to stop at the next step.
+    advance, deadline : callable, float or None
+        As for :func:`run_all`.
+    """
 
     def __init__(
         self, stopping: Callable[[], bool], advance: Callable[[int, float], None], deadline: float | None
@@ -174,7 +187,7 @@ class _Work:
         except (MemoryError, OSError, RuntimeError) as error:
             if not _for_memory(error):
                 raise
-            raise MemoryError(f"{_name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
+            raise MemoryError(f"{name(task)}: memory ran out{f' ({error})' if str(error) else ''}") from error
         self.ended = self.stepped  # a member that had ended before takes no step
         return outcome
 
@@ -196,7 +209,7 @@ def _for_memory(error: Exception) -> bool:
     return any(words in str(error) for words in ("can't start new thread", "can't allocate memory", "out of memory"))
 
 
-def _name(task: Task) -> str:
+def name(task: Task) -> str:
     """Name of a task's run for a message."""
     return task.planned.label or task.folder.parent.name
 
@@ -211,7 +224,7 @@ def _side_by_side(
     context = multiprocessing.get_context("spawn")
     stop = context.RawValue(ctypes.c_bool, False)
     reached = context.RawArray(ctypes.c_double, 1 + max(task.number for task in tasks))
-    work = _Work(functools.partial(getattr, stop, "value"), functools.partial(operator.setitem, reached), deadline)
+    work = Work(functools.partial(getattr, stop, "value"), functools.partial(operator.setitem, reached), deadline)
 
     looked = 0.0
 
@@ -237,7 +250,7 @@ def _side_by_side(
 
 def _describe_lost_process(died: workers.WorkerDied) -> str:
     """Sentence about a lost process: whose it was, how it ended, what to do."""
-    whose = "a process of the study" if died.task is None else f"{_name(died.task)}: its process"
+    whose = "a process of the study" if died.task is None else f"{name(died.task)}: its process"
     when = ", before it could begin" if died.task is None else ""
     if died.code == -getattr(signal, "SIGKILL", 0):
         return f"{whose} was killed{when}, perhaps for lack of memory; try fewer --jobs"

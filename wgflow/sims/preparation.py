@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import time
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -18,6 +19,8 @@ from wgflow.kernels.select import CHOICES
 from wgflow.report.figure import Figure
 from wgflow.sims import forecast, pool, trial
 from wgflow.sims.bundled import study_path
+from wgflow.sims.cluster import address
+from wgflow.sims.cluster.connection import Cluster
 from wgflow.sims.command_line import duration, key_value, positive
 from wgflow.sims.forecast import Size
 from wgflow.studies import registry
@@ -54,6 +57,8 @@ class StudyRun(NamedTuple):
         Members side by side, and threads of each.
     deadline : float or None
         Monotonic time at which to stop.
+    cluster : Cluster or None
+        Whose workers run the members.
     """
 
     options: argparse.Namespace
@@ -68,9 +73,27 @@ class StudyRun(NamedTuple):
     jobs: int
     threads: int
     deadline: float | None
+    cluster: Cluster | None = None
 
 
-def prepare(options: argparse.Namespace) -> StudyRun:
+def cluster(options: argparse.Namespace) -> contextlib.AbstractContextManager[Cluster | None]:
+    """Cluster that a command asks for; None without.
+
+    Raises
+    ------
+    InputError
+        If ``--cluster`` is not valid; on entry, if the cluster cannot be used.
+    """
+    if options.cluster is None:
+        return contextlib.nullcontext()
+    if options.jobs is not None:
+        raise InputError(
+            "--jobs: expected it without --cluster, whose workers take one member each; use --cluster local:N for N"
+        )
+    return Cluster(address.parse(options.cluster), wait=not options.dry_run)
+
+
+def prepare(options: argparse.Namespace, cluster: Cluster | None = None) -> StudyRun:
     """Check all that a command asks for, and build each member once.
 
     Raises
@@ -101,7 +124,11 @@ def prepare(options: argparse.Namespace) -> StudyRun:
     enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
     cores = available_threads() if ranks is None else ranks.threads
     jobs = 1 if options.mpi else jobs
-    jobs, threads = pool.split_cores(len(planned), cores, jobs, fixed or threads, **enough)
+    if cluster is not None and cluster.address.scheduler:
+        jobs, threads = min(cluster.workers, len(planned)), fixed or threads or cluster.threads
+    else:
+        jobs = cluster.workers if cluster else jobs
+        jobs, threads = pool.split_cores(len(planned), cores, jobs, fixed or threads, **enough)
 
     def cost(plan: RunPlan, setup: Setup) -> tuple[Size, Spec, int]:
         device = setup.system.device(setup)
@@ -124,7 +151,8 @@ def prepare(options: argparse.Namespace) -> StudyRun:
         )
     written = documents([plan.member for plan in planned])
     work = Workspace.of(options.out, study.name, content)
-    return StudyRun(options, study, work, planned, written, draw, chosen, kernels, sizes, jobs, threads, deadline)
+    share = (jobs, threads)
+    return StudyRun(options, study, work, planned, written, draw, chosen, kernels, sizes, *share, deadline, cluster)
 
 
 def ask_for_ranks_alone(options: argparse.Namespace) -> None:

@@ -59,12 +59,13 @@ def _dispatch(options: argparse.Namespace, running: list[bool]) -> int:
         return DONE
     from wgflow.sims import dry_run, preparation, run_study
 
-    run = preparation.prepare(options)
-    if options.dry_run:
-        preparation.print_backend(run.chosen, options.quiet)
-        dry_run.dry_run(run)
-        return DONE
-    outcomes = run_study.run_study(run, running)
+    with preparation.cluster(options) as cluster:
+        run = preparation.prepare(options, cluster)
+        if options.dry_run:
+            preparation.print_backend(run.chosen, options.quiet)
+            dry_run.dry_run(run)
+            return DONE
+        outcomes = run_study.run_study(run, running)
     return DIVERGED if any(outcome.status == "diverged" for outcome in outcomes.values()) else DONE
 
 

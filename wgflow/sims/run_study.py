@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import time
 from importlib import metadata
 
@@ -42,6 +43,8 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
     made_by = provenance(kernels["backend"], run.threads) | kernels | {"jobs": run.jobs}
     if options.ranks is not None:
         made_by |= {"ranks": options.ranks.size}
+    if run.cluster:
+        made_by["cluster"] = run.cluster.address.text
     for system in systems_of(plan.member for plan in planned):
         made_by["packages"] |= {name: metadata.version(name) for name in system.packages}
     listed = [_listed(plan, holds) for plan, holds in zip(planned, run.documents, strict=True)]
@@ -189,7 +192,17 @@ def _run_members(
     left = sum(not plan.member.reached(s) for plan, s in zip(planned, done, strict=True))
     outcomes: dict[int, Outcome] = {}
     jobs = min(run.jobs, max(left, 1))
-    with contextlib.closing(pool.run_all(queue, jobs, advance, caught, run.deadline)) as ended:
+    elsewhere = None
+    if run.cluster and left:
+        packages = {name for system in systems_of(plan.member for plan in planned) for name in system.packages}
+        elsewhere = functools.partial(
+            run.cluster.run_all,
+            threads=run.threads,
+            whatever=run.options.threads is None,
+            packages=tuple(sorted(packages)),
+            fresh=run.options.fresh,
+        )
+    with contextlib.closing(pool.run_all(queue, jobs, advance, caught, run.deadline, elsewhere)) as ended:
         for task, outcome in ended:
             outcomes[task.number], label = outcome, task.planned.label
             advance(task.number, until[task.number])  # of a member that diverged nothing is left either

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import contextlib
+import functools
 import math
 import multiprocessing
 import os
@@ -27,7 +28,7 @@ from typing import Any, TypeVar
 from wgflow.base.environment import environment
 
 _POLL = 0.1  # seconds between polls of the workers' status
-_LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+LIBRARY_THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 _READY = b""  # first message of a worker
 _SIGNALS = (signal.SIGINT, signal.SIGTERM)
 _Task = TypeVar("_Task")
@@ -100,7 +101,7 @@ def share_out(
             for worker in [each for each in crew if each.pipe in moved or each.process.sentinel in moved]:
                 message = worker.receive()
                 if message != _READY:
-                    yield worker.task, _understood(message)
+                    yield worker.task, understood(message)
                 if queue and not stop.value:
                     worker.give(queue.popleft())
                 else:
@@ -149,7 +150,7 @@ def _start(everyone: list[_Worker], work: Callable[[Any], Any], count: int, thre
     context = multiprocessing.get_context("spawn")
     resource_tracker.ensure_running()  # at its own start it unblocks the signals
     # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
-    with environment(dict.fromkeys(_LIBRARY_THREADS, str(threads))), _signals_blocked(), _callers_main_hidden():
+    with environment(dict.fromkeys(LIBRARY_THREADS, str(threads))), signals_blocked(), callers_main_hidden():
         for number in range(count):
             try:
                 here, there = context.Pipe()
@@ -179,8 +180,8 @@ def _end(workers: Sequence[_Worker], late: float) -> None:
             worker.process.join()
 
 
-def _understood(message: bytes) -> Any:
-    """Answer of a worker; raises the error it had."""
+def understood(message: bytes) -> Any:
+    """What a call in another process returned (:func:`answered`); raises the error it had."""
     answer, error, where = ForkingPickler.loads(message)
     if error is None:
         return answer
@@ -195,7 +196,8 @@ class _InWorker(Exception):
 
 
 @contextlib.contextmanager
-def _signals_blocked() -> Iterator[None]:
+def signals_blocked() -> Iterator[None]:
+    """Block signals that stop a run in this thread, and in threads and processes that it starts."""
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
@@ -207,7 +209,7 @@ def _signals_blocked() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _callers_main_hidden() -> Iterator[None]:
+def callers_main_hidden() -> Iterator[None]:
     """Have processes that start import nothing of the caller's script, which may not be there (``python -``), or run.
 
     A process that is spawned imports the main module of its parent again; all that a worker needs is in wgflow.
@@ -234,7 +236,7 @@ def _serve(pipe: connection.Connection, work: Callable[[Any], Any], stop: Any) -
     with contextlib.suppress(EOFError, OSError):  # the parent has closed its end
         pipe.send_bytes(_READY)
         while True:
-            pipe.send_bytes(_answered(work, pipe.recv_bytes()))
+            pipe.send_bytes(answered(functools.partial(_done, work, pipe.recv_bytes())))
 
 
 def _end_with_parent() -> None:
@@ -244,18 +246,21 @@ def _end_with_parent() -> None:
         os._exit(1)  # as if killed: committed frames are safe, and nobody is left to tell
 
 
-def _answered(work: Callable[[Any], Any], message: bytes) -> bytes:
-    """Do a task; its answer, or the error and its traceback, as the parent will understand them."""
+def _done(work: Callable[[Any], Any], message: bytes) -> Any:
+    return work(ForkingPickler.loads(message))
+
+
+def answered(call: Callable[[], Any]) -> bytes:
+    """What a call returns, or the error it raises and its traceback, as :func:`understood` takes them."""
     try:
-        answer = work(ForkingPickler.loads(message))
-        return bytes(ForkingPickler.dumps((answer, None, "")))
+        return bytes(ForkingPickler.dumps((call(), None, "")))
     except Exception as error:
         where = traceback.format_exc()
         error.__traceback__ = None  # with the memory that its frames hold
         try:
-            answered = bytes(ForkingPickler.dumps((None, error, where)))
-            ForkingPickler.loads(answered)  # the parent is to have no surprise
+            pickled = bytes(ForkingPickler.dumps((None, error, where)))
+            ForkingPickler.loads(pickled)  # the parent is to have no surprise
         except Exception:
             plain = RuntimeError(traceback.format_exception_only(error)[-1].strip())
-            answered = bytes(ForkingPickler.dumps((None, plain, where)))
-        return answered
+            pickled = bytes(ForkingPickler.dumps((None, plain, where)))
+        return pickled
