@@ -6,7 +6,7 @@ INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c c
 STUDY := .venv/.ready-study
 # TORCH=1 adds PyTorch, which on most systems brings gigabytes; without it the tests of wgflow.systems.images show as skipped.
 COMMA := ,
-EXTRAS := study,test$(if $(TORCH),$(COMMA)cifar)
+EXTRAS := study,test,cluster$(if $(TORCH),$(COMMA)cifar)
 READY := .venv/.ready-test$(if $(TORCH),-torch)
 # `make test GPU=1` also compiles the CUDA kernels, for which no device is needed: CuPy and NVIDIA's compiler come along.
 WITH_GPU := $(if $(GPU),.venv/.ready-gpu)
@@ -26,7 +26,7 @@ test-slow: $(READY) $(WITH_GPU)
 
 test-latest:
 	$(PYTHON) -m venv .venv-latest
-	.venv-latest/bin/python -m pip install --quiet --upgrade -e ".[study,test]"
+	.venv-latest/bin/python -m pip install --quiet --upgrade -e ".[study,test,cluster]"
 	.venv-latest/bin/python -m pytest -n auto --dist worksteal -m "not slow"
 
 lint: $(READY)

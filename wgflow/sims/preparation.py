@@ -84,7 +84,7 @@ def cluster(options: argparse.Namespace) -> contextlib.AbstractContextManager[Cl
     InputError
         If ``--cluster`` is not valid; on entry, if the cluster cannot be used.
     """
-    if options.cluster is None:
+    if options.cluster is None or options.mpi:  # with both, prepare refuses
         return contextlib.nullcontext()
     if options.jobs is not None:
         raise InputError(

@@ -53,7 +53,7 @@ def fetch(client: Client, worker: str, file: Stored, path: Path) -> None:
     with atomic_write(path) as draft:
         with draft.open("wb") as copy:
             for offset in range(0, file.size, PIECE):
-                piece = _on(client, worker, read_piece, file.path, offset)
+                piece = _on(client, worker, read_piece, file.path, offset, PIECE)
                 digest.update(piece)
                 copy.write(piece)
         if digest.hexdigest() != file.sha256:
@@ -99,11 +99,11 @@ class WorkerLost(OSError):
         super().__init__(f"worker {worker} was lost while it sent or received a file")
 
 
-def read_piece(path: str, offset: int) -> bytes:
+def read_piece(path: str, offset: int, count: int) -> bytes:
     """Read bytes of a file, on its machine."""
     with open(path, "rb") as file:
         file.seek(offset)
-        return file.read(PIECE)
+        return file.read(count)
 
 
 def write_piece(path: str, offset: int, piece: bytes) -> None:
