@@ -111,7 +111,10 @@ def _require() -> None:
 @contextlib.contextmanager
 def _silent() -> Iterator[None]:
     """Say in one line what went wrong, in place of what Dask logs of it."""
-    loggers = [logging.getLogger(name) for name in _LOGGERS]
+    import distributed  # noqa: F401 - which sets levels of its own
+
+    known = [name for name in logging.root.manager.loggerDict if name.partition(".")[0] in _LOGGERS]
+    loggers = [logging.getLogger(name) for name in {*known, *_LOGGERS}]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.setLevel(_NEVER)
@@ -164,7 +167,7 @@ def _check_scheduler(address: Address) -> None:
     except TimeoutError as error:
         raise InputError(f"{what}, got no answer in {_CONNECT:g} seconds; start one, or look at the address") from error
     except Exception as error:  # of the network, of TLS, of a server that is something else
-        raise InputError(f"{what}, got an error ({error or type(error).__name__}); look at the address") from error
+        raise InputError(f"{what}, got an error ({str(error) or type(error).__name__}); look at the address") from error
     if found.get("type") != "Scheduler":
         raise InputError(f"{what}, got a Dask {found.get('type')}; give the address of the scheduler")
 

@@ -233,6 +233,7 @@ def _threads(count: int) -> Iterator[None]:
     """Limit the thread pools of libraries; Dask limits some of them, to one thread, and Numba's not at all."""
     import numba
 
-    numba.set_num_threads(min(count, numba.config.NUMBA_NUM_THREADS))
+    settings: Any = numba.config
+    numba.set_num_threads(min(count, settings.NUMBA_NUM_THREADS))
     with openmp_threads(count):
         yield

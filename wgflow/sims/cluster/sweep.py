@@ -270,8 +270,8 @@ class Sweep:
         if future.status == "finished":
             try:
                 answer: Answer = future.result(timeout=_RESULT)
-            except (CancelledError, OSError) as error:  # the worker is gone, and its answer with it
-                raise _Again from error
+            except (CancelledError, OSError) as lost:  # the worker is gone, and its answer with it
+                raise _Again from lost
             return answer
         error = future.exception(timeout=_RESULT) if future.status == "error" else None
         if isinstance(error, KilledWorker):
