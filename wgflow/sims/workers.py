@@ -148,7 +148,6 @@ class _Worker:
 def _start(everyone: list[_Worker], work: Callable[[Any], Any], count: int, threads: int, stop: Any) -> None:
     """Add workers to a list, which holds those that were started when it fails."""
     context = multiprocessing.get_context("spawn")
-    resource_tracker.ensure_running()  # at its own start it unblocks the signals
     # Signals wait while processes start: the workers inherit that, and take them once they know what to do.
     with environment(dict.fromkeys(LIBRARY_THREADS, str(threads))), signals_blocked(), callers_main_hidden():
         for number in range(count):
@@ -201,6 +200,7 @@ def signals_blocked() -> Iterator[None]:
     if not hasattr(signal, "pthread_sigmask"):
         yield
         return
+    resource_tracker.ensure_running()  # at its own start it unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
     try:
         yield

@@ -16,7 +16,7 @@ from wgflow.base.extras import install
 from wgflow.base.terminal import say
 from wgflow.sims import pool, workers
 from wgflow.sims.cluster.address import Address
-from wgflow.sims.cluster.versions import skew, versions
+from wgflow.sims.cluster.versions import lacking, skew, versions
 from wgflow.sims.run_member import Outcome
 
 if TYPE_CHECKING:
@@ -207,9 +207,7 @@ def _first_workers(client: Client, address: Address, wait: bool) -> dict[str, in
 def _differs(here: dict[str, str], there: Any) -> str:
     if isinstance(there, dict):
         return skew(here, there)
-    if isinstance(there, ImportError | AttributeError):
-        return f"another wgflow, or none ({there})"
-    return f"an error ({type(there).__name__}: {there})"
+    return lacking(there) or f"an error ({type(there).__name__}: {there})"
 
 
 @contextlib.contextmanager

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import contextlib
-import os
 import pickle
 import queue
 import threading
@@ -21,7 +20,7 @@ from wgflow.kernels.cpu.threads import available_threads
 from wgflow.sims import pool, run_member, workers
 from wgflow.sims.cluster import transfer
 from wgflow.sims.cluster.on_worker import TOKEN, TOPIC, Answer, Job, frames, stop
-from wgflow.sims.cluster.versions import sources, versions
+from wgflow.sims.cluster.versions import lacking, sources, versions
 from wgflow.sims.run_member import Outcome
 from wgflow.study.workspace import Workspace
 
@@ -32,7 +31,6 @@ _POLL = 0.1  # seconds between looks at signals
 _GRACE = 10.0  # seconds within which members have to stop; one that takes longer loses no more than the step it is at
 _RESULT = 10.0  # seconds for an answer to come from the worker that has it
 _REFRESH = 15.0  # seconds after which the list of workers is asked for again, whatever events have said
-_APPEAR = 60.0  # seconds for which a network disk may hide what another machine has written
 
 
 class _Message(NamedTuple):
@@ -108,6 +106,8 @@ class Sweep:
                     if self._ends is None:
                         self._find_workers()
                         self._send(waiting, deadline)
+                        if not self._flying and not there and _left(deadline) == 0.0:
+                            return
                     elif not self._flying or time.monotonic() > self._ends:
                         return
                     if there:  # a file that is finished is checked where it is
@@ -116,6 +116,8 @@ class Sweep:
                     message = self._receive(0.0 if there else _POLL)
                     if message.kind == "at":
                         advance(message.about, message.value)
+                    elif message.kind == "come":
+                        self._workers.add(message.about)
                     elif message.kind == "gone":
                         waiting.extendleft(self._lost(message.about, killed=message.value))
                     elif message.kind == "done" and message.about in self._flying:
@@ -138,12 +140,9 @@ class Sweep:
         """Give every worker that has none a member; after the deadline only if no member has been sent before."""
         busy = {worker for _, worker in self._flying.values()}
         for worker in sorted(self._workers - self._refused - busy, key=lambda each: (each != self._prefers, each)):
-            if not waiting:
-                return
-            if self._begun and _left(deadline) == 0.0:
-                return self._stop()
-            self._begun = True
-            self._submit(waiting.popleft(), worker, deadline)
+            if waiting and not (self._begun and _left(deadline) == 0.0):
+                self._submit(waiting.popleft(), worker, deadline)
+        self._begun = self._begun or bool(self._flying)
 
     def _submit(self, task: pool.Task, worker: str, deadline: float | None) -> None:
         path = _path(task)
@@ -237,7 +236,7 @@ class Sweep:
         answer = self._answer(future, task, worker)
         if answer.skew:
             self._refused.add(worker)
-            say(f"worker {worker} is not used: {answer.skew}")
+            say(f"worker {worker} is not used, since it has {answer.skew}")
             raise _Again
         path = _path(task)
         try:
@@ -250,10 +249,11 @@ class Sweep:
                 raise _Again
             for file in answer.files:
                 transfer.fetch(self._client, worker, file, path.with_suffix(Path(file.path).suffix))
-            transfer.remove(self._client, worker, [file.path for file in answer.files])
+            if answer.files:
+                transfer.remove(self._client, worker, [file.path for file in answer.files])
         except transfer.WorkerLost as error:
             raise _Again from error
-        _wait_for(path, answer.size)
+        transfer.wait_for(path, answer.size)
         try:
             outcome: Outcome | None = workers.understood(answer.pickled)
         except WgflowError as error:
@@ -277,8 +277,8 @@ class Sweep:
         if isinstance(error, KilledWorker):
             self._count(task, worker)
             raise _Again from error
-        if isinstance(error, ImportError | AttributeError):  # from unpickling, before anything ran
-            return Answer(skew=f"it has another wgflow, or none ({error})")
+        if error is not None and lacking(error):  # from unpickling, before anything ran
+            return Answer(skew=lacking(error))
         raise error or OSError(f"{pool.name(task)}: somebody else cancelled it on {self._name}")
 
     def _stop(self) -> None:
@@ -357,14 +357,3 @@ def _token(folder: Path, text: str) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def _wait_for(path: Path, size: int) -> None:
-    """Wait for a file that a worker has written: a network disk may show it later here than there."""
-    given_up = time.monotonic() + _APPEAR
-    while size and time.monotonic() < given_up:
-        with contextlib.suppress(OSError):
-            os.listdir(path.parent)  # which has the system ask the server again
-            if path.stat().st_size == size:
-                return
-        time.sleep(_POLL)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
     from distributed import Client
 
 PIECE = 4 * 2**20  # bytes sent at once
+_APPEAR = 60.0  # seconds for which a network disk may hide what another machine has written
 
 
 class Stored(NamedTuple):
@@ -78,6 +81,17 @@ def send(client: Client, worker: str, path: Path, target: str) -> None:
 def remove(client: Client, worker: str, paths: list[str]) -> None:
     """Remove files of a worker's machine."""
     _on(client, worker, unlink, paths)
+
+
+def wait_for(path: Path, size: int) -> None:
+    """Wait for a file that a worker has written to a disk of both, which may show it later here than there."""
+    given_up = time.monotonic() + _APPEAR
+    while size and time.monotonic() < given_up:
+        with contextlib.suppress(OSError):
+            os.listdir(path.parent)  # which has the system ask the server again
+            if path.stat().st_size == size:
+                return
+        time.sleep(0.1)
 
 
 def _on(client: Client, worker: str, function: Callable[..., Any], *arguments: Any) -> Any:

@@ -48,3 +48,9 @@ def skew(here: dict[str, str], there: dict[str, str]) -> str:
     return ", ".join(
         f"{name} {there.get(name, 'none')} (here {value})" for name, value in here.items() if there.get(name) != value
     )
+
+
+def lacking(error: BaseException) -> str:
+    """What a worker lacks that could not import this package, or has another; empty for any other error."""
+    names = ("ModuleNotFoundError", "ImportError", "AttributeError")  # Dask keeps some errors as words alone
+    return f"another wgflow, or none ({error})" if any(name in repr(error) for name in names) else ""
