@@ -199,7 +199,7 @@ def test_the_starts_of_qualifying_blocks_are_within_their_bounds(qualifying):
 
 def test_the_figure_states_its_finding(work):
     drawing = figures()["zero_loss"](work)
-    assert "From starts whose separation at t0 = 0.5 is proved E is" in drawing.finding
+    assert "From starts whose separation at t0 = 0.5 is proved, E is" in drawing.finding
     assert "of 3 runs with relu 2 at" in drawing.finding
     assert drawing.finding.endswith(".")
     with (work.folder / "zero_loss.csv").open() as file:

@@ -84,7 +84,7 @@ def _finding(found: list[Run], panel: dict[str, list[Assumption]]) -> str:
     if having:
         known = "proved" if all(run.separates.verdict == "pass" for run in having) else "not refuted"
         sentences.append(
-            f"From starts whose separation at t0 = {span(run.t0 for run in having)} is {known} E is "
+            f"From starts whose separation at t0 = {span(run.t0 for run in having)} is {known}, E is "
             f"{span(run.energy[-1] for run in having)} at s = {span((run.s[-1] for run in having), 'g')}, "
             f"zero (at most {ZERO:g} of E without blocks, and falling) in "
             f"{sum(run.zero for run in having)} of {len(having)} runs, {_falling(having)}."
