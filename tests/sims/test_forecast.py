@@ -56,7 +56,9 @@ def test_dry_run_says_time_memory_and_disk(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     (tmp_path / "small.toml").write_text(STUDY)
     assert run.main(["small.toml", "--dry-run", "--jobs", "2", "--threads", "1"]) == 0
-    last = capsys.readouterr().out.splitlines()[-1]
+    *_, workers, ranks, last = capsys.readouterr().out.splitlines()
+    assert workers.startswith("Workers (--cluster): ")
+    assert ranks.startswith("Ranks (--mpi) for the longest member, ")
     assert last.startswith("8 members, 2 side by side, 1 thread each: about ")
     assert "MiB of memory" in last
     assert "MiB on disk" in last
@@ -84,8 +86,11 @@ def test_dry_run_of_a_run_that_was_begun_forecasts_what_is_left(tmp_path, monkey
     assert said().startswith("8 members, 1 thread each: about 8 h 0 min")  # damaged: the run will say so
     path.unlink()
     assert run.main([*options, "--quiet"]) == 0
-    assert said().startswith("8 members, 1 thread each: 8 of them there in whole or in part, about ")
-    assert " h " not in said()
+    assert run.main([*options, "--dry-run"]) == 0
+    *_, workers, last = capsys.readouterr().out.splitlines()
+    assert workers == "Workers (--cluster): none; all members are there"  # and no ranks
+    assert last.startswith("8 members, 1 thread each: 8 of them there in whole or in part, about ")
+    assert " h " not in last
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(0.2, "1 s"), (59.4, "59 s"), (200, "3 min 20 s"), (7500, "2 h 5 min")])

@@ -35,11 +35,10 @@ def dry_run(run: StudyRun) -> None:
     if len(planned) > _SHOWN:
         out.print(f"... and {len(planned) - _SHOWN} more")
     out.print(sweep_line(ahead, left, sizes, run.threads), soft_wrap=True)
-    if evaluation is not None:
-        stages = len(integrator(planned[place].member.flow.integrator).b)
-        memory_of_rank = forecast.BASE + sizes[place].memory
-        longest = seconds[place], planned[place].steps * stages
-        out.print(rank_line(*longest, evaluation, memory_of_rank, run.threads), soft_wrap=True)
+    if evaluation is not None and ahead[place] > 0:
+        evaluations = left[place] * planned[place].steps * len(integrator(planned[place].member.flow.integrator).b)
+        rank_memory = forecast.BASE + sizes[place].memory
+        out.print(rank_line(ahead[place], evaluations, evaluation, rank_memory, run.threads), soft_wrap=True)
     side_by_side = f", {run.jobs} side by side" if run.jobs > 1 else ""
     begun = sum(share < 1 for share in left)
     of_them = f"{begun} of them there in whole or in part, " if begun else ""
@@ -65,6 +64,8 @@ def sweep_line(seconds: Sequence[float], left: Sequence[float], sizes: Sequence[
     threads : int
         Threads of a worker.
     """
+    if not any(seconds):
+        return "Workers (--cluster): none; all members are there"
     disk = sum(size.disk * share for size, share in zip(sizes, left, strict=True))
     best, limit = sweep_scaling.worthwhile(seconds, disk)
     memory = forecast.BASE + max(size.memory for size in sizes)
@@ -79,7 +80,7 @@ def sweep_line(seconds: Sequence[float], left: Sequence[float], sizes: Sequence[
 
 def rank_line(
     seconds: float,
-    evaluations: int,
+    evaluations: float,
     one: Evaluation,
     memory: int,
     threads: int,
@@ -89,7 +90,7 @@ def rank_line(
 
     Parameters
     ----------
-    seconds, evaluations : float, int
+    seconds, evaluations : float
         Time of the run on one rank, and evaluations of the gradient in it.
     one : Evaluation
         Cost of one.

@@ -103,7 +103,7 @@ def tree_messages(ranks: int, chunks: int) -> int:
 
 
 def forecast(
-    seconds: float, evaluations: int, evaluation: Evaluation, ranks: int, threads: int, network: Interconnect
+    seconds: float, evaluations: float, evaluation: Evaluation, ranks: int, threads: int, network: Interconnect
 ) -> RankForecast:
     """Forecast of a run on so many ranks.
 
@@ -111,7 +111,7 @@ def forecast(
     ----------
     seconds : float
         Time of the run on one rank.
-    evaluations : int
+    evaluations : float
         Evaluations of the gradient in the run.
     evaluation : Evaluation
         Cost of one.
@@ -128,9 +128,9 @@ def forecast(
 
 
 def worthwhile(
-    seconds: float, evaluations: int, evaluation: Evaluation, threads: int, network: Interconnect
+    seconds: float, evaluations: float, evaluation: Evaluation, threads: int, network: Interconnect
 ) -> tuple[RankForecast, str]:
-    """Forecast on the fewest ranks that are as fast as the largest number with an efficiency of at least one half.
+    """Forecast on the fewest ranks about as fast as the largest number with an efficiency of at least one half.
 
     With it comes what limits a larger number.
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 WORTH = 0.5  # efficiency from which on workers are worth having
-AS_FAST = 0.01  # share of the time by which fewer workers may be slower and count as equally fast
+AS_FAST = 0.1  # share of the time by which fewer workers may be slower and count as equally fast
 START = 1.3  # seconds a process takes to start and import, kernels on disk
 HAND_OUT = 0.01  # seconds that the client spends on a member: to hand it out, and to take its answer
 SHARED_DISK = 1e9  # bytes per second that all workers together write to a shared disk; assumed
@@ -70,9 +70,9 @@ def sweep(seconds: Sequence[float], disk: float, workers: int) -> SweepForecast:
 def worthwhile(seconds: Sequence[float], disk: float) -> tuple[SweepForecast, str]:
     """Forecast on the workers that are worth having, and what limits a larger number.
 
-    These are the fewest that are as fast as the largest number with an efficiency of at least one half. Members take
-    sum / workers + longest at most, so that up to sum / longest workers only their start, the client and the disk cost
-    efficiency; from 2 sum / longest on it is below one half. Both numbers are found by bisection.
+    These are the fewest that are about as fast as the largest number with an efficiency of at least one half. Members
+    take sum / workers + longest at most, so that up to sum / longest workers only their start, the client and the disk
+    cost efficiency; from 2 sum / longest on it is below one half. Both numbers are found by bisection.
 
     Parameters
     ----------
