@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+import warnings
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
@@ -73,7 +74,9 @@ def _connect() -> Ranks:
         If mpi4py is missing, finds no MPI library, or another one than that of mpirun.
     """
     try:
-        from mpi4py import MPI
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # of another mpirun, which is checked below
+            from mpi4py import MPI
     except ImportError as error:
         raise InputError(f"{_OPTION}: expected the package mpi4py, which is not installed: {install('mpi')}") from error
     except RuntimeError as error:
@@ -88,7 +91,7 @@ def _connect() -> Ranks:
     if ranks.size < started:
         raise InputError(
             f"{_OPTION}: mpirun started {started} processes, but mpi4py is connected to {ranks.size}; use the mpirun "
-            f"of its MPI library ({MPI.Get_library_version().split(',')[0].splitlines()[0].strip()})"
+            f"of its MPI library, {MPI.get_vendor()[0]}"
         )
     return ranks
 
