@@ -21,6 +21,7 @@ from wgflow.report.wording import cell, typeset
         ("6.6e+02, 2.20e-02, 1e+04, -5e-04 and 1e+05", "660, 0.0220, 10000, −0.0005 and 10⁵"),
         ("-0.00 to -0.001, m^-0.00, -0, -0.5", "0.00 to −0.001, m^0.00, 0, −0.5"),
         ("lambda_min(f2) >= lambda, |phi'| = inf in l_inf(p), beta_L", "λ_min(f2) ≥ λ, |φ'| = ∞ in l_∞(p), β_L"),
+        ("lambda_max, beta_(L+1), tau_rate = 1.0", "λ_max, β_(L+1), tau_rate = 1.0"),
         ("tau = 1 beside particles.tau=uniform, infimum", "τ = 1 beside particles.tau=uniform, infimum"),
         ("power of 1/L - 1/L_ref, |theta|**2 >= 0", "power of 1/L − 1/L_ref, |θ|^2 ≥ 0"),
         ("from m^(-1/2) -> 0 +- 0.1, a != b, 3 x 4", "from m^(−1/2) → 0 ± 0.1, a ≠ b, 3 × 4"),

@@ -176,7 +176,7 @@ def _short_log_ticks(axis: Axis) -> None:
     if decades >= 2:
         return
     subs = next(subs for least, subs in _SUBS.items() if decades >= least)
-    axis.set_major_locator(LogLocator(subs=subs, numticks=12) if subs else MaxNLocator(5))
+    axis.set_major_locator(LogLocator(subs=subs, numticks=12) if subs else MaxNLocator(6, steps=[1, 2, 5, 10]))
     axis.set_major_formatter(FuncFormatter(lambda value, place: typeset(f"{value:g}")))
     axis.set_minor_locator(NullLocator())
 

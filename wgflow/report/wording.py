@@ -34,7 +34,7 @@ _LETTERS = {
     "alpha": "α", "beta": "β", "gamma": "γ", "delta": "δ", "epsilon": "ε", "eta": "η", "theta": "θ", "lambda": "λ",
     "nu": "ν", "rho": "ρ", "sigma": "σ", "tau": "τ", "phi": "φ", "psi": "ψ",
 }  # fmt: skip
-_LETTER = re.compile(rf"(?<![\w.=/])(?:{'|'.join(_LETTERS)})(?![A-Za-z0-9=/-]|\.\w)")
+_LETTER = re.compile(rf"(?<![\w.=/])(?:{'|'.join(_LETTERS)})(?![A-Za-z0-9=/-]|\.\w|_(?!min|max|inf|[A-Z0-9(]))")
 _NUMBER = re.compile(r"(\w+\^)?-?\d+(\.\d+)?(e[+-]?\d+)?")
 _WRITTEN_OUT = 4  # powers of ten up to which numbers are: 660 and 0.022
 _RAISED = str.maketrans("-0123456789", "⁻⁰¹²³⁴⁵⁶⁷⁸⁹")

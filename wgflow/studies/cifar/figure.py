@@ -126,11 +126,16 @@ def _improved(found: Sequence[Comparison]) -> str:
     return f"Significant at 95%: fewer errors in {fewer} of {len(found)}, more in {more}"
 
 
+def _dot(of: Comparison) -> str:
+    """Marker of a line that has one point, which would not be seen otherwise."""
+    return "o" if len(of.s) == 2 else ""
+
+
 def _course(axes: Axes, of: Comparison) -> None:
     for errors, colour, name in ((of.vanilla, _VANILLA, "vanilla"), (of.mean_field, _MEAN_FIELD, "mean-field")):
         for curve in errors:
             axes.plot(of.s[1:], curve[1:], color=colour, lw=0.7, alpha=0.45)
-        axes.plot(of.s[1:], errors.mean(axis=0)[1:], color=colour, lw=2, label=name)
+        axes.plot(of.s[1:], errors.mean(axis=0)[1:], color=colour, lw=2, label=name, marker=_dot(of))
     axes.set(xlabel="epoch $s$", ylabel="test error (%)")
     axes.set_yscale("log")
     axes.legend()
@@ -156,7 +161,8 @@ def _depths(axes: Axes, of: Comparison) -> None:
 def _switches(axes: Axes, found: Sequence[Comparison]) -> None:
     for of, colour in zip(found, itertools.cycle(style.COLOURS), strict=False):
         name = of.network + (f", {of.variant}" if of.variant else "")
-        axes.plot(of.s[1:], of.switches.mean(axis=0)[1:], color=colour, label=name, drawstyle="steps-pre")
+        course = of.switches.mean(axis=0)[1:]
+        axes.plot(of.s[1:], course, color=colour, label=name, drawstyle="steps-pre", marker=_dot(of))
     axes.set(xlabel="epoch $s$", ylabel="pairs that changed places")
     axes.set_ylim(0, max(1.0, 1.05 * max(float(comparison.switches.mean(axis=0).max()) for comparison in found)))
     axes.legend(fontsize=9)

@@ -196,8 +196,9 @@ def sentence(of: Comparison) -> str:
     row, test = rows([of])[0], of.test
     paper = published(of)
     arm, pairs = f" ({of.variant})" if of.variant else "", "1 pair" if test.pairs == 1 else f"{test.pairs} pairs"
+    epochs = f"{of.epochs} epoch{'s' * (of.epochs != 1)}"
     text = (
-        f"{of.network}, {of.train} images of {of.images}, {of.epochs} epochs, {pairs}: test error "
+        f"{of.network}, {of.train} images of {of.images}, {epochs}, {pairs}: test error "
         f"{with_sd(row, 'vanilla')}% vanilla, {with_sd(row, 'mean_field')}% mean-field{arm}, difference "
         f"{_difference(row)}; {', '.join(each.sentence for each in conclusion(test))}"
     )

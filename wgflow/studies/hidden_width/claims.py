@@ -10,6 +10,7 @@ from wgflow.report.wording import interval, number
 from wgflow.stats.trends import best_law
 from wgflow.studies.hidden_width.reduce import HAND_FIT, Errors
 
+_KNOWN = 30.0  # ratio of the ends of an interval up to which a constant is known to be there
 _NEAR, _FAR = 1.5, 3.0  # factors by which a law may miss the errors in the mean, and at any size
 
 SHRINKS = Claim(
@@ -33,9 +34,9 @@ NEAR = Claim(
     unknown="the law c1 √(D/(LM)) + c2/L was not fitted",
 )  # fmt: skip
 TERMS = Claim(
-    "hidden_width_law_terms", "low end of the smaller of c1 and c2", ">", "",
-    holds="Both terms of the law differ from 0",
-    fails="A term of the law does not differ from 0",
+    "hidden_width_law_terms", "largest ratio of the ends of an interval, of $c_1$ and $c_2$", "<", "",
+    holds="Both constants of the law are known",
+    fails="Error against the number of blocks: $c_1$ or $c_2$ is not known",
     unknown="Error against the number of blocks",
 )  # fmt: skip
 TRADED = Claim(
@@ -92,9 +93,13 @@ def along(rms: Array, of: str) -> Verdict:
 
 
 def traded(found: Errors) -> Verdict:
-    """Whether both terms of the law are significant, and it is near the errors in the mean."""
+    """Whether both constants of the law are known within a factor of 30, and it is near the errors in the mean.
+
+    Intervals of the logarithms never reach 0, so that their width says whether a term is there.
+    """
     law = found.letter
-    terms = TERMS(min(law.depth.low, law.width.low), 0.0)
+    ratio = [each.high / each.low if each.low > 0 else each.high * np.inf for each in (law.depth, law.width)]
+    terms = TERMS(max(ratio), _KNOWN)
     if not terms.holds:
         return terms
     fits = TRADED(float(np.exp(law.residual**0.5)), _NEAR)

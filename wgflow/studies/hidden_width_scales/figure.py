@@ -139,12 +139,18 @@ def _draw_scales(found: Sequence[Scale], line: Guide) -> Figure:
             right.plot(scale.s, loss, lw=0.9, alpha=0.9, **look)
     alpha = np.unique(np.concatenate([scale.alpha for scale in found]))
     kept = alpha <= max(scale.alpha[scale.controlled].max(initial=0.0) for scale in found)
-    middle.plot(alpha[kept], line.displacement(alpha[kept]), color=style.INK, lw=1.2)
+    label = rf"{number(line.travel)} $\min(1, 1/\alpha)$"
+    middle.plot(alpha[kept], line.displacement(alpha[kept]), color=style.INK, lw=1.2, label=label)
     beyond = alpha[max(int(kept.sum()) - 1, 0) :]
     middle.plot(beyond, line.displacement(beyond), color=style.INK, lw=1.0, ls=_DOTTED)
+    if any((~scale.controlled).any() for scale in found):
+        left.plot([], [], "x", ms=5, color=style.GREY, label=r"$\alpha \geq \sqrt{LM/D}$")
+        right.plot([], [], color=style.GREY, lw=0.9, ls=_DOTTED, label=r"$\alpha \geq \sqrt{LM/D}$")
+        right.legend(fontsize=9.5)
     for panel in (left, middle):
         panel.set(xscale="log", yscale="log", xlabel="scale of the output layers $\\alpha$")
     left.legend(fontsize=9.5, loc="upper left")
+    middle.legend(handles=middle.get_legend_handles_labels()[0][-1:], fontsize=9.5)
     left.set(ylabel="standard deviation of the outputs")
     left.set_title(flatness(found).sentence)
     middle.set(ylabel="rms displacement of an entry of $u$")

@@ -100,7 +100,7 @@ def panel(found: TheoremDiagnostics) -> list[Spec]:
 
 
 def _draw(found: TheoremDiagnostics) -> Figure:
-    figure, axes = style.panels(4, width=4.6, height=3.7, rows=2)
+    figure, axes = style.panels(4, width=4.0, height=3.5, rows=2)
     drawn = _balance, _residual, _rate, _decay, _support, _certificates, _adjoint, _kernels
     for axis, draw in zip(axes, drawn, strict=True):
         axis.set_xlabel("flow time $s$")
