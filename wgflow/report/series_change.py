@@ -201,7 +201,7 @@ def shift(subject: str, first: float, last: float, form: str = ".2g") -> Verdict
     ends = (_printed(last, form), _printed(first, form))
     rest = f" goes from {before} to {after}" if math.isnan(sum(ends)) else f" from {before} to {after}"
     said = {"subject": subject, "rest": f" at {before}" if ends[0] == ends[1] else rest}
-    return first_that_holds([GOES_DOWN(*ends, **said), GOES_UP(*ends, **said)])
+    return first_that_holds([claim(ends[0], ends[1], **said) for claim in (GOES_DOWN, GOES_UP)])
 
 
 def joint_change(changes: Sequence[Change]) -> str:

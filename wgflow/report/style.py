@@ -18,7 +18,7 @@ from wgflow.report.matplotlib_import import mpl
 
 # isort: split
 from matplotlib.axes import Axes
-from matplotlib.axis import Axis
+from matplotlib.axis import XAxis, YAxis
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from matplotlib.legend import Legend
@@ -169,7 +169,7 @@ def save(figure: Figure, path: str | Path) -> list[str]:
     return [path.name + ".png", path.name + ".pdf"]
 
 
-def _short_log_ticks(axis: Axis) -> None:
+def _short_log_ticks(axis: XAxis | YAxis) -> None:
     """Ticks of a logarithmic axis of less than two decades at round numbers, in place of multiples of powers of ten."""
     low, high = axis.axes.get_xlim() if axis.axis_name == "x" else axis.axes.get_ylim()
     decades = abs(np.log10(high / low)) if min(low, high) > 0 else np.inf

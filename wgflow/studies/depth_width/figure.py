@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -154,7 +155,7 @@ def _against_depth(axes: Axes, found: Estimate) -> None:
     low = np.clip(np.nan_to_num(found.low), 0.02 * np.abs(value), None)
     bars = [value - np.minimum(low, value), np.nan_to_num(found.high - value)]
     there = value > 0
-    look = {"fmt": "o", "color": colour, "ms": 5, "lw": 1.1, "capsize": 2.5, "zorder": 3}
+    look: Any = {"fmt": "o", "color": colour, "ms": 5, "lw": 1.1, "capsize": 2.5, "zorder": 3}
     axes.errorbar(n[there], value[there], [each[there] for each in bars], **look)
     if not there.all():  # what is not above 0 has no place on a logarithmic axis, but the end of its interval has
         ends = np.where(np.isfinite(found.high), found.high, np.nan)[~there]

@@ -184,7 +184,7 @@ def _constants(axes: Axes, found: Errors) -> None:
         color=style.INK, lw=1.4, capsize=3, label="all draws, 95%" if found.data > 1 else "all initialisations, 95%",
     )  # fmt: skip
     axes.plot(*HAND_FIT, "X", ms=10, color=style.GREY, label="the paper's, by hand")
-    top = max(HAND_FIT[1], law.depth.value, np.nanmax(found.single[:, 1], initial=0.0))
+    top = max(HAND_FIT[1], law.depth.value, float(np.nanmax(found.single[:, 1], initial=0.0)))
     axes.set(xlabel="$c_1$", ylabel="$c_2$", xlim=(0, None), ylim=(0, 1.7 * top))  # room for the legend
     axes.set_title(claims.data_matters(found).sentence)
     axes.legend(fontsize=9.5, loc="upper left")
