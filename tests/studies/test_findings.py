@@ -380,7 +380,9 @@ def depth_width_clouds(monkeypatch, kind):
 def zero_loss(monkeypatch, kind):
     s, values = of_kind(kind)
     there = IidComparison(0.9, 0.95, 0.1)
-    separation = Separation("2-homogeneous", there, IidComparison(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True, math.inf, 4)
+    separation = Separation(
+        "2-homogeneous", there, IidComparison(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True, False, False, math.inf, 4
+    )
     runs = [
         Run("relu", support, "0", "2-homogeneous", 0.5, s, values, 2.0, 1.0, math.nan,
                np.zeros(len(s), bool), s[:1], [separation])
