@@ -39,7 +39,7 @@ def test_workers_worth_having_are_the_fewest_as_fast_as_the_last_of_half_efficie
         ([100.0] * 40, 0.0, 40, "there are no more members"),
         ([100.0] * 40 + [1000.0], 0.0, 5, "the longest member limits it"),
         ([0.1] * 40, 0.0, 2, "the start of processes limits it"),
-        ([1.0] * 1000, 0.0, 91, "handing out members limits it"),
+        ([1.0] * 1000, 0.0, 200, "handing out members limits it"),
         ([10.0] * 1000, 1e12, 10, "writing to a shared disk limits it"),
         ([], 0.0, 1, "there are no more members"),
         ([0.0, 0.0], 0.0, 1, "there are no more members"),  # all there

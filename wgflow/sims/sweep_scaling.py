@@ -9,7 +9,7 @@ from typing import NamedTuple
 WORTH = 0.5  # efficiency from which on workers are worth having
 AS_FAST = 0.1  # share of the time by which fewer workers may be slower and count as equally fast
 START = 1.3  # seconds a process takes to start and import, kernels on disk
-HAND_OUT = 0.01  # seconds that the client spends on a member: to hand it out, and to take its answer
+HAND_OUT = 5e-3  # seconds of the client and the scheduler for a member; measured from 40 to 240 of next to no time
 SHARED_DISK = 1e9  # bytes per second that all workers together write to a shared disk; assumed
 
 _LIMITS = {
