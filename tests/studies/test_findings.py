@@ -383,8 +383,9 @@ def zero_loss(monkeypatch, kind):
     separation = Separation(
         "2-homogeneous", there, IidComparison(1.0, 1.0, 0.1), 2.0, 1.0, 1.0, True, False, False, math.inf, 4
     )
+    separates = Assumption("separation", "unknown", end(kind), "Not told.", "nobody")
     runs = [
-        Run("relu", support, "0", "2-homogeneous", 0.5, s, values, 2.0, 1.0, math.nan,
+        Run("relu", support, "0", "2-homogeneous", 0.5, separates, s, values, 2.0, 1.0, math.nan,
                np.zeros(len(s), bool), s[:1], [separation])
         for support in ("full", "point", "full")
     ]  # fmt: skip
