@@ -13,8 +13,8 @@ WORKER = "from distributed.cli.dask_worker import main; main()"
 class Processes:
     """A scheduler and its workers on the loopback, none of which outlives its test."""
 
-    def __init__(self, folder, wait_until):
-        self.folder, self._wait_until = folder, wait_until
+    def __init__(self, folder, wait_until, protocol="tcp"):
+        self.folder, self._wait_until, self._protocol = folder, wait_until, protocol
         self.file = folder / "scheduler.json"
         self.workers, self._all = [], []
         self.start()
@@ -26,7 +26,9 @@ class Processes:
     def start(self):
         """A scheduler, the first or one after another."""
         self.file.unlink(missing_ok=True)
-        self.scheduler = self._begin(SCHEDULER, "--port", "0", "--scheduler-file", str(self.file))
+        self.scheduler = self._begin(
+            SCHEDULER, "--port", "0", "--scheduler-file", str(self.file), "--protocol", self._protocol
+        )
         self._wait_until(self._is_there, self.scheduler)
 
     def _is_there(self):

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -152,8 +153,9 @@ def test_kills_at_random_moments(study, tmp_path, cluster, begin, kinds):
             cluster.scheduler.wait()
             _, err = process.communicate()
             assert process.returncode in (0, run.DISK), err
-            assert len(err.splitlines()) <= 1
-            assert process.returncode == 0 or "the scheduler of file:" in err
+            *waiting, line = err.splitlines() or [""]
+            assert all("has no worker now; waiting for one" in each for each in waiting)
+            assert process.returncode == 0 or "the scheduler of file:" in line
             for worker in cluster.workers:
                 worker.kill()
             cluster.workers.clear()
@@ -167,6 +169,38 @@ def test_kills_at_random_moments(study, tmp_path, cluster, begin, kinds):
         _, err = process.communicate()
         assert process.returncode == 0, err
     assert content(folder(tmp_path, "runs")) == content(folder(tmp_path, "whole"))
+
+
+def at_work(pid):
+    """Processes under a command that have a member's file open."""
+    import psutil
+
+    found = []
+    for child in psutil.Process(pid).children(recursive=True):
+        with contextlib.suppress(psutil.Error):
+            found += [child for file in child.open_files() if file.path.endswith(".h5")]
+    return found
+
+
+def test_a_killed_local_worker_is_replaced_and_all_listen_on_the_loopback_alone(begin, tmp_path, wait_until):
+    """Whatever has Dask's usual port."""
+    import psutil
+
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            stack.enter_context(socket.create_server(("127.0.0.1", 8787)))
+        process = begin("--set", "flow.until=1e6", "--set", "flow.every=10", "--cluster", "local:2")
+        first, second = wait_until(lambda: len(found := at_work(process.pid)) == 2 and found, process)
+        everyone = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+        listening = [each.laddr.ip for one in everyone for each in one.net_connections() if each.status == "LISTEN"]
+    assert len(listening) >= 3
+    assert set(listening) == {"127.0.0.1"}
+    first.kill()
+    wait_until(lambda: {each.pid for each in at_work(process.pid)} - {first.pid, second.pid}, process)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate()
+    assert process.returncode == run.REQUEUE
+    assert err == "wgflow: stopped; the same command resumes from the last committed frame\n"
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
@@ -306,8 +340,6 @@ def test_files_of_a_scheduler(tmp_path):
 
 
 def test_an_address_without_a_scheduler(study, tmp_path, monkeypatch, capfd):
-    import socket
-
     monkeypatch.setattr(connection, "_CONNECT", 0.5)
     with socket.create_server(("127.0.0.1", 0)) as silent:  # takes connections and never answers
         place = f"tcp://127.0.0.1:{silent.getsockname()[1]}"
@@ -319,6 +351,34 @@ def test_an_address_without_a_scheduler(study, tmp_path, monkeypatch, capfd):
         assert f"expected a Dask scheduler at {place}, got no answer" in line
     assert "expected certificates for TLS in Dask's configuration" in third
     assert not (tmp_path / "runs").exists()
+
+
+def test_encrypted_as_dask_is_configured(study, tmp_path, monkeypatch, wait_until):
+    key, certificate = str(tmp_path / "key.pem"), str(tmp_path / "certificate.pem")
+    make = ["openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1"]
+    try:
+        subprocess.run([*make, "-keyout", key, "-out", certificate], check=True, capture_output=True)
+    except FileNotFoundError:
+        pytest.skip("makes its certificate with openssl")
+    monkeypatch.setenv("DASK_DISTRIBUTED__COMM__TLS__CA_FILE", certificate)
+    for role in ("SCHEDULER", "WORKER", "CLIENT"):
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__KEY", key)
+        monkeypatch.setenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}__CERT", certificate)
+    (tmp_path / "dask").mkdir()
+    processes = Processes(tmp_path / "dask", wait_until, "tls")
+    try:
+        processes.add()
+        place = address.parse(processes.where).scheduler
+        assert place.startswith("tls://")
+        found = subprocess.run(command(study, "--cluster", place), capture_output=True, text=True, check=False)
+        assert found.returncode == 0, found.stderr
+        for role in ("CA_FILE", "CLIENT__KEY", "CLIENT__CERT"):
+            monkeypatch.delenv(f"DASK_DISTRIBUTED__COMM__TLS__{role}")
+        found = subprocess.run(command(study, "--cluster", place), capture_output=True, text=True, check=False)
+        assert found.returncode == run.BAD_INPUT
+        assert "expected certificates for TLS in Dask's configuration, got none" in found.stderr
+    finally:
+        processes.end()
 
 
 def test_without_dask(study, monkeypatch, capsys):

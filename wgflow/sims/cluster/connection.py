@@ -229,6 +229,7 @@ def _local(count: int, threads: int) -> Iterator[Client]:
                     threads_per_worker=threads,
                     host="127.0.0.1",
                     dashboard_address=None,
+                    scheduler_kwargs={"dashboard_address": "127.0.0.1:0"},  # its port would be 8787 without one, too
                     memory_limit=0,
                     silence_logs=_NEVER,
                 )
