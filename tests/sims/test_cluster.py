@@ -303,6 +303,13 @@ def test_other_versions_are_refused_and_named(study, tmp_path, cluster, capfd, b
     assert not (tmp_path / "runs").exists()
 
 
+def test_another_processor_is_said(study, cluster, capfd):
+    cluster.add("from wgflow.sims.cluster import versions\nversions.processor = lambda: 'abacus'")
+    assert run.main([study, "--quiet", "--cluster", cluster.where]) == 0
+    *_, line = capfd.readouterr().err.splitlines()
+    assert "has processors abacus, and this machine " in line
+
+
 def test_a_data_file_that_a_worker_has_not_is_named_with_the_worker(study, tmp_path, cluster):
     rng = np.random.default_rng(0)
     np.savez(tmp_path / "mine.npz", x=rng.normal(size=(20, 2)), y=rng.normal(size=20))

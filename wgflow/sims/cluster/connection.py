@@ -16,7 +16,7 @@ from wgflow.base.extras import install
 from wgflow.base.terminal import say
 from wgflow.sims import pool, workers
 from wgflow.sims.cluster.address import Address
-from wgflow.sims.cluster.versions import lacking, skew, versions
+from wgflow.sims.cluster.versions import lacking, processor, skew, versions
 from wgflow.sims.run_member import Outcome
 
 if TYPE_CHECKING:
@@ -193,13 +193,19 @@ def _first_workers(client: Client, address: Address, wait: bool) -> dict[str, in
         there: dict[str, Any] = client.sync(client._run, look, (), on_error="return", callback_timeout=_LOOK)
     except TimeoutError as error:
         raise InputError(f"--cluster {address.text}: its workers do not answer within {_LOOK:g} seconds") from error
-    wrong = {worker: _differs(here, got) for worker, got in there.items() if got != here}
+    wrong = {worker: differs for worker, got in there.items() if (differs := _differs(here, got))}
     if wrong:
         worker, what = min(wrong.items())
         others = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
         raise InputError(
             f"--cluster {address.text}: expected workers with what is installed here, got {what} in worker "
             f"{worker}{others}; install the same there"
+        )
+    strange = sorted({got["processor"] for got in there.values()} - {processor()})
+    if strange:
+        say(
+            f"--cluster {address.text}: has processors {', '.join(strange)}, and this machine {processor()}: the last "
+            "bits of results may differ between members"
         )
     return found
 

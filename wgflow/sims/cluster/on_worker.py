@@ -15,7 +15,7 @@ from wgflow.base.environment import openmp_threads
 from wgflow.base.errors import BusyError, TrajectoryError
 from wgflow.sims import pool, workers
 from wgflow.sims.cluster.transfer import Stored, stored
-from wgflow.sims.cluster.versions import skew, versions
+from wgflow.sims.cluster.versions import processor, skew, versions
 from wgflow.sims.run_member import Outcome
 from wgflow.study.workspace import Workspace
 from wgflow.trajectory import Trajectory
@@ -103,9 +103,9 @@ class Answer(NamedTuple):
 
 
 def look(packages: tuple[str, ...], dask_worker: Worker) -> dict[str, str]:
-    """Versions in this worker."""
+    """Versions in this worker, and its processor."""
     del dask_worker  # with which Dask calls it in the worker's process and not in its nanny's
-    return versions(packages)
+    return versions(packages) | {"processor": processor()}
 
 
 def stop(sweep: str) -> None:

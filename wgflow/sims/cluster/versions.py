@@ -32,6 +32,14 @@ def versions(packages: tuple[str, ...] = ()) -> dict[str, str]:
     return found
 
 
+def processor() -> str:
+    """Name of this machine's processor, which decides the width of its registers, and so the last bits."""
+    import llvmlite.binding
+
+    name: str = llvmlite.binding.get_host_cpu_name()
+    return name
+
+
 @functools.cache
 def sources() -> str:
     """Digest of the sources of this package, 8 hex digits: two checkouts of one version may differ."""
