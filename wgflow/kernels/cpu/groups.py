@@ -117,23 +117,18 @@ def stack_parameters(first, particle, weight, units, width, begin, end, out_stac
         for i in range(slots):
             reversed_row = _reversed_row(i, slots)
             panel, place, row, cw_row = (slot + i) // ROWS, i % ROWS, out_ca[slot + i], out_cw[slot + reversed_row]
-            for d in range(out_w.shape[1]):
-                out_w[panel, d, place] = 0.0
-            for d in range(out_a.shape[1]):
-                out_a[panel, d, place] = 0.0
+            e, there = entry + min(i, count - 1), i < count
+            unit, c = units[particle[e]], weight[e]
             for d in range(width):
-                row[d] = 0.0
-                cw_row[d] = 0.0
-            if i >= count:
-                continue
-            unit, c = units[particle[entry + i]], weight[entry + i]
-            for d in range(width):
-                out_a[panel, d, place] = unit[d]
-                row[d] = c * unit[d]
-                cw_row[d] = c * unit[width + d]
+                out_a[panel, d, place] = unit[d] if there else 0.0
+                row[d] = c * unit[d] if there else 0.0
+                cw_row[d] = c * unit[width + d] if there else 0.0
             for d in range(height):
-                out_w[panel, d, place] = unit[width + d]
-            if groups[g, FLAG] & TRIANGLE == 0:
+                out_w[panel, d, place] = unit[width + d] if there else 0.0
+            for d in range(width, out_a.shape[1]):
+                out_a[panel, d, place] = 0.0
+                out_w[panel, d + height - width, place] = 0.0
+            if groups[g, FLAG] & TRIANGLE == 0 or not there:
                 continue
             while first[layer + 1] <= entry + i:
                 layer += 1
