@@ -33,6 +33,18 @@ def test_page_in_the_repository_is_what_was_measured(page):
     assert page.forecast(results) not in text
 
 
+def test_numbers_of_chunks_that_the_page_names(page):
+    text = (ROOT / "docs" / "scaling.md").read_text()
+    results = {"model": {"sizes": [1000, 0, 16], "evaluation": {"alone": 0.0, "sample": 0.0}}}
+    few, many, most = (page.evaluation(results, samples) for samples in (131_072, 131_073, 10**9))
+    assert (few.chunks, most.chunks) == (16, 512)
+    assert many.chunk == 4096
+    assert few.told == 8 * (1000 * (33 + 3) + 1)  # and the bounds of N + 1 layers
+    assert few.sums == 8 * 1000 * (33 + 16)
+    for words in ("at most 16 up to M = 131,072", "one per 4,096", "8 N (P + 3)", "8 N (P + G)", "are 512"):
+        assert words in text
+
+
 def test_measured_ways_are_compared_with_the_first(page):
     seconds = {"1 process": 10.0, "2 processes (--jobs 2)": 5.5, "1 Dask worker": 12.0, "2 Dask workers": 8.0}
     machine = {"processor": "P", "cores": 2, "python": "3"}
