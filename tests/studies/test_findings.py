@@ -539,6 +539,14 @@ def test_what_intervals_cover_is_said(monkeypatch, name, covered):
     assert covered in drawing.finding
 
 
+def test_a_search_that_ran_out_of_steps_is_the_first_thing_said(monkeypatch):
+    """The certificate of this case has one minimum, which did not converge; its slope is called one found so far."""
+    result, figure = drawn(monkeypatch, "theorems", "falling")
+    assert result.finding.startswith("The search for a direction of descent ran out of steps at 1 of its 1 minima: ")
+    assert "so far" in result.finding
+    assert any("1 of 1 minima not converged" in text for text in written(figure))
+
+
 def test_the_least_spread_is_that_of_each_seed():
     """Two seeds, in which another layer has the least spread; of their means it would be 0.3."""
     ends = np.array([[0.1, 0.5], [0.5, 0.2]])

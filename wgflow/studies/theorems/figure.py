@@ -218,7 +218,9 @@ def _certificates(axes: Axes, found: TheoremDiagnostics) -> None:
         axes.plot(found.certified[~some], drawn[~some], "o", mfc=style.PAPER, mec=_GREEN, label="none found")
     axes.set(yscale="log", ylabel=r"$-\langle\delta E/\delta\rho, \nu-\rho\rangle$, best $\nu$ found")
     last = found.certificates[-1]
-    axes.set_title(f"Descent certificate, R = {last.radius:.3g}, {last.starts} starts")
+    short = len(last.weight) - last.converged
+    doubt = f"; {short} of {len(last.weight)} minima not converged" if short else ""
+    axes.set_title(f"Descent certificate, R = {last.radius:.3g}, {last.starts} starts{doubt}")
     axes.legend()
 
 
