@@ -129,7 +129,7 @@ def test_the_command_says_what_was_found(done):
 def test_the_page_stands_alone(done):
     page = (done[0] / "report.html").read_text()
     assert "At what rate? &lt;b&gt;&amp;" in page
-    assert page.count("<svg") == 4 + 2  # those of several columns once more, for a narrow page
+    assert page.count("<svg") == 4 + 3  # figures once more, for a narrow page
     assert "prefers-color-scheme: dark" in page
     addresses = set(re.findall(r"https?://[^\"'<> )]+", page))
     assert all(each.startswith("http://www.w3.org/") for each in addresses), addresses  # names, never fetched

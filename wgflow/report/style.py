@@ -193,9 +193,8 @@ def _texts(figure: Figure) -> Iterator[Text]:
 
 
 def for_page(result: Result, figure: Figure) -> tuple[str, str]:
-    """SVG elements of a figure for a wide and for a narrow page, the latter empty if the panels are one column."""
-    specification = figure.axes[0].get_gridspec() if figure.axes else None
-    if specification is None or specification.ncols == 1:
+    """SVG elements of a figure for a wide and for a narrow page, the latter empty if it is narrow already."""
+    if figure.get_figwidth() <= _COLUMN[0]:
         return svg(figure), ""
     return svg(figure), svg(draw_styled(result, narrow=True), salt="narrow")
 
