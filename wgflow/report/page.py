@@ -82,7 +82,10 @@ def _text(text: object) -> str:
 
 def _drawing(wide: str, narrow: str) -> str:
     """A figure's elements, of which the style sheet shows the one that fits."""
-    return f'<div class="on-wide">{wide}</div>\n<div class="on-narrow">{narrow}</div>' if narrow else wide
+    if not narrow:
+        return wide
+    order = "<p>Panels of one row are below each other here, the left one first.</p>"
+    return f'<div class="on-wide">{wide}</div>\n<div class="on-narrow">{narrow}{order}</div>'
 
 
 def _quoted(study: Spec) -> list[str]:

@@ -320,9 +320,15 @@ def _draw_models(found: Sequence[tuple[str, list[Score]]]) -> Figure:
             text = number(value, form)
             panel.annotate(text, (value, y), (7, 0), textcoords="offset points", va="center", fontsize=9.5)
         panel.set_yticks(place, [score.model for score in scores])
-        panel.set(xlabel=f"{measure}: open training, filled held out", ylim=(-0.6, len(scores) - 0.4))
+        panel.set(xlabel=measure, ylim=(-0.6, len(scores) - 0.4))
         panel.grid(axis="y", visible=False)
         panel.margins(x=0.18)
         ours, theirs = (number(value, form) for value in (heldout[0], _best(scores, key)[1]))
         panel.set_title(f"{_prefix(label)}held out {ours}, best other {theirs}")
+    looks = {"training": style.PAPER, "held out": style.GREY}
+    handles = [
+        Line2D([], [], ls="", marker="o", ms=6, mec=style.GREY, mfc=filled, label=name)
+        for name, filled in looks.items()
+    ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=2, fontsize=9.5)
     return figure
