@@ -48,6 +48,7 @@ class DeviceStepper:
 
     lookahead = 8  # steps that are started while a frame is copied and used
     most_at_once = 0
+    onto_frames = False
 
     def __init__(
         self, dynamics: Dynamics, rho: Particles, switched: int, balance: EnergyBalance, gpu: DeviceKernel

@@ -21,7 +21,7 @@ from wgflow.trajectory.schema import INLINE
 BASE = 180 * 2**20  # bytes a process has before its first member
 _RECORD = 5e-5  # seconds to record a frame, and
 _RECORD_BYTE = 1e-9  # for each byte of it
-_OPEN = 0.02  # seconds to make and finish a trajectory file
+_OPEN = 0.01  # seconds to make and finish a trajectory file, or to read it for the results
 _STRUCTURE = 48 * 2**10  # bytes of a file beside its frames, and
 _OBSERVABLE = 2 * 2**10  # for each observable in it
 _ROW = 172  # bytes of a frame beside particles and observables: step, s, energy, dissipation, digest, ...
