@@ -118,12 +118,13 @@ def test_local_workers_give_the_same_bits_and_say_nothing(study, tmp_path):
 
 
 KINDS = ["worker", "scheduler", "client"]
+GENTLE = "a worker that is asked to leave"
 
 
 @pytest.mark.parametrize(
     "kinds",
-    [*([kind] for kind in KINDS), pytest.param([KINDS[k % 3] for k in range(20)], marks=pytest.mark.slow)],
-    ids=[*KINDS, "twenty"],
+    [*([kind] for kind in [*KINDS, GENTLE]), pytest.param([KINDS[k % 3] for k in range(20)], marks=pytest.mark.slow)],
+    ids=[*KINDS, "leaves", "twenty"],
 )
 def test_kills_at_random_moments(study, tmp_path, cluster, begin, kinds):
     """Nothing committed is lost, and the same command finishes: all files are those of a run that was left alone."""
@@ -140,9 +141,9 @@ def test_kills_at_random_moments(study, tmp_path, cluster, begin, kinds):
         while process.poll() is None and committed(tmp_path) < frames:
             time.sleep(0.001)
         before = committed(tmp_path)
-        if kind == "worker":
+        if kind in ("worker", GENTLE):
             victim = cluster.workers.pop(int(rng.integers(2)))
-            victim.kill()
+            victim.kill() if kind == "worker" else victim.terminate()
             victim.wait()
             cluster.add()
         elif kind == "client":
@@ -165,6 +166,7 @@ def test_kills_at_random_moments(study, tmp_path, cluster, begin, kinds):
     if process.poll() is None:
         process.communicate()
     if process.returncode != 0:
+        assert not set(kinds) <= {"worker", GENTLE}  # for which others do the work
         process = begin(*options, "--cluster", cluster.where)
         _, err = process.communicate()
         assert process.returncode == 0, err

@@ -30,7 +30,7 @@ _NEVER = logging.CRITICAL + 1
 
 
 class Cluster:
-    """A Dask cluster for the length of a ``with``; local workers start once there is work for them.
+    """A Dask cluster for the length of a ``with``; local workers are there while members run.
 
     Parameters
     ----------
@@ -90,13 +90,14 @@ class Cluster:
         """
         from wgflow.sims.cluster.sweep import Sweep
 
-        if self._client is None:
-            self._client = self._open.enter_context(_local(min(self.address.workers, len(tasks)), threads))
-        elif whatever:
-            tasks = [task._replace(threads=0) for task in tasks]
-        sweep = Sweep(self._client, self.address.text, packages, fresh)
-        with contextlib.closing(sweep.answers(tasks, advance, caught, deadline)) as answers:
-            yield from answers
+        with contextlib.ExitStack() as stack:
+            client = self._client
+            if client is None:
+                client = stack.enter_context(_local(min(self.address.workers, len(tasks)), threads))
+            elif whatever:
+                tasks = [task._replace(threads=0) for task in tasks]
+            sweep = Sweep(client, self.address.text, packages, fresh)
+            yield from stack.enter_context(contextlib.closing(sweep.answers(tasks, advance, caught, deadline)))
 
 
 def _require() -> None:
@@ -199,7 +200,7 @@ def _first_workers(client: Client, address: Address, wait: bool) -> dict[str, in
         others = f", and {len(wrong) - 1} more like it" if len(wrong) > 1 else ""
         raise InputError(
             f"--cluster {address.text}: expected workers with what is installed here, got {what} in worker "
-            f"{worker}{others}; install the same there"
+            f"{worker}{others}; install the same there, and start them again"
         )
     strange = sorted({got["processor"] for got in there.values()} - {processor()})
     if strange:
