@@ -66,7 +66,8 @@ problem = wgflow.Problem.padded(x, np.sin(x.sum(axis=1)))
 energy = wgflow.Energy(problem, comm=comm)
 flow = wgflow.Flow(energy, step={"name": "descent", "length": 0.2})
 last = list(flow.run(wgflow.Particles.draw(problem, 80, 1), until=1.0))[-1]
-print(hashlib.sha256(last.theta.tobytes() + np.array([last.energy, last.dissipation]).tobytes()).hexdigest())
+bits = last.theta.tobytes() + np.array([last.energy, last.dissipation]).tobytes()
+print(hashlib.sha256(bits).hexdigest(), flush=True)  # mpirun may drop what a rank writes as it ends
 """
 
 

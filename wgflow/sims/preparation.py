@@ -123,6 +123,12 @@ def prepare(options: argparse.Namespace, cluster: Cluster | None = None) -> Stud
         )
     enough = {"enough": 2} if fixed else {}  # a training has no use for further cores
     cores = available_threads() if ranks is None else ranks.threads
+    if ranks and threads and threads > available_threads():
+        note(
+            f"--threads {threads}: mpirun has bound rank 0 to {available_threads()} of the cores, which its threads "
+            "share; mpirun --bind-to none leaves it all",
+            options.quiet,
+        )
     jobs = 1 if options.mpi else jobs
     if cluster is not None and cluster.address.scheduler:
         jobs, threads = min(cluster.workers, len(planned)), fixed or threads or cluster.threads

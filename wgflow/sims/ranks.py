@@ -24,8 +24,9 @@ if TYPE_CHECKING:
 
 _OPTION = "--mpi"
 _GRACE = 3.0  # seconds in which rank 0, where the same has probably happened, may say so and end all ranks
-_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE")  # environment of a process that mpirun has started, by MPI
-_NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK")
+# What MPICH, Open MPI and Slurm set in the environment of a process that they start.
+_SIZES = ("PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "SLURM_STEP_NUM_TASKS")
+_NUMBERS = ("PMI_RANK", "OMPI_COMM_WORLD_RANK", "SLURM_PROCID")
 
 
 def asked_for(arguments: Sequence[str]) -> bool:
@@ -44,7 +45,7 @@ def on_all(command: Callable[[Ranks | None], int]) -> int:
     try:
         ranks = _connect()
     except InputError as error:
-        if not any(int(os.environ.get(name, 0)) for name in _NUMBERS):
+        if not _largest(_NUMBERS):
             say(str(error))
         return BAD_INPUT
     if ranks.size == 1:
@@ -87,13 +88,19 @@ def _connect() -> Ranks:
     from wgflow.kernels.ranks import Ranks
 
     ranks = Ranks(MPI.COMM_WORLD, led=True)
-    started = max(int(os.environ.get(name, 1)) for name in _SIZES)
+    started = _largest(_SIZES)
     if ranks.size < started:
         raise InputError(
             f"{_OPTION}: mpirun started {started} processes, but mpi4py is connected to {ranks.size}; use the mpirun "
-            f"of its MPI library, {MPI.get_vendor()[0]}"
+            f"(or, with srun, the --mpi) of its MPI library, {MPI.get_vendor()[0]}"
         )
     return ranks
+
+
+def _largest(names: Sequence[str]) -> int:
+    """Largest of the numbers that the environment has under these names, 0 without any."""
+    values = [os.environ.get(name, "") for name in names]
+    return max(int(value) if value.isdecimal() else 0 for value in values)
 
 
 def _serve(ranks: Ranks) -> int:
