@@ -115,7 +115,7 @@ def _balance(axes: Axes, found: TheoremDiagnostics) -> None:
         axes.plot(found.balance.s, -found.balance.at_switches, color=style.GREY, lw=1.1, label="jumps at switches")
     axes.set_ylabel("energy")
     axes.set_title(_balanced(found))
-    axes.legend()
+    axes.legend(fontsize=9)
 
 
 def _balanced(found: TheoremDiagnostics) -> str:
