@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from distributed import Client, LocalCluster
 
 _CONNECT = 5.0  # seconds within which a scheduler has to answer
-_LOOK = 8.0  # seconds within which its workers have to say what they have
+_LOOK = 120.0  # seconds within which its workers, which are there, have to import this package and answer
 _CLOSE = 5.0  # seconds for them to end by themselves
 _LOGGERS = ("distributed", "tornado", "asyncio")  # a cluster that ends, or loses a worker, has much to say
 _NEVER = logging.CRITICAL + 1
