@@ -239,7 +239,7 @@ def test_missing_mpi4py_or_another_mpi_is_one_line(mpi, tmp_path, monkeypatch):
     refused = mpi(0, *COMMAND)
     assert refused.returncode == run.BAD_INPUT
     (line,) = refused.stderr.splitlines()
-    assert line.startswith("wgflow: --mpi: mpirun started 3 processes, but mpi4py is connected to 1; use the mpirun of")
+    assert line.startswith("wgflow: --mpi: mpirun started 3 processes, but mpi4py is connected to 1; use the mpirun")
     monkeypatch.setenv("OMPI_COMM_WORLD_RANK", "1")
     assert mpi(0, *COMMAND).stderr == ""  # rank 0 says it
     assert not (tmp_path / "runs").exists()
