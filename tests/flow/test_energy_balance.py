@@ -7,6 +7,7 @@ import wgflow
 from wgflow.base.energy_balance import EMPTY
 from wgflow.model.datasets import sine
 from wgflow.theory.stationarity import balance as of_frames
+from wgflow.theory.transport import Birth, BirthDeath
 from wgflow.trajectory import Trajectory, TrajectoryWriter
 
 DEPOSIT = {"name": "deposit", "layers": 8}
@@ -119,6 +120,45 @@ def test_nothing_is_claimed_with_batches_noise_and_ingredients(options, tmp_path
         writer.append(frames[-1])
     with Trajectory(tmp_path / "run.h5") as trajectory:
         assert trajectory.balance is trajectory[-1].balance is None
+
+
+class Lifts:
+    """An operator that says it lowers E and raises it."""
+
+    descends = True
+
+    def __call__(self, rho, move):
+        return rho.moved(1.05 * rho.theta if move.step == 2 else rho.theta, rho.tau, free=False)
+
+
+@pytest.mark.parametrize("integrator", ["euler", "heun"])
+def test_operators_that_descend_act_between_the_steps_that_are_measured(integrator):
+    """The balance is that of plain steps from the same measures, whose masses have changed; it explains their E."""
+    acting = [BirthDeath(1.0), Birth(every=15, radius=2.0, starts=4)]
+    frames = frames_of(DEPOSIT, 0.01, 0.4, integrator=integrator, ingredients=acting)
+    problem = wgflow.Problem.padded(*sine(60, 1.5))
+    energy = wgflow.Energy(problem, DEPOSIT)
+    assert len({frame.mass.tobytes() for frame in frames}) == len(frames)
+    alone = []
+    for frame in frames[:-1]:
+        *_, after = wgflow.Flow(energy, step=0.01, integrator=integrator).run(frame.particles, until=0.01)
+        alone.append((abs(after.energy - frame.energy), after.balance.dissipated, after.balance.defect))
+    found = frames[-1].balance
+    assert [found.descent, found.dissipated, found.defect] == pytest.approx(np.sum(alone, axis=0), rel=1e-9)
+    assert found.relative < 0.05
+    assert found.rises == 0
+    assert found.descent < 0.95 * (frames[0].energy - frames[-1].energy)  # the rest is the operators' work
+    *_, noisy = wgflow.Flow(energy, ingredients=[BirthDeath(1.0, floor=0.1, jitter=0.1)]).run(frame.particles, 0.1)
+    assert noisy.balance is None
+
+
+def test_a_rise_by_an_operator_counts_and_is_no_defect():
+    calm, lifted = (frames_of(DEPOSIT, 0.05, 0.25, ingredients=acting)[-1].balance for acting in ([], [Lifts()]))
+    assert calm.rises == 0
+    assert lifted.rises == 1
+    assert lifted.rise_s == pytest.approx(0.15)
+    assert lifted.rise == lifted.risen > 0
+    assert lifted.relative == pytest.approx(calm.relative, rel=0.5)
 
 
 def test_rounding_is_no_rise():

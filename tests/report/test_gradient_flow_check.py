@@ -2,6 +2,7 @@
 
 import json
 
+import numpy as np
 import pytest
 from verdict_checks import made_false, made_true
 
@@ -170,3 +171,21 @@ def test_step_to_try(h, factor, times, expected):
     assert found == pytest.approx(expected, rel=1e-14)
     assert 0 < found <= factor * h * (1 + 1e-9)
     assert all(abs(time / found - round(time / found)) < 1e-6 for time in times)
+
+
+def test_an_error_where_little_is_left_of_the_loss_is_seen():
+    """10% of the second halving is below 5% of the descent since the start."""
+    told = Told((1.0, 0.8, 0.45, 0.3, 0.2, 0.15), defect=0.041)
+    told.balance = told.balance._replace(descent=0.85)
+    descent, defect = (0.0, 0.2, 0.55, 0.7, 0.8, 0.85), (0.0, 0.01, 0.011, 0.011, 0.041, 0.041)
+    rows = [EMPTY._replace(descent=part, defect=off) for part, off in zip(descent, defect, strict=True)]
+    told._series["balance"] = np.array(rows)
+    assert gradient_flow_check.diagnosis(told) == ""
+    assert gradient_flow_check.unexplained_by_halving(told) == pytest.approx(0.1)
+    told._series["energy"] = (1.0, 0.8, 0.7, 0.6, 0.55, 0.51)  # no halving: the whole run
+    assert gradient_flow_check.unexplained_by_halving(told) == pytest.approx(0.041 / 0.85)
+    told.balance = told.balance._replace(descent=1e-14, defect=2e-14)  # at rest
+    assert gradient_flow_check.diagnosis(told) == ""
+    assert gradient_flow_check.unexplained_by_halving(told) == 0.0
+    told.balance = None
+    assert np.isnan(gradient_flow_check.unexplained_by_halving(told))

@@ -64,12 +64,20 @@ def test_bad_tables_are_refused(tables, message):
         member(flow={"until": 1.0, "ingredients": tables})
 
 
+def escape_options(*changes):
+    """Options of a small version of the study, in which all transports are run for the same time."""
+    transports = "[], [{name='birth_death', rate=1.0}], [{name='birth', period=5.0, radius=4.0, starts=16}]"
+    both = "[{name='birth_death', rate=1.0}, {name='birth', period=5.0, radius=4.0, starts=16}]"
+    small = ("also=[]", "particles.count=8", f"grid.flow.ingredients=[{transports}, {both}]")
+    return [part for each in (*small, *changes) for part in ("--set", each)]
+
+
 @pytest.fixture(scope="module")
 def runs(tmp_path_factory):
     place = tmp_path_factory.mktemp("runs")
     small = ["--out", str(place), "--quiet", "--set", "grid.seed=[0]", "--set", "problem.samples=20"]
     assert run.main(["landscape", *small, "--set", "flow.until=20.0", "--set", "particles.count=16"]) == 0
-    assert run.main(["escape", *small, "--set", "flow.until=30.0", "--set", "particles.count=8"]) == 0
+    assert run.main(["escape", *small, *escape_options("flow.until=30.0")]) == 0
     return {path.parent.name: path for path in place.glob("*/[0-9a-f]*")}
 
 
@@ -104,6 +112,20 @@ def test_escape_times_are_those_of_the_trajectories(runs):
     assert end["birth-death"] == pytest.approx(end["motion alone"], rel=1e-6)  # equal particles: no masses to move
     assert end["births"] < 0.95 * end["motion alone"]
     assert end["both"] < 0.5 * end["motion alone"]
+
+
+def test_rises_are_seen_whatever_moves_the_masses(tmp_path):
+    """Too long a step is said of runs with births and birth-death too, and the summary has their balance."""
+    options = escape_options("flow={step=0.5, until=12.0, every=2.0}", "grid.seed=[0]", "problem.samples=10")
+    assert run.main(["escape", "--out", str(tmp_path), "--quiet", *options]) == 0
+    (place,) = tmp_path.glob("escape/[0-9a-f]*")
+    summary = json.loads((place / "summary.json").read_text())
+    acted = [row for row in summary["members"] if row["flow.ingredients"]]
+    assert len(acted) == 6
+    assert all(row["balance_defect"] > 0 for row in acted)
+    assert any(row["energy_rises"] > 0 for row in acted)
+    assert any("birth" in line and "E rose in" in line for line in summary["warnings"])
+    assert "of 8 runs left the gradient flow" in summary["findings"][0]
 
 
 @pytest.mark.parametrize("name", ["landscape", "escape"])

@@ -6,6 +6,7 @@ import pytest
 import wgflow
 from wgflow.base.errors import InputError
 from wgflow.flow.operators import Move
+from wgflow.theory import transport
 from wgflow.theory.certificate import certificate
 from wgflow.theory.transport import Birth, BirthDeath
 
@@ -124,6 +125,22 @@ def test_a_birth_takes_the_least_slot_and_lowers_the_energy(case, scheme):
     )
 
 
+@pytest.mark.parametrize("step", [0.1, 0.05, {"name": "adaptive", "length": 0.03, "rtol": 1e-2}])
+def test_with_a_period_births_come_at_the_same_flow_times_whatever_the_step(case, scheme, step, monkeypatch):
+    energy, rho = made(case, scheme)
+    searched = set()
+
+    def spied(*args, **options):
+        searched.add(round(options["s"], 9))
+        return certificate(*args, **options)
+
+    monkeypatch.setattr(transport, "certificate", spied)
+    birth = Birth(period=0.3, radius=4.0, starts=3)
+    *_, last = wgflow.Flow(energy, "heun", step, ingredients=[birth]).run(rho, until=1.0, every=0.1)
+    assert searched == {0.3, 0.6, 0.9}
+    assert last.mass.max() > rho.mass.max()
+
+
 def test_the_share_is_the_best_on_a_grid(case, scheme):
     energy, rho = made(case, scheme)
     after = Birth(every=1, radius=4.0, share=1.0)(rho, Move(0, 0.0, 0.1, energy))
@@ -210,7 +227,9 @@ def test_schemes_in_which_mass_does_not_move_are_refused(case, depth, ingredient
         (BirthDeath, {"rate": 1.0, "jitter": -1.0}, "jitter"), (BirthDeath, {"rate": 1.0, "seed": -1}, "seed"),
         (Birth, {"every": 0, "radius": 1.0}, "every"), (Birth, {"every": 1, "radius": 0.0}, "radius"),
         (Birth, {"every": 1, "radius": 1.0, "starts": 2}, "starts"),
-        (Birth, {"every": 1, "radius": 1.0, "share": 2.0}, "share"),
+        (Birth, {"every": 1, "radius": 1.0, "share": 2.0}, "share"), (Birth, {"every": 1}, "radius"),
+        (Birth, {"radius": 1.0}, "every, period"), (Birth, {"period": 0.0, "radius": 1.0}, "period"),
+        (Birth, {"every": 1, "period": 1.0, "radius": 1.0}, "every, period"),
     ],
 )  # fmt: skip
 def test_bad_options_are_refused(kind, options, message):
@@ -221,5 +240,5 @@ def test_bad_options_are_refused(kind, options, message):
 def test_specs_name_every_option():
     assert BirthDeath(2.0).spec() == {"name": "birth_death", "rate": 2.0, "floor": 0.0, "jitter": 0.0, "seed": 0}
     assert BirthDeath(**{key: value for key, value in BirthDeath(2.0, 0.1).spec().items() if key != "name"}).random
-    birth = {"name": "birth", "every": 4, "radius": 2.0, "starts": 32, "share": 0.5, "seed": 0}
+    birth = {"name": "birth", "every": 4, "radius": 2.0, "starts": 32, "share": 0.5, "seed": 0, "period": None}
     assert Birth(4, 2.0).spec() == birth

@@ -13,6 +13,9 @@ ROUNDING = {"float64": 64 * 2.0**-52, "float32": 64 * 2.0**-23}
 class EnergyBalance(NamedTuple):
     """Sums over the steps of a run without noise and minibatches, since its start.
 
+    Where operators that lower E act after a step (births, birth-death), E_1 below is that of the moved particles before
+    they act; of what they do only rises of E count.
+
     Over a step from E_0 to E_1 the flow's change of E is c = E_1 - E_0, less the integral of dE/ds at a fixed measure
     where E depends on s (trapezoid rule); the dissipation predicts -q with q = h sum_j b_j D_j, the integral of the
     dissipation D by the integrator's own rule over its stages. c + q is the step's defect, O(h**(p + 1)) for a method
@@ -30,11 +33,11 @@ class EnergyBalance(NamedTuple):
     defect : float
         Sum of |c + q| over the steps without an order switch; NaN likewise.
     rises : float
-        Steps without an order switch in which c > 0 beyond rounding.
+        Steps without an order switch in which c > 0 beyond rounding, and others in which operators raised E.
     rise, rise_s : float
-        The largest such c, and the flow time at the end of that step; 0 if there was none.
+        The largest such rise, and the flow time at the end of that step; 0 if there was none.
     risen : float
-        Sum of these c.
+        Sum of these rises.
     switched : float
         Steps in which particles changed places in depth (Gaps).
     at_switches, risen_at_switches : float
@@ -54,22 +57,36 @@ class EnergyBalance(NamedTuple):
     risen_at_switches: float = 0.0
 
     def after(
-        self, start: float, end: float, explicit: float, dissipated: float, s: float, switched: bool, rounding: float
+        self,
+        start: float,
+        end: float,
+        explicit: float,
+        dissipated: float,
+        s: float,
+        switched: bool,
+        rounding: float,
+        acted: float = 0.0,
     ) -> EnergyBalance:
         """Balance after one more step.
 
         Parameters
         ----------
         start, end, s : float
-            E before and after it, and the flow time at its end.
+            E before and after the motion, and the flow time at its end.
         explicit, dissipated : float
             Integral of dE/ds at a fixed measure, and q, or NaN.
         switched : bool
             Whether particles changed places in depth.
         rounding : float
             Of :data:`ROUNDING`, for the precision of E.
+        acted : float, optional
+            Change of E by operators after the motion.
         """
-        return self.after_steps(start, [(end, explicit, dissipated, s, switched)], rounding)
+        found = self.after_steps(start, [(end, explicit, dissipated, s, switched)], rounding)
+        if not acted > rounding * max(abs(start), abs(end), self.descent):
+            return found
+        largest = {"rise": acted, "rise_s": s} if acted > found.rise else {}
+        return found._replace(rises=self.rises + 1, risen=found.risen + acted, **largest)
 
     def after_steps(
         self, start: float, steps: Iterable[tuple[float, float, float, float, bool]], rounding: float

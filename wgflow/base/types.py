@@ -84,7 +84,8 @@ class Frame(Copyable):
     observables : mapping of str to float or ndarray
         Further quantities that the caller measured at this state.
     balance : EnergyBalance, optional
-        Energy balance of all steps so far; None with noise or minibatches, which have none.
+        Energy balance of all steps so far; None with minibatches, noise, and operators that do not say that they
+        descend, which have none.
     """
 
     step: int

@@ -3,6 +3,9 @@
 An operator is called with the measure and the :class:`Move` just made, and returns the measure to go on from, with as
 many particles and their masses (``rho.moved(theta, tau)`` keeps them). Anything random in it has to be a function of
 (seed, step, particle). Studies and :class:`wgflow.Flow` list operators as ``ingredients``.
+
+An operator that lowers E, at least over steps that are short enough, has an attribute ``descends = True``. A run with
+no other operators has an energy balance, of steps before operators act; E rising by an operator counts as a rise.
 """
 
 from __future__ import annotations
@@ -160,6 +163,11 @@ def _checked(result: object, rho: Particles, operator: Operator) -> Particles:
         f"operator {operator_spec(operator)['name']!r}: expected Particles with theta of shape {rho.theta.shape}, "
         f"got {got}"
     )
+
+
+def descends(operator: Operator) -> bool:
+    """Whether an operator says that it lowers E in short enough steps."""
+    return bool(getattr(operator, "descends", False))
 
 
 def operator_spec(operator: Operator) -> Spec:

@@ -22,7 +22,7 @@ from wgflow.energy import Energy
 from wgflow.flow import integrators
 from wgflow.flow.divergence import Moment, diverged, escaped
 from wgflow.flow.integrators import Tableau
-from wgflow.flow.operators import Move, Operator, apply
+from wgflow.flow.operators import Move, Operator, apply, descends
 from wgflow.flow.stepsize import Constant, StepRule, Taken, Trial, checked
 from wgflow.model.depth import switches
 from wgflow.model.particles import Particles, confine, project
@@ -64,9 +64,14 @@ class Dynamics(NamedTuple):
     rows: Callable[[int], Index] | None
 
     @property
-    def measured(self) -> bool:
-        """Whether there is an energy balance: with minibatches or operators the dissipation does not explain E."""
+    def plain(self) -> bool:
+        """Whether velocities are over all samples, and nothing but them moves the particles."""
         return self.rows is None and not self.operators
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is an energy balance: over all samples, and with no operator but those that descend."""
+        return self.rows is None and all(descends(operator) for operator in self.operators)
 
 
 class State(NamedTuple):
@@ -201,8 +206,12 @@ class HostStepper:
         rate = self._energy.rate_in_s(self._rho, at.s)
         if self._good is not None and self._taken is not None:
             (trial, h, _), before = self._taken, self._good.energy
-            step = (0.5 * h * (self._rate + rate), trial.dissipated, at.s, trial.switched > 0, self._rounding)
-            self._balance = self._balance.after(before, energy, *step)
+            arrived, there = energy, rate
+            if trial.arrived is not None:  # the dissipation speaks of the motion, without what operators did after it
+                with np.errstate(over="ignore", invalid="ignore"):
+                    arrived, there = self._energy(trial.arrived, s=at.s), self._energy.rate_in_s(trial.arrived, at.s)
+            step = (0.5 * h * (self._rate + there), trial.dissipated, at.s, trial.switched > 0, self._rounding)
+            self._balance = self._balance.after(before, arrived, *step, energy - arrived)
         self._rate = rate
         return self._balance
 
@@ -223,7 +232,8 @@ class HostStepper:
         arrived = moved = self._arrive(rho, table.b, stages, h)
         for operator in self._dynamics.operators:
             acted = apply(operator, moved, Move(at.step, at.s, h, self._energy))
-            moved = self._confined(acted, acted.theta, acted.tau, moved.tau)
+            if acted is not moved:
+                moved = self._confined(acted, acted.theta, acted.tau, moved.tau)
         before, after = self._energy.depth.order(rho), self._energy.depth.order(moved)
         changed = 0 if before is None or after is None else switches(before, after)
 
@@ -239,7 +249,8 @@ class HostStepper:
 
         energy = functools.partial(self._energy, moved, s=at.s)
         rounding = self._energy.rounding(self._state.energy) if self._monotone else 0.0
-        return Trial(moved, changed, energy, estimate, dissipated, continued, rounding)
+        apart = None if moved is arrived else arrived
+        return Trial(moved, changed, energy, estimate, dissipated, continued, rounding, apart)
 
     def _arrive(
         self, rho: Particles, weights: tuple[float, ...], stages: list[tuple[Array, Array]], h: float
@@ -267,7 +278,7 @@ class HostStepper:
             if weight:  # the sum of a frame's dissipation in fewer calls, without a library whose threads set its order
                 scaled = v_theta if self._dynamics.mobility is None else v_theta * self._by_column
                 squares = self._rho.mass * np.einsum("np,np->n", scaled, v_theta)
-                total += weight * float(np.sum(squares + self._by_depth * v_tau**2))
+                total += weight * float(np.sum(squares + self._per_kappa(self._rho) * v_tau**2))
         return total
 
     def _drift(self, theta: Array, tau: Array, s: float) -> tuple[Array, Array]:
@@ -306,11 +317,16 @@ class HostStepper:
         if self._dynamics.mobility is not None:
             by_column, by_depth = self._dynamics.mobility
             v_theta, v_tau = by_column * v_theta, by_depth * v_tau
-        clip, per_kappa = self._boundary == "clip", self._by_depth
-        if rho.mass is not self._mass:  # an operator has changed it
-            per_kappa = self._energy.depth.inverse_tau_mobility(rho) / self._roots[1] ** 2
-        dissipation, v_tau = self._motion.dissipation(rho, per_kappa, self._by_column, clip, v_theta, v_tau)
+        factors = self._per_kappa(rho), self._by_column, self._boundary == "clip"
+        dissipation, v_tau = self._motion.dissipation(rho, *factors, v_theta, v_tau)
         return dissipation, (energy, v_theta, v_tau)
+
+    def _per_kappa(self, rho: Particles) -> Array:
+        """1/kappa over the mobility in depth, (N,)."""
+        if rho.mass is self._mass:
+            return self._by_depth
+        inverse: Array = self._energy.depth.inverse_tau_mobility(rho)  # an operator has changed the masses
+        return np.asarray(inverse / self._roots[1] ** 2)
 
     def _dissipation(self, v_theta: Array, v_tau: Array) -> float:
         """-dE/ds along the velocity with mobility."""

@@ -34,7 +34,7 @@ def suits(dynamics: Dynamics, rho: Particles) -> bool:
     fixed = type(energy.depth) in (Layers, Shallow) and rho.mass.min() == rho.mass.max()
     constant = dynamics.integrator == EULER and type(dynamics.rule) is Constant
     plain = type(energy) is Energy and energy.regulariser is None and hasattr(energy.kernel, "mover")
-    return fixed and constant and plain and dynamics.measured
+    return fixed and constant and plain and dynamics.plain
 
 
 class InPlaceStepper:

@@ -31,7 +31,7 @@ def suits(dynamics: Dynamics) -> bool:
     constant = dynamics.integrator == EULER and type(dynamics.rule) is Constant
     plain = type(energy) is Energy and energy.regulariser is None and hasattr(energy.kernel, "several_steps")
     gaps = type(energy.depth) is Gaps and dynamics.boundary != "reflect"
-    return constant and plain and dynamics.measured and (gaps or type(energy.depth) in (Layers, Shallow))
+    return constant and plain and dynamics.plain and (gaps or type(energy.depth) in (Layers, Shallow))
 
 
 class SeveralStepper(HostStepper):

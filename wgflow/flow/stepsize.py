@@ -31,6 +31,7 @@ class Trial:
         dissipated: float = math.nan,
         continued: Callable[[], float] | None = None,
         rounding: float = 0.0,
+        arrived: Particles | None = None,
     ) -> None:
         self._rho, self._switched, self._energy, self._estimate = rho, switched, energy, estimate
         self._continued = continued
@@ -40,6 +41,7 @@ class Trial:
             self.switched = switched
         self.dissipated = dissipated  # integral of the dissipation over the step; NaN if unknown
         self.rounding = rounding  # change of E that may be rounding
+        self.arrived = arrived  # the state before operators acted; None if none did
 
     @functools.cached_property
     def rho(self) -> Particles:

@@ -6,7 +6,9 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from wgflow.base.energy_balance import EnergyBalance
+import numpy as np
+
+from wgflow.base.energy_balance import ROUNDING, EnergyBalance
 from wgflow.base.types import Spec
 from wgflow.base.verdict import Claim, Verdict
 from wgflow.flow.integrators import EULER, INTEGRATORS
@@ -75,6 +77,32 @@ def check(work: Workspace, statuses: Mapping[str, str]) -> tuple[Verdict, list[s
     return verdict, lines
 
 
+def unexplained_by_halving(trajectory: Trajectory) -> float:
+    """Largest share of the change in E that dissipation does not explain, over stretches of frames in which E halves.
+
+    Relative to the descent since the start an error late in a run, where E is small, would not be seen. NaN without an
+    energy balance, 0 if E never changes.
+
+    Parameters
+    ----------
+    trajectory : Trajectory
+        A run whose loss has the infimum 0.
+    """
+    if trajectory.balance is None:
+        return math.nan
+    if _at_rest(trajectory, trajectory.balance):
+        return 0.0
+    energy, bounds = trajectory.series("energy"), [0]
+    for frame, value in enumerate(energy):
+        if value <= 0.5 * energy[bounds[-1]]:
+            bounds.append(frame)
+    bounds = [*(bounds[:-1] or [0]), len(energy) - 1]  # the rest counts with the last halving
+    names = EnergyBalance._fields
+    sums = np.diff(trajectory.series("balance")[bounds], axis=0)
+    descent, defect = sums[:, names.index("descent")], sums[:, names.index("defect")]
+    return float(np.max(defect[descent > 0] / descent[descent > 0], initial=0.0))
+
+
 def diagnosis(trajectory: Trajectory) -> str:
     """How a run departed from the gradient flow, and what to try; empty if it did not.
 
@@ -86,7 +114,7 @@ def diagnosis(trajectory: Trajectory) -> str:
     if balance is None or not balance.steps:
         return ""
     energy = trajectory.series("energy")
-    signs = [*_differences(balance)]
+    signs = [] if _at_rest(trajectory, balance) else [*_differences(balance)]
     if balance.rises:
         signs.append(
             f"E rose in {balance.rises:.0f} of {balance.steps:.0f} steps (by up to {balance.rise:.2g}, at "
@@ -95,6 +123,12 @@ def diagnosis(trajectory: Trajectory) -> str:
     if energy[-1] > energy[0] and (signs or balance.risen_at_switches):
         signs.append(f"E ended at {energy[-1]:.3g}, above its start at {energy[0]:.3g}")
     return f"{'; '.join(signs)}; {_advice(trajectory, balance)}." if signs else ""
+
+
+def _at_rest(trajectory: Trajectory, balance: EnergyBalance) -> bool:
+    """Whether E changed by no more than what may be rounding in every step."""
+    rounding = ROUNDING[trajectory.parameters["energy"].get("dtype", "float64")] / 8
+    return bool(balance.descent <= rounding * balance.steps * np.abs(trajectory.series("energy")).max())
 
 
 def _differences(balance: EnergyBalance) -> Iterator[str]:

@@ -253,7 +253,8 @@ class BirthTable(Table):
     """Particles born where the first variation is lowest, under depth deposit or shallow."""
 
     name: Literal["birth"]
-    every: int = Field(ge=1, description="steps between births")
+    every: int | None = Field(None, ge=1, description="steps between births")
+    period: float | None = Field(None, gt=0, description="flow time between births, in place of every")
     radius: float = Field(gt=0, description="R of the ball |theta| <= R searched")
     starts: int = Field(32, ge=3, description="starts of the search")
     share: float = Field(0.5, gt=0, le=1, description="largest share of the mass a newborn may get")

@@ -33,7 +33,8 @@ class AlongFlow(NamedTuple):
         W2, or sliced W2, of the laws in each slice of depth.
     bound : float
         Upper bound of d2 over all s from the first frame to the last, along the steps of both runs. Infinite where
-        none is known: depths or masses changed, or a run has noise or minibatches and so no energy balance.
+        none is known: depths or masses changed, or a run has noise or minibatches and so no energy balance. Operators
+        of your own that say ``descends`` move particles as well, which it does not cover.
     method : str
         As in :class:`wgflow.theory.distances.Distance`.
     """

@@ -6,6 +6,7 @@ can. Both act under Deposit and Shallow; under Gaps and Layers the marginal in d
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -24,6 +25,7 @@ from wgflow.model.particles import Particles
 from wgflow.theory.certificate import certificate
 
 _SHARE_TOLERANCE = 1e-6  # of the line search over a newborn's share
+_ROUNDING = 1e-9  # of a flow time that is a multiple of the period
 _STEPS = 50  # of the search for its place, which the flow then continues
 
 
@@ -75,6 +77,11 @@ class BirthDeath(Options):
         """Whether anything in it is random."""
         return self.floor > 0
 
+    @property
+    def descends(self) -> bool:
+        """Whether E falls in short enough steps; clones that are moved by noise can raise it."""
+        return not (self.floor > 0 and self.jitter > 0)
+
     def __call__(self, rho: Particles, move: Move) -> Particles:
         """Move masses over one step; raises InputError under schemes in which mass does not move."""
         _check(self.name, move.energy)
@@ -110,7 +117,7 @@ class BirthDeath(Options):
 
 @dataclass(frozen=True)
 class Birth(Options):
-    """Every so many steps put a particle where dE/drho is lowest, in the slot of the particle with the least mass.
+    """From time to time put a particle where dE/drho is lowest, in the slot of the particle with the least mass.
 
     The place is the minimiser of :func:`~wgflow.theory.certificate.certificate`. The least particle's mass goes to the
     others in proportion, rho', and the newborn gets the share that is best: min over q of E((1 - q) rho' + q nu), found
@@ -122,7 +129,7 @@ class Birth(Options):
 
     Parameters
     ----------
-    every : int
+    every : int, optional
         Steps between births, >= 1; the first after so many steps.
     radius : float
         R > 0 of the ball searched; a fixed one, since a newborn sits at its edge.
@@ -132,18 +139,31 @@ class Birth(Options):
         Largest share of the mass that a newborn may get, in (0, 1].
     seed : int, optional
         0 <= seed < 2**64; the starts of a search are a function of (seed, step).
+    period : float, optional
+        Flow time between births, > 0, in place of ``every``: births do not depend on the step length. They come after
+        the step that reaches a multiple of it.
     """
 
-    every: int
-    radius: float
+    every: int | None = None
+    radius: float = math.nan
     starts: int = 32
     share: float = 0.5
     seed: int = 0
+    period: float | None = None
     name: ClassVar[str] = "birth"
     random: ClassVar[bool] = False  # what it does never raises E, so a rule may compare energies
+    descends: ClassVar[bool] = True
 
     def _check_options(self) -> None:
-        whole("every of birth", self.every)
+        if (self.every is None) == (self.period is None):
+            raise InputError(
+                f"every, period of birth: expected one of them, steps or flow time between births, got every = "
+                f"{self.every} and period = {self.period}"
+            )
+        if self.period is None:
+            whole("every of birth", self.every)
+        else:
+            real("period of birth", self.period, above=0.0)
         whole("starts of birth", self.starts, 3)
         real("radius of birth", self.radius, above=0.0)
         if real("share of birth", self.share, above=0.0) > 1:
@@ -153,7 +173,7 @@ class Birth(Options):
     def __call__(self, rho: Particles, move: Move) -> Particles:
         """Let a particle be born, if its step has come; raises InputError where mass does not move."""
         _check(self.name, move.energy)
-        if (move.step + 1) % self.every or len(rho) < 2:
+        if not self._due(move) or len(rho) < 2:
             return rho
         s = move.s + move.h
         seed = int(rng.uniform(self.seed, "birth seeds", (1, 1), move.step)[0, 0] * 2**52)
@@ -179,6 +199,13 @@ class Birth(Options):
             bounds=(0.0, self.share), method="bounded", options={"xatol": _SHARE_TOLERANCE},
         )  # fmt: skip
         return born(float(search.x)) if search.fun < move.energy(rho, s=s) else rho
+
+    def _due(self, move: Move) -> bool:
+        """Whether the step ends where a particle is born."""
+        if self.period is None:
+            return self.every is not None and (move.step + 1) % self.every == 0
+        begin, end = (math.floor(s / self.period + _ROUNDING) for s in (move.s, move.s + move.h))
+        return end > begin
 
 
 def _check(name: str, energy: Energy) -> None:

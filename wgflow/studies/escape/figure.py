@@ -16,6 +16,7 @@ from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.member_selection import diverged, opened
 from wgflow.report.series_change import DIVERGES, change
+from wgflow.report.wording import span
 from wgflow.studies.requirements import varies
 from wgflow.study.labels import word
 from wgflow.study.workspace import Workspace
@@ -77,7 +78,7 @@ def escape(runs: list[Run]) -> Result:
     """Loss along s for each kind of start, a colour for each transport; then the times to fit."""
     caption = (
         f"Loss along the flow, a line a seed, for every transport of mass; right, the flow time at which E is first at "
-        f"most {EPSILON:g}, a marker a seed, those at the top never within the run."
+        f"most {EPSILON:g}, a marker a seed, those at the top not within the run."
     )
     return Result(_finding(runs), caption, lambda: _draw(runs), {"escape": rows(runs)})
 
@@ -92,7 +93,8 @@ def _times(runs: list[Run]) -> str:
     count = int(np.isfinite(times).sum())
     when = f"at s = {np.median(times):.3g}"
     if count < len(times):
-        when = f"in {count} of {len(times)} runs" if count else "never"
+        until = span((float(run.s[-1]) for run in runs), "g")
+        when = f"in {count} of {len(times)} runs" if count else f"not by s = {until}"
     above = sum(np.isfinite(time) and not run.energy[-1] <= EPSILON for run, time in zip(runs, times, strict=True))
     changes = [change(run.s, run.energy, run.diverged) for run in runs]
     notes = [f"{above} above it at the end"] if above else []
@@ -162,7 +164,7 @@ def _fits(axes: Axes, runs: list[Run], supports: list[str], colours: dict[str, s
     axes.axhline(top / 1.18, color=style.GREY, lw=0.8, ls="--")
     axes.set(yscale="log", ylabel=f"flow time to $E \\leq$ {EPSILON:g}")
     axes.set_xticks(range(len(colours)), list(colours))
-    axes.text(len(colours) - 0.5, top * 1.08, "never", ha="right", va="bottom", color=style.GREY)
+    axes.text(len(colours) - 0.5, top * 1.08, "not within the run", ha="right", va="bottom", color=style.GREY)
     ticks = [tick for tick in (1, 2, 5, 10, 20, 50, 100, 200, 500) if tick < top]
     axes.set_yticks(ticks, [str(tick) for tick in ticks])
     axes.minorticks_off()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -12,6 +12,7 @@ from matplotlib.patches import Patch
 
 from wgflow.base.errors import InputError
 from wgflow.base.types import Array
+from wgflow.base.verdict import Claim, Verdict
 from wgflow.report import style
 from wgflow.report.figure import Result, figure
 from wgflow.report.wording import counted, span
@@ -29,6 +30,13 @@ _LOOKS = {  # of a start: description, colour, marker
     "one_sided": ("all push one way", style.COLOURS[3], "^"),
     "origin": ("all parameters 0", style.COLOURS[4], "v"),
 }
+FOLLOWED = Claim(
+    "zero_loss_runs_follow_the_flow", "largest share of a halving of E that dissipation does not explain", "<=", "",
+    holds="Dissipation explains every halving of E within {right:.0%} in {all}, so they follow the gradient flow",
+    fails="{some} do not follow the gradient flow: dissipation differs from a halving of E by more than {right:.0%}",
+    unknown="Whether the runs follow the gradient flow is not known",
+)  # fmt: skip
+TOLERANCE = 0.05  # of a halving of E
 _SHADOWS = {"2-homogeneous": r"directions $\theta/|\theta|$", "partially 1-homogeneous": r"inner parameters $(w, b)$"}
 
 
@@ -63,7 +71,16 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
         f"{_checks(panel)}."
     )
     tables = {"zero_loss": rows(found), "zero_loss_assumptions": assumption_rows(panel)}
-    return Result(_finding(found, panel), caption, lambda: _draw(found, panel), tables)
+    resolved = followed(found)
+    finding = _finding(found, panel) + f" {resolved.sentence}." * bool(resolved.holds)
+    return Result(finding, caption, lambda: _draw(found, panel), tables, conditions=[resolved])
+
+
+def followed(found: Sequence[Run]) -> Verdict:
+    """Whether every run follows the gradient flow, the theorems' own, through all halvings of E."""
+    shares = np.array([run.unexplained for run in found])
+    some = counted(int((shares > TOLERANCE).sum()), len(shares))
+    return FOLLOWED.of_all(shares, TOLERANCE, all=f"all {len(found)} runs", some=f"{some} runs".capitalize())
 
 
 def _checks(panel: dict[str, list[Assumption]]) -> str:
@@ -125,7 +142,7 @@ def _falling(runs: list[Run]) -> str:
 def _without(runs: list[Run], block: str) -> str:
     """Outcome of one block's starts without the property."""
     zero, floored = ([run for run in runs if getattr(run, name)] for name in ("zero", "on_floor"))
-    stuck = [run for run in runs if run.energy[-1] == run.energy[0]]
+    stuck = [run for run in runs if np.isclose(run.energy[-1], run.energy[0], rtol=1e-12, atol=0.0)]
     rest = [run for run in runs if not any(run is other for other in (*zero, *floored, *stuck))]
     said = []
     if floored:

@@ -17,6 +17,7 @@ from wgflow.base.errors import InputError
 from wgflow.base.types import Array, Spec
 from wgflow.model.blocks import GaussianMatrix
 from wgflow.model.problem import Problem
+from wgflow.report.gradient_flow_check import unexplained_by_halving
 from wgflow.report.member_selection import evenly_spaced, undiverged_members
 from wgflow.report.series_change import FALLS, change
 from wgflow.stats.limit_admissibility import limit_admissible
@@ -76,6 +77,9 @@ class Run(NamedTuple):
     at, separation : ndarray (A,), list of Separation
         Flow times at which separation at t0 was measured, and what it was, with r0 of the start plus the displacement
         of theta_[1] since.
+    unexplained : float
+        Largest share of the change in E that dissipation does not explain, over stretches in which E halves; NaN if
+        unknown.
     """
 
     block: str
@@ -92,6 +96,7 @@ class Run(NamedTuple):
     one_sided: Array
     at: Array
     separation: list[Separation]
+    unexplained: float = float("nan")
 
     @property
     def separated(self) -> bool:
@@ -158,6 +163,7 @@ def rows(found: Sequence[Run]) -> list[Spec]:
             "separated": run.separated, "energy_start": float(run.energy[0]), "energy_end": float(run.energy[-1]),
             "energy_empty": run.empty, "zero": run.zero, "rate_end": run.rate, "floor": run.floor,
             "one_sided_start": bool(run.one_sided[0]), "one_sided_end": bool(run.one_sided[-1]),
+            "unexplained_by_halving": run.unexplained,
         }
         | {
             f"{name}_{when}": getattr(run.separation[at], name).value
@@ -215,6 +221,7 @@ def _run(file: MemberFile, estimators: dict[tuple[str, int], SeparationEstimator
             np.array([_one_sided(problem, frame.theta) for frame in trajectory]),
             np.array([frame.s for frame in frames]),
             [estimators[key].measure(cloud, estimators[key].moved(clouds[0], cloud)) for cloud in clouds],
+            unexplained_by_halving(trajectory),
         )
 
 
