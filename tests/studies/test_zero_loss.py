@@ -223,7 +223,7 @@ def test_runs_that_do_not_follow_the_flow_are_said(tmp_path):
     )  # fmt: skip
     drawing = figures()["zero_loss"](coarse)
     made_false(drawing.verdicts, "zero_loss_runs_follow_the_flow")
-    assert drawing.finding.startswith("1 of 2 runs do not follow the gradient flow: dissipation differs")
+    assert drawing.finding.startswith("1 of 2 runs (relu) do not follow the gradient flow: dissipation differs")
     summary = json.loads((coarse.folder / "summary.json").read_text())
     assert summary["findings"][0].startswith("1 of 2 runs left the gradient flow")
     assert len(summary["warnings"]) == 1

@@ -79,8 +79,9 @@ def zero_loss(reduced: tuple[list[Run], dict[str, list[Assumption]]]) -> Result:
 def followed(found: Sequence[Run]) -> Verdict:
     """Whether every run follows the gradient flow, the theorems' own, through all halvings of E."""
     shares = np.array([run.unexplained for run in found])
-    some = counted(int((shares > TOLERANCE).sum()), len(shares))
-    return FOLLOWED.of_all(shares, TOLERANCE, all=f"all {len(found)} runs", some=f"{some} runs".capitalize())
+    beyond = dict.fromkeys(run.block for run, share in zip(found, shares, strict=True) if share > TOLERANCE)
+    some = f"{counted(int((shares > TOLERANCE).sum()), len(shares))} runs ({', '.join(beyond)})"
+    return FOLLOWED.of_all(shares, TOLERANCE, all=f"all {len(found)} runs", some=some.capitalize())
 
 
 def _checks(panel: dict[str, list[Assumption]]) -> str:
