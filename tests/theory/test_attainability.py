@@ -216,6 +216,23 @@ def test_equal_inputs_with_other_targets_fail_by_the_bound():
     assert verdict(case.replace(x, [1.0, 1.0, 5.0])) == "pass"
 
 
+@pytest.mark.parametrize("low", [0.1, 1e8])
+@pytest.mark.parametrize("readout", [np.eye(2), np.ones((2, 2))])
+def test_targets_one_rounding_apart_have_their_bound_and_no_more(low, readout):
+    """Their mean is no float; rounded to one of them, it would give twice the bound, which networks are below."""
+    high = float(np.nextafter(low, np.inf))
+    case = wgflow.Problem(np.ones((2, 2)), [[low, low], [high, high]], readout=readout)
+    assert lower_bound(case) == pytest.approx((high - low) ** 2 / 4, rel=1e-12, abs=0)
+    assert refuted(case) == ["equal inputs have equal targets, in the range of W1"]
+
+
+def test_an_offset_of_many_equal_inputs_does_not_raise_the_bound():
+    noise = 1e-6 * normal(0, "noise", (20_000, 1))
+    y = 1e8 + noise
+    exact = 0.5 * np.var(y - 1e8)
+    assert lower_bound(wgflow.Problem(np.ones((len(y), 1)), y)) == pytest.approx(exact, rel=1e-9, abs=0)
+
+
 def test_targets_outside_the_range_of_the_readout_fail():
     y = np.array([[1.0, 1.0], [2.0, 0.0]])
     case = wgflow.Problem(np.eye(2), y, readout=[[1.0, 0.0], [1.0, 0.0]])

@@ -118,10 +118,15 @@ def lower_bound(problem: Problem) -> float:
 
     ybar is the mean target of the inputs equal to x_m, and Pi the projection onto the range of a linear readout W1.
     """
-    mean, group = _mean_targets(problem)
+    first, group = _first_targets(problem)
+    apart = problem.y - first[group]  # not of targets less their mean, whose rounding may exceed what they differ by
+    shift = _means(apart, group)
+    bound = _mean_square(apart - shift[group])
     if problem.linear and not _onto(problem):
-        mean = mean @ (problem.readout @ np.linalg.pinv(problem.readout)).T
-    return _mean_square(problem.y - mean[group])
+        mean = first + shift
+        outside = _mean_square((mean - mean @ (problem.readout @ np.linalg.pinv(problem.readout)).T)[group])
+        bound += outside if outside > _rounding(problem) else 0.0
+    return bound
 
 
 def order_bound(problem: Problem) -> float:
@@ -139,6 +144,10 @@ def _mean_square(rows: Array) -> float:
     return float(0.5 * (rows**2).sum(axis=1).mean())
 
 
+def _rounding(problem: Problem) -> float:
+    return 1e-24 * float((problem.y**2).sum(axis=1).mean())
+
+
 def _onto(problem: Problem) -> bool:
     return _rank(problem.readout) == len(problem.readout)
 
@@ -146,7 +155,7 @@ def _onto(problem: Problem) -> bool:
 def _necessary(problem: Problem, flow: bool) -> list[tuple[Condition, DecidedClaim | None]]:
     """Conditions on the data, and on the readout if it is linear."""
     first, group = _first_targets(problem)
-    rounding = 1e-24 * float((problem.y**2).sum(axis=1).mean())
+    rounding = _rounding(problem)
     equal = bool((problem.y == first[group]).all())
     inside = not problem.linear or _onto(problem) or not problem.y.any()  # seen up to rounding otherwise
     above = ABOVE_ZERO(0.0 if equal and inside else lower_bound(problem), rounding if equal else 0.0)
@@ -282,7 +291,13 @@ def _first_targets(problem: Problem) -> tuple[Array, Index]:
 
 def _mean_targets(problem: Problem) -> tuple[Array, Index]:
     """Mean target of each group of equal inputs, and the group of each sample."""
-    first, group = _groups(problem)
-    sums = np.zeros((len(first), problem.y.shape[1]))
-    np.add.at(sums, group, problem.y)
-    return sums / np.bincount(group)[:, None], group
+    group = _groups(problem)[1]
+    return _means(problem.y, group), group
+
+
+def _means(rows: Array, group: Index) -> Array:
+    """Mean of the rows of each group."""
+    count = np.bincount(group)
+    sums = np.zeros((len(count), rows.shape[1]))
+    np.add.at(sums, group, rows)
+    return sums / count[:, None]
