@@ -190,6 +190,27 @@ def test_assumption_3_by_start():
     assert finding(initial_law(make(), "minimum_norm", "regressed"), outer) == "proved"
 
 
+@pytest.mark.parametrize("start", ["minimum_norm", "standard"])
+@pytest.mark.parametrize("which", ["h1", "h2"])
+def test_of_an_own_activation_no_moments_are_known(start, which):
+    """E exp(beta^2)^2 is infinite for beta of variance above 1/4: p is no Gaussian law, nor alpha_l O(m^(-1/2))."""
+    own = Activation("steep", lambda z: np.exp(z**2), lambda z: 2 * z * np.exp(z**2))
+    found = initial_law(make(**{which: own}), start)
+    assert found.verdict == "unknown"
+    unknown = {one.name for one in found.conditions if "of your own may be infinite" in one.reason}
+    assert unknown == ({"(v_l, p) feasible", "p sub-Gaussian"} if start == "minimum_norm" else {"p has full support"})
+    if which == "h2":  # a DNN has none
+        assert finding(initial_law(make(h2=own, kind="dnn"), "standard"), "p has full support") == "refuted"
+
+
+def test_a_single_input_of_zeros_is_not_sufficient():
+    """For relu lambda_min is 0 at f2 = 0, so that Lemma 3 must not pass."""
+    network = make([[0.0, 0.0]], h1="relu", h2="tanh")
+    assert strong_universal(network).verdict == "fail"
+    assert non_parallel(network).verdict == "fail"
+    assert non_parallel(make([[0.0, 1.0]], h1="relu")).verdict == "pass"
+
+
 def test_evenly_spaced_points_of_one_input_refute_every_assumption():
     """They are parallel, and hold x and -x, so that assumptions 2 and 3 fail under tanh; random ones are parallel."""
     network = make(np.linspace(-np.pi, np.pi, 100)[:, None], layers=4)

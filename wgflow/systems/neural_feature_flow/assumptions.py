@@ -116,7 +116,9 @@ def non_parallel(network: Network) -> Assumption:
     """Data of Lemma 3, no two inputs parallel, and its classes of h1: sufficient for Assumption 2, not necessary."""
     nearest = smallest_angle(network.x)
     if nearest is None:
-        data = Condition("no two inputs are parallel", "proved", "there is one input")
+        zero = not network.x.any()
+        reason = "the one input is 0, a multiple of every other" if zero else "there is one input"
+        data = Condition("no two inputs are parallel", "refuted" if zero else "proved", reason)
     else:
         i, j = nearest.pair
         apart = nearest.angle > nearest.rounding
@@ -199,17 +201,25 @@ def initial_law(network: Network, start: str, last: str = "constant") -> Assumpt
 
     From minimum-norm weights p is Gaussian with covariances sigma^2 K_l, and v_l = h1(beta_(l-1))^T K_(l-1)^+ alpha_l
     meets every alpha_l in the range of K_(l-1), which is where p lives. From standard weights alpha_l = O(m^(-1/2))
-    tends to 0 (Proposition 1).
+    tends to 0 (Proposition 1). Both want E h1(beta)^2 finite, which is not known of an activation of the user's.
     """
     name, source = "Assumption 3: initial law", "Assumption 3"
     full = "p has full support"
+    finite = all(suprema(h) is not None for h in (network.h1, *([network.h2] if network.skip else [])))
+    unknown = "K_l = E h1(beta_l) h1(beta_l)^T of an activation of your own may be infinite"
     if start == "standard":
-        conditions = [Condition(full, "refuted", "alpha_l = O(m^(-1/2)): its limit law is a point mass at 0")]
+        conditions = [
+            Condition(full, "refuted", "alpha_l = O(m^(-1/2)): its limit law is a point mass at 0")
+            if finite
+            else Condition(full, "not checked", unknown)
+        ]
         return _assumption(name, conditions, math.nan, source)
     exact, known = dependence(network), suprema(network.h1)
     conditions = [
-        Condition("(v_l, p) feasible", "proved", "alpha_l ~ N(0, sigma^2 K_(l-1)) lies in the range of K_(l-1)"),
-        Condition("p sub-Gaussian", "proved", "p is Gaussian"),
+        Condition("(v_l, p) feasible", "proved", "alpha_l ~ N(0, sigma^2 K_(l-1)) lies in the range of K_(l-1)")
+        if finite
+        else Condition("(v_l, p) feasible", "not checked", unknown),
+        Condition("p sub-Gaussian", *(("proved", "p is Gaussian") if finite else ("not checked", unknown))),
         Condition(full, "refuted", f"K_1 is singular: {exact}")
         if exact
         else Condition(full, "not checked", "K_l > 0 has no closed form; its eigenvalues at m units are observed"),
