@@ -543,6 +543,24 @@ def test_h_r_of_a_regularised_energy_grows_with_the_regulariser():
     made_true(found.verdicts, "h_r_grows")
 
 
+@pytest.mark.parametrize(
+    ("activation", "block", "finding"),
+    [("tanh", "ridge", "refuted"), ("tanh", "saturated_matrix", "proved"), ("relu", "saturated_matrix", "not checked")],
+)
+def test_the_limit_of_h_r_reads_proved_refuted_or_not_checked(activation, block, finding):
+    found = radial_limit(*line(activation, block))
+    assert [one.finding for one in found.conditions] == [finding]
+    assert f"{finding.capitalize()}: H_r converges with its gradient (" in found.sentence
+
+
+def test_a_block_that_is_all_theta_1_has_the_form_of_theorem_6_2_and_no_sphere():
+    case = wgflow.Problem([[1.0], [2.0]], [1.0, 2.0], block={"name": "matrix", "bias": False}, activation="linear")
+    found = radial_limit(wgflow.Energy(case, "shallow"), wgflow.Particles.draw(case, 4, 0))
+    assert found.verdict == "unknown"
+    assert "theta_[1] = W is all of theta" in found.sentence
+    assert "does not hold" not in found.sentence
+
+
 def test_what_no_growth_says_and_what_has_no_h_r():
     energy, rho = line("relu", "saturated_matrix")
     assert radial_limit(energy, rho).verdict == "unknown"

@@ -22,7 +22,7 @@ from wgflow.energy import Energy
 from wgflow.model.blocks import SaturatedMatrix
 from wgflow.model.particles import Particles
 from wgflow.model.regularisers import Quadratic
-from wgflow.theory.assumption import DING, Assumption, Verdict
+from wgflow.theory.assumption import DING, Assumption, Condition, listed, verdict_of
 from wgflow.theory.homogeneity import leading_group
 from wgflow.theory.regularity_classes import regularity_class
 
@@ -30,12 +30,13 @@ _RADII = (1e1, 1e2, 1e3, 1e4)
 _GROWS = 0.25  # power of r from which a supremum counts as growing, over the last two decades
 _PAIRS, _HALVINGS = 64, 12
 _ROUNDING = 1e-12
+_NAME = "H_r converges with its gradient"
 
 GROWS = Claim(
     "h_r_grows", "growth of max |H_r| or max |grad H_r| from r = 100 to 10000", ">", "100^(1/4)",
-    holds="It grows as far as r was followed, without a sign of a limit",
-    fails="No such growth was found, which proves nothing",
-    unknown="Its size is unknown",
+    holds="it grows as far as r was followed, without a sign of a limit",
+    fails="no such growth was found, which proves nothing",
+    unknown="its size is unknown",
 )  # fmt: skip
 
 
@@ -69,7 +70,10 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
     inner = np.ones(problem.shape[3], bool)
     if group is not None:
         inner[problem.groups[group]] = False
-    if group is None or not inner.any():
+    if group is not None and not inner.any():
+        alone = Condition(_NAME, "not checked", f"theta_[1] = {group} is all of theta: H_r has no sphere to live on")
+        return result("unknown", 0.0, listed([alone]), conditions=(alone,))
+    if group is None:
         holds = "does not hold" if is_builtin(problem.block) else "is not known to hold of a block of your own"
         return result("unknown", 0.0, f"f = theta_[1] fhat(x, theta_[2]) {holds}: Theorem 6.2 is not checked.")
 
@@ -91,18 +95,21 @@ def radial_limit(energy: Energy, rho: Particles, t0: float = 0.5, seed: int = 0)
         size.append(float(np.abs(found).max()))
         slope.append(float(norms(gradient).max()))
         change.append(float(norms(gradient[: len(drawn)] - at(drawn, r / 10)[1]).max()))
-    listed = ", ".join(f"{one:.2g}" for one in slope)
+    slopes = ", ".join(f"{one:.2g}" for one in slope)
     sentence = (
-        f"At t0 = {t0:g}, max |grad H_r| over {3 * _PAIRS} directions is {listed} for r = 10, 100, 1000, 10000, and "
+        f"At t0 = {t0:g}, max |grad H_r| over {3 * _PAIRS} directions is {slopes} for r = 10, 100, 1000, 10000, and "
         f"max |H_r| is {size[0]:.2g} to {size[-1]:.2g}; grad H_r changes by up to {change[-1]:.2g} in the last decade"
     )
     known = regularity_class(problem.activation)
     plain = energy.regulariser is None
     if plain and type(problem.block) is SaturatedMatrix and known is not None and known.smoothness > 0:
-        return result("pass", change[-1], f"{sentence}. S(r v) converges to a multiple of v/|v| with its derivatives.")
+        limit = Condition(_NAME, "proved", "S(r v) converges to a multiple of v/|v| with its derivatives")
+        return result("pass", change[-1], f"{sentence}. {listed([limit])}", conditions=(limit,))
     growth = GROWS(max(_growth(size), _growth(slope)), (_RADII[-1] / _RADII[1]) ** _GROWS)
-    verdict: Verdict = "fail" if growth.holds and _keeps_growing(energy) else "unknown"
-    return result(verdict, change[-1], f"{sentence}. {growth}.", verdicts=(growth,))
+    refuted = bool(growth.holds) and _keeps_growing(energy)
+    limit = Condition(_NAME, "refuted" if refuted else "not checked", str(growth))
+    verdict = verdict_of([limit])
+    return result(verdict, change[-1], f"{sentence}. {listed([limit])}", conditions=(limit,), verdicts=(growth,))
 
 
 def _keeps_growing(energy: Energy) -> bool:
