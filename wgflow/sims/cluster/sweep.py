@@ -5,21 +5,21 @@ from __future__ import annotations
 import collections
 import contextlib
 import pickle
-import queue
 import threading
 import time
 import uuid
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import CancelledError
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING
 
 from wgflow.base.errors import InputError, TrajectoryError, WgflowError
 from wgflow.base.terminal import say
 from wgflow.kernels.cpu.threads import available_threads
 from wgflow.sims import pool, run_member, workers
 from wgflow.sims.cluster import transfer
-from wgflow.sims.cluster.on_worker import TOKEN, TOPIC, Answer, Job, frames, stop
+from wgflow.sims.cluster.inbox import Inbox, Message
+from wgflow.sims.cluster.on_worker import TOKEN, Answer, Job, frames, stop
 from wgflow.sims.cluster.versions import lacking, sources, versions
 from wgflow.sims.run_member import Outcome
 from wgflow.study.workspace import Workspace
@@ -28,20 +28,10 @@ if TYPE_CHECKING:
     from distributed import Client, Future
 
 _POLL = 0.1  # seconds between looks at signals
+_QUICK = 0.5  # seconds of a member below which its worker is sent the next before it has answered
 _GRACE = 10.0  # seconds within which members have to stop; one that takes longer loses no more than the step it is at
 _RESULT = 10.0  # seconds for an answer to come from the worker that has it
 _REFRESH = 15.0  # seconds after which the list of workers is asked for again, whatever events have said
-
-
-class _Message(NamedTuple):
-    """What Dask's threads tell the one that runs the sweep.
-
-    A member is ``done`` (its future) or ``at`` s (its number), a worker has ``come`` or ``gone``, killed or not.
-    """
-
-    kind: str
-    about: Any
-    value: Any = None
 
 
 class _Again(Exception):
@@ -70,9 +60,10 @@ class Sweep:
         self._allowed = int(dask.config.get("distributed.scheduler.allowed-failures"))
         self._id, self._versions = uuid.uuid4().hex, versions(packages)
         self._own = f"-{self._id}" if fresh else ""
-        self._inbox: queue.SimpleQueue[_Message] = queue.SimpleQueue()
+        self._inbox = Inbox()
         self._flying: dict[Future, tuple[pool.Task, str]] = {}
         self._workers, self._refused = set[str](), set[str]()
+        self._quick, self._sent = set[str](), dict[str, float]()  # workers, and when each began its member
         self._kills, self._reached = collections.Counter[int](), dict[int, float]()
         self._begun = self._waited = False
         self._listed, self._prefers = 0.0, ""
@@ -98,7 +89,7 @@ class Sweep:
         there = collections.deque(task for task in tasks if _is_finished(task))
         known = {task.number for task in there}
         waiting = collections.deque(task for task in tasks if task.number not in known)
-        with _token(tasks[0].folder, self._id), self._listening():
+        with _token(tasks[0].folder, self._id), self._inbox.listening(self._client, self._id):
             try:
                 while there or waiting or self._flying:
                     if caught:
@@ -122,6 +113,7 @@ class Sweep:
                         waiting.extendleft(self._lost(message.about, killed=message.value))
                     elif message.kind == "done" and message.about in self._flying:
                         task, worker = self._flying.pop(message.about)
+                        self._time(worker)
                         try:
                             outcome = self._outcome(message.about, task, worker)
                         except _Again:
@@ -137,12 +129,24 @@ class Sweep:
                 self._drain()
 
     def _send(self, waiting: collections.deque[pool.Task], deadline: float | None) -> None:
-        """Give every worker that has none a member; after the deadline only if no member has been sent before."""
-        busy = {worker for _, worker in self._flying.values()}
-        for worker in sorted(self._workers - self._refused - busy, key=lambda each: (each != self._prefers, each)):
-            if waiting and not (self._begun and _left(deadline) == 0.0):
+        """Give every worker a member, a quick one two; after the deadline only if no member has been sent before.
+
+        The second hides the way to the client and back. Near the end there is none, lest it wait while others are free.
+        """
+        given = collections.Counter(worker for _, worker in self._flying.values())
+        for worker in sorted(self._workers - self._refused, key=lambda each: (each != self._prefers, each)):
+            many = worker in self._quick and len(waiting) > 2 * len(self._workers)
+            while waiting and given[worker] < 1 + many and not (self._begun and _left(deadline) == 0.0):
                 self._submit(waiting.popleft(), worker, deadline)
+                given[worker] += 1
         self._begun = self._begun or bool(self._flying)
+
+    def _time(self, worker: str) -> None:
+        """Note whether a worker has been quick with the member that it has answered."""
+        now = time.monotonic()
+        (self._quick.add if now - self._sent.pop(worker, 0.0) < _QUICK else self._quick.discard)(worker)
+        if any(where == worker for _, where in self._flying.values()):
+            self._sent[worker] = now
 
     def _submit(self, task: pool.Task, worker: str, deadline: float | None) -> None:
         path = _path(task)
@@ -158,9 +162,10 @@ class Sweep:
             pure=False,
         )
         self._flying[future] = task, worker
-        future.add_done_callback(lambda done: self._inbox.put(_Message("done", done)))
+        self._sent.setdefault(worker, time.monotonic())
+        future.add_done_callback(lambda done: self._inbox.put(Message("done", done)))
 
-    def _receive(self, seconds: float) -> _Message:
+    def _receive(self, seconds: float) -> Message:
         """Next message, or an empty one; of the scheduler's end too.
 
         Raises
@@ -168,10 +173,7 @@ class Sweep:
         OSError
             If the scheduler is lost.
         """
-        try:
-            message = self._inbox.get(timeout=seconds) if seconds else self._inbox.get_nowait()
-        except queue.Empty:
-            message = _Message("", None)
+        message = self._inbox.get(seconds)
         if self._client.status != "running":
             raise OSError(f"the scheduler of {self._name} was lost; start one, and the same command goes on")
         if message.kind == "at" and message.value > self._reached.get(message.about, 0.0):
@@ -186,7 +188,7 @@ class Sweep:
         with contextlib.suppress(OSError):
             found = set(self._client.nthreads())
             for worker in self._workers - found:
-                self._inbox.put(_Message("gone", worker, True))
+                self._inbox.put(Message("gone", worker, True))
             self._workers |= found
         self._listed = time.monotonic()
         if self._workers and self._workers <= self._refused:
@@ -204,6 +206,7 @@ class Sweep:
             If too many workers were killed with one of them.
         """
         self._workers.discard(worker)
+        self._sent.pop(worker, None)
         for future, (task, where) in list(self._flying.items()):
             if where == worker:
                 del self._flying[future]
@@ -211,6 +214,7 @@ class Sweep:
                 if killed:
                     self._count(task, worker)
                 yield task
+                killed = False  # the next has not begun
 
     def _count(self, task: pool.Task, worker: str) -> None:
         """Count a worker that was killed with a member, and end the sweep if there were too many."""
@@ -296,7 +300,7 @@ class Sweep:
         self._stop()
         while self._flying and self._client.status == "running" and time.monotonic() < (self._ends or 0.0):
             with contextlib.suppress(Exception):
-                message = self._inbox.get(timeout=_POLL)
+                message = self._inbox.get(_POLL)
                 if message.kind == "done" and message.about in self._flying:
                     self._outcome(message.about, *self._flying.pop(message.about))
                 elif message.kind == "gone":
@@ -304,32 +308,6 @@ class Sweep:
         for future in self._flying:
             future.release()
         self._flying.clear()
-
-    @contextlib.contextmanager
-    def _listening(self) -> Iterator[None]:
-        """Take the events of this sweep and of the cluster's workers into the inbox."""
-
-        def of_member(event: tuple[float, Any]) -> None:
-            sweep, number, s = event[1]
-            if sweep == self._id:
-                self._inbox.put(_Message("at", number, s))
-
-        def of_worker(event: tuple[float, Any]) -> None:
-            kind = event[1].get("action")
-            if kind == "add-worker":
-                self._inbox.put(_Message("come", event[1]["worker"]))
-            elif kind == "remove-worker":
-                self._inbox.put(_Message("gone", event[1]["worker"], not event[1]["expected"]))
-
-        topics = {TOPIC: of_member, "all": of_worker}
-        for topic, handler in topics.items():
-            self._client.subscribe_topic(topic, handler)
-        try:
-            yield
-        finally:
-            if self._client.status == "running":
-                for topic in topics:
-                    self._client.unsubscribe_topic(topic)
 
 
 def _path(task: pool.Task) -> Path:
