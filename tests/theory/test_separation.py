@@ -235,6 +235,16 @@ def test_draws_of_the_law_are_refuted_for_no_r0(seed):
         assert separation(energy, rho, r0=r0).verdict == "unknown"
 
 
+@pytest.mark.parametrize(("columns", "count"), [(2, 14), (2, 15), (1, 10), (2, 20)])
+def test_draws_of_the_law_are_refuted_in_one_of_twenty_at_most(columns, count):
+    """14 draws in R^5 leave a half-space empty with probability 0.13 (Wendel), and 19 of 19 ensembles may not."""
+    case = wgflow.Problem(np.eye(2)[:, :columns], [0.0, 1.0], activation="relu")
+    law, tries = initial_law(case), 400
+    made = SeparationEstimator(case, count, law, fresh=20)
+    refuted = sum(made.measure(law(count, 1000 + seed)[0]).lacking_for_all for seed in range(tries))
+    assert stats.binomtest(refuted, tries, 0.05, "greater").pvalue > 1e-3
+
+
 def test_the_panels_line():
     energy = wgflow.Energy(line(), {"name": "layers", "layers": 2})
     rho = wgflow.Particles.draw_layers(line(), 2, 40, seed=3)

@@ -42,6 +42,7 @@ from wgflow.theory.surrounding import extent, lacks, surrounds
 
 Kind: TypeAlias = Literal["2-homogeneous", "partially 1-homogeneous"]
 _ENSEMBLES = 19
+_EXTENTS = 99  # ensembles whose half-spaces are compared: that more than 5% of draws lack what all have, 0.95**99 < 1%
 
 
 @dataclass(frozen=True)
@@ -64,8 +65,9 @@ class Separation:
     surrounds : bool
         Whether the shadows lie in no closed half-space: no v != 0 has v . x <= 0 for all of them. Separation needs it.
     lacking : bool
-        Whether the shadows leave a half-space empty that no iid ensemble leaves empty, or span fewer dimensions than
-        every iid ensemble: of iid draws the case with probability 1/(ensembles + 1) at most.
+        Whether the shadows leave a half-space empty that none of 99 iid ensembles leaves empty, or span fewer
+        dimensions than each of them: of iid draws the case with probability 5% at most, but for ensembles drawn with
+        probability 0.95**99 < 1%.
     lacking_for_all : bool
         The same of the shadows of all particles, whatever their |theta_[1]|, and so for every r0.
     r0 : float
@@ -141,7 +143,9 @@ class SeparationEstimator:
             self.r0 = float(np.median(np.abs(self._size(fresh_draws)))) if r0 is None else real("r0", r0, above=0.0)
         points = self._raw(fresh_draws)
         iid = [self._raw(self._within(theta, self.r0)) for theta in ensembles_of_law]
-        self._extent, self._extent_for_all = extent(iid), extent([self._raw(theta) for theta in ensembles_of_law])
+        others = [self._fitting("theta of the law", theta) for theta, _ in draws(law, count, seed, _EXTENTS, "extents")]
+        self._extent = extent([self._raw(self._within(theta, self.r0)) for theta in others])
+        self._extent_for_all = extent([self._raw(theta) for theta in others])
         iid = [shadow for shadow in iid if len(shadow)]
         if not len(points) or len(iid) < 2:
             raise InputError(
@@ -260,9 +264,9 @@ def separation(
     -------
     Assumption
         ``number`` is the fraction of the shadow covered. ``fail`` if the shadows lack a half-space, or a dimension,
-        that those of as many draws of the law have, for the r0 given or else for every r0: of draws of the law the
-        case with probability 1/20 at most. Otherwise ``unknown``: finitely many particles separate nothing, and a law
-        without the property can have the shadow of one that has it.
+        that those of 99 ensembles of as many draws of the law have, for the r0 given or else for every r0: of draws of
+        the law the case with probability 5% at most. Otherwise ``unknown``: finitely many particles separate nothing,
+        and a law without the property can have the shadow of one that has it.
 
     Raises
     ------
@@ -284,7 +288,7 @@ def separation(
     if lacking:
         reason = (
             "their shadows lack a half-space or a dimension, as of draws of the reference law those of none of "
-            f"{_ENSEMBLES} ensembles do, p <= {1 / (_ENSEMBLES + 1):g}"
+            f"{_EXTENTS} ensembles do, p <= 0.05"
         )
     condition = Condition(name, "refuted" if lacking else "not checked", reason)
     sentence = (
