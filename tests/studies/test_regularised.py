@@ -37,6 +37,15 @@ def test_claims_hold_and_fail():
     assert alone["decaying_term_lowers_moments"] is None  # nothing to compare with
 
 
+def test_a_run_whose_term_is_all_of_its_energy_has_not_vanished():
+    """Its loss, E_s less the term, may be 0 or below by rounding: it was left out, and the others decided."""
+    gone = made(loss=(0.5, 0.3, 0.1, 0.05), seed=1)
+    for rest in (0.0, -1e-16):
+        kept = made()._replace(decay=0.0, energy=np.array([5.0, 5.0, 5.0, 0.5 + rest]), moment=np.full(4, 0.5))
+        made_false(verdicts([gone, kept]), "regulariser_fades")
+    made_true(verdicts([gone]), "regulariser_fades")
+
+
 def test_runs_are_those_of_the_trajectories(tmp_path):
     """The loss is that of the network without the term, and both energies are in balance."""
     small = ("problem.samples=20", "particles.per_layer=4", "flow.until=12.0", "grid.seed=[0]")

@@ -9,6 +9,7 @@ E_s with dE_s/ds <= -D, D >= |d/ds sqrt(int |theta|**2 drho)|**2, so that (deriv
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -132,12 +133,17 @@ def verdicts(runs: Sequence[Run]) -> list[Verdict]:
     for kind, (words, *_) in _LOOKS.items():
         mine = [run for run in runs if run.kind == kind]
         if mine and kind != "none":
-            share = [run.term[-1] / run.loss[-1] if run.loss[-1] > 0 else np.nan for run in mine]
+            share = [_ratio(run.term[-1], run.loss[-1]) for run in mine]
             out.append(FADES.of_all(share, FADED, which=words.removeprefix("with ")))
         if mine:
-            ends = [run.loss[-1] / run.loss[0] if run.loss[0] > 0 else np.nan for run in mine]
+            ends = [_ratio(run.loss[-1], run.loss[0]) for run in mine]
             out.append(TO_ZERO.of_all(ends, SMALL, which=words))
     return out
+
+
+def _ratio(part: float, whole: float) -> float:
+    """Ratio to a loss that may be 0, or below by the rounding of E_s less its term: then infinite for any part > 0."""
+    return part / whole if whole > 0 else math.inf if part > 0 else 0.0
 
 
 def rows(runs: Sequence[Run]) -> list[Spec]:
