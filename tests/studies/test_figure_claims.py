@@ -100,9 +100,13 @@ def switching(*shares):
 def test_jumps_are_compared_with_the_descent_of_each_run():
     below, descends = order_switching.verdicts(switching(0.1, 0.5, 0.9))
     assert made_true(below, "jumps_below_descent").startswith(
-        "the jumps of every run add up to less than its descent: to 10% to 90% of it, in the median over the runs of "
-        "one N to 50% ("
+        "the jumps of every run that descends add up to less than its descent: to 10% to 90% of it, in the median over "
+        "the runs of one N to 50% ("
     )
+    below, descends = order_switching.verdicts(switching(0.1, None))  # of that without a descent nothing is said
+    assert "every run that descends" in made_true(below, "jumps_below_descent")
+    assert "in 1 of 2 runs E never falls" in made_false(descends, "switching_runs_descend")
+    below, descends = order_switching.verdicts(switching(0.1, 0.5, 0.9))
     made_true(descends, "switching_runs_descend")
     below, descends = order_switching.verdicts(switching(0.1, 1.5, None))
     made_false(below, "jumps_below_descent")

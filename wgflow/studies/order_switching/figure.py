@@ -22,10 +22,10 @@ from wgflow.trajectory import Trajectory
 
 BELOW = Claim(
     "jumps_below_descent", "largest sum of a run's jumps over its descent", "<", "",
-    holds="the jumps of every run add up to less than its descent: to {runs} of it, in the median over the runs of one "
-    "N to {medians}",
-    fails="the jumps of some run add up to its descent or more: to {runs} of it, in the median over the runs of one N "
-    "to {medians}",
+    holds="the jumps of every run that descends add up to less than its descent: to {runs} of it, in the median over "
+    "the runs of one N to {medians}",
+    fails="the jumps of some run that descends add up to its descent or more: to {runs} of it, in the median over the "
+    "runs of one N to {medians}",
     unknown="no run has a descent to compare its jumps with",
 )  # fmt: skip
 DESCENDS = Claim(
