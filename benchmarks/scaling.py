@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import mpi
 import numpy as np
 import scaling_page
 from run import machine
@@ -79,15 +79,13 @@ def _run(study: str, options: list[str]) -> float:
 
 
 def ranks(quick: bool) -> dict[str, Any]:
-    """Milliseconds of one evaluation on threads of one rank, and on ranks."""
+    """Seconds of one evaluation on threads of one rank, and on ranks; see :mod:`mpi`."""
     sizes = (100, 2000, 16) if quick else (1000, 100_000, 16)
     seconds: dict[str, list[float]] = {}
+    options = argparse.Namespace(particles=sizes[0], samples=sizes[1], width=sizes[2], calls=4)
     for _ in range(1 if quick else TURNS):
         for label, processes, threads in (("1 rank of 1", 1, 1), ("1 rank of 2", 1, 2), ("2 ranks of 1", 2, 1)):
-            command = [shutil.which("mpirun", path=str(Path(sys.executable).parent)) or "mpirun", "-n", str(processes)]
-            worker = [sys.executable, str(Path(__file__).with_name("scaling_worker.py")), *map(str, (*sizes, threads))]
-            printed = subprocess.run([*command, *worker], check=True, capture_output=True, text=True).stdout
-            seconds.setdefault(label, []).extend(json.loads(printed))
+            seconds.setdefault(label, []).extend(mpi.launch(processes, threads, options)[0])
     found = {label: min(each) for label, each in seconds.items()}
     print(found, file=sys.stderr)
     return {"sizes": sizes, "seconds": found}
