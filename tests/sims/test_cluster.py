@@ -17,6 +17,7 @@ import wgflow
 from wgflow.base.errors import InputError
 from wgflow.sims import run
 from wgflow.sims.cluster import address, connection
+from wgflow.sims.cluster.on_worker import TOKEN
 from wgflow.sims.cluster.versions import skew, versions
 
 pytest.importorskip("distributed", reason="needs the extra cluster")
@@ -303,6 +304,31 @@ def test_other_versions_are_refused_and_named(study, tmp_path, cluster, capfd, b
     assert " in worker tcp://127.0.0.1:" in line
     assert all("waiting for one" in each for each in waiting)
     assert not (tmp_path / "runs").exists()
+
+
+def test_the_token_of_a_killed_command_goes_with_the_next_without_a_cluster(study, tmp_path):
+    assert run.main([study, "--quiet"]) == 0
+    token = folder(tmp_path, "runs") / TOKEN
+    token.write_text("of a command that was killed")
+    assert run.main([study, "--quiet"]) == 0
+    assert not token.exists()
+
+
+DIES = """
+import os
+from wgflow.sims.cluster import on_worker
+on_worker.look = lambda packages, dask_worker: os._exit(1)
+"""
+
+
+def test_a_worker_that_is_killed_while_it_is_asked_what_it_has_is_not_one_of_another_version(
+    study, cluster, capfd, wait_until
+):
+    dies = cluster.add(DIES)
+    wait_until(lambda: "Registered to" in cluster.logs(), dies)
+    cluster.add()
+    assert run.main([study, "--quiet", "--cluster", cluster.where]) == 0, capfd.readouterr().err
+    assert dies.wait() == 1
 
 
 def test_another_processor_is_said(study, cluster, capfd):

@@ -15,6 +15,7 @@ from wgflow.base.types import Spec
 from wgflow.model import data_files
 from wgflow.report.publish import publish
 from wgflow.sims import pool, run_member
+from wgflow.sims.cluster.on_worker import TOKEN
 from wgflow.sims.preparation import StudyRun, print_backend
 from wgflow.sims.run_member import Outcome
 from wgflow.sims.signals import Stop, signals, stop_if
@@ -68,6 +69,7 @@ def run_study(run: StudyRun, running: list[bool]) -> dict[str, Outcome]:
         if options.fresh:
             work.clear(paths)
             (work.folder / "events.jsonl").unlink(missing_ok=True)
+        (work.folder / TOKEN).unlink(missing_ok=True)  # of a command that was killed
         work.create(resolved)
         unknown = sorted({path.name for path in work.folder.glob("members/*.h5")} - {path.name for path in paths})
         if unknown:

@@ -181,19 +181,31 @@ def _first_workers(client: Client, address: Address, wait: bool) -> dict[str, in
     InputError
         If one has other versions than this machine, or does not have this package.
     """
+    from distributed.comm import CommClosedError
+
     from wgflow.sims.cluster.on_worker import look
 
+    here, there = versions(), dict[str, Any]()
     found: dict[str, int] = client.nthreads()
     if not found and wait:
         say(f"{address.text} has no worker now; waiting for one")
-    while not found and wait:
+    while found or wait:
+        if found:
+            try:
+                there = client.sync(client._run, look, (), on_error="return", callback_timeout=_LOOK)
+            except TimeoutError as error:
+                raise InputError(
+                    f"--cluster {address.text}: its workers do not answer within {_LOOK:g} seconds"
+                ) from error
+            found = client.nthreads()
+            # One that was killed meanwhile has a lost connection for an answer.
+            there = {
+                worker: got for worker, got in there.items() if worker in found and not isinstance(got, CommClosedError)
+            }
+            if there:
+                break
         time.sleep(0.2)
         found = client.nthreads()
-    here = versions()
-    try:
-        there: dict[str, Any] = client.sync(client._run, look, (), on_error="return", callback_timeout=_LOOK)
-    except TimeoutError as error:
-        raise InputError(f"--cluster {address.text}: its workers do not answer within {_LOOK:g} seconds") from error
     wrong = {worker: differs for worker, got in there.items() if (differs := _differs(here, got))}
     if wrong:
         worker, what = min(wrong.items())
@@ -208,7 +220,7 @@ def _first_workers(client: Client, address: Address, wait: bool) -> dict[str, in
             f"--cluster {address.text}: has processors {', '.join(strange)}, and this machine {processor()}: the last "
             "bits of results may differ between members"
         )
-    return found
+    return {worker: found[worker] for worker in there}
 
 
 def _differs(here: dict[str, str], there: Any) -> str:
