@@ -240,7 +240,11 @@ def _local(count: int, threads: int) -> Iterator[Client]:
     with contextlib.ExitStack() as stack:
         stack.enter_context(workers.callers_main_hidden())
         stack.enter_context(environment(before_start))  # where nannies put it, for a worker that is started again too
-        stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": before_start}))
+        own_settings = {
+            "distributed.nanny.pre-spawn-environ": before_start,
+            "distributed.worker.profile.enabled": False,  # it looks at the threads a hundred times a second
+        }
+        stack.enter_context(dask.config.set(own_settings))
         try:
             with workers.signals_blocked():  # Ctrl-C goes to all processes; the client tells the workers
                 cluster = LocalCluster(
