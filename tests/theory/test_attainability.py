@@ -295,3 +295,8 @@ def test_a_logistic_loss_does_not_attain_zero():
         assert found.verdict == "fail"
         assert found.number == pytest.approx(bound, abs=1e-15)
         assert ("only infinite outputs reach" in found.sentence) == (bound == 0)
+
+
+def test_a_bound_beyond_the_largest_number_is_that_number():
+    problem = wgflow.Problem([[1.0], [1.0]], [1e200, -1e200])
+    assert lower_bound(problem) == np.finfo(np.float64).max

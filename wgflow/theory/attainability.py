@@ -141,7 +141,9 @@ def order_bound(problem: Problem) -> float:
 
 
 def _mean_square(rows: Array) -> float:
-    return float(0.5 * (rows**2).sum(axis=1).mean())
+    """Half the mean of |row|**2; the largest number there is where it is larger, as a lower bound may be."""
+    with np.errstate(over="ignore"):
+        return min(float(0.5 * (rows**2).sum(axis=1).mean()), float(np.finfo(np.float64).max))
 
 
 def _rounding(problem: Problem) -> float:
