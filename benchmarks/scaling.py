@@ -23,7 +23,7 @@ import scaling_page
 from run import machine
 
 ROOT = Path(__file__).parents[1]
-TURNS = 3  # of each way to run, alternating; the shortest counts
+TURNS = 2  # of each way to run, alternating; the shortest counts
 STUDY = """
 name = "sweep"
 figure = "none"
@@ -45,7 +45,7 @@ WAYS = {  # of running a sweep; the first is the yardstick
     "1 Dask worker": ["--cluster", "local:1"],
     "2 Dask workers": ["--cluster", "local:2"],
 }
-SIZES = {"long": (64, 1000, 4.0), "tiny": (400, 8, 0.02)}  # members, M, last flow time
+SIZES = {"long": (32, 1000, 16.0), "tiny": (200, 8, 0.02)}  # members, M, last flow time
 QUICK = {"long": (4, 100, 1.0), "tiny": (4, 8, 0.02)}
 STUDIES = ("convergence", "sizing")  # forecast on up to 1,000 workers
 

@@ -55,7 +55,7 @@ def measured(results: dict[str, Any]) -> str:
     if "sweep" in results:
         for case in results["sweep"].values():
             lines += _ways(f"study of {case['members']} members", case["seconds"])
-        text.append(_overhead(results["sweep"]["tiny"]))
+        text += [_start(results["sweep"]["long"]["seconds"]), _overhead(results["sweep"]["tiny"])]
     if "ranks" in results:
         sizes, seconds = results["ranks"]["sizes"], results["ranks"]["seconds"]
         lines += _ways(f"evaluation, N, M, D = {', '.join(map(str, sizes))}", seconds)
@@ -71,13 +71,22 @@ def _ways(what: str, seconds: dict[str, float]) -> list[str]:
     return [f"| {what} | {way} | {seconds[way]:.3g} | {share:.0%} |" for way, share in shares.items()]
 
 
+def _start(seconds: dict[str, float]) -> str:
+    """Sentence about the start of Dask, and about two workers without it."""
+    alone, one, two = (seconds[way] for way in ("1 process", "1 Dask worker", "2 Dask workers"))
+    start = one - alone
+    return (
+        f"One Dask worker takes {start:.1f} s longer than one process, most of it to start; without this two are "
+        f"{alone / (2 * (two - start)):.0%} efficient."
+    )
+
+
 def _overhead(tiny: dict[str, Any]) -> str:
     """Sentence about members that take next to no time."""
     alone, one, two = (tiny["seconds"][way] for way in ("1 process", "1 Dask worker", "2 Dask workers"))
     return (
         f"A member of next to no time takes {1e3 * alone / tiny['members']:.0f} ms in one process and "
-        f"{1e3 * one / tiny['members']:.0f} ms on one Dask worker, {1e3 * two / tiny['members']:.0f} ms on two, the "
-        "start of everything included."
+        f"{1e3 * one / tiny['members']:.0f} ms on one Dask worker, {1e3 * two / tiny['members']:.0f} ms on two."
     )
 
 

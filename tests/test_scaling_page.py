@@ -53,6 +53,7 @@ def test_measured_ways_are_compared_with_the_first(page):
     assert "| study of 64 members | 2 processes (--jobs 2) | 5.5 | 91% |" in text
     assert "| study of 64 members | 1 Dask worker | 12 | 83% |" in text
     assert "takes 10 ms in one process and 12 ms on one Dask worker, 8 ms on two" in text
+    assert "takes 2.0 s longer than one process, most of it to start; without this two are 83% efficient" in text
     ranks = {"sizes": [1, 2, 3], "seconds": {"1 rank of 1": 4.0, "1 rank of 2": 2.0, "2 ranks of 1": 2.5}}
     text = page.measured({"machine": machine, "ranks": ranks})
     assert "| evaluation, N, M, D = 1, 2, 3 | 2 ranks of 1 | 2.5 | 80% |" in text
