@@ -47,7 +47,7 @@ WAYS = {  # of running a sweep; the first is the yardstick
 }
 SIZES = {"long": (32, 1000, 16.0), "tiny": (200, 8, 0.02)}  # members, M, last flow time
 QUICK = {"long": (4, 100, 1.0), "tiny": (4, 8, 0.02)}
-STUDIES = ("convergence", "sizing")  # forecast on up to 1,000 workers
+STUDIES = ("depth_width", "sizing")  # forecast on up to 1,000 workers
 
 
 def sweep(quick: bool) -> dict[str, Any]:

@@ -47,9 +47,8 @@ def gigabytes(size: float) -> str:
 def measured(results: dict[str, Any]) -> str:
     """Table of what was measured on 1 and 2 processes."""
     about = results["machine"]
-    lines = [
-        f"Measured on {about['processor']}, {about['cores']} cores, Python {about['python']}: the shortest of three.\n"
-    ]
+    where = f"{about['processor']}, {about['cores']} cores, Python {about['python']}"
+    lines = [f"Measured on {where}: the shortest of two turns, starts included.\n"]
     lines += ["| what | how | seconds | efficiency |", "|---|---|---:|---:|"]
     text = []
     if "sweep" in results:
