@@ -54,6 +54,8 @@ TOLERANCE = 1e-6  # of portable numbers, relative
 ABSOLUTE = 1e-12  # of a value: what rounding leaves where the exact result is 0
 TIMESTAMP = re.compile(rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d(:\d\d)?(\+\d\d:\d\d| UTC|Z)?")
 NUMERAL = re.compile(r"(?<![\w.-])-?\d+(?:\.\d+)?(?:e[-+]?\d+)?")
+POWER = re.compile(r"(×10|(?<![\d.])10)([⁻⁰¹²³⁴⁵⁶⁷⁸⁹]+)")  # a power of ten as it is typeset
+RAISED = str.maketrans("⁻⁰¹²³⁴⁵⁶⁷⁸⁹", "-0123456789")
 COMMAND = re.compile(rb"python -m wgflow[.][^<\n]*")  # in a page; options differ with the folder
 
 
@@ -125,7 +127,10 @@ def leaves(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def numerals(text: str) -> str:
     """A word as it is; of a sentence, which may be put in other words, the numbers alone."""
-    return " ".join(NUMERAL.findall(text.replace("−", "-"))) if " " in text else text
+    if " " not in text:
+        return text
+    text = POWER.sub(lambda power: power[1].replace("×10", "e").replace("10", "1e") + power[2].translate(RAISED), text)
+    return " ".join(NUMERAL.findall(text.replace("−", "-")))
 
 
 def is_number(value: Any) -> bool:

@@ -148,7 +148,13 @@ STUDIES = {
         ("regularised",),
     ),
     "escape": Small(
-        ("flow.until=10.0", "grid.seed=[0]", "problem.samples=20", "particles.count=8"),
+        (
+            "flow.until=10.0",
+            "grid.seed=[0]",
+            "problem.samples=20",
+            "particles.count=8",
+            "also=[{'flow.ingredients'=[[{name='birth_death', rate=1.0}]]}]",
+        ),
         ("escape",),
     ),
     "zero_loss": Small(
