@@ -300,3 +300,15 @@ def test_a_logistic_loss_does_not_attain_zero():
 def test_a_bound_beyond_the_largest_number_is_that_number():
     problem = wgflow.Problem([[1.0], [1.0]], [1e200, -1e200])
     assert lower_bound(problem) == np.finfo(np.float64).max
+
+
+def test_of_other_losses_a_finding_is_said_too():
+    class Own(Squared):
+        name = "own"
+
+    x, labels = [[0.0], [1.0]], [[1.0], [-1.0]]
+    for loss, finding in (("logistic", "refuted"), (Own(), "not checked")):
+        case = wgflow.Problem(x, labels, loss=loss)
+        found = attainable(case, reference_laws.initial_law(case))
+        assert [one.finding for one in found.conditions] == [finding]
+        assert found.sentence.lower().startswith(f"{finding}: ")

@@ -90,12 +90,14 @@ def attainable(problem: Problem, law: Law, seed: int = 0, flow: bool = True) -> 
     if known in ("cross_entropy", "logistic"):
         what = "cross-entropy of these targets" if known == "cross_entropy" else "logistic loss of these labels"
         bound = _entropy_bound(problem) if known == "cross_entropy" else _logistic_bound(problem)
-        sentence = f"The {what} is at least {bound:.3g}" + (
-            "; that is above 0." if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained."
+        reason = f"the {what} is at least {bound:.3g}" + (
+            ", above 0" if bound > 0 else ", an infimum that only infinite outputs reach: it is not attained"
         )
-        return result("fail", bound, sentence)
+        only = Condition("E = 0 is attained", "refuted", reason)
+        return result("fail", bound, listed([only]), conditions=(only,))
     if known != "squared":
-        return result("unknown", float("nan"), f"Nothing is known of the loss {problem.loss.name!r}.")
+        only = Condition("E = 0 is attained", "not checked", f"nothing is known of the loss {problem.loss.name!r}")
+        return result("unknown", float("nan"), listed([only]), conditions=(only,))
     conditions, claims, bound = [], list[DecidedClaim](), 0.0
     for condition, claim in _necessary(problem, flow):
         conditions.append(condition)

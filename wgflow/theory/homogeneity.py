@@ -88,13 +88,13 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     degree = min(defects, key=lambda each: (defects[each] > _TOLERANCE, each != 2, defects[each]))
     observed = defects[degree] <= _TOLERANCE and (declared is not None or not builtin)
     if declared is not None and not observed:
-        verdict: Verdict = "fail" if defects[degree] > CONTRADICTS else "unknown"
-        said = "is not" if verdict == "fail" else "is not up to rounding"
-        return result(
-            verdict,
-            defects[degree],
-            f"{name} says it is {declared}-homogeneous and {said}: {_beyond(defects[degree])}.",
+        contradicted = defects[degree] > CONTRADICTS
+        only = Condition(
+            f"{name} is {declared}-homogeneous in theta, as it says",
+            "refuted" if contradicted else "not checked",
+            _beyond(defects[degree]) + ("" if contradicted else ", which may be rounding"),
         )
+        return result(verdict_of([only]), defects[degree], listed([only]), conditions=(only,))
     proved: Finding = "proved" if builtin else "not checked"
     theorems: dict[str, tuple[float, tuple[Condition, ...]]] = {}
     if observed and degree == 2:
@@ -108,12 +108,12 @@ def homogeneity(problem: Problem, seed: int = 0) -> Assumption:
     overall = f"{degree}-homogeneous in theta" if observed else "not homogeneous in theta"
     if not theorems:
         # Of a block of the user's another split of theta may be linear, or a defect may be its own rounding.
-        said = "" if builtin else "; of your own, other splits of theta were not tried"
-        return result(
-            "fail" if builtin else "unknown",
-            defects[degree],
-            f"{name} is {overall} and linear in no parameter group{said} ({_beyond(defects[degree])}).",
+        only = Condition(
+            f"{name} is homogeneous in theta or linear in a parameter group",
+            "refuted" if builtin else "not checked",
+            _beyond(defects[degree]) + ("" if builtin else "; of your own, other splits of theta were not tried"),
         )
+        return result(verdict_of([only]), defects[degree], listed([only]), conditions=(only,))
     order: tuple[Verdict, ...] = ("pass", "unknown", "fail")
     verdict = min((verdict_of(conditions) for _, conditions in theorems.values()), key=order.index)
     parts = [f"Theorem {theorem}: {listed(conditions)}" for theorem, (_, conditions) in theorems.items()]
