@@ -148,8 +148,10 @@ def test_sentence_follows_its_inputs():
         return dry_run.rank_line(seconds, 1000, one, 2**28, threads)
 
     assert said().startswith(
-        "Ranks (--mpi) for the longest member, 2 min 41 s on one: up to 16 of 1 thread and 256 MiB are worth having "
-        "over 100 Gb/s InfiniBand (assumed 2 µs, 12.5 GB/s): about 12 s, efficiency 86%; "
+        "Ranks (--mpi) for the longest member, 2 min 41 s on one, 161 ms an evaluation: up to 16 of 1 thread and "
+        "256 MiB are worth having "
+        "over 100 Gb/s InfiniBand (assumed 2 µs, 12.5 GB/s): about 12 s, efficiency 86%, "
+        "15.7 MiB of messages an evaluation; "
     )
     assert "up to 4 of 4 threads" in said(threads=4, seconds=41.0)
     assert "over 10 Gb/s Ethernet (assumed 50 µs, 1.25 GB/s) up to 16: about 16 s" in said()

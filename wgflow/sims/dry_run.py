@@ -102,13 +102,15 @@ def rank_line(
     fast, slow = networks
     best, limit = rank_scaling.worthwhile(seconds, evaluations, one, threads, fast)
     other, _ = rank_scaling.worthwhile(seconds, evaluations, one, threads, slow)
-    start = f"Ranks (--mpi) for the longest member, {_briefly(seconds)} on one:"
+    evaluation = 1e3 * (one.alone + one.passes(threads))
+    start = f"Ranks (--mpi) for the longest member, {_briefly(seconds)} on one, {evaluation:.3g} ms an evaluation:"
     each = f"of {counted(threads, 'thread')} and {_mebibytes(memory)}"
     if best.ranks == 1:
         return f"{start} one {each} is enough over {fast}; {limit}"
     return (
         f"{start} up to {best.ranks} {each} are worth having over {fast}: about {_briefly(best.seconds)}, efficiency "
-        f"{best.efficiency:.0%}; beyond that {limit}; over {slow} up to {other.ranks}: about {_briefly(other.seconds)}"
+        f"{best.efficiency:.0%}, {_mebibytes(one.exchanged(best.ranks))} of messages an evaluation; "
+        f"beyond that {limit}; over {slow} up to {other.ranks}: about {_briefly(other.seconds)}"
     )
 
 

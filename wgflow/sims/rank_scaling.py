@@ -55,6 +55,10 @@ class Evaluation(NamedTuple):
         """Seconds of the passes over the samples with so many threads of all ranks: of the one with the most."""
         return self.sample * min(-(-self.chunks // hands) * self.chunk, self.samples)
 
+    def exchanged(self, ranks: int) -> int:
+        """Bytes of all messages: the measure to the other ranks, their sums, and the losses of all."""
+        return (ranks - 1) * (self.told + self.sums) + (self.losses if ranks > 1 else 0)
+
     def exchange(self, ranks: int, network: Interconnect) -> float:
         """Seconds of the messages: measure to all ranks, sums along the tree of the chunks, losses to rank 0."""
         if ranks == 1:
