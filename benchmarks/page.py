@@ -65,7 +65,7 @@ METHOD = """## Method
   first step, are compared with wgflow's; more than 1e-9 of the largest entry (1e-3 in float32) ends the run. The
   tables give the largest difference.
 - **Turns.** Each program runs in its own process, so that no library's threads disturb another's, and with that
-  library's default number of threads unless a table gives it. The processes take turns, five each, of about {share} s
+  library's default number of threads unless a table gives it. The processes take turns, three each, of about {share} s
   of calls after {warm} to warm up and a pause of {pause} s, so that changes in the machine's speed affect all alike.
   Times are medians of all calls, with quartiles. They are wall-clock times, or on one thread, where a table says so,
   CPU times of the process, which other processes disturb less. Compiling is not part of them; the first call is in its

@@ -99,7 +99,7 @@ def processor() -> str:
 
 
 def table(
-    cases: list[tuple[Case, list[str]]], turns: int = 5, threads: int | None = None, peaks: Sequence[str] = PEAKS
+    cases: list[tuple[Case, list[str]]], turns: int = 3, threads: int | None = None, peaks: Sequence[str] = PEAKS
 ) -> list[dict[str, Any]]:
     """Timings of all programs that are installed on all cases."""
     rows = []
@@ -119,7 +119,7 @@ def installed(program: str) -> bool:
     return program not in NEEDS or importlib.util.find_spec(NEEDS[program]) is not None
 
 
-def by_threads(cases: Sequence[Case], programs: list[str], turns: int = 5) -> list[dict[str, Any]]:
+def by_threads(cases: Sequence[Case], programs: list[str], turns: int = 3) -> list[dict[str, Any]]:
     """Timings of cases on one thread and on two."""
     return [row for case in cases for threads in THREADS for row in table([(case, programs)], turns, threads, peaks=())]
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from wgflow.sims import forecast, run
+from wgflow.sims import dry_run, run
 
 GOOD = {
     "name": "good",
@@ -111,7 +111,7 @@ def refuses(place, capsys, arguments, lines=1):
 
 
 def test_the_good_one_is_good(place, monkeypatch):
-    monkeypatch.setattr(forecast, "dry_run", lambda run: None)
+    monkeypatch.setattr(dry_run, "dry_run", lambda run: None)
     assert run.main(["good.toml", "--dry-run"]) == 0
 
 
@@ -170,7 +170,7 @@ def test_anything_at_any_key_is_good_or_bad_but_no_internal_error(tmp_path_facto
         return  # would be good, and large
     (place / "any.toml").write_text(study(raw), encoding="utf-8")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(forecast, "dry_run", lambda run: None)
+        patch.setattr(dry_run, "dry_run", lambda run: None)
         patch.chdir(place)
         assert run.main(["any.toml", "--dry-run"]) in (0, run.BAD_INPUT)
     assert [each.name for each in place.iterdir()] == ["any.toml"]

@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from wgflow.base import environment
 from wgflow.base.errors import InputError
 from wgflow.sims import pool, workers
 from wgflow.sims.cluster import on_worker, sweep, transfer
@@ -254,6 +255,7 @@ def test_libraries_get_the_threads_of_the_member():
     import numba
     from threadpoolctl import threadpool_info
 
+    environment._pools.cache_clear()  # another test may have loaded a library since
     before = numba.get_num_threads()
     with on_worker._threads(1):
         assert numba.get_num_threads() == 1

@@ -150,7 +150,7 @@ def test_a_flow_that_all_ranks_run_has_the_bits_of_one_process(mpi):
     assert expected.returncode == 0, expected.stderr
     shared = mpi(3, "-c", FLOW, "mpi")
     assert shared.returncode == 0, shared.stderr
-    assert shared.stdout.split() == 3 * expected.stdout.split()
+    assert "".join(shared.stdout.split()) == 3 * expected.stdout.strip()  # lines of three ranks may run together
 
 
 @pytest.mark.parametrize(

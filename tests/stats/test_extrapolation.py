@@ -157,7 +157,7 @@ def test_no_size_meets_what_lies_below_the_limit(rng):
     answer = smallest(model, 0.15, 0.1)
     assert answer.predicted is None
     assert "no size meets it at this s: it puts the limit of E at 0." in answer.text
-    assert "above eps = 0.15" in answer.text
+    assert "above ε = 0.15" in answer.text
     assert not smallest(model, 0.3, 0.1).text.startswith("no size")
 
 

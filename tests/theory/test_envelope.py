@@ -139,7 +139,7 @@ def test_verdicts_are_made_false_by_another_networks_bounds():
     made_false(short.verdicts("end"), "adjoint_above_lower_bound")
     made_false(adjoint_envelope(*scalar([1] * 4))._replace(upper=np.ones(5)).verdicts(), "adjoint_below_upper_bound")
     doubled = found._replace(end_by_loss=2 * found.end_by_loss, loss=2 * found.loss)
-    assert "E|p(t)|^2 < Q E" in made_false(doubled.verdicts(), "adjoint_above_loss")
+    assert "E|p(t)|² < Q E" in made_false(doubled.verdicts(), "adjoint_above_loss")
 
 
 def test_the_equality_at_the_end_is_not_what_is_printed():

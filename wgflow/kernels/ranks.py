@@ -90,6 +90,10 @@ class Ranks:
         ndarray or None
             The sum, on rank 0.
         """
+        with np.errstate(over="ignore", invalid="ignore"):  # places that pad a panel hold anything
+            return self._tree_sum(parts, chunks)
+
+    def _tree_sum(self, parts: NDArray[Any], chunks: int) -> NDArray[Any] | None:
         own, stride, other = self.share(chunks), 1, np.empty_like(parts[:1])
         while stride < chunks and own:
             first = max(0, (own.start - stride) // (2 * stride) * 2 * stride)

@@ -124,7 +124,9 @@ def write_piece(path: str, offset: int, piece: bytes) -> None:
     """Write bytes of a draft; the first piece starts it anew."""
     draft = Path(f"{path}.part")
     draft.parent.mkdir(parents=True, exist_ok=True)
-    with draft.open("r+b" if offset else "wb") as file:
+    if not offset:
+        draft.write_bytes(b"")
+    with draft.open("r+b") as file:
         file.seek(offset)
         file.write(piece)
 
