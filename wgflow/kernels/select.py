@@ -85,7 +85,7 @@ def select(
 
 
 def _select(backend: str, problem: Problem, threads: int | None, dtype: str, ranks: Ranks | None) -> Kernel:
-    """Kernel of a backend, for several processes if it can be."""
+    """Kernel of a backend; with a communicator, one that shares its samples among MPI processes where it can."""
     if backend == "auto":
         from wgflow.kernels import auto
 

@@ -176,7 +176,7 @@ def _predicate(same: Sequence[Change], rest: str) -> str:
 
 
 def _printed(value: float, form: str) -> float:
-    """Value as it is printed, so that what prints alike is equal."""
+    """Number rounded as it is printed, so that two that print alike compare as equal."""
     return float(number(value, form)) if math.isfinite(value) else math.nan
 
 

@@ -110,7 +110,7 @@ class Cpu:
         return self._mean_loss(output, batch), *self._by_particle(first, slope)
 
     def chunks(self, net: Network, samples: int, gradient: bool = True) -> int:
-        """Chunks of so many samples in an evaluation of a network, whose sums are independent; 1 in wide layers."""
+        """Number of chunks that an evaluation divides these samples into, each summed on its own; 1 in wide layers."""
         net = self._units_of(net)
         return 1 if self._is_wide(net, samples) else self._grouped.chunks(net, self._columns, samples, gradient)
 
